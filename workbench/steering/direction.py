@@ -1,0 +1,277 @@
+"""A direction in the residual stream of one layer: a vector that knows its origin, with plain algebra."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.errors import SteeringError, message
+from workbench.steering.plan import Steering
+from workbench.steering.schedule import Schedule, constant
+from workbench.steering.term import Term
+
+if TYPE_CHECKING:
+    from workbench.activations import Activations
+
+Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
+_FORMAT = "musicgen-workbench direction 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A vector at one layer and site of one model. Algebra leaves its length alone; `.unit()` makes it 1.
+
+    vector         (d,) float32, read-only
+    residual_norm  R: the mean norm of the residual stream at this layer, the unit that a dose is counted in
+    centre         <mu, vector>, the mean projection of the data it is from; `remove` moves the stream there
+    origin         where it is from: method, model_id, dataset_fingerprint, score ... (of these only model_id
+                   is part of its identity)
+    """
+
+    vector: Vector
+    layer: int
+    site: str = "resid_post"
+    name: str = field(default="direction", kw_only=True)
+    residual_norm: float = field(default=math.nan, kw_only=True)
+    centre: float = field(default=0.0, kw_only=True)
+    origin: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+
+    # numpy must leave `np.float32(0.6) * direction` to the direction instead of making an array of objects.
+    __array_ufunc__ = None
+
+    def __post_init__(self) -> None:
+        vector = np.array(self.vector, dtype=np.float32)
+        if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
+            raise SteeringError(
+                message(
+                    f"A direction {self.name!r} was asked for",
+                    f"its vector has the shape {vector.shape} and {(~np.isfinite(vector)).sum()} bad numbers",
+                    "Pass one finite vector of the model's width",
+                )
+            )
+        if not self.name:
+            raise SteeringError(message("A direction was asked for", "its name is empty", "Give it a name"))
+        vector.setflags(write=False)
+        object.__setattr__(self, "vector", vector)
+        object.__setattr__(self, "origin", {str(key): str(value) for key, value in self.origin.items()})
+
+    @property
+    def norm(self) -> float:
+        """The length |v|."""
+        return float(np.linalg.norm(self.vector.astype(np.float64)))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the name and all that acts: vector, layer, site, residual norm, centre, model."""
+        acting = [
+            self.name,
+            self.layer,
+            self.site,
+            self.residual_norm,
+            self.centre,
+            self.origin.get("model_id", ""),
+        ]
+        digest = hashlib.sha256(json.dumps(acting).encode())
+        digest.update(self.vector.tobytes())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Direction) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __add__(self, other: Direction) -> Direction:
+        return self._joined(other, 1.0, f"{self.name} + {other.name}")
+
+    def __sub__(self, other: Direction) -> Direction:
+        return self._joined(other, -1.0, f"{self.name} - {_bracketed(other.name, ' ')}")
+
+    def __mul__(self, factor: float) -> Direction:
+        return self._scaled(float(factor), f"{float(factor):g}*{_bracketed(self.name, ' ')}")
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Direction:
+        return self._scaled(-1.0, f"-{_bracketed(self.name, ' ')}")
+
+    def unit(self) -> Direction:
+        """Return the direction at length 1, same name; raise SteeringError when it has no length."""
+        if self.norm < 1e-12:
+            raise SteeringError(
+                message(
+                    f"{self.name!r} was to be made length 1",
+                    "its length is 0: what was combined cancels out",
+                    "Combine directions that differ",
+                )
+            )
+        return self._scaled(1.0 / self.norm, self.name)
+
+    def named(self, name: str) -> Direction:
+        """Return the same direction under another name."""
+        return replace(self, name=name)
+
+    def cosine(self, other: Direction) -> float:
+        """Return the cosine of the angle to `other`, from -1 to 1."""
+        self._same_space(other, "compared")
+        along = float(self.vector.astype(np.float64) @ other.vector.astype(np.float64))
+        return along / max(self.norm * other.norm, 1e-30)
+
+    def orthogonal_to(self, other: Direction) -> Direction:
+        """Return what is left of this direction when its part along `other` is taken out (unnormalised)."""
+        self._same_space(other, "made orthogonal")
+        axis = other.unit()
+        along = float(self.vector.astype(np.float64) @ axis.vector.astype(np.float64))
+        return (self + axis._scaled(-along, other.name)).named(
+            f"{self.name} without {_bracketed(other.name, ' ')}"
+        )
+
+    def at(
+        self,
+        dose: float,
+        *,
+        schedule: Schedule | None = None,
+        operation: str = "add",
+        rows: str = "cond",
+        layer: int | None = None,
+    ) -> Steering:
+        """Return the plan with this one term. The direction must have length 1 (`.unit()`).
+
+        dose   multiples of `residual_norm` for add and keep_norm; a for paper; weight 0-1 for remove; target
+               for clamp
+        layer  where it acts; None is the layer that it was made at
+        Raises SteeringError for a length other than 1 and for doses, operations and rows that do not exist.
+        """
+        return Steering((Term(self, dose, schedule or constant(), operation, layer, rows),))
+
+    def save(self, path: Path | str) -> Path:
+        """Write the vector as safetensors, all else as JSON in its metadata; return the path."""
+        from safetensors.numpy import save_file
+
+        kept = {
+            "format": _FORMAT,
+            "layer": self.layer,
+            "site": self.site,
+            "name": self.name,
+            "centre": self.centre,
+        }
+        kept |= {"residual_norm": self.residual_norm, "origin": self.origin}
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"vector": self.vector}, path, metadata={"workbench": json.dumps(kept)})
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> Direction:
+        """Return the direction that `save` wrote; raise SteeringError when the file holds none."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="np") as file:
+                kept = json.loads(file.metadata()["workbench"])
+                if kept.pop("format") != _FORMAT:
+                    raise KeyError("format")
+                return cls(file.get_tensor("vector"), **kept)
+        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            found = f"the file holds none ({type(error).__name__}: {error})"
+            raise SteeringError(
+                message(
+                    f"A direction was asked for from {path}", found, "Use a file that Direction.save wrote"
+                )
+            ) from error
+
+    def _scaled(self, factor: float, name: str) -> Direction:
+        if not math.isfinite(factor):
+            raise SteeringError(
+                message(
+                    f"{factor} times {self.name!r} was asked for",
+                    "a factor must be finite",
+                    "Use a number such as 0.6",
+                )
+            )
+        vector = (self.vector.astype(np.float64) * factor).astype(np.float32)
+        return replace(self, vector=vector, centre=self.centre * factor, name=name)
+
+    def _joined(self, other: Direction, sign: float, name: str) -> Direction:
+        self._same_space(other, "added")
+        model_id = self.origin.get("model_id") or other.origin.get("model_id", "")
+        origin = {"method": "algebra", "expression": name, "model_id": model_id}
+        centre = self.centre + sign * other.centre
+        return replace(
+            self, vector=self.vector + sign * other.vector, centre=centre, name=name, origin=origin
+        )
+
+    def _same_space(self, other: Direction, verb: str) -> None:
+        """Raise SteeringError unless both directions live in the same stream of the same model."""
+        for what, mine, theirs in (
+            ("layer", self.layer, other.layer),
+            ("site", self.site, other.site),
+            ("width", self.vector.size, other.vector.size),
+            ("model", self.origin.get("model_id") or None, other.origin.get("model_id") or None),
+        ):
+            if mine != theirs and None not in (mine, theirs):
+                raise SteeringError(
+                    message(
+                        f"{self.name!r} and {other.name!r} were to be {verb}",
+                        f"their {what}s differ: {mine} and {theirs}",
+                        "Use directions of one layer and site of one model",
+                    )
+                )
+
+
+def _bracketed(name: str, sign: str) -> str:
+    """Return the name in brackets when it is itself a sum or difference."""
+    return f"({name})" if sign in name else name
+
+
+def difference_in_means(
+    acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
+) -> Direction:
+    """Return the unit vector along mean(x | class) - mean(x | not class) of the activations at `layer`.
+
+    Raises SteeringError when the class is not held, or nothing else is held to compare it with.
+    """
+    labels = np.asarray(acts.labels(target)).astype(str)
+    inside = labels == class_
+    if not inside.any() or inside.all():
+        raise SteeringError(
+            message(
+                f"The difference in means of {class_!r} was asked for",
+                f"the activations hold these values of {target!r}: {', '.join(sorted(set(labels)))}",
+                "Use one of at least two",
+            )
+        )
+    x = acts.matrix(layer, site=site).astype(np.float64)
+    difference = x[inside].mean(0) - x[~inside].mean(0)
+    origin = {
+        "method": "difference in means",
+        "model_id": str(acts.data.attrs.get("model_id", "")),
+        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
+        "distance": f"{np.linalg.norm(difference):.6g}",
+        "samples": f"{inside.sum()} against {(~inside).sum()}",
+    }
+    found = Direction(
+        difference.astype(np.float32),
+        layer,
+        site,
+        name=class_,
+        residual_norm=acts.residual_norm(layer),
+        centre=float(x.mean(0) @ difference),
+        origin=origin,
+    )
+    return found.unit()
+
+
+def random_direction(like: Direction, seed: int) -> Direction:
+    """Return a unit Gaussian direction in the place of `like`: the control that an effect must beat."""
+    gaussian = np.random.default_rng(seed).standard_normal(like.vector.size)
+    origin = {"method": "random", "seed": str(seed), "model_id": like.origin.get("model_id", "")}
+    vector: Vector = (gaussian / np.linalg.norm(gaussian)).astype(np.float32)
+    return replace(like, vector=vector, name=f"random_{seed}", centre=0.0, origin=origin)

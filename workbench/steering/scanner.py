@@ -1,0 +1,97 @@
+"""Reading text from left to right with errors that say where: shared by schedules and plans."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NoReturn
+
+from workbench.errors import SteeringError
+
+NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+NAME = re.compile(r"[^\W\d]\w*")
+QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+EXAMPLE = "0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond"
+
+
+class Scanner:
+    """A text and the place that reading has reached; blanks between words mean nothing."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.position = 0
+
+    def take(self, pattern: re.Pattern[str]) -> str | None:
+        """Return the match of `pattern` at the present place and step over it, or None."""
+        self._skip_blanks()
+        found = pattern.match(self.text, self.position)
+        if found is None:
+            return None
+        self.position = found.end()
+        return found.group()
+
+    def has(self, literal: str) -> bool:
+        """Return whether `literal` stands here, and step over it if it does."""
+        return self.take(re.compile(re.escape(literal))) is not None
+
+    def expect(self, literal: str) -> None:
+        """Step over `literal`; raise SteeringError when something else stands here."""
+        if not self.has(literal):
+            self.fail(f"{literal!r}")
+
+    def number(self, what: str = "a number") -> float:
+        """Return the number (with an optional minus sign) that stands here."""
+        sign = -1.0 if self.has("-") else 1.0
+        digits = self.take(NUMBER)
+        return sign * float(digits) if digits is not None else self.fail(what)
+
+    def whole(self, what: str) -> int:
+        """Return the whole number that stands here."""
+        digits = self.take(re.compile(r"\d+"))
+        return int(digits) if digits is not None else self.fail(what)
+
+    def name(self, what: str) -> str:
+        """Return the word that stands here, plain (`jazz`) or in JSON quotes (`"jazz - rock"`)."""
+        quoted = self.take(QUOTED)
+        if quoted is not None:
+            try:
+                return str(json.loads(quoted))
+            except json.JSONDecodeError:
+                self.position -= len(quoted)
+                self.fail(f"{what} in proper JSON quotes")
+        word = self.take(NAME)
+        return word if word is not None else self.fail(what)
+
+    def here(self) -> int:
+        """Return the place of the next character that is no blank."""
+        self._skip_blanks()
+        return self.position
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing but blanks is left."""
+        return self.here() >= len(self.text)
+
+    def fail(self, wanted: str) -> NoReturn:
+        """Raise the SteeringError that says what was wanted at the present place, and what stands there."""
+        rest = self.text[self.here() : self.position + 12]
+        found = f"{rest!r} stands there" if rest else "the text ends"
+        raise SteeringError(
+            f"At character {self.position + 1} of {self.text!r} {wanted} was expected, but {found}. "
+            f"A complete plan reads {EXAMPLE!r}."
+        )
+
+    def _skip_blanks(self) -> None:
+        while self.position < len(self.text) and self.text[self.position].isspace():
+            self.position += 1
+
+
+def written_name(name: str) -> str:
+    """Return a name as a plan writes it: plain where that is unambiguous, otherwise in JSON quotes."""
+    return name if NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def written_number(value: float) -> str:
+    """Return the shortest text that reads back as exactly this number, without an idle `.0`."""
+    text = repr(float(value))
+    return text.removesuffix(".0")

@@ -1,0 +1,106 @@
+"""One term of a plan: a direction, how strongly, when, how, at which layer and on which rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor
+
+from workbench.errors import SteeringError, message
+from workbench.steering.grammar import ROWS
+from workbench.steering.operations import OPERATIONS, SCALED, Strength, apply
+from workbench.steering.schedule import Schedule, constant
+
+if TYPE_CHECKING:
+    from workbench.steering.direction import Direction
+
+
+@dataclass(frozen=True)
+class Term:
+    """One direction, how strongly, when, how and on which rows.
+
+    dose       multiples of the direction's residual norm (add, keep_norm), a (paper), weight 0-1 (remove) or
+               the target projection (clamp)
+    layer      where it acts; None means where the direction was made
+    rows       "cond" (the prompted half of guidance), "null" (the unprompted half) or "both"
+    """
+
+    direction: Direction
+    dose: float
+    schedule: Schedule = field(default_factory=constant)
+    operation: str = "add"
+    layer: int | None = None
+    rows: str = "cond"
+
+    def __post_init__(self) -> None:
+        # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
+        object.__setattr__(self, "dose", float(self.dose) + 0.0)
+        object.__setattr__(self, "layer", self.direction.layer if self.layer is None else int(self.layer))
+        problem = _problem(self)
+        if problem:
+            raise SteeringError(
+                message(
+                    f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for", *problem
+                )
+            )
+
+    @property
+    def at_layer(self) -> int:
+        """The layer that this term acts at."""
+        return cast(int, self.layer)
+
+    def edit(self, h: Tensor, v: Tensor, *, seconds: float, step: int = 0) -> Tensor:
+        """Return the residual stream `h` (rows, positions, d) after this term, at `seconds` of audio.
+
+        v is the direction's vector as a tensor on h's device, made once per run by the caller, which also
+        picks the rows.
+        """
+        return self.edit_by(h, v, factor=self.schedule.factor(seconds, step))
+
+    def edit_by(self, h: Tensor, v: Tensor, *, factor: Strength) -> Tensor:
+        """Return `h` after this term at a schedule value of `factor`."""
+        found = self.direction
+        return apply(self.operation, h, v, self.dose, found.residual_norm, factor=factor, mean=found.centre)
+
+    def acts(self, seconds: float, step: int = 0) -> bool:
+        """Return whether this term is planned to change anything at `seconds`: factor and dose are not 0."""
+        idle = self.dose == 0 and self.operation != "clamp"
+        return not idle and self.schedule.factor(seconds, step) != 0
+
+    def __neg__(self) -> Term:
+        if self.operation in {"remove", "clamp"}:
+            raise SteeringError(
+                message(
+                    f"The opposite of {self.operation} was asked for",
+                    "only pushes (add, paper, keep_norm) have an opposite",
+                    "Write the term that you mean instead of subtracting this one",
+                )
+            )
+        return replace(self, dose=-self.dose)
+
+
+def _problem(term: Term) -> tuple[str, str] | None:
+    """Return (found, do) when a term cannot be carried out on any model."""
+    direction = term.direction
+    if term.operation not in OPERATIONS:
+        return f"the operations are {', '.join(OPERATIONS)}", "Use one of those"
+    if term.rows not in ROWS:
+        return f"rows {term.rows!r} are unknown", f"Use one of {', '.join(ROWS)}"
+    if not math.isfinite(term.dose):
+        return "a dose must be a finite number", "Give a number such as 0.6"
+    if term.operation == "remove" and not 0 <= term.dose <= 1:
+        return "remove takes a weight from 0 to 1", "Use 1.0 to remove the direction, 0.5 for half of it"
+    if term.at_layer < 0:
+        return f"layer {term.at_layer} is negative", "Count layers from 0"
+    if abs(direction.norm - 1) > 1e-4:
+        return f"its norm is {direction.norm:.4g}, not 1", "Call .unit() on the direction first"
+    if term.operation in SCALED and not (
+        math.isfinite(direction.residual_norm) and direction.residual_norm > 0
+    ):
+        return (
+            f"its residual norm, which a dose is a multiple of, is {direction.residual_norm}",
+            "Set it with dataclasses.replace(direction, residual_norm=model.residual_norms()[layer])",
+        )
+    return None
