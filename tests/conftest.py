@@ -75,6 +75,6 @@ def tiny_music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_dataset(tiny_music: Path) -> Any:
     """`tiny_music` as a Dataset: 18 clips, three genres."""
-    from workbench.sound.dataset import from_folder
+    from workbench.sound import from_folder
 
     return from_folder(tiny_music)

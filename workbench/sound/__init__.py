@@ -1,0 +1,22 @@
+"""What goes in: clips, labelled datasets, splits that never cut a group, and a lint for datasets."""
+
+from workbench.sound.clip import Clip
+from workbench.sound.dataset import Dataset, Entry
+from workbench.sound.files import FileReader, from_csv, from_folder
+from workbench.sound.lint import Finding, LintReport, lint
+from workbench.sound.reading import read_clip
+from workbench.sound.splits import grouped_folds
+
+__all__ = [
+    "Clip",
+    "Dataset",
+    "Entry",
+    "FileReader",
+    "Finding",
+    "LintReport",
+    "from_csv",
+    "from_folder",
+    "grouped_folds",
+    "lint",
+    "read_clip",
+]

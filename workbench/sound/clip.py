@@ -1,0 +1,204 @@
+"""A clip: mono sound in memory, and how it becomes a file, bytes or a player.
+
+Conventions: samples are float32 in [-1, 1] (more is allowed and kept, so that over-driven sound stays
+visible; a file clips it), rates are in Hz, times in seconds, levels in dB relative to full scale (RMS).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from workbench.errors import AudioError, message
+
+FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS"}
+SILENT_LEVEL_DB = -60.0
+_FLOOR_DB = -120.0
+_PCM16_STEPS = 32768
+_OGG_BLOCK = 65536  # libsndfile's Vorbis encoder overflows its stack on one very long write
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Mono, finite, non-empty sound.
+
+    Args:
+        samples: shape (n,), any real dtype; kept as read-only float32.
+        rate_hz: samples per second, a positive whole number.
+
+    Raises:
+        AudioError: the samples are empty, not one-dimensional or not finite, or the rate is not positive.
+    """
+
+    samples: np.ndarray
+    rate_hz: int
+
+    def __post_init__(self) -> None:
+        samples = np.array(self.samples, dtype=np.float32)  # a copy: the caller's array stays writable
+        _check(samples, self.rate_hz)
+        samples.flags.writeable = False
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "rate_hz", int(self.rate_hz))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Clip):
+            return NotImplemented
+        return self.rate_hz == other.rate_hz and np.array_equal(self.samples, other.samples)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Clip({self.seconds:.2f} s, {self.rate_hz} Hz, {self.level_db:.1f} dBFS)"
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.rate_hz
+
+    @property
+    def peak(self) -> float:
+        """Largest absolute sample; above 1 a file or a loudspeaker clips."""
+        return float(np.abs(self.samples).max())
+
+    @property
+    def level_db(self) -> float:
+        """Root-mean-square level in dBFS, never below -120 (digital silence)."""
+        power = float(np.mean(np.square(self.samples, dtype=np.float64)))
+        return max(10 * math.log10(power), _FLOOR_DB) if power > 0 else _FLOOR_DB
+
+    @property
+    def silent(self) -> bool:
+        """Whether the level lies below -60 dBFS: nothing that a listener or a model could use."""
+        return self.level_db < SILENT_LEVEL_DB
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of rate and samples."""
+        return hashlib.sha256(str(self.rate_hz).encode() + self.samples.tobytes()).hexdigest()
+
+    def resample(self, rate_hz: int) -> Clip:
+        """Return the same sound at `rate_hz` (soxr, high quality); the clip itself when the rate is equal."""
+        if rate_hz == self.rate_hz:
+            return self
+        _check_rate(rate_hz)
+        resampled = soxr.resample(self.samples, self.rate_hz, rate_hz)
+        if len(resampled) == 0:
+            raise AudioError(
+                message(
+                    f"Resampling to {rate_hz} Hz was asked for",
+                    f"{len(self.samples)} samples are too few for it",
+                    "Use a longer clip",
+                )
+            )
+        return Clip(resampled, rate_hz)
+
+    def section(self, start_s: float, end_s: float) -> Clip:
+        """Return the sound from `start_s` to `end_s` seconds; an end beyond the clip is cut to its length.
+
+        Raises:
+            AudioError: the section holds no sample.
+        """
+        if not (math.isfinite(start_s) and 0 <= start_s < end_s) or start_s >= self.seconds:
+            raise AudioError(
+                message(
+                    f"The section {start_s:g}-{end_s:g} s was asked for",
+                    f"the clip lasts {self.seconds:.2f} s",
+                    "Ask for 0 <= start_s < end_s inside the clip",
+                )
+            )
+        end = len(self.samples) if math.isinf(end_s) else round(end_s * self.rate_hz)
+        return Clip(self.samples[round(start_s * self.rate_hz) : end], self.rate_hz)
+
+    def write(self, path: Path | str) -> Path:
+        """Write a .wav or .flac (16 bit) or .ogg file, with its folders, and return its path.
+
+        WAV and FLAC read back to within half a step of 1/32768; samples from +1 on read back as 1 - 1/32768.
+        """
+        path = Path(path)
+        data = self.encode(path.suffix.lstrip(".").lower())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def encode(self, format: str = "flac") -> bytes:  # noqa: A002  # the word of the field
+        """Return the bytes of a file in `format`: "wav", "flac" or "ogg"."""
+        if format not in FORMATS:
+            raise AudioError(
+                message(
+                    f"The format {format!r} was asked for",
+                    f"a clip is written as {', '.join(FORMATS)}",
+                    "Choose one of these",
+                )
+            )
+        buffer = io.BytesIO()
+        pcm = self.samples if format == "ogg" else _pcm16(self.samples)
+        try:
+            with soundfile.SoundFile(buffer, "w", self.rate_hz, 1, FORMATS[format], format=format) as file:
+                for start in range(0, len(pcm), _OGG_BLOCK):
+                    file.write(pcm[start : start + _OGG_BLOCK])
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                message(
+                    f"Writing {format} at {self.rate_hz} Hz was asked for",
+                    f"the encoder says: {error}",
+                    "Resample first, or choose wav",
+                )
+            ) from error
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        """Return a plain player; peaks are not normalised, so that a level jump stays audible."""
+        sound = base64.b64encode(self.encode("flac")).decode()
+        return f'<audio controls preload="metadata" src="data:audio/flac;base64,{sound}"></audio>'
+
+
+def _pcm16(samples: np.ndarray) -> np.ndarray:
+    """Return int16 steps of 1/32768, rounded here: libsndfile scales floats by 32767, up to 1.5 steps off."""
+    steps = np.rint(samples.astype(np.float64) * _PCM16_STEPS)
+    pcm: np.ndarray = np.clip(steps, -_PCM16_STEPS, _PCM16_STEPS - 1).astype(np.int16)
+    return pcm
+
+
+def _check_rate(rate_hz: Any) -> None:
+    if isinstance(rate_hz, bool) or not math.isfinite(rate_hz) or rate_hz != int(rate_hz) or rate_hz <= 0:
+        raise AudioError(
+            message(
+                "A clip needs a rate in Hz",
+                f"{rate_hz!r} was given",
+                "Give a positive whole number such as 32000",
+            )
+        )
+
+
+def _check(samples: np.ndarray, rate_hz: Any) -> None:
+    """Raise AudioError unless samples are one finite, non-empty row and the rate a positive whole number."""
+    _check_rate(rate_hz)
+    if samples.ndim != 1:
+        raise AudioError(
+            message(
+                "A clip needs mono samples of shape (n,)",
+                f"the shape is {samples.shape}",
+                "Average the channels first",
+            )
+        )
+    if len(samples) == 0:
+        raise AudioError(message("A clip needs sound", "it has no samples", "Check the file or the section"))
+    bad = np.flatnonzero(~np.isfinite(samples))
+    if len(bad):
+        raise AudioError(
+            message(
+                "A clip needs finite samples",
+                f"{len(bad)} of {len(samples)} are NaN or infinite, the first at {bad[0] / rate_hz:.3f} s",
+                "Repair or re-export the sound",
+            )
+        )

@@ -1,0 +1,241 @@
+"""A dataset: labelled, grouped clips that are read only when they are needed.
+
+A *group* is what a split must never cut: a track, an artist, a groove. Clips of one group on both sides of a
+split let a probe recognise the track instead of the genre.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import DatasetError, message
+from workbench.sound.clip import Clip
+from workbench.sound.splits import balanced_indices, held_out_indices
+
+Label = str | float
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One clip of a dataset, without its sound.
+
+    Args:
+        id: unique name within the dataset.
+        labels: target to value, e.g. {"genre": "jazz", "tempo": 94.0}.
+        group: what a split never cuts.
+        source: file path, or "builtin:<id>".
+        digest: SHA-256 of the bytes of file or codes (and of the window, where only part is heard).
+        codes: shape (n_codebooks, frames) int16 when the sound is stored as codec codes.
+    """
+
+    id: str
+    labels: Mapping[str, Label]
+    group: str
+    source: str
+    digest: str
+    codes: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Entries, and the reader that turns an entry into sound.
+
+    Raises:
+        DatasetError: there is no entry, or two entries share an id.
+    """
+
+    entries: tuple[Entry, ...]
+    name: str
+    reader: Callable[[Entry], Clip]
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise DatasetError(
+                message(
+                    f"The dataset {self.name!r} was asked for",
+                    "it has no clips",
+                    "Add at least one sound file",
+                )
+            )
+        doubled = pd.Index([entry.id for entry in self.entries])
+        doubled = doubled[doubled.duplicated()].unique()
+        if len(doubled):
+            raise DatasetError(
+                message(
+                    f"The dataset {self.name!r} needs unique ids",
+                    f"{some(doubled)} come more than once",
+                    "Keep one entry for each",
+                )
+            )
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self)} clips, {len(set(self.groups))} groups)"
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Ids of the entries, shape (n,), strings."""
+        return np.array([entry.id for entry in self.entries], dtype=str)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Groups of the entries, shape (n,), strings."""
+        return np.array([entry.group for entry in self.entries], dtype=str)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the labels that every entry carries, sorted."""
+        return tuple(sorted(set.intersection(*(set(entry.labels) for entry in self.entries))))
+
+    def labels(self, target: str = "genre") -> np.ndarray:
+        """Return the label of each entry, shape (n,): strings, or float64 where all of them are numbers.
+
+        Raises:
+            DatasetError: some entry has no such label.
+        """
+        without = [entry.id for entry in self.entries if target not in entry.labels]
+        if without:
+            raise DatasetError(
+                message(
+                    f"The label {target!r} was asked for",
+                    f"{len(without)} of {len(self)} clips lack it ({some(without)})",
+                    f"Use one of the labels that all clips have: {', '.join(self.targets) or 'none'}",
+                )
+            )
+        values = [entry.labels[target] for entry in self.entries]
+        numbers = all(isinstance(value, int | float) for value in values)
+        return np.array(values, dtype=np.float64 if numbers else str)
+
+    def classes(self, target: str = "genre") -> tuple[str, ...]:
+        """Return the distinct labels, sorted.
+
+        Raises:
+            DatasetError: the label is a number, which has no classes.
+        """
+        labels = self.labels(target)
+        if labels.dtype.kind == "f":
+            raise DatasetError(
+                message(
+                    f"The classes of {target!r} were asked for",
+                    "its values are numbers",
+                    "Give it as text, for example in bins such as 'slow' and 'fast'",
+                )
+            )
+        return tuple(str(name) for name in np.unique(labels))
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """Distinct genres, sorted."""
+        return self.classes("genre")
+
+    def clip(self, id_or_index: str | int) -> Clip:
+        """Return the sound of one entry, by id or by position."""
+        return self.reader(self.entries[self._index(id_or_index)])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 over ids, digests, groups and labels, in order: equal value, equal data."""
+        told = [[entry.id, entry.digest, entry.group, dict(entry.labels)] for entry in self.entries]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=float).encode()).hexdigest()
+
+    def table(self) -> pd.DataFrame:
+        """Return one line per clip: id, group, source and all labels."""
+        return pd.DataFrame(
+            [
+                {"id": entry.id, "group": entry.group, **entry.labels, "source": entry.source}
+                for entry in self.entries
+            ]
+        )
+
+    def subset(self, ids_or_mask: Iterable[Any]) -> Dataset:
+        """Return the entries that a boolean mask (n,), indices or ids name, in the order of the latter."""
+        wanted = np.asarray(list(ids_or_mask))
+        if wanted.dtype == bool:
+            if len(wanted) != len(self):
+                raise DatasetError(
+                    message(
+                        f"A mask of {len(wanted)} was given",
+                        f"the dataset has {len(self)} clips",
+                        "Make the mask from dataset.labels() or dataset.ids",
+                    )
+                )
+            wanted = np.flatnonzero(wanted)
+        positions = [self._index(item) for item in wanted.tolist()]
+        return replace(self, entries=tuple(self.entries[i] for i in positions))
+
+    def where(self, **labels: Label | Iterable[Label]) -> Dataset:
+        """Return the entries with these labels; a list allows several: `where(genre=["jazz", "rock"])`."""
+        mask = np.ones(len(self), dtype=bool)
+        for target, allowed in labels.items():
+            values = [allowed] if isinstance(allowed, str | int | float) else list(allowed)
+            mask &= np.isin(self.labels(target), values)
+        if not mask.any():
+            asked = ", ".join(f"{target}={value!r}" for target, value in labels.items())
+            raise DatasetError(
+                message(f"Clips with {asked} were asked for", "there are none", self._advice(labels))
+            )
+        return self.subset(mask)
+
+    def take(self, per_class: int, *, target: str = "genre", seed: int = 0) -> Dataset:
+        """Return `per_class` clips of each class, spread over as many groups as there are."""
+        self.classes(target)
+        return self.subset(balanced_indices(self.labels(target), self.groups, per_class, seed=seed))
+
+    def split(self, *, test: float = 0.25, target: str = "genre", seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Return (train, test): no group is in both, about the share `test` of each class in the second.
+
+        Raises:
+            DatasetError: a class has fewer than two groups, or the share does not lie between 0 and 1.
+        """
+        self.classes(target)
+        held_out = held_out_indices(self.labels(target), self.groups, test, seed=seed)
+        mask = np.isin(np.arange(len(self)), held_out)
+        return self.subset(~mask), self.subset(mask)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        """Position of each id."""
+        return {entry.id: position for position, entry in enumerate(self.entries)}
+
+    def _index(self, id_or_index: str | int) -> int:
+        if isinstance(id_or_index, str):
+            if id_or_index in self._positions:
+                return self._positions[id_or_index]
+        elif -len(self) <= id_or_index < len(self):
+            return int(id_or_index)
+        raise DatasetError(
+            message(
+                f"The clip {id_or_index!r} was asked for",
+                f"{self.name!r} has {len(self)} clips ({some(self.ids)})",
+                "Use an index or one of dataset.ids",
+            )
+        )
+
+    def _advice(self, labels: Mapping[str, Any]) -> str:
+        """Return what values the asked targets have."""
+        held = [f"{target}: {some(np.unique(self.labels(target)), 8)}" for target in labels]
+        return f"The dataset has {'; '.join(held)}"
+
+
+def some(names: Iterable[Any], count: int = 3) -> str:
+    """Return the first names and how many more there are, for messages.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    told = [str(name) for name in names]
+    more = f" and {len(told) - count} more" if len(told) > count else ""
+    return ", ".join(told[:count]) + more

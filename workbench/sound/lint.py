@@ -1,0 +1,234 @@
+"""A lint for datasets: faults that make a probe's accuracy a lie, found before anything is captured.
+
+A probe that scores well because one genre is louder, longer or shared between train and test has learned
+the dataset, not the music. Each check names one such shortcut, how strong it is, and which clips show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from workbench.errors import AudioError
+from workbench.sound.clip import SILENT_LEVEL_DB
+from workbench.sound.dataset import Dataset, some
+from workbench.sound.listening import Heard, listen, same_sound
+
+Severity = Literal["error", "warning"]
+MAX_RATIO = 2.0  # largest class to smallest class
+MIN_GROUPS = 5  # per class: fewer cannot fill five folds
+MIN_EXPLAINED = 0.14  # eta squared; Cohen (1988) calls this a large effect
+MAX_CHANCE = 0.01  # permutation p-value
+_SHUFFLES = 999
+
+# what is measured, how to call it, and the difference between class means from which it matters
+_CONFOUNDS: tuple[tuple[str, str, float, Callable[[Heard], float]], ...] = (
+    ("level", "loudness (dBFS)", 1.0, lambda heard: heard.level_db),
+    ("length", "length (seconds)", 0.25, lambda heard: heard.seconds),
+    ("silence_share", "share of silence", 0.05, lambda heard: heard.silence),
+    ("rate", "sample rate (Hz)", 1.0, lambda heard: heard.rate_hz),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: its kind, how bad it is, what it means, the clips that show it, its size if it has one."""
+
+    kind: str
+    severity: Severity
+    message: str
+    ids: tuple[str, ...] = ()
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """All findings of a dataset, errors first."""
+
+    dataset: str
+    clips: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def of(self, kind: str) -> tuple[Finding, ...]:
+        """Return the findings of one kind."""
+        return tuple(finding for finding in self.findings if finding.kind == kind)
+
+    def table(self) -> pd.DataFrame:
+        """Return one line per finding: severity, kind, message, value, number of clips."""
+        lines = [(f.severity, f.kind, f.message, f.value, len(f.ids)) for f in self.findings]
+        return pd.DataFrame(lines, columns=["severity", "kind", "message", "value", "clips"])
+
+    def __str__(self) -> str:
+        head = f"{self.dataset}: {self.clips} clips, " + (
+            f"{len(self.findings)} finding(s)" if self.findings else "clean"
+        )
+        return "\n".join([head, *(f"  {f.severity:7s} {f.kind}: {f.message}" for f in self.findings)])
+
+
+def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> LintReport:
+    """Return what is wrong with a dataset for probing `target`; every clip is listened to once.
+
+    Kinds: `unreadable`, `silent`, `duplicate` (same bytes in one group), `contradiction` (same bytes, other
+    label), `leak` (same sound in several groups), `imbalance`, `groups` (too few for five folds), and the
+    confounds `level`, `length`, `silence_share`, `rate`.
+
+    Raises:
+        DatasetError: the clips lack the target, or its values are numbers.
+    """
+    dataset.classes(target)
+    heard: dict[str, Heard] = {}
+    findings: list[Finding] = []
+    for entry in tqdm(dataset, desc=f"listening to {dataset.name}", unit="clip", disable=not progress):
+        try:
+            heard[entry.id] = listen(dataset.reader(entry))
+        except AudioError as error:
+            findings.append(Finding("unreadable", "error", str(error), (entry.id,)))
+    findings += [
+        *_silent(heard),
+        *_copies(dataset, target),
+        *_leaks_by_ear(dataset, heard),
+        *_balance(dataset, target),
+        *_confounds(dataset, target, heard),
+    ]
+    findings.sort(key=lambda finding: finding.severity != "error")
+    return LintReport(dataset.name, len(dataset), tuple(findings))
+
+
+def _silent(heard: Mapping[str, Heard]) -> Iterator[Finding]:
+    ids = tuple(name for name, measures in heard.items() if measures.level_db < SILENT_LEVEL_DB)
+    if ids:
+        yield Finding("silent", "error", f"{len(ids)} clip(s) are silent: {some(ids)}. Leave them out", ids)
+
+
+def _copies(dataset: Dataset, target: str) -> Iterator[Finding]:
+    """Yield what clips with equal bytes do: cross groups, contradict each other, or merely repeat."""
+    frame = pd.DataFrame(
+        {
+            "id": dataset.ids,
+            "group": dataset.groups,
+            "label": dataset.labels(target),
+            "digest": [entry.digest for entry in dataset],
+        }
+    )
+    for _, same in frame.groupby("digest"):
+        if len(same) < 2:
+            continue
+        ids = tuple(same["id"])
+        if same["label"].nunique() > 1:
+            yield Finding(
+                "contradiction",
+                "error",
+                f"{some(ids)} are the same file, labelled {some(same['label'].unique())}. Decide for one",
+                ids,
+            )
+        if same["group"].nunique() > 1:
+            yield Finding(
+                "leak",
+                "error",
+                f"{some(ids)} are the same file in {same['group'].nunique()} groups, so a "
+                "split may put one in train and one in test. Give them one group or keep one",
+                ids,
+                1.0,
+            )
+        else:
+            yield Finding("duplicate", "warning", f"{some(ids)} are the same file. Keep one", ids)
+
+
+def _leaks_by_ear(dataset: Dataset, heard: Mapping[str, Heard]) -> Iterator[Finding]:
+    """Yield pairs that sound the same in different groups, whatever their format, level or tags."""
+    entries = [entry for entry in dataset if entry.id in heard and heard[entry.id].sound_print is not None]
+    if not entries:
+        return
+    prints = np.stack([heard[entry.id].sound_print for entry in entries])  # type: ignore[misc]  # None is left out above
+    for i, j in same_sound(prints):
+        first, second = entries[i], entries[j]
+        if first.group != second.group and first.digest != second.digest:
+            yield Finding(
+                "leak",
+                "error",
+                f"{first.id} and {second.id} sound the same but stand in the groups "
+                f"{first.group} and {second.group}. Give them one group or keep one",
+                (first.id, second.id),
+                float(prints[i] @ prints[j]),
+            )
+
+
+def _balance(dataset: Dataset, target: str) -> Iterator[Finding]:
+    labels, groups = dataset.labels(target), dataset.groups
+    names, counts = np.unique(labels, return_counts=True)
+    most, least = int(counts.argmax()), int(counts.argmin())
+    ratio = counts[most] / counts[least]
+    if ratio > MAX_RATIO:
+        yield Finding(
+            "imbalance",
+            "warning",
+            f"{names[most]} has {counts[most]} clips and {names[least]} "
+            f"{counts[least]}: accuracy alone will flatter. Use dataset.take({counts[least]}) or read "
+            "macro-F1",
+            value=float(ratio),
+        )
+    for name in names:
+        held = len(np.unique(groups[labels == name]))
+        if held < MIN_GROUPS:
+            yield Finding(
+                "groups",
+                "warning",
+                f"{name} has {held} group(s), too few for {MIN_GROUPS} folds. Add tracks or use fewer folds",
+                value=float(held),
+            )
+
+
+def _confounds(dataset: Dataset, target: str, heard: Mapping[str, Heard]) -> Iterator[Finding]:
+    """Yield the measures that tell classes apart by themselves (eta squared, permutations over groups)."""
+    entries = [entry for entry in dataset if entry.id in heard]
+    if not entries:
+        return
+    frame = pd.DataFrame(
+        {
+            "label": [str(entry.labels[target]) for entry in entries],
+            "group": [entry.group for entry in entries],
+        }
+    )
+    for kind, words, matters, measure in _CONFOUNDS:
+        frame["value"] = [measure(heard[entry.id]) for entry in entries]
+        # clips of one group are not independent witnesses: each group speaks once per class
+        units = frame.groupby(["label", "group"])["value"].mean().reset_index()
+        means = units.groupby("label")["value"].mean()
+        if means.max() - means.min() < matters:
+            continue
+        explained, chance = _explained(units["value"].to_numpy(), units["label"].to_numpy())
+        if explained >= MIN_EXPLAINED and chance <= MAX_CHANCE:
+            yield Finding(
+                kind,
+                "warning",
+                f"{words} alone explains {explained:.0%} of the variance between clips: "
+                f"{means.idxmax()} {means.max():.3g}, {means.idxmin()} {means.min():.3g}. A probe can "
+                "read it instead of music: even it out, or report it as a baseline",
+                value=explained,
+            )
+
+
+def _explained(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return eta squared (between-class share of the variance) and how often shuffled labels reach it."""
+    codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+    centred = values - values.mean()
+    total = float(centred @ centred)
+
+    def eta(order: np.ndarray) -> float:
+        sums = np.bincount(codes, weights=centred[order], minlength=len(sizes))
+        return float((sums**2 / sizes).sum()) / total
+
+    rng = np.random.default_rng(0)
+    observed = eta(np.arange(len(values)))
+    reached = sum(eta(rng.permutation(len(values))) >= observed - 1e-12 for _ in range(_SHUFFLES))
+    return observed, (reached + 1) / (_SHUFFLES + 1)

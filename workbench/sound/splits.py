@@ -1,0 +1,162 @@
+"""Splits that never cut a group, and balanced choices that spread over groups.
+
+All functions take `labels` (n,) and `groups` (n,) and return indices: datasets and activations share them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from workbench.errors import DatasetError, message
+
+
+def grouped_folds(
+    labels: np.ndarray, groups: np.ndarray, *, folds: int = 5, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (train, test) indices per fold: no group on both sides, classes as even as groups allow.
+
+    Args:
+        labels: class of each sample, shape (n,).
+        groups: group of each sample, shape (n,).
+        folds: number of folds; each class needs at least as many groups.
+        seed: of the shuffle.
+
+    Raises:
+        DatasetError: there are fewer than two classes or folds, or a class has fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    labels, groups = np.asarray(labels), np.asarray(groups)
+    _check_pair(labels, groups)
+    if folds < 2:
+        raise DatasetError(
+            message(f"{folds} folds were asked for", "a split needs two sides", "Use folds=2 or more")
+        )
+    if len(np.unique(labels)) < 2:
+        raise DatasetError(
+            message(
+                "Folds were asked for",
+                f"all samples are of one class, {labels[0]}",
+                "Add clips of another class",
+            )
+        )
+    _check_groups(labels, groups, needed=folds, asked=f"{folds} folds were asked for", name="folds")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    pairs = [(train, test) for train, test in splitter.split(np.zeros(len(labels)), labels, groups)]
+    for number, (train, _) in enumerate(pairs):
+        missing = sorted(set(labels.tolist()) - set(labels[train].tolist()))
+        if missing:
+            raise DatasetError(
+                message(
+                    f"{folds} folds were asked for",
+                    f"fold {number} would train without {missing[0]!r}, whose clips "
+                    "share groups with too many others",
+                    "Use fewer folds, or finer groups",
+                )
+            )
+    return pairs
+
+
+def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, seed: int = 0) -> np.ndarray:
+    """Return sorted indices of a held-out part: whole groups, about the share `test` of each class.
+
+    A group counts for the class that most of its samples have. Each class keeps a group on each side.
+
+    Raises:
+        DatasetError: `test` does not lie between 0 and 1, or a class has fewer than two groups.
+    """
+    if not 0 < test < 1:
+        raise DatasetError(
+            message(
+                f"A test share of {test} was asked for",
+                "a split needs two sides",
+                "Use a share between 0 and 1",
+            )
+        )
+    _check_pair(labels, groups)
+    sizes = Counter(groups.tolist())
+    home = _home_class(labels, groups)
+    rng = np.random.default_rng(seed)
+    chosen: set[str] = set()
+    for name in sorted(set(labels.tolist())):
+        candidates = sorted(group for group, owner in home.items() if owner == name)
+        if len(candidates) < 2:
+            raise DatasetError(
+                message(
+                    f"A split of {name!r} was asked for",
+                    f"it has {len(candidates)} group(s) of its own, and a group is never cut",
+                    "Add tracks, or leave the class out with dataset.where",
+                )
+            )
+        wanted = test * sum(sizes[group] for group in candidates)
+        held = 0
+        for group in rng.permutation(candidates)[:-1].tolist():
+            # the next whole group may overshoot; it is taken when that lands closer to the share
+            if held and held + sizes[group] / 2 > wanted:
+                break
+            chosen.add(group)
+            held += sizes[group]
+    return np.flatnonzero(np.isin(groups, sorted(chosen)))
+
+
+def balanced_indices(labels: np.ndarray, groups: np.ndarray, per_class: int, *, seed: int = 0) -> np.ndarray:
+    """Return sorted indices of `per_class` samples of each class, one of each group before a second of any.
+
+    Raises:
+        DatasetError: a class has fewer samples than asked for.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    for name in sorted(set(labels.tolist())):
+        members = np.flatnonzero(labels == name)
+        if not 1 <= per_class <= len(members):
+            raise DatasetError(
+                message(
+                    f"{per_class} clips of each class were asked for",
+                    f"{name!r} has {len(members)}",
+                    f"Use a number from 1 to {min(Counter(labels.tolist()).values())}",
+                )
+            )
+        turn: Counter[str] = Counter()
+        ranked: list[tuple[int, int]] = []
+        for index in rng.permutation(members).tolist():
+            group = str(groups[index])
+            ranked.append((turn[group], index))
+            turn[group] += 1
+        ranked.sort(key=lambda pair: pair[0])
+        chosen += [index for _, index in ranked[:per_class]]
+    return np.array(sorted(chosen))
+
+
+def _home_class(labels: np.ndarray, groups: np.ndarray) -> dict[str, str]:
+    """Return the most frequent class of each group."""
+    counts: dict[str, Counter[str]] = {}
+    for label, group in zip(labels.tolist(), groups.tolist(), strict=True):
+        counts.setdefault(group, Counter())[label] += 1
+    return {group: count.most_common(1)[0][0] for group, count in counts.items()}
+
+
+def _check_pair(labels: np.ndarray, groups: np.ndarray) -> None:
+    if labels.ndim != 1 or labels.shape != groups.shape or len(labels) == 0:
+        raise DatasetError(
+            message(
+                "A label and a group for each sample were asked for",
+                f"the shapes are {labels.shape} and {groups.shape}",
+                "Pass two arrays of shape (n,)",
+            )
+        )
+
+
+def _check_groups(labels: np.ndarray, groups: np.ndarray, *, needed: int, asked: str, name: str) -> None:
+    """Raise DatasetError when a class has fewer than `needed` groups."""
+    held = {label: len(np.unique(groups[labels == label])) for label in np.unique(labels).tolist()}
+    scarce = min(held, key=lambda label: held[label])
+    if held[scarce] < needed:
+        do = (
+            f"Use {name}={held[scarce]}" if held[scarce] >= 2 else "Add tracks of this class, or leave it out"
+        )
+        raise DatasetError(
+            message(asked, f"{scarce!r} has {held[scarce]} group(s) and a group is never cut", do)
+        )
