@@ -1,0 +1,207 @@
+"""The model as the rest of the workbench sees it: a few measured facts, text in, codes and clips out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.errors import GenerationError, ModelError, message
+from workbench.model import tokens
+from workbench.model.audio import decode_codes, encode_clip
+from workbench.model.fingerprint import folder_fingerprint, module_fingerprint
+from workbench.model.network import Network
+from workbench.model.sampling import Sampling, private_generators
+from workbench.model.text import TextStates, encode_text, null_text
+from workbench.sound.clip import Clip
+
+
+class Model:
+    """A MusicGen under nnsight.
+
+    `network` is the nnsight wrapper and `musicgen` the untouched transformers model inside it, for those
+    who want to trace by hand. Only one trace may run at a time; `exclusive()` sees to it.
+    """
+
+    def __init__(
+        self,
+        musicgen: Any,
+        tokenizer: Any,
+        *,
+        id: str,  # noqa: A002  (the word of the field)
+        folder: Path | None = None,
+        fingerprint: str | None = None,
+        notes: str = "",
+    ) -> None:
+        """Wrap `musicgen`, a MusicgenForConditionalGeneration in evaluation mode; `load` is the usual way."""
+        self.id = id
+        self.folder = folder
+        self.notes = notes
+        self.musicgen = musicgen
+        self.tokenizer = tokenizer
+        self.network = Network(musicgen)
+        self.lock = threading.RLock()
+        self._tracing = False
+        self._fingerprint = fingerprint
+
+    @property
+    def _config(self) -> Any:
+        return self.musicgen.decoder.config
+
+    @property
+    def n_layers(self) -> int:
+        """The number of decoder blocks."""
+        return int(self._config.num_hidden_layers)
+
+    @property
+    def layers(self) -> range:
+        """The decoder blocks, counted from 0."""
+        return range(self.n_layers)
+
+    @property
+    def d_model(self) -> int:
+        """The width of the residual stream."""
+        return int(self._config.hidden_size)
+
+    @property
+    def n_codebooks(self) -> int:
+        """Codes per frame, k: 4 for mono MusicGen, 8 for stereo."""
+        return int(self._config.num_codebooks)
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """Steps by which each codebook lags behind the first."""
+        return tokens.delay_pattern(self.n_codebooks, int(self._config.audio_channels))
+
+    @property
+    def bos(self) -> int:
+        """The id that stands where no code has been written."""
+        return int(self._config.bos_token_id)
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples per second of the sound that comes out."""
+        return int(self.musicgen.audio_encoder.config.sampling_rate)
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Codec frames, and so decoding steps, per second of sound."""
+        return float(self.musicgen.audio_encoder.config.frame_rate)
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest sound whose steps fit the decoder's positions."""
+        return float((self._config.max_position_embeddings - max(self.delays)) / self.frame_rate_hz)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder runs."""
+        return torch.device(self.musicgen.decoder.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The decoder's precision; the codec always runs in float32."""
+        dtype: torch.dtype = self.musicgen.decoder.dtype
+        return dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of configuration and weights, 64 hex digits; the same in every precision."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        return folder_fingerprint(self.folder) if self.folder else module_fingerprint(self.musicgen)
+
+    def frames_for(self, seconds: float) -> int:
+        """The number of codec frames that last `seconds`.
+
+        Raises:
+            GenerationError: When `seconds` is not a positive number or does not fit the model's window.
+        """
+        if not 0 < seconds <= self.max_seconds:
+            raise GenerationError(
+                message(
+                    f"{seconds} seconds of sound were asked for",
+                    f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time",
+                    "Use a length in that range",
+                )
+            )
+        return tokens.frames_for(seconds, self.frame_rate_hz)
+
+    def encode(self, clip: Clip) -> torch.Tensor:
+        """The codes (k, frames), long, of `clip`, resampled to the codec's rate."""
+        return encode_clip(self.musicgen, clip).cpu()
+
+    def decode(self, codes: torch.Tensor | np.ndarray) -> Clip:
+        """The sound of `codes` (k, frames)."""
+        return self.decode_batch([codes])[0]
+
+    def decode_batch(self, batch: Sequence[torch.Tensor | np.ndarray]) -> list[Clip]:
+        """The sounds of several codes (k, frames); equal lengths are decoded together."""
+        return decode_codes(self.musicgen, [torch.as_tensor(np.asarray(codes)) for codes in batch])
+
+    def text(self, prompts: Sequence[str]) -> TextStates:
+        """The states of `prompts` that cross-attention reads, projected to d_model."""
+        return encode_text(self.musicgen, self.tokenizer, prompts)
+
+    def null_text(self, rows: int) -> TextStates:
+        """The null condition (no text) for `rows` rows."""
+        return null_text(self.musicgen, rows)
+
+    def sampling(
+        self, prompts: Sequence[str], *, seeds: Sequence[int], frames: int, **settings: Any
+    ) -> Sampling:
+        """A run for `prompts` with one private generator per row; `settings` are those of Sampling."""
+        text = self.text(prompts)
+        run = Sampling(
+            text, private_generators(seeds, self.device), frames, self.delays, self.bos, **settings
+        )
+        run.text = text.with_null() if run.guided else text
+        return run
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the model for one trace; other threads wait, the same thread may not start a second one.
+
+        Raises:
+            ModelError: When a trace is already running on this thread (for example from inside `on_frame`).
+        """
+        with self.lock:
+            if self._tracing:
+                raise ModelError(
+                    message(
+                        "A second run of the model was asked for from inside a running one",
+                        f"{self.id} can run one trace at a time",
+                        "Collect what the callback needs and start the second run afterwards",
+                    )
+                )
+            self._tracing = True
+            try:
+                yield
+            finally:
+                self._tracing = False
+
+    def residual_norms(self) -> np.ndarray:
+        """R_l, shape (n_layers,): the mean norm of the residual stream, the unit in which doses are given."""
+        from workbench.model.norms import residual_norms
+
+        return residual_norms(self)
+
+    def describe(self) -> str:
+        """What this model is and how it runs, in a few lines."""
+        weights = sum(parameter.numel() for parameter in self.musicgen.decoder.parameters())
+        precision = str(self.dtype).removeprefix("torch.")
+        return (
+            f"{self.id}: {self.n_layers} blocks x {self.d_model}, {weights / 1e6:.1f} M decoder parameters\n"
+            f"codec: {self.n_codebooks} codebooks x {self._config.vocab_size}, "
+            f"{self.frame_rate_hz:g} frames/s, {self.rate_hz} Hz, at most {self.max_seconds:.0f} s\n"
+            f"runs on {self.device} in {precision} ({self.notes or 'as given'})"
+        )
+
+    def __repr__(self) -> str:
+        return f"Model({self.id!r}, {self.n_layers} layers x {self.d_model})"

@@ -1,0 +1,101 @@
+"""The native transformers model inside an nnsight wrapper, with its own sampling loop and reading pass.
+
+Nothing of MusicGen is re-implemented: `sample` and `read` call the checkpoint's own decoder. The loop is
+our own because transformers' `generate` runs the prefill twice (hooks see N + 1 visits), cannot stop early
+and reports no frames while it works; here one iteration *is* one step, so `tracer.iter[step]` means what it
+says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from nnsight import NNsight
+from nnsight.intervention.envoy import Envoy, traceable
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from workbench.errors import Cancelled
+from workbench.model.sampling import Sampling, draw, guide
+from workbench.model.text import TextStates
+from workbench.model.tokens import write_step
+
+
+class _OnDemand(Envoy):  # type: ignore[misc]
+    """An envoy that wraps a child module only when somebody reads it.
+
+    nnsight instruments the whole tree by default, about a thousand modules that nobody reads here; wrapping
+    on demand cuts its cost to a third. It leans on an internal (`_add_envoy` is what `Envoy.__init__` calls
+    per child), which is why pyproject pins nnsight below 0.9 and a test compares every capture with plain
+    forward hooks.
+    """
+
+    def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
+        """Do nothing now: `Envoy.__getattr__` wraps the child at its first use."""
+
+
+class Network(_OnDemand, NNsight):  # type: ignore[misc]
+    """MusicGen under nnsight: `with network.sample(run) as tracer:` traces a whole generation.
+
+    Paths mirror the wrapped model; `network.block(5)` is decoder block 5, whose `.output` is the residual
+    stream after it: a bare tensor (rows, positions, d_model) in transformers 5.
+    """
+
+    def __init__(self, musicgen: torch.nn.Module) -> None:
+        super().__init__(musicgen, envoys=_OnDemand)
+
+    def block(self, layer: int) -> Any:
+        """The envoy of decoder block `layer`."""
+        return self.decoder.model.decoder.layers[layer]
+
+    @traceable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def sample(self, run: Sampling) -> torch.Tensor:
+        """Codes (B, k, T) drawn step by step; attention states are kept, text is encoded once.
+
+        Raises:
+            Cancelled: When `run.cancel` is set; what was drawn until then stays in `run.codes`.
+        """
+        decoder = self._module.decoder
+        cache = EncoderDecoderCache(DynamicCache(config=decoder.config), DynamicCache(config=decoder.config))
+        ids = torch.full_like(run.codes[:, :, 0], run.bos)
+        for step in range(run.steps):
+            if run.cancel is not None and run.cancel.is_set():
+                raise Cancelled(f"Stopped on request before step {step} of {run.steps}.")
+            rows = ids.repeat(2, 1) if run.guided else ids
+            logits = self._next_logits(decoder, rows, run.text, cache)
+            tokens = draw(guide(logits, run.guidance) if run.guided else logits, run)
+            ids = write_step(tokens, run.codes, step, run.delays, run.bos)
+            if run.on_step is not None:
+                run.on_step(step, run.codes)
+        return run.codes
+
+    @staticmethod
+    def _next_logits(decoder: Any, ids: torch.Tensor, text: TextStates, cache: Any) -> torch.Tensor:
+        """Logits (rows, k, V) in fp32 for the position after `ids` (rows, k)."""
+        out = decoder(
+            input_ids=ids.reshape(-1, 1),
+            encoder_hidden_states=text.states,
+            encoder_attention_mask=text.mask,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits: torch.Tensor = out.logits[:, -1].float()
+        return logits.view(*ids.shape, -1)
+
+    @traceable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def read(self, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
+        """Final states (rows, positions, d_model) for delayed `ids` (rows, k, positions): teacher forcing.
+
+        The output heads are left out: nobody reads logits here.
+        """
+        decoder = self._module.decoder.model.decoder
+        out = decoder(
+            input_ids=ids.reshape(-1, ids.shape[-1]),
+            encoder_hidden_states=text.states,
+            encoder_attention_mask=text.mask,
+            use_cache=False,
+        )
+        states: torch.Tensor = out.last_hidden_state
+        return states

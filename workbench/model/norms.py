@@ -1,0 +1,62 @@
+"""R_l, the mean residual norm of each layer: the unit of dose.
+
+R_l is the mean of |h[l, t]| over unsteered generation from neutral prompts, conditional rows, after the
+first step (whose input is BOS alone). Measured once per model and kept: in the model's own folder
+(`workbench.json`, key "residual_norms") when it was shipped with it, else in the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from workbench.model.folders import cache_folder
+
+if TYPE_CHECKING:
+    from workbench.model.musicgen import Model
+
+NEUTRAL_PROMPTS = ("a tune", "a piece of music", "a song", "a calm tune")
+SEED, SECONDS, GUIDANCE, SHIPPED, KEY = 0, 2.0, 3.0, "workbench.json", "residual_norms"
+
+
+def residual_norms(model: Model) -> np.ndarray:
+    """R_l, shape (n_layers,) float32: shipped with the model, or cached, or measured now and cached."""
+    places = [cache_folder("norms") / f"{model.fingerprint}.json"]
+    if model.folder is not None:
+        places.insert(0, model.folder / SHIPPED)
+    for path in places:
+        held = _stored(path, model.n_layers)
+        if held is not None:
+            return held
+    norms = measure_residual_norms(model)
+    places[-1].write_text(json.dumps({KEY: norms.tolist()}))
+    return norms
+
+
+def _stored(path: Path, n_layers: int) -> np.ndarray | None:
+    """The norms in `path`, or None when there are none for this number of layers."""
+    if not path.is_file():
+        return None
+    held = json.loads(path.read_text()).get(KEY, [])
+    return np.asarray(held, dtype=np.float32) if len(held) == n_layers else None
+
+
+def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndarray:
+    """R_l, shape (n_layers,) float32, from one unsteered batch of the neutral prompts."""
+    frames = model.frames_for(min(seconds, model.max_seconds))
+    seeds = [SEED + index for index in range(len(NEUTRAL_PROMPTS))]
+    run = model.sampling(NEUTRAL_PROMPTS, seeds=seeds, frames=frames, guidance=GUIDANCE)
+    totals = torch.zeros(model.n_layers, device=model.device)
+    network, layers = model.network, model.layers
+    with model.exclusive(), network.sample(run) as tracer:
+        for step in tracer.iter[: run.steps]:
+            for layer in layers:
+                norms = network.block(layer).output[: run.batch].float().norm(dim=-1)
+                if step > 0:
+                    totals[layer] += norms.mean()
+    means: np.ndarray = (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)
+    return means
