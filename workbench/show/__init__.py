@@ -1,0 +1,1 @@
+"""What people see and hear: figures, players, panels and the page of a run."""

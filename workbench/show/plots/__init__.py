@@ -1,0 +1,20 @@
+"""Values to plotly figures, all in one visual grammar; nothing here fits, generates or plays."""
+
+from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for
+from workbench.show.plots.maps import map_scatter
+from workbench.show.plots.probing import accuracy_per_layer, confusion
+from workbench.show.plots.sound import spectrogram, waveform
+from workbench.show.plots.steering import dose_response, judged_genres
+
+__all__ = [
+    "GENRE_COLOURS",
+    "UNSTEERED",
+    "accuracy_per_layer",
+    "colours_for",
+    "confusion",
+    "dose_response",
+    "judged_genres",
+    "map_scatter",
+    "spectrogram",
+    "waveform",
+]

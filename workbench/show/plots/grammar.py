@@ -1,0 +1,83 @@
+"""The visual grammar of all figures: the question as title, axes with units, fit for a notebook column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import plotly.graph_objects as go
+
+INK = "#222222"
+GRID = "#E6E6E6"
+SEQUENTIAL = "Cividis"
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+
+
+def shade(colour: str, alpha: float) -> str:
+    """Return the hex `colour` as an rgba string with opacity `alpha` (0-1), for bands."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {alpha})"
+
+
+def figure(question: str, *, x: str, y: str, note: str = "", height: int = 400) -> go.Figure:
+    """Return an empty figure in the house's look: `question` as title, `note` under it, axes with units.
+
+    Font sizes are chosen for a notebook column of 600-900 pixels; the paper is white in every theme, so that
+    the colours keep their contrast.
+    """
+    title: dict[str, Any] = {
+        "text": f"<b>{question}</b>",
+        "x": 0,
+        "xref": "container",
+        "xanchor": "left",
+        "pad": {"l": 16},
+        "y": 1,
+        "yref": "container",
+        "yanchor": "top",
+        "font": {"size": 16},
+    }
+    title["pad"]["t"] = 16
+    if note:
+        title["subtitle"] = {"text": note, "font": {"size": 12.5, "color": "#555555"}}
+    result = go.Figure(
+        layout={
+            "template": "none",
+            "title": title,
+            "font": {"family": FONT, "size": 13, "color": INK},
+            "height": height,
+            "margin": {"l": 64, "r": 20, "t": 76 if note else 60, "b": 60},
+            "paper_bgcolor": "white",
+            "plot_bgcolor": "white",
+            "hoverlabel": {"font": {"size": 13}},
+            "legend": {"orientation": "v", "x": 1.01, "xanchor": "left", "y": 1, "font": {"size": 12.5}},
+        }
+    )
+    axis = {
+        "gridcolor": GRID,
+        "zeroline": False,
+        "linecolor": "#888888",
+        "ticks": "outside",
+        "ticklen": 4,
+        "tickcolor": "#888888",
+        "automargin": True,
+    }
+    result.update_xaxes(title={"text": x, "font": {"size": 13.5}, "standoff": 8}, **axis)
+    result.update_yaxes(title={"text": y, "font": {"size": 13.5}, "standoff": 12}, **axis)
+    return result
+
+
+def band(
+    x: Iterable[float], low: Iterable[float], high: Iterable[float], *, colour: str, name: str
+) -> go.Scatter:
+    """Return the filled area between `low` and `high` over `x` (all of one length)."""
+    xs, lows, highs = list(x), list(low), list(high)
+    return go.Scatter(
+        x=xs + xs[::-1],
+        y=highs + lows[::-1],
+        fill="toself",
+        fillcolor=shade(colour, 0.22),
+        mode="lines",
+        line={"width": 0},
+        name=name,
+        hoverinfo="skip",
+    )

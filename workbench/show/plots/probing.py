@@ -1,0 +1,168 @@
+"""Figures about probes: accuracy per layer, and which class is taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from workbench.errors import ProbeError, message
+from workbench.show.colours import GENRE_COLOURS, UNSTEERED
+from workbench.show.plots.grammar import INK, SEQUENTIAL, band, figure
+
+NEEDED = ("layer", "accuracy", "low", "high", "chance")
+
+
+def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figure:
+    """Return held-out accuracy over layers, with its 95 % interval, the majority line and the shuffled band.
+
+    Args:
+        table: one row per layer, as `ProbeSweep.table()` gives it: layer, accuracy, low, high, chance and,
+            where labels were shuffled, shuffled_mean, shuffled_low, shuffled_high; all accuracies 0-1.
+        target: the label that the probes read, for the title.
+
+    Raises:
+        ProbeError: a column is missing or the table is empty.
+    """
+    missing = [name for name in NEEDED if name not in table]
+    if missing or table.empty:
+        raise ProbeError(
+            message(
+                "Accuracy per layer was to be drawn",
+                f"the table has {len(table)} rows and lacks {missing}",
+                "Pass the table of a probe sweep, `sweep.table()`",
+            )
+        )
+    table = table.sort_values("layer")
+    best = table.iloc[int(table["accuracy"].to_numpy().argmax())]
+    result = figure(
+        f"In which layers can a linear probe read the {target}?",
+        x="layer (0 = first block)",
+        y="held-out accuracy",
+        note=_accuracy_note(table, best),
+    )
+    layers = table["layer"].tolist()
+    if "shuffled_low" in table and table["shuffled_low"].notna().all():
+        result.add_trace(
+            band(
+                layers,
+                table["shuffled_low"],
+                table["shuffled_high"],
+                colour=UNSTEERED,
+                name="labels shuffled",
+            )
+        )
+    result.add_trace(
+        go.Scatter(
+            x=layers,
+            y=table["chance"].tolist(),
+            mode="lines",
+            name="majority class",
+            line={"dash": "dash", "color": INK, "width": 1.5},
+        )
+    )
+    result.add_trace(_accuracy_line(table))
+    result.update_yaxes(range=[0, 1.04], tickformat=".0%")
+    result.update_xaxes(tickmode="array", tickvals=_readable_ticks(layers), range=_room(layers))
+    return result
+
+
+def _accuracy_line(table: pd.DataFrame) -> go.Scatter:
+    """Return the accuracy line with asymmetric 95 % bars."""
+    accuracy = table["accuracy"]
+    return go.Scatter(
+        x=table["layer"].tolist(),
+        y=accuracy.tolist(),
+        mode="lines+markers",
+        name="probe, 95 % interval",
+        line={"color": GENRE_COLOURS["classical"], "width": 2.5},
+        marker={"size": 9},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": (table["high"] - accuracy).tolist(),
+            "arrayminus": (accuracy - table["low"]).tolist(),
+            "thickness": 1.8,
+            "width": 5,
+        },
+        customdata=np.stack([table["low"], table["high"]], axis=1).tolist(),
+        hovertemplate="layer %{x}: %{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})<extra></extra>",
+    )
+
+
+def _accuracy_note(table: pd.DataFrame, best: pd.Series[Any]) -> str:
+    count = f", n = {int(best['n'])}" if "n" in table else ""
+    interval = f"{best['low']:.0%} to {best['high']:.0%}{count}"
+    return (
+        f"Best: layer {int(best['layer'])} with {best['accuracy']:.0%} ({interval}); "
+        f"guessing the commonest class: {best['chance']:.0%}."
+    )
+
+
+def _readable_ticks(layers: Sequence[int]) -> list[int]:
+    """Return at most about 13 of the `layers`, so that the labels of a 48-layer model stay apart."""
+    return list(layers)[:: max(1, -(-len(layers) // 13))]
+
+
+def _room(layers: Sequence[int]) -> list[float]:
+    margin = max(0.3, 0.03 * (max(layers) - min(layers)))
+    return [min(layers) - margin, max(layers) + margin]
+
+
+def confusion(
+    truth: Sequence[str], said: Sequence[str], *, classes: Sequence[str] | None = None
+) -> go.Figure:
+    """Return how often each true class (row) was called each class (column), as shares of the row.
+
+    Args:
+        truth: (n,) true class names of held-out samples.
+        said: (n,) class names that a probe gave them.
+        classes: order of rows and columns; sorted by default.
+
+    Raises:
+        ProbeError: lengths differ, or nothing is given.
+    """
+    true, called = [str(name) for name in truth], [str(name) for name in said]
+    if len(true) != len(called) or not true:
+        raise ProbeError(
+            message(
+                "A confusion matrix was asked for",
+                f"there are {len(true)} true and {len(called)} predicted classes",
+                "Pass one prediction per true class",
+            )
+        )
+    names = list(classes) if classes is not None else sorted({*true, *called})
+    counts = pd.crosstab(pd.Series(true), pd.Series(called)).reindex(index=names, columns=names, fill_value=0)
+    values = counts.to_numpy(dtype=float)
+    totals = values.sum(axis=1, keepdims=True)
+    shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)
+    right = float(np.trace(values) / max(values.sum(), 1))
+    result = figure(
+        "Which class is taken for which?",
+        x="called",
+        y="is really",
+        height=180 + 52 * len(names),
+        note=f"{right:.0%} of {len(true)} on the diagonal; each row sums to 100 %.",
+    )
+    result.add_trace(
+        go.Heatmap(
+            z=shares,
+            x=names,
+            y=names,
+            zmin=0,
+            zmax=1,
+            colorscale=SEQUENTIAL,
+            xgap=2,
+            ygap=2,
+            customdata=values,
+            texttemplate="%{z:.0%}",
+            textfont={"size": 13},
+            hovertemplate="%{y} called %{x}: %{customdata} (%{z:.0%})<extra></extra>",
+            colorbar={"tickformat": ".0%", "title": {"text": "share of row"}, "outlinewidth": 0},
+        )
+    )
+    result.update_yaxes(autorange="reversed")
+    return result
