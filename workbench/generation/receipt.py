@@ -1,0 +1,167 @@
+"""The receipt: what every planned edit really did to the residual stream, measured while it did it.
+
+Steering that silently does nothing is the field's commonest bug. So the loop compares the model's own
+tensor before and after each edit; deleting the edit makes the receipt say so, and `generate` raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+
+from workbench.generation.cells import Edit
+
+TARGETED = frozenset({"remove", "clamp"})
+"""Operations with a target, which may find the stream already there."""
+
+COLUMNS = ("step", "seconds", "layer", "site", "row", "term", "planned", "norm_change", "reason")
+
+
+@dataclass(frozen=True, eq=False)
+class Receipt:
+    """One line per step, term and row of one take's plan.
+
+    `planned` is the factor that the schedule asked for times whether the dose is anything; `norm_change` is
+    the norm |after - before| of the model's own tensor; `reason` says why nothing was planned or nothing
+    had to change: "schedule", "dose 0", "already there" (remove and clamp), and is empty where the edit
+    acted.
+    """
+
+    cells: pd.DataFrame
+
+    @cached_property
+    def missed(self) -> pd.DataFrame:
+        """The cells in which a planned, non-zero edit did not change the stream; empty when all is well."""
+        cells = self.cells
+        return cells[(cells.planned != 0) & (cells.reason == "") & ~(cells.norm_change > 0)]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every planned edit changed the stream, and no other cell did."""
+        unplanned = (self.cells.planned == 0) & (self.cells.norm_change != 0)
+        return self.missed.empty and not bool(unplanned.any())
+
+    @property
+    def changed(self) -> int:
+        """The number of cells that changed."""
+        return int((self.cells.norm_change > 0).sum())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Receipt) and self.cells.equals(other.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __str__(self) -> str:
+        if not len(self.cells):
+            return "no steering"
+        share = f"{self.changed} of {len(self.cells)} cells changed"
+        idle = self.cells.reason[self.cells.reason != ""].value_counts()
+        reasons = ", ".join(f"{count} by {reason}" for reason, count in idle.items())
+        return (
+            share + (f" ({reasons} left alone)" if reasons else "") + ("" if self.ok else ", NOT as planned")
+        )
+
+    def to_records(self) -> list[list[object]]:
+        """The cells as plain lists in the order of COLUMNS, for JSON."""
+        return [list(row) for row in self.cells.astype(object).itertuples(index=False)]
+
+    @classmethod
+    def from_records(cls, records: Sequence[Sequence[object]]) -> Receipt:
+        """The receipt that `to_records` wrote."""
+        return cls(_typed(pd.DataFrame(list(records), columns=list(COLUMNS))))
+
+
+def _typed(cells: pd.DataFrame) -> pd.DataFrame:
+    kinds = {
+        "step": "int64", "seconds": "float64", "layer": "int64", "site": "str", "row": "str",
+        "term": "int64", "planned": "float64", "norm_change": "float64", "reason": "str",
+    }  # fmt: skip
+    return cells.astype(kinds).reset_index(drop=True)
+
+
+class ReceiptWriter:
+    """Collects the norms of a run as tensors on the device; they are read once, at the end."""
+
+    def __init__(self) -> None:
+        self._visits: list[tuple[Edit, int]] = []
+        self._norms: list[torch.Tensor] = []
+        self._meant: list[torch.Tensor] = []
+
+    def measure(
+        self, edit: Edit, step: int, *, before: torch.Tensor, meant: torch.Tensor, now: torch.Tensor
+    ) -> None:
+        """Note |now - before| for the lanes that act at `step`; all tensors are (lanes, 1, d_model).
+
+        `now` was read back from the model's tensor. `meant` is what the formula gave: where an operation
+        with a target finds the stream already there, nothing has to change.
+        """
+        self._visits.append((edit, step))
+        self._norms.append(_distance(now, before))
+        self._meant.append(_distance(meant, before) if edit.operation in TARGETED else self._norms[-1])
+
+    def receipts(self, batch: int, edits: Sequence[Edit], seconds: Sequence[float]) -> list[Receipt]:
+        """One receipt for each of `batch` clips, over all the cells that `edits` planned or left out."""
+        norms = {id(edit): np.zeros(edit.acts.shape) for edit in edits}
+        meant = {id(edit): np.ones(edit.acts.shape) for edit in edits}
+        start = 0
+        flat, flat_meant = _read(self._norms), _read(self._meant)
+        for edit, step in self._visits:
+            lanes = np.flatnonzero(edit.acts[step])
+            norms[id(edit)][step, lanes] = flat[start : start + len(lanes)]
+            meant[id(edit)][step, lanes] = flat_meant[start : start + len(lanes)]
+            start += len(lanes)
+        parts: list[list[pd.DataFrame]] = [[] for _ in range(batch)]
+        for edit in edits:
+            for index, lane in enumerate(edit.lanes):
+                change, goal = norms[id(edit)][:, index], meant[id(edit)][:, index]
+                parts[lane.clip].append(_cells(edit, index, seconds, change, goal))
+        return [_join(part) for part in parts]
+
+
+def _distance(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """|now - before| for each lane, shape (lanes,)."""
+    norms: torch.Tensor = torch.linalg.vector_norm(now.float() - before.float(), dim=-1)
+    return norms.flatten()
+
+
+def _read(norms: list[torch.Tensor]) -> np.ndarray:
+    """All norms as one array, in one transfer from the device."""
+    values: np.ndarray = torch.cat(norms).cpu().numpy() if norms else np.zeros(0)
+    return values
+
+
+def _cells(
+    edit: Edit, index: int, seconds: Sequence[float], change: np.ndarray, meant: np.ndarray
+) -> pd.DataFrame:
+    """The cells of one lane, a line per step."""
+    lane, acts, factors = edit.lanes[index], edit.acts[:, index], edit.factors[:, index]
+    idle = np.where(factors == 0, "schedule", "dose 0")
+    settled = (meant == 0) & (edit.operation in TARGETED)
+    layer, site = edit.place
+    return pd.DataFrame(
+        {
+            "step": np.arange(len(seconds)),
+            "seconds": np.asarray(seconds, dtype=np.float64),
+            "layer": layer,
+            "site": site,
+            "row": lane.half,
+            "term": lane.term_index,
+            "planned": np.where(acts, factors, 0.0),
+            "norm_change": change,
+            "reason": np.where(acts, np.where(settled, "already there", ""), idle),
+        }
+    )
+
+
+def _join(parts: Sequence[pd.DataFrame]) -> Receipt:
+    """The receipt of one clip, its cells ordered by step, then as the model computes."""
+    if not parts:
+        return Receipt.from_records([])
+    cells = pd.concat(parts, ignore_index=True)
+    return Receipt(_typed(cells.sort_values("step", kind="stable")))

@@ -1,0 +1,108 @@
+"""What a generation is asked to do, checked and broadcast before the model is touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from workbench.errors import GenerationError, message
+from workbench.model.musicgen import Model
+from workbench.model.sites import SITES
+from workbench.steering.plan import Steering
+
+Plan = Steering | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip of a batch."""
+
+    prompt: str
+    plan: Plan
+    seed: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How codes are drawn: guidance scale g, temperature, top-k (0 keeps all codes)."""
+
+    guidance: float = 3.0
+    temperature: float = 1.0
+    top_k: int = 250
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+            _refuse(
+                f"A guidance of {self.guidance}", "it must be 0 or more", "Use 3.0, or 1.0 to switch it off"
+            )
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            _refuse(f"A temperature of {self.temperature}", "it must be above 0", "Use 1.0")
+        if self.top_k < 0:
+            _refuse(f"A top_k of {self.top_k}", "it must not be negative", "Use 250, or 0 to keep all codes")
+
+
+def rows_of(
+    model: Model,
+    prompt: str | Sequence[str],
+    steering: Plan | Sequence[Plan],
+    seed: int | Sequence[int],
+) -> tuple[list[Row], bool]:
+    """One Row per clip, and whether the caller gave a list (and so expects one back).
+
+    A single prompt, plan or seed goes with every clip of the others.
+
+    Raises:
+        GenerationError: For an empty list, lists of different lengths, or a prompt or seed of the wrong kind.
+        SteeringError: When a plan does not fit the model.
+    """
+    columns = [_listed(prompt, str), _listed(steering, Steering), _listed(seed, int)]
+    lengths = {len(column) for column, many in columns if many}
+    if 0 in lengths or len(lengths) > 1:
+        told = ", ".join(str(len(column)) for column, _many in columns)
+        _refuse(
+            f"Clips for {told} prompts, plans and seeds",
+            "an empty list makes nothing" if 0 in lengths else "lists must be equally long",
+            "Give one of each, or equally long lists",
+        )
+    count = max(lengths, default=1)
+    prompts, plans, seeds = (column * count if not many else column for column, many in columns)
+    return [_row(model, *parts) for parts in zip(prompts, plans, seeds, strict=True)], bool(lengths)
+
+
+def _listed(value: object, single: type) -> tuple[list[object], bool]:
+    """The value as a list, and whether it was one."""
+    if value is None or isinstance(value, single) or not isinstance(value, Sequence):
+        return [value], False
+    return list(value), True
+
+
+def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
+    """The checked row."""
+    if not isinstance(prompt, str):
+        _refuse(f"A clip for the prompt {prompt!r}", "a prompt is text", 'Give text such as "a calm tune"')
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        _refuse(
+            f"A clip with the seed {seed!r}", "a seed is a whole number from 0 to 2**63 - 1", "Use one such"
+        )
+    if plan is None:
+        return Row(prompt, None, int(seed))
+    if not isinstance(plan, Steering):
+        _refuse(f"Steering by a {type(plan).__name__}", "a plan was expected", "Use direction.at(dose)")
+    plan.check(model)
+    for term in plan.terms:
+        site = term.direction.site
+        if site not in SITES or (site == "embed" and term.at_layer != 0):
+            _refuse(
+                f"{term.direction.name!r} at {site!r} of layer {term.at_layer}",
+                f"the sites are {', '.join(SITES)}, and embed exists at layer 0 only",
+                "Use a direction made at one of these",
+            )
+    return Row(prompt, plan, int(seed))
+
+
+def _refuse(asked: str, found: str, do: str) -> NoReturn:
+    raise GenerationError(message(f"{asked} was asked for", found, do))
