@@ -87,7 +87,9 @@ def without_info_frame(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("bitrate", ["CONSTANT", "VARIABLE"])
-@pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (44_100, 2), (44_100, 1), (22_050, 2), (8000, 1)])
+@pytest.mark.parametrize(
+    ("rate_hz", "channels"), [(16_000, 1), (44_100, 2), (44_100, 1), (22_050, 2), (8000, 1)]
+)
 def test_an_mp3_without_declared_length_is_read_whole(
     tmp_path: Path, bitrate: str, rate_hz: int, channels: int
 ) -> None:

@@ -54,10 +54,12 @@ def same_sound(prints: np.ndarray, *, threshold: float = 0.98) -> list[tuple[int
 
 
 def _frames(clip: Clip) -> np.ndarray:
-    """Return the clip in frames of 64 ms, shape (frames, n), the last one padded with zeros."""
-    width = max(1, round(_FRAME_S * clip.rate_hz))
-    padded = np.pad(clip.samples, (0, -len(clip.samples) % width))
-    return padded.reshape(-1, width)
+    """Return the clip in whole frames of 64 ms, shape (frames, n); one frame where it is shorter.
+
+    The rest is dropped: padded with zeros it would look like an event, the same one in every clip.
+    """
+    width = min(len(clip.samples), max(1, round(_FRAME_S * clip.rate_hz)))
+    return clip.samples[: len(clip.samples) // width * width].reshape(-1, width)
 
 
 def _sound_print(frames: np.ndarray, rate_hz: int) -> np.ndarray | None:

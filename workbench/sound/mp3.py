@@ -1,8 +1,8 @@
 """The frames of an MP3 stream: how many there are, how many it declares, whether the last one is cut.
 
-A decoder needs to know how long a stream is. Most encoders write the number of frames into an extra first frame
-(marked Xing or Info); without it libsndfile guesses from the first frame's bitrate, and of a stream with variable
-bitrate it then reads as little as 30 %, silently. `with_length` writes the missing frame.
+A decoder needs to know how long a stream is. Most encoders write the number of frames into an extra first
+frame (marked Xing or Info); without it libsndfile guesses from the first frame's bitrate, and of a stream of
+variable bitrate it then reads as little as 30 %, silently. `with_length` writes the missing frame.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Mp3Stream:
 
 
 def walk(data: bytes) -> Mp3Stream | None:
-    """Return what the frames of an MP3 file tell (ISO 11172-3 and 13818-3, layer III); None if it has none."""
+    """Return what the frames of an MP3 file tell (ISO 11172-3, 13818-3, layer III); None if it has none."""
     start = _after_id3(data)
     while frame_bytes(data, start) is None:
         start = data.find(b"\xff", start + 1)
@@ -105,7 +105,7 @@ def _after_id3(data: bytes) -> int:
 
 
 def _mark_offset(head: bytes) -> int:
-    """Return where the Xing or Info mark stands in a frame: behind the header and the (empty) side information."""
+    """Return where the Xing or Info mark stands in a frame: behind header and (empty) side information."""
     mono = head[3] >> 6 == _MONO
     if head[1] >> 3 & 3 == _MPEG1:
         return 4 + (17 if mono else 32)
