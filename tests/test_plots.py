@@ -94,13 +94,14 @@ def test_accuracy_refuses_what_it_cannot_draw(table):
 
 
 def test_confusion_counts_rows():
-    figure = plots.confusion(["jazz", "jazz", "rock", "rock"], ["jazz", "rock", "rock", "rock"])
+    counts = pd.DataFrame([[1, 1], [0, 2]], index=["jazz", "rock"], columns=["jazz", "rock"])
+    figure = plots.confusion(counts)
     heat = figure.data[0]
     assert list(heat.y) == ["jazz", "rock"]
     assert np.allclose(heat.z, [[0.5, 0.5], [0, 1]])
     assert "75%" in figure.layout.title.subtitle.text
-    with pytest.raises(ProbeError, match="one prediction"):
-        plots.confusion(["jazz"], [])
+    with pytest.raises(ProbeError, match=r"sweep\.confusion"):
+        plots.confusion(counts[["rock", "jazz"]])
 
 
 def test_map_has_one_trace_per_genre_with_clip_ids():

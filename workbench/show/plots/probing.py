@@ -112,40 +112,31 @@ def _room(layers: Sequence[int]) -> list[float]:
     return [min(layers) - margin, max(layers) + margin]
 
 
-def confusion(
-    truth: Sequence[str], said: Sequence[str], *, classes: Sequence[str] | None = None
-) -> go.Figure:
+def confusion(counts: pd.DataFrame) -> go.Figure:
     """Return how often each true class (row) was called each class (column), as shares of the row.
 
     Args:
-        truth: (n,) true class names of held-out samples.
-        said: (n,) class names that a probe gave them.
-        classes: order of rows and columns; sorted by default.
+        counts: (k, k) held-out samples, true classes down, predicted ones across, in the same order; as
+            `ProbeSweep.confusion()` gives it.
 
     Raises:
-        ProbeError: lengths differ, or nothing is given.
+        ProbeError: rows and columns differ, or nothing was counted.
     """
-    true, called = [str(name) for name in truth], [str(name) for name in said]
-    if len(true) != len(called) or not true:
+    names, values = [str(name) for name in counts.index], counts.to_numpy(dtype=float)
+    if names != [str(name) for name in counts.columns] or not values.sum():
         raise ProbeError(
             message(
-                "A confusion matrix was asked for",
-                f"there are {len(true)} true and {len(called)} predicted classes",
-                "Pass one prediction per true class",
+                "A confusion matrix was to be drawn",
+                f"the true classes are {names}, the predicted ones {list(counts.columns)}",
+                "Pass counts of the same classes, `sweep.confusion()`",
             )
         )
-    names = list(classes) if classes is not None else sorted({*true, *called})
-    counts = pd.crosstab(pd.Series(true), pd.Series(called)).reindex(index=names, columns=names, fill_value=0)
-    values = counts.to_numpy(dtype=float)
     totals = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)
-    right = float(np.trace(values) / max(values.sum(), 1))
+    right = float(np.trace(values) / values.sum())
+    note = f"{right:.0%} of {values.sum():.0f} on the diagonal; each row sums to 100 %."
     result = figure(
-        "Which class is taken for which?",
-        x="called",
-        y="is really",
-        height=180 + 52 * len(names),
-        note=f"{right:.0%} of {len(true)} on the diagonal; each row sums to 100 %.",
+        "Which class is taken for which?", x="called", y="is really", note=note, height=180 + 52 * len(names)
     )
     result.add_trace(
         go.Heatmap(

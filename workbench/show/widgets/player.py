@@ -1,0 +1,193 @@
+"""Comparison player: several clips on one clock, changed without a gap, all at the same gain."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from workbench.errors import AudioError, message
+from workbench.show.colours import colours_of_clips
+from workbench.show.spectrum import FLOOR_DB, log_mel, outline
+from workbench.sound.clip import Clip
+
+if TYPE_CHECKING:
+    from workbench.generation.take import Take
+
+HERE = Path(__file__).parent
+
+
+class SoundWidget(anywidget.AnyWidget):
+    """What both players share: messages wait until a page is there, and the page reports its level.
+
+    `level` is the loudest RMS (0-1) measured at the loudspeaker since the sound began; 0 means silence.
+    """
+
+    key = traitlets.Unicode().tag(sync=True)  # under which the page keeps the one engine of all outputs
+    ready = traitlets.Bool(False).tag(sync=True)
+    playing = traitlets.Bool(False).tag(sync=True)
+    level = traitlets.Float(0.0).tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(key=uuid.uuid4().hex, **traits)
+        self._waiting: deque[tuple[dict[str, Any], list[bytes] | None]] = deque()
+        self.observe(self._flush, "ready")
+
+    def _tell(self, content: dict[str, Any], chunk: bytes | None = None) -> None:
+        """Send a message, perhaps with a binary chunk, in order, once the page has said that it is ready."""
+        self._waiting.append((content, None if chunk is None else [chunk]))
+        self._flush(None)
+
+    def _flush(self, _change: object) -> None:
+        while self.ready and self._waiting:
+            content, buffers = self._waiting.popleft()
+            self.send(content, buffers=buffers)
+
+
+class ComparisonPlayer(SoundWidget):
+    """Clips one below the other: press Play, then change between them while they run, or click a waveform.
+
+    Args:
+        clips: name -> clip; rates and lengths may differ.
+        colours: name -> hex colour; by default the genre named in the clip's name, grey for the unsteered.
+        spectrogram: whether a log-mel spectrogram stands under each waveform.
+
+    All clips play at one gain, so that a clip which steering has made louder, or destroyed, sounds like that.
+    """
+
+    _esm = (HERE / "sound.js").read_text(encoding="utf-8") + (HERE / "player.js").read_text(encoding="utf-8")
+    _css = HERE / "style.css"
+    clips = traitlets.List().tag(sync=True)
+    current = traitlets.Int(0).tag(sync=True)
+
+    def __init__(
+        self,
+        clips: Mapping[str, Clip] | None = None,
+        *,
+        colours: Mapping[str, str] | None = None,
+        spectrogram: bool = True,
+    ) -> None:
+        super().__init__()
+        self.spectrogram = spectrogram
+        self.load(clips or {}, colours=colours)
+
+    def load(self, clips: Mapping[str, Clip], *, colours: Mapping[str, str] | None = None) -> None:
+        """Replace the clips; what plays stops."""
+        self.sounds = dict(clips)
+        gain = _shared_gain(self.sounds.values())
+        shades = {**colours_of_clips(self.sounds), **(colours or {})}
+        with self.hold_sync():
+            self.current = 0
+            self.clips = [
+                _described(name, clip, shades[name], gain=gain, spectrogram=self.spectrogram)
+                for name, clip in self.sounds.items()
+            ]
+
+    def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
+        """Start at `at_s` seconds, with the clip of that name open (else the current one).
+
+        Raises:
+            AudioError: no clip has that name.
+        """
+        if name is not None and name not in self.sounds:
+            raise AudioError(
+                message(
+                    f"The clip {name!r} was to be played",
+                    f"the player holds {list(self.sounds)}",
+                    "Choose one of these names",
+                )
+            )
+        index = None if name is None else list(self.sounds).index(name)
+        self._tell({"kind": "play", "index": index, "at_s": at_s})
+
+    def stop(self) -> None:
+        """Stop the sound and keep the place."""
+        self._tell({"kind": "stop"})
+
+    def save(self, folder: Path | str) -> list[Path]:
+        """Write every clip as `<name>.wav` into `folder` and return the paths."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        return [clip.write(target / f"{_file_name(name)}.wav") for name, clip in self.sounds.items()]
+
+
+def compare(*sounds: Clip | Take, names: list[str] | None = None) -> ComparisonPlayer:
+    """Return a player that changes between takes or clips while they run, with their spectrograms.
+
+    Args:
+        sounds: takes (as `generate` gives them) or clips, two or more as a rule.
+        names: one name each; by default "unsteered" or the plan of a take, "clip 1" ... for clips.
+
+    Raises:
+        AudioError: nothing is given, or the names do not fit.
+    """
+    if not sounds or (names is not None and len(names) != len(sounds)):
+        raise AudioError(
+            message(
+                "A comparison was asked for",
+                f"{len(sounds)} sounds and names {names} were given",
+                "Pass at least one sound, and one name for each or none",
+            )
+        )
+    chosen = names or [_name(sound, place) for place, sound in enumerate(sounds, start=1)]
+    return ComparisonPlayer(dict(zip(_distinct(chosen), map(_clip, sounds), strict=True)))
+
+
+def _clip(sound: Clip | Take) -> Clip:
+    return sound if isinstance(sound, Clip) else sound.clip
+
+
+def _name(sound: Clip | Take, place: int) -> str:
+    if isinstance(sound, Clip):
+        return f"clip {place}"
+    return str(sound.steering or "unsteered")
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return the names with a number behind every repetition."""
+    return [
+        name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
+        for i, name in enumerate(names)
+    ]
+
+
+def _shared_gain(clips: Any) -> float:
+    """Return the one factor that keeps the loudest peak at full scale; 1 unless a clip exceeds it."""
+    return 1.0 / max([1.0, *(float(clip.peak) for clip in clips)])
+
+
+def _described(name: str, clip: Clip, colour: str, *, gain: float, spectrogram: bool) -> dict[str, Any]:
+    """Return what the page needs of one clip: lossless FLAC as text, waveform outline, spectrogram."""
+    scaled = clip if gain == 1.0 else Clip(np.asarray(clip.samples) * np.float32(gain), clip.rate_hz)
+    return {
+        "name": name,
+        "colour": colour,
+        "rate_hz": clip.rate_hz,
+        "seconds": clip.seconds,
+        "audio": base64.b64encode(scaled.encode("flac")).decode(),
+        "outline": np.round(outline(scaled), 3).tolist(),
+        "spectrum": _spectrum(scaled) if spectrogram else None,
+    }
+
+
+def _spectrum(clip: Clip) -> dict[str, Any]:
+    """Return log-mel levels as base64 bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order."""
+    levels = log_mel(clip)
+    grey = np.round((levels - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)
+    return {
+        "bands": grey.shape[0],
+        "frames": grey.shape[1],
+        "levels": base64.b64encode(grey.tobytes()).decode(),
+    }
+
+
+def _file_name(name: str) -> str:
+    kept = "".join(letter if letter.isalnum() or letter in " ._+-" else "_" for letter in name)
+    return kept.strip() or "clip"

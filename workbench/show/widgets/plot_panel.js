@@ -1,0 +1,65 @@
+// One figure with its two downloads. plotly.js (1.5 MB packed) lies in one library model that all panels share,
+// and is unpacked once per page.
+async function unpackPlotly(model) {
+  const id = model.get("library").replace("IPY_MODEL_", "");
+  const library = await model.widget_manager.get_model(id);
+  const packed = Uint8Array.from(atob(library.get("source")), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const text = await new Response(stream).text();
+  // A page may define AMD or CommonJS loaders: plotly.js is given its own `module`, so that it takes neither.
+  const wrapped = ["const module = {exports: {}}, define = undefined;\n", text, "\nexport default module.exports;"];
+  const url = URL.createObjectURL(new Blob(wrapped, { type: "text/javascript" }));
+  try { return (await import(url)).default; } finally { URL.revokeObjectURL(url); }
+}
+
+function plotly(model) {
+  if (!window.__workbenchPlotly) {
+    window.__workbenchPlotly = unpackPlotly(model);
+    window.__workbenchPlotly.catch(() => { delete window.__workbenchPlotly; }); // the next panel may try again
+  }
+  return window.__workbenchPlotly;
+}
+
+const pointOf = (p) => ({ curve: p.curveNumber, index: p.pointNumber ?? null, x: p.x, y: p.y, data: p.customdata ?? null });
+
+function button(text, label, action) {
+  const made = Object.assign(document.createElement("button"), { textContent: text, title: label, onclick: action });
+  made.className = "wb-button";
+  made.setAttribute("aria-label", label);
+  return made;
+}
+
+async function render({ model, el }) {
+  el.classList.add("wb-panel");
+  const chart = document.createElement("div");
+  chart.setAttribute("role", "img");
+  const bar = Object.assign(document.createElement("div"), { className: "wb-bar wb-right" });
+  el.append(chart, bar);
+  let Plotly;
+  try { Plotly = await plotly(model); } catch (error) {
+    chart.textContent = `The figure cannot be drawn here: ${error.message}. Reload the page or use a current browser.`;
+    return;
+  }
+  const draw = async () => {
+    const { data, layout } = model.get("figure");
+    chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, ""));
+    const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "lasso2d", "autoScale2d"] };
+    await Plotly.react(chart, structuredClone(data), structuredClone(layout), config);
+  };
+  await draw();
+  chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
+  chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
+  model.on("change:figure", draw);
+  const name = () => model.get("name");
+  const save = (href, suffix) => Object.assign(document.createElement("a"), { href, download: name() + suffix }).click();
+  bar.append(
+    button("PNG", "Download the picture as PNG", async () =>
+      save(await Plotly.toImage(chart, { format: "png", scale: 2, width: chart.clientWidth, height: chart.clientHeight }), ".png")),
+    button("CSV", "Download the data as CSV", () =>
+      save(URL.createObjectURL(new Blob([model.get("csv")], { type: "text/csv" })), ".csv")),
+  );
+  const watch = new ResizeObserver(() => chart.isConnected && chart.offsetParent && Plotly.Plots.resize(chart));
+  watch.observe(el);
+  return () => { watch.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
+}
+export default { render };

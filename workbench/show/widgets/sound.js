@@ -1,0 +1,56 @@
+// Shared by both players: one audio context per page, a level meter, WAV files. Put in front of each player's script.
+const page = (window.__workbench ??= { context: null, engines: new Map() });
+
+function audioContext() {
+  page.context ??= new AudioContext({ latencyHint: "interactive" });
+  return page.context;
+}
+
+// An output with a meter. `level()` is the RMS (0-1) of the last 2048 samples that went to the loudspeaker.
+function meteredOutput() {
+  const context = audioContext();
+  const input = context.createGain();
+  const analyser = new AnalyserNode(context, { fftSize: 2048 });
+  input.connect(analyser).connect(context.destination);
+  const window_ = new Float32Array(analyser.fftSize);
+  const level = () => {
+    analyser.getFloatTimeDomainData(window_);
+    const rms = Math.sqrt(window_.reduce((sum, v) => sum + v * v, 0) / window_.length);
+    window.__workbenchLevel = rms;
+    return rms;
+  };
+  return { context, input, level };
+}
+
+function silenceOthers(engine) {
+  for (const other of page.engines.values()) if (other !== engine) other.stop();
+}
+
+// 16-bit mono WAV of float samples in -1..1.
+function wavFile(samples, rate) {
+  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+  const text = (at, s) => [...s].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
+  text(0, "RIFF"); view.setUint32(4, 36 + 2 * samples.length, true); text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true); view.setUint32(28, 2 * rate, true);
+  view.setUint16(32, 2, true); view.setUint16(34, 16, true);
+  text(36, "data"); view.setUint32(40, 2 * samples.length, true);
+  samples.forEach((v, i) => view.setInt16(44 + 2 * i, Math.max(-32768, Math.min(32767, Math.round(v * 32768))), true));
+  return new Blob([view], { type: "audio/wav" });
+}
+
+function save(blob, name) {
+  const href = URL.createObjectURL(blob);
+  Object.assign(document.createElement("a"), { href, download: name.replace(/[^\p{L}\p{N} ._+-]/gu, "_") }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
+}
+
+function element(tag, className, properties = {}, label = null) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.className = className;
+  if (label) { made.setAttribute("aria-label", label); made.title = label; }
+  return made;
+}
+
+const seconds = (t) => t.toFixed(1);
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));

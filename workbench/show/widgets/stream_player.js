@@ -1,0 +1,133 @@
+// Streaming player: float32 chunks arrive as binary messages and are scheduled back to back on the audio clock.
+class Stream {
+  constructor(model) {
+    this.model = model;
+    this.views = new Set();
+    this.clear();
+    model.on("msg:custom", (message, buffers) => this.obey(message, buffers));
+    model.set("ready", true);
+    model.save_changes();
+  }
+
+  clear() {
+    this.voices?.forEach((source) => { source.onended = null; source.stop(); });
+    Object.assign(this, { voices: new Set(), held: [], kept: [], next: null, underruns: 0, loudest: 0, finished: false, received: 0 });
+    clearInterval(this.timer);
+    this.timer = null;
+  }
+
+  get rate() { return this.model.get("rate_hz"); }
+  get lead() { return this.next === null ? 0 : Math.max(0, this.next - this.output.context.currentTime); }
+
+  obey(message, buffers) {
+    if (message.kind === "reset") { this.clear(); this.report(); return; }
+    if (message.kind === "finish") { this.finished = true; this.begin(); return; }
+    const raw = buffers?.[0];
+    if (!raw?.byteLength) { this.problem = "This front end drops binary data: use the finished clip's own player."; this.paint(); return; }
+    const bytes = raw.buffer ? raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength) : raw.slice(0);
+    const samples = new Float32Array(bytes);
+    this.kept.push(samples);
+    this.held.push(samples);
+    this.received += samples.length / this.rate;
+    this.begin();
+  }
+
+  // Holds sound back until `lead_s` seconds have come (or the stream has ended), then keeps the queue scheduled.
+  begin() {
+    this.output ??= meteredOutput();
+    const waiting = this.held.reduce((sum, s) => sum + s.length, 0) / this.rate;
+    if (this.next === null && waiting < this.model.get("lead_s") && !this.finished) return this.paint();
+    const context = this.output.context;
+    if (context.state !== "running") { context.resume().then(() => this.begin()); return this.paint(); }
+    if (!this.timer) { silenceOthers(this); this.timer = setInterval(() => this.tick(), 50); }
+    while (this.held.length) this.schedule(this.held.shift());
+    return this.paint();
+  }
+
+  schedule(samples) {
+    const context = this.output.context, now = context.currentTime;
+    if (this.next === null) this.next = now + 0.02;
+    else if (this.next < now) { this.underruns += 1; this.next = now + 0.02; }
+    const buffer = new AudioBuffer({ length: samples.length, numberOfChannels: 1, sampleRate: this.rate });
+    buffer.copyToChannel(samples, 0);
+    const source = new AudioBufferSourceNode(context, { buffer });
+    source.connect(this.output.input);
+    source.start(this.next);
+    this.next += buffer.duration;
+    this.voices.add(source);
+    source.onended = () => { this.voices.delete(source); source.disconnect(); };
+  }
+
+  tick() {
+    const level = this.output.level();
+    this.loudest = Math.max(this.loudest, level);
+    this.views.forEach((view) => view.move(level));
+    this.ticks = (this.ticks ?? 0) + 1;
+    if (this.ticks % 5 === 0) this.report();
+    if (this.finished && !this.voices.size && !this.held.length) { clearInterval(this.timer); this.timer = null; this.report(); this.paint(); }
+  }
+
+  report() {
+    const values = { underruns: this.underruns, level: this.loudest, lead_now_s: this.lead, received_s: this.received,
+      playing: this.timer !== null };
+    for (const [name, value] of Object.entries(values)) this.model.set(name, value);
+    this.model.save_changes();
+  }
+
+  stop() { const kept = this.kept, received = this.received; this.clear(); Object.assign(this, { kept, received, finished: true }); this.report(); this.paint(); }
+  paint() { this.views.forEach((view) => view.paint()); }
+
+  save() {
+    const all = new Float32Array(this.kept.reduce((sum, s) => sum + s.length, 0));
+    let at = 0;
+    for (const samples of this.kept) { all.set(samples, at); at += samples.length; }
+    save(wavFile(all, this.rate), "stream.wav");
+  }
+}
+
+class StreamView {
+  constructor(engine, el) {
+    this.engine = engine;
+    el.classList.add("wb-panel");
+    el.setAttribute("role", "group");
+    el.setAttribute("aria-label", "Streaming player");
+    this.start = element("button", "wb-button wb-play", { textContent: "▶ Play", onclick: () => engine.begin() }, "Allow sound");
+    this.stop = element("button", "wb-button", { textContent: "■ Stop", onclick: () => engine.stop() }, "Stop the sound");
+    this.meter = element("meter", "wb-meter", { min: 0, max: 0.5, value: 0 }, "sound level");
+    this.text = element("span", "wb-hint");
+    const wav = element("button", "wb-button", { textContent: "WAV", onclick: () => engine.save() }, "Download what has come so far as WAV");
+    const bar = element("div", "wb-bar");
+    bar.append(this.start, this.stop, this.meter, this.text, wav);
+    el.append(bar);
+    this.paint();
+  }
+
+  paint() { this.move(0); }
+
+  move(level) {
+    const { engine } = this;
+    const blocked = engine.output && engine.output.context.state !== "running" && engine.held.length;
+    this.meter.value = level;
+    this.start.style.display = blocked ? "" : "none";
+    this.stop.disabled = engine.timer === null;
+    const state = engine.timer ? `playing, ${engine.lead.toFixed(1)} s ahead` : engine.finished ? "ended" : "waiting for sound";
+    const gaps = engine.underruns ? `, ${engine.underruns} gaps (the sound is made more slowly than it plays)` : "";
+    this.text.textContent = engine.problem
+      ?? (blocked ? "Press Play once: the browser wants one click before sound."
+        : `${state}; ${engine.received.toFixed(1)} s received${gaps}`);
+  }
+}
+
+export default {
+  initialize({ model }) {
+    const engine = new Stream(model);
+    page.engines.set(model.get("key"), engine);
+    return () => { engine.clear(); page.engines.delete(model.get("key")); };
+  },
+  render({ model, el }) {
+    const engine = page.engines.get(model.get("key"));
+    const view = new StreamView(engine, el);
+    engine.views.add(view);
+    return () => { engine.views.delete(view); };
+  },
+};
