@@ -1,142 +1,14 @@
-"""Composes a piece by rules: every factor that a probe could look for is chosen first and known afterwards.
-
-Time is counted in codec frames (25 a second), because a small language model learns a groove only if equal
-notes give equal codes: a beat lasts 12, 16 or 20 frames (125, 94, 75 beats a minute), a sixteenth 3, 4 or 5,
-and swung eighths fall on whole frames too. Harmony, grooves and sounds come from ``styles``.
-"""
+"""Composes a piece by rules, role by role, from factors that are chosen first and known afterwards."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
 
 from workbench.embedded import styles, theory
-
-FRAME_RATE_HZ = 25
-BEAT_FRAMES: dict[str, int] = {"slow": 20, "medium": 16, "fast": 12}
-STEPS = 16
-DRUM_CHANNEL = 9
-ROLE_CHANNEL = {"lead": 0, "bass": 1, "comp": 2, "pad": 3, "drums": DRUM_CHANNEL}
-MOODS = {
-    ("major", "high"): "happy",
-    ("major", "low"): "calm",
-    ("minor", "high"): "energetic",
-    ("minor", "low"): "sad",
-}
-
-
-@dataclass(frozen=True)
-class Factors:
-    """What is known of a piece before a note is written."""
-
-    genre: str
-    groove: int
-    tempo: str  # "slow", "medium" or "fast": 75, 93.75, 125 beats a minute
-    key: str
-    mode: str  # "major" or "minor"
-    density: str  # "low" or "high"
-    lead: str
-    seed: int
-
-    @property
-    def mood(self) -> str:
-        """The mood word: valence is the mode; fast, or dense and not slow, is aroused."""
-        aroused = self.tempo == "fast" or (self.density == "high" and self.tempo == "medium")
-        return MOODS[(self.mode, "high" if aroused else "low")]
-
-    @property
-    def tempo_bpm(self) -> float:
-        """Beats a minute."""
-        return 60 * FRAME_RATE_HZ / BEAT_FRAMES[self.tempo]
-
-    def labels(self) -> dict[str, str | float]:
-        """Return every factor as a column of labels."""
-        columns = {k: v for k, v in asdict(self).items() if k not in ("seed", "groove")}
-        return {
-            **columns,
-            "groove": f"{self.genre}-{self.groove:02d}",
-            "mood": self.mood,
-            "tempo_bpm": self.tempo_bpm,
-        }
-
-
-@dataclass(frozen=True)
-class Note:
-    """One note: times in codec frames, pitch and velocity in MIDI units."""
-
-    start: int
-    length: int
-    pitch: int
-    velocity: int
-    role: str
-
-
-@dataclass(frozen=True)
-class Groove:
-    """One loop of a genre: a choice from each list of its style, fixed by (genre, number)."""
-
-    kick: str
-    snare: str
-    hat: str
-    snare_sound: int
-    hat_sound: int
-    bass: str
-    bass_program: int
-    comp: str
-    comp_program: int
-    pad_program: int | None
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A composed piece: its factors, notes and programs per role."""
-
-    factors: Factors
-    frames: int
-    notes: tuple[Note, ...]
-    programs: dict[str, int]
-
-
-def draw_factors(genre: str, groove: int, seed: int) -> Factors:
-    """Return factors drawn independently of one another; only the lead instrument leans towards the genre."""
-    rng = np.random.default_rng([crc32(genre.encode()), groove, seed])
-    leads = list(styles.LEADS)
-    weights = np.array([3.0 if lead in styles.STYLES[genre].favourite_leads else 1.0 for lead in leads])
-    return Factors(
-        genre=genre,
-        groove=groove,
-        tempo=str(rng.choice(list(BEAT_FRAMES))),
-        key=str(rng.choice(list(theory.KEYS))),
-        mode=str(rng.choice(["major", "minor"])),
-        density=str(rng.choice(["low", "high"])),
-        lead=str(rng.choice(leads, p=weights / weights.sum())),
-        seed=seed,
-    )
-
-
-def groove(genre: str, number: int) -> Groove:
-    """Return groove ``number`` of a genre, the same on every machine."""
-    style = styles.STYLES[genre]
-    rng = np.random.default_rng([crc32(genre.encode()), 7, number])
-
-    def pick(options: tuple, otherwise):  # type: ignore[no-untyped-def, type-arg]
-        return options[int(rng.integers(len(options)))] if options else otherwise
-
-    rest = "." * STEPS
-    return Groove(
-        kick=pick(style.kick, rest),
-        snare=pick(style.snare, rest),
-        hat=pick(style.hat, rest),
-        snare_sound=pick(style.snare_sound, 0),
-        hat_sound=pick(style.hat_sound, 0),
-        bass=pick(style.bass, rest),
-        bass_program=pick(style.bass_program, 33),
-        comp=pick(style.comp, rest),
-        comp_program=pick(style.comp_program, 0),
-        pad_program=pick(style.pad_program, None),
-    )
+from workbench.embedded.factors import BEAT_FRAMES, STEPS, Factors, Groove, Note, Piece, groove
 
 
 def step_frames(beat: int, *, swing: bool) -> list[int]:
@@ -313,12 +185,8 @@ class _Writer:
             for onset, after in zip(onsets, [*onsets[1:], STEPS + 2], strict=True):
                 pitch += int(self.rng.choice([-4, -2, -1, 1, 2, 4], p=[0.08, 0.24, 0.18, 0.18, 0.24, 0.08]))
                 pitch += 5 if pitch < 67 else -5 if pitch > 84 else 0
-                near = (
-                    [theory.nearest(t, pitch) for t in chord.tones]
-                    if onset % 4 == 0
-                    else [s for s in scale if abs(s - pitch) < 4]
-                )
-                pitch = min(near or [pitch], key=lambda p, around=pitch: abs(p - around))
+                allowed = [theory.nearest(t, pitch) for t in chord.tones] if onset % 4 == 0 else scale
+                pitch = theory.closest(allowed, pitch)
                 start = self.at(bar, onset)
                 length = max(2, int(0.9 * (self.at(bar, min(after, onset + 6)) - start)))
                 notes.append(Note(start, length, pitch, 108 if onset % 4 == 0 else 96, "lead"))

@@ -5,6 +5,7 @@
 | `train`    | 0-9             | FluidR3          | codec and language model                        |
 | `listen`   | 0-11            | FluidR3          | the labelled set that ships (10, 11 never trained) |
 | `judge`    | 100-115         | FluidR3, MuseScore, OPL-3 | training the judge                     |
+| `judge-varied` | 120-139   | the same, sounds varied | training the judge                       |
 | `exam`     | 116-119         | TimGM6mb         | validating the judge (never committed as audio) |
 
 No piece and no groove is shared between `train`/`listen` and `judge`/`exam`.
@@ -21,8 +22,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from workbench.embedded import styles
-from workbench.embedded.compose import Factors, compose, draw_factors
-from workbench.embedded.render import RATE_HZ, find_soundfont, render
+from workbench.embedded.compose import compose
+from workbench.embedded.factors import Factors, draw_factors
+from workbench.embedded.render import RATE_HZ, find_soundfont, render, vary
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Split:
     soundfonts: tuple[str, ...]
     bars: int = 8
     seconds: float | None = None
+    varied: bool = False  # sounds and levels drawn at random around the style's own
 
     def factors(self) -> list[Factors]:
         """Return the factors of every piece, genre by genre, groove by groove."""
@@ -53,6 +56,16 @@ SPLITS: dict[str, Split] = {
     "train": Split("train", range(10), 24, 0, (FLUID,)),
     "listen": Split("listen", range(12), 17, 10_000, (FLUID,), bars=6, seconds=10.0),
     "judge": Split("judge", range(100, 116), 18, 20_000, (FLUID, MUSESCORE, OPL3), bars=6, seconds=10.0),
+    "judge-varied": Split(
+        "judge-varied",
+        range(120, 140),
+        8,
+        40_000,
+        (FLUID, MUSESCORE, OPL3),
+        bars=6,
+        seconds=10.0,
+        varied=True,
+    ),
     "exam": Split("exam", range(116, 120), 10, 30_000, (TIM,), bars=6, seconds=10.0),
 }
 
@@ -97,7 +110,8 @@ def _render_split(split: Split, folder: Path) -> None:
     with (folder / f"{split.name}.int16").open("wb") as file:
         for i, factors in enumerate(tqdm(split.factors(), desc=f"render {split.name}", mininterval=5)):
             font = find_soundfont(split.soundfonts[i % len(split.soundfonts)])
-            samples = render(compose(factors, split.bars), font, seconds=split.seconds)
+            piece = compose(factors, split.bars)
+            samples = render(vary(piece) if split.varied else piece, font, seconds=split.seconds)
             file.write((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
             starts.append(starts[-1] + len(samples))
     content = {"rate_hz": RATE_HZ, "starts": starts, "factors": [asdict(f) for f in split.factors()]}

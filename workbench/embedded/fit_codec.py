@@ -39,7 +39,7 @@ def fit_codec(build: Path, *, frames: int = 160_000, seed: int = 0) -> Workbench
     folder = build / "codec"
     if (folder / "config.json").exists():
         return load_codec(folder)
-    from librosa import filters
+    from librosa.filters import mel as mel_filters
     from sklearn.decomposition import PCA
 
     config = WorkbenchCodecConfig(**CONFIG)
@@ -47,7 +47,7 @@ def fit_codec(build: Path, *, frames: int = 160_000, seed: int = 0) -> Workbench
     encoder = codec.encoder
     encoder.mel.copy_(
         torch.from_numpy(
-            filters.mel(sr=RATE_HZ, n_fft=config.window, n_mels=config.mel_bands, fmin=30, norm=None)
+            mel_filters(sr=RATE_HZ, n_fft=config.window, n_mels=config.mel_bands, fmin=30, norm=None)
         )
     )
     stacked = _log_mel_frames(codec, corpus("train", build), frames, seed)

@@ -1,6 +1,6 @@
-"""Trains the judges on sound that the language model never saw: other pieces, other grooves, two soundfonts.
+"""Trains the judges on sound that the language model never saw: other pieces, grooves and soundfonts.
 
-The exam is a third soundfont, again with other grooves. To listen through a codec's blur without knowing the
+The exam is a fourth soundfont, again with other grooves. To listen through a codec's blur without knowing the
 codec, half of the training crops are coloured: tilted, low-passed, noisy, or put through Griffin-Lim.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.embedded.compose import Factors
 from workbench.embedded.corpus import Corpus, corpus
+from workbench.embedded.factors import Factors
 from workbench.embedded.render import RATE_HZ
 from workbench.evidence.features import features
 from workbench.evidence.judge import Judge
@@ -45,20 +45,23 @@ def fit_judge(build: Path, *, target: str = "genre", seed: int = 0) -> Judge:
     return Judge(target, judge.classes, mean, scale, layers, _card(judge, build, len(labels), seed))
 
 
+SPLIT_NAMES = ("judge", "judge-varied")
+
+
 def training_features(build: Path, seed: int) -> tuple[np.ndarray, list[Factors]]:
-    """Return features (crops, n) and factors of two crops of every training piece, one plain, one coloured."""
-    path = build / "judge" / f"features-{seed}.npz"
-    pieces = corpus("judge", build)
-    factors = [f for f in pieces.factors for _ in range(3)]
-    if not path.exists():
-        rng = np.random.default_rng(seed)
-        rows = [
-            features(Clip(crop, RATE_HZ))
-            for crop in tqdm(_crops(pieces, rng), total=len(factors), mininterval=5)
-        ]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, features=np.stack(rows))
-    return np.load(path)["features"], factors
+    """Return features (crops, n) and factors of three crops of every training piece, two of them coloured."""
+    rows, factors = [], []
+    for name in SPLIT_NAMES:
+        pieces = corpus(name, build)
+        path = build / "judge" / f"{name}-{seed}.npy"
+        if not path.exists():
+            rng = np.random.default_rng(seed)
+            crops = tqdm(_crops(pieces, rng), f"hear {name}", 3 * len(pieces), mininterval=5)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.stack([features(Clip(crop, RATE_HZ)) for crop in crops]))
+        rows.append(np.load(path))
+        factors += [f for f in pieces.factors for _ in range(3)]
+    return np.concatenate(rows), factors
 
 
 def _crops(pieces: Corpus, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -71,7 +74,7 @@ def _crops(pieces: Corpus, rng: np.random.Generator) -> Iterator[np.ndarray]:
 
 
 def _tilt_and_noise(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the crop with a random spectral tilt (up to 6 dB an octave... per decade), cut-off and hiss."""
+    """Return the crop with a random spectral tilt (up to 8 dB a decade), cut-off and hiss."""
     spectrum = np.fft.rfft(samples)
     hertz = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)
     tilt_db = rng.uniform(-8, 8) * np.log10(np.maximum(hertz, 50) / 1000)
@@ -85,8 +88,9 @@ def _tilt_and_noise(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray
 def _griffin_lim(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the crop rebuilt from its mel spectrogram alone, phases guessed."""
     import librosa
+    from librosa.filters import mel as mel_filters
 
-    filters = librosa.filters.mel(sr=RATE_HZ, n_fft=1024, n_mels=int(rng.integers(48, 97)))
+    filters = mel_filters(sr=RATE_HZ, n_fft=1024, n_mels=int(rng.integers(48, 97)))
     mel = filters @ np.abs(librosa.stft(samples, n_fft=1024, hop_length=256))
     spectrum = np.maximum(np.linalg.pinv(filters) @ mel, 0.0)
     rebuilt = librosa.griffinlim(
@@ -110,7 +114,7 @@ def _card(judge: Judge, build: Path, crops: int, seed: int) -> dict[str, object]
     heard = judge.decide(clips)
     accuracy = float(np.mean(np.array(truth) == np.array(heard)))
     return {
-        "trained_on": f"{crops} crops of {CROP_S:g} s, grooves 100-115, FluidR3 and MuseScore General soundfonts",
+        "trained_on": f"{crops} crops of {CROP_S:g} s, grooves 100-115, FluidR3, MuseScore, OPL-3",
         "exam": f"{len(clips)} crops, grooves 116-119, TimGM6mb soundfont (not used in training)",
         "exam_accuracy": round(accuracy, 4),
         "seed": seed,

@@ -121,7 +121,7 @@ def _start_from_codebooks(model: MusicgenForConditionalGeneration, codec: Workbe
 
 
 def delayed(codes: Tensor, pad: int) -> tuple[Tensor, Tensor]:
-    """Return decoder inputs (B, K, T + K - 1) and targets of the same shape, -100 where nothing is to be told.
+    """Return decoder inputs (B, K, T + K - 1) and targets of the same shape, -100 where there is none.
 
     Position p writes codebook k of frame p - k; the input at p is what was written at p - 1, first the BOS.
 
@@ -140,7 +140,7 @@ def delayed(codes: Tensor, pad: int) -> tuple[Tensor, Tensor]:
 def save_model(
     model: MusicgenForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> Path:
-    """Write the model in half precision with its tokenizer, as ``from_pretrained`` reads it, and return the folder."""
+    """Write model (half precision) and tokenizer as ``from_pretrained`` reads them; return the folder."""
     model.half().save_pretrained(folder, max_shard_size="15MB")
     tokenizer.save_pretrained(folder)
     return folder

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from workbench.embedded.compose import MOODS, Factors
+from workbench.embedded.factors import MOODS, Factors
 from workbench.embedded.styles import GENRES, LEADS
 
 TEMPO_WORDS = {

@@ -6,13 +6,15 @@ soundfont's patches are like, and so that another soundfont changes the timbre b
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from workbench.embedded import styles
-from workbench.embedded.compose import FRAME_RATE_HZ, ROLE_CHANNEL, Note, Piece
+from workbench.embedded.factors import FRAME_RATE_HZ, ROLE_CHANNEL, Note, Piece
 from workbench.errors import AudioError, message
 
 RATE_HZ = 16_000
@@ -20,6 +22,7 @@ LEVEL_DB = -19.0
 """RMS level of a rendered piece."""
 
 _OVERSAMPLING = 2
+_KITS = (0, 8, 16, 24, 25, 32, 40)
 _SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/soundfonts", "/opt/homebrew/share/soundfonts")
 
 
@@ -46,19 +49,38 @@ def render(piece: Piece, soundfont: Path, *, seconds: float | None = None) -> np
         soundfont: an SF2 file.
         seconds: length of the clip; by default the whole piece.
     """
-    wanted = int(round((seconds if seconds is not None else piece.frames / FRAME_RATE_HZ) * RATE_HZ))
+    wanted = round((seconds if seconds is not None else piece.frames / FRAME_RATE_HZ) * RATE_HZ)
     levels = {**styles.LEVELS, **styles.STYLES[piece.factors.genre].levels}
     mix = np.zeros(wanted, np.float64)
     for role in ROLE_CHANNEL:
         notes = [n for n in piece.notes if n.role == role and n.start * RATE_HZ < wanted * FRAME_RATE_HZ]
         if notes:
-            mix += _at_level(_stem(notes, role, piece.programs[role], soundfont, wanted), levels[role])
+            mix += _at_level(
+                _stem(notes, role, piece.programs[role], soundfont, wanted),
+                levels[role] + piece.gains_db.get(role, 0.0),
+            )
     mix *= 10 ** (LEVEL_DB / 20) / max(float(np.sqrt(np.mean(mix**2))), 1e-6)
     return _soft_limit(mix).astype(np.float32)
 
 
+def vary(piece: Piece) -> Piece:
+    """Return the piece with neighbouring General MIDI sounds and other levels: a lesson for judges.
+
+    Half of the roles change to another program of their family of eight (drums: to another kit); every level
+    moves by a normal deviate of 3 dB.
+    """
+    rng = np.random.default_rng(piece.factors.seed)
+    programs = {
+        role: program
+        if rng.random() < 0.5
+        else int(rng.choice(_KITS) if role == "drums" else program // 8 * 8 + rng.integers(8))
+        for role, program in piece.programs.items()
+    }
+    return replace(piece, programs=programs, gains_db={role: float(rng.normal(0, 3)) for role in programs})
+
+
 def _at_level(stem: np.ndarray, level_db: float) -> np.ndarray:
-    """Return the stem with its loud parts (95th percentile of 50 ms levels) at a level relative to unit RMS."""
+    """Return the stem with its loud parts (95th percentile of 50 ms levels) at a level (0 dB: unit RMS)."""
     size = RATE_HZ // 20
     power = np.mean(stem[: len(stem) // size * size].reshape(-1, size) ** 2, axis=1)
     loud = float(np.sqrt(np.percentile(power, 95)))
@@ -78,7 +100,7 @@ def _stem(notes: list[Note], role: str, program: int, soundfont: Path, wanted: i
 
     synth, font = _synth(str(soundfont))
     channel = ROLE_CHANNEL[role]
-    synth.sounds_off()
+    _silence(synth)
     synth.program_select(channel, font, 128 if role == "drums" else 0, program, role == "drums")
     samples_a_frame = RATE_HZ * _OVERSAMPLING // FRAME_RATE_HZ
     events = sorted(
@@ -97,19 +119,24 @@ def _stem(notes: list[Note], role: str, program: int, soundfont: Path, wanted: i
             synth.noteoff(channel, note.pitch)
     if total > now:
         blocks.append(_generate(synth, total - now))
-    synth.sounds_off()
     return np.asarray(soxr.resample(np.concatenate(blocks), RATE_HZ * _OVERSAMPLING, RATE_HZ), np.float64)[
         :wanted
     ]
 
 
-def _generate(synth: object, samples: int) -> np.ndarray:
-    stereo = np.frombuffer(bytes(synth.generate(samples)), np.float32).reshape(-1, 2)  # type: ignore[attr-defined]
+def _silence(synth: Any) -> None:
+    """Let every voice die, so that a stem does not depend on what was rendered before it."""
+    synth.sounds_off()
+    synth.generate(RATE_HZ * _OVERSAMPLING // 4)
+
+
+def _generate(synth: Any, samples: int) -> np.ndarray:
+    stereo = np.frombuffer(bytes(synth.generate(samples)), np.float32).reshape(-1, 2)
     return np.asarray(stereo.mean(axis=1), np.float64)
 
 
 @lru_cache(maxsize=4)
-def _synth(soundfont: str) -> tuple[object, int]:
+def _synth(soundfont: str) -> tuple[Any, int]:
     """Return a synthesizer with the soundfont loaded (loading takes a second, so once a process)."""
     import tinysoundfont
 

@@ -2,7 +2,7 @@
 
 One bar is 16 steps. In drum and accompaniment figures ``X`` is an accent, ``x`` a normal hit, ``o`` a soft
 hit (left out at low density), ``.`` a rest. In bass figures ``r`` is the chord's root, ``f`` its fifth, ``t``
-its third, ``u`` the root an octave up, ``a`` a step into the next root. Arpeggios give the index of a chord tone.
+its third, ``u`` the root an octave up, ``a`` a step into the next root. Arpeggios index chord tones.
 
 The figures are our own arrangement of the commonplaces of each style. A *groove* is one choice from each
 list (see ``compose.groove``), so that two grooves of a genre are really different loops.

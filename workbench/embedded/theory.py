@@ -80,3 +80,8 @@ def nearest(pitch_class: int, around: int) -> int:
     """Return the pitch of that class which lies nearest to ``around``."""
     below = around - (around - pitch_class) % 12
     return below if around - below <= 6 else below + 12
+
+
+def closest(pitches: list[int], around: int) -> int:
+    """Return the pitch of a list that lies nearest to ``around``, the first of several."""
+    return min(pitches, key=lambda pitch: abs(pitch - around))

@@ -1,7 +1,7 @@
 """Trains the built-in language model on the codes of the training split. Resumable; logs its curve.
 
-Windows begin on bar lines. Text is dropped in 12 % of the rows, so that guidance works. The first frames, where
-only the text can tell what is coming, weigh more, and everything that listens to text learns twice as fast.
+Windows begin on bar lines. Text is dropped in 12 % of the rows, so that guidance works. The first frames,
+where only the text can tell what is coming, weigh more; all that listens to text learns twice as fast.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
 
-from workbench.embedded.compose import BEAT_FRAMES, FRAME_RATE_HZ, Factors
 from workbench.embedded.corpus import corpus
+from workbench.embedded.factors import BEAT_FRAMES, FRAME_RATE_HZ, Factors
 from workbench.embedded.fit_codec import encode_corpus, fit_codec
 from workbench.embedded.language import build_model, build_tokenizer, delayed
 from workbench.embedded.prompts import prompt
@@ -25,7 +25,7 @@ from workbench.embedded.prompts import prompt
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train: the peak rate is reached after 100 steps and falls as a cosine to 2 %."""
+    """How long and how fast to train: 100 steps up to the peak rate, then a cosine down to 2 % of it."""
 
     steps: int = 6000
     batch_frames: int = 1000
@@ -61,7 +61,7 @@ class Windows:
         object.__setattr__(self, "bar_frames", tuple(4 * BEAT_FRAMES[f.tempo] for f in self.factors))
 
     def draw(self, batch: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return codes (B, K, frames), token ids (B, n) and attention mask (B, n), zero where text is dropped."""
+        """Return codes (B, K, frames), token ids (B, n), attention mask (B, n): 0 where text is dropped."""
         rows, prompts = [], []
         for i in self.rng.integers(len(self.codes), size=batch):
             bars = (self.codes[i].shape[1] - frames) // self.bar_frames[i] + 1
@@ -127,7 +127,7 @@ def train_language(
         with torch.autocast(device, dtype=torch.bfloat16):
             loss, per_book = language_loss(model, batch, schedule)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1

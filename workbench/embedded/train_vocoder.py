@@ -1,7 +1,7 @@
 """Trains the codec's decoder (a transformers EnCodec decoder) to turn codes back into sound.
 
 Encoder and codebooks stay fixed, so the language model can be trained at the same time. The loss compares
-spectra at several resolutions; phases are left to the decoder. Resumable: a checkpoint every few hundred steps.
+spectra at several resolutions; phases are left to the decoder. Resumable: a checkpoint every 500 steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.embedded.corpus import corpus
-from workbench.embedded.fit_codec import encode_corpus, fit_codec
+from workbench.embedded.fit_codec import encode_corpus, fit_codec, load_codec
 from workbench.model.codec import WorkbenchCodec
 
 SEGMENT_FRAMES, WARM_UP_FRAMES = 30, 4
@@ -27,11 +27,11 @@ class SpectralLoss(nn.Module):
 
     def __init__(self, rate_hz: int) -> None:
         super().__init__()
-        import librosa
+        from librosa.filters import mel as mel_filters
 
         for size in RESOLUTIONS:
             bands = {128: 16, 256: 32, 512: 64, 1024: 80, 2048: 100}[size]
-            mel = librosa.filters.mel(sr=rate_hz, n_fft=size, n_mels=bands, norm=None)
+            mel = mel_filters(sr=rate_hz, n_fft=size, n_mels=bands, norm=None)
             self.register_buffer(f"mel_{size}", torch.from_numpy(mel))
             self.register_buffer(f"window_{size}", torch.hann_window(size))
 
@@ -59,7 +59,7 @@ class SpectralLoss(nn.Module):
 def train_vocoder(
     build: Path, *, minutes: float, device: str = "cpu", batch: int = 8, lr: float = 5e-4, seed: int = 0
 ) -> WorkbenchCodec:
-    """Return the codec with its decoder trained for so many more minutes, also written to ``build/vocoder``."""
+    """Return the codec with its decoder trained for so many more minutes; kept in ``build/vocoder``."""
     codec, state, done = _resume(build)
     codec.to(device).train()
     codec.decoder.requires_grad_(True)
@@ -115,7 +115,7 @@ def _resume(build: Path) -> tuple[WorkbenchCodec, dict[str, object] | None, int]
     if (folder / "progress.json").exists():
         state = torch.load(folder / "optimiser.pt", weights_only=True)
         return (
-            WorkbenchCodec.from_pretrained(folder),
+            load_codec(folder),
             state,
             json.loads((folder / "progress.json").read_text())["step"],
         )

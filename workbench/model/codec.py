@@ -9,7 +9,11 @@ registers the codec with ``AutoConfig`` and ``AutoModel``.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, EncodecConfig, EncodecModel
 
@@ -75,3 +79,22 @@ class WorkbenchCodec(EncodecModel):
 
 AutoConfig.register(WorkbenchCodecConfig.model_type, WorkbenchCodecConfig, exist_ok=True)
 AutoModel.register(WorkbenchCodecConfig, WorkbenchCodec, exist_ok=True)
+
+
+def codec_of(folder: Path) -> WorkbenchCodec:
+    """Return only the codec of a saved built-in model, in float32 (a tenth of the weights, half a second).
+
+    Args:
+        folder: written by ``MusicgenForConditionalGeneration.save_pretrained`` with this codec inside.
+    """
+    prefix = "audio_encoder."
+    config = WorkbenchCodecConfig(**json.loads((folder / "config.json").read_text())["audio_encoder"])
+    codec = WorkbenchCodec(config)
+    weights = {
+        key.removeprefix(prefix): value.float()
+        for shard in sorted(folder.glob("*.safetensors"))
+        for key, value in load_file(shard).items()
+        if key.startswith(prefix)
+    }
+    codec.load_state_dict(weights)
+    return codec.eval()
