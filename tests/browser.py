@@ -6,6 +6,7 @@ free port with a random token and temporary Jupyter folders, and waits for the k
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -147,8 +148,8 @@ class Stage:
     def _send(self, widget: Any, content: Any, buffers: list[bytes]) -> None:
         self.page.evaluate(
             "([id, content, chunks]) => models[id].fire('msg:custom', content,"
-            " chunks.map((c) => new DataView(Uint8Array.from(c).buffer)))",
-            [widget.model_id, content, [list(chunk) for chunk in buffers]],
+            " chunks.map((c) => new DataView(Uint8Array.from(atob(c), (l) => l.charCodeAt(0)).buffer)))",
+            [widget.model_id, content, [base64.b64encode(chunk).decode() for chunk in buffers]],
         )
 
     def _change(self, widget: Any, change: Any) -> None:

@@ -13,10 +13,24 @@ from workbench.show.page import write_page
 from workbench.sound.clip import Clip
 
 REPORT = {
-    "model": {"id": "embedded"}, "prompt": "a <calm> tune", "seed": 7, "receipts_ok": True,
-    "seconds_per_audio_second": 0.71, "versions": {"torch": "2.13.0"},
-    "steering": {"jazz": {"layer": 3, "dose": 0.6, "hit_rate": 0.85, "low": 0.7, "high": 0.93, "unsteered": 0.1,
-                          "random_direction": 0.15, "n": 40}},
+    "model": {"id": "embedded"},
+    "prompt": "a <calm> tune",
+    "seed": 7,
+    "receipts_ok": True,
+    "seconds_per_audio_second": 0.71,
+    "versions": {"torch": "2.13.0"},
+    "steering": {
+        "jazz": {
+            "layer": 3,
+            "dose": 0.6,
+            "hit_rate": 0.85,
+            "low": 0.7,
+            "high": 0.93,
+            "unsteered": 0.1,
+            "random_direction": 0.15,
+            "n": 40,
+        }
+    },
     "probe": [{"layer": 0, "accuracy": 0.6, "low": 0.5, "high": 0.7, "chance": 0.17, "shuffled": 0.16}],
 }
 
@@ -35,7 +49,14 @@ def page(tmp_path):
 
 def test_page_holds_the_report_and_escapes_it(page):
     text = page.read_text(encoding="utf-8")
-    for expected in ("embedded", "a &lt;calm&gt; tune", "0.71", "85%", "70% to 93%", "every planned edit measured"):
+    for expected in (
+        "embedded",
+        "a &lt;calm&gt; tune",
+        "0.71",
+        "85%",
+        "70% to 93%",
+        "every planned edit measured",
+    ):
         assert expected in text
     assert "a <calm> tune" not in text
     assert text.count("* plotly.js v") == 1

@@ -26,7 +26,8 @@ function silenceOthers(engine) {
   for (const other of page.engines.values()) if (other !== engine) other.stop();
 }
 
-// 16-bit mono WAV of float samples in -1..1.
+// 16-bit mono WAV of float samples in -1..1. Some browsers decode a positive step k to k/32767, others to k/32768;
+// the samples themselves tell which, so a decoded clip is written back exactly.
 function wavFile(samples, rate) {
   const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
   const text = (at, s) => [...s].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
@@ -35,7 +36,10 @@ function wavFile(samples, rate) {
   view.setUint32(24, rate, true); view.setUint32(28, 2 * rate, true);
   view.setUint16(32, 2, true); view.setUint16(34, 16, true);
   text(36, "data"); view.setUint32(40, 2 * samples.length, true);
-  samples.forEach((v, i) => view.setInt16(44 + 2 * i, Math.max(-32768, Math.min(32767, Math.round(v * 32768))), true));
+  const misfit = (scale) => samples.reduce((sum, v) => sum + (v > 0 ? Math.abs(v * scale - Math.round(v * scale)) : 0), 0);
+  const scale = misfit(32767) < misfit(32768) ? 32767 : 32768;
+  const step = (v) => Math.max(-32768, Math.min(32767, Math.round(v * (v < 0 ? 32768 : scale))));
+  samples.forEach((v, i) => view.setInt16(44 + 2 * i, step(v), true));
   return new Blob([view], { type: "audio/wav" });
 }
 
