@@ -1,0 +1,165 @@
+"""Labelled activations answer for layers, labels and pools, and refuse what they do not hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workbench.activations import Activations
+from workbench.errors import ActivationsError
+
+N, LAYERS, D = 6, (0, 2, 5), 4
+
+
+def samples() -> dict[str, np.ndarray]:
+    return {
+        "clip": np.array([f"clip {n}" for n in range(N)]),
+        "group": np.array([f"group {n // 2}" for n in range(N)]),
+        "label_genre": np.array(["jazz", "rock"] * 3),
+        "label_tempo": np.arange(N) * 10.0,
+        "row": np.array(["cond"] * 4 + ["null"] * 2),
+    }
+
+
+def values(seed: int = 0, *, frames: int | None = None) -> np.ndarray:
+    shape = (N, len(LAYERS), D) if frames is None else (N, len(LAYERS), frames, D)
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture
+def acts() -> Activations:
+    return Activations.from_arrays(
+        {"resid_post": values(), "mlp_out": values(1)},
+        layers=LAYERS,
+        samples=samples(),
+        attrs={"model_id": "tiny"},
+        residual_norm=np.array([1.0, 2.5, np.nan]),
+    )
+
+
+def test_a_layer_is_read_by_its_block_number_not_its_position(acts: Activations) -> None:
+    assert acts.layers.tolist() == [0, 2, 5]
+    assert np.array_equal(acts.matrix(2), values()[:, 1])
+    assert np.array_equal(acts.matrix(5, site="mlp_out"), values(1)[:, 2])
+    assert acts.matrix(2).dtype == np.float32
+    assert (acts.sites, acts.d_model, len(acts)) == (("resid_post", "mlp_out"), D, N)
+
+
+def test_a_layer_or_site_that_is_not_held_says_which_are(acts: Activations) -> None:
+    with pytest.raises(ActivationsError, match=r"Layer 1 was asked for.*\[0, 2, 5\]"):
+        acts.matrix(1)
+    with pytest.raises(ActivationsError, match=r"'attn_out'.*resid_post, mlp_out"):
+        acts.matrix(0, site="attn_out")
+    with pytest.raises(ActivationsError, match="Layer 30"):
+        acts.residual_norm(30)
+
+
+def test_labels_come_as_text_or_numbers(acts: Activations) -> None:
+    assert acts.targets == ("genre", "tempo")
+    assert acts.labels().tolist() == ["jazz", "rock"] * 3
+    assert acts.labels("tempo").dtype == np.float64
+    assert acts.classes() == ("jazz", "rock")
+    assert acts.groups.tolist() == ["group 0"] * 2 + ["group 1"] * 2 + ["group 2"] * 2
+    assert acts.clips[3] == "clip 3"
+    with pytest.raises(ActivationsError, match=r"'mood'.*genre, tempo"):
+        acts.labels("mood")
+    with pytest.raises(ActivationsError, match="values are numbers"):
+        acts.classes("tempo")
+
+
+def test_residual_norms_belong_to_layers_and_unknown_ones_are_refused(acts: Activations) -> None:
+    assert acts.residual_norm(2) == 2.5
+    with pytest.raises(ActivationsError, match=r"layer 5.*did not measure"):
+        acts.residual_norm(5)
+
+
+def test_subset_and_where_choose_samples(acts: Activations) -> None:
+    mask = acts.labels() == "jazz"
+    assert np.array_equal(acts.subset(mask).matrix(0), values()[mask, 0])
+    assert acts.subset(np.array([4, 1])).clips.tolist() == ["clip 4", "clip 1"]
+    assert acts.where(genre="jazz", row="cond").clips.tolist() == ["clip 0", "clip 2"]
+    assert acts.where(tempo=50.0).clips.tolist() == ["clip 5"]
+    with pytest.raises(ActivationsError, match=r"mask of 2.*6 samples"):
+        acts.subset(np.array([True, False]))
+    with pytest.raises(ActivationsError, match="'seed'"):
+        acts.where(seed=1)
+
+
+def test_frames_are_pooled_over_each_clips_own_length() -> None:
+    frames = values(frames=5)
+    held = np.array([5, 5, 5, 5, 3, 1])
+    for sample, count in enumerate(held):
+        frames[sample, :, count:] = np.nan
+    acts = Activations.from_arrays(
+        {"resid_post": frames.astype(np.float16)},
+        layers=LAYERS,
+        samples={**samples(), "frames_held": held},
+        residual_norm=np.array([1.0, 2.0, 3.0]),
+    )
+    assert acts.frames(2).shape == (N, 5, D)
+    assert acts.frames(2).dtype == np.float32
+    rounded = frames.astype(np.float16).astype(np.float32)
+    mean, largest, last = acts.pooled("mean"), acts.pooled("max"), acts.pooled("last")
+    for sample, count in enumerate(held):
+        own = rounded[sample, 1, :count]
+        assert np.allclose(mean.matrix(2)[sample], own.mean(axis=0), atol=1e-6)
+        assert np.array_equal(largest.matrix(2)[sample], own.max(axis=0))
+        assert np.array_equal(last.matrix(2)[sample], own[-1])
+    assert mean.residual_norm(5) == 3.0
+    assert mean.labels().tolist() == acts.labels().tolist()
+    assert mean.data.attrs["pool"] == "mean"
+    with pytest.raises(ActivationsError, match="keep their frames"):
+        acts.matrix(2)
+    with pytest.raises(ActivationsError, match="'median'"):
+        acts.pooled("median")
+    with pytest.raises(ActivationsError, match="pooled over time"):
+        mean.frames(2)
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    broken = values()
+    broken[3, 1, 2] = np.nan
+    acts = Activations.from_arrays({"resid_post": broken}, layers=LAYERS, samples=samples())
+    assert acts.matrix(0).shape == (N, D)
+    with pytest.raises(ActivationsError, match=r"Layer 2.*not finite"):
+        acts.matrix(2)
+
+
+def test_the_fingerprint_follows_what_was_captured(acts: Activations) -> None:
+    def other(**changes: object) -> str:
+        parts: dict[str, object] = {
+            "layers": LAYERS,
+            "samples": samples(),
+            "attrs": {"model_id": "tiny"},
+            **changes,
+        }
+        arrays = {"resid_post": values(), "mlp_out": values(1)}
+        return Activations.from_arrays(arrays, **parts).fingerprint  # type: ignore[arg-type]
+
+    changed = [
+        other(layers=(0, 2, 4)),
+        other(attrs={"model_id": "other"}),
+        other(samples={**samples(), "row": np.array(["cond"] * N)}),
+        acts.subset(np.arange(5)).fingerprint,
+    ]
+    assert other() == acts.fingerprint
+    assert len({acts.fingerprint, *changed}) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"layers": (2, 0, 5)}, "Ascending"),
+        ({"layers": (0, 2)}, "shape"),
+        ({"samples": {"clip": np.arange(N)}}, "clip and group"),
+        ({"samples": {"clip": np.arange(N), "group": np.arange(N - 1)}}, "One value per sample"),
+        ({"samples": {"clip": np.zeros(0), "group": np.zeros(0)}}, "One value per sample"),
+        ({"arrays": {}}, "Distinct site names"),
+        ({"arrays": {"layer": values()}}, "Distinct site names"),
+    ],
+)
+def test_inconsistent_parts_are_refused(changes: dict[str, object], told: str) -> None:
+    parts: dict[str, object] = {"layers": LAYERS, "samples": samples(), **changes}
+    arrays = parts.pop("arrays", {"resid_post": values()})
+    with pytest.raises(ActivationsError, match=told):
+        Activations.from_arrays(arrays, **parts)  # type: ignore[arg-type]

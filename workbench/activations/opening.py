@@ -1,0 +1,142 @@
+"""Opening a store: what is finished, what is missing, what is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from workbench.activations.spec import refusal
+from workbench.activations.values import STORE_KEY, Activations
+from workbench.errors import ActivationsError
+
+_VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
+_BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
+_REDO = "Delete this file and run the same capture again: it does only what is missing"
+_RESTART = "Delete the store and capture again"
+
+
+def open_activations(path: Path | str, *, verify: bool | None = None) -> Activations:
+    """Return the activations of a finished store; numbers are read when they are asked for.
+
+    Args:
+        path: folder of the store.
+        verify: read everything once and compare checksums; by default stores up to 512 MB. Every later read
+            is compared in any case.
+
+    Raises:
+        ActivationsError: there is no store, chunks are unfinished, or a file is damaged and named.
+    """
+    path = Path(path)
+    group = open_group(path)
+    missing = missing_chunks(path, group)
+    if missing:
+        total = array_of(group, "done").size
+        raise refusal(
+            f"The activations of {path} were asked for",
+            f"{len(missing)} of {total} chunks are unfinished (the first is {missing[0]})",
+            "Run the same capture again: it does only what is missing",
+        )
+    activations = Activations(_labelled(path, group), path)
+    if verify or (verify is None and activations.data.nbytes <= _VERIFY_AT_ONCE):
+        _verify(path, group)
+    return activations
+
+
+def open_group(path: Path, mode: Any = "r") -> zarr.Group:
+    """Return the Zarr group of a store, or raise ActivationsError when the folder is none."""
+    asked = f"The activations of {path} were asked for"
+    if not path.exists():
+        raise refusal(asked, "there is no store", "Capture them first, or check the path")
+    try:
+        group = zarr.open_group(path, mode=mode, zarr_format=3)
+    except _BROKEN as error:
+        found = f"it cannot be opened as a store ({error})"
+        raise refusal(asked, found, "Give the path of a capture") from error
+    if STORE_KEY not in group.attrs or "done" not in group:
+        raise refusal(asked, "the folder is no store of the workbench", "Give the path of a capture")
+    return group
+
+
+def array_of(group: zarr.Group, name: str) -> Any:
+    """Return an array of the group; typed Any because zarr's own annotation also admits a group."""
+    return group[name]
+
+
+def record_of(group: zarr.Group) -> dict[str, Any]:
+    """Return the store's record: "sites" and "samples" by name, and "parts", digests of its spec."""
+    record: Any = group.attrs[STORE_KEY]
+    return dict(record)
+
+
+def missing_chunks(path: Path, group: zarr.Group) -> tuple[int, ...]:
+    """Return the chunks without a done flag, or whose files are gone."""
+    flags = array_of(group, "done")
+    try:
+        done = np.asarray(flags[:])
+    except _BROKEN:
+        done = np.array(
+            [_flag(path, flags, chunk) for chunk in range(flags.size)]
+        )  # says which one is broken
+    files = {chunk: _shards(path, group, chunk) for chunk in np.flatnonzero(done).tolist()}
+    held = {chunk for chunk, shards in files.items() if all(shard.is_file() for shard in shards)}
+    return tuple(chunk for chunk in range(len(done)) if chunk not in held)
+
+
+def is_done(path: Path, group: zarr.Group, chunk: int) -> bool:
+    """Return whether one chunk is finished and its files are there."""
+    done = _flag(path, array_of(group, "done"), chunk)
+    return done and all(shard.is_file() for shard in _shards(path, group, chunk))
+
+
+def _flag(path: Path, flags: Any, chunk: int) -> bool:
+    try:
+        return bool(flags[chunk])
+    except _BROKEN as error:
+        raise _damaged(path, path / "done" / "c" / str(chunk), error, _REDO) from error
+
+
+def _shards(path: Path, group: zarr.Group, chunk: int) -> list[Path]:
+    """Return the files that hold one chunk, one per site."""
+    sites = record_of(group)["sites"]
+    inner = ["0"] * (array_of(group, sites[0]).ndim - 1)
+    return [path.joinpath(site, "c", str(chunk), *inner) for site in sites]
+
+
+def _labelled(path: Path, group: zarr.Group) -> xr.Dataset:
+    """Return the store as a dataset with its coordinates in memory and its activations on disk."""
+    held: dict[str, np.ndarray] = {}
+    for name in ("layer", "residual_norm", *record_of(group)["samples"]):
+        try:
+            held[name] = array_of(group, name)[:]
+        except _BROKEN as error:
+            raise _damaged(path, path / name, error, _RESTART) from error
+    data = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
+    data = data.drop_vars(["done", *held])
+    layers, norms = held.pop("layer"), held.pop("residual_norm")
+    samples = {name: ("sample", _plain(values)) for name, values in held.items()}
+    return data.assign_coords({"layer": layers, **samples}).assign(residual_norm=("layer", norms))
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Return text of fixed width: numpy's StringDType, which Zarr gives, is not understood everywhere."""
+    return np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
+
+
+def _verify(path: Path, group: zarr.Group) -> None:
+    """Read every chunk once, so that checksums are compared; raise ActivationsError naming a bad file."""
+    for chunk in range(array_of(group, "done").size):
+        for site, shard in zip(record_of(group)["sites"], _shards(path, group, chunk), strict=True):
+            array = array_of(group, site)
+            rows = slice(chunk * array.shards[0], (chunk + 1) * array.shards[0])
+            try:
+                array[rows]
+            except _BROKEN as error:
+                raise _damaged(path, shard, error, _REDO) from error
+
+
+def _damaged(path: Path, file: Path, error: Exception, do: str) -> ActivationsError:
+    return refusal(f"The activations of {path} were asked for", f"{file} is damaged ({error})", do)

@@ -1,0 +1,191 @@
+"""What a store of activations will hold, decided before the first number is written, and how big it gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import ActivationsError, message
+
+RESERVED = ("sample", "layer", "frame", "feature", "residual_norm", "done")
+_SHARD_BYTES = 32 << 20  # of one chunk of samples at one site: what an interrupted capture loses at most
+_MAX_SAMPLES_PER_CHUNK = 64
+_CRC_BYTES = 4
+_INDEX_BYTES = 16  # offset and length of one inner chunk in a shard's index
+_METADATA_BYTES = 2048  # a zarr.json is 0.5 to 1.5 kB
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StoreSpec:
+    """The shape and the labels of a store.
+
+    Args:
+        sites: names such as "resid_post", one array each.
+        layers: 0-based blocks, ascending.
+        d_model: size of the feature dimension.
+        samples: sample coordinates, each of shape (n,): "clip" and "group", and as many of "label_<name>",
+            "text", "row", "source" as are known. "frames_held" says how many frames of a sample are sound;
+            the others are NaN.
+        frames: frames per sample, None when the activations are pooled over time.
+        attrs: what describes the capture, JSON values: model_id, dataset_fingerprint, pool, frame_rate_hz ...
+        residual_norm: R_l, mean residual norm per layer, shape (len(layers),); None if it was not measured.
+        samples_per_chunk: samples that are written at once; chosen from the sizes when None.
+
+    Raises:
+        ActivationsError: a part is empty, doubled, of the wrong length, or cannot be written down as JSON.
+    """
+
+    sites: tuple[str, ...]
+    layers: tuple[int, ...]
+    d_model: int
+    samples: Mapping[str, np.ndarray]
+    frames: int | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    residual_norm: np.ndarray | None = None
+    samples_per_chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        check_parts(self.sites, self.layers, self.samples)
+        if self.d_model < 1 or (self.frames is not None and self.frames < 1):
+            raise refusal(
+                f"{self.d_model} features and {self.frames} frames were asked for",
+                "a store holds at least one of each",
+                "Use the model's d_model, and frames=None for pooled activations",
+            )
+        norms = self.residual_norm
+        if norms is not None and np.shape(norms) != (len(self.layers),):
+            raise refusal(
+                f"A residual norm for each of {len(self.layers)} layers was asked for",
+                f"the shape is {np.shape(norms)}",
+                "Take the norms at the captured layers only",
+            )
+        if self.samples_per_chunk is None:
+            fitting = _SHARD_BYTES // self.bytes_per_sample
+            object.__setattr__(self, "samples_per_chunk", max(1, min(_MAX_SAMPLES_PER_CHUNK, fitting)))
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return len(self.samples["clip"])
+
+    @property
+    def chunk(self) -> int:
+        """Samples per chunk."""
+        return int(self.samples_per_chunk or 1)
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks, the last one possibly smaller."""
+        return -(-self.n_samples // self.chunk)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 for pooled activations, float16 per frame (where range is checked at writing)."""
+        return np.dtype(np.float32 if self.frames is None else np.float16)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of each site: (sample, layer, feature) or (sample, layer, frame, feature)."""
+        return (self.n_samples, len(self.layers), *self._inner)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dimensions of each site."""
+        return (
+            ("sample", "layer", "feature") if self.frames is None else ("sample", "layer", "frame", "feature")
+        )
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Bytes of one sample at one site."""
+        return int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
+    @property
+    def _inner(self) -> tuple[int, ...]:
+        return (self.d_model,) if self.frames is None else (self.frames, self.d_model)
+
+    def rows(self, chunk: int) -> slice:
+        """Return which samples a chunk holds."""
+        return slice(chunk * self.chunk, min((chunk + 1) * self.chunk, self.n_samples))
+
+    def parts(self) -> dict[str, str]:
+        """Return a digest of each part, so that two specs can be told apart by name."""
+        norms = None if self.residual_norm is None else np.asarray(self.residual_norm, np.float64).tolist()
+        told: dict[str, Any] = {
+            "sites": list(self.sites),
+            "layers": [int(layer) for layer in self.layers],
+            "shape": [*self.shape, self.chunk],
+            "samples": {name: np.asarray(values).tolist() for name, values in self.samples.items()},
+            "attrs": dict(self.attrs),
+            "residual_norm": norms,
+        }
+        return {name: _digest(name, value) for name, value in told.items()}
+
+
+def bytes_needed(spec: StoreSpec) -> int:
+    """Return the bytes on disk that a finished store of this spec takes, exact to the size of its metadata.
+
+    Activations are stored uncompressed (such floats shrink by 8 % at most): the size is known beforehand.
+    """
+    layers = len(spec.layers)
+    shard = spec.chunk * spec.bytes_per_sample + layers * (_CRC_BYTES + _INDEX_BYTES) + _CRC_BYTES
+    labels = sum(_label_bytes(np.asarray(values)) for values in spec.samples.values())
+    arrays = len(spec.sites) + len(spec.samples) + 4  # layer, residual_norm, done, the group itself
+    flags = spec.n_chunks * (1 + _CRC_BYTES)
+    return shard * spec.n_chunks * len(spec.sites) + labels + flags + arrays * _METADATA_BYTES + 16 * layers
+
+
+def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mapping[str, np.ndarray]) -> None:
+    """Raise ActivationsError unless sites, layers and sample coordinates make one consistent table."""
+    if not sites or len(set(sites)) < len(sites) or set(sites) & {*RESERVED, *samples}:
+        raise refusal(
+            "Distinct site names were asked for",
+            f"{', '.join(sites) or 'none'} were given",
+            "Use e.g. resid_post",
+        )
+    if not layers or list(layers) != sorted(set(layers)) or min(layers) < 0:
+        raise refusal(
+            "Ascending 0-based layers were asked for",
+            f"{list(layers)} were given",
+            "Sort them, each one once",
+        )
+    missing = [name for name in ("clip", "group") if name not in samples]
+    if missing or set(samples) & set(RESERVED):
+        raise refusal(
+            "The sample coordinates clip and group were asked for",
+            f"{', '.join(samples)} were given",
+            "Add both",
+        )
+    lengths = {name: np.shape(values) for name, values in samples.items()}
+    if len(set(lengths.values())) > 1 or len(lengths["clip"]) != 1 or lengths["clip"] == (0,):
+        raise refusal(
+            "One value per sample was asked for",
+            f"the shapes are {lengths}",
+            "Give each coordinate the shape (n,)",
+        )
+
+
+def refusal(asked: str, found: str, do: str) -> ActivationsError:
+    """Return an ActivationsError that says what was asked, what was found, what to do."""
+    return ActivationsError(message(asked, found, do))
+
+
+def _label_bytes(values: np.ndarray) -> int:
+    """Return the stored size of a sample coordinate: 8 bytes a number, length plus UTF-8 for text."""
+    if values.dtype.kind in "OUST":
+        return 2 * _CRC_BYTES + sum(4 + len(str(value).encode()) for value in values.tolist())
+    return _CRC_BYTES + 8 * len(values)
+
+
+def _digest(name: str, value: Any) -> str:
+    try:
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    except TypeError as error:
+        raise refusal(
+            f"{name} of a store were given", f"they are no JSON values ({error})", "Use text and numbers"
+        ) from error
