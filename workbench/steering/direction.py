@@ -238,7 +238,7 @@ def difference_in_means(
 
     Raises SteeringError when the class is not held, or nothing else is held to compare it with.
     """
-    labels = np.asarray(acts.labels(target)).astype(str)
+    labels = acts.labels(target).astype(str)
     inside = labels == class_
     if not inside.any() or inside.all():
         raise SteeringError(
@@ -262,7 +262,7 @@ def difference_in_means(
         layer,
         site,
         name=class_,
-        residual_norm=acts.residual_norm(layer),
+        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
         centre=float(x.mean(0) @ difference),
         origin=origin,
     )

@@ -1,0 +1,93 @@
+"""Maps: neighbours stay neighbours, a seed draws one map, and the figure of trust means something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from planted import activations, labels_and_groups, planted
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+
+from workbench.errors import ActivationsError, ProbeError
+from workbench.probing import project
+
+
+def purity(points: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of the five nearest neighbours on the map that have the point's own label."""
+    near = NearestNeighbors(n_neighbors=6).fit(points).kneighbors(points)[1][:, 1:]
+    return float((labels[near] == labels[:, None]).mean())
+
+
+def test_pca_equals_scikit_learns_on_standardised_features():
+    acts, _ = planted(4.0)
+    found = project(acts, 1, method="pca")
+    witness = PCA(2).fit(StandardScaler().fit_transform(acts.matrix(1)))
+    expected = witness.transform(StandardScaler().fit_transform(acts.matrix(1)))
+    for axis in range(2):
+        assert abs(np.corrcoef(found.points[:, axis], expected[:, axis])[0, 1]) > 0.99999
+        assert found.points[:, axis].std() == pytest.approx(expected[:, axis].std(), rel=1e-4)
+    assert found.explained == pytest.approx(tuple(witness.explained_variance_ratio_), rel=1e-3)
+
+
+def test_the_sign_of_a_component_does_not_depend_on_the_order_of_samples():
+    acts, _ = planted(4.0)
+    order = np.random.default_rng(0).permutation(len(acts.clips))
+    one, other = project(acts, 1, method="pca"), project(acts.subset(order), 1, method="pca")
+    np.testing.assert_allclose(one.points[order], other.points, atol=1e-3)
+
+
+def test_one_loud_feature_is_not_the_whole_map():
+    acts, _ = planted(4.0)
+    x = acts.matrix(1).copy()
+    x[:, 0] = 1000 * np.random.default_rng(0).standard_normal(len(x))
+    labels, groups = labels_and_groups()
+    assert purity(project(activations(x[:, None], labels, groups), 0, method="pca").points, labels) > 0.8
+
+
+def test_umap_keeps_classes_together_and_repeats_itself():
+    acts, _ = planted(5.0)
+    one, again = project(acts, 1, seed=3), project(acts, 1, seed=3)
+    assert np.array_equal(one.points, again.points)
+    assert not np.array_equal(one.points, project(acts, 1, seed=4).points)
+    assert purity(one.points, labels_and_groups()[0]) > 0.9
+    assert one.explained is None
+
+
+def test_trust_is_high_on_a_true_map_and_a_half_on_noise():
+    rng = np.random.default_rng(0)
+    labels, groups = labels_and_groups()
+    plane = rng.standard_normal((len(labels), 2)) @ rng.standard_normal((2, 30))
+    flat = project(activations(plane[:, None], labels, groups), 0, method="pca")
+    assert flat.trustworthiness > 0.99
+    noise = rng.standard_normal((len(labels), 1, 200))
+    assert project(activations(noise, labels, groups), 0, method="pca").trustworthiness < 0.7
+
+
+def test_the_table_has_one_row_per_sample_with_its_labels():
+    labels, groups = labels_and_groups()
+    x = np.random.default_rng(0).standard_normal((len(labels), 1, 5))
+    acts = activations(x, labels, groups, layers=[7], mood=np.where(labels == "jazz", "calm", "wild"))
+    found = project(acts, 7, method="pca")
+    table = found.table()
+    assert set(table) == {"clip", "x", "y", "genre", "mood"}
+    assert table["clip"].tolist() == acts.clips.tolist()
+    assert table["genre"].tolist() == labels.tolist()
+    assert np.array_equal(table[["x", "y"]].to_numpy(), found.points)
+    assert (found.layer, found.site, found.method) == (7, "resid_post", "pca")
+
+
+def test_few_samples_shrink_the_neighbourhood():
+    acts, _ = planted()
+    few = acts.subset(np.arange(6))
+    assert 0 <= project(few, 1, method="pca").trustworthiness <= 1
+
+
+def test_maps_that_cannot_be_drawn_are_refused():
+    acts, _ = planted()
+    with pytest.raises(ProbeError, match=r"'tsne'.*umap and pca"):
+        project(acts, 1, method="tsne")
+    with pytest.raises(ProbeError, match="3 samples"):
+        project(acts.subset(np.arange(3)), 1)
+    with pytest.raises(ActivationsError, match="Layer 9"):
+        project(acts, 9)

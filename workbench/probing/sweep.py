@@ -1,0 +1,92 @@
+"""The probes of all layers side by side: which layer reads best, by how much, and where it errs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from workbench.errors import ProbeError, message
+from workbench.probing.probe import Probe
+from workbench.steering import Direction
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeSweep:
+    """One probe per layer, in the order of layers.
+
+    held_out  one row per layer and sample: layer, clip, group, truth, predicted, confidence (probability
+              given to the true class), fold; every row by a probe that saw nothing of the sample's group
+    """
+
+    probes: tuple[Probe, ...]
+    held_out: pd.DataFrame
+
+    def __iter__(self) -> Iterator[Probe]:
+        return iter(self.probes)
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+    def __getitem__(self, layer: int) -> Probe:
+        """Return the probe of `layer` (the number of the decoder block, not a position in the list)."""
+        for probe in self.probes:
+            if probe.layer == layer:
+                return probe
+        raise ProbeError(
+            message(
+                f"The probe of layer {layer} was asked for",
+                f"the layers probed are {', '.join(str(held) for held in self.layers)}",
+                "Use one of those, or fit again with layers=[...]",
+            )
+        )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that were probed."""
+        return tuple(probe.layer for probe in self.probes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that all probes tell apart."""
+        return self.probes[0].classes
+
+    @property
+    def best(self) -> Probe:
+        """The probe with the highest held-out accuracy, the earliest of equals.
+
+        Its accuracy is the highest of several, hence a little too good; where that matters, choose the layer
+        on one set of clips and quote the accuracy on another.
+        """
+        return max(self.probes, key=lambda probe: probe.scores.accuracy)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per layer: accuracy with 95 % interval, macro-F1, chance lines, strength, counts."""
+        rows = []
+        for probe in self.probes:
+            found = probe.scores
+            row: dict[str, float | int | str] = {"layer": probe.layer}
+            row |= {name: getattr(found, name) for name in ("accuracy", "low", "high", "macro_f1", "chance")}
+            row |= {name: getattr(found, name) for name in ("shuffled_mean", "shuffled_low", "shuffled_high")}
+            row |= {
+                "n": found.samples,
+                "groups": found.groups,
+                "method": probe.method,
+                "strength": probe.strength,
+            }
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def directions(self, layer: int | None = None) -> dict[str, Direction]:
+        """Return the unit direction of every class at `layer` (default: the best layer), by class."""
+        probe = self.best if layer is None else self[layer]
+        return {class_: probe.direction(class_) for class_ in probe.classes}
+
+    def confusion(self, layer: int | None = None) -> pd.DataFrame:
+        """Return counts of held-out samples: true class down, predicted across (default: best layer)."""
+        probe = self.best if layer is None else self[layer]
+        rows = self.held_out[self.held_out["layer"] == probe.layer]
+        counts = pd.crosstab(rows["truth"], rows["predicted"])
+        classes = list(probe.classes)
+        return counts.reindex(index=classes, columns=classes, fill_value=0)
