@@ -7,12 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from test_schedule import random_schedule
 
 from workbench.errors import SteeringError
 from workbench.steering import Direction, Steering, Term, constant, fade, pulse, ramp
-from workbench.steering.operations import OPERATIONS, apply
+from workbench.steering.operations import OPERATIONS
 
 MODEL = SimpleNamespace(id="m", layers=range(8), d_model=16)
 
@@ -226,17 +225,6 @@ def test_json_carries_fingerprints_and_refuses_what_is_not_held():
     for text in ("{", "[1]", "[{}]", "7"):
         with pytest.raises(SteeringError, match="from JSON"):
             Steering.from_json(text, HELD)
-
-
-def test_a_term_edits_by_dose_schedule_and_centre():
-    h = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(0))
-    v = torch.from_numpy(JAZZ.vector.copy())
-    (term,) = JAZZ.at(0.5, schedule=ramp(0, 4)).terms
-    assert torch.equal(term.edit(h, v, seconds=1), apply("add", h, v, 0.125, 20.0))
-    centred = unit("x", centre=8.0)
-    u = torch.from_numpy(centred.vector.copy())
-    (removal,) = centred.at(1, operation="remove").terms
-    assert torch.allclose(removal.edit(h, u, seconds=0) @ u, torch.full((2, 3), centred.centre), atol=1e-5)
 
 
 def test_acts_says_whether_anything_is_planned():

@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from torch import Tensor
-
 from workbench.errors import SteeringError, message
 from workbench.steering.grammar import ROWS
-from workbench.steering.operations import OPERATIONS, SCALED, Strength, apply
+from workbench.steering.operations import OPERATIONS, SCALED
 from workbench.steering.schedule import Schedule, constant
 
 if TYPE_CHECKING:
@@ -50,19 +48,6 @@ class Term:
     def at_layer(self) -> int:
         """The layer that this term acts at."""
         return cast(int, self.layer)
-
-    def edit(self, h: Tensor, v: Tensor, *, seconds: float, step: int = 0) -> Tensor:
-        """Return the residual stream `h` (rows, positions, d) after this term, at `seconds` of audio.
-
-        v is the direction's vector as a tensor on h's device, made once per run by the caller, which also
-        picks the rows.
-        """
-        return self.edit_by(h, v, factor=self.schedule.factor(seconds, step))
-
-    def edit_by(self, h: Tensor, v: Tensor, *, factor: Strength) -> Tensor:
-        """Return `h` after this term at a schedule value of `factor`."""
-        found = self.direction
-        return apply(self.operation, h, v, self.dose, found.residual_norm, factor=factor, mean=found.centre)
 
     def acts(self, seconds: float, step: int = 0) -> bool:
         """Return whether this term is planned to change anything at `seconds`: factor and dose are not 0."""

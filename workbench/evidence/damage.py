@@ -1,0 +1,109 @@
+"""What steering may do to sound besides what was wanted: five guards against audio that is simply broken.
+
+A judge can be won over by noise, so every effect is reported beside these. None of them is a verdict on its
+own: music may be loud, sparse or loop-based. They tell most against the unsteered twin (same prompt, same
+seed).
+
+    level_db    RMS level in dBFS
+    clipping    share of samples at or beyond 99 % of full scale
+    silence     share of 50 ms frames below -60 dBFS
+    flatness    mean spectral flatness of the frames that are not silent: geometric over arithmetic mean of
+                the power spectrum, from 0 (a pure tone) to 1 (white noise scores about 0.56, by the scatter
+                of its spectrum)
+    repetition  largest share of half-second stretches, over lags of 0.25 to 4 s, that sound again just as
+                they did one lag before (within 1.5 dB in 24 bands): 1 for a held tone or an exact loop
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from workbench.sound import Clip
+
+_FRAME_S = 0.05
+_SILENT_DB = -60.0
+_FULL_SCALE = 0.99
+_BANDS = 24
+_LOWEST_HZ = 60.0
+_AGAIN_DB = 1.5
+_STRETCH_S = 0.5
+_LAGS_S = (0.25, 4.0)
+
+
+def damage(clip: Clip, twin: Clip | None = None) -> dict[str, float]:
+    """Return level_db, clipping, silence, flatness and repetition of a clip (see above).
+
+    With `twin`, the unsteered clip of the same prompt and seed, each has a companion `<name>_change`: clip
+    minus twin.
+    """
+    found = _measure(clip)
+    if twin is None:
+        return found
+    before = _measure(twin)
+    return found | {f"{name}_change": found[name] - before[name] for name in found}
+
+
+def _measure(clip: Clip) -> dict[str, float]:
+    frames = _frames(clip)
+    loud = _decibel((frames.astype(np.float64) ** 2).mean(1)) >= _SILENT_DB
+    # A Hann window keeps a tone from leaking over the whole spectrum, which would look like noise.
+    power = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1] + 1)[:-1], axis=1)) ** 2
+    return {
+        "level_db": clip.level_db,
+        "clipping": float((np.abs(clip.samples) >= _FULL_SCALE).mean()),
+        "silence": float(1 - loud.mean()),
+        "flatness": _flatness(power[loud]),
+        "repetition": _repetition(_band_levels(power, clip.rate_hz)),
+    }
+
+
+def _frames(clip: Clip) -> np.ndarray:
+    """Return frames of 50 ms, half overlapping (frames, samples); the last is filled up with silence."""
+    size = max(int(clip.rate_hz * _FRAME_S), 16)
+    count = max(-(-(len(clip.samples) - size) // (size // 2)), 0) + 1
+    padded = np.zeros(size + (count - 1) * (size // 2), np.float32)
+    padded[: len(clip.samples)] = clip.samples
+    return np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
+
+
+def _decibel(power: np.ndarray) -> np.ndarray:
+    return np.asarray(10 * np.log10(np.maximum(power, 1e-12)))
+
+
+def _flatness(power: np.ndarray) -> float:
+    """Return the mean of exp(mean log P) / mean P over the frames of P (frames, bins), 0 without any."""
+    if len(power) == 0:
+        return 0.0
+    # The floor, 120 dB below the mean, keeps one empty bin from making any frame a pure tone.
+    power = power[:, 1:] + 1e-12 * power[:, 1:].mean(1, keepdims=True) + 1e-30
+    return float((np.exp(np.log(power).mean(1)) / power.mean(1)).mean())
+
+
+def _band_levels(power: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Return levels in dB of bands evenly spaced in pitch (frames, bands), at most 60 dB below the loudest."""
+    frequencies = np.linspace(0, rate_hz / 2, power.shape[1])
+    edges = np.geomspace(_LOWEST_HZ, rate_hz / 2, _BANDS + 1)
+    band = np.searchsorted(edges, frequencies, side="right") - 1
+    inside = (band >= 0) & (band < _BANDS)
+    sums = np.zeros((len(power), _BANDS))
+    np.add.at(sums.T, band[inside], power[:, inside].T)
+    levels = _decibel(sums)
+    return np.asarray(np.maximum(levels, levels.max() - 60))
+
+
+def _repetition(levels: np.ndarray) -> float:
+    """Return the largest share, over lags, of stretches whose bands come back to within 1.5 dB (RMS)."""
+    hop_s = _FRAME_S / 2
+    stretch, longest = round(_STRETCH_S / hop_s), min(round(_LAGS_S[1] / hop_s), len(levels) // 2)
+    best = 0.0
+    for lag in range(round(_LAGS_S[0] / hop_s), longest + 1):
+        squared = ((levels[lag:] - levels[:-lag]) ** 2).mean(1)
+        sums = np.cumsum(np.concatenate([[0.0], squared]))
+        if len(squared) < stretch:
+            break
+        means = (sums[stretch:] - sums[:-stretch]) / stretch
+        best = max(best, float((means <= _AGAIN_DB**2).mean()))
+    return best
