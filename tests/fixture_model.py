@@ -44,12 +44,23 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+@torch.no_grad()
 def randomise_codebooks(codec: EncodecModel, seed: int = 0) -> None:
-    """Fill the codec's all-zero codebooks, so that different codes sound different."""
+    """Fill the codec's all-zero codebooks: different codes sound different, different sounds get other codes.
+
+    Entries are drawn from what the encoder makes of noise and tones, later codebooks from what is left.
+    """
     generator = torch.Generator().manual_seed(seed)
-    for name, buffer in codec.named_buffers():
-        if name.endswith("codebook.embed"):
-            buffer.copy_(torch.randn(buffer.shape, generator=generator))
+    rate_hz = codec.config.sampling_rate
+    time_s = torch.arange(4 * rate_hz) / rate_hz
+    sound = torch.randn(time_s.shape, generator=generator) * (0.5 + 0.5 * torch.sin(3 * time_s))
+    sound = 0.1 * sound + 0.3 * torch.sin(200 * time_s * (1 + time_s))
+    left = codec.encoder(sound[None, None])[0].T  # (frames, hidden)
+    for layer in codec.quantizer.layers:
+        book = layer.codebook.embed
+        chosen = torch.randint(len(left), (len(book),), generator=generator)
+        book.copy_(left[chosen] + 0.1 * left.std() * torch.randn(book.shape, generator=generator))
+        left = left - book[torch.cdist(left, book).argmin(1)]
 
 
 def codec_config(**changes: object) -> EncodecConfig:

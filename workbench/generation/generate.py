@@ -21,7 +21,6 @@ from workbench.generation.take import ProbeTrace, Take
 from workbench.model.musicgen import Model
 from workbench.model.sites import Place
 from workbench.model.tokens import seconds_at
-from workbench.sound.clip import Clip
 
 OnFrame = Callable[[int, torch.Tensor], None]
 """Called with the number of finished frames and the codes (B, k, T), of which so many are filled in."""
@@ -145,16 +144,9 @@ def _draw(
     cancel: threading.Event | None,
 ) -> list[Take]:
     """The takes of one batch: laid out, drawn under one trace, checked against the receipt, decoded."""
-    run = model.sampling(
-        [row.prompt for row in rows],
-        seeds=[row.seed for row in rows],
-        frames=frames,
-        guidance=settings.guidance,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        on_step=on_step,
-        cancel=cancel,
-    )
+    prompts, seeds = [row.prompt for row in rows], [row.seed for row in rows]
+    callbacks = {"on_step": on_step, "cancel": cancel}
+    run = model.sampling(prompts, seeds=seeds, frames=frames, **asdict(settings), **callbacks)
     seconds = [seconds_at(step, model.frame_rate_hz) for step in range(run.steps)]
     edits = lay_out([row.plan for row in rows], seconds, guided=run.guided, device=model.device)
     watched = [(probe.layer, probe.site) for probe in probes]
@@ -162,37 +154,22 @@ def _draw(
     receipts = writer.receipts(len(rows), [edit for group in edits.values() for edit in group], seconds)
     for row, receipt in zip(rows, receipts, strict=True):
         _check_receipt(row, receipt)
-    traces = [[_trace(model, probe, seen, index, frames) for probe in probes] for index in range(len(rows))]
+    clips, codes = model.decode_batch(list(run.codes)), run.codes.cpu().numpy()
     return [
-        _take(model, settings, *parts)
-        for parts in zip(
-            rows, run.codes.cpu(), model.decode_batch(list(run.codes)), receipts, traces, strict=True
+        Take(
+            clip=clips[index],
+            codes=codes[index],
+            prompt=row.prompt,
+            seed=row.seed,
+            steering=row.plan.text() if row.plan else "",
+            steering_json=row.plan.to_json() if row.plan else "[]",
+            receipt=receipts[index],
+            model_id=model.id,
+            probe_traces=tuple(_trace(model, probe, seen, index, frames=frames) for probe in probes),
+            **asdict(settings),
         )
+        for index, row in enumerate(rows)
     ]
-
-
-def _take(
-    model: Model,
-    settings: Settings,
-    row: Row,
-    codes: torch.Tensor,
-    clip: Clip,
-    receipt: Receipt,
-    traces: Sequence[ProbeTrace],
-) -> Take:
-    """One row's take."""
-    return Take(
-        clip=clip,
-        codes=codes.numpy(),
-        prompt=row.prompt,
-        seed=row.seed,
-        steering=row.plan.text() if row.plan else "",
-        steering_json=row.plan.to_json() if row.plan else "[]",
-        receipt=receipt,
-        model_id=model.id,
-        probe_traces=tuple(traces),
-        **asdict(settings),
-    )
 
 
 def _check_receipt(row: Row, receipt: Receipt) -> None:
@@ -211,7 +188,7 @@ def _check_receipt(row: Row, receipt: Receipt) -> None:
 
 
 def _trace(
-    model: Model, probe: Readable, seen: dict[Place, torch.Tensor], index: int, frames: int
+    model: Model, probe: Readable, seen: dict[Place, torch.Tensor], index: int, *, frames: int
 ) -> ProbeTrace:
     """What `probe` read in clip `index`; frame t is read at step t + 1, the first that has heard it."""
     residuals = seen[probe.layer, probe.site][1 : frames + 1, index].cpu().numpy()

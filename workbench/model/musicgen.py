@@ -75,6 +75,11 @@ class Model:
         return int(self._config.num_codebooks)
 
     @property
+    def codebook_size(self) -> int:
+        """Codes per codebook: 2048 for MusicGen."""
+        return int(self._config.vocab_size)
+
+    @property
     def delays(self) -> tuple[int, ...]:
         """Steps by which each codebook lags behind the first."""
         return tokens.delay_pattern(self.n_codebooks, int(self._config.audio_channels))
@@ -198,7 +203,7 @@ class Model:
         precision = str(self.dtype).removeprefix("torch.")
         return (
             f"{self.id}: {self.n_layers} blocks x {self.d_model}, {weights / 1e6:.1f} M decoder parameters\n"
-            f"codec: {self.n_codebooks} codebooks x {self._config.vocab_size}, "
+            f"codec: {self.n_codebooks} codebooks x {self.codebook_size}, "
             f"{self.frame_rate_hz:g} frames/s, {self.rate_hz} Hz, at most {self.max_seconds:.0f} s\n"
             f"runs on {self.device} in {precision} ({self.notes or 'as given'})"
         )

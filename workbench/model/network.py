@@ -21,7 +21,7 @@ from workbench.model.text import TextStates
 from workbench.model.tokens import write_step
 
 
-class _OnDemand(Envoy):  # type: ignore[misc]
+class _OnDemand(Envoy):
     """An envoy that wraps a child module only when somebody reads it.
 
     nnsight instruments the whole tree by default, about a thousand modules that nobody reads here; wrapping
@@ -34,7 +34,7 @@ class _OnDemand(Envoy):  # type: ignore[misc]
         """Do nothing now: `Envoy.__getattr__` wraps the child at its first use."""
 
 
-class Network(_OnDemand, NNsight):  # type: ignore[misc]
+class Network(_OnDemand, NNsight):
     """MusicGen under nnsight: `with network.sample(run) as tracer:` traces a whole generation.
 
     Paths mirror the wrapped model; `network.block(5)` is decoder block 5, whose `.output` is the residual
