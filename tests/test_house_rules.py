@@ -131,7 +131,7 @@ def notebook_breaches(notebook: dict[str, Any]) -> list[str]:
 
 
 # folder names apart from their slashes, so that this file does not break its own rule
-_FOLDERS = "root/ home/[a-z] Users/[A-Za-z] work/ tmp/[a-z] opt/(?!homebrew|conda) mnt/".split()
+_FOLDERS = ["root/", "home/[a-z]", "Users/[A-Za-z]", "work/", "tmp/[a-z]", "opt/(?!homebrew|conda)", "mnt/"]
 MACHINE_PATH = re.compile(rf"(?<![\w.~/-])/(?:{'|'.join(_FOLDERS)})|[A-Z]:\\+Users")
 
 
