@@ -147,7 +147,12 @@ def _clip(sound: Clip | Take) -> Clip:
 def _name(sound: Clip | Take, place: int) -> str:
     if isinstance(sound, Clip):
         return f"clip {place}"
-    return str(sound.steering or "unsteered")
+    return shortened(sound.steering) or "unsteered"
+
+
+def shortened(plan: str) -> str:
+    """Return a plan's text without what goes without saying: a constant schedule on the conditional rows."""
+    return plan.replace(" | constant | cond", "")
 
 
 def _distinct(names: list[str]) -> list[str]:

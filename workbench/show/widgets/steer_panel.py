@@ -10,7 +10,7 @@ import ipywidgets
 from workbench.errors import SteeringError, message
 from workbench.show.plots import judged_genres
 from workbench.show.widgets.job_panel import Job, JobPanel, note_html
-from workbench.show.widgets.player import ComparisonPlayer
+from workbench.show.widgets.player import ComparisonPlayer, shortened
 from workbench.show.widgets.plot_panel import PlotPanel
 from workbench.steering.direction import Direction, random_direction
 from workbench.steering.plan import Steering
@@ -160,7 +160,7 @@ class SteerPanel(ipywidgets.VBox):
         plan = self.steering
         if plan is None:
             return {UNSTEERED: None}
-        wanted: dict[str, Steering | None] = {UNSTEERED: None, plan.text(): plan}
+        wanted: dict[str, Steering | None] = {UNSTEERED: None, shortened(plan.text()): plan}
         if self.control.value:
             wanted[CONTROL] = _randomised(plan, self.seed.value)
         return wanted
@@ -188,7 +188,7 @@ class SteerPanel(ipywidgets.VBox):
 
     def _tell_plan(self) -> None:
         plan = self.steering
-        text = "no steering: all doses are 0" if plan is None else f"plan: {plan.text()}"
+        text = "no steering: all doses are 0" if plan is None else f"plan: {shortened(plan.text())}"
         self.plan_text.value = note_html(f"{text} (doses in multiples of the layer's mean residual norm)")
 
 
