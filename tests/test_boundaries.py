@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 ROOMS = (
     "errors", "sound", "activations", "model", "steering", "probing", "generation", "evidence", "show",
-    "embedded", "cli",
+    "embedded", "datasets", "cli",
 )  # fmt: skip
 
 # library -> where it may be imported: rooms, or module paths without suffix

@@ -1,0 +1,81 @@
+"""The MusicGen Workbench: look inside a music model, find where it keeps "jazz", turn that up, listen.
+
+```python
+import workbench as wb
+
+model  = wb.load("embedded")              # or "facebook/musicgen-small", or a folder
+songs  = wb.dataset("embedded")           # or a folder with a subfolder per genre, or a CSV file
+acts   = wb.capture(model, songs)
+probes = wb.fit_probes(acts, target="genre")
+jazz   = probes.best.direction("jazz")
+take   = wb.generate(model, "a tune", steering=jazz.at(dose=0.6), seed=7)
+```
+
+Names are imported when they are first used, so that `import workbench` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.activations import Activations as Activations
+    from workbench.activations import open_activations as open_activations
+    from workbench.datasets import dataset as dataset
+    from workbench.errors import WorkbenchError as WorkbenchError
+    from workbench.evidence.damage import damage as damage
+    from workbench.evidence.judge import Judge as Judge
+    from workbench.evidence.judge import load_judge as load_judge
+    from workbench.generation.generate import generate as generate
+    from workbench.generation.take import Take as Take
+    from workbench.model.capture import capture as capture
+    from workbench.model.load import load as load
+    from workbench.model.musicgen import Model as Model
+    from workbench.probing import Probe as Probe
+    from workbench.probing import fit_probes as fit_probes
+    from workbench.probing import project as project
+    from workbench.show.widgets import MapPanel as MapPanel
+    from workbench.show.widgets import ProbePanel as ProbePanel
+    from workbench.show.widgets import SteerPanel as SteerPanel
+    from workbench.show.widgets import compare as compare
+    from workbench.sound import Clip as Clip
+    from workbench.sound import Dataset as Dataset
+    from workbench.sound import lint as lint
+    from workbench.sound import read_clip as read_clip
+    from workbench.steering import Direction as Direction
+    from workbench.steering import Steering as Steering
+    from workbench.steering import difference_in_means as difference_in_means
+    from workbench.steering import random_direction as random_direction
+
+_HOMES = {
+    "activations": ("Activations", "open_activations"),
+    "errors": ("WorkbenchError",),
+    "evidence.damage": ("damage",),
+    "evidence.judge": ("Judge", "load_judge"),
+    "generation.generate": ("generate",),
+    "generation.take": ("Take",),
+    "model.capture": ("capture",),
+    "model.load": ("load",),
+    "model.musicgen": ("Model",),
+    "datasets": ("dataset",),
+    "probing": ("Probe", "fit_probes", "project"),
+    "show.widgets": ("MapPanel", "ProbePanel", "SteerPanel", "compare"),
+    "sound": ("Clip", "Dataset", "lint", "read_clip"),
+    "steering": ("Direction", "Steering", "difference_in_means", "random_direction"),
+    "steering.schedule": ("constant", "decay", "fade", "knots", "pulse", "ramp", "window"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"workbench has no {name!r}; it has: {', '.join(__all__)}")
+    value = getattr(import_module(f"workbench.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
