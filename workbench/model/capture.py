@@ -81,18 +81,19 @@ def _collect(
 ) -> dict[int, Arrays]:
     """Write each chunk as it comes, or return them all by number when there is no store."""
     kept: dict[int, Arrays] = {}
-    with tqdm(total=spec.n_samples, desc="Capturing", unit="clip", disable=not progress, leave=False) as bar:
-        if store:
-            left = sum(len(range(spec.n_samples)[spec.rows(chunk)]) for chunk in store.missing())
-            bar.update(spec.n_samples - left)
+    missing = store.missing() if store else range(spec.n_chunks)
+    done = spec.n_samples - sum(spec.rows(chunk).stop - spec.rows(chunk).start for chunk in missing)
+    with tqdm(desc="Capturing", unit="clip", total=spec.n_samples, disable=not progress, leave=False) as bar:
+        bar.update(done)
         for chunk, arrays in work:
             if store:
                 store.write_chunk(chunk.number, arrays)
             else:
                 kept[chunk.number] = arrays
+            done += len(chunk.clips)
             bar.update(len(chunk.clips))
-            if cancel is not None and cancel.is_set() and bar.n < spec.n_samples:
-                raise Cancelled(f"Stopped on request after {bar.n} of {spec.n_samples} clips.")
+            if cancel is not None and cancel.is_set() and done < spec.n_samples:
+                raise Cancelled(f"Stopped on request after {done} of {spec.n_samples} clips.")
     return kept
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from workbench.model.folders import builtin_folder
 from workbench.model.musicgen import Model
 
 __all__ = ["builtin_folder", "load"]
+
+_LOADING = threading.Lock()
+"""transformers builds models on a process-wide "meta" device: two loads at once both lose their weights."""
 
 
 def load(
@@ -43,7 +47,7 @@ def load(
         ModelError: Nothing loadable is there, the kind of model is not supported, or the contract breaks.
     """
     source, local = _locate(name)
-    with _quiet():
+    with _LOADING, _quiet():
         musicgen, tokenizer = _read(source)
         folder = local or _snapshot(source)
     place = choose_device(device)

@@ -152,7 +152,8 @@ class Model:
 
     def text(self, prompts: Sequence[str]) -> TextStates:
         """The states of `prompts` that cross-attention reads, projected to d_model."""
-        return encode_text(self.musicgen, self.tokenizer, prompts)
+        with self.lock:  # a fast tokenizer may not be used by two threads at once
+            return encode_text(self.musicgen, self.tokenizer, prompts)
 
     def null_text(self, rows: int) -> TextStates:
         """The null condition (no text) for `rows` rows."""
