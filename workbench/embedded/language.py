@@ -42,10 +42,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def build_model(
     codec: WorkbenchCodec,
     *,
-    hidden: int = 192,
+    hidden: int = 256,
     layers: int = 6,
-    heads: int = 6,
-    feed_forward: int = 768,
+    heads: int = 8,
+    feed_forward: int = 1024,
     seed: int = 0,
 ) -> MusicgenForConditionalGeneration:
     """Return the untrained model around a codec.

@@ -1,7 +1,7 @@
 """Dose-response: generate under many plans, let an independent judge hear every clip, keep every row.
 
-Nothing is averaged away: each clip is a row with its plan, prompt, seed, verdict and probabilities, dose 0 and
-random directions among them.
+Nothing is averaged away: each clip is a row with its plan, prompt, seed, verdict and probabilities, dose 0
+and random directions among them.
 """
 
 from __future__ import annotations
@@ -96,12 +96,13 @@ def sweep(
         progress=progress,
     )
     odds = judge.probabilities([take.clip for take in takes])
-    rows = [
-        {"aim": cell.aim, "method": cell.method, "layer": cell.layer, "dose": cell.dose, "prompt": prompt,
-         "seed": seed, "judged": judge.classes[int(p.argmax())], "hit": judge.classes[int(p.argmax())] == cell.aim,
-         "ok": take.receipt.ok, **{f"p_{c}": float(v) for c, v in zip(judge.classes, p, strict=True)}}
-        for (cell, prompt, seed), take, p in zip(plan, takes, odds, strict=True)
-    ]  # fmt: skip
+    rows = []
+    for (cell, prompt, seed), take, chances in zip(plan, takes, odds, strict=True):
+        judged = judge.classes[int(chances.argmax())]
+        row = {"aim": cell.aim, "method": cell.method, "layer": cell.layer, "dose": cell.dose,
+               "prompt": prompt, "seed": seed, "judged": judged, "hit": judged == cell.aim,
+               "ok": take.receipt.ok}  # fmt: skip
+        rows.append(row | {f"p_{c}": float(v) for c, v in zip(judge.classes, chances, strict=True)})
     return pd.DataFrame(rows)
 
 
