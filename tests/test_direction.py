@@ -43,6 +43,8 @@ def test_names_tell_how_a_direction_was_composed():
 
 def test_numpy_numbers_multiply_from_the_left_too():
     assert isinstance(np.float32(0.5) * direction(), Direction)
+    with pytest.raises(TypeError):
+        np.ones(3) * direction()
 
 
 def test_cosine_and_orthogonal_part():

@@ -79,6 +79,7 @@ def test_texts_are_canonical():
     ]
     assert parse_schedule(" ramp( 2.0 s , 6s ) ").text() == "ramp(2s,6s)"
     assert parse_schedule("constant()") == constant()
+    assert knots([(0, -0.0)]).text() == "knots(0s:0)"
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def _flatness(power: np.ndarray) -> float:
 
 
 def _band_levels(power: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Return levels in dB of bands evenly spaced in pitch (frames, bands), at most 60 dB below the loudest."""
+    """Return levels in dB of bands evenly spaced in pitch (frames, bands), cut 60 dB below the loudest."""
     frequencies = np.linspace(0, rate_hz / 2, power.shape[1])
     edges = np.geomspace(_LOWEST_HZ, rate_hz / 2, _BANDS + 1)
     band = np.searchsorted(edges, frequencies, side="right") - 1

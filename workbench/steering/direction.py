@@ -43,7 +43,7 @@ class Direction:
     centre: float = field(default=0.0, kw_only=True)
     origin: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
-    # numpy must leave `np.float32(0.6) * direction` to the direction instead of making an array of objects.
+    # `np.ones(3) * direction` must fail here instead of becoming an array of three directions.
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
