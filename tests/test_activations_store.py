@@ -174,8 +174,26 @@ def test_a_flipped_byte_in_a_store_too_large_to_verify_is_noticed_when_it_is_rea
 def test_a_flipped_byte_in_a_label_is_noticed(tmp_path: Path, name: str) -> None:
     store = finished(tmp_path / "a.zarr")
     flip(store.path / name / "c" / "0", 5)
-    with pytest.raises(ActivationsError, match=rf"{name} is damaged.*capture again"):
+    with pytest.raises(ActivationsError, match=rf"{name}/c/0 is damaged.*capture again"):
         open_activations(store.path)
+
+
+@pytest.mark.parametrize("name", ["clip", "label_genre", "residual_norm", "layer"])
+def test_a_label_whose_file_is_gone_is_noticed(tmp_path: Path, name: str) -> None:
+    store = finished(tmp_path / "a.zarr")
+    (store.path / name / "c" / "0").unlink()
+    with pytest.raises(ActivationsError, match=rf"{name}/c/0 is damaged \(it is gone\).*capture again"):
+        open_activations(store.path)
+
+
+def test_labels_and_layers_of_nothing_but_zeros_are_data(tmp_path: Path) -> None:
+    samples = {**spec().samples, "text": np.full(N, ""), "label_count": np.zeros(N)}
+    acts = finished(
+        tmp_path / "a.zarr", spec(layers=(0,), samples=samples, residual_norm=np.zeros(1))
+    ).finish()
+    assert acts.layers.tolist() == [0]
+    assert set(acts.coordinate("text")) == {""}
+    assert set(acts.labels("count")) == {0.0}
 
 
 def test_a_chunk_of_zeros_is_data(tmp_path: Path) -> None:

@@ -110,10 +110,13 @@ def _labelled(path: Path, group: zarr.Group) -> xr.Dataset:
     """Return the store as a dataset with its coordinates in memory and its activations on disk."""
     held: dict[str, np.ndarray] = {}
     for name in ("layer", "residual_norm", *record_of(group)["samples"]):
+        file = path / name / "c" / "0"
+        if not file.is_file():  # Zarr would give zeros and empty text for it
+            raise _damaged(path, file, FileNotFoundError("it is gone"), _RESTART)
         try:
             held[name] = array_of(group, name)[:]
         except _BROKEN as error:
-            raise _damaged(path, path / name, error, _RESTART) from error
+            raise _damaged(path, file, error, _RESTART) from error
     data = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
     data = data.drop_vars(["done", *held])
     layers, norms = held.pop("layer"), held.pop("residual_norm")

@@ -151,7 +151,7 @@ def _new(group: zarr.Group, name: str, shape: tuple[int, ...], *, dims: tuple[st
         shape=shape,
         dimension_names=dims,
         compressors=(Crc32cCodec(),),
-        config={"write_empty_chunks": True},  # a chunk of zeros is data, not an absent file
+        config={"write_empty_chunks": True},  # zeros and empty text are data, not an absent file
         **how,
     )
 

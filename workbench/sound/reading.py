@@ -64,17 +64,16 @@ def _source(path: Path) -> Path | io.BytesIO:
 
 
 def _read(file: soundfile.SoundFile, seconds: float | None, offset_s: float) -> np.ndarray:
-    """Return the mean of the channels over the window, shape (n,), in blocks to spare memory."""
+    """Return the mean of the channels over the window, shape (n,)."""
     start = round(offset_s * file.samplerate)
     if start >= file.frames:
         return np.zeros(0, np.float32)
     file.seek(start)
-    count = -1 if seconds is None else max(1, round(seconds * file.samplerate))
-    blocks = [
-        block.mean(axis=1) for block in file.blocks(1 << 18, frames=count, dtype="float32", always_2d=True)
-    ]
-    samples: np.ndarray = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    expected = file.frames - start if count < 0 else min(count, file.frames - start)
+    expected = file.frames - start
+    if seconds is not None:
+        expected = min(expected, max(1, round(seconds * file.samplerate)))
+    # one call: read in pieces, a file with a hole comes back at full length, the hole filled with anything
+    samples: np.ndarray = file.read(expected, dtype="float32", always_2d=True).mean(axis=1)
     if len(samples) < 0.98 * expected:  # MP3 lengths are declared to the frame, so a little less is no fault
         raise RuntimeError(f"{expected} samples were declared and {len(samples)} could be decoded")
     return samples

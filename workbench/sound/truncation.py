@@ -1,8 +1,8 @@
 """Whether a sound file stops before its own end, read from its container alone, without decoding.
 
-Decoders forgive: half an MP3, WAV or Ogg file reads as a shorter sound and nobody notices. Each format says
-how long it should be in its own way, and `missing_end` compares that with what is there. FLAC is left out,
-because its decoder already refuses.
+Decoders forgive: half an MP3, WAV, AIFF, AU or Ogg file reads as a shorter sound and nobody notices. Each
+format says how long it should be in its own way, and `missing_end` compares that with what is there. FLAC is
+left out, because its decoder already refuses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workbench.sound import mp3
 
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program writes into a WAV header when it streams
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program writes into a header when it streams
 
 
 def missing_end(path: Path) -> str | None:
@@ -21,6 +21,10 @@ def missing_end(path: Path) -> str | None:
         return _wav(data)
     if data[:4] == b"OggS":
         return _ogg(data)
+    if data[:4] == b".snd":
+        return _compare(declared=_number(data, 8), held=len(data) - _number(data, 4))
+    if data[:4] == b"FORM":
+        return _compare(declared=_number(data, 4), held=len(data) - 8)
     return mp3.missing_end(data) if path.suffix.lower() == ".mp3" else None
 
 
@@ -31,11 +35,21 @@ def _wav(data: bytes) -> str | None:
         size = int.from_bytes(data[position + 4 : position + 8], "little")
         held = len(data) - position - 8
         if data[position : position + 4] == b"data":
-            if size in _UNKNOWN_SIZES or held >= size:
-                return None
-            return f"the header declares {size} bytes of sound and {held} are there"
+            return _compare(declared=size, held=held)
         position += 8 + size + size % 2
     return None
+
+
+def _compare(*, declared: int, held: int) -> str | None:
+    """Return what a header says in vain."""
+    if declared in _UNKNOWN_SIZES or held >= declared:
+        return None
+    return f"the header declares {declared} bytes and {held} are there"
+
+
+def _number(data: bytes, position: int) -> int:
+    """Return a big-endian number of 4 bytes, as AU and AIFF headers have it."""
+    return int.from_bytes(data[position : position + 4], "big")
 
 
 def _ogg(data: bytes) -> str | None:
