@@ -257,6 +257,19 @@ class LabPage:
         assert not errors, "\n".join(errors)
         return all(counts)
 
+    def fold_sidebars(self) -> None:
+        """Give the notebook the whole width, as in the pictures of the documentation."""
+        self.page.evaluate(
+            "() => { if (!jupyterapp.shell.leftCollapsed)"
+            " jupyterapp.commands.execute('application:toggle-left-area'); }"
+        )
+
+    def show_cell(self, index: int) -> None:
+        """Scroll so that a cell stands at the top."""
+        self.page.evaluate(
+            "i => { const n = jupyterapp.shell.currentWidget.content; n.scrollToItem(i, 'start'); }", index
+        )
+
     def screenshot(self, path: Path) -> Path:
         """Write what is visible as PNG."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,7 @@ def test_lab_refuses_those_without_the_token(lab):
 def test_the_panels_work_in_jupyterlab(lab, tmp_path):
     with browser() as chromium:
         opened = lab.open(chromium, "panels.ipynb", height=2600)
+        opened.fold_sidebars()
         opened.run_all()
         page = opened.page
         try:

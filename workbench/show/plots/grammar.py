@@ -13,6 +13,11 @@ SEQUENTIAL = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
+def scale_bar(title: str, **more: Any) -> dict[str, Any]:
+    """Return a colour bar's settings, titled with what it measures and its unit."""
+    return {"title": {"text": title, "font": {"size": 12.5}}, "outlinewidth": 0, "thickness": 16, **more}
+
+
 def shade(colour: str, alpha: float) -> str:
     """Return the hex `colour` as an rgba string with opacity `alpha` (0-1), for bands."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
@@ -77,7 +82,7 @@ def band(
         fill="toself",
         fillcolor=shade(colour, 0.22),
         mode="lines",
-        line={"width": 0},
+        line={"width": 1, "color": shade(colour, 0.35)},  # a band of no height stays visible
         name=name,
         hoverinfo="skip",
     )

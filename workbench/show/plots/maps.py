@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError, message
 from workbench.show.colours import colours_for
-from workbench.show.plots.grammar import SEQUENTIAL, figure
+from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
 
 if TYPE_CHECKING:
     from workbench.probing.projection import Projection
@@ -47,13 +47,10 @@ def map_scatter(projection: Projection, *, colour_by: str = "genre", playing: st
         note=_note(projection, len(points)),
         height=520,
     )
-    values = projection.labels[colour_by]
+    table = _table(projection, colour_by)
     kind = go.Scattergl if len(points) >= MANY_POINTS else go.Scatter
-    hover = _hover(projection)
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MANY_VALUES:
-        result.add_trace(_scaled(kind, points, values, hover, projection))
-    else:
-        _add_classes(result, kind, points, values.astype(str), hover, projection)
+    scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
+    result.add_traces([_scaled(kind, table, colour_by)] if scaled else _classes(kind, table))
     if playing is not None:
         result.add_trace(_ring(points[np.asarray(projection.clips) == playing]))
     result.update_layout(uirevision=f"{projection.layer} {projection.method}")  # a redrawn map keeps its zoom
@@ -80,67 +77,53 @@ def _ring(points: np.ndarray) -> go.Scatter:
     )
 
 
-def _hover(projection: Projection) -> np.ndarray:
-    """Return (n,) hover texts: the clip's id and all of its labels."""
+def _table(projection: Projection, colour_by: str) -> pd.DataFrame:
+    """Return one row per point: x, y, clip, value (what colours it), and hover, the id with all labels."""
     labels = projection.labels
     lines = [f"<b>{clip}</b>" for clip in projection.clips]
     for name in labels:
-        values = [_short(value) for value in labels[name]]
-        lines = [f"{line}<br>{name}: {value}" for line, value in zip(lines, values, strict=True)]
-    return np.array(lines, dtype=object)
+        told = [f"{value:g}" if isinstance(value, float) else str(value) for value in labels[name]]
+        lines = [f"{line}<br>{name}: {value}" for line, value in zip(lines, told, strict=True)]
+    return pd.DataFrame({
+        "x": np.asarray(projection.points[:, 0], dtype=float),
+        "y": np.asarray(projection.points[:, 1], dtype=float),
+        "clip": [str(clip) for clip in projection.clips],
+        "value": np.asarray(labels[colour_by]),
+        "hover": lines,
+    })  # fmt: skip
 
 
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _scaled(
-    kind: type[go.Scatter],
-    points: np.ndarray,
-    values: pd.Series[float],
-    hover: np.ndarray,
-    projection: Projection,
-) -> go.Scatter:
+def _scaled(kind: type[go.Scatter], table: pd.DataFrame, title: str) -> go.Scatter:
     """Return all points as one trace on a colour scale."""
+    marker = {
+        "size": 8,
+        "color": table["value"].to_numpy(dtype=float),
+        "colorscale": SEQUENTIAL,
+        "showscale": True,
+        "colorbar": scale_bar(title),
+    }
+    return _points(kind, table, marker, showlegend=False)
+
+
+def _classes(kind: type[go.Scatter], table: pd.DataFrame) -> list[go.Scatter]:
+    """Return one trace per class, so that the legend can hide classes."""
+    names = table["value"].astype(str)
+    look = {"size": 8, "opacity": 0.9, "line": {"width": 0.6, "color": "white"}}
+    return [
+        _points(kind, table[names == name], {**look, "color": colour}, name=name)
+        for name, colour in colours_for(names).items()
+    ]
+
+
+def _points(kind: type[go.Scatter], table: pd.DataFrame, marker: dict[str, Any], **more: Any) -> go.Scatter:
+    """Return one trace; `customdata` holds the ids of the clips, for clicks."""
     return kind(
-        x=points[:, 0],
-        y=points[:, 1],
+        x=table["x"].to_numpy(),
+        y=table["y"].to_numpy(),
         mode="markers",
-        text=hover,
+        text=table["hover"].tolist(),
+        customdata=table["clip"].tolist(),
         hovertemplate="%{text}<extra></extra>",
-        customdata=[str(clip) for clip in projection.clips],
-        showlegend=False,
-        marker={
-            "size": 8,
-            "color": values.to_numpy(dtype=float),
-            "colorscale": SEQUENTIAL,
-            "showscale": True,
-            "colorbar": {"title": {"text": str(values.name)}, "outlinewidth": 0},
-        },
+        marker=marker,
+        **more,
     )
-
-
-def _add_classes(
-    result: go.Figure,
-    kind: type[go.Scatter],
-    points: np.ndarray,
-    values: pd.Series[str],
-    hover: np.ndarray,
-    projection: Projection,
-) -> None:
-    """Add one trace per class, so that the legend can hide classes."""
-    clips = np.array([str(clip) for clip in projection.clips], dtype=object)
-    for name, colour in colours_for(values).items():
-        held = (values == name).to_numpy()
-        result.add_trace(
-            kind(
-                x=points[held, 0],
-                y=points[held, 1],
-                mode="markers",
-                name=name,
-                text=hover[held],
-                customdata=clips[held].tolist(),
-                hovertemplate="%{text}<extra></extra>",
-                marker={"size": 8, "color": colour, "line": {"width": 0.6, "color": "white"}, "opacity": 0.9},
-            )
-        )

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError, message
 from workbench.show.colours import GENRE_COLOURS, UNSTEERED
-from workbench.show.plots.grammar import INK, SEQUENTIAL, band, figure
+from workbench.show.plots.grammar import INK, SEQUENTIAL, band, figure, scale_bar
 
 NEEDED = ("layer", "accuracy", "low", "high", "chance")
 
@@ -45,29 +45,24 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
         note=_accuracy_note(table, best),
     )
     layers = table["layer"].tolist()
-    if "shuffled_low" in table and table["shuffled_low"].notna().all():
-        result.add_trace(
-            band(
-                layers,
-                table["shuffled_low"],
-                table["shuffled_high"],
-                colour=UNSTEERED,
-                name="labels shuffled",
-            )
-        )
-    result.add_trace(
-        go.Scatter(
-            x=layers,
-            y=table["chance"].tolist(),
-            mode="lines",
-            name="majority class",
-            line={"dash": "dash", "color": INK, "width": 1.5},
-        )
-    )
+    result.add_traces(_baselines(table))
     result.add_trace(_accuracy_line(table))
     result.update_yaxes(range=[0, 1.04], tickformat=".0%")
     result.update_xaxes(tickmode="array", tickvals=_readable_ticks(layers), range=_room(layers))
     return result
+
+
+def _baselines(table: pd.DataFrame) -> list[go.Scatter]:
+    """Return the band of shuffled labels, where measured, and the dashed line of the majority class."""
+    layers = table["layer"].tolist()
+    dashes = {"dash": "dash", "color": INK, "width": 1.5}
+    chance = go.Scatter(
+        x=layers, y=table["chance"].tolist(), mode="lines", name="majority class", line=dashes
+    )
+    if "shuffled_low" not in table or table["shuffled_low"].isna().any():
+        return [chance]
+    low, high = table["shuffled_low"], table["shuffled_high"]
+    return [band(layers, low, high, colour=UNSTEERED, name="labels shuffled"), chance]
 
 
 def _accuracy_line(table: pd.DataFrame) -> go.Scatter:
@@ -152,7 +147,7 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
             texttemplate="%{z:.0%}",
             textfont={"size": 13},
             hovertemplate="%{y} called %{x}: %{customdata} (%{z:.0%})<extra></extra>",
-            colorbar={"tickformat": ".0%", "title": {"text": "share of row"}, "outlinewidth": 0},
+            colorbar=scale_bar("share of row", tickformat=".0%"),
         )
     )
     result.update_yaxes(autorange="reversed")

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from workbench.errors import AudioError, message
 from workbench.show.colours import colours_of_clips
-from workbench.show.plots.grammar import SEQUENTIAL, figure
+from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
 from workbench.show.spectrum import FLOOR_DB, HOP_S, log_mel, mel_frequencies, outline
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def spectrogram(clips: Mapping[str, Clip]) -> go.Figure:
                 colorscale=SEQUENTIAL,
                 name=name,
                 showscale=row == 1,
-                colorbar={"title": {"text": "level (dB)"}, "outlinewidth": 0},
+                colorbar=scale_bar("level (dB)"),
                 hovertemplate="%{x:.2f} s, %{y:.0f} Hz: %{z:.0f} dB<extra></extra>",
             ),
             row=row,

@@ -110,13 +110,8 @@ def judged_genres(
                 "Pass the same genres for every clip",
             )
         )
-    result = figure(
-        "What does the judge hear?",
-        x="genre",
-        y="probability",
-        height=340,
-        note="A judge that sees audio only, never the model's activations.",
-    )
+    note = "A judge that hears audio only, never the model's activations."
+    result = figure("What does the judge hear?", x="genre", y="probability", note=note, height=340)
     for clip, colour in colours_of_clips(probabilities).items():
         values = probabilities[clip]
         edge = [2.5 if genre == wanted else 0 for genre in genres]

@@ -155,13 +155,14 @@ class MapPanel(ipywidgets.VBox):
 
     def _show(self, settings: Settings) -> None:
         """Draw a projection that was made; the labels it carries become the choices of colour."""
-        self.projection, self._shown = self._made[settings], settings
+        self.projection = self._made[settings]
         names = [str(name) for name in self.projection.labels]
         if list(self.colour.options) != names:
             with self.colour.hold_trait_notifications():
                 chosen = self.colour.value if self.colour.value in names else names[0]
                 self.colour.options, self.colour.value = names, chosen
         self._redraw()
+        self._shown = settings  # last: whoever waits for it may look at the figure
 
     def _redraw(self, playing: str | None = None) -> None:
         if self.projection is None:

@@ -103,14 +103,14 @@ class ProbePanel(ipywidgets.VBox):
         sweep = self.sweeps[target]
         table = sweep.table()
         figure = accuracy_per_layer(table, target=target)
-        self.shown = target
         if self.accuracy is None or self.confusions is None:
             self.accuracy = PlotPanel(figure, table=table, name=f"accuracy_{target}")
             self.confusions = PlotPanel(confusion(sweep.confusion()), name=f"confusion_{target}")
             self.accuracy.on_click(self._clicked)
         self.accuracy.show(figure, table=table, name=f"accuracy_{target}")
-        self.choose(int(sweep.best.layer))
+        self._tell(target, int(sweep.best.layer))
         self.children = [self.target, self.job, self.accuracy, self.status, self.confusions]
+        self.shown = target  # last: whoever waits for it may look at the figures
 
     def _clicked(self, points: Points) -> None:
         for point in points[:1]:
@@ -122,7 +122,11 @@ class ProbePanel(ipywidgets.VBox):
         Raises:
             ProbeError: the layer was not probed.
         """
-        sweep, counts = self.sweeps[self.shown], self.sweeps[self.shown].confusion(layer)
+        self._tell(self.shown, layer)
+
+    def _tell(self, target: str, layer: int) -> None:
+        sweep = self.sweeps[target]
+        counts = sweep.confusion(layer)
         row = sweep.table().set_index("layer").loc[layer]
         self.layer = layer
         self.status.value = note_html(
@@ -132,4 +136,4 @@ class ProbePanel(ipywidgets.VBox):
         )
         assert self.confusions is not None
         counted = counts.rename_axis(index="truth").reset_index()
-        self.confusions.show(confusion(counts), table=counted, name=f"confusion_{self.shown}_layer_{layer}")
+        self.confusions.show(confusion(counts), table=counted, name=f"confusion_{target}_layer_{layer}")

@@ -73,7 +73,7 @@ class SteerPanel(ipywidgets.VBox):
 
     def _add_settings(self, prompt: str, seconds: float, seed: int, guidance: float) -> None:
         layers, chosen = _layers(self._given)
-        longest = float(getattr(self.model, "max_seconds", 30.0))
+        longest = float(self.model.max_seconds)
         self.prompt = ipywidgets.Text(
             description="prompt", value=prompt, layout={"width": "min(100%, 620px)"}
         )
