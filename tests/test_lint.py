@@ -168,6 +168,16 @@ def test_levels_that_differ_by_chance_are_no_confound(seed: int) -> None:
     assert kinds(songs(lambda genre, seed: piece(seed, level=float(rng.uniform(0.05, 0.2))))) == set()
 
 
+def test_a_difference_that_is_certain_but_small_is_no_confound() -> None:
+    rng = np.random.default_rng(0)
+
+    def make(genre: str, seed: int) -> Clip:
+        level_db = rng.normal(-18 if genre == "rock" else -20, 4)
+        return piece(seed, seconds=1.0, level=10 ** (level_db / 20))
+
+    assert kinds(songs(make, tracks=100)) == set()
+
+
 def test_one_loud_track_cut_into_many_clips_is_one_witness(clean: Dataset) -> None:
     # clips of a group are not independent: twelve loud ones must not prove that a genre is loud
     clips = {entry.id: clean.clip(entry.id) for entry in clean}
