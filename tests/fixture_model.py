@@ -45,14 +45,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @torch.no_grad()
-def randomise_codebooks(codec: EncodecModel, seed: int = 0) -> None:
+def randomise_codebooks(codec: EncodecModel, seed: int = 0, seconds: float = 4.0) -> None:
     """Fill the codec's all-zero codebooks: different codes sound different, different sounds get other codes.
 
     Entries are drawn from what the encoder makes of noise and tones, later codebooks from what is left.
     """
     generator = torch.Generator().manual_seed(seed)
     rate_hz = codec.config.sampling_rate
-    time_s = torch.arange(4 * rate_hz) / rate_hz
+    time_s = torch.arange(int(seconds * rate_hz)) / rate_hz
     sound = torch.randn(time_s.shape, generator=generator) * (0.5 + 0.5 * torch.sin(3 * time_s))
     sound = 0.1 * sound + 0.3 * torch.sin(200 * time_s * (1 + time_s))
     left = codec.encoder(sound[None, None])[0].T  # (frames, hidden)

@@ -1,0 +1,122 @@
+"""The true shapes of MusicGen through the real path: saved, loaded, checked, captured, steered, heard.
+
+Weights are random and stored in bfloat16; everything else (widths, depths, heads, codec, frame rate) is what
+the published checkpoints have. The small one belongs to every test run, the others to `make verify`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import fixture_model
+import numpy as np
+import pytest
+import torch
+from conftest import tone_clip
+from transformers import EncodecConfig, EncodecModel, MusicgenConfig, MusicgenDecoderConfig, T5Config
+from transformers import MusicgenForConditionalGeneration as Musicgen
+
+from workbench.generation.generate import generate
+from workbench.model.capture import capture
+from workbench.model.load import load
+from workbench.model.norms import measure_residual_norms
+from workbench.probing.fit import fit_probes
+from workbench.sound.clip import Clip
+from workbench.sound.dataset import Dataset, Entry
+
+SHAPES = {"small": (24, 1024, 16), "medium": (48, 1536, 24), "large": (48, 2048, 32)}
+CODEC = EncodecConfig(
+    sampling_rate=32_000,
+    target_bandwidths=[2.2],
+    upsampling_ratios=[8, 5, 4, 4],
+    codebook_size=2048,
+    num_filters=64,
+    hidden_size=128,
+    codebook_dim=128,
+    use_causal_conv=False,
+    normalize=False,
+    chunk_length_s=None,
+)
+
+
+def save_true_shape(folder: Path, size: str) -> Path:
+    """A bfloat16 checkpoint of the true shape, filled from one block of noise (drawing all is slow)."""
+    layers, width, heads = SHAPES[size]
+    decoder = MusicgenDecoderConfig(
+        num_hidden_layers=layers, hidden_size=width, ffn_dim=4 * width, num_attention_heads=heads
+    )
+    text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32_128)
+    config = MusicgenConfig(text_encoder=text, audio_encoder=CODEC, decoder=decoder)
+    with torch.device("meta"):
+        model = Musicgen(config)
+    model = model.to(torch.bfloat16).to_empty(device="cpu").eval()
+    noise = 0.02 * torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            flat = tensor.view(-1)
+            repeats = -(-flat.numel() // len(noise))
+            flat.copy_(noise.repeat(repeats)[: flat.numel()] if repeats > 1 else noise[: flat.numel()])
+            if "norm" in name and name.endswith("weight"):
+                tensor.fill_(1)
+    model.audio_encoder = EncodecModel(CODEC).eval()  # it computes with buffers that no file holds
+    fixture_model.randomise_codebooks(model.audio_encoder, seconds=1.0)
+    model.audio_encoder.to(torch.bfloat16)
+    return fixture_model.save(model, folder)
+
+
+def short_clips() -> Dataset:
+    """Eight clips of 0.4 s, two genres, at another rate than the model's."""
+    sounds = {
+        f"{genre} {index}": Clip(tone_clip(number, index, seconds=0.4), 16_000)
+        for number, genre in enumerate(("jazz", "rock"))
+        for index in range(4)
+    }
+    entries = tuple(
+        Entry(name, {"genre": name.split()[0]}, name, name, sound.digest) for name, sound in sounds.items()
+    )
+    return Dataset(entries, "short clips", lambda entry: sounds[entry.id])
+
+
+@pytest.mark.parametrize(
+    "size",
+    ["small", pytest.param("medium", marks=pytest.mark.long), pytest.param("large", marks=pytest.mark.long)],
+)
+@pytest.mark.timeout(1800)
+def test_true_shape_loads_captures_probes_and_generates_steered(tmp_path: Path, size: str) -> None:
+    layers, width, _heads = SHAPES[size]
+    started, folder = time.perf_counter(), tmp_path / f"musicgen-{size}"
+    try:
+        model: Any = load(save_true_shape(folder, size), device="cpu", dtype="bfloat16")
+        norms = measure_residual_norms(model, seconds=0.1)
+        (folder / "workbench.json").write_text(json.dumps({"residual_norms": norms.tolist()}))
+        assert (model.n_layers, model.d_model) == (layers, width)
+        assert (model.n_codebooks, model.codebook_size) == (4, 2048)
+        assert (model.rate_hz, model.frame_rate_hz) == (32_000, 50.0)
+        assert model.max_seconds > 30
+        assert len(np.unique(model.encode(short_clips().clip(0)).numpy())) > 8, (
+            "the codec must hear something"
+        )
+        acts = capture(model, short_clips(), progress=False, cache=False)
+        assert acts.matrix(layers - 1).shape == (8, width)
+        probe = fit_probes(acts, folds=2, layers=[layers // 2], shuffles=2)[layers // 2]
+        plan = probe.direction("jazz").at(0.5)
+        assert plan.layers == (layers // 2,)
+        take = generate(model, "a calm tune", steering=plan, seconds=1.0, progress=False)
+        assert take.codes.shape == (4, 50)
+        assert take.clip.seconds == pytest.approx(1.0)
+        assert take.receipt.changed == 53
+        assert np.isfinite(take.clip.samples).all()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # gigabytes, which pytest would keep for three runs
+    seconds, gigabytes = (
+        time.perf_counter() - started,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    )
+    print(f"musicgen-{size}: {seconds:.0f} s, at most {gigabytes:.1f} GB")  # noqa: T201
+    if size == "small":
+        assert gigabytes < 8

@@ -1,0 +1,106 @@
+"""Sound while it is made: the same loop as `generate`, in a thread, its frames decoded as they arrive."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.errors import Cancelled
+from workbench.generation.generate import generate
+from workbench.generation.take import Take
+from workbench.model.musicgen import Model
+from workbench.sound.clip import Clip
+
+CONTEXT_FRAMES = 25  # decoded again to the left of a piece, and cut off: with these two numbers the pieces
+AHEAD_FRAMES = 5  # of EnCodec equal one decoding of the whole to an rms of 7e-7
+
+
+def stream(
+    model: Model, prompt: str, *, piece_seconds: float = 0.5, **settings: Any
+) -> Generator[Clip, None, Take]:
+    """Pieces of the sound in order, as soon as they are known; the generator returns the Take.
+
+    Closing the generator (or leaving its loop) cancels the run and leaves the model clean. Together the
+    pieces are the sound of the take.
+
+    Args:
+        model: The model.
+        prompt: Text; one clip at a time.
+        piece_seconds: Length of each piece; the last one may be shorter.
+        settings: Those of `generate` for one clip (steering, seed, seconds ...), but `cancel` and `on_frame`.
+
+    Raises:
+        Whatever `generate` raises, at the next piece.
+    """
+    frames: queue.Queue[torch.Tensor | None] = queue.Queue()
+    cancel, outcome = threading.Event(), _Outcome()
+    settings = {"progress": False, **settings, "cancel": cancel}
+
+    def work() -> None:
+        try:
+            outcome.take = generate(
+                model, prompt, on_frame=lambda done, codes: frames.put(codes[0, :, :done].clone()), **settings
+            )
+        except BaseException as error:  # handed over to the reader, who raises it
+            outcome.error = error
+        finally:
+            frames.put(None)
+
+    thread = threading.Thread(target=work, name="workbench-stream", daemon=True)
+    thread.start()
+    try:
+        yield from _pieces(model, frames, max(1, round(piece_seconds * model.frame_rate_hz)))
+    finally:
+        cancel.set()
+        thread.join()
+    return outcome.result()
+
+
+class _Outcome:
+    """How the run in the thread ended."""
+
+    take: Take | None = None
+    error: BaseException | None = None
+
+    def result(self) -> Take:
+        if self.error is not None:
+            raise self.error
+        if self.take is None:
+            raise Cancelled("Stopped on request before the clip was finished.")
+        return self.take
+
+
+def _pieces(
+    model: Model, frames: queue.Queue[torch.Tensor | None], piece: int
+) -> Generator[Clip, None, None]:
+    """Decoded pieces of `piece` frames, each as soon as the frames ahead of it are known."""
+    codes, told = torch.empty(0), 0
+    while (known := frames.get()) is not None:
+        codes = known
+        with suppress(queue.Empty):  # the reader may be slow: only the newest codes matter
+            while (newer := frames.get_nowait()) is not None:
+                codes = newer
+            frames.put(None)
+        while codes.shape[-1] >= told + piece + AHEAD_FRAMES:
+            yield _decode_piece(model, codes, told, told + piece)
+            told += piece
+    while codes.ndim == 2 and told < codes.shape[-1]:
+        end = min(told + piece, codes.shape[-1])
+        yield _decode_piece(model, codes, told, end)
+        told = end
+
+
+def _decode_piece(model: Model, codes: torch.Tensor, start: int, end: int) -> Clip:
+    """The sound of frames `start` to `end`, decoded with what lies around them."""
+    left = max(0, start - CONTEXT_FRAMES)
+    sound = model.decode(codes[:, left : end + AHEAD_FRAMES])
+    per_frame = model.rate_hz / model.frame_rate_hz
+    cut = np.array([start - left, end - left]) * per_frame
+    first, last = cut.round().astype(int)
+    return Clip(sound.samples[first:last], sound.rate_hz)
