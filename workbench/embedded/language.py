@@ -12,13 +12,12 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
+    MusicgenConfig,
     MusicgenDecoderConfig,
     MusicgenForConditionalGeneration,
     PreTrainedTokenizerFast,
     T5Config,
-    T5EncoderModel,
 )
-from transformers.models.musicgen.modeling_musicgen import MusicgenForCausalLM
 
 from workbench.embedded.prompts import vocabulary
 from workbench.model.codec import WorkbenchCodec
@@ -88,9 +87,13 @@ def build_model(
         bos_token_id=size,
         tie_word_embeddings=False,
     )
-    model = MusicgenForConditionalGeneration(
-        text_encoder=T5EncoderModel(text), audio_encoder=codec, decoder=MusicgenForCausalLM(decoder)
+    # Made from one configuration: a decoder that is built apart gets no attention implementation and with it
+    # no causal mask, so that in training it would read its own targets.
+    config = MusicgenConfig(
+        text_encoder=text.to_dict(), audio_encoder=codec.config.to_dict(), decoder=decoder.to_dict()
     )
+    model = MusicgenForConditionalGeneration(config)
+    model.audio_encoder.load_state_dict(codec.state_dict())
     _start_from_codebooks(model, codec)
     with torch.no_grad():
         model.enc_to_dec_proj.weight.mul_(TEXT_GAIN)

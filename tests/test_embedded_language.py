@@ -1,0 +1,78 @@
+"""The built-in language model before training: what its training relies on."""
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.embedded.factors import draw_factors
+from workbench.embedded.language import build_model, build_tokenizer, delayed
+from workbench.embedded.prompts import NEUTRAL_PROMPTS, prompt, vocabulary
+from workbench.embedded.styles import GENRES, LEADS
+from workbench.model.codec import WorkbenchCodec, WorkbenchCodecConfig
+
+SMALL = {
+    "sampling_rate": 16000, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64, "num_filters": 4,
+    "upsampling_ratios": [8, 5, 4, 4], "num_lstm_layers": 1, "target_bandwidths": [0.6],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def codec() -> WorkbenchCodec:
+    torch.manual_seed(0)
+    made = WorkbenchCodec(WorkbenchCodecConfig(**SMALL))
+    for layer in made.quantizer.layers:
+        layer.codebook.embed.normal_()
+    made.encoder.mel.uniform_(0, 0.1)
+    made.encoder.projection.normal_()
+    return made.eval()
+
+
+def test_the_decoder_never_sees_what_it_is_to_predict(codec):
+    model = build_model(codec, hidden=32, layers=2, heads=2, feed_forward=32).eval()
+    text, mask = torch.randn(1, 3, 128), torch.ones(1, 3, dtype=torch.long)
+    first = torch.randint(0, 64, (4, 12))
+    other = first.clone()
+    other[:, 8:] = (other[:, 8:] + 1) % 64
+    with torch.no_grad():
+        a, b = (
+            model(encoder_outputs=(text,), attention_mask=mask, decoder_input_ids=ids).logits
+            for ids in (first, other)
+        )
+    assert torch.equal(a[:, :8], b[:, :8])
+    assert not torch.equal(a[:, 8:], b[:, 8:])
+
+
+def test_delayed_inputs_are_what_was_written_one_step_before():
+    codes = torch.arange(1, 9).reshape(1, 2, 4)
+    inputs, targets = delayed(codes, pad=99)
+    assert targets.tolist() == [[[1, 2, 3, 4, -100], [-100, 5, 6, 7, 8]]]
+    assert inputs.tolist() == [[[99, 1, 2, 3, 4], [99, 99, 5, 6, 7]]]
+
+
+def test_embeddings_start_from_the_codebooks_geometry(codec):
+    model = build_model(codec, hidden=32, layers=1, heads=2, feed_forward=32)
+    vectors = codec.quantizer.layers[0].codebook.embed
+    learned = model.decoder.model.decoder.embed_tokens[0].weight[:64]
+    centred = vectors - vectors.mean(dim=0)
+    cosines = [torch.nn.functional.cosine_similarity(x[0], x[1:], dim=1) for x in (centred, learned)]
+    assert torch.allclose(cosines[0], cosines[1], atol=1e-4)
+
+
+def test_prompts_are_true_of_the_piece_and_known_to_the_tokenizer():
+    tokenizer = build_tokenizer()
+    rng = np.random.default_rng(0)
+    named = 0
+    for seed in range(200):
+        factors = draw_factors(GENRES[seed % 6], seed % 4, seed)
+        words = set(prompt(factors, rng).split())
+        named += factors.genre in words
+        assert words & set(GENRES) <= {factors.genre}
+        assert words & set(LEADS) <= {factors.lead}
+        assert tokenizer.unk_token_id not in tokenizer(" ".join(words)).input_ids
+    assert 0.5 < named / 200 < 0.7
+
+
+def test_neutral_prompts_name_no_factor():
+    factor_words = {*GENRES, *LEADS, "slow", "fast", "happy", "sad", "calm", "energetic"}
+    assert not factor_words & {word for text in NEUTRAL_PROMPTS for word in text.split()}
+    assert {word for text in NEUTRAL_PROMPTS for word in text.split()} <= set(vocabulary())
