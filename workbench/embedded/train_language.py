@@ -27,7 +27,7 @@ from workbench.embedded.prompts import prompt
 class Schedule:
     """How long and how fast to train: 100 steps up to the peak rate, then a cosine down to 2 % of it."""
 
-    steps: int = 9000
+    steps: int = 6500
     batch_frames: int = 1000
     window_s: tuple[tuple[float, float], ...] = ((0.0, 5.0), (0.7, 10.0))  # from this share of the steps on
     lr: float = 1.5e-3

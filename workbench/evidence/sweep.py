@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,7 @@ def sweep(
     seconds: float = 5.0,
     guidance: float = 3.0,
     progress: bool = True,
+    keep: Path | None = None,
 ) -> pd.DataFrame:
     """Return one row per trial and seed: aim, method, layer, dose, prompt, seed, judged, hit, p_<class>, ok.
 
@@ -77,6 +79,7 @@ def sweep(
         seconds: length of each clip.
         guidance: classifier-free guidance.
         progress: whether to show a progress bar.
+        keep: folder for the clips, ``<keep>/<method>/<aim>/``; by default none is kept.
 
     Raises:
         EvidenceError: no trial, no prompt or no seed.
@@ -95,6 +98,9 @@ def sweep(
         guidance=guidance,
         progress=progress,
     )
+    if keep is not None:
+        for i, ((cell, _, seed), take) in enumerate(zip(plan, takes, strict=True)):
+            take.clip.write(keep / cell.method / cell.aim / f"{i:04d}-seed-{seed}.flac")
     odds = judge.probabilities([take.clip for take in takes])
     rows = []
     for (cell, prompt, seed), take, chances in zip(plan, takes, odds, strict=True):

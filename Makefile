@@ -1,0 +1,64 @@
+# MusicGen Workbench. `make` alone tells what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+# Where pip has been given local wheels, uv is told of them and torch is the pinned one; elsewhere uv picks the
+# build of torch that fits the machine (CPU or CUDA). Say TORCH="torch==2.13.0+cu130" or the like to choose yourself.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+ifneq ($(strip $(PIP_FIND_LINKS)),)
+TORCH ?= torch==2.13.0
+else
+TORCH ?= torch --torch-backend=auto
+endif
+
+.PHONY: help lab demo test verify check browser embedded clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+lab: $(VENV)/installed ## Set everything up and open JupyterLab on the quickstart notebook
+	$(BIN)/workbench lab
+
+demo: $(VENV)/installed ## Run the main job without a browser; writes out/demo/index.html
+	$(BIN)/workbench demo --out out/demo
+
+test: $(VENV)/installed-test browser check ## Set everything up, check style and types, run all tests
+	$(BIN)/python -m pytest -m "not long"
+
+check: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+verify: $(VENV)/installed-test browser ## Run the long checks; writes their figures into docs/ and the model card
+	$(BIN)/python -m pytest -m long
+	$(BIN)/workbench evaluate-embedded
+
+embedded: $(VENV)/installed ## Make the built-in music and model again, from nothing (hours; needs soundfonts)
+	$(UV) --no-deps "tinysoundfont>=0.3.7,<0.4"
+	$(BIN)/workbench build-embedded
+
+clean: ## Remove the environment and everything built
+	rm -rf $(VENV) build out *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+
+$(VENV)/installed: pyproject.toml | $(BIN)/uv
+	$(UV) $(TORCH)
+	$(UV) -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(UV) -e ".[test]"
+	touch $@
+
+# Browser tests drive a system Chromium where there is one, else Debian's (as root), else Playwright's own.
+browser: $(VENV)/installed-test
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+	|| $(BIN)/playwright install chromium \
+	|| echo "No browser could be installed: browser tests will be skipped (on CI they fail)."

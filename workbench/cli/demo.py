@@ -1,0 +1,116 @@
+"""The main job without a browser: probe, choose, steer, judge, write sound, figures and a report."""
+
+from __future__ import annotations
+
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import workbench as wb
+from workbench.evidence.sweep import hit_rates
+from workbench.evidence.validate import Protocol, Validation, validate_steering
+from workbench.model.norms import NEUTRAL_PROMPTS
+from workbench.probing import ProbeSweep
+from workbench.show.page import write_page
+
+PACKAGES = ("musicgen-workbench", "torch", "transformers", "nnsight", "scikit-learn", "umap-learn", "plotly")
+PER_CLASS = 60
+"""Clips per genre that the demo probes: enough for intervals of a few points, few enough for a minute."""
+
+
+def run_demo(
+    out: Path,
+    *,
+    model: str = "embedded",
+    music: str = "embedded",
+    device: str | None = None,
+    prompt: str = "a tune",
+    seed: int = 7,
+    clips: int = 8,
+) -> Path:
+    """Write WAV files, ``report.json`` and ``index.html`` into a folder; return the page's path.
+
+    Args:
+        out: the folder.
+        model: as for ``wb.load``.
+        music: as for ``wb.dataset``; labels must hold a genre.
+        device: as for ``wb.load``.
+        prompt: of the clips that are kept.
+        seed: of the clips that are kept.
+        clips: judged clips per genre, and as many controls.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    network = wb.load(model, device=device)
+    songs = wb.dataset(music)
+    songs = songs.take(min(PER_CLASS, min((songs.labels() == g).sum() for g in songs.genres)))
+    acts = wb.capture(network, songs, seconds=5)
+    probes = wb.fit_probes(acts, target="genre")
+    validation = validate_steering(network, probes, wb.load_judge(), _protocol(probes, clips))
+    takes, speed = _takes(network, probes, validation, prompt, seed)
+    files = {name: take.clip.write(out / f"{name}.wav") for name, take in takes.items()}
+    report = {
+        "model": {"id": network.id, "fingerprint": network.fingerprint, "layers": network.n_layers},
+        "music": {"name": songs.name, "clips": len(songs), "fingerprint": songs.fingerprint},
+        "prompt": prompt,
+        "seed": seed,
+        "probe": _probe_rows(probes),
+        "steering": validation.summary(),
+        "receipts_ok": bool(validation.reporting["ok"].all() and all(t.receipt.ok for t in takes.values())),
+        "seconds_per_audio_second": round(speed, 3),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    validation.reporting.to_csv(out / "judged.csv", index=False)
+    return write_page(out, report, _figures(acts, probes, validation), files)
+
+
+def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
+    """Return a short validation around the middle layers, where pushes act best."""
+    middle = len(probes.layers) // 2
+    layers = tuple(probes.layers[max(0, middle - 1) : middle + 1])
+    return Protocol(
+        prompts=NEUTRAL_PROMPTS[:3],
+        layers=layers,
+        doses=(0.4, 0.8),
+        choosing_seeds=(0, 1, 2),
+        reporting_seeds=tuple(range(1000, 1000 + clips)),
+        random_directions=min(4, clips),
+    )
+
+
+def _takes(
+    network: wb.Model, probes: ProbeSweep, validation: Validation, prompt: str, seed: int
+) -> tuple[dict[str, wb.Take], float]:
+    """Return the clips that are kept, unsteered first, and the seconds of work per second of sound."""
+    directions = probes.directions(validation.layer)
+    plans = [None, *(direction.at(validation.dose) for direction in directions.values())]
+    begin = time.perf_counter()
+    takes = wb.generate(network, prompt, steering=plans, seed=seed, seconds=5)
+    speed = (time.perf_counter() - begin) / sum(take.seconds for take in takes)
+    return dict(zip(["unsteered", *directions], takes, strict=True)), speed
+
+
+def _probe_rows(probes: ProbeSweep) -> list[dict[str, float]]:
+    """Return per layer: accuracy, low, high, chance, shuffled."""
+    table = probes.table().rename(columns={"shuffled_mean": "shuffled"})
+    columns = ["layer", "accuracy", "low", "high", "chance", "shuffled", "n"]
+    return [{str(k): round(float(v), 4) for k, v in row.items()} for row in table[columns].to_dict("records")]
+
+
+def _figures(acts: wb.Activations, probes: ProbeSweep, validation: Validation) -> dict[str, Any]:
+    """Return the page's figures by caption."""
+    from workbench.show import plots
+
+    doses = hit_rates(validation.choosing[validation.choosing["layer"] == validation.layer])
+    doses = doses.rename(columns={"aim": "genre"})
+    projection = wb.project(acts, probes.best.layer)
+    return {
+        "Accuracy of a linear probe per layer": plots.accuracy_per_layer(probes.table()),
+        "Map of the clips at the best layer": plots.map_scatter(projection),
+        "Which genres the probe confuses": plots.confusion(probes.confusion()),
+        "Hit rate against dose, on the seeds that chose": plots.dose_response(
+            doses, chance=1 / len(probes.classes)
+        ),
+    }
