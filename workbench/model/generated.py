@@ -60,20 +60,27 @@ def capture_generated(
         some = slice(start, start + batch)
         run = model.sampling(prompts[some], seeds=seeds[some], frames=frames, guidance=guidance)
         parts.append(read_while_sampling(model, run, reading))
-    arrays = {site: np.concatenate([part[site] for part in parts]) for site in reading.sites}
-    samples = {
+    return Activations.from_arrays(
+        {site: np.concatenate([part[site] for part in parts]) for site in reading.sites},
+        layers=reading.layers,
+        samples=_samples(prompts, seeds, labels or {}),
+        attrs={"guidance": guidance, "seconds": seconds, **model_attrs(model, reading)},
+        residual_norm=model.residual_norms()[list(reading.layers)],
+    )
+
+
+def _samples(
+    prompts: Sequence[str], seeds: Sequence[int], labels: Mapping[str, Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """The sample coordinates: the prompt is text and group at once."""
+    return {
         "clip": np.array([f"{prompt} (seed {seed})" for prompt, seed in zip(prompts, seeds, strict=True)]),
         "group": np.array(prompts),
         "text": np.array(prompts),
         "row": np.full(len(prompts), "cond"),
         "source": np.full(len(prompts), "generated"),
-        **{f"label_{target}": np.asarray(values) for target, values in (labels or {}).items()},
+        **{f"label_{target}": np.asarray(values) for target, values in labels.items()},
     }
-    attrs = {"guidance": guidance, "seconds": seconds, **model_attrs(model, reading)}
-    norms = model.residual_norms()[list(reading.layers)]
-    return Activations.from_arrays(
-        arrays, layers=reading.layers, samples=samples, attrs=attrs, residual_norm=norms
-    )
 
 
 def read_while_sampling(model: Model, run: Sampling, reading: Reading) -> dict[str, np.ndarray]:

@@ -148,7 +148,7 @@ class Model:
 
     def decode_batch(self, batch: Sequence[torch.Tensor | np.ndarray]) -> list[Clip]:
         """The sounds of several codes (k, frames); equal lengths are decoded together."""
-        return decode_codes(self.musicgen, [torch.as_tensor(np.asarray(codes)) for codes in batch])
+        return decode_codes(self.musicgen, [_as_tensor(codes) for codes in batch])
 
     def text(self, prompts: Sequence[str]) -> TextStates:
         """The states of `prompts` that cross-attention reads, projected to d_model."""
@@ -211,3 +211,8 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.id!r}, {self.n_layers} layers x {self.d_model})"
+
+
+def _as_tensor(codes: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """The codes as a tensor; arrays are copied, for those of a take are read-only."""
+    return codes if isinstance(codes, torch.Tensor) else torch.tensor(codes)
