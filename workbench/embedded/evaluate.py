@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import workbench as wb
 from workbench.embedded.card import write_card
+from workbench.embedded.dataset import builtin_dataset
 from workbench.embedded.prompts import NEUTRAL_PROMPTS
 from workbench.embedded.styles import GENRES
 from workbench.evidence.judge import Judge, load_judge
@@ -27,8 +27,11 @@ from workbench.evidence.sweep import wilson
 from workbench.evidence.validate import Protocol, validate_steering
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
+from workbench.model.capture import capture
 from workbench.model.folders import builtin_folder
+from workbench.model.load import load
 from workbench.model.musicgen import Model
+from workbench.probing import fit_probes
 
 PROMPTS = ("a {} tune", "{} music", "a piece of {} music", "play a {} song")
 SECONDS = 5.0
@@ -61,7 +64,7 @@ def evaluate(out: Path, *, clips: int = 24, data: Path | None = None) -> Path:
     """
     data = data or builtin_folder().parent
     begin = time.time()
-    model, judge = wb.load(data / "model"), load_judge()
+    model, judge = load(data / "model"), load_judge()
     report: dict[str, object] = {"stamp": stamp(data)}
     report["prompted"] = _prompted(model, judge, out, clips)
     report["unsteered"] = _unsteered(model, judge, out, clips)
@@ -126,7 +129,7 @@ def _unsteered(model: Model, judge: Judge, out: Path, clips: int) -> dict[str, d
 
 def _real(judge: Judge, out: Path, clips: int) -> dict[str, object]:
     """Return the judge's accuracy on shipped pieces (decoded codes, first five seconds)."""
-    songs = wb.dataset("embedded").take(clips, seed=1)
+    songs = builtin_dataset().take(clips, seed=1)
     sections = [songs.clip(i).section(0, SECONDS) for i in range(len(songs))]
     for name, genre, clip in zip(songs.ids, songs.labels(), sections, strict=True):
         (out / "real" / genre).mkdir(parents=True, exist_ok=True)
@@ -136,8 +139,8 @@ def _real(judge: Judge, out: Path, clips: int) -> dict[str, object]:
 
 def _probed_and_steered(model: Model, judge: Judge, out: Path, clips: int) -> dict[str, object]:
     """Return probe accuracy per layer, and the steering validation with the clips that it chose from."""
-    acts = wb.capture(model, wb.dataset("embedded"), seconds=SECONDS)
-    probes = wb.fit_probes(acts, target="genre")
+    acts = capture(model, builtin_dataset(), seconds=SECONDS)
+    probes = fit_probes(acts, target="genre")
     protocol = Protocol(
         prompts=NEUTRAL_PROMPTS,
         layers=tuple(model.layers),

@@ -59,7 +59,37 @@ def build_model(
     """
     torch.manual_seed(seed)
     size = codec.config.codebook_size
-    text = T5Config(
+    decoder = MusicgenDecoderConfig(
+        vocab_size=size,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        ffn_dim=feed_forward,
+        num_codebooks=codec.config.num_quantizers,
+        max_position_embeddings=1024,
+        pad_token_id=size,
+        bos_token_id=size,
+        **_NO_DROPOUT,
+    )
+    # Made from one configuration: a decoder that is built apart gets no attention implementation and with it
+    # no causal mask, so that in training it would read its own targets.
+    parts = {"text_encoder": _text_config(), "audio_encoder": codec.config, "decoder": decoder}
+    model = MusicgenForConditionalGeneration(MusicgenConfig(**{k: v.to_dict() for k, v in parts.items()}))
+    model.audio_encoder.load_state_dict(codec.state_dict())
+    _start_from_codebooks(model, codec)
+    with torch.no_grad():
+        model.enc_to_dec_proj.weight.mul_(TEXT_GAIN)
+    ends = {"decoder_start_token_id": size, "pad_token_id": size, "bos_token_id": size}
+    model.generation_config.update(do_sample=True, guidance_scale=3.0, top_k=250, max_length=256, **ends)
+    model.freeze_audio_encoder()
+    return model
+
+
+_NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
+
+
+def _text_config() -> T5Config:
+    return T5Config(
         vocab_size=len(vocabulary()) + 3,
         d_model=128,
         d_kv=32,
@@ -71,44 +101,6 @@ def build_model(
         pad_token_id=0,
         eos_token_id=1,
     )
-    decoder = MusicgenDecoderConfig(
-        vocab_size=size,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        ffn_dim=feed_forward,
-        num_codebooks=codec.config.num_quantizers,
-        max_position_embeddings=1024,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        layerdrop=0.0,
-        pad_token_id=size,
-        bos_token_id=size,
-        tie_word_embeddings=False,
-    )
-    # Made from one configuration: a decoder that is built apart gets no attention implementation and with it
-    # no causal mask, so that in training it would read its own targets.
-    config = MusicgenConfig(
-        text_encoder=text.to_dict(), audio_encoder=codec.config.to_dict(), decoder=decoder.to_dict()
-    )
-    model = MusicgenForConditionalGeneration(config)
-    model.audio_encoder.load_state_dict(codec.state_dict())
-    _start_from_codebooks(model, codec)
-    with torch.no_grad():
-        model.enc_to_dec_proj.weight.mul_(TEXT_GAIN)
-    for key, value in {
-        "do_sample": True,
-        "guidance_scale": 3.0,
-        "top_k": 250,
-        "decoder_start_token_id": size,
-        "pad_token_id": size,
-        "bos_token_id": size,
-        "max_length": 256,
-    }.items():
-        setattr(model.generation_config, key, value)
-    model.freeze_audio_encoder()
-    return model
 
 
 @torch.no_grad()

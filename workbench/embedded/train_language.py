@@ -6,7 +6,6 @@ where only the text can tell what is coming, weigh more; all that listens to tex
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +132,7 @@ def train_language(
         step += 1
         recent.append([float(loss.detach()), *per_book.tolist()])
         if step % 200 == 0 or step == schedule.steps:
-            _save(build, model, optimiser, step, np.mean(recent, axis=0), (time.time() - begin) / 60)
+            _save(build, model, optimiser, [step, *np.mean(recent, axis=0), (time.time() - begin) / 60])
             recent = []
     return model.eval()
 
@@ -166,16 +165,14 @@ def _save(
     build: Path,
     model: MusicgenForConditionalGeneration,
     optimiser: torch.optim.Optimizer,
-    step: int,
-    losses: np.ndarray,
-    used: float,
+    line: list[float],
 ) -> None:
+    """Write the checkpoint, whole or not at all, and a line of the log: step, losses, minutes."""
     folder = build / "language"
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v for k, v in model.state_dict().items() if not k.startswith("audio_encoder.")}
-    torch.save(
-        {"model": weights, "optimiser": optimiser.state_dict(), "step": step}, folder / "checkpoint.tmp"
-    )
+    state = {"model": weights, "optimiser": optimiser.state_dict(), "step": line[0]}
+    torch.save(state, folder / "checkpoint.tmp")
     (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
     with (folder / "log.csv").open("a") as log:
-        log.write(json.dumps([step, *np.round(losses, 4).tolist(), round(used, 2)])[1:-1] + "\n")
+        log.write(",".join(f"{value:g}" for value in line) + "\n")
