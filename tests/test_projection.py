@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from planted import activations, labels_and_groups, planted
@@ -92,3 +96,22 @@ def test_maps_that_cannot_be_drawn_are_refused():
         project(acts.subset(np.arange(3)), 1)
     with pytest.raises(ActivationsError, match="Layer 9"):
         project(acts, 9)
+
+
+def test_a_map_leaves_the_threads_of_pytorch_alone():
+    import torch
+
+    acts, _ = planted(4.0)
+    before = torch.get_num_threads()
+    project(acts, 1, method="umap", neighbours=5)
+    assert torch.get_num_threads() == before
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise():
+    told = "import workbench, os; print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for extra, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        run = subprocess.run(
+            [sys.executable, "-c", told], env=environment | extra, capture_output=True, text=True, check=True
+        )
+        assert run.stdout.strip() == expected

@@ -103,10 +103,14 @@ def _pca(z: Array) -> tuple[Array, tuple[float, float]]:
 
 def _umap(z: Array, seed: int, neighbours: int, min_distance: float) -> Array:
     import umap
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     # n_jobs=1 is what a fixed seed forces anyway; saying so keeps umap from warning about it.
     mapper = umap.UMAP(n_neighbors=neighbours, min_dist=min_distance, random_state=seed, n_jobs=1)
-    return np.asarray(mapper.fit_transform(z.astype(np.float32)))
+    # umap's compiler raises the process's OpenMP threads to the number of cores, PyTorch's among them; where
+    # another program keeps a core busy, generation then takes a hundred times as long. The limit undoes it.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return np.asarray(mapper.fit_transform(z.astype(np.float32)))
 
 
 def _trust(z: Array, points: Array, neighbours: int) -> float:
