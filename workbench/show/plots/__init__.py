@@ -4,7 +4,7 @@ from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for
 from workbench.show.plots.maps import map_scatter
 from workbench.show.plots.probing import accuracy_per_layer, confusion
 from workbench.show.plots.sound import spectrogram, waveform
-from workbench.show.plots.steering import dose_response, judged_genres
+from workbench.show.plots.steering import dose_response, judged_genres, judged_table
 
 __all__ = [
     "GENRE_COLOURS",
@@ -14,6 +14,7 @@ __all__ = [
     "confusion",
     "dose_response",
     "judged_genres",
+    "judged_table",
     "map_scatter",
     "spectrogram",
     "waveform",

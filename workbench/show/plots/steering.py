@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from workbench.errors import EvidenceError, message
 from workbench.show.colours import UNSTEERED, colours_for, colours_of_clips
-from workbench.show.plots.grammar import figure
+from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
 
 NEEDED = ("dose", "hit_rate", "low", "high")
 
@@ -101,15 +101,7 @@ def judged_genres(
     Raises:
         EvidenceError: nothing is given, or clips have different genres.
     """
-    genres = sorted({genre for values in probabilities.values() for genre in values})
-    if not genres or any(set(values) != set(genres) for values in probabilities.values()):
-        raise EvidenceError(
-            message(
-                "Judged genres were to be drawn",
-                f"the clips carry {dict(probabilities)}",
-                "Pass the same genres for every clip",
-            )
-        )
+    genres = _judged(probabilities)
     note = "A judge that hears audio only, never the model's activations."
     result = figure("What does the judge hear?", x="genre", y="probability", note=note, height=340)
     for clip, colour in colours_of_clips(probabilities).items():
@@ -130,3 +122,54 @@ def judged_genres(
     result.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
     result.update_yaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
     return result
+
+
+def judged_table(probabilities: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """Return what the judge hears in each clip as a table of shades: for more clips than bars can show.
+
+    Args:
+        probabilities: clip name -> {genre: probability 0-1}; all clips share their genres.
+
+    Raises:
+        EvidenceError: nothing is given, or clips have different genres.
+    """
+    genres, clips = _judged(probabilities), list(probabilities)
+    result = figure(
+        "What does the judge hear in each clip?",
+        x="heard as",
+        y="",
+        note="A judge that hears audio only, never the model's activations; each row sums to 100 %.",
+        height=170 + 36 * len(clips),
+    )
+    result.add_trace(
+        go.Heatmap(
+            z=[[probabilities[clip][genre] for genre in genres] for clip in clips],
+            x=genres,
+            y=clips,
+            zmin=0,
+            zmax=1,
+            colorscale=SEQUENTIAL,
+            xgap=2,
+            ygap=2,
+            texttemplate="%{z:.0%}",
+            textfont={"size": 13},
+            hovertemplate="%{y} is heard as %{x}: %{z:.1%}<extra></extra>",
+            colorbar=scale_bar("probability", tickformat=".0%"),
+        )
+    )
+    result.update_yaxes(autorange="reversed")
+    return result
+
+
+def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the genres that all clips share, sorted."""
+    genres = sorted({genre for values in probabilities.values() for genre in values})
+    if not genres or any(set(values) != set(genres) for values in probabilities.values()):
+        raise EvidenceError(
+            message(
+                "Judged genres were to be drawn",
+                f"the clips carry {dict(probabilities)}",
+                "Pass the same genres for every clip",
+            )
+        )
+    return genres

@@ -1,0 +1,64 @@
+"""Pictures of all notebooks for the documentation: `python tests/screenshots.py [notebook ...]`.
+
+Each notebook runs in a real JupyterLab, with as many clips as a user gets unless WORKBENCH_PER_GENRE says
+otherwise. Every code cell with something to look at becomes `docs/screenshots/<notebook>-<cell>.png`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from browser import Lab, browser
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "docs" / "screenshots"
+OUTPUTS = """i => { const cell = jupyterapp.shell.currentWidget.content.widgets[i];
+  return cell.model.type === "code" && cell.outputArea && cell.outputArea.node.childElementCount > 0
+    ? cell.model.sharedModel.source : ""; }"""
+OUTPUT = ".jp-Notebook .jp-Cell[data-windowed-list-index='{}'] .jp-Cell-outputWrapper"
+LENGTH = "() => jupyterapp.shell.currentWidget.content.widgets.length"
+
+
+def picture(lab: Lab, chromium: Any, name: str, *, folder: Path = PICTURES) -> list[Path]:
+    """Run a notebook and return its pictures: its beginning, and each cell with output."""
+    opened = lab.open(chromium, f"{name}.ipynb", height=1500)
+    opened.fold_sidebars()
+    opened.run_all(seconds=400)
+    page, made = opened.page, []
+    for index in range(page.evaluate(LENGTH)):
+        opened.show_cell(index)
+        page.wait_for_timeout(400)
+        if not page.evaluate(OUTPUTS, index):
+            continue
+        page.wait_for_timeout(1200)
+        cell = page.locator(OUTPUT.format(index))
+        if cell.count() and (cell.first.bounding_box() or {"height": 0})["height"] > 40:
+            path = folder / f"{name}-{index:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cell.first.screenshot(path=str(path))
+            made.append(path)
+    opened.show_cell(0)
+    page.wait_for_timeout(800)
+    return [opened.screenshot(folder / f"{name}.png"), *made]
+
+
+def main(names: list[str]) -> None:
+    """Make the pictures of the named notebooks, or of all."""
+    with tempfile.TemporaryDirectory() as scratch, browser() as chromium:
+        books = Path(scratch) / "notebooks"
+        shutil.copytree(ROOT / "notebooks", books)
+        lab = Lab(books, Path(scratch))
+        try:
+            for name in names or sorted(path.stem for path in books.glob("*.ipynb")):
+                for path in picture(lab, chromium, name):
+                    print(path.relative_to(ROOT))  # noqa: T201  (a program for people)
+        finally:
+            lab.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,144 @@
+"""Every notebook runs from top to bottom in a fresh kernel with few clips, and shows what it promises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from workbench.model.folders import builtin_folder
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+BOOKS = sorted(FOLDER.glob("*.ipynb"))
+LOOK = {  # what is asked after the last cell: nbclient does not follow widgets that worker threads make
+    "0": "print(genre_map.plot.figure['layout']['title']['text'])",
+    "2": "print(genre_map.plot.figure['layout']['title']['text'])",
+    "3": "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",
+    "4": "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
+}
+FEW = "10"  # clips of each genre: five folds need five grooves of each
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not (builtin_folder() / "config.json").exists(), reason="no built-in model here"),
+]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
+    """Return a function that runs a notebook once; the notebooks share one cache, as a user's do."""
+    cache = tmp_path_factory.mktemp("notebook-cache")
+    done: dict[Path, Any] = {}
+
+    def run(path: Path) -> Any:
+        if path not in done:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("WORKBENCH_CACHE", str(cache))
+                patch.setenv("WORKBENCH_PER_GENRE", FEW)
+                patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+                patch.setenv("IPYTHONDIR", str(cache / "ipython"))
+                book = nbformat.read(path, as_version=4)
+                book.cells.append(nbformat.v4.new_code_cell(LOOK.get(path.stem[0], "")))
+                client = NotebookClient(
+                    book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+                )
+                client.execute()
+            done[path] = client
+        return done[path]
+
+    return run
+
+
+def outputs(client: Any) -> list[Any]:
+    """Return the outputs of all cells, in order."""
+    return [out for cell in client.nb.cells if cell.cell_type == "code" for out in cell.outputs]
+
+
+def shown(client: Any) -> str:
+    """Return all that is printed or shown as text."""
+    outs = outputs(client)
+    return "\n".join(str(out.get("text", "")) + str(out.get("data", {}).get("text/html", "")) for out in outs)
+
+
+def states(client: Any, trait: str) -> list[Any]:
+    """Return that trait of all live widgets that have it."""
+    return [state[trait] for state in client.widget_state.values() if trait in state]
+
+
+def questions(client: Any) -> set[str]:
+    """Return the titles of all figures, without mark-up."""
+    figures = [figure for figure in states(client, "figure") if figure]
+    return {figure["layout"]["title"]["text"].removeprefix("<b>").removesuffix("</b>") for figure in figures}
+
+
+def heard(client: Any) -> list[list[str]]:
+    """Return the names of the clips of every player that holds some."""
+    return [[clip["name"] for clip in clips] for clips in states(client, "clips") if clips]
+
+
+def test_there_are_five_notebooks_and_all_are_for_any_kernel() -> None:
+    assert [path.stem[0] for path in BOOKS] == list("01234")
+    for path in BOOKS:
+        book = nbformat.read(path, as_version=4)
+        nbformat.validate(book)
+        assert book.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Callable[[Path], Any]) -> None:
+    client = executed(path)  # an error in a cell raises here
+    kinds = [out.output_type for out in outputs(client)]
+    assert "error" not in kinds
+    spoken = [str(out) for out in outputs(client) if out.get("name") == "stderr"]
+    assert not [text for text in spoken if "Traceback" in text or "Warning" in text]
+    checks = [cell for cell in client.nb.cells if cell.cell_type == "code" and "exercises." in cell.source]
+    assert len(checks) == 2
+    assert shown(client).count("No answer yet.") == 2
+
+
+def test_the_quickstart_probes_maps_steers_and_plays(executed: Callable[[Path], Any]) -> None:
+    client = executed(BOOKS[0])
+    assert "In which layers can a linear probe read the genre?" in questions(client)
+    assert "Do clips of one genre lie together at layer 3?" in shown(client)
+    assert "What does the judge hear in each clip?" in questions(client)
+    genres = ["classical", "country", "electronic", "jazz", "reggae", "rock"]
+    assert genres in heard(client)
+    steered = next(names for names in heard(client) if names[0] == "unsteered")
+    assert len(steered) == 7
+    assert all(any(genre in name for name in steered) for genre in genres)
+    assert "cells changed" in shown(client) and "NOT as planned" not in shown(client)
+
+
+def test_the_probe_notebook_shows_the_leak_and_every_target(executed: Callable[[Path], Any]) -> None:
+    text = shown(executed(BOOKS[1]))
+    for word in ("genre", "tempo", "mode", "mood", "lead", "density", "random split", "logistic, means"):
+        assert word in text
+
+
+def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable[[Path], Any]) -> None:
+    client = executed(BOOKS[2])
+    maps = [f for f in states(client, "figure") if f and "lie together" in f["layout"]["title"]["text"]]
+    assert len(maps) == 2
+    assert "Do clips of one genre lie together at layer 3?" in shown(client)
+    assert "share of the variance" in shown(client) and "trustworthiness" in shown(client)
+
+
+def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Callable[[Path], Any]) -> None:
+    client = executed(BOOKS[3])
+    assert "How much steering does it take to change the genre?" in questions(client)
+    assert "['unsteered', '0.6*jazz@3']" in shown(client) and "What does the judge hear?" in shown(client)
+    assert any(names[:1] == ["unsteered"] and len(names) == 4 for names in heard(client))
+    assert "ramp(1s,3s)" in shown(client) and "schedule left alone" in shown(client)
+    assert "random" in shown(client) and "flatness" in shown(client)
+
+
+def test_the_folder_notebook_finds_the_planted_mistake(executed: Callable[[Path], Any]) -> None:
+    client = executed(BOOKS[4])
+    assert "contradiction" in shown(client) and "take five.wav" in shown(client)
+    assert "['unsteered', '0.6*jazz@3']" in shown(client)
+    assert "Do clips of one genre lie together at layer 3?" in shown(client)
