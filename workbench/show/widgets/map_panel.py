@@ -90,9 +90,9 @@ class MapPanel(ipywidgets.VBox):
         self.seed = ipywidgets.BoundedIntText(
             description="seed", min=0, max=2**31 - 1, value=seed, layout=NARROW
         )
-        self.colour = ipywidgets.Dropdown(
-            description="colour by", options=[colour_by], value=colour_by, layout=NARROW
-        )
+        names = [*self.acts.targets] or [colour_by]
+        chosen = colour_by if colour_by in names else names[0]
+        self.colour = ipywidgets.Dropdown(description="colour by", options=names, value=chosen, layout=NARROW)
         self._controls = ipywidgets.HBox(
             [self.layer, self.method, self.neighbours, self.seed, self.colour],
             layout={"flex_flow": "row wrap"},
@@ -158,9 +158,9 @@ class MapPanel(ipywidgets.VBox):
         self.projection = self._made[settings]
         names = [str(name) for name in self.projection.labels]
         if list(self.colour.options) != names:
-            with self.colour.hold_trait_notifications():
-                chosen = self.colour.value if self.colour.value in names else names[0]
-                self.colour.options, self.colour.value = names, chosen
+            chosen = self.colour.value if self.colour.value in names else names[0]
+            self.colour.options = names  # ipywidgets then chooses the first, whatever was chosen before
+            self.colour.value = chosen
         self._redraw()
         self._shown = settings  # last: whoever waits for it may look at the figure
 

@@ -117,9 +117,9 @@ class SteerPanel(ipywidgets.VBox):
     @property
     def steering(self) -> Steering | None:
         """The plan that the sliders say, None when all doses are 0."""
-        terms = [
-            self.directions[name].at(slider.value) for name, slider in self.sliders.items() if slider.value
-        ]
+        # The page adds steps of 0.05 in binary and sends back 0.6000000000000001.
+        doses = {name: round(slider.value, 6) for name, slider in self.sliders.items()}
+        terms = [self.directions[name].at(dose) for name, dose in doses.items() if dose]
         return sum(terms[1:], terms[0]) if terms else None
 
     def start(self) -> SteerPanel:

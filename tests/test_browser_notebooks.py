@@ -1,0 +1,66 @@
+"""The steering notebook in JupyterLab: run all, move a genre's slider, press Generate, measure the sound."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Lab, browser, until
+
+from workbench.model.folders import builtin_folder
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(420),
+    pytest.mark.skipif(not (builtin_folder() / "config.json").exists(), reason="no built-in model here"),
+]
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+LEVEL = "() => Math.max(0, ...[...window.__workbench.engines.values()].map((e) => e.output?.level() ?? 0))"
+DESK = """() => jupyterapp.shell.currentWidget.content.widgets.findIndex(
+  (cell) => cell.model.sharedModel.source.includes("SteerPanel("))"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    root = tmp_path_factory.mktemp("lab") / "notebooks"
+    shutil.copytree(NOTEBOOKS, root, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_PER_GENRE", "10")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        server = Lab(root, tmp_path_factory.mktemp("jupyter"))
+    yield server
+    server.stop()
+
+
+def test_steering_is_heard_in_the_real_notebook(lab: Lab, tmp_path: Path) -> None:
+    with browser() as chromium:
+        opened = lab.open(chromium, "3_steer_and_listen.ipynb", height=2200)
+        opened.fold_sidebars()
+        opened.run_all(seconds=240)
+        page = opened.page
+        opened.show_cell(page.evaluate(DESK))
+        try:
+            _push_towards_rock(page)
+        finally:
+            opened.screenshot(tmp_path / "desk.png")
+
+
+def _push_towards_rock(page: Any) -> None:
+    """Move the slider of rock, generate, play the steered clip: it must sound, and be heard by the judge."""
+    handle = page.locator(".widget-slider", has_text="rock").locator(".noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    for _press in range(8):
+        handle.press("ArrowRight")
+    wanted = "0.6*jazz@3 + 0.4*rock@3"
+    until(lambda: page.get_by_text(f"plan: {wanted}").count(), what="the plan", seconds=60)
+    assert float(page.evaluate(LEVEL)) == 0
+    page.get_by_role("button", name="Generate").click()
+    steered = page.get_by_role("radio", name=wanted)
+    until(lambda: steered.count() == 1, what="the steered clip", seconds=120)
+    until(lambda: page.locator(".wb-panel .legendtext", has_text="rock@3").count(), what="the judge's bars")
+    page.locator(f".wb-wave[aria-label^='{wanted}']").click(position={"x": 5, "y": 20})
+    until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the steered clip", seconds=60)
