@@ -1,7 +1,7 @@
 """Pictures of all notebooks for the documentation: `python tests/screenshots.py [notebook ...]`.
 
 Each notebook runs in a real JupyterLab, with as many clips as a user gets unless WORKBENCH_PER_GENRE says
-otherwise. Every code cell with something to look at becomes `docs/screenshots/<notebook>-<cell>.png`.
+otherwise. Every output with something to look at becomes `docs/screenshots/<notebook>-<cell>.png`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from browser import Lab, browser
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "screenshots"
@@ -36,7 +37,7 @@ def picture(lab: Lab, chromium: Any, name: str, *, folder: Path = PICTURES) -> l
             continue
         page.wait_for_timeout(1200)
         cell = page.locator(OUTPUT.format(index))
-        if cell.count() and (cell.first.bounding_box() or {"height": 0})["height"] > 40:
+        if cell.count() and (cell.first.bounding_box() or {"height": 0})["height"] > 120:
             path = folder / f"{name}-{index:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cell.first.screenshot(path=str(path))
@@ -44,6 +45,12 @@ def picture(lab: Lab, chromium: Any, name: str, *, folder: Path = PICTURES) -> l
     opened.show_cell(0)
     page.wait_for_timeout(800)
     return [opened.screenshot(folder / f"{name}.png"), *made]
+
+
+def _shrink(path: Path) -> Path:
+    """Keep 256 colours, which is a third of the bytes: pictures stay in a repository's history for good."""
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    return path
 
 
 def main(names: list[str]) -> None:
@@ -55,7 +62,7 @@ def main(names: list[str]) -> None:
         try:
             for name in names or sorted(path.stem for path in books.glob("*.ipynb")):
                 for path in picture(lab, chromium, name):
-                    print(path.relative_to(ROOT))  # noqa: T201  (a program for people)
+                    print(_shrink(path).relative_to(ROOT))  # noqa: T201  (a program for people)
         finally:
             lab.stop()
 
