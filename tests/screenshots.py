@@ -29,6 +29,8 @@ def picture(lab: Lab, chromium: Any, name: str, *, folder: Path = PICTURES) -> l
     opened = lab.open(chromium, f"{name}.ipynb", height=1500)
     opened.fold_sidebars()
     opened.run_all(seconds=400)
+    for old in folder.glob(f"{name}*.png"):
+        old.unlink()
     page, made = opened.page, []
     for index in range(page.evaluate(LENGTH)):
         opened.show_cell(index)
