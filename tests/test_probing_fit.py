@@ -303,3 +303,21 @@ def test_difference_in_means_is_what_it_says():
     assert found.centre == pytest.approx(float(x.mean(0) @ found.vector), rel=1e-4)
     with pytest.raises(SteeringError, match=r"'blues'.*classical, jazz, rock"):
         difference_in_means(acts, "blues", layer=1)
+
+
+def test_fitting_uses_one_thread_and_gives_the_others_back(monkeypatch):
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    used, fit_layer = [], fit._fit_layer
+
+    def watched(*args):
+        used.extend(pool["num_threads"] for pool in threadpool_info())
+        return fit_layer(*args)
+
+    monkeypatch.setattr(fit, "_fit_layer", watched)
+    acts, _ = planted(4.0)
+    with threadpool_limits(limits=2):
+        before = [pool["num_threads"] for pool in threadpool_info()]
+        fit_probes(acts, folds=3, shuffles=1, strengths=[1.0])
+        assert [pool["num_threads"] for pool in threadpool_info()] == before
+    assert used and set(used) == {1}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from workbench.errors import DatasetError, ProbeError, message
 from workbench.probing.probe import Probe
@@ -77,7 +78,10 @@ def fit_probes(
     strong_first = tuple(sorted(strengths or STRENGTHS[method], reverse=True))
     shuffled = _shuffled(y, acts.groups, splits, shuffles, seed)
     task = _Task(target, site, classes, y, acts.groups, method, strong_first, seed, splits, shuffled)
-    fitted = [_fit_layer(acts, int(layer), task) for layer in (acts.layers if layers is None else layers)]
+    # Thousands of small products: handing each to several threads costs more than it brings, and ten times as
+    # much as the work itself where another program keeps a core busy.
+    with threadpool_limits(limits=1):
+        fitted = [_fit_layer(acts, int(layer), task) for layer in (acts.layers if layers is None else layers)]
     if not fitted:
         raise ProbeError(message("Probes were asked for", "the list of layers is empty", "Name at least one"))
     rows = pd.concat([held_out for _, held_out in fitted], ignore_index=True)
