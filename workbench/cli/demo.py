@@ -74,7 +74,7 @@ def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
         prompts=NEUTRAL_PROMPTS[:3],
         layers=layers,
         doses=(0.4, 0.8),
-        choosing_seeds=(0, 1, 2),
+        choosing_seeds=tuple(range(min(3, clips))),
         reporting_seeds=tuple(range(1000, 1000 + clips)),
         random_directions=min(4, clips),
     )

@@ -23,7 +23,7 @@ from workbench.embedded.prompts import vocabulary
 from workbench.model.codec import WorkbenchCodec
 
 TEXT_GAIN = 5.0
-"""Gain on the initial text projection: without it the decoder learns to ignore the text."""
+"""Gain on the text projection, which makes words about as large as what the cross-attention starts with."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -82,6 +82,11 @@ def build_model(
     ends = {"decoder_start_token_id": size, "pad_token_id": size, "bos_token_id": size}
     model.generation_config.update(do_sample=True, guidance_scale=3.0, top_k=250, max_length=256, **ends)
     model.freeze_audio_encoder()
+    # While the text is still noise to the decoder, the quickest gain is to silence it: a trained text encoder
+    # gives every word the same vector within a few hundred steps and never recovers. So it stays as it was
+    # drawn, a fixed random feature of each word in its context, and the cross-attention learns to read it.
+    model.text_encoder.requires_grad_(False)
+    model.enc_to_dec_proj.requires_grad_(False)
     return model
 
 

@@ -1,7 +1,8 @@
 """Trains the built-in language model on the codes of the training split. Resumable; logs its curve.
 
-Windows begin on bar lines. Text is dropped in 12 % of the rows, so that guidance works. The first frames,
-where only the text can tell what is coming, weigh more; all that listens to text learns twice as fast.
+Windows begin on bar lines and grow from 1 s to 10 s: in long windows the music so far tells nearly all, and
+the decoder never learns to listen to the text. For the same reason the first frames weigh more, and the
+cross-attention learns three times as fast. Text is dropped in 12 % of the rows, so that guidance works.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ class Schedule:
 
     steps: int = 6500
     batch_frames: int = 1000
-    window_s: tuple[tuple[float, float], ...] = ((0.0, 5.0), (0.7, 10.0))  # from this share of the steps on
+    window_s: tuple[tuple[float, float], ...] = (
+        (0.0, 1.0),
+        (0.4, 5.0),
+        (0.85, 10.0),
+    )  # from this share of the steps on
     lr: float = 1.5e-3
     text_dropout: float = 0.12
-    first_frames: int = 12
+    first_frames: int = 16
     first_weight: float = 4.0
     codebook_weights: tuple[float, ...] = (1.6, 1.0, 0.8, 0.6)
 
@@ -138,14 +143,14 @@ def train_language(
 
 
 def _groups(model: MusicgenForConditionalGeneration, lr: float) -> list[dict[str, object]]:
-    """Return parameter groups: what listens to text learns twice as fast, embeddings do not decay."""
+    """Return parameter groups: cross-attention learns three times as fast, embeddings do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if name.startswith("audio_encoder."):
+        if not parameter.requires_grad:
             continue
-        listens = "encoder_attn" in name or name.startswith(("text_encoder.", "enc_to_dec_proj"))
+        listens = "encoder_attn" in name
         decays = parameter.ndim > 1 and "embed" not in name
-        groups.setdefault((2.0 if listens else 1.0, 0.05 if decays else 0.0), []).append(parameter)
+        groups.setdefault((3.0 if listens else 1.0, 0.05 if decays else 0.0), []).append(parameter)
     return [
         {"params": p, "gain": gain, "lr": lr, "weight_decay": decay} for (gain, decay), p in groups.items()
     ]

@@ -1,0 +1,72 @@
+"""The project's own promises: one list of requirements, commands that exist, README code that runs."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_conda_points_to_the_one_list_of_requirements():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    (only,) = pip
+    extras = re.search(r"-e \.\[([\w,]+)\]", only)
+    assert extras is not None
+    assert set(extras.group(1).split(",")) <= set(project["optional-dependencies"])
+    assert f"python{project['requires-python']}" in environment["dependencies"]
+
+
+def test_continuous_integration_runs_the_readmes_command():
+    assert "exec make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in README
+
+
+@pytest.mark.parametrize("target", ["lab", "demo", "test", "verify", "embedded"])
+def test_make_explains_each_target(target):
+    told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(rf"^{target}\s+\w", told, flags=re.MULTILINE)
+
+
+def test_nothing_in_the_makefile_weakens_jupyters_defaults():
+    commands = (ROOT / "Makefile").read_text() + (ROOT / "workbench" / "cli" / "commands.py").read_text()
+    assert not re.search(r"token=|password|disable_check_xsrf|--ip|allow-root|allow_origin", commands)
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_readmes_ten_lines_run(tmp_path):
+    code = README.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cells changed" in done.stdout
+
+
+def test_importing_the_package_costs_nothing():
+    heavy = "{'torch', 'numpy', 'plotly'}"
+    code = f"import workbench, sys; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_had():
+    import workbench
+
+    assert all(hasattr(workbench, name) for name in workbench.__all__)
+    assert 20 <= len(workbench.__all__) <= 40
+    with pytest.raises(AttributeError, match="it has: Activations"):
+        workbench.nothing  # noqa: B018
