@@ -123,7 +123,7 @@ def test_the_probe_notebook_shows_the_leak_and_every_target(executed: Callable[[
 def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[2])
     maps = [f for f in states(client, "figure") if f and "lie together" in f["layout"]["title"]["text"]]
-    assert len(maps) == 2
+    assert len(maps) >= 2  # and the panel's own, where its thread was quick enough to be followed
     assert "Do clips of one genre lie together at layer 3?" in shown(client)
     assert "share of the variance" in shown(client) and "trustworthiness" in shown(client)
 
