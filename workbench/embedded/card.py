@@ -10,17 +10,23 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def write_card(data: Path, report: Mapping[str, Any]) -> Path:
-    """Replace the figures in ``MODEL_CARD.md`` by those of a report, and return the card's path."""
+    """Replace the figures in ``MODEL_CARD.md`` and ``docs/`` by those of a report; return the card's path."""
     card = data / "MODEL_CARD.md"
     before, rest = card.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    card.write_text(before + BEGIN + "\n" + figures_text(report) + END + after)
+    text = figures_text(report)
+    card.write_text(before + BEGIN + "\n" + text + END + after)
+    docs = data.parents[1] / "docs"
+    if docs.is_dir():
+        (docs / "embedded_figures.md").write_text(f"# Figures of the built-in model\n\n{text}")
     return card
 
 
 def figures_text(report: Mapping[str, Any]) -> str:
     """Return the figures of a report as Markdown."""
-    stamp = ", ".join(f"{name} `{value}`" for name, value in report["stamp"].items())
+    stamp = ", ".join(
+        f"{name} `{value}`" for name, value in [*report["stamp"].items(), ("code", report["code"])]
+    )
     parts = [
         f"Measured by `workbench evaluate-embedded` ({report['machine']}); {stamp}.\n",
         _table(["what", "value", "95 % interval", "clips"], list(_shares(report))),

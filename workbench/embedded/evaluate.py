@@ -65,7 +65,7 @@ def evaluate(out: Path, *, clips: int = 24, data: Path | None = None) -> Path:
     data = data or builtin_folder().parent
     begin = time.time()
     model, judge = load(data / "model"), load_judge()
-    report: dict[str, object] = {"stamp": stamp(data)}
+    report: dict[str, object] = {"stamp": stamp(data), "code": code_hash()}
     report["prompted"] = _prompted(model, judge, out, clips)
     report["unsteered"] = _unsteered(model, judge, out, clips)
     report["real"] = _real(judge, out, clips)
@@ -87,6 +87,11 @@ def stamp(data: Path) -> dict[str, str]:
     """Return the hashes that published figures belong to: weights, music, judge."""
     parts = {"weights": "model/*.safetensors", "music": "music/*", "judge": "judge/*.safetensors"}
     return {name: _hash(sorted(data.glob(pattern))) for name, pattern in parts.items()}
+
+
+def code_hash() -> str:
+    """Return the hash of the package's Python files, which the figures were measured with."""
+    return _hash(sorted(Path(__file__).parents[1].rglob("*.py")))
 
 
 def _hash(paths: list[Path]) -> str:
@@ -144,8 +149,8 @@ def _probed_and_steered(model: Model, judge: Judge, out: Path, clips: int) -> di
     protocol = Protocol(
         prompts=NEUTRAL_PROMPTS,
         layers=tuple(model.layers),
-        doses=(0.3, 0.5, 0.8, 1.2),
-        choosing_seeds=tuple(range(4)),
+        doses=(0.3, 0.6, 1.0),
+        choosing_seeds=tuple(range(3)),
         reporting_seeds=tuple(range(7000, 7000 + clips)),
         random_directions=min(20, clips),
     )
