@@ -55,7 +55,7 @@ def _push_towards_rock(page: Any) -> None:
     handle.scroll_into_view_if_needed()
     for _press in range(8):
         handle.press("ArrowRight")
-    wanted = "0.6*jazz@3 + 0.4*rock@3"
+    wanted = "0.4*jazz@3 + 0.4*rock@3"
     until(lambda: page.get_by_text(f"plan: {wanted}").count(), what="the plan", seconds=60)
     assert float(page.evaluate(LEVEL)) == 0
     page.get_by_role("button", name="Generate").click()
