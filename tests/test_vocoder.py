@@ -82,7 +82,7 @@ def test_an_adversarial_step_changes_decoder_and_discriminator_and_nothing_else(
     fixed = [copied(run.codec.encoder), copied(run.codec.quantizer)]
     decoder, judge = copied(run.codec.decoder), copied(run.adversary.discriminator)
     for _ in range(6):
-        losses = run.take_step(*batch(run.codec), rate=1e-3, resolutions=2)
+        losses = run.take_step(*batch(run.codec, 1), rate=1e-3, resolutions=2)
         assert {"spectral", "adversarial", "features"} <= set(losses)
         assert all(np.isfinite(value) for value in losses.values())
     assert not same(decoder, run.codec.decoder.state_dict())

@@ -33,7 +33,7 @@ class StftDiscriminator(nn.Module):
         inside = [_convolution(channels, channels, (3, 9), (1, 2), dilation) for dilation in (1, 2, 4)]
         self.layers = nn.ModuleList(
             [
-                _convolution(2, channels, (3, 9)),
+                _convolution(2, channels, (3, 9), (1, 2)),  # striding at once halves the price
                 *inside,
                 _convolution(channels, channels, (3, 3)),
                 _convolution(channels, 1, (3, 3)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -80,7 +80,7 @@ def _pieces(
     model: Model, frames: queue.Queue[torch.Tensor | None], piece: int
 ) -> Generator[Clip, None, None]:
     """Decoded pieces of `piece` frames, each as soon as the frames ahead of it are known."""
-    codes, told = torch.empty(0), 0
+    codes, told, per_frame = torch.empty(0), 0, model.rate_hz / model.frame_rate_hz
     while (known := frames.get()) is not None:
         codes = known
         with suppress(queue.Empty):  # the reader may be slow: only the newest codes matter
@@ -88,19 +88,28 @@ def _pieces(
                 codes = newer
             frames.put(None)
         while codes.shape[-1] >= told + piece + AHEAD_FRAMES:
-            yield _decode_piece(model, codes, told, told + piece)
+            yield decode_piece(model.decode, codes, (told, told + piece), per_frame)
             told += piece
     while codes.ndim == 2 and told < codes.shape[-1]:
         end = min(told + piece, codes.shape[-1])
-        yield _decode_piece(model, codes, told, end)
+        yield decode_piece(model.decode, codes, (told, end), per_frame)
         told = end
 
 
-def _decode_piece(model: Model, codes: torch.Tensor, start: int, end: int) -> Clip:
-    """The sound of frames `start` to `end`, decoded with what lies around them."""
+def decode_piece(
+    decode: Callable[[torch.Tensor], Clip], codes: torch.Tensor, frames: tuple[int, int], per_frame: float
+) -> Clip:
+    """The sound of some frames, decoded with what lies around them.
+
+    Args:
+        decode: Turns codes (k, frames) into sound.
+        codes: All that are known, (k, frames); `AHEAD_FRAMES` more than the piece, but at the end.
+        frames: First frame of the piece, and the one after its last.
+        per_frame: Samples per frame.
+    """
+    start, end = frames
     left = max(0, start - CONTEXT_FRAMES)
-    sound = model.decode(codes[:, left : end + AHEAD_FRAMES])
-    per_frame = model.rate_hz / model.frame_rate_hz
+    sound = decode(codes[:, left : end + AHEAD_FRAMES])
     cut = np.array([start - left, end - left]) * per_frame
     first, last = cut.round().astype(int)
     return Clip(sound.samples[first:last], sound.rate_hz)
