@@ -97,5 +97,5 @@ def evaluate_embedded(asked: Namespace) -> int:
     """Measure the built-in model and write its figures down."""
     from workbench.embedded.evaluate import evaluate
 
-    print(evaluate(asked.out, clips=asked.clips))
+    print(evaluate(asked.out, clips=asked.clips, say=print, progress=not asked.quiet))
     return 0

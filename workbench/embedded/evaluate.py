@@ -1,7 +1,8 @@
 """Measures the built-in model against its bars and writes the figures down, stamped with what was measured.
 
-Every clip that was judged is kept under ``<out>/{prompted,unsteered,steered,random,real}/<genre>/``, so that
-anyone can listen, or let another judge hear the same files.
+Every clip that was judged is kept as WAV under ``<out>/{prompted,unsteered,steered,random,real}/<genre>/``,
+``<out>/against/`` and ``<out>/attributes/<attribute>/<aim>/``, so that anyone can listen, or let another
+judge hear the same files. The parts stand in ``evaluation/``, one module each.
 """
 
 from __future__ import annotations
@@ -10,82 +11,135 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from workbench.embedded.card import write_card
 from workbench.embedded.dataset import builtin_dataset
-from workbench.embedded.prompts import NEUTRAL_PROMPTS
-from workbench.embedded.styles import GENRES
-from workbench.evidence.judge import Judge, load_judge
-from workbench.evidence.sweep import wilson
-from workbench.evidence.validate import Protocol, validate_steering
-from workbench.generation.generate import generate
-from workbench.generation.take import Take
-from workbench.model.capture import capture
+from workbench.embedded.evaluation.attributes import measure_attributes
+from workbench.embedded.evaluation.bench import Bench, Budget
+from workbench.embedded.evaluation.curves import draw_curves, read_log
+from workbench.embedded.evaluation.prompted import measure_text
+from workbench.embedded.evaluation.reading import measure_reading
+from workbench.embedded.evaluation.rows import Row
+from workbench.embedded.evaluation.sound import (
+    codec_rows,
+    measure_damage,
+    measure_groove,
+    measure_size,
+    measure_speed,
+)
+from workbench.embedded.evaluation.spectrograms import draw_spectrograms
+from workbench.embedded.evaluation.steered import measure_steering
+from workbench.embedded.evaluation.tempo import measure_tempo
+from workbench.evidence.judge import Judge
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
-from workbench.model.musicgen import Model
-from workbench.probing import fit_probes
 
-PROMPTS = ("a {} tune", "{} music", "a piece of {} music", "play a {} song")
-SECONDS = 5.0
-FIGURES = "figures.json"
+FIGURES, SPECTROGRAMS, CURVES, LOG = "figures.json", "spectrograms.png", "training.svg", "training.csv"
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Share:
-    """A proportion with its 95 % interval (Wilson) and its number of clips."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, hits: np.ndarray) -> Share:
-        """Return the share of true values."""
-        low, high = wilson(int(hits.sum()), len(hits))
-        return cls(round(float(hits.mean()), 4), round(low, 4), round(high, 4), len(hits))
-
-
-def evaluate(out: Path, *, clips: int = 24, data: Path | None = None) -> Path:
-    """Return the path of ``figures.json``, after writing it and the model card's figures.
+def evaluate(
+    out: Path,
+    *,
+    clips: int = 30,
+    data: Path | None = None,
+    say: Say = lambda _: None,
+    progress: bool = True,
+) -> Path:
+    """Return the path of ``figures.json``, after writing it, the pictures and the model card's figures.
 
     Args:
         out: folder for the judged clips and ``report.json``.
-        clips: judged clips per genre and condition.
+        clips: judged clips per genre and condition; all other numbers follow from it.
         data: the built-in model's data folder; by default the one that ships.
+        say: is told, part by part, what was measured and how long it took.
+        progress: whether to show progress bars.
     """
     data = data or builtin_folder().parent
-    begin = time.time()
-    model, judge = load(data / "model"), load_judge()
-    report: dict[str, object] = {"stamp": stamp(data), "code": code_hash()}
-    report["prompted"] = _prompted(model, judge, out, clips)
-    report["unsteered"] = _unsteered(model, judge, out, clips)
-    report["real"] = _real(judge, out, clips)
-    report |= _probed_and_steered(model, judge, out, clips)
-    report["speed"] = _speed(model)
-    report["minutes"] = round((time.time() - begin) / 60, 1)
-    report["machine"] = (
-        f"{platform.machine()}, {torch.get_num_threads()} threads, {datetime.now(UTC):%Y-%m-%d}"
+    bench = Bench(
+        model=load(data / "model"),
+        music=builtin_dataset(data / "music"),
+        judges=load_judges(data / "judge"),
+        data=data,
+        out=out,
+        budget=Budget(clips),
+        progress=progress,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    figures = data / FIGURES
-    figures.write_text(json.dumps(report, indent=2) + "\n")
+    report: dict[str, Any] = {"stamp": stamp(data), "code": code_hash(), **measure(bench, say=say)}
+    report["pictures"] = _pictures(bench)
+    size, sizes = measure_size(data)
+    report["rows"].append(size.record())
+    report["sizes_mb"] = sizes
+    for path in (out / "report.json", data / FIGURES):
+        path.write_text(json.dumps(report, indent=2) + "\n")
     write_card(data, report)
-    return figures
+    return data / FIGURES
+
+
+def measure(bench: Bench, *, say: Say = lambda _: None) -> dict[str, Any]:
+    """Return the report: rows, then details by part, minutes by part, and what it ran on.
+
+    Args:
+        bench: model, music, judges and folders.
+        say: is told, part by part, what was measured and how long it took.
+    """
+    bench.clear()
+    bench.out.mkdir(parents=True, exist_ok=True)
+    minutes: dict[str, float] = {}
+    rows: list[Row] = []
+    with _part("speed", minutes, say):
+        speed = measure_speed(bench)
+    with _part("prompted, neutral and real clips", minutes, say):
+        text = measure_text(bench)
+    with _part("groove and damage", minutes, say):
+        generated = {"prompted": text.prompted, "neutral": text.neutral}
+        groove, medians = measure_groove(generated, text.real)
+        damage = measure_damage({**generated, "real": text.real})
+    with _part("probes", minutes, say):
+        read = measure_reading(bench)
+    with _part("genre steering", minutes, say):
+        steered = measure_steering(bench, read.probes, text.neutral)
+    with _part("tempo steering", minutes, say):
+        tempo_rows, tempo = measure_tempo(bench, read.acts)
+    with _part("mode, mood and lead steering", minutes, say):
+        attribute_rows, attributes = measure_attributes(bench, read.acts, text.neutral)
+    codec, codec_details = codec_rows(bench.data)
+    rows += [*text.rows, *read.rows, *steered.rows, *tempo_rows, *attribute_rows, groove, speed, *codec]
+    return {
+        "rows": [row.record() for row in rows],
+        **read.details,
+        **steered.details,
+        "sound": {**damage, **steered.details["sound"]},
+        "groove_medians": medians,
+        "tempo": tempo,
+        "attributes": attributes,
+        "codec": codec_details,
+        "judges": {name: {"classes": list(j.classes), "card": j.card} for name, j in bench.judges.items()},
+        "clips_per_genre": bench.budget.clips,
+        "minutes": minutes,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def load_judges(folder: Path) -> dict[str, Judge]:
+    """Return every judge of a folder, by target."""
+    return {path.stem: Judge.load(folder, path.stem) for path in sorted(folder.glob("*.json"))}
 
 
 def stamp(data: Path) -> dict[str, str]:
-    """Return the hashes that published figures belong to: weights, music, judge."""
-    parts = {"weights": "model/*.safetensors", "music": "music/*", "judge": "judge/*.safetensors"}
+    """Return the hashes that published figures belong to: weights, music, judges."""
+    parts: Mapping[str, str] = {
+        "weights": "model/*.safetensors",
+        "music": "music/*",
+        "judge": "judge/*.safetensors",
+    }
     return {name: _hash(sorted(data.glob(pattern))) for name, pattern in parts.items()}
 
 
@@ -101,78 +155,18 @@ def _hash(paths: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _keep(takes: Mapping[str, list[Take]], folder: Path) -> None:
-    """Write the clips of each genre as FLAC files."""
-    for genre, made in takes.items():
-        (folder / genre).mkdir(parents=True, exist_ok=True)
-        for take in made:
-            take.clip.write(folder / genre / f"{take.seed}.flac")
+@contextmanager
+def _part(name: str, minutes: dict[str, float], say: Say) -> Iterator[None]:
+    """Time a part, and tell of it when it is done."""
+    begin = time.perf_counter()
+    yield
+    minutes[name] = round((time.perf_counter() - begin) / 60, 2)
+    say(f"{name}: {minutes[name]:.1f} min, {sum(minutes.values()):.1f} in all")
 
 
-def _prompted(model: Model, judge: Judge, out: Path, clips: int) -> dict[str, Share | dict[str, object]]:
-    """Return how often the judge hears the genre that the prompt names, per genre and over all."""
-    wanted = [(genre, i) for genre in GENRES for i in range(clips)]
-    prompts = [PROMPTS[i % len(PROMPTS)].format(genre) for genre, i in wanted]
-    takes = generate(model, prompts, seed=[5000 + i for _, i in wanted], seconds=SECONDS)
-    _keep(
-        {g: [t for t, (h, _) in zip(takes, wanted, strict=True) if h == g] for g in GENRES}, out / "prompted"
-    )
-    hits = np.array(judge.decide([t.clip for t in takes])) == np.array([genre for genre, _ in wanted])
-    names = np.array([genre for genre, _ in wanted])
-    return {"all": vars(Share.of(hits)), **{g: vars(Share.of(hits[names == g])) for g in GENRES}}
-
-
-def _unsteered(model: Model, judge: Judge, out: Path, clips: int) -> dict[str, dict[str, object]]:
-    """Return the share of each genre that the judge hears in clips from neutral prompts."""
-    count = 4 * clips
-    prompts = [NEUTRAL_PROMPTS[i % len(NEUTRAL_PROMPTS)] for i in range(count)]
-    takes = generate(model, prompts, seed=[6000 + i for i in range(count)], seconds=SECONDS)
-    heard = np.array(judge.decide([t.clip for t in takes]))
-    _keep({g: [t for t, h in zip(takes, heard, strict=True) if h == g] for g in GENRES}, out / "unsteered")
-    return {g: vars(Share.of(heard == g)) for g in GENRES}
-
-
-def _real(judge: Judge, out: Path, clips: int) -> dict[str, object]:
-    """Return the judge's accuracy on shipped pieces (decoded codes, first five seconds)."""
-    songs = builtin_dataset().take(clips, seed=1)
-    sections = [songs.clip(i).section(0, SECONDS) for i in range(len(songs))]
-    for name, genre, clip in zip(songs.ids, songs.labels(), sections, strict=True):
-        (out / "real" / genre).mkdir(parents=True, exist_ok=True)
-        clip.write(out / "real" / genre / f"{name}.flac")
-    return vars(Share.of(np.array(judge.decide(sections)) == songs.labels()))
-
-
-def _probed_and_steered(model: Model, judge: Judge, out: Path, clips: int) -> dict[str, object]:
-    """Return probe accuracy per layer, and the steering validation with the clips that it chose from."""
-    acts = capture(model, builtin_dataset(), seconds=SECONDS)
-    probes = fit_probes(acts, target="genre")
-    protocol = Protocol(
-        prompts=NEUTRAL_PROMPTS,
-        layers=tuple(model.layers),
-        doses=(0.3, 0.6, 1.0),
-        choosing_seeds=tuple(range(3)),
-        reporting_seeds=tuple(range(7000, 7000 + clips)),
-        random_directions=min(20, clips),
-    )
-    validation = validate_steering(model, probes, judge, protocol, keep=out)
-    steered = validation.reporting[validation.reporting["method"] == "probe"]
-    random = validation.reporting[validation.reporting["method"] == "random"]
-    grid = validation.choosing.groupby(["layer", "dose"])["hit"].mean().round(3).reset_index()
-    return {
-        "probe": probes.table().round(4).to_dict("records"),
-        "steering": validation.summary(),
-        "steered": vars(Share.of(steered["hit"].to_numpy())),
-        "random": vars(Share.of(random["hit"].to_numpy())),
-        "grid": grid.to_dict("records"),
-        "receipts_ok": bool(validation.reporting["ok"].all()),
-    }
-
-
-def _speed(model: Model) -> dict[str, float]:
-    """Return seconds of work for one guided clip of five seconds, decoding included (best of three)."""
-    times = []
-    for seed in range(3):
-        begin = time.perf_counter()
-        generate(model, "a tune", seed=seed, seconds=SECONDS, progress=False)
-        times.append(time.perf_counter() - begin)
-    return {"seconds_for_5_s": round(min(times), 2), "times_real_time": round(SECONDS / min(times), 2)}
+def _pictures(bench: Bench) -> list[str]:
+    """Draw what the card shows, and return the files' names."""
+    drawn = [draw_spectrograms(bench.out, bench.genres, bench.data / SPECTROGRAMS)]
+    log = read_log(bench.data / LOG) if (bench.data / LOG).exists() else []
+    drawn += [draw_curves(log, bench.data / CURVES)] if log else []
+    return [path.name for path in drawn if path is not None]

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import EvidenceError, message
+from workbench.evidence.damage import damage
 from workbench.evidence.judge import Judge
 from workbench.generation.generate import generate
+from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.steering import Direction, Steering, random_direction
 
@@ -30,6 +33,24 @@ class Trial:
     dose: float
     steering: Steering | None
     prompts: tuple[str, ...] = ()  # instead of the sweep's own
+    name: str = ""  # tells apart, in the names of kept files, what aim, prompt and seed do not
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where judged clips are kept: ``<folder>/<subfolder of the method>/<aim, or what the judge heard>/``.
+
+    Subfolders are named as the method unless `subfolders` says otherwise; files are 16-bit WAV, named by
+    prompt and seed.
+    """
+
+    folder: Path
+    subfolders: Mapping[str, str]
+
+    def write(self, take: Take, cell: Trial, *, judged: str, prompt: int) -> Path:
+        """Write one clip and return its path."""
+        folder = self.folder / self.subfolders.get(cell.method, cell.method) / (cell.aim or judged)
+        return take.clip.write(folder / f"{cell.name}prompt-{prompt}-seed-{take.seed}.wav")
 
 
 def trials(
@@ -44,14 +65,30 @@ def trials(
 
 
 def random_trials(
-    directions: Mapping[str, Direction], dose: float, *, count: int, seed: int = 0, rows: str = "cond"
+    directions: Mapping[str, Direction],
+    doses: float | Mapping[str, float],
+    *,
+    count: int,
+    seed: int = 0,
+    rows: str = "cond",
 ) -> list[Trial]:
-    """Return controls: for each aim, ``count`` random directions of the same layer, norm and dose."""
-    return [
-        Trial(aim, "random", d.layer, dose, random_direction(d, seed=seed + 1000 * i + k).at(dose, rows=rows))
-        for i, (aim, d) in enumerate(directions.items())
-        for k in range(count)
-    ]
+    """Return controls: for each aim, ``count`` random directions of the same layer, norm and dose.
+
+    Args:
+        directions: what is controlled for, by aim.
+        doses: one for all aims, or one by aim.
+        count: random directions per aim.
+        seed: of the directions.
+        rows: guidance rows that are steered.
+    """
+    drawn = []
+    for i, (aim, direction) in enumerate(directions.items()):
+        dose = doses[aim] if isinstance(doses, Mapping) else doses
+        for k in range(count):
+            other = random_direction(direction, seed=seed + 1000 * i + k)
+            plan = other.at(dose, rows=rows)
+            drawn.append(Trial(aim, "random", direction.layer, dose, plan, name=f"{other.name}-"))
+    return drawn
 
 
 def sweep(
@@ -64,11 +101,13 @@ def sweep(
     seconds: float = 5.0,
     guidance: float = 3.0,
     progress: bool = True,
-    keep: Path | None = None,
+    keep: Keep | None = None,
 ) -> pd.DataFrame:
-    """Return one row per trial and seed: aim, method, layer, dose, prompt, seed, judged, hit, p_<class>, ok.
+    """Return one row per trial and seed, in this order, seeds turning fastest.
 
-    Prompts take turns over the seeds. All clips are drawn in batches, rows of different plans together.
+    Columns: aim, method, layer, dose, prompt, seed, judged, hit, ok (the receipt), p_<class> of the judge,
+    and the five guards of ``damage``. Prompts take turns over the seeds. All clips are drawn in batches, rows
+    of different plans together.
 
     Args:
         model: the model.
@@ -79,37 +118,42 @@ def sweep(
         seconds: length of each clip.
         guidance: classifier-free guidance.
         progress: whether to show a progress bar.
-        keep: folder for the clips, ``<keep>/<method>/<aim>/``; by default none is kept.
+        keep: where clips are kept; by default none is.
 
     Raises:
         EvidenceError: no trial, no prompt or no seed.
     """
-    if not (cells and prompts and seeds):
+    if not (cells and seeds and all(cell.prompts or prompts for cell in cells)):
         found = f"{len(cells)} trials, {len(prompts)} prompts and {len(seeds)} seeds"
         raise EvidenceError(message("A sweep was asked for", f"it has {found}", "Give at least one of each"))
-    plan = [(cell, (cell.prompts or tuple(prompts))[i % len(cell.prompts or prompts)], seed)
-            for cell in cells for i, seed in enumerate(seeds)]  # fmt: skip
+    plan = [(cell, i % len(cell.prompts or prompts), seed) for cell in cells for i, seed in enumerate(seeds)]
+    texts = [(cell.prompts or tuple(prompts))[number] for cell, number, _ in plan]
     takes = generate(
         model,
-        [prompt for _, prompt, _ in plan],
+        texts,
         steering=[cell.steering for cell, _, _ in plan],
         seed=[seed for _, _, seed in plan],
         seconds=seconds,
         guidance=guidance,
         progress=progress,
     )
-    if keep is not None:
-        for i, ((cell, _, seed), take) in enumerate(zip(plan, takes, strict=True)):
-            take.clip.write(keep / cell.method / cell.aim / f"{i:04d}-seed-{seed}.flac")
     odds = judge.probabilities([take.clip for take in takes])
     rows = []
-    for (cell, prompt, seed), take, chances in zip(plan, takes, odds, strict=True):
-        judged = judge.classes[int(chances.argmax())]
-        row = {"aim": cell.aim, "method": cell.method, "layer": cell.layer, "dose": cell.dose,
-               "prompt": prompt, "seed": seed, "judged": judged, "hit": judged == cell.aim,
-               "ok": take.receipt.ok}  # fmt: skip
-        rows.append(row | {f"p_{c}": float(v) for c, v in zip(judge.classes, chances, strict=True)})
+    for (cell, number, _), take, chances in zip(plan, takes, odds, strict=True):
+        rows.append(row := _row(cell, take, judge, chances))
+        if keep is not None:
+            keep.write(take, cell, judged=row["judged"], prompt=number)
     return pd.DataFrame(rows)
+
+
+def _row(cell: Trial, take: Take, judge: Judge, chances: np.ndarray) -> dict[str, Any]:
+    """Return what the table says of one clip."""
+    judged = judge.classes[int(chances.argmax())]
+    told = {"aim": cell.aim, "method": cell.method, "layer": cell.layer, "dose": cell.dose,
+            "prompt": take.prompt, "seed": take.seed, "judged": judged, "hit": judged == cell.aim,
+            "ok": take.receipt.ok}  # fmt: skip
+    odds = {f"p_{class_}": float(p) for class_, p in zip(judge.classes, chances, strict=True)}
+    return told | odds | damage(take.clip)
 
 
 def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer", "dose")) -> pd.DataFrame:
