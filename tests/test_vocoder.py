@@ -159,6 +159,15 @@ def test_silence_gives_finite_losses_and_gradients() -> None:
         assert np.isfinite(adversary.learn(made, silence))
 
 
+def test_partials_are_heard_where_mel_bands_are_blind() -> None:
+    time_s = torch.arange(8000) / 16000
+    low, high = (0.3 * torch.sin(2 * torch.pi * f * time_s)[None] for f in (6900.0, 7000.0))
+    plain, fine = (SpectralLoss(16000, partials=weight)(low, high, [2048]) for weight in (0.0, 0.3))
+    same_tone = SpectralLoss(16000, partials=0.3)(low, low, [2048])
+    assert fine > plain + 0.1
+    assert float(same_tone) == pytest.approx(0, abs=1e-6)
+
+
 def test_the_balancer_gives_each_loss_its_share_whatever_its_scale() -> None:
     output = torch.zeros(2, requires_grad=True)
     for scale in (1.0, 1e6, 1e-6):

@@ -31,10 +31,17 @@ COLUMNS = ("step", "minutes", "rate", "spectral", "adversarial", "features", "di
 
 
 class SpectralLoss(nn.Module):
-    """Distance of two waveforms (B, n): log-mel and linear magnitudes at five window lengths."""
+    """Distance of two waveforms (B, n): log-mel and linear magnitudes at five window lengths.
 
-    def __init__(self, rate_hz: int) -> None:
+    Args:
+        rate_hz: of the waveforms.
+        partials: weight of the mean absolute difference of natural-log magnitudes (power floored at 1e-7),
+            which tells partials from the gaps between them, where mel bands are blind.
+    """
+
+    def __init__(self, rate_hz: int, *, partials: float = 0.0) -> None:
         super().__init__()
+        self.partials = partials
         from librosa.filters import mel as mel_filters
 
         for size in RESOLUTIONS:
@@ -55,6 +62,9 @@ class SpectralLoss(nn.Module):
                 + (torch.log10(mel @ a + 1e-3) - torch.log10(mel @ b + 1e-3)).abs().mean()
                 + 0.3 * convergence
             )
+            if self.partials:
+                fine = (a.clamp(min=1e-7**0.5).log() - b.clamp(min=1e-7**0.5).log()).abs().mean()
+                total = total + self.partials * fine
         return total / len(sizes)
 
     def _spectrum(self, waveform: Tensor, size: int) -> Tensor:
@@ -164,6 +174,7 @@ def train_vocoder(
     filters: int | None = None,
     batch: int | None = None,
     lr: float = 1e-3,
+    partials: float = 0.0,
     seed: int = 0,
 ) -> WorkbenchCodec:
     """Return the codec with its decoder trained for so many more minutes; kept in ``build/vocoder``.
@@ -176,12 +187,14 @@ def train_vocoder(
         filters: width of a fresh decoder's last layers; by default the codec's own on a CPU, 32 on a GPU.
         batch: segments of 1.2 s in a step; by default 8 on a CPU, 32 on a GPU.
         lr: highest learning rate.
+        partials: see `SpectralLoss`.
         seed: of the draws and the weights.
     """
     gpu = not device.startswith("cpu")
     adversary = gpu if adversary is None else adversary
     batch = batch or (32 if gpu else 8)
     run = resume_training(build, device=device, filters=filters or (32 if gpu else None), seed=seed)
+    run.spectral.partials = partials
     codes = encode_corpus(run.codec, "train", build)
     segments = Segments(corpus("train", build), codes, run.codec.config.hop_length, run.rng)
     first, begin, before = run.step, time.time(), run.minutes
