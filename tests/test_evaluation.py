@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ import torch
 from conftest import tone_clip
 
 from workbench.embedded.card import BEGIN, END, figures_text, write_card
-from workbench.embedded.evaluate import measure
-from workbench.embedded.evaluation.bench import Bench, Budget
+from workbench.embedded.evaluate import load_judges, measure
+from workbench.embedded.evaluation.bench import FIRST_SEED, Bench, Budget
 from workbench.embedded.evaluation.curves import draw_curves, read_log
 from workbench.embedded.evaluation.prompted import TEMPLATES, genre_prompt
 from workbench.embedded.evaluation.reading import random_weights
@@ -199,7 +199,7 @@ def test_a_validation_chooses_and_reports_on_different_seeds_and_prompts_of_each
         unsteered=False,
         seconds=2.0,
     )
-    judge = random_judge("letter", ("a", "b"))
+    judge = DeafJudge("letter", ("a", "b"))
     found = validate_directions(tiny_model, planted_directions(tiny_model), judge, protocol, progress=False)
     assert set(found.choosing["seed"]) == {1, 2, 3}
     assert set(found.reporting["seed"]) == {10, 11}
@@ -291,13 +291,24 @@ def test_the_size_counts_every_file(tmp_path):
 # ------------------------------------------------------------------------------------- all of it, once
 
 
-def random_judge(target: str, classes: tuple[str, ...], seed: int = 0) -> Judge:
-    """Return a judge that never learned anything."""
-    rng = np.random.default_rng(seed)
-    size = len(features(Clip(rng.normal(0, 0.1, 2 * RATE_HZ), RATE_HZ)))
-    layer = (rng.normal(0, 0.3, (size, len(classes))), np.zeros(len(classes)))
-    card = {"confusion (rows: truth)": np.eye(len(classes), dtype=int).tolist()}
-    return Judge(target, classes, np.zeros(size), np.ones(size), (layer,), card)
+@dataclass(frozen=True)
+class DeafJudge:
+    """What the evaluation needs of a judge, without any training: a fixed random reading of the features."""
+
+    target: str
+    classes: tuple[str, ...]
+
+    @property
+    def card(self) -> dict[str, object]:
+        return {"confusion (rows: truth)": np.eye(len(self.classes), dtype=int).tolist()}
+
+    def probabilities(self, clips) -> np.ndarray:
+        return self.probabilities_of(np.stack([features(clip) for clip in clips]))
+
+    def probabilities_of(self, vectors) -> np.ndarray:
+        weights = np.random.default_rng(0).normal(0, 0.3, (vectors.shape[1], len(self.classes)))
+        odds = np.exp((logits := vectors @ weights) - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
 
 
 def labelled_tones() -> Dataset:
@@ -316,7 +327,7 @@ def labelled_tones() -> Dataset:
 @pytest.fixture(scope="module")
 def bench(tiny_model, tmp_path_factory) -> Bench:
     classes = {"genre": ("jazz", "rock"), "tempo": ("fast", "slow"), "mode": ("major", "minor")}
-    judges = {target: random_judge(target, names) for target, names in classes.items()}
+    judges = {target: DeafJudge(target, names) for target, names in classes.items()}
     out, data = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("repo") / "data" / "embedded"
     data.mkdir(parents=True)
     return Bench(tiny_model, labelled_tones(), judges, data, out, Budget(2), seconds=2.0, progress=False)
@@ -380,6 +391,24 @@ def test_the_card_tells_all_rows_and_can_be_written_again(report, bench):
     assert "](../data/spectrograms.png)" in figures_text(whole, folder="../data/")
     missed = [row for row in report["rows"] if row["met"] is False]
     assert text.count("**no**") == len(missed) > 0
+
+
+def test_judges_are_found_by_their_weights(tmp_path, monkeypatch):
+    for name in ("mode.safetensors", "mode.json", "notes.json"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setattr(Judge, "load", lambda folder, target: (folder, target))
+    assert load_judges(tmp_path) == {"mode": (tmp_path, "mode")}
+
+
+def test_seeds_that_choose_never_meet_seeds_that_report():
+    budget = Budget(30)
+    every = [seed for use in FIRST_SEED for seed in budget.seeds(use, seeds_of(use, budget))]
+    assert len(every) == len(set(every)) > 600
+
+
+def seeds_of(use: str, budget: Budget) -> int:
+    """Return how many seeds a use may take at most."""
+    return budget.neutral if use == "neutral" else 3 * budget.clips
 
 
 def test_layers_to_choose_from_exist_and_leave_layers_to_act_on(bench):

@@ -130,7 +130,7 @@ def measure(bench: Bench, *, say: Say = lambda _: None) -> dict[str, Any]:
 
 def load_judges(folder: Path) -> dict[str, Judge]:
     """Return every judge of a folder, by target."""
-    return {path.stem: Judge.load(folder, path.stem) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: Judge.load(folder, path.stem) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def stamp(data: Path) -> dict[str, str]:

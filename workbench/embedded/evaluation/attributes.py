@@ -29,7 +29,7 @@ def measure_attributes(
     """
     rows: list[Row] = []
     details: dict[str, dict[str, Any]] = {}
-    for number, (target, least) in enumerate(BARS.items()):
+    for target, least in BARS.items():
         why = why_not(bench, acts, target)
         if why:
             rows += [
@@ -38,7 +38,7 @@ def measure_attributes(
             ]
             continue
         probes = fit_probes(acts, target, layers=bench.layers(3), shuffles=5)
-        validation = _validate(bench, probes, target, 10_000 + 1000 * number)
+        validation = _validate(bench, probes, target)
         rows += _rows(validation, target, least, len(bench.judges[target].classes))
         details[target] = _details(bench, probes, validation, neutral)
     return rows, details
@@ -53,7 +53,7 @@ def why_not(bench: Bench, acts: Activations, target: str) -> str:
     return ""
 
 
-def _validate(bench: Bench, probes: ProbeSweep, target: str, seed: int) -> Validation:
+def _validate(bench: Bench, probes: ProbeSweep, target: str) -> Validation:
     judge, budget = bench.judges[target], bench.budget
     directions = {
         layer: {c: d for c, d in probes.directions(layer).items() if c in judge.classes}
@@ -63,11 +63,11 @@ def _validate(bench: Bench, probes: ProbeSweep, target: str, seed: int) -> Valid
         prompts=tuple(NEUTRAL_PROMPTS),
         layers=probes.layers,
         doses=DOSES,
-        choosing_seeds=budget.seeds(400, 1 / 30),
+        choosing_seeds=budget.seeds("choose attributes", budget.part(1 / 30)),
         finalists=2,
-        second_seeds=budget.seeds(500, 2 / 30),
+        second_seeds=budget.seeds("choose attributes again", budget.part(2 / 30)),
         per_aim=True,
-        reporting_seeds=budget.seeds(seed, 0.4),
+        reporting_seeds=budget.seeds(target, budget.part(2 / len(judge.classes))),
         random_directions=max(1, budget.clips // 5),
         unsteered=False,
         seconds=bench.seconds,

@@ -20,13 +20,29 @@ from workbench.sound import Clip, Dataset
 
 FOLDERS = ("prompted", "unsteered", "steered", "random", "real", "against", "attributes")
 
+FIRST_SEED: Mapping[str, int] = {
+    "choose steered": 100,
+    "choose steered again": 200,
+    "choose against": 300,
+    "choose attributes": 400,
+    "choose attributes again": 500,
+    "choose tempo": 600,
+    "prompted": 5000,
+    "neutral": 6000,
+    "steered": 7000,
+    "against": 8000,
+    "tempo": 9000,
+    "tempo random": 9500,
+    "mode": 10_000,
+    "mood": 11_000,
+    "lead": 12_000,
+}
+"""Uses of seeds, far enough apart that they never meet: what is chosen on some is reported on others."""
+
 
 @dataclass(frozen=True)
 class Budget:
-    """How many clips each part makes; everything follows from the judged clips per genre.
-
-    The seeds of different uses never meet: what is chosen on some is reported on others.
-    """
+    """How many clips each part makes; everything follows from the judged clips per genre."""
 
     clips: int = 30
     random_directions: int = 10
@@ -46,9 +62,18 @@ class Budget:
         """Random directions per aim."""
         return max(1, min(self.random_directions, self.clips // 3))
 
-    def seeds(self, first: int, share: float = 1.0) -> tuple[int, ...]:
-        """Return so many seeds from a first one on; a share of the clips per genre, at least one."""
-        return tuple(range(first, first + max(1, round(share * self.clips))))
+    @property
+    def repeats(self) -> int:
+        """Clips per ordered pair of genres, when steering goes against a prompt."""
+        return max(1, self.clips // 10)
+
+    def part(self, share: float) -> int:
+        """Return a share of the clips per genre, at least one."""
+        return max(1, round(share * self.clips))
+
+    def seeds(self, use: str, count: int) -> tuple[int, ...]:
+        """Return so many seeds for a use (see FIRST_SEED)."""
+        return tuple(range(FIRST_SEED[use], FIRST_SEED[use] + count))
 
 
 @dataclass(frozen=True)

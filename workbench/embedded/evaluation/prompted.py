@@ -49,7 +49,7 @@ def measure_text(bench: Bench) -> Text:
 
 
 def _prompted(bench: Bench) -> tuple[list[Row], Heard]:
-    seeds = bench.budget.seeds(5000)
+    seeds = bench.budget.seeds("prompted", bench.budget.clips)
     wanted = [(genre, i, seed) for genre in bench.genres for i, seed in enumerate(seeds)]
     takes = bench.generate([genre_prompt(g, i) for g, i, _ in wanted], [seed for _, _, seed in wanted])
     for (genre, i, seed), take in zip(wanted, takes, strict=True):
@@ -67,7 +67,7 @@ def _prompted(bench: Bench) -> tuple[list[Row], Heard]:
 
 
 def _neutral(bench: Bench) -> tuple[list[Row], Heard]:
-    seeds = tuple(range(6000, 6000 + bench.budget.neutral))
+    seeds = bench.budget.seeds("neutral", bench.budget.neutral)
     prompts = bench.neutral(seeds)
     takes = bench.generate(prompts, seeds)
     heard = Heard.of([take.clip for take in takes])

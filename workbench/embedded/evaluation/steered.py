@@ -80,11 +80,11 @@ def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
         prompts=tuple(NEUTRAL_PROMPTS),
         layers=bench.layers(3),
         doses=DOSES,
-        choosing_seeds=budget.seeds(100, 2 / 30),
+        choosing_seeds=budget.seeds("choose steered", budget.part(2 / 30)),
         finalists=3,
-        second_seeds=budget.seeds(200, 4 / 30),
+        second_seeds=budget.seeds("choose steered again", budget.part(4 / 30)),
         per_aim=True,
-        reporting_seeds=budget.seeds(7000),
+        reporting_seeds=budget.seeds("steered", budget.clips),
         random_directions=budget.controls,
         unsteered=False,
         seconds=bench.seconds,
@@ -103,14 +103,14 @@ def _against(bench: Bench, probes: ProbeSweep, chosen: Validation) -> Validation
     for genre, (layer, _) in chosen.settings.items():
         directions.setdefault(layer, {})[genre] = probes[layer].direction(genre)
     pairs = len(genres) - 1
-    repeats = max(1, bench.budget.clips // 10)
+    repeats = bench.budget.repeats
     protocol = Protocol(
         prompts=prompts,
         layers=tuple(directions),
         doses=DOSES_AGAINST,
-        choosing_seeds=tuple(range(300, 300 + pairs)),
+        choosing_seeds=bench.budget.seeds("choose against", pairs),
         per_aim=True,
-        reporting_seeds=tuple(range(8000, 8000 + pairs * repeats)),
+        reporting_seeds=bench.budget.seeds("against", pairs * repeats),
         random_directions=repeats,
         unsteered=False,
         seconds=bench.seconds,

@@ -24,7 +24,7 @@ from workbench.steering import Direction, random_direction
 LEVELS = (0.15, 0.3, 0.6, 0.9)  # tried with both signs; the largest dose is one of the last three
 SHARES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)
 CONTROL_SHARES = (-1.0, -0.5, 0.0, 0.5, 1.0)
-CONTROLS = 5
+CONTROLS = 4
 FASTER = "faster"
 STEERED, RANDOM = Bar(at_least=0.6), Bar(under=0.2)
 _WHAT = "tempo steering: Spearman correlation of dose and tempo heard by the judge"
@@ -49,7 +49,7 @@ def measure_tempo(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str,
         return [absent("tempo.steered", _WHAT, STEERED, why), absent("tempo.librosa", _SECOND, Bar(), why),
                 absent("tempo.random", _CONTROL, RANDOM, why)], {}  # fmt: skip
     setting, tried = _choose(bench, _directions(bench, acts))
-    seeds = bench.budget.seeds(9000, 0.4)
+    seeds = bench.budget.seeds("tempo", bench.budget.part(0.4))
     doses = [share * setting.largest for share in SHARES]
     table = _play(bench, setting.direction, doses, seeds, keep=True)
     randoms = _random(bench, setting)
@@ -134,7 +134,7 @@ def _keep(bench: Bench, direction: Direction, takes: Sequence[Take], doses: Sequ
 
 def _choose(bench: Bench, directions: Sequence[Direction]) -> tuple[Setting, list[dict[str, float]]]:
     """Return what gives the highest correlation on the seeds that choose, and all that was tried."""
-    seeds = bench.budget.seeds(600, 0.1)
+    seeds = bench.budget.seeds("choose tempo", bench.budget.part(0.1))
     tried: list[tuple[float, Setting]] = []
     for direction in directions:
         table = _play(bench, direction, [-level for level in LEVELS] + [0.0, *LEVELS], seeds)
@@ -150,7 +150,7 @@ def _choose(bench: Bench, directions: Sequence[Direction]) -> tuple[Setting, lis
 
 def _random(bench: Bench, setting: Setting) -> list[pd.DataFrame]:
     """Return the table of each random direction at the chosen layer and doses."""
-    seeds = bench.budget.seeds(9500, 8 / 30)
+    seeds = bench.budget.seeds("tempo random", bench.budget.part(8 / 30))
     doses = [share * setting.largest for share in CONTROL_SHARES]
     count = max(1, min(CONTROLS, bench.budget.clips // 2))
     others = [random_direction(setting.direction, seed=number) for number in range(count)]
