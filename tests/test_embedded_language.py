@@ -23,8 +23,10 @@ def codec() -> WorkbenchCodec:
     return made.eval()
 
 
-def test_the_decoder_never_sees_what_it_is_to_predict(codec):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_decoder_never_sees_what_it_is_to_predict(codec, attention):
     model = build_model(codec, hidden=32, layers=2, heads=2, feed_forward=32).eval()
+    model.decoder.set_attn_implementation(attention)
     text, mask = torch.randn(1, 3, 128), torch.ones(1, 3, dtype=torch.long)
     first = torch.randint(0, 64, (4, 12))
     other = first.clone()
