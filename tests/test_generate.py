@@ -34,12 +34,20 @@ def test_codes_equal_transformers_generate(
     tiny_model: Any, tiny_folder: Path, settings: dict[str, Any]
 ) -> None:
     take = make(tiny_model, **settings)
-    names = {"guidance_scale": 3.0, "temperature": 1.0, "top_k": 250}
+    names = {"guidance_scale": 3.0, "temperature": 1.0, "top_k": 50}  # the fixture's own setting
     names |= {"guidance_scale" if key == "guidance" else key: value for key, value in settings.items()}
     ids = prompt_ids(tiny_model, PROMPT)
     assert np.array_equal(
         take.codes, transformers_codes(untraced(tiny_folder), ids, seed=3, frames=20, **names)
     )
+
+
+def test_top_k_is_the_checkpoints_own_unless_told(tiny_model: Any) -> None:
+    assert tiny_model.musicgen.generation_config.top_k == tiny_model.top_k == 50
+    take = make(tiny_model)
+    assert take.top_k == 50
+    assert np.array_equal(take.codes, make(tiny_model, top_k=50).codes)
+    assert not np.array_equal(take.codes, make(tiny_model, top_k=2).codes)
 
 
 def test_steering_equals_plain_hooks_on_transformers_generate(tiny_model: Any, tiny_folder: Path) -> None:
@@ -55,7 +63,7 @@ def test_steering_equals_plain_hooks_on_transformers_generate(tiny_model: Any, t
 
     hooked = transformers_codes(
         untraced(tiny_folder), prompt_ids(tiny_model, PROMPT), seed=3, frames=20,
-        pushes={1: push_one, 3: push_two}, guidance_scale=3.0, top_k=250,
+        pushes={1: push_one, 3: push_two}, guidance_scale=3.0, top_k=50,
     )  # fmt: skip
     assert np.array_equal(take.codes, hooked)
     assert not np.array_equal(take.codes, make(tiny_model).codes)

@@ -52,7 +52,7 @@ class Readable(Protocol):
 @overload
 def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type checker
     model: Model, prompt: str, *, steering: Plan = ..., seed: int = ..., seconds: float = ...,
-    guidance: float = ..., temperature: float = ..., top_k: int = ..., progress: bool = ...,
+    guidance: float = ..., temperature: float = ..., top_k: int | None = ..., progress: bool = ...,
     on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
     probes: Sequence[Readable] | None = ..., batch: int = ...,
 ) -> Take: ...  # fmt: skip
@@ -62,7 +62,7 @@ def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to t
 def generate(
     model: Model, prompt: str | Sequence[str], *, steering: Plan | Sequence[Plan] = ...,
     seed: int | Sequence[int] = ..., seconds: float = ..., guidance: float = ..., temperature: float = ...,
-    top_k: int = ..., progress: bool = ..., on_frame: OnFrame | None = ...,
+    top_k: int | None = ..., progress: bool = ..., on_frame: OnFrame | None = ...,
     cancel: threading.Event | None = ..., probes: Sequence[Readable] | None = ..., batch: int = ...,
 ) -> list[Take]: ...  # fmt: skip
 
@@ -76,7 +76,7 @@ def generate(
     seconds: float = 5.0,
     guidance: float = 3.0,
     temperature: float = 1.0,
-    top_k: int = 250,
+    top_k: int | None = None,
     progress: bool = True,
     on_frame: OnFrame | None = None,
     cancel: threading.Event | None = None,
@@ -93,7 +93,7 @@ def generate(
         seconds: Length of each clip.
         guidance: Classifier-free guidance g; 1 or less runs without null rows.
         temperature: Divides the logits.
-        top_k: Codes kept per draw; 0 keeps all.
+        top_k: Codes kept per draw; 0 keeps all; by default what the checkpoint's own settings say, else 250.
         progress: Whether to show a progress bar.
         on_frame: Called from the running loop after each finished frame.
         cancel: Set it (from any thread) to stop before the next step.
@@ -107,7 +107,7 @@ def generate(
         Cancelled: When `cancel` was set; the model is left clean.
     """
     rows, many = rows_of(model, prompt, steering, seed)
-    settings = Settings(float(guidance), float(temperature), int(top_k))
+    settings = Settings(float(guidance), float(temperature), model.top_k if top_k is None else int(top_k))
     parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     frames, delay = model.frames_for(seconds), max(model.delays)
     total = len(parts) * (frames + delay)

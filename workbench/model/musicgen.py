@@ -105,6 +105,11 @@ class Model:
         return float((self._config.max_position_embeddings - max(self.delays)) / self.frame_rate_hz)
 
     @property
+    def top_k(self) -> int:
+        """Codes that each draw keeps unless told otherwise: the checkpoint's setting, else MusicGen's 250."""
+        return int(self.musicgen.generation_config.top_k or 250)
+
+    @property
     def device(self) -> torch.device:
         """Where the decoder runs."""
         return torch.device(self.musicgen.decoder.device)
