@@ -11,15 +11,24 @@ from workbench.model.folders import builtin_folder
 DATA = builtin_folder().parent
 
 
+def recorded() -> dict:
+    return json.loads((DATA / FIGURES).read_text())
+
+
 def published() -> dict:
-    figures = json.loads((DATA / FIGURES).read_text())
+    figures = recorded()
     if "rows" not in figures:
         pytest.skip("these figures were written by an older evaluation; run `workbench evaluate-embedded`")
     return figures
 
 
 def test_figures_were_measured_on_the_committed_weights_music_and_judge():
-    assert published()["stamp"] == stamp(DATA), "run `make verify` and commit what it writes"
+    assert recorded()["stamp"] == stamp(DATA), "run `make verify` and commit what it writes"
+
+
+def test_the_model_card_names_the_committed_weights_music_and_judge():
+    text = (DATA / "MODEL_CARD.md").read_text().split(BEGIN)[1].split(END)[0]
+    assert all(f"{name} `{value}`" in text for name, value in stamp(DATA).items())
 
 
 def test_the_model_card_quotes_the_measured_figures():
