@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.activations import Activations
+from workbench.activations import Activations, join_activations
 from workbench.errors import ActivationsError
 
 N, LAYERS, D = 6, (0, 2, 5), 4
@@ -163,3 +163,38 @@ def test_inconsistent_parts_are_refused(changes: dict[str, object], told: str) -
     arrays = parts.pop("arrays", {"resid_post": values()})
     with pytest.raises(ActivationsError, match=told):
         Activations.from_arrays(arrays, **parts)  # type: ignore[arg-type]
+
+
+def test_joined_parts_keep_what_they_share(acts: Activations) -> None:
+    made = Activations.from_arrays(
+        {"mlp_out": values(2)[:2]},
+        layers=LAYERS,
+        samples={"clip": ["x", "y"], "group": ["p", "p"], "label_genre": ["rock", "jazz"], "seed": [1, 2]},
+        attrs={"model_id": "tiny", "guidance": 3.0},
+    )
+    both = join_activations([acts, made])
+    assert (both.sites, both.targets, len(both)) == (("mlp_out",), ("genre",), N + 2)
+    assert np.array_equal(both.matrix(2, site="mlp_out"), np.concatenate([values(1)[:, 1], values(2)[:2, 1]]))
+    assert both.labels().tolist() == [*acts.labels().tolist(), "rock", "jazz"]
+    assert both.coordinate("part").tolist() == [0.0] * N + [1.0] * 2
+    assert both.data.attrs == {"model_id": "tiny"}
+    assert both.residual_norm(2) == 2.5
+
+
+def test_parts_that_do_not_match_are_not_joined(acts: Activations) -> None:
+    def part(**changes: object) -> Activations:
+        parts: dict[str, object] = {"layers": LAYERS, "samples": samples(), **changes}
+        arrays = parts.pop("arrays", {"resid_post": values()})
+        return Activations.from_arrays(arrays, **parts)  # type: ignore[arg-type]
+
+    for other in (
+        part(layers=(0, 2, 4)),
+        part(arrays={"resid_post": values(frames=5)}),
+        part(arrays={"attn_out": values()}),
+    ):
+        with pytest.raises(ActivationsError, match="layers, width, frames or sites"):
+            join_activations([acts, other])
+    with pytest.raises(ActivationsError, match="differ in model_fingerprint"):
+        join_activations([acts, part(attrs={"model_fingerprint": "other"})])
+    with pytest.raises(ActivationsError, match="there are none"):
+        join_activations([])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_hooks import forced
 from steering_fixture import untraced
 
 from workbench.activations import open_activations
@@ -18,7 +19,8 @@ from workbench.model import capture as capture_module
 from workbench.model import chunks as chunks_module
 from workbench.model.capture import capture
 from workbench.model.codes import codes_for
-from workbench.model.generated import capture_generated, read_while_sampling
+from workbench.model.drawing import read_while_sampling
+from workbench.model.generated import capture_generated
 from workbench.model.load import load
 from workbench.model.reading import Reading, read_codes
 from workbench.model.sites import SITES
@@ -34,40 +36,6 @@ def quietly(model: Any, dataset: Any, **settings: Any) -> Any:
     return capture(model, dataset, **{"progress": False, **settings})
 
 
-def hooked(
-    musicgen: Any, ids: torch.Tensor, states: torch.Tensor, mask: torch.Tensor
-) -> dict[str, np.ndarray]:
-    """Activations (rows, layers, positions, d_model) by site, by plain forward hooks."""
-    kept: dict[str, list[torch.Tensor]] = {site: [] for site in SITES}
-    handles = []
-    blocks = musicgen.decoder.model.decoder.layers
-    for index, block in enumerate(blocks):
-
-        def before(_m: Any, args: Any, index: int = index) -> None:
-            kept["resid_pre"].append(args[0].clone())
-            if index == 0:
-                kept["embed"].extend([args[0].clone()] * len(blocks))
-
-        handles += [
-            block.register_forward_pre_hook(before),
-            block.self_attn.register_forward_hook(
-                lambda _m, _a, out: kept["attn_out"].append(out[0].clone())
-            ),
-            block.fc2.register_forward_hook(lambda _m, _a, out: kept["mlp_out"].append(out.clone())),
-            block.register_forward_hook(lambda _m, _a, out: kept["resid_post"].append(out.clone())),
-        ]
-    with torch.no_grad():
-        musicgen.decoder(
-            input_ids=ids.reshape(-1, ids.shape[-1]),
-            encoder_hidden_states=states,
-            encoder_attention_mask=mask,
-            use_cache=False,
-        )
-    for handle in handles:
-        handle.remove()
-    return {site: torch.stack(values, dim=1).numpy() for site, values in kept.items()}
-
-
 @pytest.mark.parametrize("text", [None, "fast rock"])
 def test_law_14_capture_equals_plain_hooks(
     tiny_model: Any, tiny_folder: Path, tiny_dataset: Any, text: str | None
@@ -76,12 +44,12 @@ def test_law_14_capture_equals_plain_hooks(
     codes = codes_for(tiny_model, tiny_dataset, tiny_dataset.entries[4], seconds=None, stored=False)
     states = tiny_model.null_text(1) if text is None else tiny_model.text([text])
     ids = apply_delay(torch.as_tensor(codes)[None], tiny_model.bos)
-    plain = hooked(untraced(tiny_folder), ids, states.states, states.mask)
+    plain = forced(untraced(tiny_folder), ids, states)
     reading = Reading(SITES, ALL, None)
     ours = read_codes(tiny_model, [codes], states, reading)
-    short = hooked(untraced(tiny_folder), ids[..., : codes.shape[-1] + 1], states.states, states.mask)
+    short = forced(untraced(tiny_folder), ids[..., : codes.shape[-1] + 1], states)
     for site in SITES:
-        assert np.array_equal(ours[site], short[site][:, :, 1:]), site
+        assert np.array_equal(ours[site], short[site][:, :, 1:].numpy()), site
         for layer in ALL:
             assert np.allclose(
                 acts.frames(layer, site=site)[4],
@@ -119,9 +87,9 @@ def test_law_13_teacher_forcing_equals_generation(
     prompts, reading = ["a calm tune", "fast jazz with drums"], Reading(SITES, ALL, None)
     run = model.sampling(prompts, seeds=[3, 4], frames=25, guidance=guidance)
     drawn = read_while_sampling(model, run, reading)
-    forced = read_codes(model, list(run.codes.numpy()), model.text(prompts), reading)
+    again = read_codes(model, list(run.codes.numpy()), model.text(prompts), reading)
     for site in SITES:
-        apart = np.linalg.norm(forced[site] - drawn[site], axis=-1)
+        apart = np.linalg.norm(again[site] - drawn[site], axis=-1)
         assert float((apart / np.linalg.norm(drawn[site], axis=-1)).mean()) < TOLERANCE[dtype], site
     undelayed = torch.full((2, 4, 26), model.bos)
     undelayed[..., 1:] = run.codes
@@ -136,19 +104,20 @@ def test_law_13_teacher_forcing_equals_generation(
 
 def test_capture_of_a_take_s_codes_equals_capture_while_generating(tiny_model: Any) -> None:
     generated = capture_generated(tiny_model, ["a tune", "rock"], seeds=[1, 2], seconds=1.0, guidance=1.0)
-    run = tiny_model.sampling(["a tune", "rock"], seeds=[1, 2], frames=25, guidance=1.0)
+    settings = {"guidance": 1.0, "top_k": tiny_model.top_k}
+    run = tiny_model.sampling(["a tune", "rock"], seeds=[1, 2], frames=25, **settings)
     tiny_model.network.sample(run)
     entries = tuple(
         Entry(f"take {i}", {"genre": "x"}, f"take {i}", "builtin:x", str(i), codes.numpy().astype(np.int16))
         for i, codes in enumerate(run.codes)
     )
     dataset = Dataset(entries, "takes", lambda entry: tiny_model.decode(entry.codes))
-    forced = quietly(tiny_model, dataset, text=["a tune", "rock"])
+    again = quietly(tiny_model, dataset, text=["a tune", "rock"])
     for layer in ALL:
-        assert np.allclose(forced.matrix(layer), generated.matrix(layer), rtol=1e-4, atol=1e-4)
+        assert np.allclose(again.matrix(layer), generated.matrix(layer), rtol=1e-4, atol=1e-4)
     assert set(generated.coordinate("source")) == {"generated"}
-    assert set(forced.coordinate("source")) == {"teacher-forced"}
-    assert set(forced.coordinate("row")) == {"cond"}
+    assert set(again.coordinate("source")) == {"teacher-forced"}
+    assert set(again.coordinate("row")) == {"cond"}
 
 
 def test_stored_codes_of_another_codec_are_not_believed(tiny_model: Any, tiny_dataset: Any) -> None:
@@ -268,7 +237,9 @@ def test_a_silent_clip_is_refused_by_name(tiny_model: Any, tiny_dataset: Any) ->
         ({"sites": ("resid_mid",)}, "cannot be captured"),
         ({"sites": ()}, "nothing cannot be captured"),
         ({"pool": "median"}, "median"),
-        ({"rows": "both"}, "cond, null"),
+        ({"rows": "all"}, "cond, null"),
+        ({"rows": "both"}, "without a text"),
+        ({"pool": None, "window": 1.0}, "Windows without a pool"),
     ],
 )
 def test_requests_that_make_no_sense_are_named(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from workbench.errors import AudioError, EvidenceError, ProbeError
+from workbench.probing import Projection
 from workbench.show import plots
 from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for, colours_of_clips
 from workbench.show.spectrum import FLOOR_DB, log_mel, mel_frequencies, outline
@@ -39,16 +40,18 @@ def sweep_table(layers: int = 4) -> pd.DataFrame:
     )
 
 
-def projection(count: int = 60) -> SimpleNamespace:
+def projection(count: int = 60) -> Projection:
     rng = np.random.default_rng(0)
     labels = pd.DataFrame({"genre": np.resize(GENRES, count), "tempo": rng.uniform(60, 180, count)})
     clips = np.array([f"clip-{place}" for place in range(count)])
-    return SimpleNamespace(
+    return Projection(
         points=rng.normal(size=(count, 2)),
         clips=clips,
         labels=labels,
         layer=2,
+        site="resid_post",
         method="umap",
+        seed=0,
         trustworthiness=0.9,
     )
 
@@ -123,6 +126,19 @@ def test_map_by_number_has_a_scale_and_rings_the_playing_clip():
     assert (figure.data[1].x[0], figure.data[1].y[0]) == tuple(shown.points[7])
     with pytest.raises(ProbeError, match="tempo"):
         plots.map_scatter(shown, colour_by="mood")
+
+
+def test_clips_that_joined_a_map_are_diamonds_in_the_colours_of_their_labels():
+    shown = projection()
+    labels = pd.DataFrame({"genre": ["rock", "jazz"]})
+    two = dataclasses.replace(shown, points=np.ones((2, 2)), clips=np.array(["a", "b"]), labels=labels)
+    drawn = {trace.name: trace.marker for trace in plots.map_scatter(shown, joined=two, playing="b").data}
+    rock = drawn["rock (joined)"]
+    assert (rock.symbol, rock.color) == ("diamond", GENRE_COLOURS["rock"])
+    ring = plots.map_scatter(shown, joined=two, playing="b").data[-1]
+    assert ring.name == "playing" and tuple(ring.x) == (1.0,)
+    told = plots.map_scatter(shown, joined=two, colour_by="tempo").data[-1]  # a label that they do not have
+    assert told.name == "generated (joined)"
 
 
 def test_large_maps_use_webgl():

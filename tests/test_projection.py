@@ -14,7 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from workbench.errors import ActivationsError, ProbeError
-from workbench.probing import project
+from workbench.probing import project, project_layers
+from workbench.probing.projection import _onto
 
 
 def purity(points: np.ndarray, labels: np.ndarray) -> float:
@@ -115,3 +116,65 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise():
             [sys.executable, "-c", told], env=environment | extra, capture_output=True, text=True, check=True
         )
         assert run.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("method", ["umap", "pca"])
+def test_a_map_near_another_one_lies_on_it(method):
+    acts, _ = planted(5.0, layers=3)
+    first = project(acts, 1, method=method, neighbours=8)
+    alone = project(acts, 2, method=method, neighbours=8, seed=5)
+    beside = project(acts, 2, method=method, neighbours=8, seed=5, near=first)
+    spread = first.points.std()
+    moved = np.linalg.norm(beside.points - first.points, axis=1).mean() / spread
+    assert moved < 0.9 * np.linalg.norm(alone.points - first.points, axis=1).mean() / spread
+    assert purity(beside.points, labels_and_groups()[0]) > 0.9  # turning costs no neighbourhood
+    # No turn, mirror image or scale of the whole lies nearer: Procrustes again finds nothing left to do.
+    turn, shift = _onto(beside.points.astype(float), first.points.astype(float))
+    np.testing.assert_allclose(turn, np.eye(2), atol=1e-3)
+    np.testing.assert_allclose(shift, 0, atol=1e-2)
+
+
+def test_procrustes_undoes_turn_mirror_scale_and_shift():
+    goal = np.random.default_rng(0).standard_normal((20, 2))
+    mirrored = goal @ np.array([[0.6, 0.8], [0.8, -0.6]]) * 3 + [5, -2]
+    turn, shift = _onto(mirrored, goal)
+    np.testing.assert_allclose(mirrored @ turn + shift, goal, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["umap", "pca"])
+def test_samples_that_join_a_map_fall_beside_their_own_kind(method):
+    acts, _ = planted(6.0)
+    labels = labels_and_groups()[0]
+    known = np.arange(len(labels)) % 4 > 0
+    near = project(acts.subset(known), 0, method="pca")
+    drawn = project(acts.subset(known), 1, method=method, near=near)
+    joined = drawn.place(acts.subset(~known))
+    finder = NearestNeighbors(n_neighbors=5).fit(drawn.points)
+    votes = labels[known][finder.kneighbors(joined.points)[1]]
+    assert (votes == labels[~known][:, None]).mean() > 0.9
+    assert joined.clips.tolist() == acts.clips[~known].tolist()
+    if method == "pca":
+        again = drawn.place(acts.subset(known))
+        np.testing.assert_allclose(again.points, drawn.points, atol=1e-3)
+
+
+def test_all_layers_are_aligned_to_the_middle_one():
+    acts, _ = planted(4.0, layers=3)
+    found = project_layers(acts, method="pca")
+    assert list(found) == [0, 1, 2]
+    np.testing.assert_array_equal(found[1].points, project(acts, 1, method="pca").points)
+    expected = project(acts, 2, method="pca", near=found[1])
+    np.testing.assert_array_equal(found[2].points, expected.points)
+
+
+def test_more_labels_and_maps_that_do_not_fit_together_are_told():
+    acts, _ = planted()
+    drawn = project(acts, 1, method="pca")
+    assert drawn.with_label("right", np.ones(len(acts))).table()["right"].sum() == len(acts)
+    assert "right" not in drawn.labels
+    with pytest.raises(ProbeError, match="one per point"):
+        drawn.with_label("right", [1, 2])
+    with pytest.raises(ProbeError, match="other samples"):
+        project(acts.subset(np.arange(9)), 1, method="pca", near=drawn)
+    with pytest.raises(ProbeError, match="points only"):
+        drawn.place(acts).place(acts)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from test_widgets import sent_by
 
+from workbench.activations import Activations
 from workbench.errors import Cancelled, DatasetError, ProbeError, SteeringError
 from workbench.model.capture import capture
 from workbench.probing import fit_probes, project
@@ -51,7 +52,8 @@ def test_the_map_draws_the_layer_that_is_chosen(acts, tiny_dataset):
     panel.layer.value = 3
     second = panel.wait(60)
     assert second.layer == 3 and "layer 3" in panel.plot.figure["layout"]["title"]["text"]
-    np.testing.assert_allclose(second.points, project(acts, 3, method="pca").points)
+    middle = project(acts, 2, method="pca")  # all maps are laid onto that of the middle layer
+    np.testing.assert_allclose(second.points, project(acts, 3, method="pca", near=middle).points)
     panel.layer.value = 1
     assert panel.projection is first  # made once, shown again at once
 
@@ -75,6 +77,37 @@ def test_a_click_on_a_clip_that_is_gone_is_told(acts, tiny_dataset):
     assert "wb-error" in panel.status.value and "nowhere" in panel.status.value
     with pytest.raises(DatasetError):
         panel.play("nowhere")
+
+
+def test_a_box_lists_its_clips_and_a_line_plays(acts, tiny_dataset):
+    panel = MapPanel(acts, tiny_dataset, projection=project(acts, 2, method="pca"))
+    wanted = ids_drawn(panel)[2:5]
+    points = [{"data": clip, "x": 0, "y": 0} for clip in wanted] + [{"data": None}]
+    panel.plot._handle_custom_msg({"kind": "select", "points": points}, [])
+    assert panel.list.clips == wanted and panel.list.layout.display == ""
+    genre = tiny_dataset.subset([wanted[0]]).entries[0].labels["genre"]
+    assert panel.list.lines.options[0][0].startswith(f"{genre}: ")
+    assert not panel.player.sounds  # listing plays nothing
+    panel.list.lines.value = wanted[1]
+    assert next(iter(panel.player.sounds.values())) == tiny_dataset.clip(wanted[1])
+
+
+def test_the_map_shows_where_the_probe_errs_and_who_joined(acts, sweep, tiny_dataset):
+    other = acts.subset(np.arange(4))
+    named = other.data.assign_coords(clip=("sample", [f"made {i}" for i in range(4)]))
+    sounds = {f"made {i}": tiny_dataset.clip(i) for i in range(4)}
+    joined = Activations(named)
+    panel = MapPanel(acts, tiny_dataset, method="pca", layer=2, sweep=sweep, joined=joined, sounds=sounds)
+    shown = panel.wait(60)
+    held = sweep.held_out[sweep.held_out["layer"] == 2]
+    right = dict(zip(held["clip"], held["truth"] == held["predicted"], strict=True))
+    table = shown.table().set_index("clip")
+    assert {clip: said == "yes" for clip, said in table["probe is right"].items()} == right
+    panel.colour.value = "probe is right"
+    diamonds = [t for t in panel.plot.figure["data"] if t.get("marker", {}).get("symbol") == "diamond"]
+    assert sorted(clip for trace in diamonds for clip in trace["customdata"]) == sorted(sounds)
+    panel.play("made 1")
+    assert next(iter(panel.player.sounds.values())) == sounds["made 1"]
 
 
 def test_the_map_is_recoloured_without_a_new_projection(acts, tiny_dataset):

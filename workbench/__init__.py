@@ -33,15 +33,19 @@ if TYPE_CHECKING:
     from workbench.evidence.damage import damage as damage
     from workbench.evidence.judge import Judge as Judge
     from workbench.evidence.judge import load_judge as load_judge
+    from workbench.generation.dataset import takes_dataset as takes_dataset
     from workbench.generation.generate import generate as generate
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
+    from workbench.model.conditions import capture_conditions as capture_conditions
     from workbench.model.load import load as load
     from workbench.model.musicgen import Model as Model
     from workbench.probing import Probe as Probe
     from workbench.probing import fit_probes as fit_probes
     from workbench.probing import project as project
+    from workbench.show.widgets import ConsultingRoom as ConsultingRoom
     from workbench.show.widgets import MapPanel as MapPanel
+    from workbench.show.widgets import ProbeLab as ProbeLab
     from workbench.show.widgets import ProbePanel as ProbePanel
     from workbench.show.widgets import SteerPanel as SteerPanel
     from workbench.show.widgets import compare as compare
@@ -59,14 +63,16 @@ _HOMES = {
     "errors": ("WorkbenchError",),
     "evidence.damage": ("damage",),
     "evidence.judge": ("Judge", "load_judge"),
+    "generation.dataset": ("takes_dataset",),
     "generation.generate": ("generate",),
     "generation.take": ("Take",),
     "model.capture": ("capture",),
+    "model.conditions": ("capture_conditions",),
     "model.load": ("load",),
     "model.musicgen": ("Model",),
     "datasets": ("dataset",),
     "probing": ("Probe", "fit_probes", "project"),
-    "show.widgets": ("MapPanel", "ProbePanel", "SteerPanel", "compare"),
+    "show.widgets": ("ConsultingRoom", "MapPanel", "ProbeLab", "ProbePanel", "SteerPanel", "compare"),
     "sound": ("Clip", "Dataset", "lint", "read_clip"),
     "steering": ("Direction", "Steering", "difference_in_means", "random_direction"),
     "steering.schedule": ("constant", "decay", "fade", "knots", "pulse", "ramp", "window"),

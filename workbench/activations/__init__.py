@@ -1,8 +1,23 @@
 """Labelled activations (xarray), and the resumable, checksummed store that holds them on disk (Zarr)."""
 
+from workbench.activations.budget import Cost, free_memory
+from workbench.activations.heads import cut_head, head_name, head_slice
+from workbench.activations.joining import join_activations
 from workbench.activations.opening import open_activations
 from workbench.activations.spec import StoreSpec, bytes_needed
 from workbench.activations.store import ActivationStore
 from workbench.activations.values import Activations
 
-__all__ = ["ActivationStore", "Activations", "StoreSpec", "bytes_needed", "open_activations"]
+__all__ = [
+    "ActivationStore",
+    "Activations",
+    "Cost",
+    "StoreSpec",
+    "bytes_needed",
+    "cut_head",
+    "free_memory",
+    "head_name",
+    "head_slice",
+    "join_activations",
+    "open_activations",
+]

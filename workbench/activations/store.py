@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from workbench.activations.budget import require_disk
 from workbench.activations.opening import (
     array_of,
     is_done,
@@ -54,12 +55,12 @@ class ActivationStore:
         """
         store = cls(Path(path), spec)
         if not store.path.exists() or (store.path.is_dir() and not any(store.path.iterdir())):
-            _check_space(store.path, bytes_needed(spec))
+            require_disk(store.path, bytes_needed(spec))
             _create(store.path, spec)
             return store
         _check_same(store.path, spec)
         left = len(store.missing()) / spec.n_chunks
-        _check_space(store.path, int(left * bytes_needed(spec)))
+        require_disk(store.path, int(left * bytes_needed(spec)))
         return store
 
     def missing(self) -> tuple[int, ...]:
@@ -161,20 +162,6 @@ def _filled(group: zarr.Group, name: str, values: np.ndarray, *, dim: str) -> No
     dtype: Any = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.int64}.get(values.dtype.kind, str)
     array = _new(group, name, values.shape, dims=(dim,), dtype=dtype, chunks=values.shape)
     array[:] = values.astype(object if dtype is str else dtype)
-
-
-def _check_space(path: Path, needed: int) -> None:
-    """Raise ActivationsError when the disk under `path` has less than `needed` bytes free."""
-    parent = path.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        raise refusal(
-            f"Activations of {needed / 1e9:.2f} GB were asked for at {path}",
-            f"the disk has {free / 1e9:.2f} GB free",
-            'Pool them (pool="mean"), take fewer layers or clips, or give a path on another disk',
-        )
 
 
 def _check_same(path: Path, spec: StoreSpec) -> None:

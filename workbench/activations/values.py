@@ -180,12 +180,20 @@ class Activations:
             )
         return self._read(layer, site)
 
-    def pooled(self, how: str = "mean") -> Activations:
-        """Return activations pooled in memory over each sample's own frames: "mean", "max" or "last"."""
+    def pooled(self, how: str = "mean", *, window: float | None = None) -> Activations:
+        """Return activations pooled in memory over each sample's own frames: "mean", "max" or "last".
+
+        With a `window` in seconds each stretch of that length becomes a sample of its own, with the
+        coordinates start_s and length_s (windows.py).
+        """
         if how not in POOLS:
             raise refusal(
                 f"The pool {how!r} was asked for", f"there are {', '.join(POOLS)}", "Use one of these"
             )
+        if window is not None:
+            from workbench.activations.windows import pool_windows
+
+            return pool_windows(self, how, window)
         if not self.per_frame:
             return self
         arrays = {}

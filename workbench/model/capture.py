@@ -6,23 +6,25 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.activations import Activations, ActivationStore, StoreSpec
-from workbench.errors import ActivationsError, Cancelled, ModelError, message
+from workbench.activations import Activations, ActivationStore, Cost, StoreSpec
+from workbench.errors import Cancelled
+from workbench.model.cases import Cases, cases_for, spec_for
 from workbench.model.chunks import Arrays, Chunk, Job, run_here, run_there
-from workbench.model.codes import codes_for, speaks_our_codes
+from workbench.model.codes import speaks_our_codes
+from workbench.model.cost import forced_cost, free_on_device
 from workbench.model.folders import cache_folder
+from workbench.model.lengths import counted_frames, guessed_frames
 from workbench.model.musicgen import Model
-from workbench.model.reading import Reading
+from workbench.model.reading import reading_of
 from workbench.sound.dataset import Dataset
 
-ROWS = ("cond", "null")
 POOLED_CHUNK = 16  # clips: what an interrupted capture loses at most, and what a worker gets at a time
 
 
@@ -33,6 +35,7 @@ def capture(
     sites: Sequence[str] = ("resid_post",),
     layers: Sequence[int] | None = None,
     pool: str | None = "mean",
+    window: float | None = None,
     text: str | Sequence[str] | None = None,
     rows: str = "cond",
     seconds: float | None = None,
@@ -45,154 +48,187 @@ def capture(
 ) -> Activations:
     """The labelled activations of each clip in `dataset`; what an earlier call finished is not done again.
 
-    sites   some of embed, resid_pre, attn_out, mlp_out, resid_post
+    sites   some of embed, resid_pre, head_out, attn_out, mlp_out, resid_post
     layers  blocks counted from 0; all when None
     pool    "mean", "max" or "last" over a clip's frames, in fp32; None keeps the frames (float16)
+    window  seconds: each stretch of this length is pooled into a sample of its own (start_s, length_s)
     text    None (the null condition of guidance: no label can leak in), one prompt, or one per clip
-    rows    "cond" reads under `text`, "null" reads the null condition whatever `text` is
+    rows    "cond" reads under `text`, "null" reads the null condition whatever `text` is, "both" reads all
+            clips under `text` and then all without
     seconds how much of each clip's beginning is used; all when None
     batch   clips per forward pass
     cache   whether to keep the result in the user's cache when no `path` is given
     client  a dask.distributed Client, whose workers must see the model's folder
     cancel  set it (from any thread) to stop after the running chunk
 
-    Raises ModelError for a layer, site, pool or row that does not exist; ActivationsError for a silent clip
-    or a store that cannot be written; Cancelled.
+    Raises ModelError for a layer, site, pool or row that does not exist; ActivationsError for a silent clip,
+    a store that cannot be written, and where memory or disk would not do (see `capture_cost`); Cancelled.
     """
-    reading = Reading(tuple(sites), layers_of(model, layers), pool)
-    texts = _texts(dataset, text if rows == "cond" else None, rows)
-    job = Job(reading, seconds, batch, speaks_our_codes(model, dataset))
-    job, spec = _spec(model, dataset, job, texts)
-    place = Path(path) if path is not None else _cache_place(spec) if cache else None
+    job = job_for(
+        model, dataset, sites=sites, layers=layers, pool=pool, window=window, seconds=seconds, batch=batch
+    )
+    keeping = Keeping(cache, path, progress, client, cancel)
+    return capture_cases(model, dataset, cases_for(dataset, text, rows), job, keeping)
+
+
+def capture_cost(
+    model: Model,
+    dataset: Dataset,
+    *,
+    text: str | Sequence[str] | None = None,
+    rows: str = "cond",
+    cache: bool = True,
+    path: Path | str | None = None,
+    **settings: Any,
+) -> Cost:
+    """What `capture` with the same settings would take of memory and disk, told without reading a clip.
+
+    Lengths come from stored codes and from the headers of files (lengths.py). `settings` are sites, layers,
+    pool, window, seconds and batch.
+    """
+    job, cases = job_for(model, dataset, **settings), cases_for(dataset, text, rows)
+    longest, spec = _outline(model, dataset, cases, job)
+    return _forecast(model, spec, job, longest, Keeping(cache, path))
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where a capture's result goes and who does the work; the arguments of `capture` of the same names."""
+
+    cache: bool = True
+    path: Path | str | None = None
+    progress: bool = True
+    client: Any = None
+    cancel: threading.Event | None = None
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the result is written."""
+        return self.cache or self.path is not None
+
+    def place(self, spec: StoreSpec) -> Path | None:
+        """Where it is written: `path`, or a folder of the user's cache that belongs to this capture alone."""
+        if self.path is not None or not self.cache:
+            return None if self.path is None else Path(self.path)
+        digest = hashlib.sha256(json.dumps(spec.parts(), sort_keys=True).encode()).hexdigest()
+        return cache_folder("activations") / digest[:32]
+
+
+def job_for(
+    model: Model,
+    dataset: Dataset,
+    *,
+    sites: Sequence[str] = ("resid_post",),
+    layers: Sequence[int] | None = None,
+    pool: str | None = "mean",
+    window: float | None = None,
+    seconds: float | None = None,
+    batch: int = 8,
+) -> Job:
+    """What is done to every clip; raises as `capture` does."""
+    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
+    return Job(reading, seconds, batch, speaks_our_codes(model, dataset))
+
+
+def capture_cases(model: Model, dataset: Dataset, cases: Cases, job: Job, keeping: Keeping) -> Activations:
+    """The activations of these cases: forecast and checked, then captured as `capture` says."""
+    longest, outline = _outline(model, dataset, cases, job)
+    forecast = _forecast(model, outline, job, longest, keeping)
+    free = free_on_device(model) if keeping.client is None else None
+    norms = model.residual_norms()[list(job.reading.layers)]
+    place = keeping.place(replace(outline, residual_norm=norms))
+    if place is None or not place.exists():  # what stands there may be finished: then nothing is needed
+        forecast.check(place, free_device=free)
+    held = _held(model, dataset, job)
+    spec = replace(_spec(model, dataset, cases, job, held), residual_norm=norms)
+    place, job = keeping.place(spec), replace(job, frames=spec.frames)
     store = ActivationStore.open_or_create(place, spec) if place is not None else None
-    chunks = list(_chunks(dataset, texts, spec, store.missing() if store else range(spec.n_chunks)))
+    missing = store.missing() if store else tuple(range(spec.n_chunks))
+    if missing:
+        forecast.check(free_device=free)
+    counts = np.ones(len(cases), int) if held is None else job.reading.counts(held[cases.entries])
+    chunks = [_chunk(dataset, cases, counts, number, spec.rows(number)) for number in missing]
+    client = keeping.client
     work = run_here(model, chunks, job) if client is None else run_there(model, chunks, job, client)
-    kept = _collect(work, spec, store, cancel=cancel, progress=progress)
+    kept = _collect(work, spec, store, keeping)
     return store.finish() if store else _in_memory(spec, kept)
 
 
+def _counts_frames(job: Job) -> bool:
+    """Whether the shape of the result depends on the clips' lengths."""
+    return job.reading.pool is None or job.reading.window is not None
+
+
+def _held(model: Model, dataset: Dataset, job: Job) -> np.ndarray | None:
+    """Frames of each clip, where the result depends on them; clips without codes are encoded."""
+    if not _counts_frames(job):
+        return None
+    return counted_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+
+
+def _spec(model: Model, dataset: Dataset, cases: Cases, job: Job, held: np.ndarray | None) -> StoreSpec:
+    return spec_for(model, dataset, cases, job, held=held, clips_per_chunk=POOLED_CHUNK)
+
+
+def _outline(model: Model, dataset: Dataset, cases: Cases, job: Job) -> tuple[int, StoreSpec]:
+    """Frames of the longest clip and the shape of the result, both by guess, before any work."""
+    held = guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+    own = held if _counts_frames(job) else None
+    return int(held.max()), _spec(model, dataset, cases, job, own)
+
+
+def _forecast(model: Model, spec: StoreSpec, job: Job, longest: int, keeping: Keeping) -> Cost:
+    return forced_cost(
+        model,
+        spec,
+        job.reading,
+        longest=longest,
+        batch=job.batch if keeping.client is None else 0,  # the passes are the workers' business
+        on_disk=keeping.on_disk,
+        encodes=not job.stored,
+    )
+
+
 def _collect(
-    work: Iterator[tuple[Chunk, Arrays]],
-    spec: StoreSpec,
-    store: ActivationStore | None,
-    *,
-    cancel: threading.Event | None,
-    progress: bool,
+    work: Iterator[tuple[Chunk, Arrays]], spec: StoreSpec, store: ActivationStore | None, keeping: Keeping
 ) -> dict[int, Arrays]:
     """Write each chunk as it comes, or return them all by number when there is no store."""
     kept: dict[int, Arrays] = {}
     missing = store.missing() if store else range(spec.n_chunks)
     done = spec.n_samples - sum(spec.rows(chunk).stop - spec.rows(chunk).start for chunk in missing)
-    with tqdm(desc="Capturing", unit="clip", total=spec.n_samples, disable=not progress, leave=False) as bar:
+    unit = "clip" if spec.n_samples == len(set(spec.samples["clip"])) else "sample"
+    bar = tqdm(desc="Capturing", unit=unit, total=spec.n_samples, disable=not keeping.progress, leave=False)
+    with bar:
         bar.update(done)
         for chunk, arrays in work:
             if store:
                 store.write_chunk(chunk.number, arrays)
             else:
                 kept[chunk.number] = arrays
-            done += len(chunk.clips)
-            bar.update(len(chunk.clips))
+            done += chunk.n_samples
+            bar.update(chunk.n_samples)
+            cancel = keeping.cancel
             if cancel is not None and cancel.is_set() and done < spec.n_samples:
-                raise Cancelled(f"Stopped on request after {done} of {spec.n_samples} clips.")
+                raise Cancelled(f"Stopped on request after {done} of {spec.n_samples} {unit}s.")
     return kept
 
 
-def layers_of(model: Model, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """The blocks that were asked for, ascending; all when None.
+def _chunk(dataset: Dataset, cases: Cases, counts: np.ndarray, number: int, rows: slice) -> Chunk:
+    """The chunk that holds the samples `rows`, with every case that gives one of them.
 
-    Raises:
-        ModelError: When one of them does not exist.
+    Args:
+        dataset: The clips.
+        cases: All cases.
+        counts: Samples that each case gives (cases,).
+        number: The chunk's number.
+        rows: Its samples.
     """
-    wanted = tuple(sorted(set(model.layers if layers is None else layers)))
-    unknown = [layer for layer in wanted if layer not in model.layers]
-    if unknown or not wanted:
-        raise ModelError(
-            message(
-                f"The layers {list(wanted)} were asked for",
-                f"{model.id} has layers 0-{model.n_layers - 1}",
-                "Use some of model.layers",
-            )
-        )
-    return wanted
-
-
-def _texts(dataset: Dataset, text: str | Sequence[str] | None, rows: str) -> tuple[str | None, ...]:
-    """The text of each clip, None for the null condition."""
-    if rows not in ROWS:
-        raise ModelError(
-            message(f"The rows {rows!r} were asked for", f"there are {', '.join(ROWS)}", "Use one of these")
-        )
-    if text is None or isinstance(text, str):
-        return (text,) * len(dataset)
-    if len(text) != len(dataset):
-        raise ActivationsError(
-            message(
-                f"{len(text)} texts were given",
-                f"the dataset has {len(dataset)} clips",
-                "Give one text, or one per clip",
-            )
-        )
-    return tuple(text)
-
-
-def _spec(model: Model, dataset: Dataset, job: Job, texts: Sequence[str | None]) -> tuple[Job, StoreSpec]:
-    """The store's shape and labels, and the job with its number of frames."""
-    samples: dict[str, np.ndarray] = {"clip": dataset.ids, "group": dataset.groups}
-    samples |= {f"label_{target}": dataset.labels(target) for target in dataset.targets}
-    samples["text"] = np.array([text or "" for text in texts])
-    samples["row"] = np.array(["null" if text is None else "cond" for text in texts])
-    samples["source"] = np.full(len(dataset), "teacher-forced")
-    frames = None
-    if job.reading.pool is None:
-        encode = partial(codes_for, model, dataset, seconds=job.seconds, stored=job.stored)
-        held = [encode(entry).shape[-1] for entry in dataset.entries]
-        samples["frames_held"], frames = np.array(held), max(held)
-    attrs = {
-        "dataset": dataset.name,
-        "dataset_fingerprint": dataset.fingerprint,
-        "seconds": job.seconds,
-        **model_attrs(model, job.reading),
-    }
-    sites, layers = job.reading.sites, job.reading.layers
-    norms = model.residual_norms()[list(layers)]
-    spec = StoreSpec(
-        sites=sites,
-        layers=layers,
-        d_model=model.d_model,
-        samples=samples,
-        frames=frames,
-        attrs=attrs,
-        residual_norm=norms,
-        samples_per_chunk=POOLED_CHUNK if frames is None else None,
-    )
-    return Job(job.reading, job.seconds, job.batch, job.stored, frames), spec
-
-
-def model_attrs(model: Model, reading: Reading) -> dict[str, Any]:
-    """What a capture says about the model and the way it was read."""
-    return {
-        "model_id": model.id,
-        "model_fingerprint": model.fingerprint,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "n_layers": model.n_layers,
-        "frame_rate_hz": model.frame_rate_hz,
-        "pool": reading.pool,
-    }
-
-
-def _cache_place(spec: StoreSpec) -> Path:
-    """A folder of the user's cache that belongs to this capture and no other."""
-    digest = hashlib.sha256(json.dumps(spec.parts(), sort_keys=True).encode()).hexdigest()
-    return cache_folder("activations") / digest[:32]
-
-
-def _chunks(
-    dataset: Dataset, texts: Sequence[str | None], spec: StoreSpec, numbers: Sequence[int]
-) -> Iterator[Chunk]:
-    """The chunks with these numbers."""
-    for number in numbers:
-        rows = spec.rows(number)
-        yield Chunk(number, dataset.subset(range(rows.start, rows.stop)), tuple(texts[rows]))
+    ends = np.cumsum(counts)
+    first, last = (int(np.searchsorted(ends, row, side="right")) for row in (rows.start, rows.stop - 1))
+    before = int(ends[first] - counts[first])
+    entries, member = np.unique(cases.entries[first : last + 1], return_inverse=True)
+    told = tuple(zip(member.tolist(), cases.texts[first : last + 1], strict=True))
+    return Chunk(number, dataset.subset(entries), told, slice(rows.start - before, rows.stop - before))
 
 
 def _in_memory(spec: StoreSpec, chunks: dict[int, Arrays]) -> Activations:

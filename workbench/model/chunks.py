@@ -40,27 +40,48 @@ class Job:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a capture: its number, its clips, and the text of each (None: the null condition)."""
+    """One chunk of a capture.
+
+    number  of the chunk
+    clips   those that are read
+    cases   position in `clips` and text (None: the null condition) of each case, in order
+    keep    which of the samples that these cases give, one or more each, belong to the chunk
+    """
 
     number: int
     clips: Dataset
-    texts: tuple[str | None, ...]
+    cases: tuple[tuple[int, str | None], ...]
+    keep: slice
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the chunk."""
+        return int(self.keep.stop - self.keep.start)
 
 
 def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
-    """Activations by site: (clips, layers, d_model) fp32, or (clips, layers, frames, d_model) unpooled."""
-    parts: list[Arrays] = []
-    entries = chunk.clips.entries
-    for start in range(0, len(entries), job.batch):
-        some = slice(start, start + job.batch)
-        encode = partial(codes_for, model, chunk.clips, seconds=job.seconds, stored=job.stored)
-        codes = [encode(entry) for entry in entries[some]]
-        texts = chunk.texts[some]
-        told = [text for text in texts if text is not None]
-        text = model.text(told) if told else model.null_text(len(texts))
+    """Activations by site, fp32: (samples, layers, d_model), unpooled (samples, layers, frames, d_model)."""
+    found: dict[int, dict[str, np.ndarray]] = {}
+    encode = partial(codes_for, model, chunk.clips, seconds=job.seconds, stored=job.stored)
+    for some in _batches(chunk.cases, job.batch):
+        codes = [encode(chunk.clips.entries[chunk.cases[case][0]]) for case in some]
+        told = [words for case in some if (words := chunk.cases[case][1]) is not None]
+        text = model.text(told) if told else model.null_text(len(some))
         read = read_codes(model, codes, text, job.reading)
-        parts.append({site: _widened(values, job.frames) for site, values in read.items()})
-    return {site: np.concatenate([part[site] for part in parts]) for site in job.reading.sites}
+        held = np.array([array.shape[-1] for array in codes])
+        rows = {site: job.reading.samples(_widened(read[site], job.frames), held) for site in read}
+        found |= {case: {site: rows[site][row] for site in rows} for row, case in enumerate(some)}
+    return {
+        site: np.concatenate([found[case][site] for case in range(len(chunk.cases))])[chunk.keep]
+        for site in job.reading.sites
+    }
+
+
+def _batches(cases: Sequence[tuple[int, str | None]], size: int) -> Iterator[list[int]]:
+    """Numbers of cases that share a forward pass: all of them with a text, or all without."""
+    for told in (True, False):
+        alike = [number for number, (_clip, text) in enumerate(cases) if (text is not None) is told]
+        yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 
 def _widened(values: np.ndarray, frames: int | None) -> np.ndarray:

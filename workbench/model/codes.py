@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def codes_for(
     if stored and entry.codes is not None:
         frames = entry.codes.shape[-1] if seconds is None else model.frames_for(seconds)
         return np.asarray(entry.codes[:, :frames], dtype=np.int64)
-    path = cache_folder("codes", model.fingerprint[:16]) / f"{_key(entry, seconds)}.npy"
+    path = codes_path(model, entry, seconds)
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.int64)
     clip = dataset.reader(entry)
@@ -49,6 +50,12 @@ def codes_for(
     np.save(draft, codes.astype(np.int16), allow_pickle=False)
     draft.replace(path)
     return codes
+
+
+def codes_path(model: Model, entry: Entry, seconds: float | None) -> Path:
+    """Where the codes of the first `seconds` of an entry lie, or will lie, in the user's cache."""
+    key = hashlib.sha256(f"{entry.digest} {seconds}".encode()).hexdigest()[:32]
+    return cache_folder("codes", model.fingerprint[:16]) / f"{key}.npy"
 
 
 def speaks_our_codes(model: Model, dataset: Dataset) -> bool:
@@ -70,11 +77,6 @@ def speaks_our_codes(model: Model, dataset: Dataset) -> bool:
     n = min(len(theirs.samples), len(ours.samples))
     apart = np.abs(theirs.samples[:n] - ours.samples[:n]).mean()
     return bool(apart <= _SAME_SOUND * np.abs(theirs.samples[:n]).mean() + 1e-6)
-
-
-def _key(entry: Entry, seconds: float | None) -> str:
-    """A file name for the codes of the first `seconds` of an entry."""
-    return hashlib.sha256(f"{entry.digest} {seconds}".encode()).hexdigest()[:32]
 
 
 def _refuse_silence(entry: Entry, clip: Clip) -> None:

@@ -1,19 +1,18 @@
-"""Capture while generating: what the conditional rows held, step by step, unsteered."""
+"""Capture while generating: what the decoder's rows held, step by step, unsteered."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from workbench.activations import Activations
 from workbench.errors import ActivationsError, message
-from workbench.model.capture import layers_of, model_attrs
+from workbench.model.drawing import Drawing, OnCodes
 from workbench.model.musicgen import Model
-from workbench.model.reading import Reading, pooled
+from workbench.model.reading import reading_of
 from workbench.model.sampling import Sampling
-from workbench.model.sites import Place, live
 
 
 def capture_generated(
@@ -25,26 +24,30 @@ def capture_generated(
     sites: Sequence[str] = ("resid_post",),
     layers: Sequence[int] | None = None,
     pool: str | None = "mean",
+    window: float | None = None,
+    rows: str = "cond",
     guidance: float = 3.0,
     labels: Mapping[str, Sequence[str]] | None = None,
     batch: int = 8,
+    progress: bool = True,
+    cancel: threading.Event | None = None,
+    on_codes: OnCodes | None = None,
 ) -> Activations:
-    """Activations of unsteered generations, one sample per prompt and seed (conditional rows), in memory.
+    """Activations of unsteered generations, one sample per prompt and seed, in memory.
 
-    Args:
-        model: The model.
-        prompts: One per sample; the prompt is also the sample's group.
-        seeds: As many.
-        seconds: Length of each generation.
-        sites: As in `capture`.
-        layers: As in `capture`.
-        pool: As in `capture`; frame t is what step t + 1 held.
-        guidance: Classifier-free guidance while generating.
-        labels: Values per sample by target, for example the genre that each prompt names.
-        batch: Clips drawn at once.
+    prompts  one per clip; the prompt is also the clip's group
+    seeds    as many
+    seconds  length of each generation
+    sites, layers, pool, window  as in `capture`; frame t is what step t + 1 held
+    rows     "cond", "null" (the rows of guidance without text), or "both": first all cond, then all null
+    guidance classifier-free guidance while generating; null rows exist above 1 only
+    labels   values per clip by target, for example the genre that each prompt names
+    batch    clips drawn at once
+    cancel   set it (from any thread) to stop before the next step
+    on_codes called with each clip's number and codes (k, frames)
 
-    Raises:
-        ActivationsError: When there are no prompts, or not as many seeds.
+    Raises ActivationsError when there are no prompts, or not as many seeds, and where memory would not do;
+    ModelError for a layer, site, pool or row that does not exist; Cancelled.
     """
     if not prompts or len(prompts) != len(seeds):
         raise ActivationsError(
@@ -54,47 +57,19 @@ def capture_generated(
                 "Give equally long lists",
             )
         )
-    reading, frames = Reading(tuple(sites), layers_of(model, layers), pool), model.frames_for(seconds)
-    parts = []
-    for start in range(0, len(prompts), batch):
-        some = slice(start, start + batch)
-        run = model.sampling(prompts[some], seeds=seeds[some], frames=frames, guidance=guidance)
-        parts.append(read_while_sampling(model, run, reading))
-    return Activations.from_arrays(
-        {site: np.concatenate([part[site] for part in parts]) for site in reading.sites},
-        layers=reading.layers,
-        samples=_samples(prompts, seeds, labels or {}),
-        attrs={"guidance": guidance, "seconds": seconds, **model_attrs(model, reading)},
-        residual_norm=model.residual_norms()[list(reading.layers)],
-    )
+    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
+    frames = model.frames_for(seconds)
 
+    def begin(some: slice) -> Sampling:
+        settings = {"guidance": guidance, "top_k": model.top_k, "cancel": cancel}
+        return model.sampling(prompts[some], seeds=seeds[some], frames=frames, **settings)
 
-def _samples(
-    prompts: Sequence[str], seeds: Sequence[int], labels: Mapping[str, Sequence[str]]
-) -> dict[str, np.ndarray]:
-    """The sample coordinates: the prompt is text and group at once."""
-    return {
+    clips = {
         "clip": np.array([f"{prompt} (seed {seed})" for prompt, seed in zip(prompts, seeds, strict=True)]),
         "group": np.array(prompts),
         "text": np.array(prompts),
-        "row": np.full(len(prompts), "cond"),
         "source": np.full(len(prompts), "generated"),
-        **{f"label_{target}": np.asarray(values) for target, values in labels.items()},
+        **{f"label_{target}": np.asarray(values) for target, values in (labels or {}).items()},
     }
-
-
-def read_while_sampling(model: Model, run: Sampling, reading: Reading) -> dict[str, np.ndarray]:
-    """Activations (B, layers, [frames,] d_model) fp32 by site, read while `run` draws its codes."""
-    network, places, batch = model.network, reading.places, run.batch
-    seen: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
-    with model.exclusive(), network.sample(run) as tracer:
-        for _step in tracer.iter[: run.steps]:
-            for place in places:
-                seen[place].append(live(network, place)[:batch, 0].clone())
-    held = torch.full((batch,), run.frames, device=model.device)
-    return reading.stacked(
-        {
-            place: pooled(torch.stack(steps[1 : run.frames + 1], dim=1), held, reading.pool)
-            for place, steps in seen.items()
-        }
-    )
+    drawing = Drawing(reading, rows, batch=batch, progress=progress, on_codes=on_codes)
+    return drawing.capture(model, begin, clips, {"guidance": guidance, "seconds": seconds})

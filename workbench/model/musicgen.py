@@ -70,6 +70,11 @@ class Model:
         return int(self._config.hidden_size)
 
     @property
+    def n_heads(self) -> int:
+        """Self-attention heads of a block."""
+        return int(self._config.num_attention_heads)
+
+    @property
     def n_codebooks(self) -> int:
         """Codes per frame, k: 4 for mono MusicGen, 8 for stereo."""
         return int(self._config.num_codebooks)

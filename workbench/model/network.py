@@ -53,35 +53,37 @@ class Network(_OnDemand, NNsight):
     def sample(self, run: Sampling) -> torch.Tensor:
         """Codes (B, k, T) drawn step by step; attention states are kept, text is encoded once.
 
+        One visit of the decoder is one step; where frames were given, the first visit reads them all.
+
         Raises:
             Cancelled: When `run.cancel` is set; what was drawn until then stays in `run.codes`.
         """
         decoder = self._module.decoder
         cache = EncoderDecoderCache(DynamicCache(config=decoder.config), DynamicCache(config=decoder.config))
-        ids = torch.full_like(run.codes[:, :, 0], run.bos)
-        for step in range(run.steps):
+        ids = run.opening()
+        for step in range(run.given_frames, run.steps):
             if run.cancel is not None and run.cancel.is_set():
                 raise Cancelled(f"Stopped on request before step {step} of {run.steps}.")
-            rows = ids.repeat(2, 1) if run.guided else ids
+            rows = ids.repeat(2, 1, 1) if run.guided else ids
             logits = self._next_logits(decoder, rows, run.text, cache)
             tokens = draw(guide(logits, run.guidance) if run.guided else logits, run)
-            ids = write_step(tokens, run.codes, step, run.delays, run.bos)
+            ids = write_step(tokens, run.codes, step, run.delays, run.bos, given=run.given_frames)[..., None]
             if run.on_step is not None:
                 run.on_step(step, run.codes)
         return run.codes
 
     @staticmethod
     def _next_logits(decoder: Any, ids: torch.Tensor, text: TextStates, cache: Any) -> torch.Tensor:
-        """Logits (rows, k, V) in fp32 for the position after `ids` (rows, k)."""
+        """Logits (rows, k, V) in fp32 for the position after `ids` (rows, k, positions)."""
         out = decoder(
-            input_ids=ids.reshape(-1, 1),
+            input_ids=ids.reshape(-1, ids.shape[-1]),
             encoder_hidden_states=text.states,
             encoder_attention_mask=text.mask,
             past_key_values=cache,
             use_cache=True,
         )
         logits: torch.Tensor = out.logits[:, -1].float()
-        return logits.view(*ids.shape, -1)
+        return logits.view(*ids.shape[:2], -1)
 
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()

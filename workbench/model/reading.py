@@ -3,17 +3,21 @@
 Frame t is read at position t + 1, the first position that has heard frame t (its first codebook, and the
 other codebooks of the frames just before). Clips of different lengths share a batch: padding comes after a
 clip and attention is causal, so no real position sees it, and pooling runs over real frames only.
+
+The frames of a batch become arrays in the same way whatever their source is: here, while sampling
+(generated.py) and while continuing a clip (continued.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from workbench.activations.windows import window_counts, window_frames
 from workbench.errors import ModelError, message
 from workbench.model.sites import Place, live, places_for
 from workbench.model.text import TextStates
@@ -27,16 +31,28 @@ POOLS = ("mean", "last", "max", None)
 
 @dataclass(frozen=True)
 class Reading:
-    """What to read: sites at layers (ascending), and how frames are pooled (None keeps them)."""
+    """What to read: sites at layers (ascending), and how frames are pooled (None keeps them).
+
+    With a `window`, in frames, every stretch of that length is pooled apart (workbench.activations.windows).
+    """
 
     sites: tuple[str, ...]
     layers: tuple[int, ...]
     pool: str | None = "mean"
+    window: int | None = None
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
             raise ModelError(
                 message(f"The pool {self.pool!r} was asked for", f"there are {POOLS}", "Use one of these")
+            )
+        if self.pool is None and self.window is not None:
+            raise ModelError(
+                message(
+                    "Windows without a pool were asked for",
+                    "pool=None keeps every frame as it is",
+                    'Use pool="mean" with the window, or no window',
+                )
             )
         places_for(self.sites, self.layers)
 
@@ -44,6 +60,23 @@ class Reading:
     def places(self) -> list[Place]:
         """Where to read, in the order of the forward pass."""
         return places_for(self.sites, self.layers)
+
+    def counts(self, held: np.ndarray) -> np.ndarray:
+        """Samples (n,) that clips of `held` (n,) frames give: one each, or one per window."""
+        return np.ones(len(held), int) if self.window is None else window_counts(held, self.window)
+
+    def pooled(self, frames: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+        """`frames` (rows, frames, d_model) pooled: (rows, d_model), or (rows, windows or frames, d_model)."""
+        if self.window is None:
+            return pooled(frames, held, self.pool)
+        return _windowed(frames, held, self.pool, self.window)
+
+    def samples(self, values: np.ndarray, held: np.ndarray) -> list[np.ndarray]:
+        """Each row's samples (samples, layers, ...) from what `stacked` gave (rows, layers, ...)."""
+        if self.window is None:
+            return [row[None] for row in values]
+        counts = self.counts(held)
+        return [row[:, :count].swapaxes(0, 1) for row, count in zip(values, counts, strict=True)]
 
     def stacked(self, read: dict[Place, torch.Tensor]) -> dict[str, np.ndarray]:
         """Arrays by site, (rows, layers, ...) fp32; `embed` exists once and is repeated over the layers."""
@@ -55,10 +88,56 @@ class Reading:
         }
 
 
+def reading_of(
+    model: Model,
+    *,
+    sites: Sequence[str],
+    layers: Sequence[int] | None,
+    pool: str | None,
+    window: float | None,
+) -> Reading:
+    """The reading that was asked for: layers ascending, all when None; the window in seconds.
+
+    Raises:
+        ModelError: When a layer, site or pool does not exist, or a window has no pool.
+        ActivationsError: When the window is no length of time.
+    """
+    wanted = tuple(sorted(set(model.layers if layers is None else layers)))
+    if not wanted or any(layer not in model.layers for layer in wanted):
+        raise ModelError(
+            message(
+                f"The layers {list(wanted)} were asked for",
+                f"{model.id} has layers 0-{model.n_layers - 1}",
+                "Use some of model.layers",
+            )
+        )
+    frames = None if window is None else window_frames(window, model.frame_rate_hz)
+    return Reading(tuple(sites), wanted, pool, frames)
+
+
+def reading_attrs(model: Model, reading: Reading) -> dict[str, Any]:
+    """What a capture says about the model and the way it was read; heads and windows only where there are."""
+    told: dict[str, Any] = {
+        "model_id": model.id,
+        "model_fingerprint": model.fingerprint,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "n_layers": model.n_layers,
+        "frame_rate_hz": model.frame_rate_hz,
+        "pool": reading.pool,
+    }
+    if "head_out" in reading.sites:
+        told["n_heads"] = model.n_heads
+    if reading.window is not None:
+        told["window"] = reading.window
+    return told
+
+
 def read_codes(
     model: Model, codes: Sequence[np.ndarray], text: TextStates, reading: Reading
 ) -> dict[str, np.ndarray]:
     """Activations of one batch: by site (rows, layers, [frames,] d_model) fp32, NaN behind the end of a clip.
+
+    With windows (rows, layers, windows, d_model); `reading.samples` makes samples of them.
 
     Args:
         model: The model.
@@ -71,7 +150,7 @@ def read_codes(
     read: dict[Place, torch.Tensor] = {}
     with model.exclusive(), network.read(ids, text) as tracer:
         for place in places:
-            read[place] = pooled(live(network, place)[:, 1:], held, reading.pool)
+            read[place] = reading.pooled(live(network, place)[:, 1:], held)
         tracer.stop()  # what lies behind the last place is not needed
     return reading.stacked(read)
 
@@ -92,6 +171,20 @@ def pooled(frames: torch.Tensor, held: torch.Tensor, pool: str | None) -> torch.
     else:
         result = values.masked_fill(behind, torch.nan)
     return result.detach().cpu().clone()
+
+
+def _windowed(frames: torch.Tensor, held: torch.Tensor, pool: str | None, window: int) -> torch.Tensor:
+    """Vectors (rows, windows, d_model), pooled over each window's own frames; NaN behind a row's last."""
+    counts = torch.as_tensor(window_counts(held.cpu().numpy(), window))
+    most = int(counts.max())
+    even = torch.nn.functional.pad(
+        frames, (0, 0, 0, most * window - frames.shape[1])
+    )  # or cut, to whole windows
+    stretches = even.reshape(-1, window, frames.shape[-1])
+    inside = (held[:, None] - window * torch.arange(most, device=held.device)).clamp(1, window)
+    result = pooled(stretches, inside.flatten(), pool).reshape(len(held), most, -1)
+    result[torch.arange(most) >= counts[:, None]] = torch.nan
+    return result
 
 
 def _pad(model: Model, codes: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from workbench.errors import ModelError, message
 from workbench.model.text import TextStates
+from workbench.model.tokens import apply_delay
 
 OnStep = Callable[[int, torch.Tensor], None]
 
@@ -25,6 +27,13 @@ class Sampling:
 
     Not frozen: it is the control object of a run, and nnsight copies plain lists that cross into a trace.
     `text` holds B rows without guidance and 2B with it: [:B] conditional, [B:] null.
+
+    A continuation has `given` codes (B, k, P), which are the first P frames: the decoder's first visit then
+    reads BOS and these frames at once (P + 1 positions), and each later visit one position, as always. What
+    is drawn at visit v is step v + P.
+
+    Raises:
+        ModelError: When the given codes are not of this shape, or leave nothing to be drawn.
     """
 
     text: TextStates
@@ -37,6 +46,7 @@ class Sampling:
     top_k: int = 250
     on_step: OnStep | None = None
     cancel: threading.Event | None = None
+    given: torch.Tensor | None = None
     codes: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,11 +54,54 @@ class Sampling:
         self.codes = torch.full(
             (len(self.generators), len(self.delays), self.frames), self.bos, device=device
         )
+        if self.given is not None:
+            if self.given.shape[:2] != self.codes.shape[:2] or not 0 < self.given_frames < self.frames:
+                raise ModelError(
+                    message(
+                        f"{self.frames} frames after codes {tuple(self.given.shape)} were asked for",
+                        f"there are {self.batch} clips of {len(self.delays)} codebooks",
+                        "Give codes (clips, codebooks, frames) with fewer frames than the whole",
+                    )
+                )
+            self.codes[:, :, : self.given_frames] = self.given.to(device)
 
     @property
     def steps(self) -> int:
-        """How often the decoder runs: frames + max delay."""
+        """How many steps the whole takes, the given part included: frames + max delay."""
         return self.frames + max(self.delays)
+
+    @property
+    def given_frames(self) -> int:
+        """P, how many frames were there before the run."""
+        return 0 if self.given is None else int(self.given.shape[-1])
+
+    @property
+    def visits(self) -> int:
+        """How often the decoder runs: once per step, but the given frames take no step of their own."""
+        return self.steps - self.given_frames
+
+    def opening(self) -> torch.Tensor:
+        """What the decoder reads at its first visit: ids (B, k, 1 + P), BOS and the given frames, delayed."""
+        given = self.codes[:, :, : self.given_frames]
+        return apply_delay(given, self.bos, self.delays)[:, :, : 1 + self.given_frames]
+
+    def rows(self, which: str) -> slice:
+        """Which rows of the decoder's batch are the "cond", the "null", or "both" kinds.
+
+        Raises:
+            ModelError: For another word, or null rows in a run without guidance.
+        """
+        if which == "cond":
+            return slice(0, self.batch)
+        if which not in ("null", "both") or not self.guided:
+            raise ModelError(
+                message(
+                    f"The rows {which!r} of a generation were asked for",
+                    "there are cond, null and both, the last two with a guidance above 1 only",
+                    "Use one of these, or raise the guidance",
+                )
+            )
+        return slice(self.batch if which == "null" else 0, 2 * self.batch)
 
     @property
     def batch(self) -> int:

@@ -2,6 +2,8 @@
 
 embed       what enters block 0: the sum of the codebook embeddings plus the position (layer 0 only)
 resid_pre   the residual stream before the block
+head_out    what each self-attention head gives to the output projection, before it mixes them: head after
+            head, d_model / n_heads numbers each (workbench.activations.head_slice says where a head lies)
 attn_out    what self-attention adds to it (after the output projection)
 mlp_out     what the feed-forward part adds to it
 resid_post  the residual stream after the block: the workbench's default everywhere
@@ -19,7 +21,7 @@ import torch
 
 from workbench.errors import ModelError, message
 
-SITES = ("embed", "resid_pre", "attn_out", "mlp_out", "resid_post")
+SITES = ("embed", "resid_pre", "head_out", "attn_out", "mlp_out", "resid_post")
 
 Place = tuple[int, str]
 """(layer, site)."""
@@ -31,6 +33,8 @@ def live(network: Any, place: Place) -> torch.Tensor:
     block = network.block(layer)
     if site in ("embed", "resid_pre"):
         value: torch.Tensor = block.input
+    elif site == "head_out":
+        value = block.self_attn.out_proj.input
     elif site == "attn_out":
         value = block.self_attn.output[0]
     elif site == "mlp_out":

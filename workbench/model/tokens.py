@@ -49,17 +49,26 @@ def undo_delay(ids: torch.Tensor, delays: Sequence[int] | None = None) -> torch.
 
 
 def write_step(
-    tokens: torch.Tensor, codes: torch.Tensor, step: int, delays: Sequence[int], bos: int
+    tokens: torch.Tensor,
+    codes: torch.Tensor,
+    step: int,
+    delays: Sequence[int],
+    bos: int,
+    *,
+    given: int = 0,
 ) -> torch.Tensor:
     """The ids (B, k) that the next position reads; writes `tokens` (B, k) into `codes` (B, k, T).
 
     Where the pattern leaves no room (before a codebook has started, after it has ended) the sampled token is
-    dropped and BOS goes back to the decoder, exactly as transformers' `apply_delay_pattern_mask` does.
+    dropped and BOS goes back to the decoder; in the first `given` frames, which were there before, the code
+    that stands there goes back: exactly as transformers' `apply_delay_pattern_mask` does.
     """
     ids = tokens.clone()
     for codebook, delay in enumerate(delays):
         frame = step - delay
-        if 0 <= frame < codes.shape[-1]:
+        if 0 <= frame < given:
+            ids[:, codebook] = codes[:, codebook, frame]
+        elif 0 <= frame < codes.shape[-1]:
             codes[:, codebook, frame] = tokens[:, codebook]
         else:
             ids[:, codebook] = bos

@@ -1,9 +1,34 @@
-"""Reading labels from the residual stream: probes with held-out scores, and maps of activations."""
+"""Reading labels and numbers from the residual stream: probes with held-out scores, and maps."""
 
+from workbench.probing.crossval import HeldOut, cross_validate
 from workbench.probing.fit import fit_probes
+from workbench.probing.label_probe import LabelProbe, LabelScores, LabelSweep
+from workbench.probing.multilabel import fit_multilabel
+from workbench.probing.number_probe import NumberProbe, NumberScores, NumberSweep
 from workbench.probing.probe import Probe
 from workbench.probing.projection import Projection, project
+from workbench.probing.regression import fit_regression
 from workbench.probing.scores import Scores, accuracy_interval
 from workbench.probing.sweep import ProbeSweep
+from workbench.probing.trail import ridge_trail
 
-__all__ = ["Probe", "ProbeSweep", "Projection", "Scores", "accuracy_interval", "fit_probes", "project"]
+__all__ = [
+    "HeldOut",
+    "LabelProbe",
+    "LabelScores",
+    "LabelSweep",
+    "NumberProbe",
+    "NumberScores",
+    "NumberSweep",
+    "Probe",
+    "ProbeSweep",
+    "Projection",
+    "Scores",
+    "accuracy_interval",
+    "cross_validate",
+    "fit_multilabel",
+    "fit_probes",
+    "fit_regression",
+    "project",
+    "ridge_trail",
+]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+from tqdm.auto import tqdm
 
-from workbench.errors import DatasetError, ProbeError, message
+from workbench.errors import ProbeError, message
+from workbench.probing.crossval import Fitted, Fold, HeldOut, Recipe, fit_fold, held_out, plan
+from workbench.probing.parallel import in_order, processors
 from workbench.probing.probe import Probe
 from workbench.probing.scores import score
-from workbench.probing.solvers import PATHS, STRENGTHS, Scaling, one_hot, probabilities, ridge_weights
+from workbench.probing.solvers import STRENGTHS, Design, one_hot, probabilities, ridge_path
 from workbench.probing.sweep import ProbeSweep
-from workbench.sound.splits import grouped_folds, held_out_indices
+from workbench.sound.splits import grouped_folds
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -26,9 +28,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is read, how (solver, strengths strong first), and on which folds.
+    """What is read, how, and on which folds.
 
     y, groups  class number and group of each sample (n,)
+    whole      all samples as one fold that tests none: the probe that is returned
     shuffled   (runs, n) class numbers of the runs with shuffled labels
     """
 
@@ -37,10 +40,9 @@ class _Task:
     classes: tuple[str, ...]
     y: Array
     groups: Array
-    method: str
-    strengths: tuple[float, ...]
-    seed: int
-    splits: list[tuple[Array, Array]]
+    recipe: Recipe
+    folds: tuple[Fold, ...]
+    whole: Fold
     shuffled: Array
 
 
@@ -54,120 +56,106 @@ def fit_probes(
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
     strengths: Sequence[float] | None = None,
+    class_weights: str | Mapping[str, float] | None = None,
     shuffles: int = 20,
+    threads: int | None = None,
+    progress: bool = True,
 ) -> ProbeSweep:
     """Return one probe per layer, each with held-out scores; same input, same answer.
 
     Each sample is judged once, by a probe that saw no sample of its group; scaling and strength come from the
     training folds alone. The probe that is returned is fitted by the same recipe on all samples.
 
-    acts       pooled activations with a label `target`
-    method     "logistic" or "ridge"
-    folds      parts of the grouped cross-validation; every class needs at least as many groups
-    strengths  L2 penalties to choose from (solvers.py); with one there is nothing to choose
-    shuffles   runs with labels shuffled between groups, for the line and band that must be beaten. They use
-               ridge at one middle strength whatever `method` is: one factorisation then serves all runs
+    acts           pooled activations with a label `target`
+    method         "logistic", "ridge" or "means" (the difference in means)
+    folds          parts of the grouped cross-validation; every class needs at least as many groups
+    strengths      L2 penalties to choose from (solvers.py); with one there is nothing to choose
+    class_weights  "balanced" (every class counts the same), or what a sample of each class counts for (1
+                   where it is not named)
+    shuffles       runs with labels shuffled between groups, for the line and band that must be beaten. They
+                   use ridge at one middle strength whatever `method` is: one factorisation serves all runs
+    threads        layers or folds at a time; None: as many as there are processors. The answer is the same
 
-    Raises ProbeError for an unknown method or strength and for a target that is a number per clip;
-    DatasetError for a single class or a class with fewer groups than folds; ActivationsError for a target,
-    layer or site not held.
+    Raises ProbeError for an unknown method, strength or class weight and for a target that is a number per
+    clip; DatasetError for a single class or a class with fewer groups than folds; ActivationsError for a
+    target, layer or site not held.
     """
-    _check(method, strengths)
     classes, y = _classes(acts, target)
-    splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
-    strong_first = tuple(sorted(strengths or STRENGTHS[method], reverse=True))
-    shuffled = _shuffled(y, acts.groups, splits, shuffles, seed)
-    task = _Task(target, site, classes, y, acts.groups, method, strong_first, seed, splits, shuffled)
-    # Thousands of small products: handing each to several threads costs more than it brings, and ten times as
-    # much as the work itself where another program keeps a core busy.
-    with threadpool_limits(limits=1):
-        fitted = [_fit_layer(acts, int(layer), task) for layer in (acts.layers if layers is None else layers)]
-    if not fitted:
+    recipe = Recipe.of(len(classes), method, strengths, _numbered(class_weights, classes, target))
+    groups = acts.groups
+    splits = grouped_folds(np.array(classes)[y], groups, folds=folds, seed=seed)
+    everything = np.arange(len(y)), np.arange(0)
+    *parts, whole = plan(y, groups, [*splits, everything], recipe, seed=seed)
+    shuffled = _shuffled(y, groups, splits, shuffles, seed)
+    task = _Task(target, site, classes, y, groups, recipe, tuple(parts), whole, shuffled)
+    chosen = [int(layer) for layer in (acts.layers if layers is None else layers)]
+    if not chosen:
         raise ProbeError(message("Probes were asked for", "the list of layers is empty", "Name at least one"))
-    rows = pd.concat([held_out for _, held_out in fitted], ignore_index=True)
-    return ProbeSweep(tuple(probe for probe, _ in fitted), rows)
+    threads = processors() if threads is None else threads
+    work = partial(_fit_layer, acts, task, max(threads // len(chosen), 1))
+    found = in_order(work, chosen, threads=threads)
+    bar = tqdm(
+        found, f"Probing {target}", len(chosen), unit="layer", disable=not progress, leave=False, delay=2
+    )
+    fitted = list(bar)
+    rows = pd.concat([rows for _, rows, _ in fitted], ignore_index=True)
+    return ProbeSweep(tuple(probe for probe, _, _ in fitted), rows, np.stack([part for *_, part in fitted]))
 
 
-def _fit_layer(acts: Activations, layer: int, task: _Task) -> tuple[Probe, pd.DataFrame]:
-    """Return the probe of one layer and its held-out rows."""
+def _fit_layer(acts: Activations, task: _Task, threads: int, layer: int) -> tuple[Probe, pd.DataFrame, Array]:
+    """Return the probe of one layer, its held-out rows and its held-out logits (n, classes)."""
     x = acts.matrix(layer, site=task.site).astype(np.float64)
-    logits, fold, shuffled = _judge_held_out(x, task)
-    predicted = logits.argmax(1)
-    weights, bias, strength = _fit(x, task.y, task.groups, task)
+    judged, shuffled, fitted = _judge(x, task, threads)
     attrs = acts.data.attrs
     probe = Probe(
         classes=task.classes,
-        weights=weights,
-        bias=bias,
+        weights=fitted.weights,
+        bias=fitted.bias,
         mean=x.mean(0),
         layer=layer,
         site=task.site,
         target=task.target,
-        method=task.method,
-        strength=strength,
-        scores=score(task.y, predicted, task.groups, shuffled),
+        method=task.recipe.method,
+        strength=fitted.strength,
+        scores=score(task.y, judged.predicted, task.groups, shuffled),
         # Reading classes needs no R; where it was not measured it stays NaN, and only a dose refuses that.
         residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
         model_id=str(attrs.get("model_id", "")),
         dataset_fingerprint=str(attrs.get("dataset_fingerprint", "")),
     )
     names = np.array(task.classes)
-    confidence = probabilities(logits, task.method)[np.arange(len(x)), task.y]
+    confidence = probabilities(judged.logits, task.recipe.method)[np.arange(len(x)), task.y]
     rows = {"layer": layer, "clip": acts.clips, "group": task.groups, "truth": names[task.y]}
-    return probe, pd.DataFrame(rows | {"predicted": names[predicted], "confidence": confidence, "fold": fold})
+    rows |= {"predicted": names[judged.predicted], "confidence": confidence, "fold": judged.fold}
+    return probe, pd.DataFrame(rows), judged.logits
 
 
-def _judge_held_out(x: Array, task: _Task) -> tuple[Array, Array, Array]:
-    """Return held-out logits (n, classes), each sample's fold (n,), and shuffled accuracies (runs,)."""
-    count = len(task.classes)
-    logits, fold = np.empty((len(x), count)), np.empty(len(x), dtype=int)
-    hits = np.zeros(len(task.shuffled))
-    for number, (train, test) in enumerate(task.splits):
-        weights, bias, _ = _fit(x[train], task.y[train], task.groups[train], task)
-        logits[test], fold[test] = x[test] @ weights.T + bias, number
-        for run, predicted in enumerate(_predict_shuffled(x, train, test, task)):
-            hits[run] += (predicted == task.shuffled[run, test]).sum()
-    return logits, fold, hits / len(x)
+def _judge(x: Array, task: _Task, threads: int) -> tuple[HeldOut, Array, Fitted]:
+    """Return what is held out, shuffled accuracies (runs,), and the probe fitted on all samples."""
+    work = partial(_judge_fold, x, task)
+    *parts, (whole, _) = in_order(work, [*task.folds, task.whole], threads=threads)
+    hits = np.sum([hits for _, hits in parts], axis=0)
+    return held_out(x, task.folds, [fitted for fitted, _ in parts]), hits / len(x), whole
 
 
-def _predict_shuffled(x: Array, train: Array, test: Array, task: _Task) -> Array:
+def _judge_fold(x: Array, task: _Task, fold: Fold) -> tuple[Fitted, Array]:
+    """Return the probe of a fold, and how many tested samples each run with shuffled labels hits (runs,)."""
+    fitted, design = fit_fold(x, task.y, fold, recipe=task.recipe)
+    plain = design if task.recipe.weights is None else Design.of(x[fold.train])
+    predicted = _predict_shuffled(x, fold, plain, task)
+    return fitted, (predicted == task.shuffled[:, fold.test]).sum(1)
+
+
+def _predict_shuffled(x: Array, fold: Fold, design: Design, task: _Task) -> Array:
     """Return the classes (runs, test) that ridge probes trained on each run's shuffled labels predict."""
     runs, count = len(task.shuffled), len(task.classes)
-    if runs == 0:
-        return np.empty((0, len(test)), dtype=int)
-    scaling = Scaling.of(x[train])
-    targets = np.hstack([one_hot(y[train], count) for y in task.shuffled])
+    if runs == 0 or not len(fold.test):
+        return np.empty((runs, len(fold.test)), dtype=int)
+    truth = np.hstack([one_hot(y[fold.train], count) for y in task.shuffled])
     middle = STRENGTHS["ridge"][len(STRENGTHS["ridge"]) // 2]
-    ((weights, bias),) = ridge_weights(scaling.apply(x[train]), targets, [middle])
-    found = scaling.apply(x[test]) @ weights.T + bias
-    return np.asarray(found.reshape(len(test), runs, count).argmax(2).T)
-
-
-def _fit(x: Array, y: Array, groups: Array, task: _Task) -> tuple[Array, Array, float]:
-    """Return (weights, bias) in raw residual space and the strength chosen on these samples alone."""
-    strength = _choose_strength(x, y, groups, task)
-    scaling = Scaling.of(x)
-    ((weights, bias),) = PATHS[task.method](scaling.apply(x), y, [strength])
-    return *scaling.fold_back(weights, bias), strength
-
-
-def _choose_strength(x: Array, y: Array, groups: Array, task: _Task) -> float:
-    """Return the strength that does best on a third of these groups, the strongest of equals.
-
-    Where some class has a single group here, nothing can be set aside and the middle strength is taken.
-    """
-    if len(task.strengths) == 1:
-        return task.strengths[0]
-    try:
-        aside = held_out_indices(y, groups, 1 / 3, seed=task.seed)
-    except DatasetError:
-        return task.strengths[len(task.strengths) // 2]
-    kept = np.setdiff1d(np.arange(len(y)), aside)
-    scaling = Scaling.of(x[kept])
-    path = PATHS[task.method](scaling.apply(x[kept]), y[kept], task.strengths)
-    z = scaling.apply(x[aside])
-    hits = [float(((z @ weights.T + bias).argmax(1) == y[aside]).mean()) for weights, bias in path]
-    return task.strengths[int(np.argmax(hits))]
+    ((weights, bias),) = ridge_path(design, truth, [middle])
+    found = x[fold.test] @ weights.T + bias
+    return np.asarray(found.reshape(len(fold.test), runs, count).argmax(2).T)
 
 
 def _shuffled(y: Array, groups: Array, splits: list[tuple[Array, Array]], runs: int, seed: int) -> Array:
@@ -195,19 +183,19 @@ def _classes(acts: Activations, target: str) -> tuple[tuple[str, ...], Array]:
     names, y = np.unique(labels.astype(str), return_inverse=True)
     if labels.dtype.kind == "f" and len(names) > 12:
         found = f"it is a number with {len(names)} different values, and probes tell classes apart"
-        raise ProbeError(
-            message(f"Probes of {target!r} were asked for", found, "Label clips with ranges instead")
-        )
+        do = "Use fit_regression, or label clips with ranges"
+        raise ProbeError(message(f"Probes of {target!r} were asked for", found, do))
     return tuple(names.tolist()), y
 
 
-def _check(method: str, strengths: Sequence[float] | None) -> None:
-    if method not in PATHS:
-        raise ProbeError(
-            message(f"Probes by {method!r} were asked for", f"there are {', '.join(PATHS)}", "Use one")
-        )
-    if strengths is not None and not (len(strengths) and all(s > 0 and math.isfinite(s) for s in strengths)):
-        found = "a strength is a finite number above 0"
-        raise ProbeError(
-            message(f"The strengths {strengths} were asked for", found, "Give at least one such number")
-        )
+def _numbered(
+    weights: str | Mapping[str, float] | None, classes: tuple[str, ...], target: str
+) -> str | Mapping[int, float] | None:
+    """Return class weights by class number."""
+    if weights is None or isinstance(weights, str):
+        return weights
+    unknown = [name for name in weights if name not in classes]
+    if unknown:
+        found = f"the classes of {target!r} are {', '.join(classes)}"
+        raise ProbeError(message(f"A weight for {unknown[0]!r} was asked for", found, "Use these names"))
+    return {classes.index(name): weight for name, weight in weights.items()}

@@ -1,9 +1,14 @@
-"""Maps: the activations of one layer in two dimensions, and how far such a map can be trusted."""
+"""Maps: activations of one layer in two dimensions, how far they can be trusted, and who joins them later.
+
+A map's turn, mirror image and size are accidents. `project(..., near=other)` begins from another map of the
+same samples and turns the result onto it, so that points move from layer to layer and do not jump.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +20,21 @@ if TYPE_CHECKING:
     from workbench.activations import Activations
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Mapper:
+    """How a sample comes to its place: scaled, projected by what was fitted, turned onto another map."""
+
+    scaling: Scaling
+    fitted: Any  # a PCA or a UMAP of scikit-learn's kind
+    turn: Array  # (2, 2), rotation or mirror times scale
+    shift: Array  # (2,)
+
+    def place(self, x: Array) -> Array:
+        """Return the places (n, 2) of samples (n, d)."""
+        z = self.scaling.apply(x)
+        return np.asarray(_run(lambda: self.fitted.transform(z.astype(np.float32))) @ self.turn + self.shift)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +58,45 @@ class Projection:
     seed: int
     trustworthiness: float
     explained: tuple[float, float] | None = None
+    mapper: _Mapper | None = None
 
     def table(self) -> pd.DataFrame:
         """Return one row per point: clip, x, y and all labels."""
         places = pd.DataFrame({"clip": self.clips, "x": self.points[:, 0], "y": self.points[:, 1]})
         return pd.concat([places, self.labels], axis=1)
+
+    def with_label(self, name: str, values: Sequence[Any] | Array) -> Projection:
+        """Return the same map with one more label per point, such as where a probe errs.
+
+        Raises:
+            ProbeError: there is not one value per point.
+        """
+        if len(values) != len(self.points):
+            found = f"{len(values)} values were given"
+            raise ProbeError(
+                message(f"A label for {len(self.points)} points was asked for", found, "Give one per point")
+            )
+        return replace(self, labels=self.labels.assign(**{name: np.asarray(values)}))
+
+    def place(self, acts: Activations) -> Projection:
+        """Return where other samples fall on this map, which stays as it is.
+
+        Args:
+            acts: pooled activations of the same model and width, for example of generated clips.
+
+        Raises:
+            ProbeError: this map was not made by `project`.
+            ActivationsError: the layer or the site is not held.
+        """
+        if self.mapper is None:
+            found = "this map holds points only, not how they were found"
+            raise ProbeError(
+                message("Other samples were to be placed on a map", found, "Make it by project()")
+            )
+        x = acts.matrix(self.layer, site=self.site).astype(np.float64)
+        labels = pd.DataFrame({target: acts.labels(target) for target in acts.targets})
+        places = self.mapper.place(x).astype(np.float32)
+        return replace(self, points=places, clips=acts.clips, labels=labels, mapper=None)
 
 
 def project(
@@ -54,6 +108,7 @@ def project(
     neighbours: int = 15,
     min_distance: float = 0.1,
     site: str = "resid_post",
+    near: Projection | None = None,
 ) -> Projection:
     """Return the activations at `layer` as points of a plane; same input and seed, same map.
 
@@ -63,22 +118,25 @@ def project(
 
     neighbours    size of the neighbourhood that UMAP keeps (made smaller when there are few samples)
     min_distance  how tight UMAP packs points
+    near          a map of the same samples, at another layer for instance: UMAP begins from its points, and
+                  the result is turned, mirrored and scaled as a whole to lie nearest to it (Procrustes)
 
-    Raises ProbeError for an unknown method and fewer than 4 samples, ActivationsError for a layer not held.
+    Raises ProbeError for an unknown method, fewer than 4 samples and a `near` of other samples,
+    ActivationsError for a layer not held.
     """
-    if method not in ("umap", "pca"):
-        raise ProbeError(
-            message(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
-        )
+    _check(acts, method, near)
     x = acts.matrix(layer, site=site).astype(np.float64)
-    if len(x) < 4:
-        raise ProbeError(
-            message("A map was asked for", f"there are {len(x)} samples", "Capture 4 clips or more")
-        )
-    z = Scaling.of(x).apply(x)
+    scaling = Scaling.of(x)
+    z = scaling.apply(x)
     # Trustworthiness is defined for neighbourhoods of less than half of the samples.
     neighbours = max(2, min(neighbours, (len(x) - 1) // 2))
-    points, explained = _pca(z) if method == "pca" else (_umap(z, seed, neighbours, min_distance), None)
+    if method == "pca":
+        fitted, points, explained = _pca(z)
+    else:
+        fitted, explained = _umap(seed, neighbours, min_distance, near), None
+        points = np.asarray(_run(lambda: fitted.fit_transform(z.astype(np.float32))))
+    turn, shift = (np.eye(2), np.zeros(2)) if near is None else _onto(points, near.points.astype(np.float64))
+    points = points @ turn + shift
     return Projection(
         points=points.astype(np.float32),
         clips=acts.clips,
@@ -89,28 +147,81 @@ def project(
         seed=seed,
         trustworthiness=_trust(z, points, neighbours),
         explained=explained,
+        mapper=_Mapper(scaling, fitted, turn, shift),
     )
 
 
-def _pca(z: Array) -> tuple[Array, tuple[float, float]]:
-    """Return the first two principal components (n, 2) and their shares of the variance."""
-    left, sizes, right = np.linalg.svd(z - z.mean(0), full_matrices=False)
+def project_layers(
+    acts: Activations, layers: Sequence[int] | None = None, **options: Any
+) -> dict[int, Projection]:
+    """Return one map per layer, all aligned to that of the middle layer of `acts`.
+
+    layers   all when None
+    options  as for `project`
+    """
+    middle = int(acts.layers[len(acts.layers) // 2])
+    anchor = project(acts, middle, **options)
+    wanted = [int(layer) for layer in (acts.layers if layers is None else layers)]
+    return {
+        layer: anchor if layer == middle else project(acts, layer, near=anchor, **options) for layer in wanted
+    }
+
+
+def _check(acts: Activations, method: str, near: Projection | None) -> None:
+    if method not in ("umap", "pca"):
+        raise ProbeError(
+            message(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
+        )
+    if len(acts) < 4:
+        raise ProbeError(
+            message("A map was asked for", f"there are {len(acts)} samples", "Capture 4 clips or more")
+        )
+    if near is not None and not np.array_equal(near.clips, acts.clips):
+        found = f"that one shows {len(near.clips)} other samples"
+        raise ProbeError(
+            message("A map near another one was asked for", found, "Use a map of the same clips")
+        )
+
+
+def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:
+    """Return the fitted PCA, the first two components (n, 2), and their shares of the variance."""
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(2, svd_solver="full").fit(z)
     # A component's sign is arbitrary; with the largest loading positive the map is the same everywhere.
-    signs = np.sign(right[np.arange(2), np.abs(right[:2]).argmax(1)])
-    shares = sizes**2 / max(float((sizes**2).sum()), 1e-30)
-    return left[:, :2] * sizes[:2] * signs, (float(shares[0]), float(shares[1]))
+    rows = fitted.components_
+    fitted.components_ = rows * np.sign(rows[np.arange(2), np.abs(rows).argmax(1)])[:, None]
+    shares = fitted.explained_variance_ratio_
+    return fitted, np.asarray(fitted.transform(z)), (float(shares[0]), float(shares[1]))
 
 
-def _umap(z: Array, seed: int, neighbours: int, min_distance: float) -> Array:
+def _umap(seed: int, neighbours: int, min_distance: float, near: Projection | None) -> Any:
     import umap
+
+    start = "spectral" if near is None else near.points.astype(np.float32)
+    # n_jobs=1 is what a fixed seed forces anyway; saying so keeps umap from warning about it.
+    return umap.UMAP(n_neighbors=neighbours, min_dist=min_distance, random_state=seed, n_jobs=1, init=start)
+
+
+def _run(work: Any) -> Array:
+    """Do what may run umap's compiler, and leave the process's threads as they were.
+
+    The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another program
+    keeps a core busy, generation then takes a hundred times as long.
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    # n_jobs=1 is what a fixed seed forces anyway; saying so keeps umap from warning about it.
-    mapper = umap.UMAP(n_neighbors=neighbours, min_dist=min_distance, random_state=seed, n_jobs=1)
-    # umap's compiler raises the process's OpenMP threads to the number of cores, PyTorch's among them; where
-    # another program keeps a core busy, generation then takes a hundred times as long. The limit undoes it.
     with threadpool_limits(limits=1, user_api="openmp"):
-        return np.asarray(mapper.fit_transform(z.astype(np.float32)))
+        return np.asarray(work(), dtype=np.float64)
+
+
+def _onto(points: Array, goal: Array) -> tuple[Array, Array]:
+    """Return the turn (2, 2) and shift (2,) that lay points (n, 2) onto a goal (n, 2) with least squares."""
+    centre, target = points.mean(0), goal.mean(0)
+    left, sizes, right = np.linalg.svd((points - centre).T @ (goal - target))
+    scale = sizes.sum() / max(float(((points - centre) ** 2).sum()), 1e-30)
+    turn = scale * (left @ right)
+    return turn, target - centre @ turn
 
 
 def _trust(z: Array, points: Array, neighbours: int) -> float:

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.probing.layered import Layered
 from workbench.probing.probe import Probe
 from workbench.steering import Direction
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeSweep:
+class ProbeSweep(Layered[Probe]):
     """One probe per layer, in the order of layers.
 
     held_out  one row per layer and sample: layer, clip, group, truth, predicted, confidence (probability
               given to the true class), fold; every row by a probe that saw nothing of the sample's group
+    logits    (layers, n, classes) of the same probes, samples in the order of the activations
     """
 
-    probes: tuple[Probe, ...]
     held_out: pd.DataFrame
-
-    def __iter__(self) -> Iterator[Probe]:
-        return iter(self.probes)
-
-    def __len__(self) -> int:
-        return len(self.probes)
-
-    def __getitem__(self, layer: int) -> Probe:
-        """Return the probe of `layer` (the number of the decoder block, not a position in the list)."""
-        for probe in self.probes:
-            if probe.layer == layer:
-                return probe
-        raise ProbeError(
-            message(
-                f"The probe of layer {layer} was asked for",
-                f"the layers probed are {', '.join(str(held) for held in self.layers)}",
-                "Use one of those, or fit again with layers=[...]",
-            )
-        )
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that were probed."""
-        return tuple(probe.layer for probe in self.probes)
+    logits: np.ndarray
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes that all probes tell apart."""
         return self.probes[0].classes
+
+    @property
+    def target(self) -> str:
+        """The label that is read."""
+        return self.probes[0].target
+
+    @property
+    def method(self) -> str:
+        """The solver of all probes."""
+        return self.probes[0].method
 
     @property
     def best(self) -> Probe:

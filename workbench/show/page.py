@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from workbench.show.colours import colours_of_clips
+from workbench.show.document import document, table
+from workbench.show.document import figures as drawn
 
-CSS = Path(__file__).with_name("page.css")
 ONE_AT_A_TIME = """
 document.addEventListener("play", (event) => {
   document.querySelectorAll("audio").forEach((other) => { if (other !== event.target) other.pause(); });
@@ -54,21 +55,17 @@ def write_page(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        "<title>MusicGen Workbench: a run</title><link rel='icon' href='data:,'>",
-        f"<style>{CSS.read_text(encoding='utf-8')}</style></head><body><main>",
         f"<h1>The same tune, steered</h1><p class='lead'>{LEAD}</p>",
         _facts(report),
         _clips(clips, target),
         _steering(report.get("steering")),
-        _figures(figures),
+        f"<h2>See</h2>{drawn(figures)}" if figures else "",
         _probe(report.get("probe")),
         _versions(report.get("versions")),
-        f"</main><script>{ONE_AT_A_TIME}</script></body></html>\n",
     ]
     page = target / "index.html"
-    page.write_text("".join(parts), encoding="utf-8")
+    text = document("MusicGen Workbench: a run", parts, script=ONE_AT_A_TIME)
+    page.write_text(text, encoding="utf-8")
     return page
 
 
@@ -132,7 +129,7 @@ def _steering(rows: Any) -> str:
         ]
         for genre, row in rows.items()
     ]
-    return f"<h2>Did the genre change?</h2><p>{ON_STEERING}</p>{_table(head, body)}"
+    return f"<h2>Did the genre change?</h2><p>{ON_STEERING}</p>{table(head, body)}"
 
 
 def _probe(rows: Any) -> str:
@@ -152,36 +149,14 @@ def _probe(rows: Any) -> str:
         ]
         for row in listed
     ]
-    return f"<h2>The probes in figures</h2><p>{ON_PROBE}</p>{_table(head, body)}"
-
-
-def _figures(figures: Mapping[str, Any]) -> str:
-    """Return the figures; the first brings plotly.js along."""
-    if not figures:
-        return ""
-    drawn = [
-        f"<figure aria-label='{escape(caption, quote=True)}'>"
-        + figure.to_html(
-            full_html=False, include_plotlyjs=place == 0, config={"displaylogo": False, "responsive": True}
-        )
-        + "</figure>"
-        for place, (caption, figure) in enumerate(figures.items())
-    ]
-    return f"<h2>See</h2>{''.join(drawn)}"
+    return f"<h2>The probes in figures</h2><p>{ON_PROBE}</p>{table(head, body)}"
 
 
 def _versions(versions: Any) -> str:
     if not versions:
         return ""
     rows = [[str(name), str(value)] for name, value in versions.items()]
-    return f"<details><summary>Versions</summary>{_table(['part', 'version'], rows)}</details>"
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return an HTML table, everything escaped."""
-    top = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class='table'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<details><summary>Versions</summary>{table(['part', 'version'], rows)}</details>"
 
 
 def _share(value: Any) -> str:

@@ -4,6 +4,8 @@ from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
 from workbench.sound.files import FileReader, from_csv, from_folder
 from workbench.sound.lint import Finding, LintReport, lint
+from workbench.sound.listening import measures
+from workbench.sound.published import from_fma, from_gtzan
 from workbench.sound.reading import read_clip
 from workbench.sound.splits import grouped_folds
 
@@ -15,8 +17,11 @@ __all__ = [
     "Finding",
     "LintReport",
     "from_csv",
+    "from_fma",
     "from_folder",
+    "from_gtzan",
     "grouped_folds",
     "lint",
+    "measures",
     "read_clip",
 ]

@@ -72,7 +72,7 @@ def from_folder(
                 "Make one subfolder per genre and put the files there, e.g. jazz/first.wav",
             )
         )
-    return _checked(entries, root.name, FileReader(seconds), strict=strict, progress=progress)
+    return checked(entries, root.name, FileReader(seconds), strict=strict, progress=progress)
 
 
 def from_csv(
@@ -116,7 +116,7 @@ def from_csv(
         labels = {name: values[line] for name, values in columns.items() if values[line] != ""}
         owner = str(table[group].iloc[line]) if group else Path(file).with_suffix("").as_posix()
         entries.append(Entry(str(file), labels, owner, str(base / file), ""))
-    return _checked(entries, path.stem, FileReader(seconds), strict=strict, progress=progress)
+    return checked(entries, path.stem, FileReader(seconds), strict=strict, progress=progress)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def _typed(column: pd.Series[str], *, text: bool) -> list[Label]:
     return [str(value).strip() for value in column]
 
 
-def _checked(
+def checked(
     entries: Sequence[Entry], name: str, reader: FileReader, *, strict: bool, progress: bool
 ) -> Dataset:
     """Return the dataset of the usable entries, with digests; raise or warn about the others."""

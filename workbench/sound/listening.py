@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip
+from workbench.sound.dataset import Dataset
 
 _FRAME_S = 0.064
 _PRINT_SLOTS = 48
@@ -42,6 +43,23 @@ def listen(clip: Clip) -> Heard:
     return Heard(
         clip.level_db, clip.seconds, float(clip.rate_hz), silence, _sound_print(frames, clip.rate_hz)
     )
+
+
+def measures(dataset: Dataset, *, seconds: float | None = None) -> dict[str, np.ndarray]:
+    """Return what a probe could read instead of music: level_db, seconds and silence of each clip, (n,) each.
+
+    A measure that is the same for all clips is left out: it can confound nothing.
+
+    Args:
+        dataset: whose clips are listened to.
+        seconds: how much of each clip's beginning counts; all when None.
+    """
+    clips = (dataset.clip(number) for number in range(len(dataset)))
+    heard = [listen(clip if seconds is None else clip.section(0, seconds)) for clip in clips]
+    found = {
+        name: np.array([getattr(one, name) for one in heard]) for name in ("level_db", "seconds", "silence")
+    }
+    return {name: values for name, values in found.items() if np.ptp(values) > 1e-6}
 
 
 def same_sound(prints: np.ndarray, *, threshold: float = 0.98) -> list[tuple[int, int]]:

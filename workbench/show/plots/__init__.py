@@ -1,6 +1,7 @@
 """Values to plotly figures, all in one visual grammar; nothing here fits, generates or plays."""
 
 from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for
+from workbench.show.plots.diagnosis import cosines, diagnosis_figure, score_over_time
 from workbench.show.plots.maps import map_scatter
 from workbench.show.plots.probing import accuracy_per_layer, confusion
 from workbench.show.plots.sound import spectrogram, waveform
@@ -12,10 +13,13 @@ __all__ = [
     "accuracy_per_layer",
     "colours_for",
     "confusion",
+    "cosines",
+    "diagnosis_figure",
     "dose_response",
     "judged_genres",
     "judged_table",
     "map_scatter",
+    "score_over_time",
     "spectrogram",
     "waveform",
 ]

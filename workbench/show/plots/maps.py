@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError, message
 from workbench.show.colours import colours_for
-from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
+from workbench.show.plots.grammar import INK, SEQUENTIAL, figure, scale_bar
 
 if TYPE_CHECKING:
     from workbench.probing.projection import Projection
@@ -19,13 +20,20 @@ MANY_POINTS = 2000  # from here on WebGL; SVG takes 16 s at 100,000 points
 MANY_VALUES = 12  # more different numbers than this are a scale, not classes
 
 
-def map_scatter(projection: Projection, *, colour_by: str = "genre", playing: str | None = None) -> go.Figure:
+def map_scatter(
+    projection: Projection,
+    *,
+    colour_by: str = "genre",
+    playing: str | None = None,
+    joined: Projection | None = None,
+) -> go.Figure:
     """Return the projected points, coloured by a label; hovering names the clip, `customdata` holds its id.
 
     Args:
         projection: (n, 2) `points` with their `clips` (ids) and `labels` (one column per label).
         colour_by: the label to colour by; numbers with many values get a colour scale.
         playing: id of a clip to ring.
+        joined: other clips placed on the same map (`Projection.place`), drawn as diamonds with a dark edge.
 
     Raises:
         ProbeError: the label is not held, or there are no points.
@@ -51,17 +59,43 @@ def map_scatter(projection: Projection, *, colour_by: str = "genre", playing: st
     kind = go.Scattergl if len(points) >= MANY_POINTS else go.Scatter
     scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
     result.add_traces([_scaled(kind, table, colour_by)] if scaled else _classes(kind, table))
+    if joined is not None:
+        result.add_traces(_joined(kind, joined, colour_by, list(table["value"].astype(str))))
     if playing is not None:
-        result.add_trace(_ring(points[np.asarray(projection.clips) == playing]))
-    result.update_layout(uirevision=f"{projection.layer} {projection.method}")  # a redrawn map keeps its zoom
+        places = [shown.points[np.asarray(shown.clips) == playing] for shown in (projection, joined) if shown]
+        result.add_trace(_ring(np.concatenate(places)))
+    result.update_layout(
+        uirevision=projection.method,  # a redrawn map keeps its zoom
+        dragmode="select" if kind is go.Scatter else "zoom",
+        transition={"duration": 600, "easing": "cubic-in-out"},  # from layer to layer points move, not jump
+    )
     result.update_xaxes(showticklabels=False, ticks="")
     result.update_yaxes(showticklabels=False, ticks="")
     return result
 
 
 def _note(projection: Projection, count: int) -> str:
-    trust = projection.trustworthiness
-    return f"{count} clips. Trustworthiness {trust:.2f} (1 = every neighbour kept)."
+    told = f"{count} clips. Trustworthiness {projection.trustworthiness:.2f} (1 = every neighbour kept)."
+    if projection.explained is not None:
+        return f"{told} The axes hold {sum(projection.explained):.0%} of the variance."
+    return f"{told} Neighbours mean something; distances and sizes of clusters do not."
+
+
+def _joined(kind: type[go.Scatter], joined: Projection, colour_by: str, known: list[str]) -> list[go.Scatter]:
+    """Return clips placed on a map of others: diamonds, in their label's colour if they have one."""
+    labels = joined.labels if colour_by in joined.labels else joined.labels.assign(**{colour_by: "generated"})
+    table = _table(replace(joined, labels=labels), colour_by)
+    names = table["value"].astype(str)
+    colours = colours_for([*known, *names])
+    return [
+        _points(
+            kind,
+            table[names == name],
+            {"size": 13, "symbol": "diamond", "color": colours[name], "line": {"width": 2, "color": INK}},
+            name=f"{name} (joined)",
+        )
+        for name in dict.fromkeys(names)
+    ]
 
 
 def _ring(points: np.ndarray) -> go.Scatter:

@@ -1,19 +1,23 @@
 """Panels for notebooks: figures, players, long work, the map, the probe view, the steering view."""
 
+from workbench.show.widgets.consulting_room import ConsultingRoom
 from workbench.show.widgets.job_panel import Job, JobPanel
 from workbench.show.widgets.map_panel import MapPanel
 from workbench.show.widgets.player import ComparisonPlayer, compare
 from workbench.show.widgets.plot_panel import PlotPanel
+from workbench.show.widgets.probe_lab import ProbeLab
 from workbench.show.widgets.probe_panel import ProbePanel
 from workbench.show.widgets.steer_panel import SteerPanel
 from workbench.show.widgets.stream_player import StreamPlayer, held_back
 
 __all__ = [
     "ComparisonPlayer",
+    "ConsultingRoom",
     "Job",
     "JobPanel",
     "MapPanel",
     "PlotPanel",
+    "ProbeLab",
     "ProbePanel",
     "SteerPanel",
     "StreamPlayer",

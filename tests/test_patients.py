@@ -1,0 +1,50 @@
+"""Six broken probes: each is broken as its cause says, and the check tells right answers from wrong ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.datasets import dataset
+from workbench.embedded.patients import CAUSES, diagnosed, patients
+from workbench.model.load import load
+from workbench.probing.diagnosis import diagnose
+
+ALARM = {
+    "text leak": "text leak",
+    "track leak": "group leak",
+    "loudness": "confound: level_db",
+    "imbalance": "class imbalance",
+    "label noise": "label noise",
+    "too few clips": "too few clips",
+}
+
+
+@pytest.fixture(scope="module")
+def ward():
+    return patients(load("embedded"), dataset("embedded").take(20, seed=0))
+
+
+@pytest.fixture(scope="module")
+def reports(ward):
+    return {one.cause: diagnose(one.acts, one.target, views=False, **one.options) for one in ward.values()}
+
+
+def test_there_is_one_patient_of_each_kind_and_names_tell_nothing(ward):
+    assert list(ward) == list("ABCDEF")
+    assert {one.cause for one in ward.values()} == set(CAUSES)
+    assert all(one.cause not in repr(one) for one in ward.values())
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_lab_raises_the_alarm_that_the_cause_deserves(reports, cause):
+    assert ALARM[cause] in [finding.name for finding in reports[cause].alarms], reports[cause].sentences()
+
+
+def test_an_answer_is_judged_in_words(ward):
+    one = ward["A"]
+    assert diagnosed(one, None).right is None
+    assert diagnosed(one, one.cause).right is True and CAUSES[one.cause] in diagnosed(one, one.cause).words
+    wrong = next(cause for cause in CAUSES if cause != one.cause)
+    told = diagnosed(one, wrong)
+    assert told.right is False and "hint" in told.words and one.cause not in told.words
+    assert "none of the six" in diagnosed(one, "bad luck").words

@@ -1,0 +1,146 @@
+"""Linear probes for labels of which a clip may have several, and those of all layers side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import ProbeError, message
+from workbench.probing.layered import Layered
+from workbench.steering import Direction
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LabelScores:
+    """Held-out figures of the probes of one layer, with 95 % intervals from drawing whole groups.
+
+    macro_f1, f1_low, f1_high                        mean over labels of F1, a label named where its logit is
+                                                     above 0
+    average_precision, precision_low, precision_high  mean over labels of average precision (no threshold)
+    chance                                           mean share of samples that have a label: the average
+                                                     precision of a random order
+    of_label                                         one row per label: label, f1, average_precision, share,
+                                                     groups (that have it)
+    samples, groups                                  how many were judged
+    """
+
+    macro_f1: float
+    f1_low: float
+    f1_high: float
+    average_precision: float
+    precision_low: float
+    precision_high: float
+    chance: float
+    of_label: pd.DataFrame
+    samples: int
+    groups: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelProbe:
+    """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b.
+
+    weights    (labels, d), float64, read-only; `bias` (labels,); `mean` (d,) of the training samples
+    strengths  (labels,) the L2 penalty that was chosen for each label (solvers.py)
+    scores     held-out figures of the same recipe (these probes themselves are fitted on all samples)
+    """
+
+    labels: tuple[str, ...]
+    weights: Array
+    bias: Array
+    mean: Array
+    strengths: Array
+    layer: int
+    site: str
+    target: str
+    method: str
+    scores: LabelScores
+    residual_norm: float
+    model_id: str = ""
+    dataset_fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "bias", "mean", "strengths"):
+            array = np.array(getattr(self, name), dtype=np.float64)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def logits(self, x: Array) -> Array:
+        """Return the logit (..., labels) of each label for residuals (..., d); above 0: it has the label."""
+        x = np.asarray(x, dtype=np.float64)
+        if x.ndim == 0 or x.shape[-1] != self.weights.shape[1]:
+            raise ProbeError(
+                message(
+                    f"An array of shape {x.shape} was to be read by the probes of layer {self.layer}",
+                    f"they read residuals of width {self.weights.shape[1]}",
+                    "Pass residuals of the model that they were fitted on",
+                )
+            )
+        return np.asarray(x @ self.weights.T + self.bias)
+
+    def predict(self, x: Array) -> Array:
+        """Return whether residuals (..., d) have each label (..., labels)."""
+        return np.asarray(self.logits(x) > 0)
+
+    def direction(self, label: str) -> Direction:
+        """Return the unit direction along which the logit of `label` rises fastest, named as the label."""
+        if label not in self.labels:
+            raise ProbeError(
+                message(
+                    f"A direction of {label!r} was asked for",
+                    f"the probes know {', '.join(self.labels)}",
+                    "Use one of those labels",
+                )
+            )
+        weights = self.weights[self.labels.index(label)]
+        return Direction(
+            weights.astype(np.float32),
+            self.layer,
+            self.site,
+            name=label,
+            residual_norm=self.residual_norm,
+            centre=float(self.mean @ weights),
+            origin={
+                "method": f"probe weight, {self.method}, one label against its absence",
+                "target": self.target,
+                "model_id": self.model_id,
+                "dataset_fingerprint": self.dataset_fingerprint,
+                "average_precision": f"{self.scores.average_precision:.4f}",
+            },
+        ).unit()
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSweep(Layered[LabelProbe]):
+    """The probes of all labels per layer, in the order of layers.
+
+    held    (n, labels) whether a sample has a label
+    logits  (layers, n, labels), each by a probe that saw nothing of the sample's group
+    fold    (n,) the fold that judged each sample
+    """
+
+    held: Array
+    logits: Array
+    fold: Array
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that are read, in rising order."""
+        return self.probes[0].labels
+
+    @property
+    def best(self) -> LabelProbe:
+        """The probes of the layer with the highest mean average precision, the earliest of equals."""
+        return max(self.probes, key=lambda probe: probe.scores.average_precision)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per layer: all scores but those of single labels."""
+        rows = []
+        for probe in self.probes:
+            scores = {name: value for name, value in vars(probe.scores).items() if name != "of_label"}
+            rows.append({"layer": probe.layer, **scores, "method": probe.method})
+        return pd.DataFrame(rows)

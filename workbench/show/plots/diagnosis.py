@@ -1,0 +1,281 @@
+"""A figure for each diagnosis of a probe: `diagnosis_figure` knows which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from workbench.errors import ProbeError, message
+from workbench.probing import diagnosis as d
+from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for
+from workbench.show.plots.estimates import rows_from, rows_of, shares
+from workbench.show.plots.grammar import INK, figure, scale_bar
+from workbench.show.plots.probing import accuracy_per_layer, confusion
+
+Drawn = Callable[[Any], go.Figure]
+DIVERGING = [[0.0, "#0072B2"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]  # blue against orange, white is none
+
+
+@singledispatch
+def diagnosis_figure(value: Any) -> go.Figure:
+    """Return the figure of a diagnosis.
+
+    Raises:
+        ProbeError: there is no figure for such a value.
+    """
+    found = f"a {type(value).__name__} was given"
+    raise ProbeError(
+        message("A figure of a diagnosis was asked for", found, "Pass what a diagnosis returned")
+    )
+
+
+@diagnosis_figure.register
+def _(value: d.AccuracyByLayer) -> go.Figure:
+    return accuracy_per_layer(value.table(), target=value.target)
+
+
+@diagnosis_figure.register
+def _(value: d.Confusion) -> go.Figure:
+    return confusion(value.counts)
+
+
+@diagnosis_figure.register
+def _(value: d.GroupLeak) -> go.Figure:
+    rows = rows_from({"random split": value.random, f"{value.unit}s held out": value.grouped})
+    note = f"The gap of {value.gap} is what clips of one {value.unit} on both sides are worth."
+    return shares(rows, f"Does the probe know the {value.target} or the {value.unit}s?", note=note)
+
+
+@diagnosis_figure.register
+def _(value: d.ControlTask) -> go.Figure:
+    rows = rows_from({f"true {value.target}": value.real, f"a random class per {value.unit}": value.control})
+    note = f"Selectivity {value.selectivity}: how much better than any labelling of the same {value.unit}s."
+    return shares(
+        rows, "Could the probe have learnt any labels as well?", note=note, axis="random-split accuracy"
+    )
+
+
+@diagnosis_figure.register
+def _(value: d.TextLeak) -> go.Figure:
+    rows = rows_from({f"{name} text": one for name, one in value.accuracy.items()})
+    told = f"{value.flipped:.0%} of the clips are called what the wrong text names"
+    note = f"{told}, {value.before:.0%} without it."
+    return shares(rows, "Does the probe hear the music or read the prompt?", note=note)
+
+
+@diagnosis_figure.register
+def _(value: d.Confound) -> go.Figure:
+    rows = rows_from(
+        {
+            f"{value.number} alone": value.alone,
+            "probe, all clips": value.recall,
+            f"probe, clips alike in {value.number}": value.matched,
+        }
+    )
+    note = f"Read from the layer with R2 {value.readable.value:.2f}; matching costs {value.drop.value:.2f}."
+    if not np.isfinite(value.drop.value):
+        note = "Hardly any clips of different classes are alike in it: the two cannot be parted."
+    return shares(
+        rows,
+        f"Is it the {value.target} or {value.number}?",
+        chance=value.chance,
+        note=note,
+        axis="accuracy, mean recall",
+    )
+
+
+@diagnosis_figure.register
+def _(value: d.Baselines) -> go.Figure:
+    rows = value.table().rename(columns={"features": "name", "accuracy": "value"})
+    rows = rows.sort_values("value", ascending=False, kind="stable")
+    return shares(
+        rows,
+        f"What does the model add to what plain features tell of the {value.target}?",
+        marked=[f"layer {value.layer}"],
+        note="The same splits and the same kind of probe for all.",
+    )
+
+
+@diagnosis_figure.register
+def _(value: d.Transfer) -> go.Figure:
+    table = value.table()
+    rows = table.assign(name=table["trained_on"] + " to " + table["tested_on"], value=table["accuracy"])
+    return shares(rows, "Does a probe of one kind of music read the other?", note="Trained on, to tested on.")
+
+
+@diagnosis_figure.register
+def _(value: d.ClassImbalance) -> go.Figure:
+    plain = {
+        f"always {value.commonest}": value.majority,
+        "mean recall of the classes": value.recall,
+        "macro-F1": value.macro_f1,
+    }
+    rows = pd.concat(
+        [
+            rows_of(accuracy=value.accuracy),
+            pd.DataFrame([{"name": n, "value": v, "low": v, "high": v} for n, v in plain.items()]),
+        ],
+        ignore_index=True,
+    )
+    note = f"{value.commonest} has {value.ratio:.1f} clips for each of the rarest class."
+    return shares(rows, "Does accuracy flatter?", note=note, axis="share", marked=["accuracy"])
+
+
+@diagnosis_figure.register
+def _(value: d.Calibration) -> go.Figure:
+    bins = value.table()
+    result = figure(
+        "Are 80 % right of the clips that the probe is 80 % sure of?",
+        x="confidence",
+        y="held-out accuracy",
+        note=f"ECE {value.ece:.3f}; perfect calibration would show {value.expected}.",
+    )
+    line = {"dash": "dash", "color": INK, "width": 1.5}
+    result.add_trace(
+        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, name="perfect", hoverinfo="skip")
+    )
+    result.add_trace(
+        go.Scatter(
+            x=bins["confidence"], y=bins["accuracy"], mode="lines+markers", name="probe, 95 % interval",
+            line={"color": GENRE_COLOURS["classical"], "width": 2},
+            marker={"size": 6 + 14 * np.sqrt(bins["clips"] / bins["clips"].max())},
+            error_y=_bars(bins, "accuracy"), customdata=bins["clips"],
+            hovertemplate="confidence %{x:.0%}: %{y:.0%} right of %{customdata} clips<extra></extra>",
+        )
+    )  # fmt: skip
+    result.update_xaxes(range=[0, 1.03], tickformat=".0%")
+    result.update_yaxes(range=[0, 1.06], tickformat=".0%")
+    return result
+
+
+@diagnosis_figure.register
+def _(value: d.LearningCurve) -> go.Figure:
+    points = value.table()
+    result = figure(
+        f"Would more {value.unit}s help?",
+        x=f"{value.unit}s per class in training",
+        y="held-out accuracy",
+        note=f"The last doubling brought {value.rise}.",
+    )
+    result.add_trace(
+        go.Scatter(
+            x=points["groups"], y=points["accuracy"], mode="lines+markers", name="probe, 95 % interval",
+            line={"color": GENRE_COLOURS["classical"], "width": 2.5}, marker={"size": 9},
+            error_y=_bars(points, "accuracy"), hovertemplate="%{x:g}: %{y:.1%}<extra></extra>",
+        )
+    )  # fmt: skip
+    ticks = [round(size, 1) for size in points["groups"]]
+    result.update_xaxes(type="log", tickmode="array", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    result.update_yaxes(range=[0, 1.06], tickformat=".0%")
+    return result
+
+
+@diagnosis_figure.register
+def _(value: d.LabelNoise) -> go.Figure:
+    table = value.table()
+    likely = table["suspicion"] > 0.5
+    result = figure(
+        "Which labels can be believed?",
+        x="held-out probability of the clip's own label",
+        y="clips",
+        note=f"About {value.share.value:.0%} of the labels look flipped ({value.share.low:.0%} to "
+        f"{value.share.high:.0%}); {int(likely.sum())} clips are suspects.",
+    )
+    for name, rows, colour in (
+        ("believed", table[~likely], UNSTEERED),
+        ("suspect", table[likely], GENRE_COLOURS["rock"]),
+    ):
+        counts, edges = np.histogram(rows["confidence"], bins=20, range=(0, 1))
+        bars = go.Bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, width=0.047, name=name, marker_color=colour)
+        result.add_trace(bars)
+    result.update_layout(barmode="stack")
+    result.update_xaxes(range=[0, 1], tickformat=".0%")
+    return result
+
+
+@diagnosis_figure.register
+def _(value: d.DirectionStability) -> go.Figure:
+    table = value.table()
+    result = figure(
+        "Is it the same direction whichever groups are left out?",
+        x="cosine between folds",
+        y="",
+        note="Dots: mean over pairs of folds, bars reach to the lowest pair. 0.9 and more is stable.",
+        height=150 + 40 * len(table),
+    )
+    several = table["layer"].nunique() > 1
+    names = [
+        f"{row['class']}, layer {row['layer']}" if several else row["class"] for _, row in table.iterrows()
+    ]
+    below = {"type": "data", "symmetric": False, "array": [0] * len(table)}
+    result.add_trace(
+        go.Scatter(
+            x=table["cosine"], y=names, mode="markers", name="cosine", showlegend=False,
+            marker={"size": 11, "color": [colours_for(table["class"])[str(c)] for c in table["class"]]},
+            error_x={**below, "arrayminus": table["cosine"] - table["lowest"], "width": 6},
+            hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+        )
+    )  # fmt: skip
+    result.add_vline(x=0.9, line={"dash": "dash", "color": INK, "width": 1.5})
+    result.update_xaxes(range=[min(-0.05, float(table["lowest"].min()) - 0.05), 1.03])
+    return result
+
+
+def cosines(table: pd.DataFrame, question: str, *, axis: str) -> go.Figure:
+    """Return a square of cosines as a heat map, -1 blue, 0 white, 1 orange.
+
+    Args:
+        table: names down and across, as `cosine_classes` and `cosine_layers` give it.
+        question: the title.
+        axis: what the names are, such as "layer".
+    """
+    names = [str(name) for name in table.index]
+    result = figure(question, x=axis, y=axis, height=200 + 44 * len(names))
+    result.add_trace(
+        go.Heatmap(
+            z=table.to_numpy(), x=names, y=names, zmin=-1, zmax=1, colorscale=DIVERGING, xgap=2, ygap=2,
+            texttemplate="%{z:.2f}", hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
+            colorbar=scale_bar("cosine"),
+        )
+    )  # fmt: skip
+    result.update_xaxes(type="category")
+    result.update_yaxes(type="category", autorange="reversed")
+    return result
+
+
+def score_over_time(value: d.ScoreOverTime, clip: str) -> go.Figure:
+    """Return P(class) along one clip, a line per class in its colour.
+
+    Raises:
+        ProbeError: the clip is not among those that were read.
+    """
+    table = value.table(clip)
+    result = figure(
+        f"When does the probe hear which {value.target}?",
+        x="seconds",
+        y="probability",
+        note=f"{clip}, layer {value.layer}; the dashed line is an even guess.",
+        height=320,
+    )
+    for name, colour in colours_for(value.classes).items():
+        trace = go.Scatter(x=table["seconds"], y=table[name], name=name, line={"color": colour, "width": 2})
+        result.add_trace(trace)
+    result.add_hline(y=1 / len(value.classes), line={"dash": "dash", "color": INK, "width": 1.5})
+    result.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
+    return result
+
+
+def _bars(table: pd.DataFrame, column: str) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": table["high"] - table[column],
+        "arrayminus": table[column] - table["low"],
+        "thickness": 1.8,
+        "width": 5,
+    }
