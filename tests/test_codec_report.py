@@ -62,7 +62,7 @@ def test_a_decoder_without_its_context_clicks(build: Path, monkeypatch: pytest.M
     codes = torch.randint(0, 64, (4, 50), generator=torch.Generator().manual_seed(0))
     whole = report.decode(codec, codes).samples
     with_context, borders = report.in_pieces(codec, codes)
-    monkeypatch.setattr("workbench.generation.stream.CONTEXT_FRAMES", 0)
+    monkeypatch.setattr("workbench.model.piecewise.CONTEXT_FRAMES", 0)
     without, _ = report.in_pieces(codec, codes)
     assert borders.tolist() == [12 * 640, 24 * 640, 36 * 640, 48 * 640]
     assert with_context.shape == whole.shape == without.shape

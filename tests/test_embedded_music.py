@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from workbench.datasets import dataset
-from workbench.embedded import styles
+from workbench.embedded import styles, theory
 from workbench.embedded.compose import compose, step_frames
 from workbench.embedded.corpus import SPLITS
-from workbench.embedded.factors import BEAT_FRAMES, draw_factors, groove
+from workbench.embedded.factors import BEAT_FRAMES, FRAME_RATE_HZ, Piece, draw_factors, groove
+from workbench.embedded.render import vary
 from workbench.errors import DatasetError
 from workbench.model.folders import builtin_folder
 
@@ -78,6 +79,48 @@ def test_denser_pieces_have_more_notes():
 def test_grooves_of_a_genre_differ():
     for genre in styles.GENRES:
         assert len({groove(genre, number) for number in range(12)}) >= 11
+
+
+def test_there_are_eight_hours_to_train_on():
+    frames = sum(8 * 4 * BEAT_FRAMES[f.tempo] for f in SPLITS["train"].factors())
+    assert SPLITS["train"].bars == 8
+    assert frames / FRAME_RATE_HZ >= 8 * 3600
+
+
+def test_genres_share_their_sounds():
+    users = [set(style.comps) for style in styles.STYLES.values()]
+    for sounds in users:
+        assert all(sum(sound in other for other in users) >= 2 for sound in sounds)
+    for style in styles.STYLES.values():
+        assert max(style.comps.values()) / sum(style.comps.values()) < 0.5
+
+
+def test_every_genre_plays_common_chords_and_chords_of_its_own():
+    for genre in styles.GENRES:
+        bars = [_chords_of(compose(draw_factors(genre, k, s), bars=4)) for k in range(6) for s in range(8)]
+        common = {
+            tuple(theory.chord(c, theory.KEYS[key], mode).root for c in loop)
+            for mode, loops in styles.COMMON_LOOPS.items()
+            for loop in loops
+            for key in theory.KEYS
+        }
+        share = np.mean([roots in common for roots in bars])
+        assert 0.25 < share < 1.0
+
+
+def _chords_of(piece: Piece) -> tuple[int, ...]:
+    """Return the pitch class of the first bass note of each bar, the root of its chord."""
+    bar = piece.frames // 4
+    notes = [n for n in piece.notes if n.role == "bass"]
+    return tuple(next(n.pitch for n in notes if n.start // bar == b) % 12 for b in range(4))
+
+
+def test_variations_for_judges_never_change_the_labelled_lead():
+    for seed in range(30):
+        piece = compose(draw_factors("jazz", 0, seed), bars=2)
+        varied = vary(piece)
+        assert varied.programs["lead"] == piece.programs["lead"]
+        assert varied.notes == piece.notes
 
 
 def test_factors_are_independent_of_the_genre(songs):

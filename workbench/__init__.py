@@ -8,7 +8,7 @@ songs  = wb.dataset("embedded")           # or a folder with a subfolder per gen
 acts   = wb.capture(model, songs)
 probes = wb.fit_probes(acts, target="genre")
 jazz   = probes.best.direction("jazz")
-take   = wb.generate(model, "a tune", steering=jazz.at(dose=0.6), seed=7)
+take   = wb.generate(model, "a tune", steering=jazz.at(dose=0.15), seed=7)
 ```
 
 Names are imported when they are first used, so that `import workbench` costs nothing.

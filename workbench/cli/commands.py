@@ -88,7 +88,8 @@ def build_embedded(asked: Namespace) -> int:
     """Run the recipe of the built-in music and model."""
     from workbench.embedded.recipe import Budget, build_embedded
 
-    budget = Budget(asked.vocoder_minutes, asked.language_minutes)
+    given = {"vocoder_minutes": asked.vocoder_minutes, "language_minutes": asked.language_minutes}
+    budget = Budget(**{name: minutes for name, minutes in given.items() if minutes is not None})
     print(build_embedded(asked.build, budget=budget, device=asked.device))
     return 0
 

@@ -73,7 +73,7 @@ def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
     return Protocol(
         prompts=NEUTRAL_PROMPTS[:3],
         layers=layers,
-        doses=(0.4, 0.8),
+        doses=(0.1, 0.2),
         choosing_seeds=tuple(range(min(3, clips))),
         reporting_seeds=tuple(range(1000, 1000 + clips)),
         random_directions=min(4, clips),

@@ -20,7 +20,7 @@ A first walk:
 The same, step by step:
   workbench capture -o acts.zarr       the activations of the built-in music
   workbench probe acts.zarr -o probes  one probe per layer, and a direction per genre
-  workbench steer "a tune" --direction probes/jazz.safetensors --dose 0.6 -o jazz.wav
+  workbench steer "a tune" --direction probes/jazz.safetensors --dose 0.15 -o jazz.wav
 """
 
 
@@ -125,7 +125,7 @@ def _steer(sub: _Sub) -> None:  # type: ignore[valid-type]
     steer.add_argument("prompt", help='for example "a calm tune"')
     steer.add_argument("--direction", type=Path, required=True, help="a file that `workbench probe` wrote")
     steer.add_argument(
-        "--dose", type=float, default=0.6, help="in multiples of the mean residual norm (default: 0.6)"
+        "--dose", type=float, default=0.15, help="in multiples of the mean residual norm (default: 0.15)"
     )
     steer.add_argument(
         "--rows", choices=["cond", "both", "null"], default="cond", help="guidance rows to push"
@@ -141,8 +141,10 @@ def _embedded(sub: _Sub) -> None:  # type: ignore[valid-type]
     build.add_argument(
         "--build", type=Path, default=Path("build"), help="working folder, about 2 GB; resumable"
     )
-    build.add_argument("--vocoder-minutes", type=float, default=30.0)
-    build.add_argument("--language-minutes", type=float, default=60.0)
+    build.add_argument("--vocoder-minutes", type=float, help="for the codec's decoder")
+    build.add_argument(
+        "--language-minutes", type=float, help="at most; it ends earlier when all steps are taken"
+    )
     build.add_argument("--device", default="cpu")
     more = (
         "Judges that hear sound alone mark every clip. Layers and doses are chosen on other seeds than those "

@@ -29,8 +29,8 @@ from workbench.embedded.dataset import TRAINED_GROOVES
 from workbench.embedded.fit_codec import encode_corpus, load_codec
 from workbench.evidence.judge import Judge
 from workbench.evidence.sweep import wilson
-from workbench.generation.stream import decode_piece
 from workbench.model.codec import WorkbenchCodec
+from workbench.model.piecewise import PieceDecoder
 from workbench.sound import Clip
 
 SECONDS, PIECE_SECONDS = 5.0, 0.5
@@ -234,9 +234,7 @@ def in_pieces(codec: WorkbenchCodec, codes: torch.Tensor) -> tuple[np.ndarray, n
     """Return the sound of codes (k, frames) decoded in pieces as `stream` does it, and its inner borders."""
     hop = int(codec.config.hop_length)
     piece, frames = round(PIECE_SECONDS * codec.config.frame_rate), codes.shape[1]
-    firsts = range(0, frames, piece)
-    pieces = [
-        decode_piece(lambda part: decode(codec, part), codes, (first, min(first + piece, frames)), float(hop))
-        for first in firsts
-    ]
-    return np.concatenate([clip.samples for clip in pieces]), np.array(firsts[1:], dtype=int) * hop
+    ends, decoder = [min(first + piece, frames) for first in range(0, frames, piece)], PieceDecoder(codec)
+    # Nothing is known of the codes beyond what a piece may look ahead, as while they are made.
+    pieces = [decoder.decode(codes[:, : min(end + decoder.ahead, frames)], end) for end in ends]
+    return np.concatenate([clip.samples for clip in pieces]), np.array(ends[:-1], dtype=int) * hop

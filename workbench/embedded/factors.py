@@ -75,18 +75,18 @@ class Note:
 
 @dataclass(frozen=True)
 class Groove:
-    """One loop of a genre: a choice from each list of its style, fixed by (genre, number)."""
+    """One loop of a genre: a choice from each list of its style, fixed by (genre, number).
+
+    Where there are two figures, the second enters with the fifth bar.
+    """
 
     kick: str
     snare: str
-    hat: str
+    hats: tuple[str, str]
     snare_sound: int
     hat_sound: int
     bass: str
-    bass_program: int
-    comp: str
-    comp_program: int
-    pad_program: int | None
+    comps: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ class Piece:
 def draw_factors(genre: str, groove: int, seed: int) -> Factors:
     """Return factors drawn independently of one another; only the lead instrument leans towards the genre."""
     rng = np.random.default_rng([crc32(genre.encode()), groove, seed])
-    leads = list(styles.LEADS)
-    weights = np.array([3.0 if lead in styles.STYLES[genre].favourite_leads else 1.0 for lead in leads])
+    favourites = styles.STYLES[genre].leads
     return Factors(
         genre=genre,
         groove=groove,
@@ -112,9 +111,15 @@ def draw_factors(genre: str, groove: int, seed: int) -> Factors:
         key=str(rng.choice(list(theory.KEYS))),
         mode=str(rng.choice(["major", "minor"])),
         density=str(rng.choice(["low", "high"])),
-        lead=str(rng.choice(leads, p=weights / weights.sum())),
+        lead=draw({lead: 2.0 if lead in favourites else 1.0 for lead in styles.LEADS}, rng),
         seed=seed,
     )
+
+
+def draw(weights: styles.Weights, rng: np.random.Generator) -> str:
+    """Return one of the keys, each with a chance in proportion to its weight."""
+    chances = np.array(list(weights.values()), float)
+    return str(rng.choice(list(weights), p=chances / chances.sum()))
 
 
 def groove(genre: str, number: int) -> Groove:
@@ -126,15 +131,13 @@ def groove(genre: str, number: int) -> Groove:
         return options[int(rng.integers(len(options)))] if options else otherwise
 
     rest = "." * STEPS
+    comps = style.strummed or style.broken
     return Groove(
         kick=pick(style.kick, rest),
         snare=pick(style.snare, rest),
-        hat=pick(style.hat, rest),
+        hats=(pick(style.hat, rest), pick(style.hat, rest)),
         snare_sound=pick(style.snare_sound, 0),
         hat_sound=pick(style.hat_sound, 0),
         bass=pick(style.bass, rest),
-        bass_program=pick(style.bass_program, 33),
-        comp=pick(style.comp, rest),
-        comp_program=pick(style.comp_program, 0),
-        pad_program=pick(style.pad_program, None),
+        comps=(pick(comps, rest), pick(comps, rest)),
     )

@@ -87,7 +87,7 @@ def build_model(
             if name.endswith((".o.weight", ".wo.weight")):
                 weight.mul_(CONTEXT_GAIN)
     ends = {"decoder_start_token_id": size, "pad_token_id": size, "bos_token_id": size}
-    model.generation_config.update(do_sample=True, guidance_scale=3.0, top_k=250, max_length=256, **ends)
+    model.generation_config.update(do_sample=True, guidance_scale=3.0, top_k=60, max_length=256, **ends)
     model.freeze_audio_encoder()
     # While the text is still noise to the decoder, the quickest gain is to silence it: a trained text encoder
     # gives every word the same vector within a few hundred steps and never recovers. So it stays as it was

@@ -50,14 +50,13 @@ def render(piece: Piece, soundfont: Path, *, seconds: float | None = None) -> np
         seconds: length of the clip; by default the whole piece.
     """
     wanted = round((seconds if seconds is not None else piece.frames / FRAME_RATE_HZ) * RATE_HZ)
-    levels = {**styles.LEVELS, **styles.STYLES[piece.factors.genre].levels}
     mix = np.zeros(wanted, np.float64)
     for role in ROLE_CHANNEL:
         notes = [n for n in piece.notes if n.role == role and n.start * RATE_HZ < wanted * FRAME_RATE_HZ]
         if notes:
             mix += _at_level(
                 _stem(notes, role, piece.programs[role], soundfont, wanted),
-                levels[role] + piece.gains_db.get(role, 0.0),
+                styles.LEVELS[role] + piece.gains_db.get(role, 0.0),
             )
     mix *= 10 ** (LEVEL_DB / 20) / max(float(np.sqrt(np.mean(mix**2))), 1e-6)
     return _soft_limit(mix).astype(np.float32)
@@ -66,13 +65,13 @@ def render(piece: Piece, soundfont: Path, *, seconds: float | None = None) -> np
 def vary(piece: Piece) -> Piece:
     """Return the piece with neighbouring General MIDI sounds and other levels: a lesson for judges.
 
-    Half of the roles change to another program of their family of eight (drums: to another kit); every level
-    moves by a normal deviate of 3 dB.
+    Half of the roles but the lead, whose sound is a label, change to another program of their family of eight
+    (drums: to another kit); every level moves by a normal deviate of 3 dB.
     """
     rng = np.random.default_rng(piece.factors.seed)
     programs = {
         role: program
-        if rng.random() < 0.5
+        if role == "lead" or rng.random() < 0.5
         else int(rng.choice(_KITS) if role == "drums" else program // 8 * 8 + rng.integers(8))
         for role, program in piece.programs.items()
     }

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KEYS: dict[str, int] = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9}
-"""Tonics that pieces use, as semitones above C."""
+KEYS: dict[str, int] = {"F": 5, "C": 0, "G": 7}
+"""Tonics that pieces use, as semitones above C: neighbours on the circle of fifths.
+
+So the three major scales share none of their last flats with the three minor ones, and the mode can be told
+from the notes alone (with all twelve tonics, A minor and C major have the same notes).
+"""
 
 SCALES: dict[str, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),

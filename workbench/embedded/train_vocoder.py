@@ -174,7 +174,7 @@ def train_vocoder(
     filters: int | None = None,
     batch: int | None = None,
     lr: float = 1e-3,
-    partials: float = 0.0,
+    partials: float = 0.3,
     seed: int = 0,
 ) -> WorkbenchCodec:
     """Return the codec with its decoder trained for so many more minutes; kept in ``build/vocoder``.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import EvidenceError, message
-from workbench.evidence.features import features
+from workbench.evidence.features import VERSION, block_slices, features
 from workbench.sound import Clip
 
 
@@ -24,6 +24,7 @@ class Judge:
         mean: (n,) and ``scale``: (n,) standardise the features.
         layers: weights (inputs, outputs) and biases (outputs,) of each layer; ReLU between them.
         card: how it was made and how well it does (validation figures).
+        hears: the blocks of features that it listens to; ``n`` is their length together.
     """
 
     target: str
@@ -32,6 +33,7 @@ class Judge:
     scale: np.ndarray
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     card: dict[str, object]
+    hears: tuple[str, ...]
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
         """Return the probability of each class for each clip (clips, classes); each row sums to 1."""
@@ -42,14 +44,30 @@ class Judge:
         return self.probabilities_of(np.stack([features(clip) for clip in clips]))
 
     def probabilities_of(self, vectors: np.ndarray) -> np.ndarray:
-        """Return class probabilities (clips, classes) of feature vectors (clips, n)."""
-        hidden = np.clip((vectors - self.mean) / self.scale, -6, 6)
+        """Return class probabilities (clips, classes) of what ``features`` returns for each clip."""
+        hidden = np.clip((self._heard(vectors) - self.mean) / self.scale, -6, 6)
         for i, (weight, bias) in enumerate(self.layers):
             hidden = hidden @ weight + bias
             if i + 1 < len(self.layers):
                 hidden = np.maximum(hidden, 0.0)
         odds = np.exp(hidden - hidden.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+    def _heard(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the features (clips, n) of the blocks that this judge hears."""
+        slices = block_slices()
+        whole = max(part.stop for part in slices.values())
+        own = sum(slices[name].stop - slices[name].start for name in self.hears)
+        if vectors.shape[-1] != whole or own != len(self.mean):
+            raise EvidenceError(
+                message(
+                    f"The judge of {self.target} was asked",
+                    f"it takes {len(self.mean)} features of {', '.join(self.hears)} ({own} of {whole}), "
+                    f"and got vectors of {vectors.shape[-1]}",
+                    "Pass what features() returns, or fit the judge again with this version",
+                )
+            )
+        return np.concatenate([vectors[..., slices[name]] for name in self.hears], axis=-1)
 
     def decide(self, clips: Sequence[Clip]) -> list[str]:
         """Return the most probable class of each clip."""
@@ -70,6 +88,8 @@ class Judge:
         )
         about = {
             "target": self.target,
+            "features": VERSION,
+            "hears": self.hears,
             "classes": self.classes,
             "layers": len(self.layers),
             "card": self.card,
@@ -91,9 +111,19 @@ class Judge:
                 )
             )
         about = json.loads(path.read_text())
+        if about.get("features") != VERSION:
+            raise EvidenceError(
+                message(
+                    f"A judge of {target} was asked for",
+                    f"it was fitted to features {about.get('features', 'of an older version')}, "
+                    f"and the features are now {VERSION}",
+                    "Fit it again (workbench build-embedded), or use the version that made it",
+                )
+            )
         tensors = load_file(path.with_suffix(".safetensors"))
         layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in range(about["layers"]))
-        return cls(target, tuple(about["classes"]), tensors["mean"], tensors["scale"], layers, about["card"])
+        standard = (tensors["mean"], tensors["scale"])
+        return cls(target, tuple(about["classes"]), *standard, layers, about["card"], tuple(about["hears"]))
 
 
 def load_judge(target: str = "genre") -> Judge:

@@ -17,6 +17,7 @@ from workbench.model import tokens
 from workbench.model.audio import decode_codes, encode_clip
 from workbench.model.fingerprint import folder_fingerprint, module_fingerprint
 from workbench.model.network import Network
+from workbench.model.piecewise import PieceDecoder
 from workbench.model.sampling import Sampling, private_generators
 from workbench.model.text import TextStates, encode_text, null_text
 from workbench.sound.clip import Clip
@@ -159,6 +160,10 @@ class Model:
     def decode_batch(self, batch: Sequence[torch.Tensor | np.ndarray]) -> list[Clip]:
         """The sounds of several codes (k, frames); equal lengths are decoded together."""
         return decode_codes(self.musicgen, [_as_tensor(codes) for codes in batch])
+
+    def piece_decoder(self) -> PieceDecoder:
+        """A decoder that turns a growing row of codes into sound, piece by piece."""
+        return PieceDecoder(self.musicgen.audio_encoder, channels=self._config.audio_channels)
 
     def text(self, prompts: Sequence[str]) -> TextStates:
         """The states of `prompts` that cross-attention reads, projected to d_model."""

@@ -19,7 +19,7 @@ from workbench.model.folders import cache_folder
 if TYPE_CHECKING:
     from workbench.model.musicgen import Model
 
-NEUTRAL_PROMPTS = ("a tune", "a piece of music", "a song", "a calm tune")
+NEUTRAL_PROMPTS = ("a tune", "a piece of music", "a song", "a track")
 SEED, SECONDS, GUIDANCE, SHIPPED, KEY = 0, 2.0, 3.0, "workbench.json", "residual_norms"
 
 

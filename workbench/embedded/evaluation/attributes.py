@@ -13,7 +13,7 @@ from workbench.evidence.validate import Protocol, Validation, validate_direction
 from workbench.probing import ProbeSweep, fit_probes
 
 BARS = {"mode": 0.70, "mood": 0.60, "lead": 0.70}
-DOSES = (0.2, 0.4, 0.6)
+DOSES = (0.1, 0.2, 0.4)
 ABOVE_CHANCE = 0.1
 
 

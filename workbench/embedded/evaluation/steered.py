@@ -16,8 +16,8 @@ from workbench.embedded.prompts import NEUTRAL_PROMPTS
 from workbench.evidence.validate import Protocol, Validation, validate_directions, validate_steering
 from workbench.probing import ProbeSweep
 
-DOSES = (0.15, 0.3, 0.45, 0.6)
-DOSES_AGAINST = (0.3, 0.6, 0.9, 1.2)
+DOSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
+DOSES_AGAINST = (0.1, 0.2, 0.3, 0.45, 0.6)
 MEAN, EACH, RANDOM, AGAINST = Bar(at_least=0.95), Bar(at_least=0.85), Bar(under=0.25), Bar(at_least=0.60)
 NO_BAR = Bar()
 
@@ -80,9 +80,9 @@ def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
         prompts=tuple(NEUTRAL_PROMPTS),
         layers=bench.layers(3),
         doses=DOSES,
-        choosing_seeds=budget.seeds("choose steered", budget.part(2 / 30)),
+        choosing_seeds=budget.seeds("choose steered", budget.part(3 / 30)),
         finalists=3,
-        second_seeds=budget.seeds("choose steered again", budget.part(4 / 30)),
+        second_seeds=budget.seeds("choose steered again", budget.part(6 / 30)),
         per_aim=True,
         reporting_seeds=budget.seeds("steered", budget.clips),
         random_directions=budget.controls,

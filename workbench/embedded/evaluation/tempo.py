@@ -21,7 +21,7 @@ from workbench.probing import fit_probes
 from workbench.sound import Clip
 from workbench.steering import Direction, random_direction
 
-LEVELS = (0.15, 0.3, 0.6, 0.9)  # tried with both signs; the largest dose is one of the last three
+LEVELS = (0.05, 0.1, 0.2, 0.3)  # tried with both signs; the largest dose is one of the last three
 SHARES = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)
 CONTROL_SHARES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 CONTROLS = 4
