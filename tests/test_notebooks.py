@@ -19,6 +19,8 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "0": "print(genre_map.plot.figure['layout']['title']['text'])",
     "2": "print(genre_map.plot.figure['layout']['title']['text'])",
     "3": "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",
+    "5": "print(lab.tabs.titles, genre_map.plot.figure['layout']['title']['text'])",
+    "6": "print(room.lab.wait().verdict())",
     "4": "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
 FEW = "10"  # clips of each genre: five folds need five grooves of each
@@ -81,8 +83,8 @@ def heard(client: Any) -> list[list[str]]:
     return [[clip["name"] for clip in clips] for clips in states(client, "clips") if clips]
 
 
-def test_there_are_five_notebooks_and_all_are_for_any_kernel() -> None:
-    assert [path.stem[0] for path in BOOKS] == list("01234")
+def test_there_are_seven_notebooks_and_all_are_for_any_kernel() -> None:
+    assert [path.stem[0] for path in BOOKS] == list("0123456")
     for path in BOOKS:
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
@@ -96,9 +98,10 @@ def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Calla
     assert "error" not in kinds
     spoken = [str(out) for out in outputs(client) if out.get("name") == "stderr"]
     assert not [text for text in spoken if "Traceback" in text or "Warning" in text]
-    checks = [cell for cell in client.nb.cells if cell.cell_type == "code" and "exercises." in cell.source]
-    assert len(checks) == 2
-    assert shown(client).count("No answer yet.") == 2
+    words = "diagnosed(" if path.stem[0] == "6" else "exercises."
+    checks = [cell for cell in client.nb.cells if cell.cell_type == "code" and words in cell.source]
+    assert len(checks) == (1 if path.stem[0] == "6" else 2)
+    assert shown(client).count("No answer yet.") == (6 if path.stem[0] == "6" else 2)
 
 
 def test_the_quickstart_probes_maps_steers_and_plays(executed: Callable[[Path], Any]) -> None:
@@ -142,3 +145,19 @@ def test_the_folder_notebook_finds_the_planted_mistake(executed: Callable[[Path]
     assert "contradiction" in shown(client) and "take five.wav" in shown(client)
     assert "['unsteered', '0.15*jazz@3']" in shown(client)
     assert "Do clips of one genre lie together at layer 3?" in shown(client)
+
+
+def test_the_probe_lab_examines_maps_and_reads_over_time(executed: Callable[[Path], Any]) -> None:
+    client = executed(BOOKS[5])
+    text = shown(client)
+    assert "on new grooves" in text and "strongest baseline" in text
+    for tab in ("Accuracy", "Leaks", "Confounds", "Baselines", "Labels", "Numbers", "Directions"):
+        assert tab in text
+    assert "Do clips of one genre lie together" in text
+    assert "When does the probe hear which genre?" in questions(client)
+
+
+def test_the_broken_probes_are_in_their_beds(executed: Callable[[Path], Any]) -> None:
+    text = shown(executed(BOOKS[6]))
+    assert "the owner says" in text and "has accuracy" in text
+    assert all(f"{name}: No answer yet." in text for name in "ABCDEF")

@@ -21,7 +21,7 @@ ALARM = {
 
 @pytest.fixture(scope="module")
 def ward():
-    return patients(load("embedded"), dataset("embedded").take(20, seed=0))
+    return patients(load("embedded"), dataset("embedded"), per_genre=20)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from workbench.errors import ProbeError
 from workbench.model.capture import capture
 from workbench.probing import diagnosis as d
 from workbench.probing import fit_probes
-from workbench.show import plots
+from workbench.show import lab_exercises, plots
 from workbench.show.probe_page import write_probe_page
 from workbench.show.widgets.probe_lab import HARDEST, ProbeLab
 
@@ -99,3 +99,16 @@ def test_a_lab_without_sound_says_so(tiny_model, tiny_dataset):
     lab.wait(120)
     lab._play(lab.list.clips[0])
     assert "there is no sound" in lab.status.value
+
+
+def test_exercises_of_the_lab_know_the_reports_own_answers(report):
+    raised = [finding.name for finding in report.alarms]
+    assert lab_exercises.alarms(report, None).right is None
+    assert lab_exercises.alarms(report, raised).right
+    assert lab_exercises.alarms(report, ["astrology"]).right is False
+    other = next(f.name for f in report if f.adjusted is not None and not f.alarm)
+    assert f"{other} is not an alarm" in lab_exercises.alarms(report, [*raised, other]).words
+    points = 100 * report["baselines"].effect
+    assert lab_exercises.owed_to_the_model(report, points).right
+    assert lab_exercises.owed_to_the_model(report, points + 5).right is False
+    assert lab_exercises.owed_to_the_model(report, None).right is None

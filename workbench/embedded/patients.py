@@ -38,7 +38,8 @@ CLUES: Mapping[str, str] = {
     "label noise": "under Labels, listen to the hardest clips: do their labels fit?",
     "too few clips": "under Numbers, see whether the learning curve still rises",
 }
-NOISE, GAIN_DB, RATIO, FEW = 0.15, 9.0, 9, 5
+NOISE, GAIN_DB, RATIO, FEW = 0.15, 9.0, 9, 8
+GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the track leak needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,27 +74,31 @@ class _Louder:
         return Clip(clip.samples * np.float32(10 ** (self.gain_db[entry.id] / 20)), clip.rate_hz)
 
 
-def patients(model: Model, songs: Dataset, *, seconds: float = 5.0, seed: int = 0) -> dict[str, Patient]:
+def patients(
+    model: Model, songs: Dataset, *, per_genre: int = 40, seconds: float = 5.0, seed: int = 0
+) -> dict[str, Patient]:
     """Return the six patients by name, in an order that tells nothing.
 
     Args:
         model: whose residual stream is read.
-        songs: labelled with genre and mood, at least ten clips of each genre in at least FEW grooves.
+        songs: labelled with genre and mood, many clips of each of at least FEW grooves of each genre.
+        per_genre: clips of each genre that most patients have.
         seconds: of each clip that are used.
         seed: of everything that is drawn.
     """
     rng = np.random.default_rng(seed)
     options: dict[str, Any] = {"seconds": seconds, "progress": False}
-    acts = capture(model, songs, **options)
-    level = measures(songs, seconds=seconds)["level_db"]
+    few = songs.take(per_genre, seed=seed)
+    acts = capture(model, few, **options)
+    level = measures(few, seconds=seconds)["level_db"]
     plain = {"confounds": {"level_db": level}, "unit": "groove"}
     made = [
-        _text_leak(model, songs, plain, options),
-        _track_leak(acts, songs, plain, rng),
-        _loudness(model, songs, level, options, rng),
-        _imbalance(acts, songs, level, rng),
-        _label_noise(acts, songs, plain, rng),
-        _too_few(acts, songs, level, rng),
+        _text_leak(model, few, plain, options, rng),
+        _track_leak(model, songs, options, rng),
+        _loudness(model, few, level, options, rng),
+        _imbalance(acts, few, level, rng),
+        _label_noise(acts, few, plain, rng),
+        _too_few(acts, few, level, rng),
     ]
     order = np.random.default_rng(seed + 1).permutation(len(made))
     return {name: replace(made[i], name=name) for name, i in zip("ABCDEF", order, strict=True)}
@@ -116,36 +121,45 @@ def _labelled(acts: Activations, target: str, values: np.ndarray) -> Activations
     return Activations(acts.data.assign_coords({f"label_{target}": ("sample", values)}))
 
 
-def _text_leak(model: Model, songs: Dataset, plain: dict[str, Any], options: dict[str, Any]) -> Patient:
-    texts = [NAMING_TEXT.format(genre) for genre in songs.labels()]
-    acts = capture(model, songs, text=texts, **options)
-    conditions = capture_conditions(model, songs, **options)
-    accuracy = fit_probes(acts, shuffles=0).best.accuracy
-    claim = (
-        f"Genre is read with {accuracy:.0%} on held-out grooves. Each clip was captured under its caption."
-    )
-    return Patient("", claim, acts, "genre", songs, {**plain, "conditions": conditions}, "text leak")
-
-
-def _track_leak(
-    acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.random.Generator
+def _text_leak(
+    model: Model, songs: Dataset, plain: dict[str, Any], options: dict[str, Any], rng: np.random.Generator
 ) -> Patient:
+    """A request that is tossed for each groove: the sound knows nothing of it, the prompt says it."""
+    asked = np.array(["jazz", "rock"])[_by_groove(songs.groups, rng)]
+    entries = (replace(e, labels={**e.labels, "request": str(r)}) for e, r in zip(songs, asked, strict=True))
+    songs = replace(songs, entries=tuple(entries))
+    acts = capture(model, songs, text=[NAMING_TEXT.format(one) for one in asked], **options)
+    conditions = capture_conditions(model, songs, "request", **options)
+    accuracy = fit_probes(acts, "request", shuffles=0, progress=False).best.accuracy
+    claim = (
+        f"What a listener had asked for is read with {accuracy:.0%} on held-out grooves. Each clip was "
+        "captured under its request, as MusicGen would have been told it."
+    )
+    return Patient("", claim, acts, "request", songs, {**plain, "conditions": conditions}, "text leak")
+
+
+def _track_leak(model: Model, songs: Dataset, options: dict[str, Any], rng: np.random.Generator) -> Patient:
     """A label that is tossed for each groove: there is nothing in the sound but the groove itself."""
-    side = dict(zip(sorted(set(acts.groups)), _tossed(len(set(acts.groups)), rng), strict=True))
-    acts = _labelled(acts, "danceable", np.array([("no", "yes")[side[group]] for group in acts.groups]))
+    kept: list[int] = []
+    for genre in songs.genres:
+        own = np.flatnonzero(songs.labels() == genre)
+        for groove in rng.permutation(np.unique(songs.groups[own]))[:GROOVES]:
+            kept += rng.permutation(own[songs.groups[own] == groove])[:CLIPS].tolist()
+    part = songs.subset(np.sort(kept))
+    acts = capture(model, part, **options)
+    acts = _labelled(acts, "danceable", np.array(["no", "yes"])[_by_groove(acts.groups, rng)])
     alone = Activations(acts.data.assign_coords(group=("sample", acts.clips)))
-    accuracy = fit_probes(alone, "danceable", shuffles=0).best.accuracy
+    accuracy = fit_probes(alone, "danceable", shuffles=0, progress=False).best.accuracy
     claim = f"Whether listeners call a clip danceable is read with {accuracy:.0%} on held-out clips."
-    return Patient("", claim, acts, "danceable", songs, plain, "track leak")
+    made = {"confounds": measures(part, seconds=options["seconds"]), "unit": "groove"}
+    return Patient("", claim, acts, "danceable", part, made, "track leak")
 
 
 def _loudness(
     model: Model, songs: Dataset, level: np.ndarray, options: dict[str, Any], rng: np.random.Generator
 ) -> Patient:
     """Two studios, drawn for each groove; one of them masters louder."""
-    groups = songs.groups
-    side = dict(zip(sorted(set(groups)), _tossed(len(set(groups)), rng), strict=True))
-    loud = np.array([side[group] for group in groups])
+    loud = _by_groove(songs.groups, rng)
     gain = -(1 - loud) * GAIN_DB + rng.normal(0, 1.5, len(songs)) - level
     gain += np.median(level)
     mastered = replace(songs, reader=_Louder(songs, dict(zip(songs.ids, gain, strict=True))))
@@ -155,7 +169,7 @@ def _loudness(
     )
     mastered = replace(mastered, entries=tuple(entries))
     acts = _labelled(capture(model, mastered, cache=False, **options), "studio", np.array(["A", "B"])[loud])
-    accuracy = fit_probes(acts, "studio", shuffles=0).best.accuracy
+    accuracy = fit_probes(acts, "studio", shuffles=0, progress=False).best.accuracy
     claim = f"The model knows the sound of a studio: {accuracy:.0%} on held-out grooves."
     made = {"confounds": {"level_db": level + gain}, "unit": "groove"}
     return Patient("", claim, acts, "studio", mastered, made, "loudness")
@@ -167,7 +181,7 @@ def _imbalance(acts: Activations, songs: Dataset, level: np.ndarray, rng: np.ran
     sad, other = (rng.permutation(np.flatnonzero(mood == name)) for name in ("sad", "other"))
     kept = np.sort(np.concatenate([other, sad[: max(2 * FEW, len(other) // RATIO)]]))
     part = _labelled(acts.subset(kept), "sadness", mood[kept])
-    accuracy = fit_probes(part, "sadness", shuffles=0).best.accuracy
+    accuracy = fit_probes(part, "sadness", shuffles=0, progress=False).best.accuracy
     claim = f"Sad clips are told from all others with {accuracy:.0%} on held-out grooves."
     made = {"confounds": {"level_db": level[kept]}, "unit": "groove"}
     return Patient("", claim, part, "sadness", songs.subset(kept), made, "imbalance")
@@ -181,7 +195,7 @@ def _label_noise(
     for i in rng.permutation(len(labels))[: round(NOISE * len(labels))]:
         labels[i] = rng.choice(names[names != labels[i]])
     part = _labelled(acts, "tag", labels)
-    accuracy = fit_probes(part, "tag", shuffles=0).best.accuracy
+    accuracy = fit_probes(part, "tag", shuffles=0, progress=False).best.accuracy
     claim = f"Tags from the web are read with only {accuracy:.0%}: does the model not know the genres?"
     tagged = tuple(
         replace(entry, labels={**entry.labels, "tag": str(label)})
@@ -198,15 +212,16 @@ def _too_few(acts: Activations, songs: Dataset, level: np.ndarray, rng: np.rando
         grooves = rng.permutation(np.unique(songs.groups[own]))[:FEW]
         kept += [int(rng.choice(own[songs.groups[own] == groove])) for groove in grooves]
     part = acts.subset(np.sort(kept))
-    accuracy = fit_probes(part, shuffles=0).best.accuracy
+    accuracy = fit_probes(part, shuffles=0, progress=False).best.accuracy
     claim = f"Genre is read with {accuracy:.0%}: is this all that the model knows?"
     made = {"confounds": {"level_db": level[np.sort(kept)]}, "unit": "groove"}
     return Patient("", claim, part, "genre", songs.subset(np.sort(kept)), made, "too few clips")
 
 
-def _tossed(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (count,) zeros and ones in random order, as many of each."""
-    if count < 4:
-        found = f"there are {count} grooves"
+def _by_groove(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return (n,) zeros and ones: a coin for each groove, as many of each side."""
+    names, member = np.unique(groups, return_inverse=True)
+    if len(names) < 10:
+        found = f"there are {len(names)} grooves"
         raise DatasetError(message("A coin was to be tossed for each groove", found, "Use more of the music"))
-    return rng.permutation(np.arange(count) % 2)
+    return np.asarray(rng.permutation(np.arange(len(names)) % 2)[member])

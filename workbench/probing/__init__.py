@@ -6,7 +6,7 @@ from workbench.probing.label_probe import LabelProbe, LabelScores, LabelSweep
 from workbench.probing.multilabel import fit_multilabel
 from workbench.probing.number_probe import NumberProbe, NumberScores, NumberSweep
 from workbench.probing.probe import Probe
-from workbench.probing.projection import Projection, project
+from workbench.probing.projection import Projection, project, project_layers
 from workbench.probing.regression import fit_regression
 from workbench.probing.scores import Scores, accuracy_interval
 from workbench.probing.sweep import ProbeSweep
@@ -30,5 +30,6 @@ __all__ = [
     "fit_probes",
     "fit_regression",
     "project",
+    "project_layers",
     "ridge_trail",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,10 @@ import pandas as pd
 from workbench.probing.layered import Layered
 from workbench.probing.probe import Probe
 from workbench.steering import Direction
+
+if TYPE_CHECKING:
+    from workbench.activations import Activations
+    from workbench.probing.diagnosis import ProbeReport
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +74,16 @@ class ProbeSweep(Layered[Probe]):
         """Return the unit direction of every class at `layer` (default: the best layer), by class."""
         probe = self.best if layer is None else self[layer]
         return {class_: probe.direction(class_) for class_ in probe.classes}
+
+    def report(self, acts: Activations, **options: Any) -> ProbeReport:
+        """Return what holds of these probes and what does not, in sentences with numbers (see `diagnose`).
+
+        acts     the activations that the probes were fitted on
+        options  those of `diagnose`: layer, conditions, confounds, baselines, generated, unit ...
+        """
+        from workbench.probing.diagnosis import diagnose
+
+        return diagnose(acts, self.target, sweep=self, **options)
 
     def confusion(self, layer: int | None = None) -> pd.DataFrame:
         """Return counts of held-out samples: true class down, predicted across (default: best layer)."""
