@@ -21,7 +21,14 @@ OUTPUTS = """i => { const cell = jupyterapp.shell.currentWidget.content.widgets[
   return cell.model.type === "code" && cell.outputArea && cell.outputArea.node.childElementCount > 0; }"""
 OUTPUT = ".jp-Notebook .jp-Cell[data-windowed-list-index='{}'] .jp-Cell-outputWrapper"
 # what the first picture of a notebook shows
-FACES = {"1": "ProbePanel(", "2": "MapPanel(", "3": "SteerPanel(", "4": "lint("}
+FACES = {
+    "1": "ProbePanel(",
+    "2": "MapPanel(",
+    "3": "SteerPanel(",
+    "4": "lint(",
+    "5": "ProbeLab(",
+    "6": "ConsultingRoom(",
+}
 SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
   (cell) => cell.model.type === "code" ? cell.model.sharedModel.source : "")"""
 

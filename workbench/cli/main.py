@@ -97,7 +97,10 @@ def _capture(sub: _Sub) -> None:  # type: ignore[valid-type]
     )
     capture.add_argument("--seconds", type=float, help="only so much of each clip's beginning")
     capture.add_argument(
-        "--sites", nargs="+", default=["resid_post"], help="embed resid_pre attn_out mlp_out resid_post"
+        "--sites",
+        nargs="+",
+        default=["resid_post"],
+        help="embed resid_pre head_out attn_out mlp_out resid_post",
     )
     capture.add_argument(
         "-o", "--out", type=Path, required=True, help="the store to write, for example acts.zarr"

@@ -124,7 +124,8 @@ def from_fma(
     wanted = FMA_SUBSETS[: FMA_SUBSETS.index(subset) + 1]
     tracks = tracks[tracks["subset"].isin(wanted) & tracks["genre"].notna()]
     titles = _fma_titles(Path(metadata) / "genres.csv")
-    entries = [_fma_entry(Path(audio), row, titles) for row in tracks.to_dict("records")]
+    rows = [{str(name): value for name, value in row.items()} for row in tracks.to_dict("records")]
+    entries = [_fma_entry(Path(audio), row, titles) for row in rows]
     if not entries:
         found = f"{metadata} lists none with a top genre"
         raise DatasetError(message(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv"))
@@ -150,8 +151,8 @@ def _fma_tracks(path: Path) -> pd.DataFrame:
         raise DatasetError(
             message(f"The FMA table {path} was asked for", found, "Use tracks.csv as published")
         )
-    found = pd.DataFrame({name: table[column] for name, column in columns.items()})
-    return found.assign(track=table.index.astype(int))
+    tracks = pd.DataFrame({name: table[column] for name, column in columns.items()})
+    return tracks.assign(track=table.index.astype(int))
 
 
 def _fma_titles(path: Path) -> dict[int, str]:
@@ -159,7 +160,7 @@ def _fma_titles(path: Path) -> dict[int, str]:
     if not path.is_file():
         return {}
     titles = pd.read_csv(path, index_col=0)["title"]
-    return {int(number): str(title) for number, title in titles.items()}
+    return {int(str(number)): str(title) for number, title in titles.items()}
 
 
 def _fma_entry(audio: Path, row: Mapping[str, object], titles: Mapping[int, str]) -> Entry:
