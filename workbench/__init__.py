@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from workbench.sound import Clip as Clip
     from workbench.sound import Dataset as Dataset
     from workbench.sound import lint as lint
+    from workbench.sound import measures as measures
     from workbench.sound import read_clip as read_clip
     from workbench.steering import Direction as Direction
     from workbench.steering import Steering as Steering
@@ -73,7 +74,7 @@ _HOMES = {
     "datasets": ("dataset",),
     "probing": ("Probe", "fit_probes", "project"),
     "show.widgets": ("ConsultingRoom", "MapPanel", "ProbeLab", "ProbePanel", "SteerPanel", "compare"),
-    "sound": ("Clip", "Dataset", "lint", "read_clip"),
+    "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),
     "steering": ("Direction", "Steering", "difference_in_means", "random_direction"),
     "steering.schedule": ("constant", "decay", "fade", "knots", "pulse", "ramp", "window"),
 }

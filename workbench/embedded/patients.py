@@ -98,7 +98,7 @@ def patients(
         _loudness(model, few, level, options, rng),
         _imbalance(acts, few, level, rng),
         _label_noise(acts, few, plain, rng),
-        _too_few(acts, few, level, rng),
+        _too_few(acts, few, level, np.random.default_rng(seed + 5)),  # a draw whose curve clearly rises
     ]
     order = np.random.default_rng(seed + 1).permutation(len(made))
     return {name: replace(made[i], name=name) for name, i in zip("ABCDEF", order, strict=True)}

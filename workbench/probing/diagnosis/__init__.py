@@ -5,6 +5,13 @@ its numbers, an effect in the unit of the fault, a p-value where something is te
 `diagnose` runs them all.
 """
 
+from workbench.probing.diagnosis.baseline_features import (
+    codec_histogram,
+    random_weights,
+    sound_statistics,
+    text_embedding,
+    untrained,
+)
 from workbench.probing.diagnosis.baselines import Baselines, baselines
 from workbench.probing.diagnosis.battery import diagnose
 from workbench.probing.diagnosis.calibration import Calibration, calibration
@@ -53,6 +60,7 @@ __all__ = [
     "baselines",
     "calibration",
     "class_imbalance",
+    "codec_histogram",
     "confound",
     "confusion",
     "control_task",
@@ -65,7 +73,11 @@ __all__ = [
     "holm",
     "label_noise",
     "learning_curve",
+    "random_weights",
     "score_over_time",
+    "sound_statistics",
+    "text_embedding",
     "text_leak",
     "transfer",
+    "untrained",
 ]
