@@ -20,7 +20,7 @@ CODE_CELLS, CELL_LINES, CELL_FUNCTION_LINES = 12, 8, 5
 VAGUE = ("util", "utils", "helper", "helpers", "manager", "managers", "misc", "common")
 UNSAFE_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 TEXT = (".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".json", ".js", ".css", ".cfg", ".txt", ".sh", "")
-TEXT_FOLDERS = ("workbench", "tests", "notebooks", "docs", ".ci")
+TEXT_FOLDERS = ("workbench", "tests", "notebooks", "docs", ".ci", "data")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

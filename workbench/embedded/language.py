@@ -149,6 +149,7 @@ def save_model(
     model: MusicgenForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> Path:
     """Write model (half precision) and tokenizer as ``from_pretrained`` reads them; return the folder."""
+    model.audio_encoder.config._name_or_path = ""  # it names the folder of whoever built the codec
     model.half().save_pretrained(folder, max_shard_size="15MB")
     tokenizer.save_pretrained(folder)
     return folder
