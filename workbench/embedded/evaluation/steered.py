@@ -78,11 +78,11 @@ def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
     budget = bench.budget
     protocol = Protocol(
         prompts=tuple(NEUTRAL_PROMPTS),
-        layers=bench.layers(3),
+        layers=bench.layers(5),
         doses=DOSES,
         choosing_seeds=budget.seeds("choose steered", budget.part(3 / 30)),
-        finalists=3,
-        second_seeds=budget.seeds("choose steered again", budget.part(6 / 30)),
+        finalists=4,
+        second_seeds=budget.seeds("choose steered again", budget.part(8 / 30)),
         per_aim=True,
         reporting_seeds=budget.seeds("steered", budget.clips),
         random_directions=budget.controls,
