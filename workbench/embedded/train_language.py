@@ -4,8 +4,8 @@ In long windows the music so far tells nearly all, and the decoder never learns 
 windows (which begin on bar lines) grow from 1 s to a mixture of 2.4, 5 and 10 s (mixed, because late
 positions are new to the model: a step to 5 s alone threw it back by 1,500 steps), the first frames weigh
 more, the cross-attention learns four times as fast, and in half of the rows a random share of what was played
-so far is blanked, up to all of it: then only the text can tell. In a quarter of the rows the music hangs for a
-while, a few frames played over and over while the targets go on: a model that has only ever read flawless
+so far is blanked, up to all of it: then only the text can tell. In a quarter of the rows the music hangs for
+a while, a few frames played over and over while the targets go on: a model that has only ever read flawless
 music does not know how to leave a chord it once got stuck on. Text is dropped in 12 % of the rows, so that
 guidance works. The decoder's matrices are trained by Muon, everything else by AdamW: after equal minutes on a
 CPU the loss was lower, and the text was heard more, than by AdamW alone (BENCHMARKS.md).
@@ -138,7 +138,7 @@ def _blanks(shape: torch.Size, share: float, rng: np.random.Generator) -> np.nda
 
 
 def _hanging(inputs: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Return inputs (B, K, positions) in which, in a share of the rows, up to 12 frames repeat for up to 2 s."""
+    """Return inputs (B, K, positions); in a share of the rows up to 12 frames repeat for up to 2 s."""
     inputs = inputs.clone()
     positions = inputs.shape[2]
     for row in np.flatnonzero(rng.random(len(inputs)) < share):
