@@ -42,7 +42,8 @@ class TrailPanel(ipywidgets.VBox):
         )  # fmt: skip
         controls = ipywidgets.HBox([self.class_, self.strength], layout={"flex_flow": "row wrap"})
         meaning = ipywidgets.HTML(f"<div class='wb-note' style='line-height:1.45'>{MEANING}</div>")
-        super().__init__([controls, self.words, meaning], layout={"width": "100%"})
+        self._above = [controls, self.words, meaning]
+        super().__init__(self._above, layout={"width": "100%"})
         for control in (self.class_, self.strength):
             control.observe(lambda _change: self._redraw(), "value")
 
@@ -79,7 +80,7 @@ class TrailPanel(ipywidgets.VBox):
         if self.cosines is None or self.accuracy is None:
             self.cosines = PlotPanel(figures[0], name="ridge_to_means_cosines")
             self.accuracy = PlotPanel(figures[1], name="ridge_to_means_accuracy")
-            self.children = (*self.children, self.cosines, self.accuracy)
+            self.children = [*self._above, self.cosines, self.accuracy]
         else:
             self.cosines.show(figures[0])
             self.accuracy.show(figures[1])
