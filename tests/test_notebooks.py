@@ -64,7 +64,11 @@ def outputs(client: Any) -> list[Any]:
 def shown(client: Any) -> str:
     """Return all that is printed or shown as text."""
     outs = outputs(client)
-    return "\n".join(str(out.get("text", "")) + str(out.get("data", {}).get("text/html", "")) for out in outs)
+    kinds = ("text/html", "text/markdown")
+    return "\n".join(
+        str(out.get("text", "")) + "".join(str(out.get("data", {}).get(kind, "")) for kind in kinds)
+        for out in outs
+    )
 
 
 def states(client: Any, trait: str) -> list[Any]:
