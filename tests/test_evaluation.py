@@ -376,6 +376,13 @@ def test_the_judged_clips_are_kept_as_wav_where_anyone_finds_them(report, bench)
     assert steered["n"] == counts["steered"], "every clip that counts is kept, and no other"
 
 
+def test_how_long_clips_stand_still_is_told_by_kind_and_genre(report, bench):
+    assert list(report["held"]) == ["real", "prompted", "steered"]
+    for found in report["held"].values():
+        assert list(found) == list(bench.genres)
+        assert all(told["n"] > 0 and 0.2 <= told["median_s"] <= 5.2 for told in found.values())
+
+
 def test_layer_and_dose_of_the_logistic_weight_are_chosen_for_it(report):
     assert set(report["steering_logistic"]) == set(report["steering"])
     assert all("random_direction" not in told for told in report["steering_logistic"].values())

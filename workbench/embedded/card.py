@@ -122,6 +122,11 @@ def _sound(report: Report) -> Iterator[str]:
         for name, found in report["sound"].items()
     ]
     yield _table(["clips", *guards, "groove"], rows)
+    yield "How long clips stand still: median of the longest hold in seconds (share of clips over 2 s):\n"
+    genres = list(next(iter(report["held"].values())))
+    yield _table(["clips", *genres], [[kind, *(f"{found[g]['median_s']:g} ({found[g]['long']:.0%})"
+                                              for g in genres)]
+                                      for kind, found in report["held"].items()])  # fmt: skip
     sizes = ", ".join(f"{name} {size:g} MB" for name, size in report["sizes_mb"].items())
     yield f"What ships: {sizes}.\n"
 

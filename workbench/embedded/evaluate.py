@@ -24,6 +24,7 @@ from workbench.embedded.dataset import builtin_dataset
 from workbench.embedded.evaluation.attributes import measure_attributes
 from workbench.embedded.evaluation.bench import Bench, Budget
 from workbench.embedded.evaluation.curves import draw_curves, read_log
+from workbench.embedded.evaluation.held import measure_held
 from workbench.embedded.evaluation.prompted import measure_text
 from workbench.embedded.evaluation.reading import measure_reading
 from workbench.embedded.evaluation.rows import Row
@@ -118,6 +119,7 @@ def measure(bench: Bench, *, say: Say = lambda _: None) -> dict[str, Any]:
         **steered.details,
         "sound": {**damage, **steered.details["sound"]},
         "groove_medians": medians,
+        "held": measure_held(bench.out, bench.genres),
         "tempo": tempo,
         "attributes": attributes,
         "codec": codec_details,
