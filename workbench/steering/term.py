@@ -61,8 +61,12 @@ class Term:
 
         Chance and gate, which are known only in a run, are left out.
         """
-        idle = self.dose == 0 and self.operation != "clamp"
-        return not idle and self.schedule.factor(seconds, step) != 0
+        return not self.idle and self.schedule.factor(seconds, step) != 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether its dose says that it never changes anything."""
+        return self.dose == 0 and self.operation != "clamp"
 
     def __neg__(self) -> Term:
         if self.operation not in PUSHES:
