@@ -128,8 +128,14 @@ class Factors:
         """Where gates read, in the order of the forward pass."""
         return in_order((one.layer, one.site) for one in self._read_outs)
 
-    def begin(self) -> None:
-        """Read sliders and gates for the step that begins."""
+    def begin(self, step: int) -> None:
+        """Read sliders and gates for a step, at the first place that it reaches; later ones find it done.
+
+        The trace's own loop runs ahead: its body for the next step begins before the present one has drawn
+        its codes, and a slider read there would be a step late.
+        """
+        if step < len(self._slid):
+            return
         values = self._controls.read_sliders(self._keys)
         if any(value != 1 for value in values):
             self._sliders = torch.tensor(values, dtype=torch.float32, device=self._device)

@@ -54,9 +54,9 @@ def run_steered(
     places = in_order([*edits, *watched, *gated])
     with model.exclusive(), network.sample(run) as tracer:
         for visit in tracer.iter[: run.visits]:
-            factors.begin()
             for place in places:
                 stream = live(network, place)[:, -1:]  # (rows, 1, d_model): a view of the model's own tensor
+                factors.begin(visit)
                 for edit in edits.get(place, ()):
                     if (acting := edit.groups[visit]) is not None:
                         lanes, rows = acting
