@@ -16,7 +16,7 @@ from workbench.model.musicgen import Model
 
 
 @overload
-def generate_long(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type checker
+def generate_long(
     model: Model, prompt: str, *, seconds: float = ..., window_seconds: float | None = ...,
     overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ..., steering: Plan = ...,
     seed: int = ..., audio: Audio | None = ..., audio_seconds: float | None = ..., batch: int = ...,
