@@ -39,11 +39,18 @@ if TYPE_CHECKING:
     from workbench.generation.long import generate_long as generate_long
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
+    from workbench.model.capture import capture_cost as capture_cost
     from workbench.model.conditions import capture_conditions as capture_conditions
+    from workbench.model.continued import capture_continued as capture_continued
+    from workbench.model.generated import capture_generated as capture_generated
     from workbench.model.load import load as load
     from workbench.model.musicgen import Model as Model
+    from workbench.probing import LabelProbe as LabelProbe
+    from workbench.probing import NumberProbe as NumberProbe
     from workbench.probing import Probe as Probe
+    from workbench.probing import fit_multilabel as fit_multilabel
     from workbench.probing import fit_probes as fit_probes
+    from workbench.probing import fit_regression as fit_regression
     from workbench.probing import project as project
     from workbench.show.widgets import ConsultingRoom as ConsultingRoom
     from workbench.show.widgets import MapPanel as MapPanel
@@ -72,12 +79,22 @@ _HOMES = {
     "generation.generate": ("generate",),
     "generation.long": ("extend", "generate_long"),
     "generation.take": ("Take",),
-    "model.capture": ("capture",),
+    "model.capture": ("capture", "capture_cost"),
     "model.conditions": ("capture_conditions",),
+    "model.continued": ("capture_continued",),
+    "model.generated": ("capture_generated",),
     "model.load": ("load",),
     "model.musicgen": ("Model",),
     "datasets": ("dataset",),
-    "probing": ("Probe", "fit_probes", "project"),
+    "probing": (
+        "LabelProbe",
+        "NumberProbe",
+        "Probe",
+        "fit_multilabel",
+        "fit_probes",
+        "fit_regression",
+        "project",
+    ),
     "show.widgets": ("ConsultingRoom", "MapPanel", "ProbeLab", "ProbePanel", "SteerPanel", "compare"),
     "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),
     "steering": (

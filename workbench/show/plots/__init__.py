@@ -6,6 +6,7 @@ from workbench.show.plots.maps import map_scatter
 from workbench.show.plots.probing import accuracy_per_layer, confusion
 from workbench.show.plots.sound import spectrogram, waveform
 from workbench.show.plots.steering import dose_response, judged_genres, judged_table
+from workbench.show.plots.trail import trail_accuracy, trail_cosines
 
 __all__ = [
     "GENRE_COLOURS",
@@ -21,5 +22,7 @@ __all__ = [
     "map_scatter",
     "score_over_time",
     "spectrogram",
+    "trail_accuracy",
+    "trail_cosines",
     "waveform",
 ]
