@@ -31,7 +31,7 @@ class Likelihood:
 
     @property
     def nll(self) -> float:
-        """The mean over all codes, in nats per code; the codebook's size says its logarithm of each."""
+        """The mean over all codes, in nats per code; who knew nothing would say log(codebook size)."""
         return float(self.nats.mean(dtype=np.float64))
 
     @property
