@@ -2,7 +2,8 @@
 
 Pure: a *runner* makes and judges the clips, so the choices can be tested without a model. A setting is a
 layer and a dose. Only settings within the quality budget compete; of those the best score wins, and of equals
-the smaller dose. The further seeds choose nothing by effect: they may only drop a setting that breaks the
+the smaller dose. A layer that did better still, but over the budget, is tried again with weaker doses. The
+further seeds choose nothing by effect: they may only drop a setting that breaks the
 budget there.
 """
 
@@ -126,8 +127,7 @@ def search_dose(run: Runner, space: Space, budget: Quality) -> Found:
     twin = Cell(UNSTEERED)
     cells = [Cell(STEERED, layer, dose) for layer in space.layers for dose in space.coarse]
     chosen_on = _staged(run([twin, *cells], space.seeds), "layers")
-    layer, dose = _ranked(settings(chosen_on, budget))[0]
-    finer = [Cell(STEERED, layer, other) for other in space.around(dose)]
+    finer = [Cell(STEERED, *setting) for setting in _finer(settings(chosen_on, budget), space)]
     if finer:
         more = _staged(run(finer, space.seeds), "doses")
         chosen_on = pd.concat([chosen_on, more], ignore_index=True)
@@ -143,6 +143,20 @@ def search_dose(run: Runner, space: Space, budget: Quality) -> Found:
         layer, dose = _finalists(tried, 1)[0]
     clips = pd.concat([chosen_on, *proofs], ignore_index=True)
     return Found((layer, dose), clips, pd.concat([tried, proved], ignore_index=True))
+
+
+def _finer(tried: pd.DataFrame, space: Space) -> list[Setting]:
+    """Return what is tried after the coarse doses: around the best, and below what did better too dearly."""
+    layer, dose = _ranked(tried)[0]
+    around = [(layer, other) for other in space.around(dose)]
+    best = tried.loc[(tried["layer"] == layer) & (tried["dose"] == dose), "score"].iloc[0]
+    dear = tried[~tried["within"] & (tried["score"] > best)]
+    if not len(dear):
+        return around
+    layer, dose = _ranked(dear.assign(within=True))[0]
+    known = {*around, *zip(tried["layer"], tried["dose"], strict=True)}
+    below = [(layer, other) for other in space.doses if other < dose and (layer, other) not in known]
+    return [*around, *below]
 
 
 def settings(clips: pd.DataFrame, budget: Quality) -> pd.DataFrame:
@@ -193,10 +207,9 @@ def _staged(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
 
 def _ranked(tried: pd.DataFrame) -> list[Setting]:
     """Return settings, best first: within the budget by score, of equals the smaller dose; others by cost."""
+    # Scores are 0 or more, and what breaks the budget uses more than 1 of it.
     key = tried["score"].where(tried["within"], -tried["used"])
-    ordered = tried.assign(key=key).sort_values(
-        ["within", "key", "dose", "layer"], ascending=[False, False, True, True]
-    )
+    ordered = tried.assign(key=key).sort_values(["key", "dose", "layer"], ascending=[False, True, True])
     return [(int(layer), float(dose)) for layer, dose in zip(ordered["layer"], ordered["dose"], strict=True)]
 
 
