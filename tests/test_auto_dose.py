@@ -92,8 +92,8 @@ def test_a_loss_of_level_breaks_the_budget_and_likelier_codes_do_not():
 
 
 def test_a_layer_that_did_better_too_dearly_is_tried_again_with_weaker_doses():
-    effect = {(4, 0.3): 0.5, (7, 0.5): 0.75, (7, 0.3): 1.0, (7, 0.2): 1.0, (7, 0.1): 0.25}
-    fake = Fake(effect, {(7, 0.5): 3.0, (7, 0.3): 2.0, (7, 0.2): 0.9})
+    effect = {(4, 0.3): 0.5, (7, 0.5): 0.75, (7, 0.3): 1.0, (7, 0.2): 1.0, (7, 0.1): 0.25, (1, 0.3): 0.75}
+    fake = Fake(effect, {(7, 0.5): 3.0, (7, 0.3): 2.0, (7, 0.2): 0.9, (1, 0.3): 1.5})
     assert search_dose(fake, SPACE, Quality()).setting == (7, 0.2)
     assert fake.log[1][0] == tuple(steered((4, 0.1), (4, 0.2), (4, 0.4), (7, 0.1), (7, 0.2)))
     worse = Fake({**effect, (4, 0.3): 1.0}, fake.costs)

@@ -156,8 +156,8 @@ def auto_dose(
             Ask(plan(cell, seed), prompt, seed, vars(cell))
             for cell in cells for prompt, seed in paired(prompts, some)
         ]  # fmt: skip
-        options = {"seconds": seconds, "guidance": guidance, "progress": progress}
-        table = hear(model, asked, {judge.target: judge}, **options)
+        judges = {judge.target: judge}
+        table = hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress)
         hit, p = table[f"judged_{judge.target}"] == aim, table[f"p_{judge.target}_{aim}"]
         return table.assign(hit=hit, p=p)
 

@@ -117,7 +117,7 @@ def combined_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Combined:
         named(means(both, groups)),
         named(means(unsteered[names].to_numpy(), groups)),
         named(ratios(both, alone, groups)),
-        means(both.all(axis=1, keepdims=True), groups)[0],
+        means(np.asarray(both.all(axis=1))[:, None], groups)[0],
         clips,
     )
 

@@ -171,7 +171,8 @@ def settings(clips: pd.DataFrame, budget: Quality) -> pd.DataFrame:
     """
     steered = with_costs(clips, STEERED)
     rows = []
-    for (stage, layer, dose), part in steered.groupby(["stage", "layer", "dose"], sort=False):
+    for _, part in steered.groupby(["stage", "layer", "dose"], sort=False):
+        stage, layer, dose = part[["stage", "layer", "dose"]].iloc[0]
         cost = {name: float(part[name].mean()) for name in COSTS}
         used = budget.used(cost)
         hit_rate, p = float(part["hit"].mean()), float(part["p"].mean())

@@ -106,8 +106,7 @@ def fuse(
     for weight in ladder:
         plan = blend(first, second, weight).at(dose, rows=rows)
         asked += [Ask(plan, *pair, {"method": "blend", "weight": weight}) for pair in pairs]
-    options = {"seconds": seconds, "guidance": guidance, "progress": progress}
-    clips = hear(model, asked, {"judge": judge}, **options)
+    clips = hear(model, asked, {"judge": judge}, seconds=seconds, guidance=guidance, progress=progress)
     return fusion_of(clips, names)
 
 

@@ -98,5 +98,5 @@ def compare_gains(
         raise EvidenceError(message("Gains were to be compared", found, "Give one of each per beginning"))
     difference = both[0] - both[1]
     names = np.arange(count) if groups is None else np.array([str(group) for group in groups])
-    estimates = means(np.column_stack([*both, difference]), names)
-    return Gains(*estimates, share=float((difference > 0).mean()), n=count)
+    first, second, apart = means(np.column_stack([*both, difference]), names)
+    return Gains(first, second, apart, float((difference > 0).mean()), count)

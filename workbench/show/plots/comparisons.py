@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -79,11 +80,11 @@ def _heat(z: np.ndarray, words: np.ndarray, hover: np.ndarray) -> go.Heatmap:
     )
 
 
-def _hover(row: dict[str, object]) -> str:
+def _hover(row: dict[Any, Any]) -> str:
     return (
-        f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * float(str(row['change'])):+.1f} points "
-        f"({100 * float(str(row['change_low'])):+.1f} to {100 * float(str(row['change_high'])):+.1f})<br>"
-        f"heard in {float(str(row['hit_rate'])):.0%}, unsteered in {float(str(row['unsteered'])):.0%}, "
+        f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * row['change']:+.1f} points "
+        f"({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})<br>"
+        f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, "
         f"n = {row['n']}"
     )
 
