@@ -10,7 +10,7 @@ import pytest
 from test_schedule import random_schedule
 
 from workbench.errors import SteeringError
-from workbench.steering import Direction, Steering, Term, constant, fade, pulse, ramp
+from workbench.steering import Direction, Gate, ReadOut, Steering, Term, constant, fade, pulse, ramp
 from workbench.steering.operations import OPERATIONS
 
 MODEL = SimpleNamespace(id="m", layers=range(8), d_model=16)
@@ -26,8 +26,19 @@ JAZZ, ROCK = unit("jazz"), unit("rock")
 HELD = {"jazz": JAZZ, "rock": ROCK}
 
 
+def read_out(layer: int = 4, seed: int = 0, **changes) -> ReadOut:
+    weights = np.random.default_rng([seed, layer]).standard_normal((2, 16))
+    return ReadOut(("jazz", "r&b"), weights, np.zeros(2), layer, **changes)
+
+
+def random_gate(rng: np.random.Generator) -> Gate:
+    reads = read_out(int(rng.integers(8)), int(rng.integers(2)))
+    side, over = str(rng.choice(["below", "above"])), float(rng.choice([0, 1, rng.random()]))
+    return Gate(reads, str(rng.choice(reads.classes)), side, float(rng.random()), over)
+
+
 def random_plan(rng: np.random.Generator) -> Steering:
-    """Return a plan of up to five random terms: all operations, schedules and rows, odd names."""
+    """Return a plan of up to five random terms: all operations, schedules, rows and gates, odd names."""
     names = [
         "jazz",
         "rock",
@@ -53,9 +64,10 @@ def random_plan(rng: np.random.Generator) -> Steering:
         dose = float(rng.choice([dose, 0.0, 1.0]))
         schedule = constant() if rng.random() < 0.4 else random_schedule(rng)
         layer = None if rng.random() < 0.6 else int(rng.integers(8))
-        terms.append(
-            Term(direction, dose, schedule, operation, layer, str(rng.choice(["cond", "both", "null"])))
-        )
+        rows = str(rng.choice(["cond", "both", "null"]))
+        chance = float(rng.choice([1.0, 0.0, rng.random()]))
+        gate = random_gate(rng) if rng.random() < 0.4 else None
+        terms.append(Term(direction, dose, schedule, operation, layer, rows, chance=chance, gate=gate))
     return Steering(tuple(terms))
 
 
@@ -64,11 +76,12 @@ def test_law_10_random_plans_read_back_from_text_and_json():
     for _ in range(400):
         plan = random_plan(rng)
         text = plan.text()
-        again = Steering.parse(text, plan.directions)
+        again = Steering.parse(text, plan.directions, plan.read_outs)
         assert again == plan, text
         assert again.text() == text
-        assert Steering.from_json(plan.to_json(), plan.directions) == plan
-        assert Steering.from_json(plan.to_json(), plan.directions.values()) == plan
+        assert Steering.from_json(plan.to_json(), plan.directions, plan.read_outs) == plan
+        held = plan.directions.values(), plan.read_outs.values()
+        assert Steering.from_json(plan.to_json(), *held) == plan
 
 
 def test_the_text_is_the_one_that_the_documents_show():
@@ -94,17 +107,50 @@ def test_the_text_is_the_one_that_the_documents_show():
          "1.0*jazz@5 | ramp(2s,6s) | cond ; 1.0*rock@5 | fade(2s,6s) | cond"),
         ((JAZZ - ROCK).unit().at(0.8), '0.8*"jazz - rock"@5 | constant | cond'),
         (JAZZ.at(-0.0), "0.0*jazz@5 | constant | cond"),
+        (JAZZ.at(0.8, chance=0.3), "0.8*jazz@5 | constant | cond | chance(0.3)"),
+        (JAZZ.at(0.8, chance=1), "0.8*jazz@5 | constant | cond"),
+        (JAZZ.at(0.8, gate=Gate(read_out(), "jazz", "below", 0.8)),
+         "0.8*jazz@5 | constant | cond | gate(jazz@4 < 0.8 over 1s)"),
+        (JAZZ.at(0.8, rows="both", chance=0.5, gate=Gate(read_out(), "r&b", "above", 1, 0))
+         + ROCK.at(1, rows="both", chance=0.5, gate=Gate(read_out(), "r&b", "above", 1, 0)),
+         '0.8*jazz@5 + 1.0*rock@5 | constant | both | chance(0.5) | gate("r&b"@4 > 1 over 0s)'),
     ],
 )  # fmt: skip
 def test_canonical_texts(plan, text):
     assert plan.text() == text
-    assert Steering.parse(text, plan.directions) == plan
+    assert Steering.parse(text, plan.directions, plan.read_outs) == plan
+
+
+def test_a_gate_s_probe_is_found_by_class_and_layer_or_by_fingerprint():
+    one, two = read_out(), read_out(seed=1)
+    text = "0.8*jazz@5 | gate(jazz@4 < 0.8)"
+    plan = Steering.parse(text, HELD, {"any name": one, "elsewhere": read_out(3)})
+    assert plan == JAZZ.at(0.8, gate=Gate(one, "jazz", "below", 0.8, 1.0))
+    assert plan.read_outs == {"jazz@4": one}
+    with pytest.raises(SteeringError, match=f"2 of the probes.*Write jazz#{one.fingerprint[:12]}@4 or jazz#"):
+        Steering.parse(text, HELD, [one, two])
+    both = plan + JAZZ.at(0.8, gate=Gate(two, "jazz", "below", 0.8))
+    assert f"gate(jazz#{two.fingerprint[:12]}@4 < 0.8 over 1s)" in both.text()
+    assert Steering.parse(both.text(), HELD, [two, one]) == both
+    for probes in ([], [read_out(3)]):
+        with pytest.raises(SteeringError, match=r"character 1 of .* a gate on 'jazz@4' .*the probes given"):
+            Steering.parse(text, HELD, probes)
+        with pytest.raises(SteeringError, match="A gate on 'jazz' at layer 4"):
+            Steering.from_json(plan.to_json(), HELD, probes)
+
+
+def test_plans_without_chance_and_gate_are_written_as_before():
+    (item,) = json.loads(JAZZ.at(0.5).to_json())
+    assert list(item) == ["direction", "fingerprint", "dose", "operation", "schedule", "rows", "layer"]
+    assert JAZZ.at(0.5).read_outs == {}
 
 
 def test_schedule_rows_and_blanks_may_be_left_out_when_reading():
     whole = Steering.parse("0.8*jazz@5 | constant | cond", HELD)
     assert Steering.parse("  .8 *jazz @ 5", HELD) == whole
     assert Steering.parse("8e-1*jazz@5|constant()", HELD) == whole
+    for text in ("constant | chance(1)", "cond | chance(1.0)", "chance(1)"):
+        assert Steering.parse(f"0.8*jazz@5 | {text}", HELD) == whole
     assert Steering.parse("- 0.8*jazz@5;0.8*jazz@5", HELD) == JAZZ.at(-0.8) + JAZZ.at(0.8)
 
 
@@ -120,6 +166,12 @@ def test_schedule_rows_and_blanks_may_be_left_out_when_reading():
         ("0.8*jazz@5 |", 13, "a schedule"),
         ("0.8*jazz@5 | wobble", 14, "a schedule"),
         ("0.8*jazz@5 | constant | all", 25, "rows"),
+        ("0.8*jazz@5 | cond | constant", 21, "chance"),
+        ("0.8*jazz@5 | chance(0.5) | cond", 28, "gate"),
+        ("0.8*jazz@5 | gate(jazz@4 = 1)", 26, "< >"),
+        ("0.8*jazz@5 | gate(jazz < 1)", 24, "'@'"),
+        ("0.8*jazz@5 | gate(jazz@4 < 1 over 1)", 36, "'s'"),
+        ("0.8*jazz@5 | gate(jazz@4 < 1) | chance(1)", 31, "or the end"),
         ("0.8*jazz@5 0.4*rock@5", 12, "or the end"),
         ("0.8*jazz@5 + ", 14, "a dose"),
         ("0.8*jazz@5 ; ", 14, "a dose"),
@@ -187,6 +239,8 @@ def test_only_pushes_have_an_opposite(operation):
         ({"operation": "remove", "dose": 1.5}, "weight from 0 to 1"),
         ({"operation": "remove", "dose": -0.1}, "weight from 0 to 1"),
         ({"layer": -1}, "negative"),
+        ({"chance": 1.5}, "no probability"),
+        ({"chance": float("nan")}, "no probability"),
     ],
 )
 def test_terms_that_no_model_can_carry_out_are_refused(change, says):
@@ -203,6 +257,9 @@ def test_terms_that_no_model_can_carry_out_are_refused(change, says):
             Direction(np.eye(1, 17)[0], 5, name="wide", residual_norm=1.0).at(1),
             "17 numbers where the model has 16",
         ),
+        (JAZZ.at(1, gate=Gate(read_out(8), "jazz")), "gate reads 16 numbers at layer 8"),
+        (JAZZ.at(1, gate=Gate(ReadOut(("a",), np.ones((1, 3)), [0], 1), "a")), "gate reads 3 numbers"),
+        (JAZZ.at(1, gate=Gate(read_out(model_id="n"), "jazz")), "probe was made for the model 'n'"),
     ],
 )
 def test_check_refuses_plans_that_do_not_fit_the_model(plan, says):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from workbench.evidence.judge import load_judge as load_judge
     from workbench.generation.dataset import takes_dataset as takes_dataset
     from workbench.generation.generate import generate as generate
+    from workbench.generation.long import extend as extend
+    from workbench.generation.long import generate_long as generate_long
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
     from workbench.model.capture import capture_cost as capture_cost
@@ -63,8 +65,10 @@ if TYPE_CHECKING:
     from workbench.sound import read_clip as read_clip
     from workbench.steering import Direction as Direction
     from workbench.steering import Steering as Steering
+    from workbench.steering import crossfade as crossfade
     from workbench.steering import difference_in_means as difference_in_means
     from workbench.steering import random_direction as random_direction
+    from workbench.steering import spread as spread
 
 _HOMES = {
     "activations": ("Activations", "open_activations"),
@@ -73,6 +77,7 @@ _HOMES = {
     "evidence.judge": ("Judge", "load_judge"),
     "generation.dataset": ("takes_dataset",),
     "generation.generate": ("generate",),
+    "generation.long": ("extend", "generate_long"),
     "generation.take": ("Take",),
     "model.capture": ("capture", "capture_cost"),
     "model.conditions": ("capture_conditions",),
@@ -92,7 +97,14 @@ _HOMES = {
     ),
     "show.widgets": ("ConsultingRoom", "MapPanel", "ProbeLab", "ProbePanel", "SteerPanel", "compare"),
     "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),
-    "steering": ("Direction", "Steering", "difference_in_means", "random_direction"),
+    "steering": (
+        "Direction",
+        "Steering",
+        "crossfade",
+        "difference_in_means",
+        "random_direction",
+        "spread",
+    ),
     "steering.schedule": ("constant", "decay", "fade", "knots", "pulse", "ramp", "window"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -19,6 +19,9 @@ from workbench.model.sites import Place, in_order
 from workbench.steering.operations import apply
 from workbench.steering.plan import Steering, Term
 
+HALVES = ("cond", "null")
+"""The two halves of a guided batch."""
+
 Group = tuple[torch.Tensor, torch.Tensor]
 """Indices of lanes, and of their rows in the decoder's batch."""
 
@@ -38,9 +41,10 @@ class Lane:
 class Edit:
     """One operation on several rows at one place: tensors (lanes, 1, ...) made once per run, on the device.
 
-    `factors` (steps, lanes) are the schedules' values, `acts` (steps, lanes) says which lanes a step
-    changes, and `groups` holds for every step those lanes and their rows in the decoder's batch, or None
-    where there are none.
+    `factors` (steps, lanes) are the schedules' values, `weights` the same as a tensor. `acts` (steps, lanes)
+    says which lanes a step changes as far as that is known beforehand (schedule, dose, chance), and `groups`
+    holds for every step those lanes and their rows in the decoder's batch, or None where there are none.
+    Gates and sliders, which only the run knows, come in with the factor that `after` is given.
     """
 
     place: Place
@@ -55,29 +59,37 @@ class Edit:
     weights: torch.Tensor
     groups: tuple[Group | None, ...]
 
-    def after(self, before: torch.Tensor, lanes: torch.Tensor, step: int) -> torch.Tensor:
-        """The stream (lanes, 1, d_model) after this edit, for the `lanes` that `step` changes."""
+    def after(self, before: torch.Tensor, lanes: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """The stream (lanes, 1, d_model) after this edit, for `lanes` and their factors (lanes, 1, 1)."""
         return apply(
             self.operation,
             before,
             self.vectors[lanes],
             self.doses[lanes],
             self.scales[lanes],
-            factor=self.weights[step, lanes][:, None, None],
+            factor=factor,
             mean=self.centres[lanes],
         )
 
 
 def lay_out(
-    plans: Sequence[Steering | None], seconds: Sequence[float], *, guided: bool, device: torch.device
+    plans: Sequence[Steering | None],
+    seconds: Sequence[float],
+    *,
+    guided: bool,
+    device: torch.device,
+    seeds: Sequence[int] | None = None,
+    first_step: int = 0,
 ) -> dict[Place, list[Edit]]:
     """The edits of a batch, by place in the order of the forward pass.
 
     Args:
         plans: One per clip; None steers nothing.
-        seconds: The time of each step.
+        seconds: The time of each step in the new part, which schedules count.
         guided: Whether the batch has null rows; row b + B is then the null row of clip b.
         device: Where the edits' tensors live.
+        seeds: One per clip, for terms that act by chance; 0 when None.
+        first_step: The number of the first step in the new part, where a long one is drawn in windows.
 
     Raises:
         GenerationError: When a term is for null rows and the run has none.
@@ -93,10 +105,34 @@ def lay_out(
             for row, half in _rows(term, clip, len(plans), guided):
                 key = (slot, term.operation)
                 edits.setdefault(key, []).append(Lane(clip, term_index, term, row, half))
+    clock = _Clock(np.asarray(seconds, dtype=np.float64), first_step, seeds or [0] * len(plans))
     return {
-        place: [_edit(place, key[1], stacked[place][key], seconds, device) for key in sorted(stacked[place])]
+        place: [_edit(place, key[1], stacked[place][key], clock, device) for key in sorted(stacked[place])]
         for place in in_order(stacked)
     }
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """The times of a run's steps, the number of the first one, and the seed of each clip."""
+
+    seconds: np.ndarray
+    first_step: int
+    seeds: Sequence[int]
+
+    def factors(self, lane: Lane) -> np.ndarray:
+        """The schedule's value at each step."""
+        schedule, start = lane.term.schedule, self.first_step
+        return np.array([schedule.factor(now, step) for step, now in enumerate(self.seconds.tolist(), start)])
+
+    def lucky(self, lane: Lane) -> np.ndarray:
+        """Whether chance lets each step act: drawn by the clip's seed, the term and the half alone.
+
+        The luck of a step belongs to its time, not to the window in which it is drawn.
+        """
+        draws = np.random.default_rng([self.seeds[lane.clip], lane.term_index, HALVES.index(lane.half)])
+        count = self.first_step + len(self.seconds)
+        return np.asarray(draws.random(count)[self.first_step :] < lane.term.chance)
 
 
 def _rows(term: Term, clip: int, batch: int, guided: bool) -> list[tuple[int, str]]:
@@ -115,18 +151,16 @@ def _rows(term: Term, clip: int, batch: int, guided: bool) -> list[tuple[int, st
     return rows
 
 
-def _edit(
-    place: Place, operation: str, lanes: list[Lane], seconds: Sequence[float], device: torch.device
-) -> Edit:
+def _edit(place: Place, operation: str, lanes: list[Lane], clock: _Clock, device: torch.device) -> Edit:
     """The edit of `lanes`, which share place and operation."""
     terms = [lane.term for lane in lanes]
 
     def column(values: list[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
-    times = list(enumerate(seconds))
-    factors = np.array([[term.schedule.factor(now, step) for term in terms] for step, now in times])
-    acts = np.array([[term.acts(now, step) for term in terms] for step, now in times], dtype=bool)
+    factors = np.stack([clock.factors(lane) for lane in lanes], axis=1)
+    acts = np.stack([clock.lucky(lane) for lane in lanes], axis=1) & (factors != 0)
+    acts &= np.array([not term.idle for term in terms])
     vectors = torch.tensor(np.stack([term.direction.vector for term in terms]), device=device)
     return Edit(
         place,

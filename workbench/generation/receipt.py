@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from workbench.generation.cells import Edit
+from workbench.generation.controls import Factors
 
 TARGETED = frozenset({"remove", "clamp"})
 """Operations with a target, which may find the stream already there."""
@@ -26,10 +27,11 @@ COLUMNS = ("step", "seconds", "layer", "site", "row", "term", "planned", "norm_c
 class Receipt:
     """One line per step, term and row of one take's plan.
 
-    `planned` is the factor that the schedule asked for times whether the dose is anything; `norm_change` is
-    the norm |after - before| of the model's own tensor; `reason` says why nothing was planned or nothing
-    had to change: "schedule", "dose 0", "already there" (remove and clamp), and is empty where the edit
-    acted.
+    `step` counts visits of the decoder and `seconds` the time in the new part of the sound; `planned` is the
+    factor that schedule, chance, slider and gate asked for times whether the dose is anything; `norm_change`
+    is the norm |after - before| of the model's own tensor; `reason` says why nothing was planned or nothing
+    had to change: "schedule", "dose 0", "chance", "gate", "slider", "already there" (remove and clamp), and
+    is empty where the edit acted.
     """
 
     cells: pd.DataFrame
@@ -77,6 +79,17 @@ class Receipt:
         return cls(_typed(pd.DataFrame(list(records), columns=list(COLUMNS))))
 
 
+def joined(receipts: Sequence[Receipt], steps: Sequence[int]) -> Receipt:
+    """One receipt of several runs of one clip, one after another; `steps` says how many each had."""
+    if len(receipts) == 1:
+        return receipts[0]
+    starts = np.cumsum([0, *steps[:-1]])
+    parts = [
+        one.cells.assign(step=one.cells.step + start) for one, start in zip(receipts, starts, strict=True)
+    ]
+    return Receipt(_typed(pd.concat(parts, ignore_index=True)))
+
+
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
     kinds = {
         "step": "int64", "seconds": "float64", "layer": "int64", "site": "str", "row": "str",
@@ -86,9 +99,14 @@ def _typed(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 class ReceiptWriter:
-    """Collects the norms of a run as tensors on the device; they are read once, at the end."""
+    """Collects the norms of a run as tensors on the device; they are read once, at the end.
 
-    def __init__(self) -> None:
+    Args:
+        factors: What the run read at sliders and gates.
+    """
+
+    def __init__(self, factors: Factors) -> None:
+        self._factors = factors
         self._visits: list[tuple[Edit, int]] = []
         self._norms: list[torch.Tensor] = []
         self._meant: list[torch.Tensor] = []
@@ -118,9 +136,11 @@ class ReceiptWriter:
             start += len(lanes)
         parts: list[list[pd.DataFrame]] = [[] for _ in range(batch)]
         for edit in edits:
+            read = self._factors.sliders_of(edit), self._factors.open_of(edit)
             for index, lane in enumerate(edit.lanes):
-                change, goal = norms[id(edit)][:, index], meant[id(edit)][:, index]
-                parts[lane.clip].append(_cells(edit, index, seconds, change, goal))
+                changes = norms[id(edit)][:, index], meant[id(edit)][:, index]
+                asked = _asked(edit, index, *(values[:, index] for values in read))
+                parts[lane.clip].append(_cells(edit, index, seconds, asked, changes))
         return [_join(part) for part in parts]
 
 
@@ -136,13 +156,30 @@ def _read(norms: list[torch.Tensor]) -> np.ndarray:
     return values
 
 
+def _asked(edit: Edit, index: int, sliders: np.ndarray, opened: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What was planned for one lane at each step, and the reason where that is nothing."""
+    acts, factors, term = edit.acts[:, index], edit.factors[:, index], edit.lanes[index].term
+    reasons = {
+        "schedule": factors == 0,
+        "dose 0": np.full(len(acts), term.idle),
+        "chance": ~acts,
+        "gate": ~opened,
+        "slider": sliders == 0,
+    }
+    reason = np.select(list(reasons.values()), list(reasons), default="")
+    return np.where(reason == "", factors * sliders, 0.0), reason
+
+
 def _cells(
-    edit: Edit, index: int, seconds: Sequence[float], change: np.ndarray, meant: np.ndarray
+    edit: Edit,
+    index: int,
+    seconds: Sequence[float],
+    asked: tuple[np.ndarray, np.ndarray],
+    changes: tuple[np.ndarray, np.ndarray],
 ) -> pd.DataFrame:
-    """The cells of one lane, a line per step."""
-    lane, acts, factors = edit.lanes[index], edit.acts[:, index], edit.factors[:, index]
-    idle = np.where(factors == 0, "schedule", "dose 0")
-    settled = (meant == 0) & (edit.operation in TARGETED)
+    """The cells of one lane, a line per step; `asked` from `_asked`, `changes` measured and meant."""
+    (planned, reason), (change, meant) = asked, changes
+    settled = (planned != 0) & (meant == 0) & (edit.operation in TARGETED)
     layer, site = edit.place
     return pd.DataFrame(
         {
@@ -150,11 +187,11 @@ def _cells(
             "seconds": np.asarray(seconds, dtype=np.float64),
             "layer": layer,
             "site": site,
-            "row": lane.half,
-            "term": lane.term_index,
-            "planned": np.where(acts, factors, 0.0),
+            "row": edit.lanes[index].half,
+            "term": edit.lanes[index].term_index,
+            "planned": planned,
             "norm_change": change,
-            "reason": np.where(acts, np.where(settled, "already there", ""), idle),
+            "reason": np.where(settled, "already there", reason),
         }
     )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 
 from workbench.errors import GenerationError, message
+from workbench.generation.audio_prompt import Audio, given_codes, listed
 from workbench.model.musicgen import Model
 from workbench.model.sites import SITES
 from workbench.steering.plan import Steering
@@ -19,11 +20,17 @@ Plan = Steering | None
 
 @dataclass(frozen=True)
 class Row:
-    """One clip of a batch."""
+    """One clip of a batch; `given` are the codes (k, frames) that it goes on from."""
 
     prompt: str
     plan: Plan
     seed: int
+    given: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def given_frames(self) -> int:
+        """How many frames it goes on from."""
+        return 0 if self.given is None else self.given.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -45,32 +52,58 @@ class Settings:
             _refuse(f"A top_k of {self.top_k}", "it must not be negative", "Use 250, or 0 to keep all codes")
 
 
+def settings_of(
+    model: Model, *, guidance: float = 3.0, temperature: float = 1.0, top_k: float | None = None
+) -> Settings:
+    """The checked settings; top_k is the checkpoint's own when None.
+
+    Raises:
+        GenerationError: For a number that makes no sense.
+    """
+    return Settings(float(guidance), float(temperature), model.top_k if top_k is None else int(top_k))
+
+
 def rows_of(
     model: Model,
     prompt: str | Sequence[str],
     steering: Plan | Sequence[Plan],
     seed: int | Sequence[int],
+    *,
+    audio: Audio | Sequence[Audio | None] | None = None,
+    audio_seconds: float | None = None,
 ) -> tuple[list[Row], bool]:
     """One Row per clip, and whether the caller gave a list (and so expects one back).
 
-    A single prompt, plan or seed goes with every clip of the others.
+    A single prompt, plan, seed or audio goes with every clip of the others.
 
     Raises:
-        GenerationError: For an empty list, lists of different lengths, or a prompt or seed of the wrong kind.
+        GenerationError: For an empty list, lists of different lengths, or one thing of the wrong kind.
         SteeringError: When a plan does not fit the model.
     """
-    columns = [_listed(prompt, str), _listed(steering, Steering), _listed(seed, int)]
+    sounds, several = listed(audio)
+    given = [None if one is None else given_codes(model, one, audio_seconds) for one in sounds]
+    columns: list[tuple[list[Any], bool]] = [
+        _listed(prompt, str), _listed(steering, Steering), _listed(seed, int), (given, several),
+    ]  # fmt: skip
     lengths = {len(column) for column, many in columns if many}
     if 0 in lengths or len(lengths) > 1:
         told = ", ".join(str(len(column)) for column, _many in columns)
         _refuse(
-            f"Clips for {told} prompts, plans and seeds",
+            f"Clips for {told} prompts, plans, seeds and sounds",
             "an empty list makes nothing" if 0 in lengths else "lists must be equally long",
             "Give one of each, or equally long lists",
         )
     count = max(lengths, default=1)
-    prompts, plans, seeds = (column * count if not many else column for column, many in columns)
-    return [_row(model, *parts) for parts in zip(prompts, plans, seeds, strict=True)], bool(lengths)
+    filled = (column * count if not many else column for column, many in columns)
+    return [_row(model, *parts) for parts in zip(*filled, strict=True)], bool(lengths)
+
+
+def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
+    """The numbers of rows that can be drawn together, those that go on from as much, at most `most` each."""
+    groups: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(row.given_frames, []).append(number)
+    return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
 def _listed(value: object, single: type) -> tuple[list[object], bool]:
@@ -80,7 +113,7 @@ def _listed(value: object, single: type) -> tuple[list[object], bool]:
     return list(value), True
 
 
-def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
+def _row(model: Model, prompt: object, plan: object, seed: object, given: np.ndarray | None) -> Row:
     """The checked row."""
     if not isinstance(prompt, str):
         _refuse(f"A clip for the prompt {prompt!r}", "a prompt is text", 'Give text such as "a calm tune"')
@@ -89,19 +122,24 @@ def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
             f"A clip with the seed {seed!r}", "a seed is a whole number from 0 to 2**63 - 1", "Use one such"
         )
     if plan is None:
-        return Row(prompt, None, int(seed))
+        return Row(prompt, None, int(seed), given)
     if not isinstance(plan, Steering):
         _refuse(f"Steering by a {type(plan).__name__}", "a plan was expected", "Use direction.at(dose)")
     plan.check(model)
     for term in plan.terms:
-        site = term.direction.site
-        if site not in SITES or (site == "embed" and term.at_layer != 0):
-            _refuse(
-                f"{term.direction.name!r} at {site!r} of layer {term.at_layer}",
-                f"the sites are {', '.join(SITES)}, and embed exists at layer 0 only",
-                "Use a direction made at one of these",
-            )
-    return Row(prompt, plan, int(seed))
+        _check_site(term.direction.name, term.direction.site, term.at_layer)
+        if term.gate is not None:
+            _check_site(f"a gate on {term.gate.class_}", term.gate.read_out.site, term.gate.read_out.layer)
+    return Row(prompt, plan, int(seed), given)
+
+
+def _check_site(name: str, site: str, layer: int) -> None:
+    if site not in SITES or (site == "embed" and layer != 0):
+        _refuse(
+            f"{name!r} at {site!r} of layer {layer}",
+            f"the sites are {', '.join(SITES)}, and embed exists at layer 0 only",
+            "Use what was made at one of these",
+        )
 
 
 def _refuse(asked: str, found: str, do: str) -> NoReturn:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from workbench.generation.cells import Edit
+from workbench.generation.controls import Controls, Factors
 from workbench.generation.receipt import ReceiptWriter
 from workbench.model.musicgen import Model
 from workbench.model.sampling import Sampling
@@ -23,31 +24,49 @@ def run_steered(
     run: Sampling,
     edits: Mapping[Place, Sequence[Edit]],
     watched: Sequence[Place] = (),
+    controls: Controls | None = None,
 ) -> tuple[ReceiptWriter, dict[Place, torch.Tensor]]:
-    """Draw the codes of `run` (into `run.codes`), steering every step as `edits` say.
+    """Draw the codes of `run` (into `run.codes`), steering every visit of the decoder as `edits` say.
 
-    Returns the measured changes, and what the conditional rows held at each `watched` place after steering:
-    (steps, B, d_model) in fp32.
+    A continuation's first visit reads the given frames all at once; only its last position, the one that new
+    music is drawn from, is edited and watched. What visit v draws is step v of the new part.
+
+    Args:
+        model: The model.
+        run: What is drawn.
+        edits: Laid out for `run.visits` steps.
+        watched: Where the conditional rows are read, after steering.
+        controls: Sliders that may be moved meanwhile, and what gates have read before; nothing when None.
+
+    Returns the measured changes, and what was read at each `watched` place: (visits, B, d_model) in fp32.
 
     Raises:
         Cancelled: When `run.cancel` was set.
         ModelError: When the model is already running on this thread.
     """
-    network, receipt, steps, batch = model.network, ReceiptWriter(), run.steps, run.batch
+    network, batch = model.network, run.batch
+    factors = Factors(
+        controls or Controls(), edits, batch=batch, rate_hz=model.frame_rate_hz, heard=run.given_frames > 0
+    )
+    receipt = ReceiptWriter(factors)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in watched}
-    places = in_order([*edits, *watched])
+    gated = factors.places
+    places = in_order([*edits, *watched, *gated])
     with model.exclusive(), network.sample(run) as tracer:
-        for step in tracer.iter[:steps]:
+        for visit in tracer.iter[: run.visits]:
             for place in places:
-                stream = live(network, place)  # (rows, 1, d_model): the model's own tensor, not a copy
+                stream = live(network, place)[:, -1:]  # (rows, 1, d_model): a view of the model's own tensor
+                factors.begin(visit)
                 for edit in edits.get(place, ()):
-                    if (acting := edit.groups[step]) is not None:
+                    if (acting := edit.groups[visit]) is not None:
                         lanes, rows = acting
                         before = stream[rows]
-                        after = edit.after(before, lanes, step)
+                        after = edit.after(before, lanes, factors.at(edit, visit, lanes))
                         # ===> Here the steering vector enters the residual stream, in place. <===
                         stream[rows] = after
-                        receipt.measure(edit, step, before=before, meant=after, now=stream[rows])
+                        receipt.measure(edit, visit, before=before, meant=after, now=stream[rows])
                 if place in seen:
                     seen[place].append(stream[:batch, 0].float().clone())
+                if place in gated:
+                    factors.read(place, stream[:batch, 0])
     return receipt, {place: torch.stack(rows) for place, rows in seen.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,10 @@ PACKAGES = ("musicgen-workbench", "torch", "transformers", "nnsight")
 
 @dataclass(frozen=True, eq=False)
 class ProbeTrace:
-    """What a probe read while the clip was made: `probabilities` (frames, classes), from conditional rows."""
+    """What a probe read while the clip was made: `probabilities` (frames, classes), from conditional rows.
+
+    `seconds` count from the beginning of the clip; of a continuation only the new frames were read.
+    """
 
     target: str
     layer: int
@@ -41,11 +44,21 @@ class ProbeTrace:
         return told and same and np.array_equal(self.seconds, other.seconds)
 
 
+@dataclass(frozen=True)
+class Window:
+    """One of the runs that a long take was drawn in: seconds of its new part and of what it heard."""
+
+    start_s: float
+    end_s: float
+    heard_s: float
+    prompt: str
+
+
 @dataclass(frozen=True, eq=False)
 class Take:
     """One generated clip.
 
-    clip            the sound
+    clip            the sound; of a continuation the whole, the given part included
     codes           (k, frames) int16, the codec's codes it was decoded from
     prompt, seed, guidance, temperature, top_k
                     what was asked for; with the model they determine the codes
@@ -54,6 +67,9 @@ class Take:
     receipt         what the plan really changed
     model_id        the model
     probe_traces    what probes read while it was made
+    given_s         how many seconds at the beginning were given; the plan's schedules and the receipt's
+                    seconds count from there
+    windows         of a long take, the runs that it was drawn in
     versions        packages that made it; not part of equality
     """
 
@@ -69,6 +85,8 @@ class Take:
     top_k: int = 250
     model_id: str = ""
     probe_traces: tuple[ProbeTrace, ...] = ()
+    given_s: float = 0.0
+    windows: tuple[Window, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
 
     def __post_init__(self) -> None:
@@ -78,8 +96,13 @@ class Take:
 
     @property
     def seconds(self) -> float:
-        """The length of the sound."""
+        """The length of the sound, the given part included."""
         return self.clip.seconds
+
+    @property
+    def new(self) -> Clip:
+        """The sound without the given part."""
+        return self.clip.section(self.given_s, self.seconds) if self.given_s else self.clip
 
     def _asked(self) -> dict[str, object]:
         """The plain facts, as JSON holds them."""
@@ -92,8 +115,10 @@ class Take:
             "temperature",
             "top_k",
             "model_id",
+            "given_s",
         )
-        return {name: getattr(self, name) for name in names}
+        windows = [asdict(window) for window in self.windows]
+        return {**{name: getattr(self, name) for name in names}, "windows": windows}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Take):
@@ -156,6 +181,7 @@ class Take:
             arrays = load_file(folder / "codes.safetensors")
             samples, rate_hz = soundfile.read(folder / "take.wav", dtype="float32")
             kept.pop("saved")
+            kept["windows"] = tuple(Window(**window) for window in kept.get("windows", ()))
             kept["receipt"] = Receipt.from_records(kept["receipt"]["cells"])
             kept["probe_traces"] = tuple(
                 _trace(heading, arrays, index) for index, heading in enumerate(kept["probe_traces"])

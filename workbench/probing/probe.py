@@ -11,7 +11,7 @@ from workbench.errors import ProbeError, message
 from workbench.probing.linear import LinearProbe
 from workbench.probing.scores import Scores
 from workbench.probing.solvers import probabilities
-from workbench.steering import Direction
+from workbench.steering import Direction, Gate, ReadOut
 
 Array = np.ndarray
 
@@ -75,3 +75,24 @@ class Probe(LinearProbe):
         method, accuracy = f"probe weight, {self.method}", f"{self.scores.accuracy:.4f}"
         weights = self.weights[self.classes.index(class_)]
         return self.along(weights, class_, {"method": method, "accuracy": accuracy})
+
+    def read_out(self) -> ReadOut:
+        """Return what reads, as the plain value that a plan's gates are made of."""
+        link = "shares" if self.method == "ridge" else "softmax"
+        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
+        return ReadOut(self.classes, self.weights, self.bias, self.layer, link=link, **place)
+
+    def gate(
+        self, class_: str, *, below: float | None = None, above: float | None = None, over: float = 1.0
+    ) -> Gate:
+        """Return the gate that lets steering through while P(class) reads below (or above) a threshold.
+
+        over  how many seconds of readings are averaged
+        Raises ProbeError unless one threshold is given, SteeringError for a class that is not known.
+        """
+        if (below is None) == (above is None):
+            found = f"below={below} and above={above} were given"
+            raise ProbeError(message(f"A gate on {class_!r} was asked for", found, "Give one of both"))
+        if below is not None:
+            return Gate(self.read_out(), class_, "below", below, over)
+        return Gate(self.read_out(), class_, "above", float(above or 0.0), over)

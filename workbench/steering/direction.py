@@ -8,17 +8,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.activations.heads import HEAD_SITE, head_name, head_slice
 from workbench.errors import SteeringError, message
+from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant
 from workbench.steering.term import Term
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
 _FORMAT = "musicgen-workbench direction 1"
@@ -133,6 +131,27 @@ class Direction:
             f"{self.name} without {_bracketed(other.name, ' ')}"
         )
 
+    def head(self, head: int, n_heads: int) -> Direction:
+        """Return the part of a `head_out` direction that lies in one attention head, 0 elsewhere.
+
+        Its length is what it is (`.unit()` before `.at`). How far the data project on a part is not known,
+        so its centre is 0: `remove` takes the part out instead of moving it to the average.
+        Raises SteeringError for another site, ActivationsError for a head that does not exist.
+        """
+        if self.site != HEAD_SITE:
+            raise SteeringError(
+                message(
+                    f"Head {head} of {self.name!r} was asked for",
+                    f"it is a direction at {self.site!r}, where heads are mixed",
+                    f"Make a direction at {HEAD_SITE!r}",
+                )
+            )
+        part = np.zeros_like(self.vector)
+        own = head_slice(self.vector.size, n_heads, head)
+        part[own] = self.vector[own]
+        name = f"{self.name} {head_name(self.layer, head)}"
+        return replace(self, vector=part, name=name, centre=0.0, origin={**self.origin, "head": str(head)})
+
     def at(
         self,
         dose: float,
@@ -141,15 +160,20 @@ class Direction:
         operation: str = "add",
         rows: str = "cond",
         layer: int | None = None,
+        chance: float = 1.0,
+        gate: Gate | None = None,
     ) -> Steering:
         """Return the plan with this one term. The direction must have length 1 (`.unit()`).
 
         dose   multiples of `residual_norm` for add and keep_norm; a for paper; weight 0-1 for remove; target
                for clamp
         layer  where it acts; None is the layer that it was made at
+        chance the probability with which each step acts, 1 is always
+        gate   steers only while a probe reads what the gate says (`probe.gate`); None always
         Raises SteeringError for a length other than 1 and for doses, operations and rows that do not exist.
         """
-        return Steering((Term(self, dose, schedule or constant(), operation, layer, rows),))
+        when = schedule or constant()
+        return Steering((Term(self, dose, when, operation, layer, rows, chance=chance, gate=gate),))
 
     def save(self, path: Path | str) -> Path:
         """Write the vector as safetensors, all else as JSON in its metadata; return the path."""
@@ -229,44 +253,6 @@ class Direction:
 def _bracketed(name: str, sign: str) -> str:
     """Return the name in brackets when it is itself a sum or difference."""
     return f"({name})" if sign in name else name
-
-
-def difference_in_means(
-    acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
-) -> Direction:
-    """Return the unit vector along mean(x | class) - mean(x | not class) of the activations at `layer`.
-
-    Raises SteeringError when the class is not held, or nothing else is held to compare it with.
-    """
-    labels = acts.labels(target).astype(str)
-    inside = labels == class_
-    if not inside.any() or inside.all():
-        raise SteeringError(
-            message(
-                f"The difference in means of {class_!r} was asked for",
-                f"the activations hold these values of {target!r}: {', '.join(sorted(set(labels)))}",
-                "Use one of at least two",
-            )
-        )
-    x = acts.matrix(layer, site=site).astype(np.float64)
-    difference = x[inside].mean(0) - x[~inside].mean(0)
-    origin = {
-        "method": "difference in means",
-        "model_id": str(acts.data.attrs.get("model_id", "")),
-        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
-        "distance": f"{np.linalg.norm(difference):.6g}",
-        "samples": f"{inside.sum()} against {(~inside).sum()}",
-    }
-    found = Direction(
-        difference.astype(np.float32),
-        layer,
-        site,
-        name=class_,
-        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-        centre=float(x.mean(0) @ difference),
-        origin=origin,
-    )
-    return found.unit()
 
 
 def random_direction(like: Direction, seed: int) -> Direction:

@@ -1,25 +1,31 @@
 """The text of a plan, to and from plain values; directions are still names here.
 
     plan   := "none" | group (";" group)*
-    group  := ["-"] term (("+" | "-") term)* ["|" schedule] ["|" rows]
+    group  := ["-"] term (("+" | "-") term)* ["|" schedule] ["|" rows] ["|" chance] ["|" gate]
     term   := dose "*" place | operation "(" ["-"] number "*" place ")"
     place  := name ["#" fingerprint] "@" layer [">" layer]
     rows   := "cond" | "both" | "null"
+    chance := "chance" "(" probability ")"
+    gate   := "gate" "(" class ["#" fingerprint] "@" layer ("<" | ">") probability ["over" seconds "s"] ")"
 
 A term without an operation is an `add`. `@5` is the layer that the direction was made at; `@5>7` applies it
 at layer 7 instead, on purpose. `#` and the first digits of a fingerprint tell two directions of the same name
-apart. Schedule and rows may be left out when reading (constant, cond) and are always written.
+apart. What stands behind a bar may be left out when reading, the order is fixed. Schedule and rows (constant,
+cond) are always written, chance and gate only where they do something. A gate's class is one that a probe of
+that layer reads: `gate(jazz@4 < 0.8 over 1s)` steers until the mean of the last second reads jazz. `over` may
+be left out (1 s).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
+from workbench.steering.gate import SIDES
 from workbench.steering.operations import OPERATIONS
-from workbench.steering.scanner import NAME, Scanner, written_name
+from workbench.steering.scanner import NAME, Scanner, written_name, written_number
 from workbench.steering.schedule import Schedule, constant, read_schedule
 
 ROWS = ("cond", "both", "null")
@@ -27,8 +33,25 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True)
+class GateText:
+    """A gate as text knows it: a class at a layer, a side, a threshold and seconds."""
+
+    class_: str
+    mark: str
+    layer: int
+    side: str
+    threshold: float
+    over: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """The name under which `Steering.read_outs` holds what reads: class and layer."""
+        return f"{self.class_}#{self.mark}@{self.layer}" if self.mark else f"{self.class_}@{self.layer}"
+
+
+@dataclass(frozen=True)
 class TermText:
-    """One term as text knows it. `position` is where it stood, for errors, and takes no part in equality."""
+    """One term as text knows it. `position` is where it stood, for errors."""
 
     name: str
     mark: str
@@ -39,12 +62,38 @@ class TermText:
     schedule: Schedule
     rows: str
     position: int = 0
+    chance: float = 1.0
+    gate: GateText | None = None
+
+    @property
+    def when(self) -> tuple[Schedule, str, float, GateText | None]:
+        """All that stands behind a group's terms."""
+        return self.schedule, self.rows, self.chance, self.gate
+
+    @property
+    def key(self) -> str:
+        """The name under which `Steering.directions` holds its direction: name and layer."""
+        return f"{self.name}#{self.mark}@{self.made_at}" if self.mark else f"{self.name}@{self.made_at}"
 
 
 def write(terms: Sequence[TermText]) -> str:
-    """Return the canonical text: neighbours with equal schedule and rows share a group, order is kept."""
-    groups = groupby(terms, key=lambda term: (term.schedule, term.rows))
-    return " ; ".join(f"{_sum(list(group))} | {when} | {rows}" for (when, rows), group in groups) or "none"
+    """Return the canonical text: neighbours with equal schedule, rows, chance and gate share a group."""
+    groups = groupby(terms, key=lambda term: term.when)
+    return " ; ".join(f"{_sum(list(group))} | {_when(*when)}" for when, group in groups) or "none"
+
+
+def _when(schedule: Schedule, rows: str, chance: float, gate: GateText | None) -> str:
+    parts = [str(schedule), rows]
+    if chance != 1:
+        parts.append(f"chance({written_number(chance)})")
+    if gate is not None:
+        mark = f"#{gate.mark}" if gate.mark else ""
+        number = written_number
+        parts.append(
+            f"gate({written_name(gate.class_)}{mark}@{gate.layer} {SIDES[gate.side]} "
+            f"{number(gate.threshold)} over {number(gate.over)}s)"
+        )
+    return " | ".join(parts)
 
 
 def _sum(terms: Sequence[TermText]) -> str:
@@ -86,12 +135,54 @@ def _read_group(scanner: Scanner) -> list[TermText]:
     parts = [_read_term(scanner, sign)]
     while (plus := scanner.has("+")) or scanner.has("-"):
         parts.append(_read_term(scanner, 1.0 if plus else -1.0))
-    schedule, rows = constant(), "cond"
-    if scanner.has("|"):
-        schedule = read_schedule(scanner)
-    if scanner.has("|"):
-        rows = _read_word(scanner, ROWS, "rows (cond, both or null)")
-    return [TermText(*place, dose, operation, schedule, rows, at) for place, dose, operation, at in parts]
+    schedule, rows, chance, gate = _read_when(scanner)
+    terms = [TermText(*place, dose, operation, schedule, rows, at) for place, dose, operation, at in parts]
+    return [replace(term, chance=chance, gate=gate) for term in terms]
+
+
+def _read_when(scanner: Scanner) -> tuple[Schedule, str, float, GateText | None]:
+    """Return schedule, rows, chance and gate; each may be left out, the order is fixed."""
+    schedule, rows, chance, gate = constant(), "cond", 1.0, None
+    wanted = {"rows": "rows (cond, both or null)", "chance": "chance(...)", "gate": "gate(...)"}
+    first = scanner.has("|")
+    if first and not scanner.sees(NAME, (*ROWS, "chance", "gate")):
+        schedule, first = read_schedule(scanner), False
+    while wanted and (first or scanner.has("|")):
+        first, start, word = False, scanner.position, scanner.take(NAME)
+        if word in ROWS and "rows" in wanted:
+            rows, wanted = str(word), {name: wanted[name] for name in ("chance", "gate")}
+        elif word == "chance" and "chance" in wanted:
+            chance, wanted = _read_chance(scanner), {"gate": wanted["gate"]}
+        elif word == "gate":
+            gate, wanted = _read_gate(scanner), {}
+        else:
+            scanner.position = start
+            scanner.fail(" or ".join(wanted.values()))
+    return schedule, rows, chance, gate
+
+
+def _read_chance(scanner: Scanner) -> float:
+    scanner.expect("(")
+    chance = scanner.number("a probability")
+    scanner.expect(")")
+    return chance
+
+
+def _read_gate(scanner: Scanner) -> GateText:
+    scanner.expect("(")
+    class_ = scanner.name("a class that a probe reads")
+    mark = (scanner.take(_HEX) or scanner.fail("a fingerprint")) if scanner.has("#") else ""
+    scanner.expect("@")
+    layer = scanner.whole("a layer number")
+    side = next((side for side, sign in SIDES.items() if scanner.has(sign)), None)
+    if side is None:
+        scanner.fail(f"one of {' '.join(SIDES.values())}")
+    gate = GateText(class_, mark, layer, side, scanner.number("a probability"))
+    if scanner.has("over"):
+        gate = replace(gate, over=scanner.number("a time in seconds"))
+        scanner.expect("s")
+    scanner.expect(")")
+    return gate
 
 
 def _read_term(scanner: Scanner, sign: float) -> tuple[tuple[str, str, int, int], float, str, int]:

@@ -93,6 +93,9 @@ OPERATIONS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
 SCALED = frozenset({"add", "keep_norm"})
 """Operations whose dose is counted in mean residual norms of the layer."""
 
+PUSHES = frozenset({"add", "paper", "keep_norm"})
+"""Operations with a strength that can be turned round and shared; the others have a target."""
+
 
 def apply(
     operation: str,

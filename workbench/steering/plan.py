@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from workbench.errors import SteeringError, message
-from workbench.steering import grammar
-from workbench.steering.schedule import parse_schedule
+from workbench.steering import grammar, written
 from workbench.steering.term import Term
 
 if TYPE_CHECKING:
     from workbench.steering.direction import Direction
+    from workbench.steering.gate import ReadOut
 
 __all__ = ["Steerable", "Steering", "Term"]
 
@@ -68,35 +68,51 @@ class Steering:
     @property
     def directions(self) -> dict[str, Direction]:
         """Every direction used, by the name in `text()`; `parse` and `from_json` take this mapping."""
-        return {_key(_written(term, self._marks)): term.direction for term in self.terms}
+        return {text.key: term.direction for text, term in zip(self._texts, self.terms, strict=True)}
+
+    @property
+    def read_outs(self) -> dict[str, ReadOut]:
+        """Every read-out that a gate reads, by the name in `text()`; `parse` and `from_json` take it too."""
+        return {
+            text.gate.key: term.gate.read_out
+            for text, term in zip(self._texts, self.terms, strict=True)
+            if text.gate is not None and term.gate is not None
+        }
 
     def text(self) -> str:
         """Return the canonical text, e.g. `0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond` (grammar.py)."""
-        return grammar.write([_written(term, self._marks) for term in self.terms])
+        return grammar.write(self._texts)
 
     def __str__(self) -> str:
         return self.text()
 
     @classmethod
-    def parse(cls, text: str, directions: Mapping[str, Direction]) -> Steering:
-        """Return the plan that `text` writes, its names looked up in `directions`.
+    def parse(cls, text: str, directions: Mapping[str, Direction], probes: written.Probes = ()) -> Steering:
+        """Return the plan that `text` writes, its names looked up in `directions`, its gates in `probes`.
 
         A name is looked up as `name@layer`, then as `name`; the direction must have been made at that layer.
+        A gate's class is looked up among the classes that the probes of its layer read.
         Raises SteeringError, with the place in the text, for bad text and unknown names.
         """
-        return cls(tuple(_resolved(term, text, directions) for term in grammar.read(text)))
+        terms = grammar.read(text)
+        return cls(tuple(written.from_text(term, text, directions, probes) for term in terms))
 
     def to_json(self) -> str:
-        """Return the plan as JSON text in which directions stand by name and fingerprint."""
-        return json.dumps([_as_json(term) for term in self.terms], ensure_ascii=False)
+        """Return the plan as JSON text; directions and gates' read-outs stand by name and fingerprint."""
+        return json.dumps([written.as_json(term) for term in self.terms], ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, directions: Mapping[str, Direction] | Iterable[Direction]) -> Steering:
-        """Return the plan that `to_json` wrote; directions are found by fingerprint."""
-        held = directions.values() if isinstance(directions, Mapping) else directions
-        by_fingerprint = {direction.fingerprint: direction for direction in held}
+    def from_json(
+        cls,
+        text: str,
+        directions: Mapping[str, Direction] | Iterable[Direction],
+        probes: written.Probes = (),
+    ) -> Steering:
+        """Return the plan that `to_json` wrote; directions and read-outs are found by fingerprint."""
+        held = {direction.fingerprint: direction for direction in written.values(directions)}
+        read = {one.fingerprint: one for one in (probe.read_out() for probe in written.values(probes))}
         try:
-            return cls(tuple(_from_json(item, by_fingerprint) for item in json.loads(text)))
+            return cls(tuple(written.from_json(item, held, read) for item in json.loads(text)))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SteeringError(
                 message(
@@ -107,13 +123,12 @@ class Steering:
             ) from error
 
     @cached_property
-    def _marks(self) -> dict[str, str]:
-        """Fingerprint -> the digits that tell it from others of its name and layer, if there are any."""
-        unique = {
-            term.direction.fingerprint: (term.direction.name, term.direction.layer) for term in self.terms
-        }
-        places = list(unique.values())
-        return {found: found[:12] if places.count(place) > 1 else "" for found, place in unique.items()}
+    def _texts(self) -> list[grammar.TermText]:
+        """The terms as text knows them, with marks where a name alone would be ambiguous."""
+        named = {term.direction.fingerprint: term.direction for term in self.terms}
+        mark = written.marks({key: (one.name, one.layer) for key, one in named.items()})
+        read = dict.fromkeys(term.gate.read_out for term in self.terms if term.gate is not None)
+        return [written.as_text(term, mark, list(read)) for term in self.terms]
 
     def check(self, model: Steerable) -> None:
         """Raise SteeringError where the plan does not fit `model`: layer, width, another model's vector."""
@@ -144,79 +159,24 @@ def _flat(parts: object) -> Iterable[Term]:
         )
 
 
-def _written(term: Term, marks: Mapping[str, str]) -> grammar.TermText:
-    """Return a term as text knows it."""
-    direction = term.direction
-    mark = marks[direction.fingerprint]
-    place = (direction.name, mark, direction.layer, term.at_layer)
-    return grammar.TermText(*place, term.dose, term.operation, term.schedule, term.rows)
-
-
-def _key(term: grammar.TermText) -> str:
-    """Return the name under which `Steering.directions` holds the direction of a term."""
-    return f"{term.name}#{term.mark}@{term.made_at}" if term.mark else f"{term.name}@{term.made_at}"
-
-
-def _resolved(term: grammar.TermText, text: str, directions: Mapping[str, Direction]) -> Term:
-    """Return the term that `term` writes, with its direction looked up."""
-    where = f"At character {term.position + 1} of {text!r} {_key(term)!r} was asked for"
-    direction = (
-        directions.get(_key(term))
-        or directions.get(f"{term.name}@{term.made_at}")
-        or directions.get(term.name)
-    )
-    if term.mark and (direction is None or not direction.fingerprint.startswith(term.mark)):
-        direction = next((d for d in directions.values() if d.fingerprint.startswith(term.mark)), None)
-    if direction is None:
-        held = ", ".join(directions) or "none"
-        raise SteeringError(message(where, f"the directions given are: {held}", "Use one of those names"))
-    if direction.layer != term.made_at:
-        found = f"the direction given was made at layer {direction.layer}"
-        do = f"Write @{direction.layer}>{term.made_at} to apply it at layer {term.made_at} on purpose"
-        raise SteeringError(message(where, found, do))
-    return Term(direction, term.dose, term.schedule, term.operation, term.applied_at, term.rows)
-
-
-def _as_json(term: Term) -> dict[str, str | float | int]:
-    return {
-        "direction": term.direction.name,
-        "fingerprint": term.direction.fingerprint,
-        "dose": term.dose,
-        "operation": term.operation,
-        "schedule": term.schedule.text(),
-        "rows": term.rows,
-        "layer": term.at_layer,
-    }
-
-
-def _from_json(item: Mapping[str, Any], directions: Mapping[str, Direction]) -> Term:
-    direction = directions.get(item["fingerprint"])
-    if direction is None:
-        raise SteeringError(
-            message(
-                f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for",
-                f"the directions given are: {', '.join(d.name for d in directions.values()) or 'none'}",
-                "Load the direction that the plan was made with (Direction.load)",
-            )
-        )
-    schedule = parse_schedule(item["schedule"])
-    return Term(direction, item["dose"], schedule, item["operation"], item["layer"], item["rows"])
-
-
 def _misfit(term: Term, model: Steerable) -> tuple[str, str] | None:
     """Return (found, do) when a term cannot act on this model."""
-    made_for = term.direction.origin.get("model_id", "")
-    width = term.direction.vector.shape[0]
+    direction = term.direction
+    made_for, width = direction.origin.get("model_id", ""), direction.vector.size
     if made_for and made_for != model.id:
-        return (
-            f"the direction was made for the model {made_for!r}",
-            "Make a direction from this model's activations",
-        )
+        found = f"the direction was made for the model {made_for!r}"
+        return found, "Make a direction from this model's activations"
     if width != model.d_model:
-        return (
-            f"it has {width} numbers where the model has {model.d_model}",
-            "Use a direction made for this model",
-        )
+        found = f"it has {width} numbers where the model has {model.d_model}"
+        return found, "Use a direction made for this model"
     if term.at_layer not in model.layers:
         return f"the model has layers {model.layers[0]}-{model.layers[-1]}", "Use one of model.layers"
+    read = term.gate.read_out if term.gate is not None else None
+    if read is None:
+        return None
+    if read.model_id and read.model_id != model.id:
+        return f"its gate's probe was made for the model {read.model_id!r}", "Fit a probe on this model"
+    if read.weights.shape[1] != model.d_model or read.layer not in model.layers:
+        found = f"its gate reads {read.weights.shape[1]} numbers at layer {read.layer}"
+        return found, f"Use a probe of {model.d_model} numbers at one of model.layers"
     return None

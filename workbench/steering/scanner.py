@@ -34,6 +34,13 @@ class Scanner:
         """Return whether `literal` stands here, and step over it if it does."""
         return self.take(re.compile(re.escape(literal))) is not None
 
+    def sees(self, pattern: re.Pattern[str], words: tuple[str, ...]) -> bool:
+        """Return whether one of `words` stands here, and stay before it."""
+        start = self.position
+        word = self.take(pattern)
+        self.position = start
+        return word in words
+
     def expect(self, literal: str) -> None:
         """Step over `literal`; raise SteeringError when something else stands here."""
         if not self.has(literal):

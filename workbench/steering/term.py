@@ -1,4 +1,4 @@
-"""One term of a plan: a direction, how strongly, when, how, at which layer and on which rows."""
+"""One term of a plan: a direction, how strongly, when, how, at which layer, on which rows, if at all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from workbench.errors import SteeringError, message
+from workbench.steering.gate import Gate
 from workbench.steering.grammar import ROWS
-from workbench.steering.operations import OPERATIONS, SCALED
+from workbench.steering.operations import OPERATIONS, PUSHES, SCALED
 from workbench.steering.schedule import Schedule, constant
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ class Term:
                the target projection (clamp)
     layer      where it acts; None means where the direction was made
     rows       "cond" (the prompted half of guidance), "null" (the unprompted half) or "both"
+    chance     the probability with which each step acts at all (stochastic injection, MusicRFM, arXiv
+               2510.19127): drawn by the row's own seed, so that a run can be repeated; 1 acts always
+    gate       steers only while a probe reads below (or above) a threshold; None steers always
     """
 
     direction: Direction
@@ -31,10 +35,13 @@ class Term:
     operation: str = "add"
     layer: int | None = None
     rows: str = "cond"
+    chance: float = field(default=1.0, kw_only=True)
+    gate: Gate | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
         object.__setattr__(self, "dose", float(self.dose) + 0.0)
+        object.__setattr__(self, "chance", float(self.chance) + 0.0)
         object.__setattr__(self, "layer", self.direction.layer if self.layer is None else int(self.layer))
         problem = _problem(self)
         if problem:
@@ -50,12 +57,19 @@ class Term:
         return cast(int, self.layer)
 
     def acts(self, seconds: float, step: int = 0) -> bool:
-        """Return whether this term is planned to change anything at `seconds`: factor and dose are not 0."""
-        idle = self.dose == 0 and self.operation != "clamp"
-        return not idle and self.schedule.factor(seconds, step) != 0
+        """Return whether this term is planned to change anything at `seconds`: factor and dose are not 0.
+
+        Chance and gate, which are known only in a run, are left out.
+        """
+        return not self.idle and self.schedule.factor(seconds, step) != 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether its dose says that it never changes anything."""
+        return self.dose == 0 and self.operation != "clamp"
 
     def __neg__(self) -> Term:
-        if self.operation in {"remove", "clamp"}:
+        if self.operation not in PUSHES:
             raise SteeringError(
                 message(
                     f"The opposite of {self.operation} was asked for",
@@ -77,6 +91,8 @@ def _problem(term: Term) -> tuple[str, str] | None:
         return "a dose must be a finite number", "Give a number such as 0.6"
     if term.operation == "remove" and not 0 <= term.dose <= 1:
         return "remove takes a weight from 0 to 1", "Use 1.0 to remove the direction, 0.5 for half of it"
+    if not 0 <= term.chance <= 1:
+        return f"a chance of {term.chance} is no probability", "Use a number from 0 to 1"
     if term.at_layer < 0:
         return f"layer {term.at_layer} is negative", "Count layers from 0"
     if abs(direction.norm - 1) > 1e-4:

@@ -1,6 +1,7 @@
 """Values to plotly figures, all in one visual grammar; nothing here fits, generates or plays."""
 
 from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for
+from workbench.show.plots.comparisons import crosstalk_matrix, fusion_line
 from workbench.show.plots.diagnosis import cosines, diagnosis_figure, score_over_time
 from workbench.show.plots.maps import map_scatter
 from workbench.show.plots.probing import accuracy_per_layer, confusion
@@ -15,8 +16,10 @@ __all__ = [
     "colours_for",
     "confusion",
     "cosines",
+    "crosstalk_matrix",
     "diagnosis_figure",
     "dose_response",
+    "fusion_line",
     "judged_genres",
     "judged_table",
     "map_scatter",

@@ -1,0 +1,167 @@
+"""Terms to and from what is written: names and fingerprints out, directions and read-outs in again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from workbench.errors import SteeringError, message
+from workbench.steering.gate import Gate, ReadOut
+from workbench.steering.grammar import GateText, TermText
+from workbench.steering.schedule import parse_schedule
+from workbench.steering.term import Term
+
+if TYPE_CHECKING:
+    from workbench.steering.direction import Direction
+
+
+class Reads(Protocol):
+    """What can be given where a plan's gates are looked up: a ReadOut, or a probe that makes one."""
+
+    def read_out(self) -> ReadOut:
+        """The plain linear read-out."""
+
+
+Probes = Mapping[str, Reads] | Iterable[Reads]
+"""Probes by any name (gates are found by class, layer and fingerprint), or just probes."""
+Held = TypeVar("Held")
+
+
+def values(given: Mapping[str, Held] | Iterable[Held]) -> list[Held]:
+    """Return what a mapping or another iterable holds."""
+    return list(given.values() if isinstance(given, Mapping) else given)
+
+
+def marks(places: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+    """Return fingerprint -> the digits that tell it from others of its name and layer, if there are any."""
+    held = list(places.values())
+    return {found: found[:12] if held.count(place) > 1 else "" for found, place in places.items()}
+
+
+def as_text(term: Term, mark: Mapping[str, str], read_outs: Sequence[ReadOut]) -> TermText:
+    """Return a term as text knows it.
+
+    mark       direction's fingerprint -> digits
+    read_outs  the distinct ones of the whole plan
+    """
+    direction = term.direction
+    place = (direction.name, mark[direction.fingerprint], direction.layer, term.at_layer)
+    kept = (term.dose, term.operation, term.schedule, term.rows)
+    gate = _gate_text(term.gate, read_outs) if term.gate is not None else None
+    return TermText(*place, *kept, chance=term.chance, gate=gate)
+
+
+def _gate_text(gate: Gate, read_outs: Sequence[ReadOut]) -> GateText:
+    """Return a gate as text knows it, marked where another read-out knows its class at its layer."""
+    own = gate.read_out
+    alike = [one for one in read_outs if one.layer == own.layer and gate.class_ in one.classes]
+    mark = own.fingerprint[:12] if len(alike) > 1 else ""
+    return GateText(gate.class_, mark, own.layer, gate.side, gate.threshold, gate.over)
+
+
+def from_text(term: TermText, text: str, directions: Mapping[str, Direction], probes: Probes) -> Term:
+    """Return the term that `term`, a part of `text`, writes, with direction and read-out looked up.
+
+    Raises:
+        SteeringError: With the place in the text, for a name that is not held or stands for several.
+    """
+    where = f"At character {term.position + 1} of {text!r} {term.key!r} was asked for"
+    direction = (
+        directions.get(term.key) or directions.get(f"{term.name}@{term.made_at}") or directions.get(term.name)
+    )
+    if term.mark and (direction is None or not direction.fingerprint.startswith(term.mark)):
+        direction = next((d for d in directions.values() if d.fingerprint.startswith(term.mark)), None)
+    if direction is None:
+        held = ", ".join(directions) or "none"
+        raise SteeringError(message(where, f"the directions given are: {held}", "Use one of those names"))
+    if direction.layer != term.made_at:
+        found = f"the direction given was made at layer {direction.layer}"
+        do = f"Write @{direction.layer}>{term.made_at} to apply it at layer {term.made_at} on purpose"
+        raise SteeringError(message(where, found, do))
+    place = f"At character {term.position + 1} of {text!r}"
+    gate = _gate(term.gate, place, probes) if term.gate is not None else None
+    parts = (direction, term.dose, term.schedule, term.operation, term.applied_at, term.rows)
+    return Term(*parts, chance=term.chance, gate=gate)
+
+
+def _gate(written: GateText, where: str, probes: Probes) -> Gate:
+    """Return the gate that `written` means."""
+    held = dict.fromkeys(probe.read_out() for probe in values(probes))
+    fitting = [
+        one
+        for one in held
+        if one.layer == written.layer
+        and written.class_ in one.classes
+        and one.fingerprint.startswith(written.mark)
+    ]
+    if len(fitting) != 1:
+        told = [f"{name}@{one.layer}" for one in held for name in one.classes]
+        found = f"the probes given read: {', '.join(told) or 'nothing'}"
+        do = "Give the probe with probes="
+        if fitting:
+            digits = " or ".join(f"{written.class_}#{one.fingerprint[:12]}@{one.layer}" for one in fitting)
+            found, do = f"{len(fitting)} of the probes given read it", f"Write {digits}"
+        raise SteeringError(message(f"{where} a gate on {written.key!r} was asked for", found, do))
+    return Gate(fitting[0], written.class_, written.side, written.threshold, written.over)
+
+
+def as_json(term: Term) -> dict[str, Any]:
+    """Return a term as plain JSON values; chance and gate only where they do something."""
+    kept: dict[str, Any] = {
+        "direction": term.direction.name,
+        "fingerprint": term.direction.fingerprint,
+        "dose": term.dose,
+        "operation": term.operation,
+        "schedule": term.schedule.text(),
+        "rows": term.rows,
+        "layer": term.at_layer,
+    }
+    if term.chance != 1:
+        kept["chance"] = term.chance
+    if (gate := term.gate) is not None:
+        kept["gate"] = {
+            "class": gate.class_,
+            "fingerprint": gate.read_out.fingerprint,
+            "layer": gate.read_out.layer,
+            "side": gate.side,
+            "threshold": gate.threshold,
+            "over": gate.over,
+        }
+    return kept
+
+
+def from_json(
+    item: Mapping[str, Any], directions: Mapping[str, Direction], read_outs: Mapping[str, ReadOut]
+) -> Term:
+    """Return the term that `as_json` wrote; both mappings go from fingerprint to what has it.
+
+    Raises:
+        SteeringError: When a direction or read-out is not held.
+    """
+    direction = directions.get(item["fingerprint"])
+    if direction is None:
+        raise SteeringError(
+            message(
+                f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for",
+                f"the directions given are: {', '.join(d.name for d in directions.values()) or 'none'}",
+                "Load the direction that the plan was made with (Direction.load)",
+            )
+        )
+    schedule = parse_schedule(item["schedule"])
+    parts = (direction, item["dose"], schedule, item["operation"], item["layer"], item["rows"])
+    gate = _gate_from_json(item["gate"], read_outs) if "gate" in item else None
+    return Term(*parts, chance=item.get("chance", 1.0), gate=gate)
+
+
+def _gate_from_json(item: Mapping[str, Any], read_outs: Mapping[str, ReadOut]) -> Gate:
+    read_out = read_outs.get(item["fingerprint"])
+    if read_out is None:
+        raise SteeringError(
+            message(
+                f"A gate on {item['class']!r} at layer {item['layer']}, read by the probe with fingerprint "
+                f"{item['fingerprint']}, was asked for",
+                f"{len(read_outs)} other probes were given",
+                "Give the probe that the plan was made with (probes=)",
+            )
+        )
+    return Gate(read_out, item["class"], item["side"], item["threshold"], item["over"])
