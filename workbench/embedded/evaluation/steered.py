@@ -8,7 +8,7 @@ layers and doses chosen for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,9 +86,10 @@ def chosen_on(validation: Validation) -> str:
     return f"layer and dose of each chosen on seeds {seeds_text(validation.choosing['seed'].tolist())}"
 
 
-def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
+def _protocol(bench: Bench) -> Protocol:
+    """Return how genre is steered from neutral prompts."""
     budget = bench.budget
-    protocol = Protocol(
+    return Protocol(
         prompts=tuple(NEUTRAL_PROMPTS),
         layers=bench.layers(5),
         doses=DOSES,
@@ -101,27 +102,24 @@ def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
         unsteered=False,
         seconds=bench.seconds,
     )
-    keep = bench.keep(".", probe="steered")
-    return validate_steering(
-        bench.model, probes, bench.judges["genre"], protocol, keep=keep, progress=bench.progress
-    )
+
+
+def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
+    keep, judge = bench.keep(".", probe="steered"), bench.judges["genre"]
+    return validate_steering(bench.model, probes, judge, _protocol(bench), keep=keep, progress=bench.progress)
 
 
 def _from_neutral_by_weight(bench: Bench, logistic: ProbeSweep) -> Validation:
     """Return the same for the weights of the logistic probes, on the same seeds; no clips are kept."""
     budget = bench.budget
-    protocol = Protocol(
-        prompts=tuple(NEUTRAL_PROMPTS),
+    protocol = replace(
+        _protocol(bench),
         layers=bench.layers(3),
         doses=DOSES_LOGISTIC,
         choosing_seeds=budget.seeds("choose steered", budget.part(2 / 30)),
         finalists=3,
         second_seeds=budget.seeds("choose steered again", budget.part(4 / 30)),
-        per_aim=True,
-        reporting_seeds=budget.seeds("steered", budget.clips),
         random_directions=0,
-        unsteered=False,
-        seconds=bench.seconds,
     )
     return validate_steering(bench.model, logistic, bench.judges["genre"], protocol, progress=bench.progress)
 
