@@ -47,13 +47,15 @@ def test_links_of_the_documents_lead_somewhere():
 
 
 def test_the_readmes_ten_lines_run(tmp_path):
-    code = README.split("```python\n")[1].split("```")[0]
+    code, more = (part.split("```")[0] for part in README.split("```python\n")[1:3])
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    code += more + "print(more.steering, wb.generate(model, 'a tune', steering=[both, until], seconds=1))"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "cells changed" in done.stdout
+    assert "fade(1s,4s)" in done.stdout and "gate(jazz@3 < 0.8" in done.stdout
 
 
 def test_importing_the_package_costs_nothing():
