@@ -1,4 +1,4 @@
-"""Live sessions: no frame is lost, the lead is kept, knobs act at the next step, nothing stays on the model."""
+"""Live sessions: no frame is lost, the lead is kept, knobs act at the next step, the model stays clean."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from live_fixture import WINDOWS, Hands, Heard, knobs, session, until
@@ -78,7 +79,7 @@ def test_a_moved_knob_acts_from_the_next_step_on(tiny_model: Any, tmp_path: Path
     live.stop()
     recording = Recording.load(tmp_path / "one")
     moved = recording.knobs()
-    # The first piece of 5 frames is there after step 5 + 3 + 6 (delay, look-ahead): number 13, so 14 reads it.
+    # The first piece of 5 frames is there after 5 + 3 + 6 steps (delay, look-ahead): number 14 reads it.
     assert moved.to_numpy().tolist() == [[0.0, 0.0, 0.0], [14 / 25, 0.5, 0.0]]
     _live, still = played(tiny_model, tmp_path / "still", 30)
     assert np.array_equal(recording.codes[:, :11], still.codes[:, :11])
@@ -287,8 +288,14 @@ def test_a_player_that_joins_says_what_is_heard() -> None:
     playback.join()
     assert playback.played_s == 2.0, "it hears what comes from now on"
     playback.deliver(1.0)
-    clock.now = 5.0
+    clock.now = 1.9
     assert playback.played_s == 2.0, "it waits for the page, which may want a click first"
+    playback.report(0.0, playing=False)
+    clock.now = 2.8
+    assert playback.played_s == 2.0, "it still waits, and says so"
+    clock.now = 4.9
+    assert playback.running, "a page that says nothing is taken to play: its reports wait for a cell to end"
+    clock.now = 5.0
     playback.report(0.2, playing=True, underruns=0)
     clock.now = 5.3
     assert playback.played_s == pytest.approx(2.5), "between reports the clock runs on"
@@ -338,3 +345,32 @@ def test_sessions_leave_no_thread(tiny_model: Any) -> None:
     until(lambda: live.figures().frames > 5)
     live.stop()
     assert "workbench-live" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(900)]), pytest.param(4)]
+)
+def test_memory_stays_flat_and_no_frame_is_lost(tiny_model: Any, tmp_path: Path, seconds: int) -> None:
+    """Headless in real time: knobs moved all the time, everything recorded, nothing kept."""
+    me, counted = psutil.Process(), []
+    live = session(tiny_model, speed=1.0, on_piece=lambda _piece: counted.append(None))
+    live.record(tmp_path / "one")
+    hands = Hands(live, 0, pause_s=0.2)
+    hands.start()
+    live.start()
+    live.wait(seconds / 10)
+    settled = me.memory_info().rss
+    peak = settled
+    for _part in range(9):
+        live.wait(seconds / 10)
+        peak = max(peak, me.memory_info().rss)
+    hands.done.set()
+    live.stop()
+    told = live.figures()
+    grown_mb = (peak - settled) / 1e6
+    (tmp_path / "told.txt").write_text(f"{told} grown by {grown_mb:.1f} MB")
+    recording = Recording.load(tmp_path / "one")
+    assert told.frames == told.sounding == recording.codes.shape[-1] >= seconds * 25
+    assert len(counted) == -(-told.frames // 5)
+    assert hands.moves > seconds
+    assert grown_mb < 20, f"{grown_mb:.1f} MB more than after the first tenth"

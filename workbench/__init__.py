@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from workbench.generation.generate import generate as generate
     from workbench.generation.long import extend as extend
     from workbench.generation.long import generate_long as generate_long
+    from workbench.generation.recording import Recording as Recording
+    from workbench.generation.replay import replay as replay
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
     from workbench.model.conditions import capture_conditions as capture_conditions
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
     from workbench.probing import Probe as Probe
     from workbench.probing import fit_probes as fit_probes
     from workbench.probing import project as project
+    from workbench.show.widgets import BlendPad as BlendPad
     from workbench.show.widgets import ConsultingRoom as ConsultingRoom
+    from workbench.show.widgets import LiveDesk as LiveDesk
     from workbench.show.widgets import MapPanel as MapPanel
     from workbench.show.widgets import ProbeLab as ProbeLab
     from workbench.show.widgets import ProbePanel as ProbePanel
@@ -71,6 +75,8 @@ _HOMES = {
     "generation.dataset": ("takes_dataset",),
     "generation.generate": ("generate",),
     "generation.long": ("extend", "generate_long"),
+    "generation.recording": ("Recording",),
+    "generation.replay": ("replay",),
     "generation.take": ("Take",),
     "model.capture": ("capture",),
     "model.conditions": ("capture_conditions",),
@@ -78,7 +84,16 @@ _HOMES = {
     "model.musicgen": ("Model",),
     "datasets": ("dataset",),
     "probing": ("Probe", "fit_probes", "project"),
-    "show.widgets": ("ConsultingRoom", "MapPanel", "ProbeLab", "ProbePanel", "SteerPanel", "compare"),
+    "show.widgets": (
+        "BlendPad",
+        "ConsultingRoom",
+        "LiveDesk",
+        "MapPanel",
+        "ProbeLab",
+        "ProbePanel",
+        "SteerPanel",
+        "compare",
+    ),
     "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),
     "steering": (
         "Direction",

@@ -173,6 +173,12 @@ class LiveSession:
             raise self.error
         return self
 
+    def wait_over(self, timeout_s: float) -> bool:
+        """Return whether the session is over, after at most `timeout_s` seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return self.state in OVER
+
     def slide(self, name: str, dose: float) -> None:
         """Set the dose of a knob, from any thread; the next step reads it.
 

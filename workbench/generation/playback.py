@@ -1,6 +1,7 @@
 """How much of the sound has been heard: by what a player reports, or by the clock where nobody listens.
 
 Between two reports the clock runs on, because reports come late or not at all while a notebook's cell runs.
+A player that says nothing for a while is taken to play; one that waits (for a click, for more) says so.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+
+PATIENCE_S = 1.5
+"""How long a player may be silent before the clock goes on without it."""
 
 
 class Playback:
@@ -27,7 +31,7 @@ class Playback:
         self.hold_s, self._speed, self._now = hold_s, speed, now
         self._lock = threading.Lock()
         self._delivered = self._played = self._base = 0.0
-        self._since = now()
+        self._since = self._told_at = now()
         self._running = self._paused = self._finished = self._attached = False
         self._gaps = self._heard_gaps = 0
 
@@ -76,7 +80,7 @@ class Playback:
         """Let the clock go on."""
         with self._lock:
             self._settle()
-            self._paused = False
+            self._paused, self._told_at = False, self._since
             self._running = not self._attached and self._delivered > self._played
 
     def finish(self) -> None:
@@ -90,7 +94,7 @@ class Playback:
         """Note that a player is there: it hears what is delivered from now on, and its reports count."""
         with self._lock:
             self._settle()
-            self._attached, self._running = True, False
+            self._attached, self._running, self._told_at = True, False, self._since
             self._base = self._played = self._delivered
             self._heard_gaps = 0
 
@@ -105,7 +109,7 @@ class Playback:
         with self._lock:
             self._settle()
             self._played = min(self._base + played_s, self._delivered)
-            self._running = playing and not self._paused
+            self._running, self._told_at = playing and not self._paused, self._since
             self._gaps += max(0, underruns - self._heard_gaps)
             self._heard_gaps = underruns
 
@@ -120,6 +124,6 @@ class Playback:
                 if not self._attached:  # a player counts its gaps itself
                     self._running = False
                     self._gaps += not self._finished
-        elif not (self._paused or self._attached):
+        elif not self._paused and (not self._attached or now - self._told_at > PATIENCE_S):
             ahead = self._delivered - self._played
             self._running = ahead > 0 and (ahead >= self.hold_s - 1e-9 or self._finished)
