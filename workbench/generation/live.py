@@ -151,7 +151,7 @@ class LiveSession:
         self.worker.wishes.stopping.set()
         self.worker.wishes.cut.set()
         if self._thread is None:
-            self.worker.state = "stopped"
+            self.worker.end("stopped")
         elif self._thread is not threading.current_thread():
             self._thread.join()
             if self.error is not None:
@@ -165,19 +165,16 @@ class LiveSession:
         """
         playback = self.worker.playback
         until_s = None if seconds is None else playback.played_s + seconds
-        while self._thread is not None and self._thread.is_alive():
+        while self._thread is not None and not self.worker.over.wait(0.02):
             if until_s is not None and playback.played_s >= until_s:
                 break
-            self._thread.join(0.02)
         if self.error is not None:
             raise self.error
         return self
 
     def wait_over(self, timeout_s: float) -> bool:
         """Return whether the session is over, after at most `timeout_s` seconds."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        return self.state in OVER
+        return self.worker.over.wait(timeout_s)
 
     def slide(self, name: str, dose: float) -> None:
         """Set the dose of a knob, from any thread; the next step reads it.

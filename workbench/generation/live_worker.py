@@ -49,7 +49,7 @@ class LiveWorker:
     Attributes:
         wishes, controls: what may be changed meanwhile.
         playback, timer, scores: what is known of the listener, the knobs and the probes.
-        state, error: how it is.
+        state, over, error: how it is.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LiveWorker:
         self._pushes = {"changed": 0, "alone": 0, "failed": 0}
         self._steps = self._frames = self._windows = self._start = self._visits = 0
         self._free_at = 0.0
-        self.state = "ready"
+        self.state, self.over = "ready", threading.Event()
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -101,7 +101,12 @@ class LiveWorker:
         except OSError as error:
             self.error = self.error or error
         self.playback.finish()
-        self.state = "stopped" if self.error is None else "failed"
+        self.end("stopped" if self.error is None else "failed")
+
+    def end(self, state: str) -> None:
+        """Say that it is over."""
+        self.state = state
+        self.over.set()
 
     def figures(self) -> LiveFigures:
         """How it is doing now."""
