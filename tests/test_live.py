@@ -19,6 +19,7 @@ from test_take import Reader
 from workbench.errors import GenerationError, SteeringError
 from workbench.generation import live_worker, steer_loop
 from workbench.generation.live import LiveSession
+from workbench.generation.live_controls import KnobTimer, LiveControls
 from workbench.generation.long import generate_long
 from workbench.generation.pacing import STRETCH_S, Pacing, held_back
 from workbench.generation.playback import Playback
@@ -132,25 +133,37 @@ def test_the_lead_is_never_longer_than_asked(tiny_model: Any) -> None:
 
 
 def test_knob_to_ear_is_measured_by_what_was_heard() -> None:
-    from workbench.generation.live_controls import KnobTimer
-
     clock = Clock()
     timer = KnobTimer(clock)
-    timer.read((0.0,), 0.0)
+
+    def read(visit: int, _doses: Any, moved: float | None) -> None:
+        if moved is not None:
+            timer.read(moved, visit / 25)
+
+    knobs, keys = LiveControls([0.0, 0.0], read, now=clock), [(0, 0), (0, 1)]
+    clock.now = 0.5
+    knobs.slide(0, 0.0)  # it stands where it stood
+    knobs.read_sliders(keys)
     clock.now = 1.0
-    timer.moved()
+    knobs.slide(0, 0.5)
     clock.now = 1.02
-    timer.moved()  # of two moves before a step, the first one waits longest
-    timer.read((0.5,), 3.0)
-    timer.heard(2.9)
+    knobs.slide(1, 0.5)  # of two moves before a step, the first one waits longest
+    assert knobs.read_sliders(keys) == [0.5, 0.5]
     assert timer.last_s is None
     clock.now = 1.9
-    timer.heard(3.1)
+    timer.heard(0.03)
+    assert timer.last_s is None, "the step makes the sound at 0.04 s"
+    timer.heard(0.14)
     assert timer.last_s == pytest.approx(0.8) and timer.worst_s == pytest.approx(0.8)
-    timer.moved()
-    timer.read((0.5,), 3.2)  # it stands where it stood
+    knobs.read_sliders(keys)
+    clock.now = 9.0
     timer.heard(9.0)
     assert timer.worst_s == pytest.approx(0.8)
+    knobs.slide(1, 0.1)
+    knobs.read_sliders(keys)
+    timer.forget()
+    timer.heard(99.0)
+    assert timer.worst_s == pytest.approx(0.8), "a pause is no delay"
 
 
 def test_a_live_knob_is_heard_within_its_lead(tiny_model: Any) -> None:

@@ -66,7 +66,7 @@ class LiveSession:
         seed: int = 0,
         window_seconds: float | None = None,
         overlap_seconds: float | None = None,
-        lead_s: float = 0.9,
+        lead_s: float = 0.85,
         piece_seconds: float = 0.2,
         on_piece: Callable[[Clip], object] | None = None,
         playback: Playback | None = None,
@@ -183,7 +183,6 @@ class LiveSession:
             GenerationError: there is no such knob, or the dose is not finite.
         """
         place = self.names.index(self._known(name))
-        self.worker.timer.moved()
         self.worker.controls.slide(place, dose)
 
     @property

@@ -16,15 +16,23 @@ class LiveControls(Controls):
 
     Args:
         doses: one per term of the plan, whose own doses are 1.
-        on_read: called at each step, in the thread that draws, with the visit of the window and the doses.
+        on_read: called at each step, in the thread that draws, with the visit of the window, the doses, and
+            when the first of the moves was made that this step is the first to read (None: nothing moved).
+        now: the clock, in seconds.
     """
 
-    def __init__(self, doses: Sequence[float], on_read: Callable[[int, Doses], object]) -> None:
+    def __init__(
+        self,
+        doses: Sequence[float],
+        on_read: Callable[[int, Doses, float | None], object],
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
-        self._on_read, self._visit = on_read, 0
-        self._doses: Doses = tuple(0.0 for _dose in doses)
-        for term, dose in enumerate(doses):
-            self.slide(term, dose)
+        self._on_read, self._visit, self._now = on_read, 0, now
+        self._moving = threading.Lock()
+        self._doses: Doses = tuple(float(dose) for dose in doses)
+        self._moved_at: float | None = None
 
     def slide(self, term: int, value: float, *, clip: int | None = None) -> None:
         """Set the dose of a knob from the next step on.
@@ -33,8 +41,11 @@ class LiveControls(Controls):
             GenerationError: When the value is not finite.
         """
         super().slide(term, value, clip=clip)
-        with _MOVING:  # two hands at once: neither move may be lost
-            self._doses = (*self._doses[:term], float(value), *self._doses[term + 1 :])
+        with self._moving:  # two hands at once: neither move may be lost
+            doses = (*self._doses[:term], float(value), *self._doses[term + 1 :])
+            if doses != self._doses:
+                self._doses = doses
+                self._moved_at = self._now() if self._moved_at is None else self._moved_at
 
     @property
     def doses(self) -> Doses:
@@ -47,13 +58,11 @@ class LiveControls(Controls):
 
     def read_sliders(self, keys: Sequence[Slider]) -> list[float]:
         """Return the doses that this step uses, after telling of them."""
-        doses = self._doses  # one glance: a move takes effect for a whole step or not yet
-        self._on_read(self._visit, doses)
+        with self._moving:  # one glance: a move takes effect for a whole step or not yet
+            doses, moved, self._moved_at = self._doses, self._moved_at, None
+        self._on_read(self._visit, doses, moved)
         self._visit += 1
         return [doses[term] for _clip, term in keys]
-
-
-_MOVING = threading.Lock()
 
 
 class KnobTimer:
@@ -65,23 +74,13 @@ class KnobTimer:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._moved: float | None = None
-        self._before: Doses | None = None
         self._underway: deque[tuple[float, float]] = deque(maxlen=1000)
         self.last_s: float | None = None
         self.worst_s: float | None = None
 
-    def moved(self) -> None:
-        """Note that a knob moves now; the first of several moves before the next step counts."""
-        if self._moved is None:
-            self._moved = self._now()
-
-    def read(self, doses: Doses, position_s: float) -> None:
-        """Note what the step that makes the sound at `position_s` read."""
-        if self._moved is not None and self._before not in (None, doses):
-            self._underway.append((self._moved, position_s))
-            self._moved = None
-        self._before = doses
+    def read(self, moved: float, position_s: float) -> None:
+        """Note that the step that makes the sound at `position_s` is the first to read what moved then."""
+        self._underway.append((moved, position_s))
 
     def heard(self, played_s: float) -> None:
         """Note how much has been heard."""
@@ -93,4 +92,3 @@ class KnobTimer:
     def forget(self) -> None:
         """Leave out moves that are underway: a pause is no delay."""
         self._underway.clear()
-        self._moved = None

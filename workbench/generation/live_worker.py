@@ -167,11 +167,12 @@ class LiveWorker:
         self._writer = writer
         self.scores.begin(seen)
 
-    def _read(self, visit: int, doses: Doses) -> None:
+    def _read(self, visit: int, doses: Doses, moved: float | None) -> None:
         """Note what a step reads at the knobs, before it is drawn."""
         if self._journal is not None:
             self._journal.doses(visit, doses)
-        self.timer.read(doses, (self._start + visit) / self._rate_hz)
+        if moved is not None:
+            self.timer.read(moved, (self._start + visit) / self._rate_hz)
 
     def _add(self, frames: torch.Tensor) -> None:
         """Take over finished frames: into the journal, then into sound."""
