@@ -20,7 +20,6 @@ from workbench.show.widgets.blend_pad import BlendPad
 from workbench.show.widgets.job_panel import note_html, problem_html
 from workbench.show.widgets.live_player import LivePlayer
 from workbench.show.widgets.score_lines import score_lines
-from workbench.sound.clip import Clip
 
 if TYPE_CHECKING:
     from workbench.generation.live_figures import LiveFigures
@@ -93,8 +92,10 @@ class LiveDesk(ipywidgets.VBox):
     def _parts(self) -> list[ipywidgets.Widget]:
         wrap = {"flex_flow": "row wrap", "align_items": "center"}
         buttons = ipywidgets.HBox([self.play, self.halt, self.record, self.keep], layout=wrap)
-        knobs: list[ipywidgets.Widget] = [ipywidgets.VBox(list(self.knobs.values()))]
+        rack = {"width": "440px", "max_width": "100%"}
+        knobs: list[ipywidgets.Widget] = [ipywidgets.VBox(list(self.knobs.values()), layout=rack)]
         if self.pad is not None:
+            self.pad.layout.width = "260px"
             knobs.append(self.pad)
         desk = ipywidgets.HBox(knobs, layout={"flex_flow": "row wrap"})
         return [self.prompt, desk, buttons, self.player, self.status, self.problem, self.scores]
@@ -192,12 +193,9 @@ class LiveDesk(ipywidgets.VBox):
             self.directions,
             prompt=self.prompt.value,
             doses={name: _dose(knob) for name, knob in self.knobs.items()},
-            on_piece=self._play_piece,
+            on_piece=lambda piece: self.player.push(piece.samples),
             **self._settings,
         )
-
-    def _play_piece(self, piece: Clip) -> None:
-        self.player.push(piece.samples)
 
     def _turn(self, name: str) -> None:
         if self.session is not None:

@@ -15,7 +15,7 @@ from workbench.show.widgets.stream_player import StreamPlayer
 class LivePlayer(StreamPlayer):
     """Plays what a session delivers, on every page that shows it; where there is none, sound is let go.
 
-    `heard` is what the page reports ten times a second: seconds played and gaps since the last `follow`.
+    `heard` is what the page reports four times a second: seconds played and gaps since the last `follow`.
     """
 
     live = traitlets.Bool(True).tag(sync=True)

@@ -1,6 +1,6 @@
 // Streaming player: float32 chunks arrive as binary messages and are scheduled back to back on the audio clock.
 // A live one (`live`, music without an end) keeps nothing, can be paused, holds back again after a gap, and reports what
-// was heard ten times a second, with the epoch of the session that it belongs to.
+// was heard four times a second, with the epoch of the session that it belongs to.
 class Stream {
   constructor(model) {
     this.model = model;
@@ -107,7 +107,7 @@ class Stream {
     if (this.live) this.noteGap();
     this.views.forEach((view) => view.move(level));
     this.ticks = (this.ticks ?? 0) + 1;
-    if (this.ticks % (this.live ? 2 : 5) === 0) this.report();
+    if (this.ticks % 5 === 0) this.report();
     if (this.finished && !this.voices.size && !this.held.length) { clearInterval(this.timer); this.timer = null; this.report(); this.paint(); }
   }
 
@@ -170,7 +170,7 @@ class StreamView {
     this.start.style.display = blocked ? "" : "none";
     this.stop.disabled = engine.timer === null;
     const state = engine.paused ? "paused" : engine.live && engine.timer && engine.next === null ? "waiting for more sound" : engine.timer ? `playing, ${engine.lead.toFixed(1)} s ahead` : engine.finished ? "ended" : "waiting for sound";
-    const gaps = engine.underruns ? `, ${engine.underruns} gaps (the sound is made more slowly than it plays)` : "";
+    const gaps = engine.underruns ? `, ${engine.underruns} gap${engine.underruns > 1 ? "s" : ""} (the sound is made more slowly than it plays)` : "";
     const came = engine.live ? "" : `; ${engine.received.toFixed(1)} s received`;
     this.text.textContent = engine.problem
       ?? (blocked ? "Press Play once: the browser wants one click before sound." : `${state}${came}${gaps}`);
