@@ -1,4 +1,8 @@
-"""The steering notebook in JupyterLab: run all, move a genre's slider, press Generate, measure the sound."""
+"""Notebooks in JupyterLab: run all, then do what a reader does, and measure the sound.
+
+Steering: a genre's slider, Generate, play. Probe lab: a click on the map. Broken probes: another patient, and
+the clip whose label is hardest to believe.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,8 @@ pytestmark = [
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 LEVEL = "() => Math.max(0, ...[...window.__workbench.engines.values()].map((e) => e.output?.level() ?? 0))"
-DESK = """() => jupyterapp.shell.currentWidget.content.widgets.findIndex(
-  (cell) => cell.model.sharedModel.source.includes("SteerPanel("))"""
+CELL = """(name) => jupyterapp.shell.currentWidget.content.widgets.findIndex(
+  (cell) => cell.model.type === "code" && cell.model.sharedModel.source.includes(name + "("))"""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def test_steering_is_heard_in_the_real_notebook(lab: Lab, tmp_path: Path) -> Non
         opened.fold_sidebars()
         opened.run_all(seconds=240)
         page = opened.page
-        opened.show_cell(page.evaluate(DESK))
+        opened.show_cell(page.evaluate(CELL, "SteerPanel"))
         try:
             _push_towards_rock(page)
         finally:
@@ -64,3 +68,56 @@ def _push_towards_rock(page: Any) -> None:
     until(lambda: page.locator(".wb-panel .legendtext", has_text="rock@3").count(), what="the judge's bars")
     page.locator(f".wb-wave[aria-label^='{wanted}']").click(position={"x": 5, "y": 20})
     until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the steered clip", seconds=60)
+
+
+def test_a_click_on_the_map_of_the_probe_lab_is_heard(lab: Lab, tmp_path: Path) -> None:
+    with browser() as chromium:
+        opened = lab.open(chromium, "5_probe_lab.ipynb", height=1600)
+        opened.fold_sidebars()
+        opened.run_all(seconds=300)
+        page = opened.page
+        number = page.evaluate(CELL, "MapPanel")
+        opened.show_cell(number)
+        try:
+            assert float(page.evaluate(LEVEL)) == 0
+            click_a_point(page, page.locator(f".jp-Cell[data-windowed-list-index='{number}']"))
+            until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the clip that was clicked")
+        finally:
+            opened.screenshot(tmp_path / "map.png")
+
+
+def click_a_point(page: Any, cell: Any) -> None:
+    """Click a point of the map in a cell until the panel says which clip it plays."""
+    points = cell.locator(".scatterlayer .trace .point")
+    until(lambda: points.count() > 20, what="the points of the map", seconds=60)
+
+    def pressed() -> bool:
+        points.nth(7).scroll_into_view_if_needed()
+        box = points.nth(7).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y - 3)
+        page.mouse.move(x, y)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(700)
+        return bool(cell.get_by_text("Playing ").count())
+
+    until(pressed, what="the clip that was clicked", seconds=60)
+
+
+def test_a_patient_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: Path) -> None:
+    with browser() as chromium:
+        opened = lab.open(chromium, "6_debug_a_probe.ipynb", height=2000)
+        opened.fold_sidebars()
+        opened.run_all(seconds=300)
+        page = opened.page
+        opened.show_cell(page.evaluate(CELL, "ConsultingRoom"))
+        verdict = page.locator(".wb-verdict")
+        try:
+            until(lambda: verdict.count(), what="the first verdict", seconds=120)
+            page.get_by_role("button", name="E", exact=True).click()
+            until(lambda: verdict.filter(has_text="label").count(), what="the verdict on E", seconds=120)
+            page.get_by_role("tab", name="Labels").click()
+            page.locator("select[size] option").first.click()
+            until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the doubtful clip", seconds=60)
+        finally:
+            opened.screenshot(tmp_path / "room.png")

@@ -1,9 +1,11 @@
 """The built-in language model before training: what its training relies on."""
 
+import numpy as np
 import pytest
 import torch
 
 from workbench.embedded.language import build_model, delayed
+from workbench.embedded.train_language import Schedule, hang, language_loss
 from workbench.model.codec import WorkbenchCodec, WorkbenchCodecConfig
 
 SMALL = {
@@ -54,3 +56,33 @@ def test_embeddings_start_from_the_codebooks_geometry(codec):
     centred = vectors - vectors.mean(dim=0)
     cosines = [torch.nn.functional.cosine_similarity(x[0], x[1:], dim=1) for x in (centred, learned)]
     assert torch.allclose(cosines[0], cosines[1], atol=1e-4)
+
+
+def test_music_that_hangs_plays_a_few_frames_over_and_over_and_nothing_else_changes():
+    played = torch.arange(2 * 3 * 120).reshape(2, 3, 120)
+    hung = hang(played, 1.0, np.random.default_rng(0))
+    for row, original in zip(hung, played, strict=True):
+        changed = torch.nonzero((row != original).any(0)).flatten()
+        begin, end = int(changed[0]), int(changed[-1]) + 1
+        assert 8 <= end - begin <= 50
+        lags = [
+            lag for lag in range(1, 13) if torch.equal(row[:, begin:end], row[:, begin - lag : end - lag])
+        ]
+        assert lags
+    assert torch.equal(played, torch.arange(2 * 3 * 120).reshape(2, 3, 120))
+    assert torch.equal(hang(played, 0.0, np.random.default_rng(0)), played)
+
+
+def test_music_hangs_in_training_only_and_as_often_as_the_schedule_says(codec):
+    model = build_model(codec, hidden=32, layers=1, heads=2, feed_forward=32).eval()
+    torch.manual_seed(0)
+    codes = torch.randint(0, 64, (3, 4, 80))
+    batch = codes, torch.zeros(3, 2, dtype=torch.long), torch.zeros(3, 2, dtype=torch.long)
+    flawless = Schedule(blanked_rows=0.0, hanging_rows=0.0)
+    with torch.no_grad():
+        plain, _ = language_loss(model, batch, flawless)
+        same, _ = language_loss(model, batch, flawless, np.random.default_rng(0))
+        other, _ = language_loss(
+            model, batch, Schedule(blanked_rows=0.0, hanging_rows=1.0), np.random.default_rng(0)
+        )
+    assert float(same) == float(plain) != float(other)

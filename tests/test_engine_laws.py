@@ -55,7 +55,8 @@ def read_out(model: Any) -> ReadOut:
 def plan(model: Any, case: tuple[Any, ...], **changes: Any) -> Steering:
     operation, schedule, rows, gate, chance = case
     kept = {"schedule": WRITTEN[schedule], "operation": operation, "rows": rows, "chance": chance}
-    kept["gate"] = Gate(read_out(model), "jazz", "below", 0.5, 0.12) if gate else None
+    over = 0.12 if rows == "both" else 0.28  # two gates of one probe need not average as long
+    kept["gate"] = Gate(read_out(model), "jazz", "below", 0.5, over) if gate else None
     return direction(model, LAYER).at(**{"dose": DOSES[operation], **kept, **changes})
 
 
@@ -83,25 +84,27 @@ def plain(tiny_model: Any) -> Any:
     return drawn(tiny_model, [None] * 5, watched=[(LAYER, "resid_post")])
 
 
-def open_gates(reads: ReadOut, seen: np.ndarray) -> np.ndarray:
-    """Whether each clip's gate is open at each step (visits, B), from what the gate's place held."""
+def open_gates(reads: ReadOut, seen: np.ndarray, count: int) -> np.ndarray:
+    """Whether a gate over `count` readings is open at each step (visits, B), from what its place held."""
     logits = seen @ reads.weights.T + reads.bias
     jazz = 1 / (1 + np.exp(logits[..., 1] - logits[..., 0]))
     opened = np.ones(jazz.shape, dtype=bool)
     for step in range(2, VISITS):
-        opened[step] = jazz[max(1, step - 3) : step].mean(0) < 0.5
+        opened[step] = jazz[max(1, step - count) : step].mean(0) < 0.5
     return opened
 
 
 def test_law_04_the_receipt_equals_an_independent_computation(tiny_model: Any, batch: Any) -> None:
     receipts, seen, _codes = batch
-    opened, met = open_gates(read_out(tiny_model), seen[READ].numpy()), set()
+    held = seen[READ].numpy()
+    short, slow = (open_gates(read_out(tiny_model), held, count) for count in (3, 7))
+    met: set[str] = set()
     size = direction(tiny_model, LAYER).residual_norm
     for clip, ((operation, schedule, rows, gate, chance), receipt) in enumerate(
         zip(CASES, receipts, strict=True)
     ):
         assert receipt.ok
-        halves = ["cond", "null"] if rows == "both" else [rows]
+        halves, opened = (["cond", "null"], short) if rows == "both" else ([rows], slow)
         for half in halves:
             cells = receipt.cells[receipt.cells.row == half]
             luck = np.random.default_rng([clip % 5, 0, int(half == "null")]).random(VISITS) < chance
@@ -120,7 +123,8 @@ def test_law_04_the_receipt_equals_an_independent_computation(tiny_model: Any, b
             met |= set(told)
         assert len(receipt) == VISITS * len(halves)
     assert met == {"", "schedule", "chance", "gate"}, "every reason must have occurred"
-    assert 0.2 < opened[2:].mean() < 0.8, "gates must open and close"
+    assert 0.2 < short[2:].mean() < 0.8, "gates must open and close"
+    assert (short != slow).any()
 
 
 def test_law_05_remove_and_clamp_reach_their_targets_where_they_act(tiny_model: Any) -> None:
@@ -250,4 +254,4 @@ def test_law_11_cond_only_steering_leaves_null_rows_alone(
     assert torch.equal(steered[:, half:], unsteered[:, half:])
     moved = ((steered - unsteered)[:, :half].abs().amax(dim=(0, 2, 3)) > 0).tolist()
     assert moved == [receipt.changed > 0 for receipt in receipts]
-    assert sum(moved) > 0.9 * half
+    assert sum(moved) > 0.75 * half

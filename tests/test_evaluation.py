@@ -347,7 +347,8 @@ def report(bench) -> dict:
 def test_every_row_of_the_table_is_reported(report):
     rows = {row["id"]: row for row in report["rows"]}
     measured = """prompted.mean prompted.jazz neutral.rock probe.best probe.shuffled probe.rise
-        probe.random_weights steered.mean steered.rock steered.random against.mean against.survival
+        probe.random_weights steered.mean steered.rock steered.random steered.logistic
+        against.mean against.survival
         tempo.steered tempo.librosa tempo.random mode.steered mode.random groove.ratio speed"""
     for id_ in measured.split():
         row = rows[id_]
@@ -373,6 +374,11 @@ def test_the_judged_clips_are_kept_as_wav_where_anyone_finds_them(report, bench)
     assert list((bench.out / "attributes" / "tempo" / "faster").glob("*.wav"))
     steered = {row["id"]: row for row in report["rows"]}["steered.mean"]
     assert steered["n"] == counts["steered"], "every clip that counts is kept, and no other"
+
+
+def test_layer_and_dose_of_the_logistic_weight_are_chosen_for_it(report):
+    assert set(report["steering_logistic"]) == set(report["steering"])
+    assert all("random_direction" not in told for told in report["steering_logistic"].values())
 
 
 def test_the_card_tells_all_rows_and_can_be_written_again(report, bench):

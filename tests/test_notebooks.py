@@ -66,7 +66,11 @@ def outputs(client: Any) -> list[Any]:
 def shown(client: Any) -> str:
     """Return all that is printed or shown as text."""
     outs = outputs(client)
-    return "\n".join(str(out.get("text", "")) + str(out.get("data", {}).get("text/html", "")) for out in outs)
+    kinds = ("text/html", "text/markdown")
+    return "\n".join(
+        str(out.get("text", "")) + "".join(str(out.get("data", {}).get(kind, "")) for kind in kinds)
+        for out in outs
+    )
 
 
 def states(client: Any, trait: str) -> list[Any]:
@@ -153,8 +157,18 @@ def test_the_probe_lab_examines_maps_and_reads_over_time(executed: Callable[[Pat
     client = executed(BOOKS[5])
     text = shown(client)
     assert "on new grooves" in text and "strongest baseline" in text
-    for tab in ("Accuracy", "Leaks", "Confounds", "Baselines", "Labels", "Numbers", "Directions"):
-        assert tab in text
+    tabs = (
+        "Accuracy",
+        "Leaks",
+        "Confounds",
+        "Baselines",
+        "Labels",
+        "Numbers",
+        "Directions",
+        "Ridge to means",
+    )
+    assert all(tab in text for tab in tabs)
+    assert any(names[:1] == ["unsteered"] and "0.15*jazz@" in names[1] for names in heard(client))
     assert "Do clips of one genre lie together" in text
     assert "When does the probe hear which genre?" in questions(client)
 

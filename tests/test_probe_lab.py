@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from planted import planted
@@ -9,7 +11,7 @@ from planted import planted
 from workbench.errors import ProbeError
 from workbench.model.capture import capture
 from workbench.probing import diagnosis as d
-from workbench.probing import fit_probes
+from workbench.probing import fit_probes, ridge_trail
 from workbench.show import lab_exercises, plots
 from workbench.show.probe_page import write_probe_page
 from workbench.show.widgets.probe_lab import HARDEST, ProbeLab
@@ -78,10 +80,16 @@ def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_
     lab = ProbeLab(acts, tiny_dataset, sweep=sweep, folds=3, layer=1)
     first = lab.wait(120)
     assert first.case.layer == 1 and first.verdict() in lab.verdict.value
-    assert {"Accuracy", "Leaks", "Labels", "Numbers", "Directions"} <= set(lab.tabs.titles)
+    assert {"Accuracy", "Leaks", "Labels", "Numbers", "Directions", "Ridge to means"} <= set(lab.tabs.titles)
+    assert lab.trail in lab.tabs.children[lab.tabs.titles.index("Ridge to means")].children
+    lab.trail.strength.value = math.inf
+    name = sweep.classes[0]
+    assert lab.direction(name).cosine(ridge_trail(acts, 1, name, [math.inf])[0]) > 0.999999
+    assert lab.direction(name).at(dose=0.1).layers == (1,)
     assert "Confounds" not in lab.tabs.titles  # none were given, and the verdict says so
     assert "Confounds: not looked at" in lab.verdict.value
     lab.layer.value = 3
+    assert lab.direction(name).cosine(ridge_trail(acts, 3, name, [math.inf])[0]) > 0.999999  # λ stays
     assert lab.wait(120).case.layer == 3
     hardest = lab.report["label noise"].value.table()["clip"].tolist()[:HARDEST]
     assert lab.list.clips == hardest

@@ -41,11 +41,18 @@ if TYPE_CHECKING:
     from workbench.generation.replay import replay as replay
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
+    from workbench.model.capture import capture_cost as capture_cost
     from workbench.model.conditions import capture_conditions as capture_conditions
+    from workbench.model.continued import capture_continued as capture_continued
+    from workbench.model.generated import capture_generated as capture_generated
     from workbench.model.load import load as load
     from workbench.model.musicgen import Model as Model
+    from workbench.probing import LabelProbe as LabelProbe
+    from workbench.probing import NumberProbe as NumberProbe
     from workbench.probing import Probe as Probe
+    from workbench.probing import fit_multilabel as fit_multilabel
     from workbench.probing import fit_probes as fit_probes
+    from workbench.probing import fit_regression as fit_regression
     from workbench.probing import project as project
     from workbench.show.widgets import BlendPad as BlendPad
     from workbench.show.widgets import ConsultingRoom as ConsultingRoom
@@ -78,12 +85,22 @@ _HOMES = {
     "generation.recording": ("Recording",),
     "generation.replay": ("replay",),
     "generation.take": ("Take",),
-    "model.capture": ("capture",),
+    "model.capture": ("capture", "capture_cost"),
     "model.conditions": ("capture_conditions",),
+    "model.continued": ("capture_continued",),
+    "model.generated": ("capture_generated",),
     "model.load": ("load",),
     "model.musicgen": ("Model",),
     "datasets": ("dataset",),
-    "probing": ("Probe", "fit_probes", "project"),
+    "probing": (
+        "LabelProbe",
+        "NumberProbe",
+        "Probe",
+        "fit_multilabel",
+        "fit_probes",
+        "fit_regression",
+        "project",
+    ),
     "show.widgets": (
         "BlendPad",
         "ConsultingRoom",

@@ -105,7 +105,7 @@ def measure(bench: Bench, *, say: Say = lambda _: None) -> dict[str, Any]:
     with _part("probes", minutes, say):
         read = measure_reading(bench)
     with _part("genre steering", minutes, say):
-        steered = measure_steering(bench, read.probes, text.neutral)
+        steered = measure_steering(bench, read.probes, read.acts, text.neutral)
     with _part("tempo steering", minutes, say):
         tempo_rows, tempo = measure_tempo(bench, read.acts)
     with _part("mode, mood and lead steering", minutes, say):

@@ -32,7 +32,7 @@ class Budget:
     """Minutes for the two trained parts on the machine at hand."""
 
     vocoder_minutes: float = 110.0
-    language_minutes: float = 150.0
+    language_minutes: float = 230.0
 
 
 def build_embedded(

@@ -4,8 +4,8 @@ In long windows the music so far tells nearly all, and the decoder never learns 
 windows (which begin on bar lines) grow from 1 s to a mixture of 2.4, 5 and 10 s (mixed, because late
 positions are new to the model: a step to 5 s alone threw it back by 1,500 steps), the first frames weigh
 more, the cross-attention learns four times as fast, and in half of the rows a random share of what was played
-so far is blanked, up to all of it: then only the text can tell. In a quarter of the rows the music hangs for a
-while, a few frames played over and over while the targets go on: a model that has only ever read flawless
+so far is blanked, up to all of it: then only the text can tell. In a quarter of the rows the music hangs for
+a while, a few frames played over and over while the targets go on: a model that has only ever read flawless
 music does not know how to leave a chord it once got stuck on. Text is dropped in 12 % of the rows, so that
 guidance works. The decoder's matrices are trained by Muon, everything else by AdamW: after equal minutes on a
 CPU the loss was lower, and the text was heard more, than by AdamW alone (BENCHMARKS.md).
@@ -33,12 +33,12 @@ from workbench.embedded.prompts import prompt
 class Schedule:
     """How long and how fast to train: 100 steps up to the peak rates, then a cosine down to 2 % of them."""
 
-    steps: int = 9600
+    steps: int = 15_000
     batch_frames: int = 3000
     window_s: tuple[tuple[float, tuple[float, ...]], ...] = (
         (0.0, (1.0,)),
-        (0.14, (2.4,)),
-        (0.5625, (2.4, 5.0, 10.0)),
+        (0.09, (2.4,)),
+        (0.36, (2.4, 5.0, 10.0)),
     )  # from this share of the steps on; of several lengths one is drawn for each step
     muon_lr: float = 2.5e-3
     muon_lr_listening: float = 1e-2  # of the cross-attention
@@ -106,7 +106,7 @@ def language_loss(
     pad = model.config.decoder.pad_token_id
     inputs, targets = delayed(codes, pad)
     if rng is not None:
-        inputs = _hanging(inputs, schedule.hanging_rows, rng)
+        inputs = hang(inputs, schedule.hanging_rows, rng)
         inputs = inputs.masked_fill(torch.from_numpy(_blanks(inputs.shape, schedule.blanked_rows, rng)), pad)
     rows, books, positions = inputs.shape
     device = model.device
@@ -137,8 +137,8 @@ def _blanks(shape: torch.Size, share: float, rng: np.random.Generator) -> np.nda
     return np.asarray(rng.random((rows, books, positions)) < chance)
 
 
-def _hanging(inputs: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Return inputs (B, K, positions) in which, in a share of the rows, up to 12 frames repeat for up to 2 s."""
+def hang(inputs: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Return inputs (B, K, positions); in a share of the rows up to 12 frames repeat for up to 2 s."""
     inputs = inputs.clone()
     positions = inputs.shape[2]
     for row in np.flatnonzero(rng.random(len(inputs)) < share):

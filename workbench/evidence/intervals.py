@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from workbench.probing.diagnosis.estimate import Estimate
+
 Statistic = Callable[[np.ndarray], float]
 """From the indices (m,) of drawn samples, with repetitions, to the figure."""
 
@@ -51,3 +53,46 @@ def _draws(groups: np.ndarray, strata: np.ndarray | None, draws: int, seed: int)
     ]
     for _ in range(draws):
         yield np.concatenate([some[i] for some in members for i in rng.integers(len(some), size=len(some))])
+
+
+def means(values: np.ndarray, groups: np.ndarray, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
+    """Return the mean of each column of `values` (n, m) with its bootstrap interval; see `ratios`."""
+    values = np.asarray(values, np.float64)
+    return ratios(values, np.ones_like(values), groups, draws=draws, seed=seed)
+
+
+def ratios(
+    above: np.ndarray, below: np.ndarray, groups: np.ndarray, *, draws: int = 2000, seed: int = 0
+) -> list[Estimate]:
+    """Return, per column, the sum of `above` over the sum of `below` with its 95 % percentile interval.
+
+    Both come from the same clips, so a draw takes both values of a group: what is compared stays paired.
+    Where the sum below is 0 the ratio is NaN; draws in which it is are left out.
+
+    Args:
+        above: values (n, m).
+        below: values (n, m).
+        groups: group of each sample (n,), drawn as a whole.
+        draws: how often groups are drawn.
+        seed: of the draws.
+    """
+    _, member = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(member.max()) + 1
+    sums = np.zeros((2, count, np.shape(above)[1]))
+    for side, values in zip(sums, (above, below), strict=True):
+        np.add.at(side, member, np.asarray(values, np.float64))
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
+    whole = _divided(*sums.sum(1))
+    low, high = _inner(_divided(drawn @ sums[0], drawn @ sums[1]))
+    return [Estimate(*(float(x) for x in one)) for one in zip(whole, low, high, strict=True)]
+
+
+def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
+
+
+def _inner(values: np.ndarray) -> np.ndarray:
+    """Return the 2.5 % and 97.5 % quantiles (2, m) of the finite values of each column (draws, m)."""
+    kept = [column[np.isfinite(column)] for column in values.T]
+    nothing = (np.nan, np.nan)
+    return np.array([np.quantile(one, [0.025, 0.975]) if one.size else nothing for one in kept]).T

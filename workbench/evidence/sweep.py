@@ -17,6 +17,7 @@ import pandas as pd
 from workbench.errors import EvidenceError, message
 from workbench.evidence.damage import damage
 from workbench.evidence.judge import Judge
+from workbench.evidence.likelihood import likelihood
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
@@ -100,14 +101,15 @@ def sweep(
     seeds: Sequence[int],
     seconds: float = 5.0,
     guidance: float = 3.0,
+    likely: bool = False,
     progress: bool = True,
     keep: Keep | None = None,
 ) -> pd.DataFrame:
     """Return one row per trial and seed, in this order, seeds turning fastest.
 
     Columns: aim, method, layer, dose, prompt, seed, judged, hit, ok (the receipt), p_<class> of the judge,
-    and the five guards of ``damage``. Prompts take turns over the seeds. All clips are drawn in batches, rows
-    of different plans together.
+    and the five guards of ``damage``; nll, nll_0, nll_1 ... of ``likelihood`` where `likely`. Prompts take
+    turns over the seeds. All clips are drawn in batches, rows of different plans together.
 
     Args:
         model: the model.
@@ -117,6 +119,7 @@ def sweep(
         seeds: one clip per trial and seed.
         seconds: length of each clip.
         guidance: classifier-free guidance.
+        likely: whether the likelihood of the codes under the unsteered model is measured, too.
         progress: whether to show a progress bar.
         keep: where clips are kept; by default none is.
 
@@ -143,7 +146,11 @@ def sweep(
         rows.append(row := _row(cell, take, judge, chances))
         if keep is not None:
             keep.write(take, cell, judged=row["judged"], prompt=number)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if not likely:
+        return table
+    scores = pd.DataFrame([one.row() for one in likelihood(model, takes, progress=progress)])
+    return pd.concat([table, scores], axis=1)
 
 
 def _row(cell: Trial, take: Take, judge: Judge, chances: np.ndarray) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Protocol:
         second_seeds: further seeds for the choice, spent on finalists alone.
         per_aim: whether each aim has a setting of its own; otherwise all share the best.
         reporting_seeds: other seeds, on which everything is reported.
-        random_directions: controls per aim, which share the number of clips of a steered aim.
+        random_directions: controls per aim, which share the number of clips of a steered aim; 0 for none.
         unsteered: whether the same prompts and seeds are also heard unsteered.
         seconds: length of the clips.
         guidance: classifier-free guidance.
@@ -81,7 +81,7 @@ class Validation:
         return self.reporting[self.reporting["method"] == method]
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Return per aim: layer, dose, n, hit_rate, low, high, random_direction, unsteered (if heard)."""
+        """Return per aim: layer, dose, n, hit_rate, low, high; random_direction and unsteered if heard."""
         rates = {
             (row["aim"], row["method"]): row
             for row in hit_rates(self.reporting, by=("aim", "method")).to_dict("records")
@@ -92,7 +92,8 @@ class Validation:
             row = rates[aim, "probe"]
             told[aim] = {"layer": layer, "dose": dose, "n": int(row["n"])}
             told[aim] |= {name: round(float(row[name]), 4) for name in ("hit_rate", "low", "high")}
-            told[aim]["random_direction"] = round(float(rates[aim, "random"]["hit_rate"]), 4)
+            if (aim, "random") in rates:
+                told[aim]["random_direction"] = round(float(rates[aim, "random"]["hit_rate"]), 4)
             if len(heard):
                 told[aim]["unsteered"] = round(float((heard == aim).mean()), 4)
         return told
@@ -150,10 +151,12 @@ def validate_directions(
     cells += [t for aim, d in directions.items() for t in trials({aim: d}, [doses[aim]], rows=protocol.rows)]
     seeds = protocol.reporting_seeds
     steered = run(protocol.asked(cells), seeds=seeds, keep=keep)
-    controls = random_trials(directions, doses, count=protocol.random_directions, rows=protocol.rows)
-    each = seeds[: max(1, len(seeds) // protocol.random_directions)]
-    random = run(protocol.asked(controls), seeds=each, keep=keep)
-    return Validation(layer, dose, settings, choosing, pd.concat([steered, random], ignore_index=True))
+    heard = [steered]
+    if protocol.random_directions:
+        controls = random_trials(directions, doses, count=protocol.random_directions, rows=protocol.rows)
+        each = seeds[: max(1, len(seeds) // protocol.random_directions)]
+        heard.append(run(protocol.asked(controls), seeds=each, keep=keep))
+    return Validation(layer, dose, settings, choosing, pd.concat(heard, ignore_index=True))
 
 
 def _tried(run: Any, by_layer: ByLayer, protocol: Protocol) -> tuple[pd.DataFrame, pd.DataFrame]:

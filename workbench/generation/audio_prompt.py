@@ -16,7 +16,7 @@ Audio = Clip | np.ndarray | torch.Tensor
 """A clip, or codes (k, frames) of the model's own codec."""
 
 
-def given_codes(model: Model, audio: Audio, seconds: float | None = None) -> np.ndarray:
+def given_codes(model: Model, audio: object, seconds: float | None = None) -> np.ndarray:
     """The codes (k, frames) int64 of the last `seconds` of `audio`; of all of it when None or shorter.
 
     Raises:
@@ -59,7 +59,7 @@ def _check(model: Model, codes: np.ndarray) -> None:
         )
 
 
-def listed(audio: Audio | Sequence[Audio | None] | None) -> tuple[list[Audio | None], bool]:
+def listed(audio: object) -> tuple[list[object], bool]:
     """The audio as a list, and whether it was one."""
     if audio is None or isinstance(audio, Clip | np.ndarray | torch.Tensor):
         return [audio], False

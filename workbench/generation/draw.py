@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -177,8 +178,8 @@ def _draw_span(
     """Draw one span and add what came of it to `whole`."""
     seconds = [seconds_at(span.start + visit, model.frame_rate_hz) for visit in range(run.visits)]
     seeds, plans = [row.seed for row in rows], [row.plan for row in rows]
-    where = {"guided": run.guided, "device": model.device, "seeds": seeds, "first_step": span.start}
-    edits = lay_out(plans, seconds, **where)
+    lay = partial(lay_out, guided=run.guided, device=model.device, seeds=seeds, first_step=span.start)
+    edits = lay(plans, seconds)
     watched = [(probe.layer, probe.site) for probe in probes]
     writer, seen = run_steered(model, run, edits, watched, whole.controls)
     every = [edit for group in edits.values() for edit in group]

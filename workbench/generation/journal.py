@@ -92,7 +92,8 @@ def read_events(folder: Path) -> tuple[list[RecordedWindow], str]:
         try:
             event = json.loads(line)
             if "window" in event:
-                windows.append(RecordedWindow(Span(*event["window"], event["prompt"])))
+                start, frames, heard = event["window"]
+                windows.append(RecordedWindow(Span(start, frames, heard, event["prompt"])))
             elif "visit" in event:
                 windows[-1].changes.append((int(event["visit"]), tuple(map(float, event["doses"]))))
             elif "cut" in event:

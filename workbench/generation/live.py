@@ -49,7 +49,7 @@ class LiveSession:
         playback: knows what has been heard; by default the clock.
         probes: read meanwhile, see `scores`.
         operation, rows: how and on which rows the knobs push, as in `Direction.at`.
-        settings: guidance, temperature and top_k, as in `generate`.
+        guidance, temperature, top_k: as in `generate`.
 
     Raises:
         GenerationError: for lengths, doses and settings that make no sense.
@@ -73,12 +73,14 @@ class LiveSession:
         probes: Sequence[Readable] = (),
         operation: str = "add",
         rows: str = "cond",
-        **settings: float | None,
+        guidance: float = 3.0,
+        temperature: float = 1.0,
+        top_k: float | None = None,
     ) -> None:
-        lengths = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
-        windows = Windows.of(model, 1.0, **lengths)
-        kept = {"window": windows.window, "overlap": windows.overlap, "operation": operation, "rows": rows}
-        setup = LiveSetup(tuple(directions.items()), seed, settings_of(model, **settings), **kept)
+        windows = Windows.of(model, 1.0, window_seconds=window_seconds, overlap_seconds=overlap_seconds)
+        drawn = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
+        knobs = tuple(directions.items())
+        setup = LiveSetup(knobs, seed, drawn, windows.window, windows.overlap, operation=operation, rows=rows)
         rows_of(model, [prompt], setup.plan, seed)  # raises where something does not fit
         self.names = tuple(directions)
         begin = {self._known(name): float(dose) for name, dose in (doses or {}).items()}
@@ -112,9 +114,7 @@ class LiveSession:
 
     @prompt.setter
     def prompt(self, text: str) -> None:
-        if not isinstance(text, str):
-            found = "a prompt is text"
-            raise GenerationError(message(f"The prompt {text!r} was asked for", found, 'Use "a calm tune"'))
+        rows_of(self.worker.model, [text], None, 0)  # raises where it is no text
         self.worker.wishes.prompt = text
 
     def start(self) -> LiveSession:

@@ -16,12 +16,12 @@ from workbench.model.musicgen import Model
 
 
 @overload
-def generate_long(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type checker
+def generate_long(
     model: Model, prompt: str, *, seconds: float = ..., window_seconds: float | None = ...,
     overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ..., steering: Plan = ...,
     seed: int = ..., audio: Audio | None = ..., audio_seconds: float | None = ..., batch: int = ...,
     progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
-    probes: Sequence[Readable] | None = ..., **settings: float | None,
+    probes: Sequence[Readable] | None = ..., **settings: Any,
 ) -> Take: ...  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def generate_long(
     steering: Plan | Sequence[Plan] = ..., seed: int | Sequence[int] = ...,
     audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ..., batch: int = ...,
     progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
-    probes: Sequence[Readable] | None = ..., **settings: float | None,
+    probes: Sequence[Readable] | None = ..., **settings: Any,
 ) -> list[Take]: ...  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def generate_long(
     on_frame: OnFrame | None = None,
     cancel: threading.Event | None = None,
     probes: Sequence[Readable] | None = None,
-    **settings: float | None,
+    **settings: Any,
 ) -> Take | list[Take]:
     """A take of any length (a list of them where `generate` gives one), drawn in windows that slide on.
 

@@ -1,9 +1,9 @@
 """The native transformers model inside an nnsight wrapper, with its own sampling loop and reading pass.
 
-Nothing of MusicGen is re-implemented: `sample` and `read` call the checkpoint's own decoder. The loop is
-our own because transformers' `generate` runs the prefill twice (hooks see N + 1 visits), cannot stop early
-and reports no frames while it works; here one iteration *is* one step, so `tracer.iter[step]` means what it
-says.
+Nothing of MusicGen is re-implemented: `sample`, `read` and `score` call the checkpoint's own decoder. The
+loop is our own because transformers' `generate` runs the prefill twice (hooks see N + 1 visits), cannot stop
+early and reports no frames while it works; here one iteration *is* one step, so `tracer.iter[step]` means
+what it says.
 """
 
 from __future__ import annotations
@@ -101,3 +101,19 @@ class Network(_OnDemand, NNsight):
         )
         states: torch.Tensor = out.last_hidden_state
         return states
+
+    @traceable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def score(self, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
+        """Logits (rows, k, positions, V) in fp32 for delayed `ids` (rows, k, positions): teacher forcing.
+
+        Like `read`, but with the output heads: what stands at position p is said of step p.
+        """
+        out = self._module.decoder(
+            input_ids=ids.reshape(-1, ids.shape[-1]),
+            encoder_hidden_states=text.states,
+            encoder_attention_mask=text.mask,
+            use_cache=False,
+        )
+        logits: torch.Tensor = out.logits.float()
+        return logits.view(*ids.shape, -1)

@@ -146,7 +146,7 @@ def read_codes(
         reading: What to read.
     """
     network, places = model.network, reading.places
-    ids, held = _pad(model, codes)
+    ids, held = padded_ids(model, codes)
     read: dict[Place, torch.Tensor] = {}
     with model.exclusive(), network.read(ids, text) as tracer:
         for place in places:
@@ -187,13 +187,21 @@ def _windowed(frames: torch.Tensor, held: torch.Tensor, pool: str | None, window
     return result
 
 
-def _pad(model: Model, codes: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Delayed ids (rows, k, 1 + longest), and the number of frames (rows,) that each row holds."""
+def padded_ids(
+    model: Model, codes: Sequence[np.ndarray], *, behind: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Delayed ids (rows, k, 1 + longest + behind), and the number of frames (rows,) that each row holds.
+
+    Args:
+        model: The model.
+        codes: One array (k, frames) per row.
+        behind: Positions after the longest row's last frame began, where its other codebooks still sound.
+    """
     held = torch.tensor([array.shape[-1] for array in codes], device=model.device)
-    longest = int(held.max())
-    ids = torch.full((len(codes), model.n_codebooks, 1 + longest), model.bos, device=model.device)
+    size = 1 + int(held.max()) + behind
+    ids = torch.full((len(codes), model.n_codebooks, size), model.bos, device=model.device)
     for row, array in zip(ids, codes, strict=True):
-        one = apply_delay(torch.as_tensor(array, device=model.device)[None].long(), model.bos, model.delays)
+        one = apply_delay(torch.tensor(array, device=model.device)[None].long(), model.bos, model.delays)
         used = min(one.shape[-1], ids.shape[-1])
         row[:, :used] = one[0, :, :used]
     return ids, held

@@ -10,7 +10,7 @@ from workbench.probing.projection import Projection, project, project_layers
 from workbench.probing.regression import fit_regression
 from workbench.probing.scores import Scores, accuracy_interval
 from workbench.probing.sweep import ProbeSweep
-from workbench.probing.trail import ridge_trail
+from workbench.probing.trail import ridge_trail, ridge_trails
 
 __all__ = [
     "HeldOut",
@@ -32,4 +32,5 @@ __all__ = [
     "project",
     "project_layers",
     "ridge_trail",
+    "ridge_trails",
 ]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from workbench.errors import ProbeError, message
 from workbench.probing.crossval import Fitted, Fold, HeldOut, Recipe, fit_fold, held_out, plan
+from workbench.probing.layered import each_layer, layers_asked
+from workbench.probing.linear import origin_of
 from workbench.probing.parallel import in_order, processors
 from workbench.probing.probe import Probe
 from workbench.probing.scores import score
@@ -88,16 +89,10 @@ def fit_probes(
     *parts, whole = plan(y, groups, [*splits, everything], recipe, seed=seed)
     shuffled = _shuffled(y, groups, splits, shuffles, seed)
     task = _Task(target, site, classes, y, groups, recipe, tuple(parts), whole, shuffled)
-    chosen = [int(layer) for layer in (acts.layers if layers is None else layers)]
-    if not chosen:
-        raise ProbeError(message("Probes were asked for", "the list of layers is empty", "Name at least one"))
+    chosen = layers_asked(acts, layers)
     threads = processors() if threads is None else threads
     work = partial(_fit_layer, acts, task, max(threads // len(chosen), 1))
-    found = in_order(work, chosen, threads=threads)
-    bar = tqdm(
-        found, f"Probing {target}", len(chosen), unit="layer", disable=not progress, leave=False, delay=2
-    )
-    fitted = list(bar)
+    fitted = each_layer(work, chosen, target, threads=threads, progress=progress)
     rows = pd.concat([rows for _, rows, _ in fitted], ignore_index=True)
     return ProbeSweep(tuple(probe for probe, _, _ in fitted), rows, np.stack([part for *_, part in fitted]))
 
@@ -106,7 +101,6 @@ def _fit_layer(acts: Activations, task: _Task, threads: int, layer: int) -> tupl
     """Return the probe of one layer, its held-out rows and its held-out logits (n, classes)."""
     x = acts.matrix(layer, site=task.site).astype(np.float64)
     judged, shuffled, fitted = _judge(x, task, threads)
-    attrs = acts.data.attrs
     probe = Probe(
         classes=task.classes,
         weights=fitted.weights,
@@ -118,10 +112,7 @@ def _fit_layer(acts: Activations, task: _Task, threads: int, layer: int) -> tupl
         method=task.recipe.method,
         strength=fitted.strength,
         scores=score(task.y, judged.predicted, task.groups, shuffled),
-        # Reading classes needs no R; where it was not measured it stays NaN, and only a dose refuses that.
-        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-        model_id=str(attrs.get("model_id", "")),
-        dataset_fingerprint=str(attrs.get("dataset_fingerprint", "")),
+        **origin_of(acts, layer),
     )
     names = np.array(task.classes)
     confidence = probabilities(judged.logits, task.recipe.method)[np.arange(len(x)), task.y]

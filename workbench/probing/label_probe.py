@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError, message
 from workbench.probing.layered import Layered
+from workbench.probing.linear import LinearProbe
 from workbench.steering import Direction
 
 Array = np.ndarray
@@ -41,7 +43,7 @@ class LabelScores:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LabelProbe:
+class LabelProbe(LinearProbe):
     """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b.
 
     weights    (labels, d), float64, read-only; `bias` (labels,); `mean` (d,) of the training samples
@@ -50,37 +52,27 @@ class LabelProbe:
     """
 
     labels: tuple[str, ...]
-    weights: Array
     bias: Array
-    mean: Array
     strengths: Array
-    layer: int
-    site: str
-    target: str
     method: str
     scores: LabelScores
-    residual_norm: float
-    model_id: str = ""
-    dataset_fingerprint: str = ""
+
+    kind: ClassVar[str] = "label probe"
+    tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean", "strengths")
+    scores_type: ClassVar[type[LabelScores]] = LabelScores
 
     def __post_init__(self) -> None:
-        for name in ("weights", "bias", "mean", "strengths"):
-            array = np.array(getattr(self, name), dtype=np.float64)
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+        object.__setattr__(self, "labels", tuple(self.labels))
+        super().__post_init__()
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """(labels,)."""
+        return (len(self.labels),)
 
     def logits(self, x: Array) -> Array:
         """Return the logit (..., labels) of each label for residuals (..., d); above 0: it has the label."""
-        x = np.asarray(x, dtype=np.float64)
-        if x.ndim == 0 or x.shape[-1] != self.weights.shape[1]:
-            raise ProbeError(
-                message(
-                    f"An array of shape {x.shape} was to be read by the probes of layer {self.layer}",
-                    f"they read residuals of width {self.weights.shape[1]}",
-                    "Pass residuals of the model that they were fitted on",
-                )
-            )
-        return np.asarray(x @ self.weights.T + self.bias)
+        return self.read(x)
 
     def predict(self, x: Array) -> Array:
         """Return whether residuals (..., d) have each label (..., labels)."""
@@ -96,22 +88,11 @@ class LabelProbe:
                     "Use one of those labels",
                 )
             )
-        weights = self.weights[self.labels.index(label)]
-        return Direction(
-            weights.astype(np.float32),
-            self.layer,
-            self.site,
-            name=label,
-            residual_norm=self.residual_norm,
-            centre=float(self.mean @ weights),
-            origin={
-                "method": f"probe weight, {self.method}, one label against its absence",
-                "target": self.target,
-                "model_id": self.model_id,
-                "dataset_fingerprint": self.dataset_fingerprint,
-                "average_precision": f"{self.scores.average_precision:.4f}",
-            },
-        ).unit()
+        origin = {
+            "method": f"probe weight, {self.method}, one label against its absence",
+            "average_precision": f"{self.scores.average_precision:.4f}",
+        }
+        return self.along(self.weights[self.labels.index(label)], label, origin)
 
 
 @dataclass(frozen=True, eq=False)

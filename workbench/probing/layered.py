@@ -1,12 +1,18 @@
-"""What all sweeps share: one probe per layer, found by the number of the layer."""
+"""What all sweeps share: the same work at every layer, and one probe per layer, found by its number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from tqdm.auto import tqdm
 
 from workbench.errors import ProbeError, message
+from workbench.probing.parallel import in_order
+
+if TYPE_CHECKING:
+    from workbench.activations import Activations
 
 
 class OfLayer(Protocol):
@@ -19,6 +25,7 @@ class OfLayer(Protocol):
 
 
 P = TypeVar("P", bound=OfLayer)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,3 +57,19 @@ class Layered(Generic[P]):
     def layers(self) -> tuple[int, ...]:
         """The layers that were probed."""
         return tuple(probe.layer for probe in self.probes)
+
+
+def layers_asked(acts: Activations, layers: Sequence[int] | None) -> list[int]:
+    """Return the layers to be probed, all that are held when None; raise ProbeError for an empty list."""
+    chosen = [int(layer) for layer in (acts.layers if layers is None else layers)]
+    if not chosen:
+        raise ProbeError(message("Probes were asked for", "the list of layers is empty", "Name at least one"))
+    return chosen
+
+
+def each_layer(
+    work: Callable[[int], Result], layers: Sequence[int], target: str, *, threads: int, progress: bool
+) -> list[Result]:
+    """Return `work(layer)` of every layer, in order; a bar that names the target shows after two seconds."""
+    found, told = in_order(work, layers, threads=threads), f"Probing {target}"
+    return list(tqdm(found, told, len(layers), unit="layer", disable=not progress, leave=False, delay=2))

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from workbench.errors import DatasetError, ProbeError, message
 from workbench.probing.crossval import INNER, Fold, Recipe
 from workbench.probing.folds import label_folds
 from workbench.probing.label_probe import LabelProbe, LabelScores, LabelSweep
-from workbench.probing.parallel import in_order, processors
+from workbench.probing.layered import each_layer, layers_asked
+from workbench.probing.linear import origin_of
+from workbench.probing.parallel import processors
 from workbench.probing.resampling import average_precision, f_score, interval, mean_of, once
 from workbench.probing.solvers import PATHS, Design, logistic_path, one_hot
 
@@ -82,13 +83,9 @@ def fit_multilabel(
         for train, test in [*outer, (np.arange(len(held)), np.arange(0))]
     )
     task = _Task(name, site, labels, held, groups, recipe, tuple(parts), whole)
-    asked = [int(layer) for layer in (acts.layers if layers is None else layers)]
-    if not asked:
-        raise ProbeError(message("Probes were asked for", "the list of layers is empty", "Name at least one"))
-    found = in_order(partial(_fit_layer, acts, task), asked, threads=threads or processors())
-    told = f"Probing {name}"
-    bar = tqdm(found, told, len(asked), unit="layer", disable=not progress, leave=False, delay=2)
-    fitted = list(bar)
+    asked = layers_asked(acts, layers)
+    threads = processors() if threads is None else threads
+    fitted = each_layer(partial(_fit_layer, acts, task), asked, name, threads=threads, progress=progress)
     fold = np.empty(len(held), dtype=int)
     for number, part in enumerate(parts):
         fold[part.test] = number
@@ -105,7 +102,6 @@ def _fit_layer(acts: Activations, task: _Task, layer: int) -> tuple[LabelProbe, 
         weights, bias, _ = _fit(x, part, task)
         logits[part.test] = x[part.test] @ weights.T + bias
     weights, bias, strengths = _fit(x, task.whole, task)
-    attrs = acts.data.attrs
     probe = LabelProbe(
         labels=task.labels,
         weights=weights,
@@ -117,9 +113,7 @@ def _fit_layer(acts: Activations, task: _Task, layer: int) -> tuple[LabelProbe, 
         target=task.target,
         method=task.recipe.method,
         scores=_score(task, logits),
-        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-        model_id=str(attrs.get("model_id", "")),
-        dataset_fingerprint=str(attrs.get("dataset_fingerprint", "")),
+        **origin_of(acts, layer),
     )
     return probe, logits
 

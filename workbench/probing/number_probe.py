@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
 from workbench.probing.layered import Layered
+from workbench.probing.linear import LinearProbe
 from workbench.steering import Direction
 
 Array = np.ndarray
@@ -43,7 +44,7 @@ class NumberScores:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class NumberProbe:
+class NumberProbe(LinearProbe):
     """A linear probe for a number in raw residual space: reading = x w + b.
 
     weights   (d,) float64, read-only; `mean` (d,) is the average of the training samples
@@ -51,54 +52,27 @@ class NumberProbe:
     scores    held-out figures of the same recipe (this probe itself is fitted on all samples)
     """
 
-    weights: Array
     bias: float
-    mean: Array
-    layer: int
-    site: str
-    target: str
     strength: float
     scores: NumberScores
-    residual_norm: float
-    model_id: str = ""
-    dataset_fingerprint: str = ""
 
-    def __post_init__(self) -> None:
-        for name in ("weights", "mean"):
-            array = np.array(getattr(self, name), dtype=np.float64)
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+    kind: ClassVar[str] = "number probe"
+    tensors: ClassVar[tuple[str, ...]] = ("weights", "mean")
+    scores_type: ClassVar[type[NumberScores]] = NumberScores
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """(): one number."""
+        return ()
 
     def predict(self, x: Array) -> Array:
         """Return the reading (...) of residuals (..., d), in the unit of the number."""
-        x = np.asarray(x, dtype=np.float64)
-        if x.ndim == 0 or x.shape[-1] != self.weights.size:
-            raise ProbeError(
-                message(
-                    f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
-                    f"it reads residuals of width {self.weights.size}",
-                    "Pass residuals of the model that it was fitted on",
-                )
-            )
-        return np.asarray(x @ self.weights + self.bias)
+        return self.read(x)
 
     def direction(self) -> Direction:
         """Return the unit direction along which the reading rises fastest, named as the number."""
-        return Direction(
-            self.weights.astype(np.float32),
-            self.layer,
-            self.site,
-            name=self.target,
-            residual_norm=self.residual_norm,
-            centre=float(self.mean @ self.weights),
-            origin={
-                "method": "probe weight, ridge on a number",
-                "target": self.target,
-                "model_id": self.model_id,
-                "dataset_fingerprint": self.dataset_fingerprint,
-                "r2": f"{self.scores.r2:.4f}",
-            },
-        ).unit()
+        origin = {"method": "probe weight, ridge on a number", "r2": f"{self.scores.r2:.4f}"}
+        return self.along(self.weights, self.target, origin)
 
 
 @dataclass(frozen=True, eq=False)

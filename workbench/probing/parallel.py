@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
@@ -20,20 +21,29 @@ def processors() -> int:
     return min(held, int(asked)) if asked.isdigit() and int(asked) > 0 else held
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let linear algebra inside calculate on the caller's thread only.
+
+    The products and decompositions of a probe are small: handing each to several threads costs more than it
+    brings, and ten times as much as the work itself where another program keeps a core busy.
+    """
+    with threadpool_limits(limits=1):
+        yield
+
+
 def in_order(
     function: Callable[[Item], Result], items: Sequence[Item], *, threads: int = 1
 ) -> Iterator[Result]:
     """Yield `function(item)` of every item, in order; with one thread nothing is started.
 
-    The products in a probe are small: handing each to several threads costs more than it brings, and ten
-    times as much as the work itself where another program keeps a core busy. So every thread calculates
-    alone, and the caller's setting comes back when all is done.
+    Every thread calculates `alone`, and the caller's setting comes back when all is done.
     """
-    with threadpool_limits(limits=1):
+    with alone():
         if threads <= 1 or len(items) <= 1:
             yield from map(function, items)
             return
         # OpenMP counts its threads per thread that calls it, so each one is told anew.
-        alone = {"initializer": threadpool_limits, "initargs": (1,)}
-        with ThreadPoolExecutor(min(threads, len(items)), **alone) as pool:
+        told = {"initializer": threadpool_limits, "initargs": (1,)}
+        with ThreadPoolExecutor(min(threads, len(items)), **told) as pool:
             yield from pool.map(function, items)

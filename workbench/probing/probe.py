@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from workbench.errors import ProbeError, message
+from workbench.probing.linear import LinearProbe
 from workbench.probing.scores import Scores
 from workbench.probing.solvers import probabilities
 from workbench.steering import Direction, Gate, ReadOut
 
 Array = np.ndarray
-_FORMAT = "musicgen-workbench probe 1"
-_TENSORS = ("weights", "bias", "mean")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Probe:
+class Probe(LinearProbe):
     """A linear probe in raw residual space: logits = x W' + b, the scaling of features folded back in.
 
     weights   (classes, d), float64, read-only; `bias` (classes,); `mean` (d,) is the average of the training
@@ -30,26 +27,23 @@ class Probe:
     """
 
     classes: tuple[str, ...]
-    weights: Array
     bias: Array
-    mean: Array
-    layer: int
-    site: str
-    target: str
     method: str
     strength: float
     scores: Scores
-    residual_norm: float
-    model_id: str = ""
-    dataset_fingerprint: str = ""
+
+    kind: ClassVar[str] = "probe"
+    tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean")
+    scores_type: ClassVar[type[Scores]] = Scores
 
     def __post_init__(self) -> None:
-        for name in _TENSORS:
-            # Row order matters: safetensors writes the bytes of a transposed array as they lie.
-            array = np.array(getattr(self, name), dtype=np.float64, order="C")
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
         object.__setattr__(self, "classes", tuple(self.classes))
+        super().__post_init__()
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """(classes,)."""
+        return (len(self.classes),)
 
     @property
     def accuracy(self) -> float:
@@ -58,16 +52,7 @@ class Probe:
 
     def logits(self, x: Array) -> Array:
         """Return the logits (..., classes) of residuals (..., d)."""
-        x = np.asarray(x, dtype=np.float64)
-        if x.ndim == 0 or x.shape[-1] != self.weights.shape[1]:
-            raise ProbeError(
-                message(
-                    f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
-                    f"it reads residuals of width {self.weights.shape[1]}",
-                    "Pass residuals of the model that it was fitted on",
-                )
-            )
-        return np.asarray(x @ self.weights.T + self.bias)
+        return self.read(x)
 
     def predict(self, x: Array) -> Array:
         """Return the most likely class (...) of residuals (..., d)."""
@@ -87,22 +72,9 @@ class Probe:
                     "Use one of those classes",
                 )
             )
+        method, accuracy = f"probe weight, {self.method}", f"{self.scores.accuracy:.4f}"
         weights = self.weights[self.classes.index(class_)]
-        return Direction(
-            weights.astype(np.float32),
-            self.layer,
-            self.site,
-            name=class_,
-            residual_norm=self.residual_norm,
-            centre=float(self.mean @ weights),
-            origin={
-                "method": f"probe weight, {self.method}",
-                "target": self.target,
-                "model_id": self.model_id,
-                "dataset_fingerprint": self.dataset_fingerprint,
-                "accuracy": f"{self.scores.accuracy:.4f}",
-            },
-        ).unit()
+        return self.along(weights, class_, {"method": method, "accuracy": accuracy})
 
     def read_out(self) -> ReadOut:
         """Return what reads, as the plain value that a plan's gates are made of."""
@@ -124,46 +96,3 @@ class Probe:
         if below is not None:
             return Gate(self.read_out(), class_, "below", below, over)
         return Gate(self.read_out(), class_, "above", float(above or 0.0), over)
-
-    def save(self, path: Path | str) -> Path:
-        """Write the numbers as safetensors, all else as JSON in its metadata; return the path."""
-        from safetensors.numpy import save_file
-
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        save_file(tensors, path, metadata={"workbench": json.dumps({"format": _FORMAT} | self._record())})
-        return path
-
-    @classmethod
-    def load(cls, path: Path | str) -> Probe:
-        """Return the probe that `save` wrote; raise ProbeError when the file holds none."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="np") as file:
-                record: dict[str, Any] = json.loads(file.metadata()["workbench"])
-                if record.pop("format") != _FORMAT:
-                    raise KeyError("format")
-                scores = Scores(**record.pop("scores"))
-                return cls(scores=scores, **record, **{name: file.get_tensor(name) for name in _TENSORS})
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            found = f"the file holds none ({type(error).__name__}: {error})"
-            raise ProbeError(
-                message(f"A probe was asked for from {path}", found, "Use a file that Probe.save wrote")
-            ) from error
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Probe):
-            return NotImplemented
-        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _TENSORS)
-        # Compared as text, because a score that was not measured is NaN, which equals nothing.
-        return same and json.dumps(self._record()) == json.dumps(other._record())
-
-    def __hash__(self) -> int:
-        return hash((json.dumps(self._record()), self.weights.tobytes()))
-
-    def _record(self) -> dict[str, Any]:
-        """Return everything but the tensors, as JSON holds it."""
-        plain = {name: value for name, value in self.__dict__.items() if name not in (*_TENSORS, "scores")}
-        return plain | {"scores": asdict(self.scores)}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from workbench.errors import DatasetError, ProbeError, message
 from workbench.probing.crossval import INNER, Fold, check_strengths
 from workbench.probing.folds import Split, number_folds
+from workbench.probing.layered import each_layer, layers_asked
+from workbench.probing.linear import origin_of
 from workbench.probing.number_probe import NumberProbe, NumberScores, NumberSweep
-from workbench.probing.parallel import in_order, processors
+from workbench.probing.parallel import processors
 from workbench.probing.resampling import absolute_error, interval, once, r_squared, rank_correlation
 from workbench.probing.solvers import STRENGTHS, Design, ridge_path
 
@@ -72,13 +73,9 @@ def fit_regression(
     whole = _fold(y, groups, np.arange(len(y)), np.arange(0), seed)
     shuffled = _shuffled(y, groups, parts, shuffles, seed)
     task = _Task(target, site, y, groups, chosen, tuple(parts), whole, shuffled)
-    asked = [int(layer) for layer in (acts.layers if layers is None else layers)]
-    if not asked:
-        raise ProbeError(message("Probes were asked for", "the list of layers is empty", "Name at least one"))
-    found = in_order(partial(_fit_layer, acts, task), asked, threads=threads or processors())
-    told = f"Probing {target}"
-    bar = tqdm(found, told, len(asked), unit="layer", disable=not progress, leave=False, delay=2)
-    fitted = list(bar)
+    asked = layers_asked(acts, layers)
+    threads = processors() if threads is None else threads
+    fitted = each_layer(partial(_fit_layer, acts, task), asked, target, threads=threads, progress=progress)
     rows = pd.concat([rows for _, rows in fitted], ignore_index=True)
     return NumberSweep(tuple(probe for probe, _ in fitted), rows)
 
@@ -92,7 +89,6 @@ def _fit_layer(acts: Activations, task: _Task, layer: int) -> tuple[NumberProbe,
         weights, bias, _ = _fit(x, columns, part, task.strengths)
         read[part.test], fold[part.test] = x[part.test] @ weights.T + bias, number
     weights, bias, chosen = _fit(x, columns[:, :1], task.whole, task.strengths)
-    attrs = acts.data.attrs
     probe = NumberProbe(
         weights=weights[0],
         bias=float(bias[0]),
@@ -102,9 +98,7 @@ def _fit_layer(acts: Activations, task: _Task, layer: int) -> tuple[NumberProbe,
         target=task.target,
         strength=float(chosen[0]),
         scores=_score(task, read[:, 0], read[:, 1:].T),
-        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-        model_id=str(attrs.get("model_id", "")),
-        dataset_fingerprint=str(attrs.get("dataset_fingerprint", "")),
+        **origin_of(acts, layer),
     )
     rows = {"layer": layer, "clip": acts.clips, "group": task.groups, "truth": task.y}
     return probe, pd.DataFrame(rows | {"predicted": read[:, 0], "fold": fold})

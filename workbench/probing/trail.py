@@ -15,6 +15,8 @@ from workbench.steering import Direction
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
+Array = np.ndarray
+
 
 def ridge_trail(
     acts: Activations,
@@ -33,33 +35,63 @@ def ridge_trail(
     Raises ProbeError for a class that is not held, or that all samples are of, and for a strength that is no
     number above 0.
     """
+    return ridge_trails(acts, layer, strengths, classes=[class_], target=target, site=site)[class_]
+
+
+def ridge_trails(
+    acts: Activations,
+    layer: int,
+    strengths: Sequence[float],
+    *,
+    classes: Sequence[str] | None = None,
+    target: str = "genre",
+    site: str = "resid_post",
+) -> dict[str, tuple[Direction, ...]]:
+    """Return the trail of each class (all when None), from one decomposition; raise as `ridge_trail` does."""
     labels = acts.labels(target).astype(str)
-    inside = (labels == class_).astype(np.float64)
-    if not 0 < inside.mean() < 1:
-        found = f"the values of {target!r} are {', '.join(np.unique(labels).tolist())}"
-        raise ProbeError(message(f"A trail of {class_!r} was asked for", found, "Use one of at least two"))
+    names = np.unique(labels).tolist()
+    classes = names if classes is None else list(classes)
+    for class_ in classes:
+        if class_ not in names or len(names) < 2:
+            found = f"the values of {target!r} are {', '.join(names)}"
+            do = "Use one of at least two"
+            raise ProbeError(message(f"A trail of {class_!r} was asked for", found, do))
     if not (len(strengths) and all(one > 0 for one in strengths)):
         found = "a strength is a number above 0"
         raise ProbeError(
             message(f"The strengths {list(strengths)} were asked for", found, "Use such numbers")
         )
     x = acts.matrix(layer, site=site).astype(np.float64)
-    design = Design.of(x)
-    seen = design.axes.z.T @ (inside - inside.mean())
-    steps = [seen / (design.axes.spread / one / len(x) + 1) for one in strengths]
-    weights, _ = design.turn_back(np.stack(steps, 1), np.zeros(len(steps)))
-    return tuple(
-        Direction(
-            vector.astype(np.float32),
-            layer,
-            site,
-            name=class_,
-            residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-            centre=float(x.mean(0) @ vector),
-            origin=_origin(acts, target, strength),
-        ).unit()
-        for vector, strength in zip(weights, strengths, strict=True)
-    )
+    truth = (labels[:, None] == np.array(classes)).astype(np.float64)
+    weights = trail_weights(Design.of(x), truth, strengths)
+    return {
+        class_: tuple(
+            Direction(
+                vector.astype(np.float32),
+                layer,
+                site,
+                name=class_,
+                residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
+                centre=float(x.mean(0) @ vector),
+                origin=_origin(acts, target, strength),
+            ).unit()
+            for vector, strength in zip(weights[:, number], strengths, strict=True)
+        )
+        for number, class_ in enumerate(classes)
+    }
+
+
+def trail_weights(design: Design, truth: Array, strengths: Sequence[float]) -> Array:
+    """Return raw weights (strengths, m, d) of ridge for columns of `truth` (n, m).
+
+    Each is the ridge solution times strength n, so that it does not shrink to nothing on the way to
+    math.inf; only its direction is meant.
+    """
+    seen = design.axes.z.T @ (truth - truth.mean(0))
+    steps = [seen / (design.axes.spread / one / len(truth) + 1)[:, None] for one in strengths]
+    columns = np.hstack(steps)
+    weights, _ = design.turn_back(columns, np.zeros(columns.shape[1]))
+    return np.asarray(weights.reshape(len(strengths), truth.shape[1], -1))
 
 
 def _origin(acts: Activations, target: str, strength: float) -> dict[str, str]:

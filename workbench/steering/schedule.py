@@ -1,7 +1,7 @@
 """When a push acts: immutable schedules over seconds of music, each one a factor that multiplies a dose.
 
 A schedule is a kind and its numbers, so two schedules are equal when they read the same, and each has one
-canonical text (`ramp(2s,6s)`) that reads back as the same schedule. Time is seconds of generated audio from
+canonical text (`ramp(2s,6s)`) that reads back as the same schedule. Time is seconds of new audio from
 the start; only `pulse` may count generation steps instead, because the published recipe does (every 25th
 step).
 """

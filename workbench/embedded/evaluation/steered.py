@@ -1,4 +1,9 @@
-"""Does the probe's direction change the genre? From neutral prompts, and against prompts that name others."""
+"""Does the probe's direction change the genre? From neutral prompts, and against prompts that name others.
+
+The probe that steers is the one by difference in means: on seeds that are not reported here it turned 95 % of
+the clips, the weight of the logistic probe 83 % (BENCHMARKS.md). The logistic one is reported beside it, with
+layers and doses chosen for it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.activations import Activations
 from workbench.embedded.evaluation.bench import Bench, Heard
 from workbench.embedded.evaluation.prompted import genre_prompt
 from workbench.embedded.evaluation.rows import Bar, Row, rate_row, seeds_text
 from workbench.embedded.prompts import NEUTRAL_PROMPTS
 from workbench.evidence.validate import Protocol, Validation, validate_directions, validate_steering
-from workbench.probing import ProbeSweep
+from workbench.probing import ProbeSweep, fit_probes
 
-DOSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
+DOSES = (0.05, 0.1, 0.15, 0.2, 0.3)
+DOSES_LOGISTIC = (0.1, 0.15, 0.2, 0.3)
 DOSES_AGAINST = (0.1, 0.2, 0.3, 0.45, 0.6)
 MEAN, EACH, RANDOM, AGAINST = Bar(at_least=0.95), Bar(at_least=0.85), Bar(under=0.25), Bar(at_least=0.60)
 NO_BAR = Bar()
@@ -30,15 +37,18 @@ class Steered:
     details: dict[str, Any]
 
 
-def measure_steering(bench: Bench, probes: ProbeSweep, neutral: Heard) -> Steered:
+def measure_steering(bench: Bench, logistic: ProbeSweep, acts: Activations, neutral: Heard) -> Steered:
     """Return genre steering from neutral prompts, then against prompts that name another genre.
 
     Args:
         bench: what is measured.
-        probes: for genre; their weights are the directions.
+        logistic: probes for genre of all layers.
+        acts: what they were fitted on; the probes by difference in means are fitted here.
         neutral: unsteered clips from neutral prompts, for comparison.
     """
+    probes = fit_probes(acts, "genre", method="means", shuffles=0)
     validation = _from_neutral(bench, probes)
+    weights = _from_neutral_by_weight(bench, logistic)
     unsteered = neutral.classes(bench.judges["genre"])
     against = _against(bench, probes, validation)
     summary = {
@@ -47,13 +57,15 @@ def measure_steering(bench: Bench, probes: ProbeSweep, neutral: Heard) -> Steere
     }
     details = {
         "steering": summary,
+        "steering_logistic": weights.summary(),
         "steering_grid": grid(validation.choosing),
         "against": _survival(against),
         "receipts_ok": bool(validation.reporting["ok"].all() and against.reporting["ok"].all()),
         "sound": {name: sound(validation.part(method)) for name, method in
                   (("steered", "probe"), ("random", "random"))},
     }  # fmt: skip
-    return Steered([*_neutral_rows(validation), *_against_rows(against)], details)
+    rows = [*_neutral_rows(validation), _logistic_row(weights), *_against_rows(against)]
+    return Steered(rows, details)
 
 
 def grid(choosing: pd.DataFrame) -> list[dict[str, float]]:
@@ -78,11 +90,11 @@ def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
     budget = bench.budget
     protocol = Protocol(
         prompts=tuple(NEUTRAL_PROMPTS),
-        layers=bench.layers(3),
+        layers=bench.layers(5),
         doses=DOSES,
         choosing_seeds=budget.seeds("choose steered", budget.part(3 / 30)),
-        finalists=3,
-        second_seeds=budget.seeds("choose steered again", budget.part(6 / 30)),
+        finalists=4,
+        second_seeds=budget.seeds("choose steered again", budget.part(8 / 30)),
         per_aim=True,
         reporting_seeds=budget.seeds("steered", budget.clips),
         random_directions=budget.controls,
@@ -93,6 +105,25 @@ def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
     return validate_steering(
         bench.model, probes, bench.judges["genre"], protocol, keep=keep, progress=bench.progress
     )
+
+
+def _from_neutral_by_weight(bench: Bench, logistic: ProbeSweep) -> Validation:
+    """Return the same for the weights of the logistic probes, on the same seeds; no clips are kept."""
+    budget = bench.budget
+    protocol = Protocol(
+        prompts=tuple(NEUTRAL_PROMPTS),
+        layers=bench.layers(3),
+        doses=DOSES_LOGISTIC,
+        choosing_seeds=budget.seeds("choose steered", budget.part(2 / 30)),
+        finalists=3,
+        second_seeds=budget.seeds("choose steered again", budget.part(4 / 30)),
+        per_aim=True,
+        reporting_seeds=budget.seeds("steered", budget.clips),
+        random_directions=0,
+        unsteered=False,
+        seconds=bench.seconds,
+    )
+    return validate_steering(bench.model, logistic, bench.judges["genre"], protocol, progress=bench.progress)
 
 
 def _against(bench: Bench, probes: ProbeSweep, chosen: Validation) -> Validation:
@@ -126,8 +157,8 @@ def _neutral_rows(validation: Validation) -> list[Row]:
     told = seeds_text(steered["seed"].tolist())
     settings = {aim: f"layer {layer}, dose {dose:g}" for aim, (layer, dose) in validation.settings.items()}
     hits = steered["hit"].to_numpy()
-    mean = rate_row("steered.mean", "steered genre hit rate from neutral prompts, all genres", MEAN, hits,
-                    seeds=told, note=chosen_on(validation))  # fmt: skip
+    what = "steered genre hit rate from neutral prompts, probe by difference in means"
+    mean = rate_row("steered.mean", what, MEAN, hits, seeds=told, note=chosen_on(validation))
     each = [
         rate_row(f"steered.{aim}", f"steered genre hit rate: {aim}", EACH,
                  hits[(steered["aim"] == aim).to_numpy()], seeds=told, note=note)
@@ -137,6 +168,16 @@ def _neutral_rows(validation: Validation) -> list[Row]:
                        random["hit"].to_numpy(), seeds=seeds_text(random["seed"].tolist()),
                        note="same layers, doses and prompts")  # fmt: skip
     return [mean, *each, control]
+
+
+def _logistic_row(validation: Validation) -> Row:
+    steered = validation.part("probe")
+    settings = ", ".join(
+        f"{aim} layer {layer} dose {dose:g}" for aim, (layer, dose) in sorted(validation.settings.items())
+    )
+    return rate_row("steered.logistic", "the same by the weight of the logistic probe, all genres", NO_BAR,
+                    steered["hit"].to_numpy(), seeds=seeds_text(steered["seed"].tolist()),
+                    note=f"{settings}; {chosen_on(validation)}")  # fmt: skip
 
 
 def _against_rows(validation: Validation) -> list[Row]:

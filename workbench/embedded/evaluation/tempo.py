@@ -95,7 +95,7 @@ def _directions(bench: Bench, acts: Activations) -> list[Direction]:
     """Return, per layer to choose from, the unit direction from the slowest to the fastest class."""
     bpm = bpm_of_classes(bench)
     slow, fast = min(bpm, key=bpm.__getitem__), max(bpm, key=bpm.__getitem__)
-    probes = fit_probes(acts, "tempo", layers=bench.layers(3), shuffles=0)
+    probes = fit_probes(acts, "tempo", layers=bench.layers(5), shuffles=0)
     return [(p.direction(fast) - p.direction(slow)).unit().named(FASTER) for p in probes]
 
 

@@ -33,6 +33,7 @@ from workbench.probing.diagnosis.layers import AccuracyByLayer, accuracy_by_laye
 from workbench.probing.diagnosis.learning_curve import LearningCurve, learning_curve
 from workbench.probing.diagnosis.over_time import ScoreOverTime, score_over_time
 from workbench.probing.diagnosis.report import Diagnosis, Finding, ProbeReport
+from workbench.probing.diagnosis.ridge_to_means import RidgeToMeans, ridge_to_means
 from workbench.probing.diagnosis.text_leak import TextLeak, text_leak
 from workbench.probing.diagnosis.transfer import Transfer, transfer
 
@@ -53,6 +54,7 @@ __all__ = [
     "LabelNoise",
     "LearningCurve",
     "ProbeReport",
+    "RidgeToMeans",
     "ScoreOverTime",
     "TextLeak",
     "Transfer",
@@ -74,6 +76,7 @@ __all__ = [
     "label_noise",
     "learning_curve",
     "random_weights",
+    "ridge_to_means",
     "score_over_time",
     "sound_statistics",
     "text_embedding",

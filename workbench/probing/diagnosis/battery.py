@@ -25,6 +25,7 @@ from workbench.probing.diagnosis.report import Diagnosis, Finding, ProbeReport, 
 from workbench.probing.diagnosis.text_leak import text_leak
 from workbench.probing.diagnosis.transfer import transfer
 from workbench.probing.fit import fit_probes
+from workbench.probing.parallel import alone
 from workbench.probing.sweep import ProbeSweep
 
 if TYPE_CHECKING:
@@ -77,13 +78,14 @@ def diagnose(
         sweep = fit_probes(acts, target, folds=folds, seed=seed, class_weights=class_weights)
     probe = sweep.best if layer is None else sweep[layer]
     look = partial(examine, probe=probe, folds=folds, seed=seed, unit=unit, class_weights=class_weights)
-    case = look(acts)
-    tests = _tests(case, conditions, confounds or {})
-    seen = _views(case, sweep) if views else {}
-    if baselines:
-        seen["baselines"] = compare_baselines(case, baselines)
-    if generated is not None:
-        seen["transfer"] = transfer(case, look(generated))
+    with alone():
+        case = look(acts)
+        tests = _tests(case, conditions, confounds or {})
+        seen = _views(case, sweep) if views else {}
+        if baselines:
+            seen["baselines"] = compare_baselines(case, baselines)
+        if generated is not None:
+            seen["transfer"] = transfer(case, look(generated))
     given = {"conditions": conditions, "confounds": confounds, "baselines": baselines, "generated": generated}
     skipped = tuple(_NEEDED[name] for name, value in given.items() if value is None)
     return ProbeReport(case, _judged(tests, seen), skipped)

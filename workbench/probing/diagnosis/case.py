@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from workbench.errors import ProbeError, message
 from workbench.probing.crossval import HeldOut, cross_validate
 from workbench.probing.diagnosis.estimate import Estimate, rate_over_groups
 from workbench.probing.probe import Probe
-from workbench.probing.solvers import probabilities
+from workbench.probing.solvers import Design, probabilities
 from workbench.sound.splits import grouped_folds
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Case:
     def probabilities(self) -> Array:
         """Held-out P(class) (n, classes)."""
         return probabilities(self.held.logits, self.method)
+
+    @cached_property
+    def designs(self) -> list[Design]:
+        """The training samples of each fold as solvers need them; questions share what is costly."""
+        return [Design.of(self.x[train]) for train, _ in self.splits]
 
     def predicted(self, rounds: Sequence[Sequence[Split]], *, y: Array | None = None) -> Array:
         """Return the class numbers (rounds, n) that probes of the same recipe predict under other splits.

@@ -192,16 +192,16 @@ def _linked(z: Array, case: Case, permutations: int) -> float:
 def _readable(case: Case, z: Array) -> Estimate:
     """Return the held-out R2 of a ridge regression of the number on the activations; grouped folds."""
     found = np.empty(len(z))
-    for train, test in case.splits:
-        weights, bias = _ridge(case.x[train], z[train])
+    for (train, test), design in zip(case.splits, case.designs, strict=True):
+        weights, bias = _ridge(design, case.x[train], z[train])
         found[test] = case.x[test] @ weights + bias
     sums = sums_by_group(np.stack([(z - found) ** 2, z, z**2, np.ones(len(z))], 1), case.groups)
     return jackknife(_r2, sums)
 
 
-def _ridge(x: Array, z: Array) -> tuple[Array, float]:
+def _ridge(design: Design, x: Array, z: Array) -> tuple[Array, float]:
     """Return weights (d,) and bias; the strength is chosen by generalised cross-validation (Golub 1979)."""
-    design, strengths = Design.of(x), STRENGTHS["ridge"]
+    strengths = STRENGTHS["ridge"]
     spread = design.axes.spread
     path = ridge_path(design, z[:, None], strengths)
     freedom = [1 + float((spread / (spread + one * len(z))).sum()) for one in strengths]

@@ -16,12 +16,14 @@ from workbench.show.widgets.clip_list import ClipList
 from workbench.show.widgets.job_panel import STYLE, Job, JobPanel, note_html, problem_html
 from workbench.show.widgets.player import ComparisonPlayer
 from workbench.show.widgets.plot_panel import PlotPanel
+from workbench.show.widgets.trail_panel import TrailPanel
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
-    from workbench.probing.diagnosis import Finding, ProbeReport
+    from workbench.probing.diagnosis import Finding, ProbeReport, RidgeToMeans
     from workbench.probing.sweep import ProbeSweep
     from workbench.sound.dataset import Dataset
+    from workbench.steering import Direction
 
 TABS: dict[str, tuple[str, ...]] = {
     "Accuracy": ("accuracy", "confusion"),
@@ -31,6 +33,7 @@ TABS: dict[str, tuple[str, ...]] = {
     "Labels": ("label noise",),
     "Numbers": ("too few clips", "class imbalance", "calibration"),
     "Directions": ("direction stability",),
+    "Ridge to means": (),
 }
 """Tab -> the findings that it shows; "confound" stands for all of them."""
 HARDEST = 30
@@ -47,7 +50,8 @@ class ProbeLab(ipywidgets.VBox):
         layer: the first layer examined; the best one when None.
         options: passed on to `diagnose`: conditions, confounds, baselines, generated, unit, seed, folds.
 
-    `report` is the one shown; `wait()` returns it.
+    `report` is the one shown; `wait()` returns it. `direction("jazz")` is the direction at the λ of the tab
+    "Ridge to means", ready for steering.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class ProbeLab(ipywidgets.VBox):
         self.sweep, self._first = sweep, layer
         self.report: ProbeReport | None = None
         self._reports: dict[int, ProbeReport] = {}
+        self._trails: dict[int, RidgeToMeans] = {}
         self._panels: dict[str, PlotPanel] = {}
         self._words: dict[str, ipywidgets.HTML] = {}
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
@@ -73,6 +78,7 @@ class ProbeLab(ipywidgets.VBox):
         )  # fmt: skip
         self.verdict = ipywidgets.HTML()
         self.player = ComparisonPlayer()
+        self.trail = TrailPanel()
         self.list = ClipList(self._play)
         self.status = ipywidgets.HTML()
         self.tabs = ipywidgets.Tab()
@@ -101,6 +107,15 @@ class ProbeLab(ipywidgets.VBox):
             self.job.wait(timeout_s)
         return self.report
 
+    def direction(self, class_: str) -> Direction:
+        """Return the direction of a class at the chosen layer and at the λ of the tab "Ridge to means".
+
+        Raises:
+            ProbeError: there is no such class.
+        """
+        self.wait()
+        return self.trail.direction(class_)
+
     def save(self, path: Path | str) -> Path:
         """Write the report that is shown as one HTML page and return its path.
 
@@ -114,7 +129,7 @@ class ProbeLab(ipywidgets.VBox):
 
     def _examine(self, job: Job) -> int:
         """Examine the chosen layer (the best one the first time) and return it."""
-        from workbench.probing.diagnosis import diagnose
+        from workbench.probing.diagnosis import diagnose, ridge_to_means
         from workbench.probing.fit import fit_probes
 
         if self.sweep is None:
@@ -126,6 +141,7 @@ class ProbeLab(ipywidgets.VBox):
         job.progress(0.4, f"examining layer {layer}")
         if layer not in self._reports:
             made = diagnose(self.acts, self.target, layer=layer, sweep=self.sweep, **self.options)
+            self._trails[layer] = ridge_to_means(self.acts, made.case, self.sweep[layer])
             self._reports[layer] = made
         return layer
 
@@ -144,6 +160,7 @@ class ProbeLab(ipywidgets.VBox):
         if not self.tabs.children:
             self._fill_tabs()
         self._list_hardest(report)
+        self.trail.show(self._trails[layer])
         self._save.disabled = False
         self.report = report  # last: whoever waits for it may look at the figures
 
@@ -170,6 +187,8 @@ class ProbeLab(ipywidgets.VBox):
                 inside += [self.list, self.player]
             if title == "Directions":
                 inside += self._cosines()
+            if title == "Ridge to means":
+                inside.append(self.trail)
             if inside:
                 children.append(ipywidgets.VBox(inside, layout={"width": "100%"}))
                 titles.append(title)

@@ -1,0 +1,120 @@
+"""Clips that are compared are paired, every difference is that to the twin, and intervals keep the pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from steering_fixture import direction
+from toy_judges import Reference
+
+from workbench.errors import EvidenceError
+from workbench.evidence.damage import damage
+from workbench.evidence.hearing import Ask, asks, beside, hear, pair_names, paired
+from workbench.evidence.intervals import means, ratios
+from workbench.evidence.judge import Judge
+from workbench.evidence.likelihood import likelihood
+from workbench.evidence.sweep import Trial, sweep
+from workbench.generation.generate import generate
+
+
+def test_every_plan_meets_the_same_prompts_and_seeds(tiny_model):
+    plan = direction(tiny_model, 1).at(0.5)
+    made = asks({"jazz": plan}, ["a tune", "a song"], [4, 5, 6])
+    pairs = [("a tune", 4), ("a song", 5), ("a tune", 6)]
+    assert paired(["a tune", "a song"], [4, 5, 6]) == pairs
+    assert [(ask.told["method"], ask.plan) for ask in made] == [("unsteered", None)] * 3 + [
+        ("jazz", plan)
+    ] * 3
+    assert [(ask.prompt, ask.seed) for ask in made] == pairs * 2
+
+
+def test_a_row_tells_what_was_heard_of_its_own_clip(tiny_model):
+    judge = Reference(tiny_model, {"three": 3, "nine": 9})
+    plan = direction(tiny_model, 2).at(0.8)
+    asked = [Ask(None, "a tune", 1), Ask(plan, "jazz", 2, {"method": "x", "more": 7})]
+    table = hear(tiny_model, asked, {"code": judge}, seconds=1.0, progress=False)
+    for (_, row), ask in zip(table.iterrows(), asked, strict=True):
+        take = generate(tiny_model, ask.prompt, steering=ask.plan, seed=ask.seed, seconds=1.0, progress=False)
+        odds = judge.probabilities([take.clip])[0]
+        assert [row["p_code_three"], row["p_code_nine"]] == pytest.approx(odds.tolist(), abs=1e-5)
+        assert row["judged_code"] == judge.classes[int(odds.argmax())]
+        assert row["level_db"] == pytest.approx(damage(take.clip)["level_db"], abs=1e-4)
+        assert row["nll"] == pytest.approx(likelihood(tiny_model, [take])[0].nll, abs=1e-5)
+        assert row["ok"]
+    assert table["method"].tolist() == ["unsteered", "x"] and table["more"].tolist()[1] == 7
+
+
+def test_a_sweep_tells_the_likelihood_where_it_is_asked_for(tiny_model):
+    judge = Reference(tiny_model, {"three": 3, "nine": 9})
+    cells = [Trial("three", "unsteered", None, 0.0, None)]
+    told = {"prompts": ["a tune"], "seeds": [1, 2], "seconds": 1.0, "progress": False}
+    plain, scored = (sweep(tiny_model, cells, judge, likely=likely, **told) for likely in (False, True))
+    added = ["nll", "nll_0", "nll_1", "nll_2", "nll_3"]
+    assert list(scored.columns) == [*plain.columns, *added]
+    takes = generate(tiny_model, ["a tune"] * 2, seed=[1, 2], seconds=1.0, progress=False)
+    expected = [one.nll for one in likelihood(tiny_model, takes)]
+    assert scored["nll"].tolist() == pytest.approx(expected, abs=1e-5)
+    assert scored[plain.columns.tolist()].equals(plain)
+
+
+def clips(method: str, pairs, values) -> pd.DataFrame:
+    prompts, seeds = zip(*pairs, strict=True)
+    return pd.DataFrame({"method": method, "prompt": prompts, "seed": seeds, "x": values})
+
+
+PAIRS = [("a", 1), ("b", 2), ("a", 3)]
+
+
+def test_pairs_are_found_by_prompt_and_seed_whatever_the_order():
+    table = pd.concat([clips("unsteered", PAIRS[::-1], [3, 2, 1]), clips("jazz", PAIRS, [10, 20, 30])])
+    mine, twins = beside(table, "jazz")
+    assert dict(zip(mine["x"], twins["x"], strict=True)) == {10: 1, 20: 2, 30: 3}
+    assert len(set(pair_names(mine))) == 3
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        clips("jazz", PAIRS, [1, 2, 3]),
+        pd.concat([clips("jazz", PAIRS, [1, 2, 3]), clips("unsteered", PAIRS[:2], [1, 2])]),
+        pd.concat([clips(name, [*PAIRS, PAIRS[0]], [1, 2, 3, 4]) for name in ("jazz", "unsteered")]),
+    ],
+)
+def test_clips_without_exactly_one_twin_are_refused(table):
+    with pytest.raises(EvidenceError, match="paired"):
+        beside(table, "jazz")
+
+
+def test_comparisons_of_nothing_are_refused():
+    with pytest.raises(EvidenceError, match="0 prompts"):
+        paired([], [1])
+    with pytest.raises(EvidenceError, match="name of the twins"):
+        asks({"unsteered": None}, ["a"], [1])
+
+
+def test_a_mean_has_the_interval_of_its_groups():
+    rng = np.random.default_rng(0)
+    of_group = rng.normal(size=(60, 2))
+    values, groups = np.repeat(of_group, 5, axis=0), np.repeat(np.arange(60), 5)
+    for i, one in enumerate(means(values, groups)):
+        assert one.value == pytest.approx(values[:, i].mean())
+        expected = 2 * 1.96 * of_group[:, i].std() / np.sqrt(60)
+        assert one.high - one.low == pytest.approx(expected, rel=0.12)
+        assert one.low < one.value < one.high
+
+
+def test_a_ratio_keeps_its_pairs():
+    rng = np.random.default_rng(1)
+    below = rng.uniform(0.1, 1.0, (40, 1))
+    (paired_,) = ratios(below * 0.5, below, np.arange(40))
+    assert (paired_.low, paired_.value, paired_.high) == pytest.approx((0.5, 0.5, 0.5))
+    (loose,) = ratios(rng.permuted(below) * 0.5, below, np.arange(40))
+    assert loose.high - loose.low > 0.1
+    (nothing,) = ratios(below, 0 * below, np.arange(40))
+    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
+
+
+def test_the_toy_judge_stands_in_for_a_real_one():
+    assert {"target", "classes"} <= set(Judge.__dataclass_fields__)
+    assert callable(Judge.probabilities)

@@ -1,0 +1,144 @@
+"""Law 10 for probes of every kind: what comes back from disk is what was saved, and damage is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import activations, labels_and_groups
+from safetensors.numpy import load_file, save_file
+
+from workbench.errors import ProbeError
+from workbench.probing import LabelProbe, NumberProbe, Probe, fit_multilabel, fit_probes, fit_regression
+
+KINDS = {"probe": Probe, "number probe": NumberProbe, "label probe": LabelProbe}
+
+
+@pytest.fixture(scope="module")
+def acts():
+    rng = np.random.default_rng(0)
+    labels, groups = labels_and_groups(clips=3)
+    x = rng.standard_normal((len(labels), 2, 12))
+    x[:, 1, 0] += labels == "jazz"
+    tags = np.where(labels == "jazz", "live|loud", np.where(rng.random(len(labels)) < 0.5, "loud", ""))
+    return activations(x, labels, groups, tags=tags, bpm=110 + 20 * x[:, 1, 1])
+
+
+@pytest.fixture(scope="module")
+def probes(acts):
+    """One fitted probe of each kind."""
+    return {
+        "probe": fit_probes(acts, strengths=[0.1], shuffles=0).best,
+        "number probe": fit_regression(acts, "bpm", strengths=[0.1], shuffles=0).best,
+        "label probe": fit_multilabel(acts, strengths=[0.1]).best,
+    }
+
+
+def reading(probe, x):
+    return probe.predict(x) if isinstance(probe, NumberProbe) else probe.logits(x)
+
+
+def direction(probe):
+    if isinstance(probe, NumberProbe):
+        return probe.direction()
+    return probe.direction("live" if isinstance(probe, LabelProbe) else "jazz")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_law_10_a_probe_of_any_kind_comes_back_from_disk(kind, probes, acts, tmp_path):
+    probe = probes[kind]
+    again = KINDS[kind].load(probe.save(tmp_path / "deep" / "it.safetensors"))
+    assert again == probe
+    assert hash(again) == hash(probe)
+    assert (reading(again, acts.matrix(1)) == reading(probe, acts.matrix(1))).all()
+    assert direction(again) == direction(probe)
+    assert direction(again).origin == direction(probe).origin
+    for name, value in vars(probe.scores).items():
+        held = getattr(again.scores, name)
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(held, value)
+        else:
+            assert held == value or np.isnan([held, value]).all(), name
+    # A number that was not measured is kept as not measured, and equals itself.
+    unknown = replace(probe, residual_norm=float("nan"))
+    assert KINDS[kind].load(unknown.save(tmp_path / "unknown")) == unknown != probe
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_of_a_probe_is_part_of_its_value(kind, probes):
+    probe = probes[kind]
+    for name in probe.tensors:
+        moved = np.array(getattr(probe, name))
+        moved.flat[-1] += 1e-9
+        assert replace(probe, **{name: moved}) != probe, name
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(probe, name)[...] = 0
+    assert replace(probe, layer=0) != probe
+    score = "r2" if kind == "number probe" else "macro_f1"
+    assert replace(probe, scores=replace(probe.scores, **{score: 0.123})) != probe
+    assert probe != "probe"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_holds_no_such_probe_is_refused_with_the_cause(kind, probes, tmp_path):
+    probe, load = probes[kind], KINDS[kind].load
+    whole = probe.save(tmp_path / "whole")
+    (tmp_path / "cut").write_bytes(whole.read_bytes()[:-8])
+    (tmp_path / "text").write_text("no tensors")
+    save_file({"weights": np.zeros(3)}, tmp_path / "bare")
+    direction(probe).save(tmp_path / "direction")
+    for name in ("cut", "text", "bare", "missing"):
+        with pytest.raises(ProbeError, match=rf"A {kind} was asked for from .*{name}, but .* holds none"):
+            load(tmp_path / name)
+    with pytest.raises(ProbeError, match=f"'musicgen-workbench direction 1', not 'musicgen-workbench {kind}"):
+        load(tmp_path / "direction")
+    other = probes["probe" if kind != "probe" else "label probe"]
+    with pytest.raises(
+        ProbeError, match=rf"format 'musicgen-workbench {other.kind} 1'.*{KINDS[kind].__name__}"
+    ):
+        load(other.save(tmp_path / "other"))
+
+
+def rewritten(path, change):
+    """Write a saved probe again after `change` of its record and its arrays; return the path."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="np") as file:
+        record, arrays = json.loads(file.metadata()["workbench"]), load_file(path)
+    change(record, arrays)
+    save_file(arrays, path, metadata={"workbench": json.dumps(record)})
+    return path
+
+
+DAMAGES = {
+    "a later version": (lambda r, a: r.update(format=r["format"][:-1] + "2"), "probe 2', not"),
+    "a lost array": (lambda r, a: a.pop("mean"), "mean"),
+    "a narrower array": (lambda r, a: a.update(mean=a["mean"][:-1].copy()), "expected"),
+    "a lost field": (lambda r, a: r.pop("layer"), "layer"),
+    "a field too many": (lambda r, a: r.update(colour="red"), "colour"),
+    "lost scores": (lambda r, a: r.pop("scores"), "scores"),
+    "a lost score": (lambda r, a: r["scores"].pop("samples"), "samples"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_refused_with_what_is_wrong(kind, damage, probes, tmp_path):
+    change, told = DAMAGES[damage]
+    path = rewritten(probes[kind].save(tmp_path / "it"), change)
+    with pytest.raises(ProbeError, match=rf"(?s)A {kind} was asked for from .*{told}"):
+        KINDS[kind].load(path)
+
+
+def test_arrays_that_do_not_fit_one_another_are_no_probe(probes):
+    with pytest.raises(ProbeError, match=r"its bias have the shape \(2,\) where \(3,\)"):
+        replace(probes["probe"], bias=np.zeros(2))
+    with pytest.raises(ProbeError, match=r"its weights have the shape \(3, 12\) where \(2, 12\)"):
+        replace(probes["probe"], classes=("jazz", "rock"), bias=np.zeros(2))
+    with pytest.raises(ProbeError, match=r"its strengths have the shape \(1,\)"):
+        replace(probes["label probe"], strengths=np.ones(1))
+    with pytest.raises(ProbeError, match=r"its weights have the shape \(1, 12\) where \(12,\)"):
+        replace(probes["number probe"], weights=np.zeros((1, 12)))

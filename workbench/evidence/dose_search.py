@@ -1,0 +1,220 @@
+"""The search for a layer and a dose: layers coarsely, doses around the best, then a proof on further seeds.
+
+Pure: a *runner* makes and judges the clips, so the choices can be tested without a model. A setting is a
+layer and a dose. Only settings within the quality budget compete; of those the best score wins, and of equals
+the smaller dose. A layer that did better still, but over the budget, is tried again with weaker doses. The
+further seeds choose nothing by effect: they may only drop a setting that breaks the
+budget there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import pandas as pd
+
+from workbench.errors import EvidenceError, message
+from workbench.evidence.hearing import UNSTEERED
+
+Setting = tuple[int, float]
+"""(layer, dose)."""
+
+STEERED, RANDOM = "steered", "random"
+COSTS = {"nll_rise": "nll", "level_change_db": "level_db", "repetition_rise": "repetition"}
+"""Cost -> the column whose difference to the twin it is."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is heard on every seed: steered, random (another random direction for each clip) or unsteered."""
+
+    method: str
+    layer: int | None = None
+    dose: float = 0.0
+
+
+Runner = Callable[[Sequence[Cell], Sequence[int]], pd.DataFrame]
+"""From cells and seeds to one row per cell and seed: method, layer, dose, prompt, seed, hit, p (the judge's
+probability of the aim), nll, level_db, repetition. The same seeds come with the same prompts."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What steering may cost on average against the unsteered twins; ``inf`` where a cost does not matter.
+
+    nll_rise         nats per code by which the codes become less likely to the unsteered model. Codes that
+                     become likelier are no fault in themselves: loops, which are likely, show in repetition
+    level_change_db  decibels, up or down
+    repetition_rise  share of stretches that come again just as they were (see `damage`)
+    """
+
+    nll_rise: float = 1.0
+    level_change_db: float = 6.0
+    repetition_rise: float = 0.3
+
+    def __post_init__(self) -> None:
+        wrong = [f"{one.name}={getattr(self, one.name)}" for one in fields(self)
+                 if not getattr(self, one.name) > 0]  # fmt: skip
+        if wrong:
+            raise EvidenceError(
+                message("A quality budget was asked for", f"it has {', '.join(wrong)}", "Use numbers above 0")
+            )
+
+    def used(self, cost: Mapping[str, float]) -> float:
+        """Return the largest share of the budget that a cost uses up; above 1 it is broken."""
+        level = abs(cost["level_change_db"]) / self.level_change_db
+        return max(cost["nll_rise"] / self.nll_rise, level, cost["repetition_rise"] / self.repetition_rise)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched: layers, doses, the seeds that choose, the further seeds, settings proved at most."""
+
+    layers: tuple[int, ...]
+    doses: tuple[float, ...]
+    seeds: tuple[int, ...]
+    further_seeds: tuple[int, ...]
+    finalists: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
+        object.__setattr__(self, "doses", tuple(sorted({float(dose) for dose in self.doses})))
+        shared = sorted(set(self.seeds) & set(self.further_seeds))
+        whole = self.layers and self.doses and self.seeds and self.further_seeds and self.finalists > 0
+        if not whole or shared or not all(dose > 0 and math.isfinite(dose) for dose in self.doses):
+            raise EvidenceError(
+                message(
+                    "A search for a dose was asked for",
+                    f"it has {len(self.layers)} layers, doses {self.doses}, {len(self.seeds)} seeds, "
+                    f"{len(self.further_seeds)} further seeds and {self.finalists} finalists; seeds in both "
+                    f"parts: {shared or 'none'}",
+                    "Give some of each, doses above 0, and seeds that do not meet",
+                )
+            )
+
+    @property
+    def coarse(self) -> tuple[float, ...]:
+        """The doses at which layers are compared: about a third and two thirds up the doses."""
+        count = len(self.doses)
+        return tuple(dict.fromkeys(self.doses[place] for place in (count // 3, 2 * count // 3)))
+
+    def around(self, dose: float) -> tuple[float, ...]:
+        """Return the doses next to one of the coarse doses, up to but without the next coarse ones."""
+        below = max((other for other in self.coarse if other < dose), default=-math.inf)
+        above = min((other for other in self.coarse if other > dose), default=math.inf)
+        return tuple(other for other in self.doses if below < other < above and other != dose)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search chose: the setting, every clip with its stage, and a row per stage and setting."""
+
+    setting: Setting
+    clips: pd.DataFrame
+    tried: pd.DataFrame
+
+
+def search_dose(run: Runner, space: Space, budget: Quality) -> Found:
+    """Return the best setting within the budget; the mildest one tried when none is within it.
+
+    Args:
+        run: makes and judges clips.
+        space: what is searched.
+        budget: what steering may cost.
+    """
+    twin = Cell(UNSTEERED)
+    cells = [Cell(STEERED, layer, dose) for layer in space.layers for dose in space.coarse]
+    chosen_on = _staged(run([twin, *cells], space.seeds), "layers")
+    finer = [Cell(STEERED, *setting) for setting in _finer(settings(chosen_on, budget), space)]
+    if finer:
+        more = _staged(run(finer, space.seeds), "doses")
+        chosen_on = pd.concat([chosen_on, more], ignore_index=True)
+    tried = settings(chosen_on, budget)
+    proofs: list[pd.DataFrame] = []
+    for layer, dose in _finalists(tried, space.finalists):
+        cells = [Cell(STEERED, layer, dose), Cell(RANDOM, layer, dose)]
+        proofs.append(_staged(run(cells if proofs else [twin, *cells], space.further_seeds), "proof"))
+        proved = settings(pd.concat(proofs, ignore_index=True), budget)
+        if proved["within"].iloc[-1]:
+            break
+    else:
+        layer, dose = _finalists(tried, 1)[0]
+    clips = pd.concat([chosen_on, *proofs], ignore_index=True)
+    return Found((layer, dose), clips, pd.concat([tried, proved], ignore_index=True))
+
+
+def _finer(tried: pd.DataFrame, space: Space) -> list[Setting]:
+    """Return what is tried after the coarse doses: around the best, and below what did better too dearly."""
+    layer, dose = _ranked(tried)[0]
+    around = [(layer, other) for other in space.around(dose)]
+    best = tried.loc[(tried["layer"] == layer) & (tried["dose"] == dose), "score"].iloc[0]
+    dear = tried[~tried["within"] & (tried["score"] > best)]
+    if not len(dear):
+        return around
+    layer, dose = _ranked(dear.assign(within=True))[0]
+    known = {*around, *zip(tried["layer"], tried["dose"], strict=True)}
+    below = [(layer, other) for other in space.doses if other < dose and (layer, other) not in known]
+    return [*around, *below]
+
+
+def settings(clips: pd.DataFrame, budget: Quality) -> pd.DataFrame:
+    """Return a row per steered setting, in the order they were heard: effect, costs, share of the budget.
+
+    Columns: stage, layer, dose, n, hit_rate, p, score (the mean of the two), the costs of `Quality`, used,
+    within.
+
+    Args:
+        clips: rows of a runner with their stage, the twins among them.
+        budget: what steering may cost.
+    """
+    steered = with_costs(clips, STEERED)
+    rows = []
+    for _, part in steered.groupby(["stage", "layer", "dose"], sort=False):
+        stage, layer, dose = part[["stage", "layer", "dose"]].iloc[0]
+        cost = {name: float(part[name].mean()) for name in COSTS}
+        used = budget.used(cost)
+        hit_rate, p = float(part["hit"].mean()), float(part["p"].mean())
+        told = {"stage": stage, "layer": int(layer), "dose": float(dose), "n": len(part)}
+        effect = {"hit_rate": hit_rate, "p": p, "score": (hit_rate + p) / 2}
+        rows.append({**told, **effect, **cost, "used": used, "within": used <= 1})
+    return pd.DataFrame(rows)
+
+
+def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return the clips of a method, with each cost against the unsteered twin as a column.
+
+    Raises:
+        EvidenceError: a clip has no twin, or more than one.
+    """
+    some, twins = clips[clips["method"] == method], clips[clips["method"] == UNSTEERED]
+    columns = ["prompt", "seed", *COSTS.values()]
+    if twins.duplicated(["prompt", "seed"]).any():
+        raise EvidenceError(
+            message("Clips were to be paired", "an unsteered twin came twice", "Make each twin once")
+        )
+    both = some.merge(twins[columns], on=["prompt", "seed"], how="left", suffixes=("", "_twin"))
+    if both["nll_twin"].isna().any():
+        found = "some have no unsteered twin of their prompt and seed"
+        raise EvidenceError(message("Clips were to be paired", found, "Make twins on the same seeds"))
+    changes = {name: both[column] - both[f"{column}_twin"] for name, column in COSTS.items()}
+    return both.assign(**changes)
+
+
+def _staged(clips: pd.DataFrame, stage: str) -> pd.DataFrame:
+    return clips.assign(stage=stage)
+
+
+def _ranked(tried: pd.DataFrame) -> list[Setting]:
+    """Return settings, best first: within the budget by score, of equals the smaller dose; others by cost."""
+    # Scores are 0 or more, and what breaks the budget uses more than 1 of it.
+    key = tried["score"].where(tried["within"], -tried["used"])
+    ordered = tried.assign(key=key).sort_values(["key", "dose", "layer"], ascending=[False, True, True])
+    return [(int(layer), float(dose)) for layer, dose in zip(ordered["layer"], ordered["dose"], strict=True)]
+
+
+def _finalists(tried: pd.DataFrame, count: int) -> list[Setting]:
+    """Return the settings to be proved: the best within the budget, or the mildest when none is."""
+    within = tried[tried["within"]]
+    return _ranked(within)[:count] if len(within) else _ranked(tried)[:1]

@@ -1,0 +1,173 @@
+"""What linear probes of every kind share: reading, directions, equality by value, and a file of their own.
+
+A file is safetensors: the arrays as float64, and all else as JSON in its metadata, with a format that names
+the kind of probe and a version. Files of another kind, another version, or with arrays that do not fit one
+another are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import ProbeError, message
+from workbench.steering import Direction
+
+if TYPE_CHECKING:
+    from workbench.activations import Activations
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearProbe:
+    """A linear probe in raw residual space: readings = x W' + b, the scaling of features folded back in.
+
+    weights  (*rows, d) float64, read-only; rows is () where one number is read, else (names,)
+    bias     (*rows,)
+    mean     (d,) the average of the training samples
+    """
+
+    weights: Array
+    bias: Array | float
+    mean: Array
+    layer: int
+    site: str
+    target: str
+    scores: Any
+    residual_norm: float
+    model_id: str = ""
+    dataset_fingerprint: str = ""
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    tensors: ClassVar[tuple[str, ...]]
+    scores_type: ClassVar[type[Any]]
+
+    def __post_init__(self) -> None:
+        for name in self.tensors:
+            # Row order matters: safetensors writes the bytes of a transposed array as they lie.
+            array = np.array(getattr(self, name), dtype=np.float64, order="C")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        wanted = {"weights": (*self.rows, self.mean.size), "mean": (self.mean.size,)}
+        for name in self.tensors:
+            shape = getattr(self, name).shape
+            if shape != wanted.get(name, self.rows):
+                asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
+                found = f"its {name} have the shape {shape} where {wanted.get(name, self.rows)} was expected"
+                raise ProbeError(message(asked, found, "Pass arrays that fit one another"))
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The shape of one sample's reading."""
+        raise NotImplementedError
+
+    def read(self, x: Array) -> Array:
+        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError for another width."""
+        x = np.asarray(x, dtype=np.float64)
+        if x.ndim == 0 or x.shape[-1] != self.mean.size:
+            raise ProbeError(
+                message(
+                    f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
+                    f"it reads residuals of width {self.mean.size}",
+                    "Pass residuals of the model that it was fitted on",
+                )
+            )
+        return np.asarray(x @ self.weights.T + self.bias)
+
+    def along(self, weights: Array, name: str, origin: Mapping[str, str]) -> Direction:
+        """Return the unit direction of `weights` (d,), with all that the probe knows of its origin.
+
+        origin  method, and held-out score by name
+        """
+        known = {
+            "target": self.target,
+            "model_id": self.model_id,
+            "dataset_fingerprint": self.dataset_fingerprint,
+        }
+        return Direction(
+            weights.astype(np.float32),
+            self.layer,
+            self.site,
+            name=name,
+            residual_norm=self.residual_norm,
+            centre=float(self.mean @ weights),
+            origin={**known, **origin},
+        ).unit()
+
+    def save(self, path: Path | str) -> Path:
+        """Write the arrays as safetensors, all else as JSON in its metadata; return the path."""
+        from safetensors.numpy import save_file
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: getattr(self, name) for name in self.tensors}
+        save_file(
+            arrays, path, metadata={"workbench": json.dumps({"format": self._format()} | self._record())}
+        )
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Return the probe that `save` wrote; raise ProbeError when the file holds none of this kind."""
+        from safetensors import SafetensorError, safe_open
+
+        wrong = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, ProbeError)
+        try:
+            with safe_open(str(path), framework="np") as file:
+                record: dict[str, Any] = json.loads(file.metadata()["workbench"])
+                held, wanted = record.pop("format"), cls._format()
+                if held != wanted:
+                    raise ValueError(f"it is of the format {held!r}, not {wanted!r}")
+                arrays = {name: file.get_tensor(name) for name in cls.tensors}
+                return cls(scores=_scores_from(cls.scores_type, record.pop("scores")), **record, **arrays)
+        except wrong as error:
+            found = f"the file holds none ({type(error).__name__}: {error})"
+            do = f"Use a file that {cls.__name__}.save wrote"
+            raise ProbeError(message(f"A {cls.kind} was asked for from {path}", found, do)) from error
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in self.tensors)
+        # Compared as text, because a score that was not measured is NaN, which equals nothing.
+        return same and json.dumps(self._record()) == json.dumps(other._record())
+
+    def __hash__(self) -> int:
+        return hash((json.dumps(self._record()), self.weights.tobytes()))
+
+    @classmethod
+    def _format(cls) -> str:
+        return f"musicgen-workbench {cls.kind} {cls.version}"
+
+    def _record(self) -> dict[str, Any]:
+        """Return everything but the arrays, as JSON holds it."""
+        kept = {name: value for name, value in vars(self).items() if name not in (*self.tensors, "scores")}
+        return kept | {"scores": _scores_record(self.scores)}
+
+
+def origin_of(acts: Activations, layer: int) -> dict[str, Any]:
+    """Return what a probe notes of the activations it is fitted on: R at its layer, model, dataset."""
+    return {
+        # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
+        "residual_norm": float(acts.data["residual_norm"].sel(layer=layer)),
+        "model_id": str(acts.data.attrs.get("model_id", "")),
+        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
+    }
+
+
+def _scores_record(scores: Any) -> dict[str, Any]:
+    """Return scores as JSON holds them; a table becomes its columns."""
+    held = vars(scores).items()
+    return {name: one.to_dict("list") if isinstance(one, pd.DataFrame) else one for name, one in held}
+
+
+def _scores_from(kind: type[Any], record: dict[str, Any]) -> Any:
+    return kind(**{name: pd.DataFrame(one) if isinstance(one, dict) else one for name, one in record.items()})
