@@ -82,6 +82,24 @@ def test_a_recording_of_a_part_begins_and_ends_in_the_middle(tiny_model: Any, tm
     assert recording.knobs().iloc[0].tolist() == [0.0, 0.4, 0.5]
 
 
+def test_a_recording_ends_with_the_step_at_which_it_is_ended(tiny_model: Any, tmp_path: Path) -> None:
+    pieces = Heard()
+
+    def end(piece: Any) -> None:
+        pieces(piece)
+        if len(pieces) == 3:
+            live.end_recording()
+
+    live = session(tiny_model, on_piece=end)
+    live.record(tmp_path / "one")
+    live.start()
+    until(lambda: live.figures().frames > 50)
+    live.stop()
+    recording = Recording.load(tmp_path / "one")
+    assert recording.codes.shape[-1] == 15 + 6, "the codec looks 6 ahead"
+    assert np.array_equal(replay(tiny_model, recording), recording.codes)
+
+
 @pytest.mark.parametrize("frames", [1, 25, 41])
 def test_a_cut_recording_replays(tiny_model: Any, tmp_path: Path, frames: int) -> None:
     live = session(tiny_model)

@@ -237,7 +237,8 @@ class LiveDesk(ipywidgets.VBox):
 
     def _show(self, session: LiveSession) -> None:
         self.player.lead_s = math.floor(session.worker.playback.hold_s * 100) / 100  # never more than comes
-        where = f" Recording into {self.folders[-1]}." if session.recording and self.folders else ""
+        verb = "Recorded" if session.state in OVER else "Recording"
+        where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""
         self._tell(f"{session.figures()}{where}")
         if session.scores:
             self.scores.value = score_lines(session.scores)
