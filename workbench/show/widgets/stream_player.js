@@ -13,7 +13,8 @@ class Stream {
     if (!this.live) return;
     model.send({ kind: "joined" });
     this.told = 0;
-    this.beat = setInterval(() => { if (!this.timer && this.held.length) this.report(); }, 400); // "I am waiting"
+    this.beat = setInterval(() => { if (this.next === null && this.held.length) this.report(); }, 400); // "I am waiting"
+    model.on("change:lead_s", () => { if (this.held.length) this.begin(); }); // what is there may be enough now
   }
 
   get live() { return this.model.get("live") === true; }
