@@ -28,6 +28,7 @@ FACES = {
     "4": "lint(",
     "5": "ProbeLab(",
     "6": "ConsultingRoom(",
+    "8": "desk = wb.LiveDesk(",
 }
 SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
   (cell) => cell.model.type === "code" ? cell.model.sharedModel.source : "")"""

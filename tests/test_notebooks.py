@@ -21,6 +21,7 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "3": "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",
     "5": "print(lab.tabs.titles, genre_map.plot.figure['layout']['title']['text'])",
     "6": "print(room.lab.wait().verdict())",
+    "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
     "4": "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
 FEW = "10"  # clips of each genre: five folds need five grooves of each
@@ -43,6 +44,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
                 patch.setenv("WORKBENCH_CACHE", str(cache))
                 patch.setenv("WORKBENCH_PER_GENRE", FEW)
                 patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+                patch.setenv("WORKBENCH_OUT", str(cache / "out"))
                 patch.setenv("IPYTHONDIR", str(cache / "ipython"))
                 book = nbformat.read(path, as_version=4)
                 book.cells.append(nbformat.v4.new_code_cell(LOOK.get(path.stem[0], "")))
@@ -87,8 +89,8 @@ def heard(client: Any) -> list[list[str]]:
     return [[clip["name"] for clip in clips] for clips in states(client, "clips") if clips]
 
 
-def test_there_are_seven_notebooks_and_all_are_for_any_kernel() -> None:
-    assert [path.stem[0] for path in BOOKS] == list("0123456")
+def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
+    assert [path.stem[0] for path in BOOKS] == list("01234568")
     for path in BOOKS:
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
@@ -175,3 +177,11 @@ def test_the_broken_probes_are_in_their_beds(executed: Callable[[Path], Any]) ->
     text = shown(executed(BOOKS[6]))
     assert "the owner says" in text and "has accuracy" in text
     assert all(f"{name}: No answer yet." in text for name in "ABCDEF")
+
+
+def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path], Any]) -> None:
+    client = executed(next(path for path in BOOKS if path.stem[0] == "8"))
+    text = shown(client)
+    assert "equal to the bit: True" in text
+    assert "stopped: " in text and "steps/s" in text and "knob to ear" in text
+    assert ["with the knob", "unsteered"] in heard(client)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from workbench.generation.generate import generate as generate
     from workbench.generation.long import extend as extend
     from workbench.generation.long import generate_long as generate_long
+    from workbench.generation.recording import Recording as Recording
+    from workbench.generation.replay import replay as replay
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
     from workbench.model.capture import capture_cost as capture_cost
@@ -52,7 +54,9 @@ if TYPE_CHECKING:
     from workbench.probing import fit_probes as fit_probes
     from workbench.probing import fit_regression as fit_regression
     from workbench.probing import project as project
+    from workbench.show.widgets import BlendPad as BlendPad
     from workbench.show.widgets import ConsultingRoom as ConsultingRoom
+    from workbench.show.widgets import LiveDesk as LiveDesk
     from workbench.show.widgets import MapPanel as MapPanel
     from workbench.show.widgets import ProbeLab as ProbeLab
     from workbench.show.widgets import ProbePanel as ProbePanel
@@ -78,6 +82,8 @@ _HOMES = {
     "generation.dataset": ("takes_dataset",),
     "generation.generate": ("generate",),
     "generation.long": ("extend", "generate_long"),
+    "generation.recording": ("Recording",),
+    "generation.replay": ("replay",),
     "generation.take": ("Take",),
     "model.capture": ("capture", "capture_cost"),
     "model.conditions": ("capture_conditions",),
@@ -95,7 +101,16 @@ _HOMES = {
         "fit_regression",
         "project",
     ),
-    "show.widgets": ("ConsultingRoom", "MapPanel", "ProbeLab", "ProbePanel", "SteerPanel", "compare"),
+    "show.widgets": (
+        "BlendPad",
+        "ConsultingRoom",
+        "LiveDesk",
+        "MapPanel",
+        "ProbeLab",
+        "ProbePanel",
+        "SteerPanel",
+        "compare",
+    ),
     "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),
     "steering": (
         "Direction",

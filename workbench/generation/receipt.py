@@ -123,6 +123,29 @@ class ReceiptWriter:
         self._norms.append(_distance(now, before))
         self._meant.append(_distance(meant, before) if edit.operation in TARGETED else self._norms[-1])
 
+    def counts(self) -> dict[str, int]:
+        """How many cells "changed", were left "alone" by slider or gate, and "failed", up to now.
+
+        For music without an end, whose every cell nobody could keep; a run that was cut has counts too.
+        """
+        told = {"changed": 0, "alone": 0, "failed": 0}
+        read = {
+            id(edit): (self._factors.sliders_of(edit), self._factors.open_of(edit))
+            for edit, _ in self._visits
+        }
+        norms, meant, start = _read(self._norms), _read(self._meant), 0
+        for edit, step in self._visits:
+            lanes = np.flatnonzero(edit.acts[step])
+            sliders, opened = (values[step, lanes] for values in read[id(edit)])
+            now = slice(start, start + len(lanes))
+            changed, planned = norms[now] > 0, (sliders != 0) & opened
+            settled = (meant[now] == 0) & (edit.operation in TARGETED)
+            told["changed"] += int(changed.sum())
+            told["alone"] += int((~planned & ~changed).sum())
+            told["failed"] += int((planned & ~changed & ~settled).sum() + (changed & ~planned).sum())
+            start = now.stop
+        return told
+
     def receipts(self, batch: int, edits: Sequence[Edit], seconds: Sequence[float]) -> list[Receipt]:
         """One receipt for each of `batch` clips, over all the cells that `edits` planned or left out."""
         norms = {id(edit): np.zeros(edit.acts.shape) for edit in edits}

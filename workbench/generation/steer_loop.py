@@ -7,7 +7,7 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -18,6 +18,9 @@ from workbench.model.musicgen import Model
 from workbench.model.sampling import Sampling
 from workbench.model.sites import Place, in_order, live
 
+Begun = Callable[[ReceiptWriter, Mapping[Place, list[torch.Tensor]]], object]
+"""Called before the first step with what is measured and read as the run goes on; all that a cut leaves."""
+
 
 def run_steered(
     model: Model,
@@ -25,6 +28,8 @@ def run_steered(
     edits: Mapping[Place, Sequence[Edit]],
     watched: Sequence[Place] = (),
     controls: Controls | None = None,
+    *,
+    begun: Begun | None = None,
 ) -> tuple[ReceiptWriter, dict[Place, torch.Tensor]]:
     """Draw the codes of `run` (into `run.codes`), steering every visit of the decoder as `edits` say.
 
@@ -37,6 +42,7 @@ def run_steered(
         edits: Laid out for `run.visits` steps.
         watched: Where the conditional rows are read, after steering.
         controls: Sliders that may be moved meanwhile, and what gates have read before; nothing when None.
+        begun: Is handed the receipt's writer and the lists of what is read, before they fill.
 
     Returns the measured changes, and what was read at each `watched` place: (visits, B, d_model) in fp32.
 
@@ -52,6 +58,8 @@ def run_steered(
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in watched}
     gated = factors.places
     places = in_order([*edits, *watched, *gated])
+    if begun is not None:
+        begun(receipt, seen)
     with model.exclusive(), network.sample(run) as tracer:
         for visit in tracer.iter[: run.visits]:
             for place in places:

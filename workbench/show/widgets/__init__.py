@@ -1,7 +1,10 @@
-"""Panels for notebooks: figures, players, long work, the map, the probe view, the steering view."""
+"""Panels for notebooks: figures, players, long work, the map, probe and steering views, the live desk."""
 
+from workbench.show.widgets.blend_pad import BlendPad
 from workbench.show.widgets.consulting_room import ConsultingRoom
 from workbench.show.widgets.job_panel import Job, JobPanel
+from workbench.show.widgets.live_desk import LiveDesk
+from workbench.show.widgets.live_player import LivePlayer
 from workbench.show.widgets.map_panel import MapPanel
 from workbench.show.widgets.player import ComparisonPlayer, compare
 from workbench.show.widgets.plot_panel import PlotPanel
@@ -11,10 +14,13 @@ from workbench.show.widgets.steer_panel import SteerPanel
 from workbench.show.widgets.stream_player import StreamPlayer, held_back
 
 __all__ = [
+    "BlendPad",
     "ComparisonPlayer",
     "ConsultingRoom",
     "Job",
     "JobPanel",
+    "LiveDesk",
+    "LivePlayer",
     "MapPanel",
     "PlotPanel",
     "ProbeLab",

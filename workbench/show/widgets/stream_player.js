@@ -1,17 +1,27 @@
 // Streaming player: float32 chunks arrive as binary messages and are scheduled back to back on the audio clock.
+// A live one (`live`, music without an end) keeps nothing, can be paused, holds back again after a gap, and reports what
+// was heard four times a second, with the epoch of the session that it belongs to.
 class Stream {
   constructor(model) {
     this.model = model;
     this.views = new Set();
+    this.epoch = model.get("epoch") ?? 0;
     this.clear();
     model.on("msg:custom", (message, buffers) => this.obey(message, buffers));
     model.set("ready", true);
     model.save_changes();
+    if (!this.live) return;
+    model.send({ kind: "joined" });
+    this.told = 0;
+    this.beat = setInterval(() => { if (this.next === null && this.held.length) this.report(); }, 400); // "I am waiting"
+    model.on("change:lead_s", () => { if (this.held.length) this.begin(); }); // what is there may be enough now
   }
 
+  get live() { return this.model.get("live") === true; }
+
   clear() {
-    this.voices?.forEach((source) => { source.onended = null; source.stop(); });
-    Object.assign(this, { voices: new Set(), held: [], kept: [], next: null, underruns: 0, loudest: 0, finished: false, received: 0 });
+    for (const source of this.voices?.keys() ?? []) { source.onended = null; source.stop(); }
+    Object.assign(this, { voices: new Map(), paused: false, scheduled: 0, held: [], kept: [], next: null, underruns: 0, loudest: 0, finished: false, received: 0 });
     clearInterval(this.timer);
     this.timer = null;
   }
@@ -20,13 +30,15 @@ class Stream {
   get lead() { return this.next === null ? 0 : Math.max(0, this.next - this.output.context.currentTime); }
 
   obey(message, buffers) {
-    if (message.kind === "reset") { this.clear(); this.report(); return; }
+    if (message.kind === "reset") { this.clear(); this.epoch = message.epoch ?? 0; this.report(); this.paint(); return; }
     if (message.kind === "finish") { this.finished = true; this.begin(); return; }
+    if (message.kind === "pause") return this.pause();
+    if (message.kind === "resume") { this.paused = false; return this.begin(); }
     const raw = buffers?.[0];
     if (!raw?.byteLength) { this.problem = "This front end drops binary data: use the finished clip's own player."; this.paint(); return; }
     const bytes = raw.buffer ? raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength) : raw.slice(0);
     const samples = new Float32Array(bytes);
-    this.kept.push(samples);
+    if (!this.live) this.kept.push(samples);
     this.held.push(samples);
     this.received += samples.length / this.rate;
     this.begin();
@@ -35,6 +47,8 @@ class Stream {
   // Holds sound back until `lead_s` seconds have come (or the stream has ended), then keeps the queue scheduled.
   begin() {
     this.output ??= meteredOutput();
+    if (this.paused) return this.paint();
+    if (this.live) this.noteGap();
     const waiting = this.held.reduce((sum, s) => sum + s.length, 0) / this.rate;
     if (this.next === null && waiting < this.model.get("lead_s") && !this.finished) return this.paint();
     const context = this.output.context;
@@ -42,6 +56,35 @@ class Stream {
     if (!this.timer) { silenceOthers(this); this.timer = setInterval(() => this.tick(), 50); }
     while (this.held.length) this.schedule(this.held.shift());
     return this.paint();
+  }
+
+  // A gap in live music: sound is held back again, instead of stuttering on.
+  noteGap() {
+    if (this.next === null || this.next >= this.output.context.currentTime || this.finished) return;
+    this.underruns += 1;
+    this.next = null;
+  }
+
+  // Stops at once; what is scheduled and was not heard yet is kept for later.
+  pause() {
+    if (this.paused) return;
+    this.paused = true;
+    const now = this.output?.context.currentTime ?? 0, rest = [];
+    for (const [source, { samples, at }] of this.voices) {
+      const heard = Math.max(0, Math.round((now - at) * this.rate));
+      if (heard < samples.length) rest.push(samples.subarray(heard));
+      source.onended = null;
+      source.stop();
+      source.disconnect();
+    }
+    this.voices.clear();
+    this.scheduled -= rest.reduce((sum, s) => sum + s.length, 0) / this.rate;
+    this.held.unshift(...rest);
+    this.next = null;
+    clearInterval(this.timer);
+    this.timer = null;
+    this.report();
+    this.paint();
   }
 
   schedule(samples) {
@@ -53,14 +96,16 @@ class Stream {
     const source = new AudioBufferSourceNode(context, { buffer });
     source.connect(this.output.input);
     source.start(this.next);
+    this.voices.set(source, { samples, at: this.next });
     this.next += buffer.duration;
-    this.voices.add(source);
+    this.scheduled += buffer.duration;
     source.onended = () => { this.voices.delete(source); source.disconnect(); };
   }
 
   tick() {
     const level = this.output.level();
     this.loudest = Math.max(this.loudest, level);
+    if (this.live) this.noteGap();
     this.views.forEach((view) => view.move(level));
     this.ticks = (this.ticks ?? 0) + 1;
     if (this.ticks % 5 === 0) this.report();
@@ -70,11 +115,26 @@ class Stream {
   report() {
     const values = { underruns: this.underruns, level: this.loudest, lead_now_s: this.lead, received_s: this.received,
       playing: this.timer !== null };
+    if (this.live) values.heard = this.heard();
     for (const [name, value] of Object.entries(values)) this.model.set(name, value);
     this.model.save_changes();
   }
 
-  stop() { const kept = this.kept, received = this.received; this.clear(); Object.assign(this, { kept, received, finished: true }); this.report(); this.paint(); }
+  // Seconds that have left the loudspeaker, as far as the browser knows its own delay.
+  heard() {
+    const context = this.output?.context;
+    const delay = Math.min(0.25, (context?.outputLatency || context?.baseLatency) ?? 0);
+    const playing = this.next !== null; // where nothing is scheduled, all of it has been heard
+    return { epoch: this.epoch, played_s: Math.max(0, this.scheduled - (playing ? this.lead + delay : 0)),
+      underruns: this.underruns, playing, told: ++this.told };
+  }
+
+  stop() {
+    if (this.live) { if (this.timer) { this.pause(); this.model.send({ kind: "silenced" }); } return; }
+    this.end();
+  }
+
+  end() { const kept = this.kept, received = this.received; this.clear(); Object.assign(this, { kept, received, finished: true }); this.report(); this.paint(); }
   paint() { this.views.forEach((view) => view.paint()); }
 
   save() {
@@ -97,7 +157,7 @@ class StreamView {
     this.text = element("span", "wb-hint");
     const wav = element("button", "wb-button", { textContent: "WAV", onclick: () => engine.save() }, "Download what has come so far as WAV");
     const bar = element("div", "wb-bar");
-    bar.append(this.start, this.stop, this.meter, this.text, wav);
+    bar.append(this.start, ...(engine.live ? [] : [this.stop]), this.meter, this.text, ...(engine.live ? [] : [wav]));
     el.append(bar);
     this.paint();
   }
@@ -110,11 +170,11 @@ class StreamView {
     this.meter.value = level;
     this.start.style.display = blocked ? "" : "none";
     this.stop.disabled = engine.timer === null;
-    const state = engine.timer ? `playing, ${engine.lead.toFixed(1)} s ahead` : engine.finished ? "ended" : "waiting for sound";
-    const gaps = engine.underruns ? `, ${engine.underruns} gaps (the sound is made more slowly than it plays)` : "";
+    const state = engine.paused ? "paused" : engine.live && engine.timer && engine.next === null ? "waiting for more sound" : engine.timer ? `playing, ${engine.lead.toFixed(1)} s ahead` : engine.finished ? "ended" : "waiting for sound";
+    const gaps = engine.underruns ? `, ${engine.underruns} gap${engine.underruns > 1 ? "s" : ""} (the sound is made more slowly than it plays)` : "";
+    const came = engine.live ? "" : `; ${engine.received.toFixed(1)} s received`;
     this.text.textContent = engine.problem
-      ?? (blocked ? "Press Play once: the browser wants one click before sound."
-        : `${state}; ${engine.received.toFixed(1)} s received${gaps}`);
+      ?? (blocked ? "Press Play once: the browser wants one click before sound." : `${state}${came}${gaps}`);
   }
 }
 
@@ -122,7 +182,7 @@ export default {
   initialize({ model }) {
     const engine = new Stream(model);
     page.engines.set(model.get("key"), engine);
-    return () => { engine.clear(); page.engines.delete(model.get("key")); };
+    return () => { engine.clear(); clearInterval(engine.beat); if (engine.live) model.send({ kind: "left" }); page.engines.delete(model.get("key")); };
   },
   render({ model, el }) {
     const engine = page.engines.get(model.get("key"));

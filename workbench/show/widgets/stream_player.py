@@ -8,10 +8,13 @@ import numpy as np
 import traitlets
 
 from workbench.errors import AudioError, message
+from workbench.generation.pacing import held_back
 from workbench.show.widgets.player import SoundWidget
 from workbench.sound.clip import Clip
 
 HERE = Path(__file__).parent
+
+__all__ = ["StreamPlayer", "held_back"]
 
 
 class StreamPlayer(SoundWidget):
@@ -79,12 +82,3 @@ class StreamPlayer(SoundWidget):
                 message("The streamed clip was asked for", "nothing has been pushed", "Push chunks first")
             )
         return Clip(np.concatenate(self._chunks), self.rate_hz)
-
-
-def held_back(total_s: float, speed: float) -> float:
-    """Return the seconds to hold back so that `total_s`, made at `speed` times real time, never stutters.
-
-    The last chunk is made after total / speed seconds and cannot be heard earlier, so playing may begin
-    total * (1 / speed - 1) seconds after making; by then total * (1 - speed) seconds of sound are there.
-    """
-    return max(0.0, total_s * (1.0 - speed))

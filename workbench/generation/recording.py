@@ -1,0 +1,284 @@
+"""A recording: one session on disk, complete in itself, from which its codes can be drawn again to the bit.
+
+header.json              what was asked for, by which model, on what machine
+directions/0.safetensors ... the knobs' directions
+begin.safetensors        where it begins: the generator's state, and the codes that were heard before
+journal.jsonl, codes.i16 what happened, and the codes (journal.py)
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from workbench.errors import GenerationError, SteeringError, message
+from workbench.generation.journal import EVENTS, Journal, RecordedWindow, doses_at, read_codes, read_events
+from workbench.generation.live_sound import LiveSound
+from workbench.generation.live_window import Carried, LiveSetup
+from workbench.generation.request import Settings
+from workbench.generation.take import PACKAGES, Take, Window
+from workbench.model.musicgen import Model
+from workbench.model.tokens import seconds_at
+from workbench.sound.clip import Clip
+from workbench.steering.direction import Direction
+
+FORMAT = "musicgen-workbench recording 1"
+HEADER, BEGIN = "header.json", "begin.safetensors"
+
+
+def circumstances(model: Model) -> dict[str, str]:
+    """What must be the same for codes to be the same to the bit, beside the model and what it is asked."""
+    packages = {name: version(name) for name in PACKAGES}
+    return {
+        "device": model.device.type,
+        "precision": str(model.dtype).removeprefix("torch."),
+        "threads": str(torch.get_num_threads()),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carried) -> Journal:
+    """Write what is known at the beginning into `folder`; return the journal for the rest.
+
+    Raises:
+        GenerationError: When the folder holds a recording already.
+    """
+    check_free(folder)
+    (folder / "directions").mkdir(parents=True, exist_ok=True)
+    knobs = []
+    for number, (name, direction) in enumerate(setup.directions):
+        direction.save(folder / "directions" / f"{number}.safetensors")
+        knobs.append({"name": name, "fingerprint": direction.fingerprint})
+    begin = {
+        "generator": carried.generator.get_state().numpy(),
+        "heard": np.ascontiguousarray(carried.tail.cpu().numpy().astype(np.int64)),
+    }
+    save_file(begin, folder / BEGIN)
+    header = {
+        "format": FORMAT,
+        "model_id": model.id,
+        "model_fingerprint": model.fingerprint,
+        "knobs": knobs,
+        "seed": setup.seed,
+        "settings": asdict(setup.settings),
+        "window": setup.window,
+        "overlap": setup.overlap,
+        "operation": setup.operation,
+        "rows": setup.rows,
+        "frame_rate_hz": model.frame_rate_hz,
+        "n_codebooks": model.n_codebooks,
+        "circumstances": circumstances(model),
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    (folder / HEADER).write_text(json.dumps(header, indent=1, ensure_ascii=False), encoding="utf-8")
+    return Journal(folder)
+
+
+def check_free(folder: Path) -> None:
+    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
+    if (folder / HEADER).exists() or (folder / EVENTS).exists():
+        raise GenerationError(
+            message(
+                f"A recording into {folder} was asked for",
+                "there is one already",
+                "Name another folder, or remove that one",
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One recorded session.
+
+    setup              what stayed the same: directions, seed, settings, lengths
+    model_id, model_fingerprint
+                       the model
+    circumstances      device, precision, threads and versions: what else the bits may depend on
+    windows            the windows, with the knobs' doses as the steps read them
+    codes              (k, frames) int16, read-only: all that was recorded
+    heard              (k, frames) codes that were there before, where recording began in the middle
+    generator_state    of the private generator at the beginning
+    ended              "stopped", "failed", or empty when the process was killed
+    """
+
+    folder: Path
+    setup: LiveSetup
+    model_id: str
+    model_fingerprint: str
+    circumstances: Mapping[str, str]
+    windows: tuple[RecordedWindow, ...]
+    codes: np.ndarray
+    heard: np.ndarray
+    generator_state: np.ndarray
+    frame_rate_hz: float
+    ended: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """The length of the recorded sound."""
+        return seconds_at(self.codes.shape[-1], self.frame_rate_hz)
+
+    @property
+    def prompts(self) -> list[tuple[float, str]]:
+        """(seconds, prompt) wherever a window began under another prompt than the one before."""
+        found: list[tuple[float, str]] = []
+        first = self.windows[0].span.start if self.windows else 0
+        for one in self.windows:
+            text = one.span.prompt or ""
+            if not found or found[-1][1] != text:
+                found.append((seconds_at(one.span.start - first, self.frame_rate_hz), text))
+        return found
+
+    def knobs(self) -> pd.DataFrame:
+        """Where the knobs stood: a line per change, `seconds` of the recording and a dose per knob."""
+        first = self.windows[0].span.start if self.windows else 0
+        lines = [
+            [seconds_at(one.span.start - first + visit, self.frame_rate_hz), *doses]
+            for one in self.windows
+            for visit, doses in one.changes
+        ]
+        return pd.DataFrame(lines, columns=["seconds", *(name for name, _direction in self.setup.directions)])
+
+    def clip(self, model: Model) -> Clip:
+        """The sound, decoded by `model`.
+
+        Raises:
+            GenerationError: When another model made the codes, or nothing was recorded.
+        """
+        self.check(model)
+        if not self.codes.shape[-1]:
+            raise GenerationError(
+                message("The sound of a recording was asked for", "it holds no frame", "Record for longer")
+            )
+        sound, given = LiveSound(model, 250), self.heard.shape[-1]
+        codes = torch.tensor(np.concatenate([self.heard, self.codes.astype(np.int64)], axis=-1))
+        pieces = [piece.samples for piece in [*sound.add(codes), *sound.rest()]]
+        begin = round(given * model.rate_hz / self.frame_rate_hz)
+        return Clip(np.concatenate(pieces)[begin:], model.rate_hz)
+
+    def take(self, model: Model) -> Take:
+        """The recording as a take, to compare, judge and capture like others.
+
+        Its `steering` says between which doses the knobs stood, in words; only the recording can replay it.
+        """
+        first, rate = self.windows[0].span.start if self.windows else 0, self.frame_rate_hz
+        windows = [
+            Window(
+                seconds_at(one.span.start - first, rate),
+                min(seconds_at(one.span.end - first, rate), self.seconds),
+                seconds_at(one.span.heard, rate),
+                one.span.prompt or "",
+            )
+            for one in self.windows
+        ]
+        for number, later in enumerate(windows[1:]):  # a window that was cut ends where the next begins
+            windows[number] = Window(**{**asdict(windows[number]), "end_s": later.start_s})
+        doses = self.knobs().drop(columns="seconds")
+        told = [
+            f"{low:g}..{high:g}*{name}"
+            for name, (low, high) in doses.agg(["min", "max"]).items()
+            if high or low
+        ]
+        settings = asdict(self.setup.settings)
+        return Take(
+            self.clip(model),
+            self.codes,
+            self.prompts[0][1],
+            self.setup.seed,
+            steering=f"live: {', '.join(told)}" if told else "",
+            model_id=self.model_id,
+            windows=tuple(windows),
+            **settings,
+        )
+
+    def check(self, model: Model) -> None:
+        """Raise GenerationError when another model made this recording, saying how they differ."""
+        differ = {
+            "name": (self.model_id, model.id),
+            "fingerprint": (self.model_fingerprint[:12], model.fingerprint[:12]),
+        }
+        if self.model_fingerprint != model.fingerprint:
+            found = ", ".join(
+                f"its {what} is {theirs}, not {ours}" for what, (ours, theirs) in differ.items()
+            )
+            raise GenerationError(
+                message(
+                    f"The recording in {self.folder} by {self.model_id} was to be used with {model.id}",
+                    f"that is another model: {found}",
+                    "Load the model that made it",
+                )
+            )
+
+    def doses(self) -> list[list[tuple[float, ...]]]:
+        """What every visit of every window read at the knobs, as far as it can have gone."""
+        read, last = [], tuple(0.0 for _knob in self.setup.directions)
+        for one in self.windows:
+            most = one.span.frames + self.codes.shape[0]
+            read.append(doses_at(one.changes, most if one.cut is None else one.cut, last))
+            last = one.changes[-1][1] if one.changes else last
+        return read
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Recording:
+        """The recording in `folder`, also one whose process was killed.
+
+        Raises:
+            GenerationError: When the folder holds none, or one of its files is damaged.
+        """
+        folder = Path(folder)
+        try:
+            kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+            if kept["format"] != FORMAT:
+                raise KeyError("format")
+            windows, ended = read_events(folder)
+            begin = load_file(folder / BEGIN)
+            knobs = _knobs(folder, kept["knobs"])
+            names = ("seed", "window", "overlap", "operation", "rows")
+            setup = LiveSetup(
+                knobs, settings=Settings(**kept["settings"]), **{name: kept[name] for name in names}
+            )
+            codes = read_codes(folder, int(kept["n_codebooks"]))
+            plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "circumstances")}
+            return cls(
+                folder,
+                setup,
+                windows=tuple(windows),
+                codes=codes,
+                heard=begin["heard"],
+                generator_state=begin["generator"],
+                frame_rate_hz=float(kept["frame_rate_hz"]),
+                ended=ended,
+                **plain,
+            )
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError, SteeringError) as error:
+            raise GenerationError(
+                message(
+                    f"The recording in {folder} was asked for",
+                    f"it cannot be read ({type(error).__name__}: {error})",
+                    "Use a folder that a session recorded",
+                )
+            ) from error
+
+
+def _knobs(folder: Path, kept: list[dict[str, str]]) -> tuple[tuple[str, Direction], ...]:
+    """Each knob's name and direction, checked against the header."""
+    knobs = []
+    for number, knob in enumerate(kept):
+        direction = Direction.load(folder / "directions" / f"{number}.safetensors")
+        if direction.fingerprint != knob["fingerprint"]:
+            raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
+        knobs.append((knob["name"], direction))
+    return tuple(knobs)

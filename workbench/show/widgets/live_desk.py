@@ -1,0 +1,299 @@
+"""The live desk: music that does not end, knobs that are turned while it plays, and a recording."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from workbench.errors import SteeringError, WorkbenchError, message
+from workbench.generation.draw import Readable
+from workbench.generation.live import OVER, LiveSession
+from workbench.generation.playback import Playback
+from workbench.generation.recording import Recording
+from workbench.show.widgets.blend_pad import BlendPad
+from workbench.show.widgets.job_panel import note_html, problem_html
+from workbench.show.widgets.live_player import LivePlayer
+from workbench.show.widgets.score_lines import score_lines
+
+if TYPE_CHECKING:
+    from workbench.generation.live_figures import LiveFigures
+    from workbench.model.musicgen import Model
+    from workbench.steering.direction import Direction
+
+WIDE: dict[str, Any] = {"width": "min(100%, 420px)"}
+_EVERY_S = 0.5  # how often figures are shown
+
+
+class LiveDesk(ipywidgets.VBox):
+    """Knobs, prompt, play, record: everything may be moved while the music plays.
+
+    Args:
+        model: the loaded model.
+        directions: name -> unit Direction, a knob each.
+        prompt, seed: what the music begins with.
+        folder: where recordings go, each into one of its own; when None, `live` in WORKBENCH_OUT or out.
+        most: the largest dose of a knob, either way.
+        pad: four of the names, for a blend pad; None for none.
+        probes: what they read is drawn once a second.
+        settings: those of `LiveSession`: window_seconds, overlap_seconds, lead_s, guidance, temperature ...
+
+    `start()`, `wait(seconds)`, `pause()` and `stop()` do what the buttons do, also without a browser;
+    `knobs["jazz"].value = 0.15` turns a knob. What is recorded (the whole of each session, unless the
+    button says otherwise) is `recording`.
+
+    Raises:
+        SteeringError: there is no direction, or the pad names one that is not there.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        directions: Mapping[str, Direction],
+        *,
+        prompt: str = "a calm tune",
+        seed: int = 0,
+        folder: Path | str | None = None,
+        most: float = 0.4,
+        pad: Sequence[str] | None = None,
+        probes: Sequence[Readable] = (),
+        **settings: Any,
+    ) -> None:
+        _check(directions, pad)
+        self.model, self.directions = model, dict(directions)
+        self.folder = (
+            Path(os.environ.get("WORKBENCH_OUT", "out")) / "live" if folder is None else Path(folder)
+        )
+        self._settings = {"seed": seed, "probes": probes, **settings}
+        self.session: LiveSession | None = None
+        self.folders: list[Path] = []
+        self.knobs = {name: _knob(name, most) for name in directions}
+        self.prompt = ipywidgets.Text(
+            description="prompt", value=prompt, continuous_update=False, layout={"width": "min(100%, 560px)"}
+        )
+        self.play = _button("▶ Play", "Begin the music, or go on", "primary")
+        self.halt = _button("■ Stop", "End the music and the recording")
+        self.record = ipywidgets.ToggleButton(
+            value=True, description="● Record", tooltip="Write down what is played", layout={"width": "auto"}
+        )
+        self.keep = _button("Save as WAV", "Write the sound of the last recording beside it")
+        self.player = LivePlayer(model.rate_hz)
+        self.pad = None if pad is None else BlendPad(list(pad))
+        self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        super().__init__(self._parts(), layout={"width": "100%"})
+        self._listen()
+        self._tell("Press Play. A prompt takes effect with the next window, a knob at once.")
+
+    def _parts(self) -> list[ipywidgets.Widget]:
+        wrap = {"flex_flow": "row wrap", "align_items": "center"}
+        buttons = ipywidgets.HBox([self.play, self.halt, self.record, self.keep], layout=wrap)
+        rack = {"width": "440px", "max_width": "100%"}
+        knobs: list[ipywidgets.Widget] = [ipywidgets.VBox(list(self.knobs.values()), layout=rack)]
+        if self.pad is not None:
+            self.pad.layout.width = "260px"
+            knobs.append(self.pad)
+        desk = ipywidgets.HBox(knobs, layout={"flex_flow": "row wrap"})
+        return [self.prompt, desk, buttons, self.player, self.status, self.problem, self.scores]
+
+    def _listen(self) -> None:
+        """Let every control do what it says."""
+        for name, knob in self.knobs.items():
+            knob.observe(lambda _change, name=name: self._turn(name), "value")
+        self.prompt.observe(lambda _change: self._say(), "value")
+        self.record.observe(lambda _change: self._guarded(self._follow_record), "value")
+        self.play.on_click(lambda _button: self._guarded(self._toggle))
+        self.halt.on_click(lambda _button: self._guarded(self.stop))
+        self.keep.on_click(lambda _button: self._guarded(self.save, thread=True))
+        self.player.observe(lambda _change: self.pause(), "silenced")
+        if self.pad is not None:
+            self.pad.observe(lambda _change: self._blend(), "doses")
+
+    def start(self) -> LiveDesk:
+        """Begin to play, or go on after a pause; return at once."""
+        if self.session is None or self.session.state in OVER:
+            self.session = self._new_session()
+            self.player.follow(self.session.worker.playback)
+            self._follow_record()
+            threading.Thread(target=self._watch, args=(self.session,), daemon=True).start()
+        self.problem.value = ""
+        self.session.start()
+        self.player.resume()
+        self.play.description = "❚❚ Pause"
+        return self
+
+    def pause(self) -> None:
+        """Fall silent at once; `start` goes on."""
+        if self.session is not None and self.session.state not in OVER:
+            self.player.pause()
+            self.session.pause()
+            self.play.description = "▶ Play"
+
+    def stop(self) -> None:
+        """End the music and the recording; return once the model is free.
+
+        Raises:
+            BaseException: what went wrong while the music was made, if something did.
+        """
+        self.play.description = "▶ Play"
+        if self.session is not None:
+            self.player.follow(Playback())
+            self.session.stop()
+            self._show(self.session)
+
+    def wait(self, seconds: float | None = None) -> LiveDesk:
+        """Return when `seconds` more have been heard, or when the music has ended.
+
+        Raises:
+            WorkbenchError: nothing was started.
+            BaseException: what went wrong while the music was made, if something did.
+        """
+        if self.session is None:
+            found = "nothing plays"
+            raise WorkbenchError(message("More of the music was asked for", found, "Call start() first"))
+        self.session.wait(seconds)
+        return self
+
+    def figures(self) -> LiveFigures:
+        """How the music is doing, or did.
+
+        Raises:
+            WorkbenchError: nothing was started.
+        """
+        if self.session is None:
+            raise WorkbenchError(message("Figures were asked for", "nothing plays", "Call start() first"))
+        return self.session.figures()
+
+    @property
+    def recording(self) -> Recording:
+        """The last recording, as far as it goes.
+
+        Raises:
+            WorkbenchError: nothing has been recorded.
+        """
+        if not self.folders:
+            found = "nothing was recorded"
+            raise WorkbenchError(message("The recording was asked for", found, "Press Record, then Play"))
+        return Recording.load(self.folders[-1])
+
+    def save(self) -> Path:
+        """Write the sound of the last recording as `sound.wav` beside it; return the path."""
+        recording = self.recording
+        path = recording.clip(self.model).write(recording.folder / "sound.wav")
+        self._tell(f"Saved {recording.seconds:.1f} s as {path}.")
+        return path
+
+    def _new_session(self) -> LiveSession:
+        return LiveSession(
+            self.model,
+            self.directions,
+            prompt=self.prompt.value,
+            doses={name: _dose(knob) for name, knob in self.knobs.items()},
+            on_piece=lambda piece: self.player.push(piece.samples),
+            **self._settings,
+        )
+
+    def _turn(self, name: str) -> None:
+        if self.session is not None:
+            self.session.slide(name, _dose(self.knobs[name]))
+
+    def _say(self) -> None:
+        if self.session is not None:
+            self.session.prompt = self.prompt.value
+
+    def _blend(self) -> None:
+        assert self.pad is not None
+        for name, dose in self.pad.doses.items():
+            self.knobs[name].value = dose
+
+    def _toggle(self) -> None:
+        if self.session is not None and self.session.state == "playing":
+            self.pause()
+        else:
+            self.start()
+
+    def _follow_record(self) -> None:
+        """Begin or end a recording, as the button says."""
+        session = self.session
+        if session is None or session.state in OVER or self.record.value == session.recording:
+            return
+        if self.record.value:
+            self.folders.append(session.record(_next_folder(self.folder)))
+        else:
+            session.end_recording()
+
+    def _watch(self, session: LiveSession) -> None:
+        """Show figures until the session is over; the thread's outermost function."""
+        while session.state not in OVER and session is self.session:
+            self._show(session)
+            session.wait_over(_EVERY_S)
+        if session is self.session:
+            self._show(session)
+            self.play.description = "▶ Play"
+
+    def _show(self, session: LiveSession) -> None:
+        self.player.lead_s = math.floor(session.worker.playback.hold_s * 100) / 100  # never more than comes
+        verb = "Recorded" if session.state in OVER else "Recording"
+        where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""
+        self._tell(f"{session.figures()}{where}")
+        if session.scores:
+            self.scores.value = score_lines(session.scores)
+        if session.error is not None:
+            self.problem.value = problem_html(session.error)
+
+    def _tell(self, text: str) -> None:
+        self.status.value = note_html(text)
+
+    def _guarded(self, act: Any, *, thread: bool = False) -> None:
+        """Do what a button says; an error is shown instead of being lost in a log."""
+
+        def safely() -> None:
+            try:
+                act()
+            except BaseException as error:
+                self.problem.value = problem_html(error)
+
+        if thread:
+            threading.Thread(target=safely, daemon=True, name="workbench live desk").start()
+        else:
+            safely()
+
+
+def _check(directions: Mapping[str, Any], pad: Sequence[str] | None) -> None:
+    strange = [name for name in pad or () if name not in directions]
+    if not directions or strange:
+        raise SteeringError(
+            message(
+                "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else ""),
+                f"the directions are {', '.join(directions) or 'none'}",
+                "Give directions by name, and a pad of four of these names",
+            )
+        )
+
+
+def _dose(knob: Any) -> float:
+    """What a knob says; the page adds steps in binary and sends back 0.6000000000000001."""
+    return round(float(knob.value), 6)
+
+
+def _knob(name: str, most: float) -> ipywidgets.FloatSlider:
+    return ipywidgets.FloatSlider(
+        description=name, min=-most, max=most, step=0.01, value=0, readout_format=".2f", layout=WIDE,
+        tooltip=f"dose of {name}: 0 leaves the model alone, negative steers away",
+    )  # fmt: skip
+
+
+def _button(text: str, tooltip: str, style: str = "") -> ipywidgets.Button:
+    return ipywidgets.Button(description=text, tooltip=tooltip, button_style=style, layout={"width": "auto"})
+
+
+def _next_folder(parent: Path) -> Path:
+    """The first folder of the form `parent`/001 that is not there yet."""
+    number = 1
+    while (parent / f"{number:03d}").exists():
+        number += 1
+    return parent / f"{number:03d}"
