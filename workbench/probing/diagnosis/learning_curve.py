@@ -48,7 +48,7 @@ class LearningCurve:
     def sentence(self, alarm: bool | None = None) -> str:
         """Return what was found; `alarm` is the battery's verdict, by default that of its own p-value."""
         most, accuracy = self.points[-1]
-        with_all = f"With {most:g} training {self.unit}s per class"
+        with_all = f"With {most:.3g} training {self.unit}s per class"
         told = f"{with_all} the {self.target} accuracy is {accuracy.value:.2f}"
         if self.p_value is None:
             return f"{told}; there are too few {self.unit}s to train on half of them."
