@@ -21,6 +21,7 @@ from workbench.model.load import builtin_folder, load
 from workbench.model.musicgen import Model
 from workbench.model.network import Network
 from workbench.model.norms import measure_residual_norms
+from workbench.model.precision import divergence, next_codes
 from workbench.sound.clip import Clip
 
 
@@ -106,6 +107,30 @@ def test_large_models_take_the_precision_that_measures_faster(
     for gain, dtype in ((3.0, torch.bfloat16), (0.8, torch.float32)):
         monkeypatch.setattr(devices, "_bf16_gain", lambda _width, gain=gain: gain)
         assert devices.choose_dtype(None, cpu, tiny_model.musicgen)[0] == dtype
+
+
+def test_a_precision_that_nobody_asked_for_is_kept_only_if_the_next_codes_hardly_move(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_SMALL", 0)
+    monkeypatch.setattr(devices, "_bf16_gain", lambda _width: 3.0)
+    exact = load(tiny_folder, device="cpu", dtype="float32")
+    coarse = load(tiny_folder, device="cpu")
+    assert coarse.dtype == torch.bfloat16 and "moves the odds of the next codes by" in coarse.notes
+    lost = divergence(next_codes(exact), next_codes(coarse))
+    assert 0 < lost < 0.02 and divergence(next_codes(exact), next_codes(exact)) == 0
+    monkeypatch.setattr("workbench.model.load.MOST_NATS", lost / 2)
+    kept = load(tiny_folder, device="cpu")
+    assert kept.dtype == torch.float32 and "too far" in kept.notes
+    assert torch.equal(next_codes(kept), next_codes(exact))  # not rounded on the way
+    assert load(tiny_folder, device="cpu", dtype="bfloat16").dtype == torch.bfloat16  # asked for
+
+
+def test_the_next_codes_are_those_of_the_model_itself(tiny_model: Any) -> None:
+    found = next_codes(tiny_model)
+    assert found.shape == (tiny_model.n_codebooks, 8, tiny_model.codebook_size)
+    assert torch.allclose(found.exp().sum(-1), torch.ones(found.shape[:2]), atol=1e-5)
+    assert not torch.equal(found, next_codes(tiny_model, seed=1))
 
 
 def test_contract_notices_a_residual_that_is_no_bare_tensor(

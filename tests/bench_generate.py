@@ -1,0 +1,112 @@
+"""The engine against transformers' own `generate`: python tests/bench_generate.py [model ...]
+
+Models: "embedded", and "small" and "small-bf16", random weights in musicgen-small's true shape. Whole calls
+are timed, from text to sound: one clip, guidance 3, one thread unless OMP_NUM_THREADS says more. The ways
+take turns in one run; each has its least time told, for other programs can only add to a time. The engine
+must draw the very codes of `generate`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from steering_fixture import prompt_ids, transformers_codes
+from test_true_shapes import save_true_shape
+
+import workbench as wb
+from workbench.generation.request import settings_of
+
+PROMPT, SEED = "a calm tune", 7
+LIMITS = {"embedded": 1.10, "small": 1.05, "small-bf16": 1.05}
+CASES = {"embedded": (5.0, 9), "small": (1.0, 5), "small-bf16": (1.0, 7)}  # seconds of sound, rounds
+
+
+def loaded(name: str) -> wb.Model:
+    """Return the model of that name."""
+    if name == "embedded":
+        return wb.load(name, dtype="float32")
+    with tempfile.TemporaryDirectory() as folder:
+        saved = save_true_shape(Path(folder) / "small", "small")
+        return wb.load(saved, dtype="bfloat16" if name.endswith("bf16") else "float32")
+
+
+def pushes(model: wb.Model, count: int) -> wb.Steering:
+    """Return a plan with a small push at each of `count` layers."""
+    norms, origin = model.residual_norms(), {"model_id": model.id}
+    layers = np.linspace(0, model.n_layers - 2, count).round().astype(int)
+    draw = np.random.default_rng(0)
+    terms = [
+        wb.Direction(
+            draw.standard_normal(model.d_model), layer, name=f"push {layer}",
+            residual_norm=float(norms[layer]), origin=origin,
+        ).unit().at(0.05)
+        for layer in layers.tolist()
+    ]  # fmt: skip
+    return sum(terms[1:], terms[0])
+
+
+def ways(model: wb.Model, seconds: float) -> dict[str, Callable[[], np.ndarray]]:
+    """Return the ways to the same music, each giving its codes (k, frames)."""
+    frames, top_k = model.frames_for(seconds), settings_of(model).top_k
+    ids = prompt_ids(model, PROMPT)
+
+    def own(steering: wb.Steering | None) -> np.ndarray:
+        take = wb.generate(model, PROMPT, seed=SEED, seconds=seconds, steering=steering, progress=False)
+        return take.codes
+
+    def untraced() -> np.ndarray:
+        run = model.sampling([PROMPT], seeds=[SEED], frames=frames, guidance=3.0, top_k=top_k)
+        codes = type(model.network).sample.__wrapped__(model.network, run)
+        model.decode_batch(list(codes))
+        return codes[0].numpy()
+
+    return {
+        "generate": lambda: transformers_codes(
+            model.musicgen, ids, seed=SEED, frames=frames, guidance_scale=3.0, top_k=top_k
+        ),
+        "own loop, no trace": untraced,
+        "traced": partial(own, None),
+        "steering 1 layer": partial(own, pushes(model, 1)),
+        "steering 4 layers": partial(own, pushes(model, 4)),
+    }
+
+
+def main(names: list[str]) -> None:
+    """Time the models and print a line for each way."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    machine = f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    sys.stdout.write(f"{date.today()}, {machine}\n")
+    for name in names:
+        seconds, rounds = CASES[name]
+        model = loaded(name)
+        every = ways(model, seconds)
+        codes = {way: np.asarray(draw()) for way, draw in every.items()}  # also the warm-up
+        for way in ("own loop, no trace", "traced"):
+            assert np.array_equal(codes[way], codes["generate"]), f"{name}: {way} draws other codes"
+        times = {way: np.empty(rounds) for way in every}
+        for turn in range(rounds):
+            for way, draw in every.items():
+                start = time.perf_counter()
+                draw()
+                times[way][turn] = time.perf_counter() - start
+        base = times["generate"]
+        for way, taken in times.items():
+            ratio, middle = taken.min() / base.min(), float(np.median(taken / base))
+            sys.stdout.write(
+                f"{name:11} {way:20} {1000 * taken.min() / model.frames_for(seconds):7.2f} ms a frame, "
+                f"{ratio:.2f} x (median of rounds {middle:.2f} x), limit {LIMITS[name]:.2f}\n"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(CASES))
