@@ -10,7 +10,8 @@ from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, SteeringError
 from workbench.evidence.fusion import blend, fuse, fusion_of, rank_correlation
-from workbench.evidence.transitions import compare_gains, gain
+from workbench.evidence.transitions import Way, compare_gains, gain, go_on
+from workbench.generation.generate import generate
 from workbench.show import plots
 from workbench.sound import Clip
 
@@ -169,3 +170,30 @@ def test_beginnings_of_one_track_are_drawn_together():
 def test_gains_that_are_no_pairs_are_refused(prompted):
     with pytest.raises(EvidenceError, match="per beginning"):
         compare_gains(np.zeros(3) if prompted.size else prompted, prompted)
+
+
+def test_every_way_goes_on_from_the_same_beginnings_with_the_same_seeds(tiny_model):
+    push = planted(tiny_model, 3, name="three").at(2.0)
+    first = generate(tiny_model, ["a tune", "a song"], seed=[5, 6], seconds=2.0, progress=False)
+    sounds, seeds = [take.clip for take in first], (1, 2)
+    ways = [Way("steered", "a tune", push), Way("prompted", "a calm tune")]
+    short: dict = {"seconds": 1.2, "guidance": 2.0, "progress": False}
+    table = go_on(tiny_model, sounds, ways, Loudness(), "loud", seeds=seeds, given_seconds=1.0, **short)
+    assert table[["way", "beginning", "seed"]].to_numpy().tolist() == [
+        ["steered", 0, 1], ["steered", 1, 2], ["prompted", 0, 1], ["prompted", 1, 2],
+    ]  # fmt: skip
+    for row in table.to_dict("records"):
+        way, sound = ways[row["way"] == "prompted"], sounds[row["beginning"]]
+        alone = generate(tiny_model, way.prompt, steering=way.plan, seed=row["seed"], audio=sound,
+                         audio_seconds=1.0, **short)  # fmt: skip
+        assert row["gain"] == pytest.approx(gain(Loudness(), [alone.clip], "loud", at_s=1.0)[0], abs=1e-4)
+        assert row["level_db"] == pytest.approx(alone.new.level_db, abs=0.01) and row["ok"]
+        assert row["judged"] == ("loud" if alone.new.peak > 0.5 else "soft")
+    assert table["gain"].nunique() == 4
+
+
+@pytest.mark.parametrize(("seeds", "names"), [((1,), ("a", "b")), ((1, 2), ("a", "a")), ((1, 2), ())])
+def test_ways_that_cannot_be_compared_are_refused(tiny_model, seeds, names):
+    sounds = [Clip(np.ones(8000, np.float32) / 2, 8000)] * 2
+    with pytest.raises(EvidenceError, match="gone on from"):
+        go_on(tiny_model, sounds, [Way(name, "a tune") for name in names], Loudness(), "loud", seeds=seeds)

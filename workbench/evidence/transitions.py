@@ -11,17 +11,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from workbench.errors import EvidenceError, message
+from workbench.evidence.damage import damage
 from workbench.evidence.intervals import means
+from workbench.generation.generate import generate
 from workbench.probing.diagnosis.estimate import Estimate
 
 if TYPE_CHECKING:
     from workbench.evidence.judge import Judge
+    from workbench.model.musicgen import Model
     from workbench.sound import Clip
+    from workbench.steering import Steering
 
 SHORTEST_S = 1.0
 """A judge needs as much as this of each part."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to go on from a beginning: under a prompt, steered or not."""
+
+    name: str
+    prompt: str
+    plan: Steering | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,62 @@ class Gains:
         return f"steered {self.steered}, prompted {self.prompted}, difference {self.difference}, n = {self.n}"
 
 
+def go_on(
+    model: Model,
+    beginnings: Sequence[Clip],
+    ways: Sequence[Way],
+    judge: Judge,
+    target: str,
+    *,
+    seeds: Sequence[int],
+    given_seconds: float = 5.0,
+    seconds: float = 5.0,
+    guidance: float = 3.0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Return what becomes of beginnings that are gone on from in several ways, a row per way and beginning.
+
+    Columns: way, beginning (its number), seed, ok (the receipt), gain (see below), judged (the class heard in
+    the new part) and the guards of `damage` for the new part.
+
+    Args:
+        model: the model.
+        beginnings: music to go on from.
+        ways: prompts and plans; the names must differ.
+        judge: hears both parts, each by itself.
+        target: the class that the music is to turn into.
+        seeds: one per beginning; every way uses the same.
+        given_seconds: how much of the end of each beginning is heard.
+        seconds: length of the new part.
+        guidance: classifier-free guidance.
+        progress: whether to show a progress bar.
+
+    Raises:
+        EvidenceError: not one seed per beginning, nothing to go on from, two ways of one name, or a judge
+        that does not hear the target.
+    """
+    names = [way.name for way in ways]
+    if not beginnings or len(seeds) != len(beginnings) or len(set(names)) != len(names) or not names:
+        found = f"there are {len(beginnings)} beginnings, {len(seeds)} seeds and the ways {names}"
+        raise EvidenceError(
+            message("Music was to be gone on from", found, "Give a seed per beginning, and ways by name")
+        )
+    asked = [(way, number) for way in ways for number in range(len(beginnings))]
+    takes = generate(
+        model, [way.prompt for way, _ in asked], steering=[way.plan for way, _ in asked],
+        seed=[int(seeds[number]) for _, number in asked], audio=[beginnings[number] for _, number in asked],
+        audio_seconds=given_seconds, seconds=seconds, guidance=guidance, progress=progress,
+    )  # fmt: skip
+    odds = _odds(judge, [take.clip for take in takes], target, takes[0].given_s)
+    gains = (odds[1] - odds[0])[:, judge.classes.index(target)]
+    judged = np.array(judge.classes)[odds[1].argmax(axis=1)]
+    return pd.DataFrame(
+        {"way": way.name, "beginning": number, "seed": take.seed, "ok": take.receipt.ok, "gain": gained,
+         "judged": heard, **damage(take.new)}
+        for (way, number), take, gained, heard in zip(asked, takes, gains, judged, strict=True)
+    )  # fmt: skip
+
+
 def gain(judge: Judge, clips: Sequence[Clip], target: str, *, at_s: float | None = None) -> np.ndarray:
     """Return P(target) in the second part minus P(target) in the first, for each clip (clips,).
 
@@ -58,6 +128,12 @@ def gain(judge: Judge, clips: Sequence[Clip], target: str, *, at_s: float | None
     Raises:
         EvidenceError: there is no clip, the judge does not hear the target, or a part is under a second.
     """
+    first, second = _odds(judge, clips, target, at_s)[:, :, judge.classes.index(target)]
+    return np.asarray(second - first)
+
+
+def _odds(judge: Judge, clips: Sequence[Clip], target: str, at_s: float | None) -> np.ndarray:
+    """Return what the judge hears in the first and in the second part of each clip (2, clips, classes)."""
     if target not in judge.classes or not clips:
         found = (
             f"there are {len(clips)} clips, and the judge of {judge.target} hears {', '.join(judge.classes)}"
@@ -73,8 +149,7 @@ def gain(judge: Judge, clips: Sequence[Clip], target: str, *, at_s: float | None
         raise EvidenceError(message(f"A gain in {target!r} was asked for", found, do))
     parts = [clip.section(0.0, cut) for clip, cut in zip(clips, cuts, strict=True)]
     parts += [clip.section(cut, clip.seconds) for clip, cut in zip(clips, cuts, strict=True)]
-    first, second = judge.probabilities(parts)[:, judge.classes.index(target)].reshape(2, -1)
-    return np.asarray(second - first)
+    return judge.probabilities(parts).reshape(2, len(clips), -1)
 
 
 def compare_gains(
