@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tone_clip
+from evaluation_fixture import RATE_HZ, DeafJudge, tiny_bench
 
 from workbench.embedded.card import BEGIN, END, figures_text, write_card
 from workbench.embedded.evaluate import load_judges, measure
@@ -21,16 +21,13 @@ from workbench.embedded.evaluation.rows import Bar, Row, absent, rate_row, seeds
 from workbench.embedded.evaluation.sound import codec_rows, measure_size
 from workbench.embedded.evaluation.spectrograms import draw_spectrograms
 from workbench.embedded.evaluation.tempo import librosa_bpm, spearman
-from workbench.evidence.features import features
 from workbench.evidence.groove import groove_score
 from workbench.evidence.intervals import bootstrap
 from workbench.evidence.judge import Judge
 from workbench.evidence.sweep import wilson
 from workbench.evidence.validate import Protocol, ranked_settings, validate_directions
-from workbench.sound import Clip, Dataset, Entry
+from workbench.sound import Clip
 from workbench.steering import Direction
-
-RATE_HZ = 16_000
 
 
 def clicks(times_s, seconds=5.0) -> Clip:
@@ -291,46 +288,9 @@ def test_the_size_counts_every_file(tmp_path):
 # ------------------------------------------------------------------------------------- all of it, once
 
 
-@dataclass(frozen=True)
-class DeafJudge:
-    """What the evaluation needs of a judge, without any training: a fixed random reading of the features."""
-
-    target: str
-    classes: tuple[str, ...]
-
-    @property
-    def card(self) -> dict[str, object]:
-        return {"confusion (rows: truth)": np.eye(len(self.classes), dtype=int).tolist()}
-
-    def probabilities(self, clips) -> np.ndarray:
-        return self.probabilities_of(np.stack([features(clip) for clip in clips]))
-
-    def probabilities_of(self, vectors) -> np.ndarray:
-        weights = np.random.default_rng(0).normal(0, 0.3, (vectors.shape[1], len(self.classes)))
-        odds = np.exp((logits := vectors @ weights) - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
-
-
-def labelled_tones() -> Dataset:
-    """Return 40 two-second tones: two genres, five grooves each, the other labels independent of both."""
-    entries, sounds = [], {}
-    for genre, name in enumerate(("jazz", "rock")):
-        for i in range(20):
-            id_ = f"{name}-{i}"
-            labels = {"genre": name, "tempo": ("slow", "fast")[i % 2], "tempo_bpm": (75.0, 125.0)[i % 2],
-                      "mode": ("major", "minor")[i // 2 % 2]}  # fmt: skip
-            entries.append(Entry(id_, labels, f"{name}-groove-{i // 4}", f"test:{id_}", id_))
-            sounds[id_] = Clip(tone_clip(genre, i), RATE_HZ)
-    return Dataset(tuple(entries), "tones", lambda entry: sounds[entry.id])
-
-
 @pytest.fixture(scope="module")
 def bench(tiny_model, tmp_path_factory) -> Bench:
-    classes = {"genre": ("jazz", "rock"), "tempo": ("fast", "slow"), "mode": ("major", "minor")}
-    judges = {target: DeafJudge(target, names) for target, names in classes.items()}
-    out, data = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("repo") / "data" / "embedded"
-    data.mkdir(parents=True)
-    return Bench(tiny_model, labelled_tones(), judges, data, out, Budget(2), seconds=2.0, progress=False)
+    return tiny_bench(tiny_model, tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="module")

@@ -100,3 +100,11 @@ def evaluate_embedded(asked: Namespace) -> int:
 
     print(evaluate(asked.out, clips=asked.clips, say=print, progress=not asked.quiet))
     return 0
+
+
+def evaluate_steering(asked: Namespace) -> int:
+    """Measure the steering engine on the built-in model and write its figures down."""
+    from workbench.embedded.evaluate_steering import evaluate_steering as evaluate
+
+    print(evaluate(asked.out, clips=asked.clips, say=print, progress=not asked.quiet))
+    return 0

@@ -162,6 +162,16 @@ def _embedded(sub: _Sub) -> None:  # type: ignore[valid-type]
     )
     evaluate.add_argument("--quiet", action="store_true", help="no progress bars")
 
+    more = (
+        "Finds a dose for each attribute, then measures transitions, pairs of attributes, crosstalk and "
+        "blends. The figures go into data/embedded/steering.json and docs/steering.md. About twenty minutes "
+        "on two threads."
+    )
+    engine = _command(sub, "evaluate-steering", "measure the steering engine on the built-in model", more)
+    engine.add_argument("--out", type=Path, default=Path("out/steering"), help="for the report")
+    engine.add_argument("--clips", type=int, default=24, help="judged clips per condition (default: 24)")
+    engine.add_argument("--quiet", action="store_true", help="no progress bars")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 0, or 1 after an error that is told in one line."""

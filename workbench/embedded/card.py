@@ -40,7 +40,7 @@ def figures_text(report: Report, *, folder: str = "") -> str:
     minutes = sum(report["minutes"].values())
     parts = [
         f"Measured by `workbench evaluate-embedded` in {minutes:.0f} min ({report['machine']}); {told}.\n",
-        *_rows(report["rows"]),
+        *rows_table(report["rows"]),
         *_pictures(report["pictures"], folder),
         *_steering(report),
         *_attributes(report),
@@ -51,14 +51,14 @@ def figures_text(report: Report, *, folder: str = "") -> str:
     return "\n".join(parts)
 
 
-def _rows(rows: Sequence[Report]) -> Iterator[str]:
+def rows_table(rows: Sequence[Report]) -> Iterator[str]:
     """Yield the table of all rows, and what the figures rest on."""
     barred = [row for row in rows if row["met"] is not None]
     met = sum(bool(row["met"]) for row in barred)
     yield f"{met} of {len(barred)} bars are met. Intervals are 95 % (Wilson's for shares); n counts clips.\n"
     head = ["what", "bar", "value", "interval", "n", "seeds", "met"]
     verdict = {True: "yes", False: "**no**", None: ""}
-    yield _table(head, [[row["what"], row["bar"], _number(row["value"]), _interval(row), str(row["n"] or ""),
+    yield table(head, [[row["what"], row["bar"], _number(row["value"]), _interval(row), str(row["n"] or ""),
                          row["seeds"], verdict[row["met"]]] for row in rows])  # fmt: skip
     notes = [f"- {row['what']}: {row['note']}." for row in rows if row["note"]]
     yield "\n".join(["<details><summary>How each was measured</summary>\n", *notes, "\n</details>\n"])
@@ -86,7 +86,7 @@ def _steering(report: Report) -> Iterator[str]:
     rows = [[genre, str(r["layer"]), f"{r['dose']:g}", _percent(r["hit_rate"]), _percents(r), str(r["n"]),
              _percent(r["prompted_genre_survives"]), _percent(r["random_direction"])]
             for genre, r in report["against"].items()]  # fmt: skip
-    yield _table(head, rows)
+    yield table(head, rows)
     yield "Mean hit rate by layer and dose on the seeds that chose (the best have more clips):\n"
     yield _grid(report["steering_grid"])
 
@@ -99,7 +99,7 @@ def _attributes(report: Report) -> Iterator[str]:
         tempo = report["tempo"]
         yield f"Steering the tempo (layer {tempo['layer']}), mean beats a minute:\n"
         rows = [[f"{r['dose']:+.2f}", f"{r['bpm']:.0f}", f"{r['librosa']:.0f}"] for r in tempo["by_dose"]]
-        yield _table(["dose", "heard by the judge", "by librosa"], rows)
+        yield table(["dose", "heard by the judge", "by librosa"], rows)
 
 
 def _probes(report: Report) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _probes(report: Report) -> Iterator[str]:
     named += [(f"layer {row['layer']}", row) for row in report["probe"]]
     named += [(f"random weights, layer {row['layer']}", row) for row in report["probe_random"]]
     head = ["where", "accuracy", "interval", "macro F1", "chance", "shuffled"]
-    yield _table(head, [[where, _percent(r["accuracy"]), _percents(r), f"{r['macro_f1']:.2f}",
+    yield table(head, [[where, _percent(r["accuracy"]), _percents(r), f"{r['macro_f1']:.2f}",
                          _percent(r["chance"]), _percent(r["shuffled_mean"])]
                         for where, r in named])  # fmt: skip
 
@@ -121,10 +121,10 @@ def _sound(report: Report) -> Iterator[str]:
         [name, *(_number(found[guard]) for guard in guards), _number(grooves.get(name))]
         for name, found in report["sound"].items()
     ]
-    yield _table(["clips", *guards, "groove"], rows)
+    yield table(["clips", *guards, "groove"], rows)
     yield "How long clips stand still: median of the longest hold in seconds (share of clips over 2 s):\n"
     genres = list(next(iter(report["held"].values())))
-    yield _table(["clips", *genres], [[kind, *(f"{found[g]['median_s']:g} ({found[g]['long']:.0%})"
+    yield table(["clips", *genres], [[kind, *(f"{found[g]['median_s']:g} ({found[g]['long']:.0%})"
                                               for g in genres)]
                                       for kind, found in report["held"].items()])  # fmt: skip
     sizes = ", ".join(f"{name} {size:g} MB" for name, size in report["sizes_mb"].items())
@@ -141,12 +141,12 @@ def _confusions(judges: Mapping[str, Report]) -> Iterator[str]:
             yield f"{target}, {key}:\n"
             classes = [str(name) for name in judge["classes"]]
             lines = zip(classes, counts, strict=True)
-            yield _table(["", *classes], [[truth, *map(str, line)] for truth, line in lines])
+            yield table(["", *classes], [[truth, *map(str, line)] for truth, line in lines])
 
 
 def _steering_table(what: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     head = [what, "layer", "dose", "hit rate", "interval", "n", "unsteered", "random direction"]
-    return _table(head, [
+    return table(head, [
         [aim, str(r["layer"]), f"{r['dose']:g}", _percent(r["hit_rate"]), _percents(r), str(r["n"]),
          _percent(r["unsteered"]), _percent(r["random_direction"])]
         for aim, r in rows.items()
@@ -158,7 +158,7 @@ def _grid(cells: Sequence[Mapping[str, float]]) -> str:
     hits = {(cell["layer"], cell["dose"]): cell["hit"] for cell in cells}
     layers = sorted({layer for layer, _ in hits})
     rows = [[f"{layer:g}", *(_percent(hits[layer, dose]) for dose in doses)] for layer in layers]
-    return _table(["layer", *(f"dose {dose:g}" for dose in doses)], rows)
+    return table(["layer", *(f"dose {dose:g}" for dose in doses)], rows)
 
 
 def _number(value: float | None) -> str:
@@ -179,6 +179,7 @@ def _percents(row: Mapping[str, float]) -> str:
     return f"{100 * row['low']:.0f}-{100 * row['high']:.0f} %"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -95,21 +95,21 @@ def measure(bench: Bench, *, say: Say = lambda _: None) -> dict[str, Any]:
     bench.out.mkdir(parents=True, exist_ok=True)
     minutes: dict[str, float] = {}
     rows: list[Row] = []
-    with _part("speed", minutes, say):
+    with timed("speed", minutes, say):
         speed = measure_speed(bench)
-    with _part("prompted, neutral and real clips", minutes, say):
+    with timed("prompted, neutral and real clips", minutes, say):
         text = measure_text(bench)
-    with _part("groove and damage", minutes, say):
+    with timed("groove and damage", minutes, say):
         generated = {"prompted": text.prompted, "neutral": text.neutral}
         groove, medians = measure_groove(generated, text.real)
         damage = measure_damage({**generated, "real": text.real})
-    with _part("probes", minutes, say):
+    with timed("probes", minutes, say):
         read = measure_reading(bench)
-    with _part("genre steering", minutes, say):
+    with timed("genre steering", minutes, say):
         steered = measure_steering(bench, read.probes, read.acts, text.neutral)
-    with _part("tempo steering", minutes, say):
+    with timed("tempo steering", minutes, say):
         tempo_rows, tempo = measure_tempo(bench, read.acts)
-    with _part("mode, mood and lead steering", minutes, say):
+    with timed("mode, mood and lead steering", minutes, say):
         attribute_rows, attributes = measure_attributes(bench, read.acts, text.neutral)
     codec, codec_details = codec_rows(bench.data)
     rows += [*text.rows, *read.rows, *steered.rows, *tempo_rows, *attribute_rows, groove, speed, *codec]
@@ -158,8 +158,8 @@ def _hash(paths: list[Path]) -> str:
 
 
 @contextmanager
-def _part(name: str, minutes: dict[str, float], say: Say) -> Iterator[None]:
-    """Time a part, and tell of it when it is done."""
+def timed(name: str, minutes: dict[str, float], say: Say) -> Iterator[None]:
+    """Time a part in minutes, and tell of it when it is done."""
     begin = time.perf_counter()
     yield
     minutes[name] = round((time.perf_counter() - begin) / 60, 2)

@@ -36,6 +36,14 @@ FIRST_SEED: Mapping[str, int] = {
     "mode": 10_000,
     "mood": 11_000,
     "lead": 12_000,
+    "choose doses": 30_000,
+    "choose turns": 31_000,
+    "choose blends": 32_000,
+    "doses": 33_000,
+    "pairs": 34_000,
+    "crosstalk": 35_000,
+    "blends": 36_000,
+    "turns": 37_000,
 }
 """Uses of seeds, far enough apart that they never meet: what is chosen on some is reported on others."""
 
