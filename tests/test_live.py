@@ -186,12 +186,35 @@ def test_what_pushes_did_is_counted(tiny_model: Any, monkeypatch: pytest.MonkeyP
     told = live.figures()
     assert told.pushes == {"changed": told.steps, "alone": told.steps, "failed": 0}
 
+    assert told.lost == "" and "NOT" not in str(told)
+
+
+def test_pushes_that_do_not_arrive_are_told_while_it_plays_at_the_stop_and_in_the_recording(
+    tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(steer_loop.Edit, "after", lambda _self, before, _lanes, _factor: before.clone())
-    live = session(tiny_model, doses={"jazz": 0.5}).start()
-    until(lambda: live.figures().frames > 25)
-    live.stop()
-    assert live.figures().pushes["failed"] == live.figures().steps
+    live = session(tiny_model, doses={"jazz": 0.5}, window_seconds=20, overlap_seconds=1)
+    live.record(tmp_path / "part")
+    live.start()
+    until(lambda: live.figures().pushes["failed"] >= 25)
+    assert live.figures().windows == 1, "told before the window is over"
     assert "did NOT arrive" in str(live.figures())
+    live.end_recording()
+    begin = live.figures().frames
+    until(lambda: live.figures().frames > begin + 3)
+    with pytest.warns(UserWarning, match="did not change the residual stream as planned"):
+        live.stop()
+    told = live.figures()
+    assert told.pushes == {"changed": 0, "alone": told.steps, "failed": told.steps}
+    recording = Recording.load(tmp_path / "part")
+    assert 25 <= recording.pushes["failed"] < told.steps, "what came after its end is not of the recording"
+    assert "Turn the knob further" in recording.lost and "Turn the knob further" in told.lost
+
+
+def test_a_recording_counts_what_all_its_windows_pushed(tiny_model: Any, tmp_path: Path) -> None:
+    live, recording = played(tiny_model, tmp_path / "one", 50, doses={"jazz": 0.5})
+    assert len(recording.windows) > 2 and recording.lost == ""
+    assert recording.pushes == live.figures().pushes
 
 
 @pytest.mark.parametrize("how", ["stop", "pause", "raise", "raise in the sound", "before"])

@@ -13,6 +13,7 @@ and while the session is paused, the model is free for others.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -145,6 +146,8 @@ class LiveSession:
     def stop(self) -> None:
         """End the session, the recording with it, and return once the model is clean.
 
+        It warns where pushes did not arrive in the model; `figures().lost` says the same.
+
         Raises:
             BaseException: what went wrong in the worker, if something did.
         """
@@ -156,6 +159,8 @@ class LiveSession:
             self._thread.join()
             if self.error is not None:
                 raise self.error
+            if lost := self.figures().lost:
+                warnings.warn(lost, stacklevel=2)
 
     def wait(self, seconds: float | None = None) -> LiveSession:
         """Return when `seconds` more of the music have been heard, or when the session is over.
