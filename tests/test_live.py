@@ -217,6 +217,22 @@ def test_a_recording_counts_what_all_its_windows_pushed(tiny_model: Any, tmp_pat
     assert recording.pushes == live.figures().pushes
 
 
+def test_a_wait_for_what_will_not_be_heard_is_an_error(tiny_model: Any) -> None:
+    live = session(tiny_model)
+    for seconds in (1.0, None):
+        with pytest.raises(GenerationError, match=r"it was not started. Call start\(\) first"):
+            live.wait(seconds)
+    live.start().wait(0.2)
+    threading.Timer(0.3, live.pause).start()
+    with pytest.raises(GenerationError, match=r"it is paused. Call start\(\) first"):
+        live.wait(1e6)
+    ended = threading.Timer(0.3, live.stop)
+    ended.start()
+    assert live.wait().state == "stopped", "without seconds it waits through a pause"
+    ended.join()
+    live.wait(1.0)
+
+
 @pytest.mark.parametrize("how", ["stop", "pause", "raise", "raise in the sound", "before"])
 def test_law_02_nothing_is_left_on_the_model(
     tiny_model: Any, tiny_folder: Path, how: str, monkeypatch: pytest.MonkeyPatch

@@ -165,14 +165,23 @@ class LiveSession:
     def wait(self, seconds: float | None = None) -> LiveSession:
         """Return when `seconds` more of the music have been heard, or when the session is over.
 
+        Without `seconds` it waits through pauses too.
+
         Raises:
+            GenerationError: nothing will be heard: the session was not started, or it is paused and `seconds`
+                of the music were asked for.
             BaseException: what went wrong in the worker, if something did.
         """
         playback = self.worker.playback
         until_s = None if seconds is None else playback.played_s + seconds
-        while self._thread is not None and not self.worker.over.wait(0.02):
+        while not self.worker.over.wait(0.02):
             if until_s is not None and playback.played_s >= until_s:
                 break
+            if self._thread is None or (until_s is not None and self.worker.wishes.pausing.is_set()):
+                found = "it was not started" if self._thread is None else "it is paused"
+                raise GenerationError(
+                    message("More of the music was to be waited for", found, "Call start() first")
+                )
         if self.error is not None:
             raise self.error
         return self
