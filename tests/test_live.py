@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -231,6 +234,32 @@ def test_a_wait_for_what_will_not_be_heard_is_an_error(tiny_model: Any) -> None:
     assert live.wait().state == "stopped", "without seconds it waits through a pause"
     ended.join()
     live.wait(1.0)
+
+
+SCRIPT = """
+import sys
+from live_fixture import session
+from workbench.model.load import load
+
+live = session(load(sys.argv[1], device="cpu", dtype="float32"), speed=1.0, doses={"jazz": 0.5})
+live.record(sys.argv[2])
+live.start().wait(0.3)
+"""
+
+
+def test_a_script_that_ends_while_it_plays_ends_well(tiny_folder: Path, tmp_path: Path) -> None:
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests), str(tests.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tiny_folder), str(tmp_path / "one")],
+        env={**os.environ, "PYTHONPATH": paths, "TRANSFORMERS_VERBOSITY": "error"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    recording = Recording.load(tmp_path / "one")
+    assert recording.ended == "stopped" and recording.seconds > 0.3
 
 
 @pytest.mark.parametrize("how", ["stop", "pause", "raise", "raise in the sound", "before"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from workbench.errors import GenerationError, message
 from workbench.generation.draw import Readable
 from workbench.generation.live_figures import LiveFigures, Score
 from workbench.generation.live_window import LiveSetup
-from workbench.generation.live_worker import LiveWorker
+from workbench.generation.live_worker import LiveWorker, Wishes
 from workbench.generation.playback import Playback
 from workbench.generation.recording import check_free
 from workbench.generation.request import rows_of, settings_of
@@ -31,6 +32,7 @@ from workbench.sound.clip import Clip
 from workbench.steering.direction import Direction
 
 OVER = ("stopped", "failed")
+_PATIENCE_S = 30.0  # for a worker's last step and sound when Python ends
 
 
 class LiveSession:
@@ -134,6 +136,7 @@ class LiveSession:
             self.worker.state = "playing"
             self._thread = threading.Thread(target=self.worker.run, daemon=True, name="workbench-live")
             self._thread.start()
+            weakref.finalize(self.worker, _end, self.worker.wishes, self._thread)
         return self
 
     def pause(self) -> None:
@@ -243,3 +246,11 @@ class LiveSession:
                 )
             )
         return name
+
+
+def _end(wishes: Wishes, thread: threading.Thread) -> None:
+    """Stop a worker that still plays when Python ends: torch does not survive a thread that is frozen."""
+    wishes.stopping.set()
+    wishes.cut.set()
+    if thread is not threading.current_thread():
+        thread.join(_PATIENCE_S)
