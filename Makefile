@@ -13,13 +13,16 @@ else
 TORCH ?= torch --torch-backend=auto
 endif
 
-.PHONY: help lab demo test verify check browser embedded clean
+.PHONY: help lab app demo test verify check browser embedded clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 lab: $(VENV)/installed ## Set everything up and open JupyterLab on the quickstart notebook
 	$(BIN)/workbench lab
+
+app: $(VENV)/installed ## Set everything up and open the desks alone, without code (Voila)
+	$(BIN)/workbench app
 
 demo: $(VENV)/installed ## Run the main job without a browser; writes out/demo/index.html
 	$(BIN)/workbench demo --out out/demo

@@ -252,8 +252,17 @@ class LabPage:
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
         until(self._finished, seconds=seconds, what="all cells", every=0.5)
 
-    def _finished(self) -> bool:
-        counts, errors = self.page.evaluate(CELLS)
+    def run_to(self, number: int, *, seconds: float = 180) -> None:
+        """Run the cells up to and including that one; that the others run is shown without a browser."""
+        self.page.evaluate(
+            "number => { jupyterapp.shell.currentWidget.content.activeCellIndex = number + 1;"
+            " jupyterapp.commands.execute('notebook:run-all-above'); }",
+            number,
+        )
+        until(lambda: self._finished(number + 1), seconds=seconds, what="the cells above", every=0.5)
+
+    def _finished(self, number: int = 10_000) -> bool:
+        counts, errors = self.page.evaluate(CELLS, number)
         assert not errors, "\n".join(errors)
         return all(counts)
 
@@ -287,8 +296,9 @@ KERNEL_READY = """() => {
   return window.__answered === kernel.id && kernel.status === "idle";
 }"""
 
-CELLS = """() => {
-  const cells = jupyterapp.shell.currentWidget.content.widgets.filter((c) => c.model.type === "code");
+CELLS = """(number) => {
+  const all = jupyterapp.shell.currentWidget.content.widgets.slice(0, number);
+  const cells = all.filter((c) => c.model.type === "code");
   const outputs = cells.flatMap((c) => c.model.outputs.toJSON());
   return [cells.map((c) => c.model.executionCount !== null || !c.model.sharedModel.source.trim()),
           outputs.filter((o) => o.output_type === "error").map((o) => o.ename + ": " + o.evalue)];

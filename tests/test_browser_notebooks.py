@@ -1,4 +1,4 @@
-"""Notebooks in JupyterLab: run all, then do what a reader does, and measure the sound.
+"""Notebooks in JupyterLab: run as far as a panel, then do what a reader does, and measure the sound.
 
 Steering: a genre's slider, Generate, play. Probe lab: a click on the map. Broken probes: another patient, and
 the clip whose label is hardest to believe.
@@ -44,9 +44,10 @@ def test_steering_is_heard_in_the_real_notebook(lab: Lab, tmp_path: Path) -> Non
     with browser() as chromium:
         opened = lab.open(chromium, "3_steer_and_listen.ipynb", height=2200)
         opened.fold_sidebars()
-        opened.run_all(seconds=240)
         page = opened.page
-        opened.show_cell(page.evaluate(CELL, "SteerPanel"))
+        number = page.evaluate(CELL, "SteerPanel")
+        opened.run_to(number, seconds=240)
+        opened.show_cell(number)
         try:
             _push_towards_rock(page)
         finally:
@@ -74,9 +75,9 @@ def test_a_click_on_the_map_of_the_probe_lab_is_heard(lab: Lab, tmp_path: Path) 
     with browser() as chromium:
         opened = lab.open(chromium, "5_probe_lab.ipynb", height=1600)
         opened.fold_sidebars()
-        opened.run_all(seconds=300)
         page = opened.page
         number = page.evaluate(CELL, "MapPanel")
+        opened.run_to(number, seconds=300)
         opened.show_cell(number)
         try:
             assert float(page.evaluate(LEVEL)) == 0
@@ -108,9 +109,10 @@ def test_a_patient_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: 
     with browser() as chromium:
         opened = lab.open(chromium, "6_debug_a_probe.ipynb", height=2000)
         opened.fold_sidebars()
-        opened.run_all(seconds=300)
         page = opened.page
-        opened.show_cell(page.evaluate(CELL, "ConsultingRoom"))
+        number = page.evaluate(CELL, "ConsultingRoom")
+        opened.run_to(number, seconds=300)
+        opened.show_cell(number)
         verdict = page.locator(".wb-verdict")
         try:
             until(lambda: verdict.count(), what="the first verdict", seconds=120)

@@ -9,7 +9,7 @@ from workbench.cli.main import parser
 
 
 @pytest.mark.parametrize(
-    "command", ["lab", "demo", "doctor", "capture", "probe", "steer", "evaluate-embedded"]
+    "command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer", "evaluate-embedded"]
 )
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:

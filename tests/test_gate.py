@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from planted import planted
+from planted import activations, planted
+from test_probing_multilabel import tagged
 
 from workbench.errors import ProbeError, SteeringError
-from workbench.probing import fit_probes
-from workbench.steering import Gate, ReadOut
+from workbench.probing import fit_multilabel, fit_probes
+from workbench.steering import Gate, ReadOut, Steering
 
 W = np.random.default_rng(0).standard_normal((3, 16))
 
@@ -33,6 +34,44 @@ def test_a_read_out_gives_the_probabilities_of_its_probe(method):
     for thresholds in ({}, {"below": 0.5, "above": 0.5}):
         with pytest.raises(ProbeError, match="Give one of both"):
             probe.gate("jazz", **thresholds)
+
+
+@pytest.mark.parametrize("method", ["logistic", "ridge", "means"])
+def test_a_label_s_probability_gates_as_a_class_s_does(method):
+    acts, held, _ = tagged()
+    probe = fit_multilabel(acts, method=method, strengths=[0.1], folds=3).best
+    x = acts.matrix(probe.layer)
+    read = probe.read_out().probabilities(torch.tensor(x, dtype=torch.float32))
+    np.testing.assert_allclose(read.numpy(), probe.predict_proba(x), atol=1e-5)
+    assert (probe.predict(x) == (probe.predict_proba(x) > 0.5)).all()
+    gate = probe.gate("live", below=0.5, over=0.25)
+    assert gate == Gate(probe.read_out(), "live", "below", 0.5, 0.25)
+    closed = held[:, probe.labels.index("live")]
+    assert (gate.is_open(read).numpy() != closed).mean() > 0.8, "open where the label is not"
+    assert (probe.gate("live", above=0.5).is_open(read).numpy() == closed).mean() > 0.8
+    with pytest.raises(ProbeError, match="Give one of both"):
+        probe.gate("live")
+    with pytest.raises(SteeringError, match="the probe knows drums, guitar, live, voice"):
+        probe.gate("blues", below=0.5)
+    directions = {"guitar": probe.direction("guitar")}
+    plan = directions["guitar"].at(0.5, gate=gate)
+    assert f"gate(live@{probe.layer} < 0.5 over 0.25s)" in plan.text()
+    for probes in ([probe], plan.read_outs):
+        assert Steering.parse(plan.text(), directions, probes) == plan
+        assert Steering.from_json(plan.to_json(), directions, probes) == plan
+
+
+def test_a_ridge_label_s_probability_is_what_ridge_fits_to_0_and_1():
+    acts, held, _ = tagged()
+    labels = np.where(held[:, 2], "with", "without")
+    one = fit_probes(replaced(acts, labels), method="ridge", strengths=[0.1], shuffles=0, folds=3)[1]
+    many = fit_multilabel(acts, method="ridge", strengths=[0.1], folds=3, class_weights=None)[1]
+    x = acts.matrix(1)
+    np.testing.assert_allclose(many.predict_proba(x)[:, 2], one.predict_proba(x)[:, 0], atol=1e-6)
+
+
+def replaced(acts, labels):
+    return activations(np.stack([acts.matrix(layer) for layer in acts.layers], 1), labels, acts.groups)
 
 
 def test_a_sigmoid_read_out_reads_each_class_against_its_absence():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -186,12 +189,77 @@ def test_what_pushes_did_is_counted(tiny_model: Any, monkeypatch: pytest.MonkeyP
     told = live.figures()
     assert told.pushes == {"changed": told.steps, "alone": told.steps, "failed": 0}
 
+    assert told.lost == "" and "NOT" not in str(told)
+
+
+def test_pushes_that_do_not_arrive_are_told_while_it_plays_at_the_stop_and_in_the_recording(
+    tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(steer_loop.Edit, "after", lambda _self, before, _lanes, _factor: before.clone())
-    live = session(tiny_model, doses={"jazz": 0.5}).start()
-    until(lambda: live.figures().frames > 25)
-    live.stop()
-    assert live.figures().pushes["failed"] == live.figures().steps
+    live = session(tiny_model, doses={"jazz": 0.5}, window_seconds=20, overlap_seconds=1)
+    live.record(tmp_path / "part")
+    live.start()
+    until(lambda: live.figures().pushes["failed"] >= 25)
+    assert live.figures().windows == 1, "told before the window is over"
     assert "did NOT arrive" in str(live.figures())
+    live.end_recording()
+    begin = live.figures().frames
+    until(lambda: live.figures().frames > begin + 3)
+    with pytest.warns(UserWarning, match="did not change the residual stream as planned"):
+        live.stop()
+    told = live.figures()
+    assert told.pushes == {"changed": 0, "alone": told.steps, "failed": told.steps}
+    recording = Recording.load(tmp_path / "part")
+    assert 25 <= recording.pushes["failed"] < told.steps, "what came after its end is not of the recording"
+    assert "Turn the knob further" in recording.lost and "Turn the knob further" in told.lost
+
+
+def test_a_recording_counts_what_all_its_windows_pushed(tiny_model: Any, tmp_path: Path) -> None:
+    live, recording = played(tiny_model, tmp_path / "one", 50, doses={"jazz": 0.5})
+    assert len(recording.windows) > 2 and recording.lost == ""
+    assert recording.pushes == live.figures().pushes
+
+
+def test_a_wait_for_what_will_not_be_heard_is_an_error(tiny_model: Any) -> None:
+    live = session(tiny_model)
+    for seconds in (1.0, None):
+        with pytest.raises(GenerationError, match=r"it was not started. Call start\(\) first"):
+            live.wait(seconds)
+    live.start().wait(0.2)
+    threading.Timer(0.3, live.pause).start()
+    with pytest.raises(GenerationError, match=r"it is paused. Call start\(\) first"):
+        live.wait(1e6)
+    ended = threading.Timer(0.3, live.stop)
+    ended.start()
+    assert live.wait().state == "stopped", "without seconds it waits through a pause"
+    ended.join()
+    live.wait(1.0)
+
+
+SCRIPT = """
+import sys
+from live_fixture import session
+from workbench.model.load import load
+
+live = session(load(sys.argv[1], device="cpu", dtype="float32"), speed=1.0, doses={"jazz": 0.5})
+live.record(sys.argv[2])
+live.start().wait(0.3)
+"""
+
+
+def test_a_script_that_ends_while_it_plays_ends_well(tiny_folder: Path, tmp_path: Path) -> None:
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests), str(tests.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tiny_folder), str(tmp_path / "one")],
+        env={**os.environ, "PYTHONPATH": paths, "TRANSFORMERS_VERBOSITY": "error"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    recording = Recording.load(tmp_path / "one")
+    assert recording.ended == "stopped" and recording.seconds > 0.3
 
 
 @pytest.mark.parametrize("how", ["stop", "pause", "raise", "raise in the sound", "before"])

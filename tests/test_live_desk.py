@@ -12,6 +12,7 @@ from steering_fixture import direction
 from test_take import Reader
 
 from workbench.errors import GenerationError, SteeringError, WorkbenchError
+from workbench.generation import steer_loop
 from workbench.generation.live_figures import Score
 from workbench.generation.playback import Playback
 from workbench.generation.replay import replay
@@ -117,6 +118,25 @@ def test_errors_are_shown_escaped(tiny_model: Any, tmp_path: Path, monkeypatch: 
     other = desk(tiny_model, tmp_path, temperature=0)
     other.play.click()
     assert "temperature" in other.problem.value
+
+
+@pytest.mark.usefixtures("fast")
+def test_pushes_that_do_not_arrive_are_shown(
+    tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steer_loop.Edit, "after", lambda _self, before, _lanes, _factor: before.clone())
+    live = desk(tiny_model, tmp_path)
+    live.knobs["jazz"].value = 0.01
+    live.start()
+    until(lambda: "did not change the residual stream" in live.problem.value)
+    assert "did NOT arrive" in live.status.value and live.figures().state == "playing"
+    with pytest.warns(UserWarning, match="did not change the residual stream"):
+        live.stop()
+    live.save()
+    assert "did not change the residual stream" in live.status.value
+    monkeypatch.undo()
+    live.start().wait(0.5).stop()
+    assert live.problem.value == ""
 
 
 def test_a_desk_that_has_not_played_says_so(tiny_model: Any, tmp_path: Path) -> None:

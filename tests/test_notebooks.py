@@ -34,18 +34,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
-    """Return a function that runs a notebook once; the notebooks share one cache, as a user's do."""
-    cache = tmp_path_factory.mktemp("notebook-cache")
+    """Return a function that runs a notebook once; they share the session's cache, as a user's do theirs."""
+    scratch = tmp_path_factory.mktemp("notebooks")
     done: dict[Path, Any] = {}
 
     def run(path: Path) -> Any:
         if path not in done:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("WORKBENCH_CACHE", str(cache))
                 patch.setenv("WORKBENCH_PER_GENRE", FEW)
                 patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-                patch.setenv("WORKBENCH_OUT", str(cache / "out"))
-                patch.setenv("IPYTHONDIR", str(cache / "ipython"))
+                patch.setenv("WORKBENCH_OUT", str(scratch / "out"))
+                patch.setenv("IPYTHONDIR", str(scratch / "ipython"))
                 book = nbformat.read(path, as_version=4)
                 book.cells.append(nbformat.v4.new_code_cell(LOOK.get(path.stem[0], "")))
                 client = NotebookClient(

@@ -1,4 +1,4 @@
-"""The command line: `workbench lab | demo | doctor | capture | probe | steer`, thin over the library."""
+"""The command line: `workbench lab | app | demo | doctor | capture | probe | steer`, over the library."""
 
 from workbench.cli.main import main
 

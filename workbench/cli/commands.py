@@ -25,6 +25,14 @@ def lab(asked: Namespace) -> int:
     return subprocess.call(command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
 
 
+def app(asked: Namespace) -> int:
+    """Show the desks without their code; see ``workbench.cli.app``."""
+    from workbench.cli.app import serve
+
+    serve(NOTEBOOKS, port=asked.port, browser=not asked.no_browser)
+    return 0
+
+
 def demo(asked: Namespace) -> int:
     """Run the main job; see ``workbench.cli.demo``."""
     from workbench.cli.demo import run_demo

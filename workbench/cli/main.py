@@ -15,6 +15,7 @@ ABOUT = """Look inside a music model, find where it keeps "jazz", turn that up, 
 A first walk:
   workbench doctor                     is everything there?
   workbench lab                        the notebooks
+  workbench app                        the desks alone, without code
   workbench demo                       the whole job at once: probe, steer, judge; writes a page
 
 The same, step by step:
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _lab(sub)
+    _app(sub)
     _demo(sub)
     _doctor(sub)
     _capture(sub)
@@ -62,6 +64,16 @@ def _lab(sub: _Sub) -> None:  # type: ignore[valid-type]
     lab = _command(sub, "lab", "open JupyterLab on the quickstart notebook")
     lab.add_argument("notebook", nargs="?", default="0_quickstart.ipynb", help="the notebook to open first")
     lab.add_argument("arguments", nargs=argparse.REMAINDER, help="anything after -- goes to JupyterLab")
+
+
+def _app(sub: _Sub) -> None:  # type: ignore[valid-type]
+    more = (
+        "Only this machine can reach it, and only with the token in the address that is printed. It is for "
+        "one user: each page has a model of its own, which ends when the page is closed."
+    )
+    app = _command(sub, "app", "show the desks in the browser, without code or JupyterLab", more)
+    app.add_argument("--port", type=int, help="default: 8866, or a free one where that is taken")
+    app.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
 
 
 def _demo(sub: _Sub) -> None:  # type: ignore[valid-type]

@@ -6,13 +6,14 @@ killed loses the frames that were not finished, and nothing else. A line that wa
     {"window": [start, frames, heard], "prompt": ...}   a window begins
     {"visit": v, "doses": [...]}                        what visit v of it read at the knobs, where it changed
     {"cut": v}                                          it was cut after v visits
+    {"pushes": [changed, alone, failed]}                what its pushes did, at its end
     {"end": "stopped"}                                  the recording ended on request, or by an error
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,14 @@ EVENTS, CODES = "journal.jsonl", "codes.i16"
 
 Doses = tuple[float, ...]
 
+NONE: Mapping[str, int] = {"changed": 0, "alone": 0, "failed": 0}
+"""What pushes did before there were any."""
+
+
+def added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """What two lots of pushes did together."""
+    return {what: first[what] + second[what] for what in NONE}
+
 
 @dataclass
 class RecordedWindow:
@@ -32,11 +41,13 @@ class RecordedWindow:
 
     changes  (visit, doses) in order; the first window has one for visit 0
     cut      after how many visits it was cut; None when it came to its end, or the recording just stops
+    pushes   how many of them "changed" the stream, were left "alone" (dose 0), "failed"
     """
 
     span: Span
     changes: list[tuple[int, Doses]] = field(default_factory=list)
     cut: int | None = None
+    pushes: Mapping[str, int] = field(default_factory=lambda: NONE)
 
 
 class Journal:
@@ -62,6 +73,10 @@ class Journal:
     def cut(self, visits: int) -> None:
         """Note that the present window was cut after so many visits."""
         self._write({"cut": visits})
+
+    def pushes(self, counts: Mapping[str, int]) -> None:
+        """Note what the pushes of the present window did."""
+        self._write({"pushes": [counts[what] for what in NONE]})
 
     def add(self, codes: np.ndarray) -> None:
         """Append finished frames, codes (k, n)."""
@@ -98,6 +113,8 @@ def read_events(folder: Path) -> tuple[list[RecordedWindow], str]:
                 windows[-1].changes.append((int(event["visit"]), tuple(map(float, event["doses"]))))
             elif "cut" in event:
                 windows[-1].cut = int(event["cut"])
+            elif "pushes" in event:
+                windows[-1].pushes = dict(zip(NONE, map(int, event["pushes"]), strict=True))
             else:
                 ended = str(event["end"])
         except (ValueError, KeyError, TypeError, IndexError) as error:

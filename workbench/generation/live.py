@@ -13,6 +13,8 @@ and while the session is paused, the model is free for others.
 from __future__ import annotations
 
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from workbench.errors import GenerationError, message
 from workbench.generation.draw import Readable
 from workbench.generation.live_figures import LiveFigures, Score
 from workbench.generation.live_window import LiveSetup
-from workbench.generation.live_worker import LiveWorker
+from workbench.generation.live_worker import LiveWorker, Wishes
 from workbench.generation.playback import Playback
 from workbench.generation.recording import check_free
 from workbench.generation.request import rows_of, settings_of
@@ -30,6 +32,7 @@ from workbench.sound.clip import Clip
 from workbench.steering.direction import Direction
 
 OVER = ("stopped", "failed")
+_PATIENCE_S = 30.0  # for a worker's last step and sound when Python ends
 
 
 class LiveSession:
@@ -133,6 +136,7 @@ class LiveSession:
             self.worker.state = "playing"
             self._thread = threading.Thread(target=self.worker.run, daemon=True, name="workbench-live")
             self._thread.start()
+            weakref.finalize(self.worker, _end, self.worker.wishes, self._thread)
         return self
 
     def pause(self) -> None:
@@ -145,6 +149,8 @@ class LiveSession:
     def stop(self) -> None:
         """End the session, the recording with it, and return once the model is clean.
 
+        It warns where pushes did not arrive in the model; `figures().lost` says the same.
+
         Raises:
             BaseException: what went wrong in the worker, if something did.
         """
@@ -156,18 +162,29 @@ class LiveSession:
             self._thread.join()
             if self.error is not None:
                 raise self.error
+            if lost := self.figures().lost:
+                warnings.warn(lost, stacklevel=2)
 
     def wait(self, seconds: float | None = None) -> LiveSession:
         """Return when `seconds` more of the music have been heard, or when the session is over.
 
+        Without `seconds` it waits through pauses too.
+
         Raises:
+            GenerationError: nothing will be heard: the session was not started, or it is paused and `seconds`
+                of the music were asked for.
             BaseException: what went wrong in the worker, if something did.
         """
         playback = self.worker.playback
         until_s = None if seconds is None else playback.played_s + seconds
-        while self._thread is not None and not self.worker.over.wait(0.02):
+        while not self.worker.over.wait(0.02):
             if until_s is not None and playback.played_s >= until_s:
                 break
+            if self._thread is None or (until_s is not None and self.worker.wishes.pausing.is_set()):
+                found = "it was not started" if self._thread is None else "it is paused"
+                raise GenerationError(
+                    message("More of the music was to be waited for", found, "Call start() first")
+                )
         if self.error is not None:
             raise self.error
         return self
@@ -229,3 +246,11 @@ class LiveSession:
                 )
             )
         return name
+
+
+def _end(wishes: Wishes, thread: threading.Thread) -> None:
+    """Stop a worker that still plays when Python ends: torch does not survive a thread that is frozen."""
+    wishes.stopping.set()
+    wishes.cut.set()
+    if thread is not threading.current_thread():
+        thread.join(_PATIENCE_S)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from workbench.errors import message
 from workbench.generation.draw import Readable
 from workbench.generation.pacing import STRETCH_S
 from workbench.model.sites import Place
@@ -30,6 +31,7 @@ class LiveFigures:
     slow              whether sound is held back because the model is slower than real time
     knob_to_ear_s     from the last move of a knob that was heard to its sound; `worst_` of all of them
     pushes            steered cells that "changed", were left "alone" (dose 0), "failed": the receipt, counted
+                      once a second
     """
 
     state: str
@@ -48,6 +50,11 @@ class LiveFigures:
     worst_knob_to_ear_s: float | None = None
     pushes: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def lost(self) -> str:
+        """That pushes did not arrive in the model, and what to do; empty when all did."""
+        return lost_words(self.pushes)
+
     def __str__(self) -> str:
         gaps = "no gaps" if not self.underruns else f"{self.underruns} gap{'s'[: self.underruns > 1]}"
         told = [f"{self.state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
@@ -56,7 +63,7 @@ class LiveFigures:
             told.append(speed)
         if self.knob_to_ear_s is not None and self.worst_knob_to_ear_s is not None:
             told.append(f"knob to ear {self.knob_to_ear_s:.1f} s (at most {self.worst_knob_to_ear_s:.1f} s)")
-        if self.pushes.get("failed"):
+        if self.lost:
             told.append(f"{self.pushes['failed']} pushes did NOT arrive in the model")
         words = "; ".join(told) + "."
         if self.slow:
@@ -65,6 +72,18 @@ class LiveFigures:
                 f"{STRETCH_S:g} s play without a gap, and a knob is heard that much later."
             )
         return words
+
+
+def lost_words(pushes: Mapping[str, int]) -> str:
+    """What is to be said of pushes that were counted, some of which failed; empty when none did."""
+    failed = pushes.get("failed", 0)
+    if not failed:
+        return ""
+    return message(
+        f"{failed + pushes.get('changed', 0)} pushes were to act",
+        f"{failed} of them did not change the residual stream as planned",
+        "Turn the knob further (a small dose may vanish in the model's precision), or report this as a bug",
+    )
 
 
 @dataclass(frozen=True)

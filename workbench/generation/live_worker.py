@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from workbench.generation.draw import Readable
-from workbench.generation.journal import Doses, Journal
+from workbench.generation.journal import NONE, Doses, Journal, added
 from workbench.generation.live_controls import KnobTimer, LiveControls
 from workbench.generation.live_figures import LiveFigures, Scores
 from workbench.generation.live_sound import LiveSound
@@ -83,7 +83,7 @@ class LiveWorker:
         self._journal: Journal | None = None
         self._recorded: Path | None = None
         self._writer: ReceiptWriter | None = None
-        self._pushes = {"changed": 0, "alone": 0, "failed": 0}
+        self._pushes, self._latest = NONE, NONE
         self._steps = self._frames = self._windows = self._start = self._visits = 0
         self._free_at = 0.0
         self.state, self.over = "ready", threading.Event()
@@ -126,7 +126,7 @@ class LiveWorker:
             slow=pace.slow,
             knob_to_ear_s=self.timer.last_s,
             worst_knob_to_ear_s=self.timer.worst_s,
-            pushes=dict(self._pushes),
+            pushes=self._counted(),
         )
 
     def _draw_on(self) -> None:
@@ -155,13 +155,24 @@ class LiveWorker:
         self._windows += 1
         self.controls.begin_window()
         listener = Listener(self._add, self._stepped, self.wishes.cut, self.scores.places, self._begun)
-        whole = draw_window(self.model, self.setup, span, self._carried, self.controls, to=listener)
-        if self._journal is not None and not whole:
-            self._journal.cut(self._visits)
+        try:
+            whole = draw_window(self.model, self.setup, span, self._carried, self.controls, to=listener)
+            if self._journal is not None and not whole:
+                self._journal.cut(self._visits)
+        finally:
+            self._count()
+            if self._journal is not None:
+                self._journal.pushes(self._latest)
+            self._pushes, self._latest, self._writer = self._counted(), NONE, None
+
+    def _count(self) -> None:
+        """Count what the pushes of the present window did up to now."""
         if self._writer is not None:
-            for what, count in self._writer.counts().items():
-                self._pushes[what] += count
-            self._writer = None
+            self._latest = self._writer.counts()
+
+    def _counted(self) -> Mapping[str, int]:
+        """What all pushes did, as far as they are counted."""
+        return added(self._pushes, self._latest)
 
     def _begun(self, writer: ReceiptWriter, seen: Mapping[Place, list[torch.Tensor]]) -> None:
         self._writer = writer
@@ -193,6 +204,8 @@ class LiveWorker:
         position_s = (self._start + visits) / self._rate_hz
         self.scores.step(position_s)
         self.timer.heard(self.playback.played_s)
+        if visits % round(self._rate_hz) == 0:
+            self._count()
         if self.wishes.folder is None:
             self._end_journal()
         if self._steps:  # the first step of all warms up
@@ -223,5 +236,8 @@ class LiveWorker:
 
     def _end_journal(self) -> None:
         if self._journal is not None:
+            if self._writer is not None:  # in the middle of a window
+                self._count()
+                self._journal.pushes(self._latest)
             self._journal.end("failed" if self.error else "stopped")
         self._journal = self._recorded = None

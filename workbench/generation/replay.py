@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from workbench.errors import Cancelled
+from workbench.generation.circumstances import circumstances
 from workbench.generation.controls import Controls, Slider
 from workbench.generation.live_window import Carried, Listener, draw_window
-from workbench.generation.recording import Recording, circumstances
+from workbench.generation.recording import Recording
 from workbench.model.musicgen import Model
 
 

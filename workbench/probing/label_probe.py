@@ -7,11 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from workbench.errors import ProbeError, message
+from workbench.probing.gating import one_sided
 from workbench.probing.layered import Layered
 from workbench.probing.linear import LinearProbe
-from workbench.steering import Direction
+from workbench.steering import Direction, Gate, ReadOut
 
 Array = np.ndarray
 
@@ -77,6 +79,36 @@ class LabelProbe(LinearProbe):
     def predict(self, x: Array) -> Array:
         """Return whether residuals (..., d) have each label (..., labels)."""
         return np.asarray(self.logits(x) > 0)
+
+    def predict_proba(self, x: Array) -> Array:
+        """Return P(label) (..., labels) of residuals (..., d), each label against its absence.
+
+        Logistic, means: the sigmoid of the logit. Ridge fits 1 and 0 directly, and its logit is their
+        difference: (1 + logit) / 2, cut to 0-1.
+        """
+        logits = self.logits(x)
+        if self.method == "ridge":
+            return np.asarray(np.clip((1 + logits) / 2, 0, 1))
+        return np.asarray(expit(logits))
+
+    def read_out(self) -> ReadOut:
+        """Return what reads, as the plain value that a plan's gates are made of."""
+        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
+        if self.method == "ridge":
+            return ReadOut(
+                self.labels, self.weights / 2, (1 + self.bias) / 2, self.layer, link="cut", **place
+            )
+        return ReadOut(self.labels, self.weights, self.bias, self.layer, link="sigmoid", **place)
+
+    def gate(
+        self, label: str, *, below: float | None = None, above: float | None = None, over: float = 1.0
+    ) -> Gate:
+        """Return the gate that lets steering through while P(label) reads below (or above) a threshold.
+
+        over  how many seconds of readings are averaged
+        Raises ProbeError unless one threshold is given, SteeringError for a label that is not known.
+        """
+        return one_sided(self.read_out(), label, below, above, over)
 
     def direction(self, label: str) -> Direction:
         """Return the unit direction along which the logit of `label` rises fastest, named as the label."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from workbench.errors import ProbeError, message
+from workbench.probing.gating import one_sided
 from workbench.probing.linear import LinearProbe
 from workbench.probing.scores import Scores
 from workbench.probing.solvers import probabilities
@@ -90,9 +91,4 @@ class Probe(LinearProbe):
         over  how many seconds of readings are averaged
         Raises ProbeError unless one threshold is given, SteeringError for a class that is not known.
         """
-        if (below is None) == (above is None):
-            found = f"below={below} and above={above} were given"
-            raise ProbeError(message(f"A gate on {class_!r} was asked for", found, "Give one of both"))
-        if below is not None:
-            return Gate(self.read_out(), class_, "below", below, over)
-        return Gate(self.read_out(), class_, "above", float(above or 0.0), over)
+        return one_sided(self.read_out(), class_, below, above, over)

@@ -21,9 +21,9 @@ from workbench.errors import SteeringError, message
 SIDES = {"below": "<", "above": ">"}
 """The two sides of a threshold on which a gate may be open, and the sign that stands for each."""
 
-LINKS = ("softmax", "shares", "sigmoid")
+LINKS = ("softmax", "shares", "sigmoid", "cut")
 """From logits to probabilities: softmax (logistic probes, means), shares (ridge: cut to 0-1, made to sum to
-1), sigmoid (each class against its absence)."""
+1); of labels, each against its absence: sigmoid (logistic, means), cut (ridge: to 0-1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +122,8 @@ def probabilities(x: Tensor, weights: Tensor, bias: Tensor, link: str) -> Tensor
     logits = (x.float()[:, None, :] * weights).sum(-1) + bias
     if link == "sigmoid":
         return logits.sigmoid()
+    if link == "cut":
+        return logits.clamp(0, 1)
     if link == "softmax":
         return logits.softmax(-1)
     shares = logits.clamp(0, 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from workbench.errors import SteeringError, WorkbenchError, message
+from workbench.errors import GenerationError, SteeringError, WorkbenchError, message
 from workbench.generation.draw import Readable
 from workbench.generation.live import OVER, LiveSession
 from workbench.generation.playback import Playback
@@ -184,7 +184,7 @@ class LiveDesk(ipywidgets.VBox):
         """Write the sound of the last recording as `sound.wav` beside it; return the path."""
         recording = self.recording
         path = recording.clip(self.model).write(recording.folder / "sound.wav")
-        self._tell(f"Saved {recording.seconds:.1f} s as {path}.")
+        self._tell(f"Saved {recording.seconds:.1f} s as {path}. {recording.lost}")
         return path
 
     def _new_session(self) -> LiveSession:
@@ -244,6 +244,8 @@ class LiveDesk(ipywidgets.VBox):
             self.scores.value = score_lines(session.scores)
         if session.error is not None:
             self.problem.value = problem_html(session.error)
+        elif lost := session.figures().lost:
+            self.problem.value = problem_html(GenerationError(lost))
 
     def _tell(self, text: str) -> None:
         self.status.value = note_html(text)
@@ -266,13 +268,9 @@ class LiveDesk(ipywidgets.VBox):
 def _check(directions: Mapping[str, Any], pad: Sequence[str] | None) -> None:
     strange = [name for name in pad or () if name not in directions]
     if not directions or strange:
-        raise SteeringError(
-            message(
-                "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else ""),
-                f"the directions are {', '.join(directions) or 'none'}",
-                "Give directions by name, and a pad of four of these names",
-            )
-        )
+        asked = "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else "")
+        found = f"the directions are {', '.join(directions) or 'none'}"
+        raise SteeringError(message(asked, found, "Give directions by name, and a pad of four of them"))
 
 
 def _dose(knob: Any) -> float:
