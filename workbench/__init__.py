@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from workbench.generation.long import extend as extend
     from workbench.generation.long import generate_long as generate_long
     from workbench.generation.recording import Recording as Recording
+    from workbench.generation.repeat import code_of as code_of
+    from workbench.generation.repeat import repeat as repeat
     from workbench.generation.replay import replay as replay
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
@@ -83,6 +85,7 @@ _HOMES = {
     "generation.generate": ("generate",),
     "generation.long": ("extend", "generate_long"),
     "generation.recording": ("Recording",),
+    "generation.repeat": ("code_of", "repeat"),
     "generation.replay": ("replay",),
     "generation.take": ("Take",),
     "model.capture": ("capture", "capture_cost"),
