@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from workbench.show.widgets import ProbeLab as ProbeLab
     from workbench.show.widgets import ProbePanel as ProbePanel
     from workbench.show.widgets import SteerPanel as SteerPanel
+    from workbench.show.widgets import TakeComparison as TakeComparison
+    from workbench.show.widgets import TakeHistory as TakeHistory
     from workbench.show.widgets import compare as compare
     from workbench.sound import Clip as Clip
     from workbench.sound import Dataset as Dataset
@@ -112,6 +114,8 @@ _HOMES = {
         "ProbeLab",
         "ProbePanel",
         "SteerPanel",
+        "TakeComparison",
+        "TakeHistory",
         "compare",
     ),
     "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),
