@@ -15,8 +15,9 @@ import soundfile
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError, ModelError, message
 from workbench.generation.receipt import COLUMNS, Receipt
+from workbench.model.melody import Melody
 from workbench.sound.clip import Clip
 
 FORMAT = "musicgen-workbench take 1"
@@ -70,6 +71,7 @@ class Take:
     given_s         how many seconds at the beginning were given; the plan's schedules and the receipt's
                     seconds count from there
     windows         of a long take, the runs that it was drawn in
+    melody          what it was told to follow, from its beginning; generate(melody=...) takes it again
     versions        packages that made it; not part of equality
     """
 
@@ -87,6 +89,7 @@ class Take:
     probe_traces: tuple[ProbeTrace, ...] = ()
     given_s: float = 0.0
     windows: tuple[Window, ...] = ()
+    melody: Melody | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
 
     def __post_init__(self) -> None:
@@ -118,7 +121,8 @@ class Take:
             "given_s",
         )
         windows = [asdict(window) for window in self.windows]
-        return {**{name: getattr(self, name) for name in names}, "windows": windows}
+        melody = None if self.melody is None else list(self.melody.pitches)
+        return {**{name: getattr(self, name) for name in names}, "windows": windows, "melody": melody}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Take):
@@ -182,12 +186,22 @@ class Take:
             samples, rate_hz = soundfile.read(folder / "take.wav", dtype="float32")
             kept.pop("saved")
             kept["windows"] = tuple(Window(**window) for window in kept.get("windows", ()))
+            if kept.get("melody") is not None:
+                kept["melody"] = Melody(tuple(kept["melody"]))
             kept["receipt"] = Receipt.from_records(kept["receipt"]["cells"])
             kept["probe_traces"] = tuple(
                 _trace(heading, arrays, index) for index, heading in enumerate(kept["probe_traces"])
             )
             return cls(clip=Clip(samples, rate_hz), codes=arrays["codes"], **kept)
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError, soundfile.SoundFileError) as error:
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            SafetensorError,
+            ModelError,
+            soundfile.SoundFileError,
+        ) as error:
             raise GenerationError(
                 message(
                     f"The take in {folder} was asked for",
