@@ -52,7 +52,7 @@ def tiny_model(tiny_folder: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def melody_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of the melody kind: the tiny one's sizes, 12 frames of chroma and the text before the music."""
+    """A saved model of the melody kind: the tiny one's sizes, 12 frames of chroma."""
     return fixture_model.save(fixture_model.build_melody(), tmp_path_factory.mktemp("models") / "melody")
 
 

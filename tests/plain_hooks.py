@@ -105,12 +105,15 @@ def drawn(
             )
     finally:
         musicgen.audio_encoder.decode = decode
-    held = _joined(kept, skip=1)
-    return found[0][0, 0], {site: values[:, :, -(frames + delay) :] for site, values in held.items()}
+    twice = len(kept["embed"][0]) - (frames - given_frames + delay)  # plain models run the prefill twice
+    assert twice == int(musicgen.config.model_type == "musicgen")
+    held = _joined(kept, skip=twice)
+    codes = torch.stack([side[0, 0] for side in found], dim=1).flatten(0, 1)  # left and right take turns
+    return codes, {site: values[:, :, -(frames + delay) :] for site, values in held.items()}
 
 
 def _joined(kept: Kept, *, skip: int) -> dict[str, torch.Tensor]:
-    """All passes one after another, without the first `skip`: `generate` runs the prefill twice."""
+    """All passes one after another, without the first `skip`."""
     return {
         site: torch.stack([torch.cat(passes[skip:], dim=1) for passes in layers], dim=1)
         for site, layers in kept.items()

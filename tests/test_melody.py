@@ -39,7 +39,7 @@ def notes(*midi: int, seconds: float = 1.0, rate_hz: int = RATE_HZ) -> Clip:
 
 
 def chroma_by_transformers(samples: np.ndarray) -> torch.Tensor:
-    """One-hot chroma (frames, 12) by transformers' extractor, torch's own STFT in the place of torchaudio's."""
+    """One-hot chroma (frames, 12) by transformers' extractor, with torch's STFT in place of torchaudio's."""
 
     def spectrogram(waveform: torch.Tensor) -> torch.Tensor:
         window = torch.hann_window(WINDOW)
@@ -96,7 +96,7 @@ def test_the_model_says_that_it_takes_a_melody(melody_model: Any, tiny_model: An
 
 def test_who_cannot_follow_and_what_cannot_be_followed_is_named(tiny_model: Any, melody_model: Any) -> None:
     melody, quick = Melody((0,)), {"seconds": 0.2, "progress": False}
-    with pytest.raises(GenerationError, match="follows no melody.*musicgen-melody"):
+    with pytest.raises(GenerationError, match=r"follows no melody.*musicgen-melody"):
         generate(tiny_model, "a tune", melody=melody, **quick)
     with pytest.raises(ModelError, match="takes none"):
         tiny_model.text(["a tune"], [melody])
@@ -104,7 +104,7 @@ def test_who_cannot_follow_and_what_cannot_be_followed_is_named(tiny_model: Any,
         generate(melody_model, "a tune", melody=Clip(np.zeros(9_000), 16_000), **quick)
     with pytest.raises(GenerationError, match="neither a clip nor a melody"):
         generate(melody_model, "a tune", melody="C D E", **quick)
-    with pytest.raises(GenerationError, match="2 prompts|1, 1, 1, 1, 3|equally long"):
+    with pytest.raises(GenerationError, match="lists must be equally long"):
         generate(melody_model, PROMPTS, melody=[melody, None], **quick)
     with pytest.raises(ModelError, match=f"300 tokens.*room for {TEXT_ROOM}"):
         generate(melody_model, "tune " * 299, **quick)
@@ -138,7 +138,9 @@ def test_the_prefix_is_melody_then_text_and_null_rows_hear_neither(melody_model:
         assert torch.equal(states[:12], silent[:12])
         assert (states[12:] == 0).all()
     assert torch.equal(null.mask, told.mask.repeat(2, 1))
-    assert torch.allclose(told.words().states.sum(1), torch.stack([one.states[0, 12:].sum(0) for one in alone]))
+    assert torch.allclose(
+        told.words().states.sum(1), torch.stack([one.states[0, 12:].sum(0) for one in alone])
+    )
 
 
 def test_a_padded_row_holds_what_it_would_hold_alone(melody_model: Any) -> None:
