@@ -20,9 +20,12 @@ from transformers.models.musicgen_melody.feature_extraction_musicgen_melody impo
 from workbench.errors import GenerationError, ModelError
 from workbench.generation.generate import generate
 from workbench.generation.melody_prompt import heard_melody
+from workbench.model.capture import capture, capture_cost
+from workbench.model.cost import drawn_cost
 from workbench.model.load import load
 from workbench.model.melody import HOP, RATE_HZ, WINDOW, Melody, pitch_classes
 from workbench.model.prefix import TEXT_ROOM
+from workbench.model.reading import Reading
 from workbench.sound.clip import Clip
 
 PROMPTS = ["a tune", "fast jazz with drums and guitar", "calm piano"]
@@ -151,10 +154,11 @@ def test_a_padded_row_holds_what_it_would_hold_alone(melody_model: Any) -> None:
     for rows in (slice(0, 3), slice(0, 1), slice(1, 2), slice(2, 3)):
         told = melody_model.text(PROMPTS[rows], melodies[rows])
         with recording(melody_model.musicgen) as kept, torch.no_grad():
-            melody_model.network.read(ids[rows], told)
-        held.append({site: torch.cat(kept[site][2], 1)[:, told.prefix :] for site in kept})
+            final = melody_model.network.read(ids[rows], told)
+        held.append({site: torch.cat(kept[site][2], 1)[:, told.prefix :] for site in kept} | {"final": final})
     for site, values in held[0].items():
         single = torch.cat([one[site] for one in held[1:]])
+        assert values.shape[1] == 9
         assert float((values - single).norm() / single.norm()) < 1e-6, site
 
 
@@ -165,13 +169,24 @@ def test_bfloat16_loads_and_follows(melody_folder: Path) -> None:
 
 
 def test_residual_norms_and_captures_speak_of_music_only(melody_model: Any, tiny_dataset: Any) -> None:
-    from workbench.model.capture import capture
-
     acts = capture(melody_model, tiny_dataset, pool=None, seconds=0.4, cache=False, progress=False)
     assert acts.frames(1).shape == (18, 10, 32)
     norms = melody_model.residual_norms()
     assert norms.shape == (4,)
     assert (norms > 0).all()
+
+
+def test_a_forecast_counts_what_stands_before_the_music(
+    melody_model: Any, tiny_model: Any, tiny_dataset: Any
+) -> None:
+    settings: dict[str, Any] = {"layers": [1], "seconds": 0.4, "batch": 8, "cache": False}
+    own, plain = (capture_cost(model, tiny_dataset, **settings) for model in (melody_model, tiny_model))
+    # 11 positions against 268 + 11, eight rows, 12 x 32 + 2 x 64 numbers each of 4 bytes, and the mask
+    assert own.memory - plain.memory == 8 * 268 * (12 * 32 + 2 * 64) * 4 + 2 * 8 * (279**2 - 11**2) * 4
+    shape: dict[str, Any] = {"clips": 2, "rows": 1, "frames": 10, "batch": 2, "guided": True}
+    reading = Reading(("resid_post",), (1,))
+    drawn = [drawn_cost(model, reading, **shape).memory for model in (melody_model, tiny_model)]
+    assert drawn[0] - drawn[1] > 2 * 5 * 4 * 268 * 32 * 4, "keys and values alone take so much"
 
 
 def test_an_untrained_twin_follows_too(melody_model: Any) -> None:

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from live_fixture import session, until
 from plain_hooks import drawn, forced, recording
 from steering_fixture import direction, untraced
 from test_likelihood import seen_while_drawing
 
 from workbench.evidence.likelihood import likelihood
 from workbench.generation.generate import generate
+from workbench.generation.journal import CODES
 from workbench.generation.long import extend, generate_long
+from workbench.generation.recording import Recording
 from workbench.model import network
 from workbench.model.drawing import read_while_sampling
 from workbench.model.load import load
@@ -208,3 +211,36 @@ def test_each_window_is_told_what_the_melody_does_from_there_on(melody_model: An
         melody_model, PROMPTS[0], seconds=8 / RATE, audio=take.codes, melody=melody, **settings
     )
     assert np.array_equal(more.codes, by_hand.codes)
+
+
+def test_a_session_follows_from_its_beginning_and_a_recording_from_its_own(
+    melody_model: Any, tmp_path: Path
+) -> None:
+    """Windows of 30 frames, of which 10 are heard again; the recording begins in the middle."""
+    melody = Melody(tuple(np.random.default_rng(1).integers(0, 12, 30).tolist()))
+    live = session(melody_model, prompt="a tune", melody=melody)
+    live.record(tmp_path / "one")
+    live.start()
+    until(lambda: live.figures().frames >= 50)
+    live.end_recording()
+    until(lambda: not live.recording and live.figures().frames >= 60)
+    live.record(tmp_path / "two")
+    until(lambda: (tmp_path / "two" / CODES).exists() and (tmp_path / "two" / CODES).stat().st_size > 0)
+    live.stop()
+    first = Recording.load(tmp_path / "one")
+    codes, generators = torch.zeros(1, 4, 0, dtype=torch.long), None
+    for heard in (0, 10, 10):
+        told = [melody.later((codes.shape[-1] - heard) / RATE)]
+        run = melody_model.sampling(
+            ["a tune"], seeds=[3], frames=heard + 20, top_k=50, melodies=told,
+            given=codes[..., -heard:] if heard else None,
+        )  # fmt: skip
+        run.generators = generators or run.generators
+        melody_model.network.sample(run)
+        codes, generators = torch.cat([codes, run.codes[..., heard:]], -1), run.generators
+    assert np.array_equal(first.codes[:, :50], codes[0, :, :50])
+    second = Recording.load(tmp_path / "two")
+    start = second.windows[0].span.start
+    assert start >= 60
+    assert first.take(melody_model).melody == melody
+    assert second.take(melody_model).melody == melody.later(start / RATE)
