@@ -66,21 +66,23 @@ class Prefix(TextStates):
         if self.padding is None:
             plain = {"input_ids": ids.reshape(-1, ids.shape[-1])}
             return plain if past else {**plain, "encoder_hidden_states": self.states}
-        inner, begin, count = decoder.model.decoder, past or self.prefix, ids.shape[-1]
-        moved = _moved(inner, self.padding, begin + count).to(self.states.dtype)
+        inner, end = decoder.model.decoder, (past or self.prefix) + ids.shape[-1]
+        moved = _moved(inner, self.padding, past, end).to(self.states.dtype)
         embedded = sum(embed(ids[:, book]) for book, embed in enumerate(inner.embed_tokens))
-        given = {"inputs_embeds": embedded + moved[:, begin:]}
+        given = {"inputs_embeds": embedded + moved[:, -ids.shape[-1] :]}
         if past:
-            music = self.mask.new_ones((len(self.mask), begin + count - self.prefix))
+            music = self.mask.new_ones((len(self.mask), end - self.prefix))
             return {**given, "attention_mask": torch.cat([self.mask, music], dim=1)}
         states = self.states + moved[:, : self.prefix]
         return {**given, "encoder_hidden_states": states, "encoder_attention_mask": self.mask}
 
 
-def _moved(inner: Any, padding: torch.Tensor, count: int) -> torch.Tensor:
-    """What turns position embeddings (rows, count, d_model) into those of numbers without the padding."""
-    table = inner.embed_positions(padding.new_empty((1, count, 0)))  # grows where it is too short
-    numbers = torch.arange(count, device=padding.device)
+def _moved(inner: Any, padding: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+    """What turns the embeddings of positions (rows, end - begin, d_model) into those without the padding."""
+    inner.embed_positions(
+        padding.new_empty((1, 1, 0)), end - 1
+    )  # makes the table longer where it is too short
+    table, numbers = inner.embed_positions.weights, torch.arange(begin, end, device=padding.device)
     return table[(numbers - padding[:, None]).clamp(min=0)] - table[numbers]
 
 
