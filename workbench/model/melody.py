@@ -66,7 +66,7 @@ class Melody:
         return len(self.pitches) / FRAMES_PER_SECOND
 
     def later(self, seconds: float) -> Melody:
-        """The same melody as it goes on `seconds` after its beginning."""
+        """The same melody as it goes on `seconds` after its beginning, to the nearest frame (0.128 s)."""
         shift = round(seconds * FRAMES_PER_SECOND) % len(self.pitches)
         return Melody(self.pitches[shift:] + self.pitches[:shift])
 
