@@ -50,6 +50,20 @@ def tiny_model(tiny_folder: Path) -> Any:
     return load(tiny_folder, device="cpu", dtype="float32")
 
 
+@pytest.fixture(scope="session")
+def melody_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model of the melody kind: the tiny one's sizes, 12 frames of chroma."""
+    return fixture_model.save(fixture_model.build_melody(), tmp_path_factory.mktemp("models") / "melody")
+
+
+@pytest.fixture(scope="session")
+def melody_model(melody_folder: Path) -> Any:
+    """`melody_folder` loaded through the real path. Shared by the session: tests must not change it."""
+    from workbench.model.load import load
+
+    return load(melody_folder, device="cpu", dtype="float32")
+
+
 def tone_clip(genre: int, index: int, *, rate_hz: int = 16_000, seconds: float = 2.0) -> np.ndarray:
     """A synthetic clip (n,) float32: each genre has its own register and pulse, each index its own detail."""
     generator = np.random.default_rng([genre, index])

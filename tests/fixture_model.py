@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -19,6 +20,9 @@ from transformers import (
     MusicgenConfig,
     MusicgenDecoderConfig,
     MusicgenForConditionalGeneration,
+    MusicgenMelodyConfig,
+    MusicgenMelodyDecoderConfig,
+    MusicgenMelodyForConditionalGeneration,
     PreTrainedTokenizerFast,
     T5Config,
 )
@@ -127,8 +131,35 @@ def build(
             decoder=decoder or decoder_config(),
         )  # fmt: skip
         model = MusicgenForConditionalGeneration(config).eval()
+    return _ready(model, seed)
+
+
+def build_melody(
+    seed: int = 0, *, codec: EncodecConfig | None = None, **decoder: object
+) -> MusicgenMelodyForConditionalGeneration:
+    """The same for the melody kind: 12 frames of chroma and the text stand before the music.
+
+    The published ones have 235 frames; 12 are enough to be seen, and no multiple of what melodies here last.
+    """
+    settings = decoder_config(**decoder).to_dict()
+    for name in ("model_type", "transformers_version"):
+        settings.pop(name, None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = MusicgenMelodyConfig(
+            text_encoder=text_config(), audio_encoder=codec or codec_config(),
+            decoder=MusicgenMelodyDecoderConfig(**settings), chroma_length=12,
+        )  # fmt: skip
+        model = MusicgenMelodyForConditionalGeneration(config).eval()
+        for projection in (model.audio_enc_to_dec_proj, model.enc_to_dec_proj):
+            torch.nn.init.normal_(projection.weight, std=0.5)
+    return _ready(model, seed)
+
+
+def _ready(model: Any, seed: int) -> Any:
+    """The model with random codebooks, and with the settings that checkpoints carry."""
     randomise_codebooks(model.audio_encoder, seed)
-    bos = config.decoder.bos_token_id
+    bos = model.config.decoder.bos_token_id
     model.generation_config = GenerationConfig(
         do_sample=True, guidance_scale=3.0, max_length=256, top_k=50,
         pad_token_id=bos, bos_token_id=bos, decoder_start_token_id=bos,
@@ -136,7 +167,7 @@ def build(
     return model
 
 
-def save(model: MusicgenForConditionalGeneration, folder: Path) -> Path:
+def save(model: Any, folder: Path) -> Path:
     """Write weights, configuration and tokenizer to `folder`, as a real checkpoint has them."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)

@@ -69,6 +69,7 @@ def drawn(
     frames: int,
     given: torch.Tensor | None = None,
     guidance: float = 3.0,
+    features: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Codes (k, frames) that transformers draws, and its activations: rows cond then null.
 
@@ -80,11 +81,16 @@ def drawn(
         frames: Length of the whole.
         given: Codes (k, given frames) to go on from; none when None.
         guidance: Above 1 with null rows.
+        features: Chroma (1, frames, 12) for a melody model; none when None. What such a model reads before
+            the music is cut off.
     """
     ids: dict[str, Any] = dict(prompt_ids(model, prompt))
     given_frames = 0
     if given is not None:
         given_frames, ids["decoder_input_ids"] = given.shape[-1], given
+    if features is not None:
+        ids["input_features"] = features
+    delay = musicgen.decoder.num_codebooks // musicgen.decoder.config.audio_channels - 1
     found: list[torch.Tensor] = []
     decode = musicgen.audio_encoder.decode
     musicgen.audio_encoder.decode = lambda codes, **more: (found.append(codes), decode(codes, **more))[1]
@@ -95,15 +101,19 @@ def drawn(
                 **ids,
                 do_sample=True,
                 guidance_scale=guidance,
-                max_new_tokens=frames - given_frames + musicgen.decoder.num_codebooks - 1,
+                max_new_tokens=frames - given_frames + delay,
             )
     finally:
         musicgen.audio_encoder.decode = decode
-    return found[0][0, 0], _joined(kept, skip=1)
+    twice = len(kept["embed"][0]) - (frames - given_frames + delay)  # plain models run the prefill twice
+    assert twice == int(musicgen.config.model_type == "musicgen")
+    held = _joined(kept, skip=twice)
+    codes = torch.stack([side[0, 0] for side in found], dim=1).flatten(0, 1)  # left and right take turns
+    return codes, {site: values[:, :, -(frames + delay) :] for site, values in held.items()}
 
 
 def _joined(kept: Kept, *, skip: int) -> dict[str, torch.Tensor]:
-    """All passes one after another, without the first `skip`: `generate` runs the prefill twice."""
+    """All passes one after another, without the first `skip`."""
     return {
         site: torch.stack([torch.cat(passes[skip:], dim=1) for passes in layers], dim=1)
         for site, layers in kept.items()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import MusicgenForConditionalGeneration
+from transformers import MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
 
 from workbench.steering import Direction
 
+KINDS: Any = {
+    "musicgen": MusicgenForConditionalGeneration,
+    "musicgen_melody": MusicgenMelodyForConditionalGeneration,
+}
 Push = Callable[[torch.Tensor, int], None]
 """Changes the residual stream (rows, 1, d_model) of one block in place, given the step."""
 
@@ -28,7 +33,8 @@ def direction(
 
 def untraced(folder: Path) -> Any:
     """The model of `folder` as transformers gives it, never touched by nnsight."""
-    return MusicgenForConditionalGeneration.from_pretrained(folder).eval()
+    kind = json.loads((folder / "config.json").read_text())["model_type"]
+    return KINDS[kind].from_pretrained(folder).eval()
 
 
 def transformers_codes(

@@ -16,7 +16,9 @@ from workbench.generation.take import Take
 from workbench.model import network as network_module
 
 
-def seen_while_drawing(model: Any, prompt: str, *, monkeypatch: Any) -> tuple[Take, torch.Tensor]:
+def seen_while_drawing(
+    model: Any, prompt: str, *, monkeypatch: Any, **more: Any
+) -> tuple[Take, torch.Tensor]:
     """Return a take at guidance 1 and the logits (steps, k, V) that each step was drawn from."""
     seen: list[torch.Tensor] = []
     draw = network_module.draw
@@ -26,7 +28,7 @@ def seen_while_drawing(model: Any, prompt: str, *, monkeypatch: Any) -> tuple[Ta
         return draw(logits, run)
 
     monkeypatch.setattr(network_module, "draw", watch)
-    take = generate(model, prompt, seed=3, seconds=1.0, guidance=1.0, progress=False)
+    take = generate(model, prompt, seed=3, seconds=1.0, guidance=1.0, progress=False, **more)
     monkeypatch.undo()
     return take, torch.stack(seen)
 

@@ -79,14 +79,11 @@ def test_incomplete_folders_are_named(tiny_folder: Path, tmp_path: Path) -> None
         load(copy)
 
 
-@pytest.mark.parametrize(
-    ("kind", "says"), [("t5", "is not a MusicGen"), ("musicgen_melody", "not supported yet")]
-)
-def test_other_kinds_of_model_are_named(tmp_path: Path, kind: str, says: str) -> None:
+def test_other_kinds_of_model_are_named(tmp_path: Path) -> None:
     from transformers import AutoConfig
 
-    AutoConfig.for_model(kind).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=says):
+    AutoConfig.for_model("t5").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is not a MusicGen"):
         load(tmp_path)
 
 
@@ -139,9 +136,9 @@ def test_contract_notices_a_residual_that_is_no_bare_tensor(
     assert check_contract(tiny_model) < 1e-5
     block = Network.block
     monkeypatch.setattr(
-        Network, "block", lambda net, layer: SimpleNamespace(output=(block(net, layer).output,))
+        Network, "block", lambda net, layer: SimpleNamespace(output=[block(net, layer).output])
     )
-    with pytest.raises(ModelError, match=r"to return a tensor of shape .* it gave tuple"):
+    with pytest.raises(ModelError, match=r"to return a tensor of shape .* it gave list"):
         check_contract(tiny_model)
 
 

@@ -18,8 +18,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import tone_clip
-from transformers import EncodecConfig, EncodecModel, MusicgenConfig, MusicgenDecoderConfig, T5Config
+from transformers import (
+    EncodecConfig,
+    EncodecModel,
+    MusicgenConfig,
+    MusicgenDecoderConfig,
+    MusicgenMelodyConfig,
+    MusicgenMelodyDecoderConfig,
+    T5Config,
+)
 from transformers import MusicgenForConditionalGeneration as Musicgen
+from transformers import MusicgenMelodyForConditionalGeneration as MusicgenMelody
 
 from workbench.generation.generate import generate
 from workbench.model.capture import capture
@@ -29,7 +38,14 @@ from workbench.probing.fit import fit_probes
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
 
-SHAPES = {"small": (24, 1024, 16), "medium": (48, 1536, 24), "large": (48, 2048, 32)}
+SHAPES = {
+    "small": (24, 1024, 16),
+    "medium": (48, 1536, 24),
+    "large": (48, 2048, 32),
+    "melody": (48, 1536, 24),
+}
+PLAIN = Musicgen, MusicgenConfig, MusicgenDecoderConfig
+MELODY = MusicgenMelody, MusicgenMelodyConfig, MusicgenMelodyDecoderConfig
 CODEC = EncodecConfig(
     sampling_rate=32_000,
     target_bandwidths=[2.2],
@@ -47,13 +63,14 @@ CODEC = EncodecConfig(
 def save_true_shape(folder: Path, size: str) -> Path:
     """A bfloat16 checkpoint of the true shape, filled from one block of noise (drawing all is slow)."""
     layers, width, heads = SHAPES[size]
-    decoder = MusicgenDecoderConfig(
+    model_of, config_of, decoder_of = MELODY if size == "melody" else PLAIN
+    decoder = decoder_of(
         num_hidden_layers=layers, hidden_size=width, ffn_dim=4 * width, num_attention_heads=heads
     )
     text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32_128)
-    config = MusicgenConfig(text_encoder=text, audio_encoder=CODEC, decoder=decoder)
+    config = config_of(text_encoder=text, audio_encoder=CODEC, decoder=decoder)
     with torch.device("meta"):
-        model = Musicgen(config)
+        model = model_of(config)
     model = model.to(torch.bfloat16).to_empty(device="cpu").eval()
     noise = 0.02 * torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     for name, tensor in model.state_dict().items():
@@ -84,7 +101,7 @@ def short_clips() -> Dataset:
 
 @pytest.mark.parametrize(
     "size",
-    ["small", pytest.param("medium", marks=pytest.mark.long), pytest.param("large", marks=pytest.mark.long)],
+    ["small", *(pytest.param(size, marks=pytest.mark.long) for size in ("medium", "large", "melody"))],
 )
 @pytest.mark.timeout(1800)
 def test_true_shape_loads_captures_probes_and_generates_steered(tmp_path: Path, size: str) -> None:
@@ -106,7 +123,8 @@ def test_true_shape_loads_captures_probes_and_generates_steered(tmp_path: Path, 
         probe = fit_probes(acts, folds=2, layers=[layers // 2], shuffles=2)[layers // 2]
         plan = probe.direction("jazz").at(0.5)
         assert plan.layers == (layers // 2,)
-        take = generate(model, "a calm tune", steering=plan, seconds=1.0, progress=False)
+        melody = Clip(tone_clip(1, 0), 16_000) if size == "melody" else None
+        take = generate(model, "a calm tune", steering=plan, seconds=1.0, melody=melody, progress=False)
         assert take.codes.shape == (4, 50)
         assert take.clip.seconds == pytest.approx(1.0)
         assert take.receipt.changed == 53

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.model.continued import capture_continued as capture_continued
     from workbench.model.generated import capture_generated as capture_generated
     from workbench.model.load import load as load
+    from workbench.model.melody import Melody as Melody
     from workbench.model.musicgen import Model as Model
     from workbench.probing import LabelProbe as LabelProbe
     from workbench.probing import NumberProbe as NumberProbe
@@ -95,6 +96,7 @@ _HOMES = {
     "model.continued": ("capture_continued",),
     "model.generated": ("capture_generated",),
     "model.load": ("load",),
+    "model.melody": ("Melody",),
     "model.musicgen": ("Model",),
     "datasets": ("dataset",),
     "probing": (

@@ -51,7 +51,7 @@ def likelihood(
 
     Args:
         model: the model; its conditional row alone is asked, without guidance.
-        takes: made by `generate`; each is read under its own prompt.
+        takes: made by `generate`; each is read under its own prompt and melody.
         batch: takes per forward pass.
         progress: whether to show a progress bar.
 
@@ -63,7 +63,7 @@ def likelihood(
     starts = range(0, len(takes), batch)
     for start in tqdm(starts, desc="Scoring", unit="batch", disable=not progress, leave=False):
         some = takes[start : start + batch]
-        text = model.text([take.prompt for take in some])
+        text = model.text([take.prompt for take in some], [take.melody for take in some])
         told += [Likelihood(nats) for nats in score_codes(model, [take.codes for take in some], text)]
     return told
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from workbench.generation.request import Row, Settings, alike
 from workbench.generation.spans import Span
 from workbench.generation.steer_loop import run_steered
 from workbench.generation.take import ProbeTrace, Take, Window
+from workbench.model.melody import shifted
 from workbench.model.musicgen import Model
 from workbench.model.sampling import Sampling
 from workbench.model.tokens import seconds_at
@@ -154,6 +155,7 @@ def draw_takes(
             model_id=model.id,
             probe_traces=traces[index],
             given_s=seconds_at(row.given_frames, model.frame_rate_hz),
+            melody=row.melody,
             windows=_windows(model, row, spans),
             plan=row.plan,
             versions=versions,
@@ -201,8 +203,10 @@ def _begin(
     model: Model, rows: Sequence[Row], span: Span, settings: Settings, *, calls: Calls, whole: _Whole
 ) -> Sampling:
     """The run of one span: it hears the end of the whole, and goes on with the same generators."""
-    asked: dict[str, object] = {**asdict(settings), "cancel": calls.cancel}
+    asked: dict[str, Any] = {**asdict(settings), "cancel": calls.cancel}
     asked["on_step"] = calls.on_step(whole.codes, span.heard, max(model.delays))
+    begin_s = seconds_at(whole.codes.shape[-1] - span.heard, model.frame_rate_hz)
+    asked["melodies"] = shifted([row.melody for row in rows], begin_s)
     if span.heard:
         asked["given"] = whole.codes[..., -span.heard :]
     prompts = [row.prompt if span.prompt is None else span.prompt for row in rows]

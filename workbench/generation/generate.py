@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 from workbench.generation.audio_prompt import Audio
 from workbench.generation.draw import Calls, OnFrame, Readable, draw_all
+from workbench.generation.melody_prompt import Tune
 from workbench.generation.request import Plan, rows_of, settings_of
 from workbench.generation.spans import Span, one_span
 from workbench.generation.take import Take
@@ -25,7 +26,7 @@ def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to t
     guidance: float = ..., temperature: float = ..., top_k: int | None = ..., progress: bool = ...,
     on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
     probes: Sequence[Readable] | None = ..., batch: int = ..., audio: Audio | None = ...,
-    audio_seconds: float | None = ...,
+    audio_seconds: float | None = ..., melody: Tune | None = ...,
 ) -> Take: ...  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def generate(
     top_k: int | None = ..., progress: bool = ..., on_frame: OnFrame | None = ...,
     cancel: threading.Event | None = ..., probes: Sequence[Readable] | None = ..., batch: int = ...,
     audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ...,
+    melody: Tune | Sequence[Tune | None] | None = ...,
 ) -> list[Take]: ...  # fmt: skip
 
 
@@ -56,8 +58,11 @@ def generate(
     batch: int = 32,
     audio: Audio | Sequence[Audio | None] | None = None,
     audio_seconds: float | None = None,
+    melody: Tune | Sequence[Tune | None] | None = None,
 ) -> Take | list[Take]:
-    """A take, or a list of takes when prompt, steering, seed or audio is a list (single values go with all).
+    """A take, or a list of takes when prompt, steering, seed, audio or melody is a list.
+
+    Single values go with all.
 
     Args:
         model: The model; one generation runs at a time.
@@ -78,6 +83,9 @@ def generate(
             (`Take.given_s` says how long it is), its codes unchanged, its sound as the codec renders it.
         audio_seconds: How much of the end of the audio is used: the model hears the last seconds before the
             new part, and what lies before them is left out of the take. All of it when None.
+        melody: A clip to follow, of which only the melody is heard (workbench.model.melody), or the melody of
+            a take. It runs from the beginning of the take, given sound included, and again from its own where
+            it is shorter. For models with `takes_melody`.
 
     Raises:
         GenerationError: For requests that make no sense, and when the receipt shows that a planned edit
@@ -85,7 +93,8 @@ def generate(
         SteeringError: When a plan does not fit the model.
         Cancelled: When `cancel` was set; the model is left clean.
     """
-    rows, many = rows_of(model, prompt, steering, seed, audio=audio, audio_seconds=audio_seconds)
+    heard: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
+    rows, many = rows_of(model, prompt, steering, seed, **heard)
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
     calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
 

@@ -17,12 +17,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import GenerationError, message
 from workbench.generation.draw import Readable
 from workbench.generation.live_figures import LiveFigures, Score
 from workbench.generation.live_window import LiveSetup
 from workbench.generation.live_worker import LiveWorker, Wishes
+from workbench.generation.melody_prompt import Tune, heard_melody
 from workbench.generation.playback import Playback
 from workbench.generation.recording import check_free
 from workbench.generation.request import rows_of, settings_of
@@ -51,6 +53,7 @@ class LiveSession:
         on_piece: called with each piece, from the worker thread.
         playback: knows what has been heard; by default the clock.
         probes: read meanwhile, see `scores`.
+        melody: a clip or melody to follow, again and again, where the model takes one.
         operation, rows: how and on which rows the knobs push, as in `Direction.at`.
         guidance, temperature, top_k: as in `generate`.
 
@@ -74,6 +77,7 @@ class LiveSession:
         on_piece: Callable[[Clip], object] | None = None,
         playback: Playback | None = None,
         probes: Sequence[Readable] = (),
+        melody: Tune | None = None,
         operation: str = "add",
         rows: str = "cond",
         guidance: float = 3.0,
@@ -83,7 +87,8 @@ class LiveSession:
         windows = Windows.of(model, 1.0, window_seconds=window_seconds, overlap_seconds=overlap_seconds)
         drawn = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
         knobs = tuple(directions.items())
-        setup = LiveSetup(knobs, seed, drawn, windows.window, windows.overlap, operation=operation, rows=rows)
+        more: dict[str, Any] = {"operation": operation, "rows": rows, "melody": heard_melody(model, melody)}
+        setup = LiveSetup(knobs, seed, drawn, windows.window, windows.overlap, **more)
         rows_of(model, [prompt], setup.plan, seed)  # raises where something does not fit
         self.names = tuple(directions)
         begin = {self._known(name): float(dose) for name, dose in (doses or {}).items()}

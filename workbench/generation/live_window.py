@@ -18,6 +18,7 @@ from workbench.generation.controls import Controls
 from workbench.generation.request import Settings
 from workbench.generation.spans import Span
 from workbench.generation.steer_loop import Begun, run_steered
+from workbench.model.melody import Melody, shifted
 from workbench.model.musicgen import Model
 from workbench.model.sites import Place
 from workbench.model.tokens import seconds_at
@@ -35,6 +36,7 @@ class LiveSetup:
     seed        of the one private generator
     window      frames that are heard and made in one window, at most
     overlap     frames that are heard again, at most
+    melody      what the music follows from the session's beginning, again and again
     """
 
     directions: tuple[tuple[str, Direction], ...]
@@ -44,6 +46,7 @@ class LiveSetup:
     overlap: int
     operation: str = "add"
     rows: str = "cond"
+    melody: Melody | None = None
 
     def __post_init__(self) -> None:
         if self.operation not in PUSHES:
@@ -120,6 +123,7 @@ def draw_window(
         [span.prompt or ""],
         seeds=[setup.seed],
         frames=span.heard + span.frames,
+        melodies=shifted([setup.melody], seconds_at(span.start - span.heard, model.frame_rate_hz)),
         given=carried.tail[None, :, -span.heard :] if span.heard else None,
         cancel=to.cancel,
         on_step=stepped,

@@ -9,6 +9,7 @@ from typing import Any, overload
 from workbench.errors import GenerationError, message
 from workbench.generation.audio_prompt import Audio
 from workbench.generation.draw import Calls, OnFrame, Readable, draw_all
+from workbench.generation.melody_prompt import Tune
 from workbench.generation.request import Plan, rows_of, settings_of
 from workbench.generation.spans import Windows
 from workbench.generation.take import Take
@@ -19,9 +20,9 @@ from workbench.model.musicgen import Model
 def generate_long(
     model: Model, prompt: str, *, seconds: float = ..., window_seconds: float | None = ...,
     overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ..., steering: Plan = ...,
-    seed: int = ..., audio: Audio | None = ..., audio_seconds: float | None = ..., batch: int = ...,
-    progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
-    probes: Sequence[Readable] | None = ..., **settings: Any,
+    seed: int = ..., audio: Audio | None = ..., audio_seconds: float | None = ..., melody: Tune | None = ...,
+    batch: int = ..., progress: bool = ..., on_frame: OnFrame | None = ...,
+    cancel: threading.Event | None = ..., probes: Sequence[Readable] | None = ..., **settings: Any,
 ) -> Take: ...  # fmt: skip
 
 
@@ -30,8 +31,9 @@ def generate_long(
     model: Model, prompt: str | Sequence[str], *, seconds: float = ..., window_seconds: float | None = ...,
     overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ...,
     steering: Plan | Sequence[Plan] = ..., seed: int | Sequence[int] = ...,
-    audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ..., batch: int = ...,
-    progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
+    audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ...,
+    melody: Tune | Sequence[Tune | None] | None = ..., batch: int = ..., progress: bool = ...,
+    on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
     probes: Sequence[Readable] | None = ..., **settings: Any,
 ) -> list[Take]: ...  # fmt: skip
 
@@ -48,6 +50,7 @@ def generate_long(
     seed: int | Sequence[int] = 0,
     audio: Audio | Sequence[Audio | None] | None = None,
     audio_seconds: float | None = None,
+    melody: Tune | Sequence[Tune | None] | None = None,
     batch: int = 32,
     progress: bool = True,
     on_frame: OnFrame | None = None,
@@ -75,6 +78,7 @@ def generate_long(
         seed: One per row, or one for all.
         audio: To go on from, of any length: its last `overlap_seconds` are heard, all of it begins the take.
         audio_seconds: How much of the end of the audio is used; all of it when None.
+        melody: As in `generate`; each window is told what the melody does from there on.
         batch: The most clips drawn at once.
         progress: Whether to show a progress bar.
         on_frame: Called after each finished frame, with the codes of the whole.
@@ -85,7 +89,8 @@ def generate_long(
     Raises:
         As `generate`, and GenerationError for windows that leave nothing new.
     """
-    rows, many = rows_of(model, prompt, steering, seed, audio=audio, audio_seconds=audio_seconds)
+    heard: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
+    rows, many = rows_of(model, prompt, steering, seed, **heard)
     lengths = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
     windows = Windows.of(model, seconds, **lengths, changes=changes)
     calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
@@ -111,8 +116,8 @@ def extend(
         seconds: Length of the new part, from whose beginning the plan's schedules count.
         prompt: The take's own when None.
         steering: A plan for the new part; `take.plan` goes on with its own.
-        settings: Those of `generate_long`; seed, guidance, temperature and top_k are the take's own unless
-            given.
+        settings: Those of `generate_long`; seed, guidance, temperature, top_k and melody are the take's own
+            unless given.
 
     Raises:
         GenerationError: When another model made the take, and as `generate_long`.
@@ -125,7 +130,7 @@ def extend(
                 "Give its sound instead: generate_long(..., audio=take.clip)",
             )
         )
-    own = {name: getattr(take, name) for name in ("seed", "guidance", "temperature", "top_k")}
+    own = {name: getattr(take, name) for name in ("seed", "guidance", "temperature", "top_k", "melody")}
     text = take.prompt if prompt is None else prompt
     fixed = {"seconds": seconds, "steering": steering, "audio": take.codes}
     return generate_long(model, text, **{**own, **settings, **fixed})

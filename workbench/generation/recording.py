@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import GenerationError, SteeringError, message
+from workbench.errors import GenerationError, ModelError, SteeringError, message
 from workbench.generation.circumstances import circumstances
 from workbench.generation.journal import (
     EVENTS,
@@ -38,6 +38,7 @@ from workbench.generation.live_sound import LiveSound
 from workbench.generation.live_window import Carried, LiveSetup
 from workbench.generation.request import Settings
 from workbench.generation.take import Take, Window
+from workbench.model.melody import Melody, shifted
 from workbench.model.musicgen import Model
 from workbench.model.tokens import seconds_at
 from workbench.sound.clip import Clip
@@ -75,6 +76,7 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
         "overlap": setup.overlap,
         "operation": setup.operation,
         "rows": setup.rows,
+        "melody": None if setup.melody is None else list(setup.melody.pitches),
         "frame_rate_hz": model.frame_rate_hz,
         "n_codebooks": model.n_codebooks,
         "circumstances": circumstances(model),
@@ -200,6 +202,7 @@ class Recording:
             if high or low
         ]
         settings = asdict(self.setup.settings)
+        settings["melody"] = shifted([self.setup.melody], seconds_at(first, rate))[0]
         return Take(
             self.clip(model),
             self.codes,
@@ -254,9 +257,10 @@ class Recording:
             begin = load_file(folder / BEGIN)
             knobs = _knobs(folder, kept["knobs"])
             names = ("seed", "window", "overlap", "operation", "rows")
-            setup = LiveSetup(
-                knobs, settings=Settings(**kept["settings"]), **{name: kept[name] for name in names}
-            )
+            told = {name: kept[name] for name in names} | {"settings": Settings(**kept["settings"])}
+            if kept.get("melody") is not None:
+                told["melody"] = Melody(tuple(kept["melody"]))
+            setup = LiveSetup(knobs, **told)
             codes = read_codes(folder, int(kept["n_codebooks"]))
             plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "circumstances")}
             return cls(
@@ -270,7 +274,15 @@ class Recording:
                 ended=ended,
                 **plain,
             )
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError, SteeringError) as error:
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            SafetensorError,
+            SteeringError,
+            ModelError,
+        ) as error:
             raise GenerationError(
                 message(
                     f"The recording in {folder} was asked for",

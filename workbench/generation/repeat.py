@@ -1,7 +1,7 @@
 """A take drawn again from what it carries, and the code that does so in a fresh process.
 
 Model, plan, prompt, seed and settings determine the codes; of a continuation also the codes it went on from,
-of a long take also its windows. A take carries all of them but the model.
+of a long take also its windows, of one that follows a melody the melody. A take carries all of them but the model.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ def repeat(
             )
         )
     given = round(take.given_s * model.frame_rate_hz)
-    rows, _many = rows_of(
-        model, take.prompt, take.plan, take.seed, audio=take.codes[:, :given] if given else None
-    )
+    audio = take.codes[:, :given] if given else None
+    rows, _many = rows_of(model, take.prompt, take.plan, take.seed, audio=audio, melody=take.melody)
     spans = _spans(take, model.frame_rate_hz)
     settings = Settings(take.guidance, take.temperature, take.top_k)
     calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
@@ -189,6 +188,7 @@ def _call(take: Take) -> list[str]:
     lines = [f"    {name}={value!r}," for name, value in settings.items()]
     lines += ["    steering=plan,"] if take.plan is not None else []
     lines += ["    audio=given,"] if take.given_s else []
+    lines += [f"    melody=wb.Melody({take.melody.pitches}),"] if take.melody is not None else []
     draw = "generate_long" if take.windows else "generate"
     digest = hashlib.sha256(take.codes.tobytes()).hexdigest()
     return [

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from workbench.errors import GenerationError, message
 from workbench.generation.audio_prompt import Audio, given_codes, listed
+from workbench.generation.melody_prompt import Tune, heard_melody
+from workbench.model.melody import Melody
 from workbench.model.musicgen import Model
 from workbench.model.sites import SITES
+from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
 
 Plan = Steering | None
@@ -20,12 +23,13 @@ Plan = Steering | None
 
 @dataclass(frozen=True)
 class Row:
-    """One clip of a batch; `given` are the codes (k, frames) that it goes on from."""
+    """One clip of a batch; `given` are the codes (k, frames) that it goes on from; it follows `melody`."""
 
     prompt: str
     plan: Plan
     seed: int
     given: np.ndarray | None = field(default=None, compare=False)
+    melody: Melody | None = None
 
     @property
     def given_frames(self) -> int:
@@ -71,10 +75,11 @@ def rows_of(
     *,
     audio: Audio | Sequence[Audio | None] | None = None,
     audio_seconds: float | None = None,
+    melody: Tune | Sequence[Tune | None] | None = None,
 ) -> tuple[list[Row], bool]:
     """One Row per clip, and whether the caller gave a list (and so expects one back).
 
-    A single prompt, plan, seed or audio goes with every clip of the others.
+    A single prompt, plan, seed, audio or melody goes with every clip of the others.
 
     Raises:
         GenerationError: For an empty list, lists of different lengths, or one thing of the wrong kind.
@@ -82,20 +87,27 @@ def rows_of(
     """
     sounds, several = listed(audio)
     given = [None if one is None else given_codes(model, one, audio_seconds) for one in sounds]
+    tunes, various = _listed(melody, Clip)
+    melodies = [heard_melody(model, tune) for tune in tunes]
     columns: list[tuple[list[Any], bool]] = [
         _listed(prompt, str), _listed(steering, Steering), _listed(seed, int), (given, several),
+        (melodies, various),
     ]  # fmt: skip
     lengths = {len(column) for column, many in columns if many}
     if 0 in lengths or len(lengths) > 1:
         told = ", ".join(str(len(column)) for column, _many in columns)
         _refuse(
-            f"Clips for {told} prompts, plans, seeds and sounds",
+            f"Clips for {told} prompts, plans, seeds, sounds and melodies",
             "an empty list makes nothing" if 0 in lengths else "lists must be equally long",
             "Give one of each, or equally long lists",
         )
     count = max(lengths, default=1)
     filled = (column * count if not many else column for column, many in columns)
-    return [_row(model, *parts) for parts in zip(*filled, strict=True)], bool(lengths)
+    rows = [
+        replace(_row(model, *parts), given=codes, melody=tune)
+        for *parts, codes, tune in zip(*filled, strict=True)
+    ]
+    return rows, bool(lengths)
 
 
 def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
@@ -113,8 +125,8 @@ def _listed(value: object, single: type) -> tuple[list[object], bool]:
     return list(value), True
 
 
-def _row(model: Model, prompt: object, plan: object, seed: object, given: np.ndarray | None) -> Row:
-    """The checked row."""
+def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
+    """The checked row, without what it goes on from and follows."""
     if not isinstance(prompt, str):
         _refuse(f"A clip for the prompt {prompt!r}", "a prompt is text", 'Give text such as "a calm tune"')
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
@@ -122,7 +134,7 @@ def _row(model: Model, prompt: object, plan: object, seed: object, given: np.nda
             f"A clip with the seed {seed!r}", "a seed is a whole number from 0 to 2**63 - 1", "Use one such"
         )
     if plan is None:
-        return Row(prompt, None, int(seed), given)
+        return Row(prompt, None, int(seed))
     if not isinstance(plan, Steering):
         _refuse(f"Steering by a {type(plan).__name__}", "a plan was expected", "Use direction.at(dose)")
     plan.check(model)
@@ -130,7 +142,7 @@ def _row(model: Model, prompt: object, plan: object, seed: object, given: np.nda
         _check_site(term.direction.name, term.direction.site, term.at_layer)
         if term.gate is not None:
             _check_site(f"a gate on {term.gate.class_}", term.gate.read_out.site, term.gate.read_out.layer)
-    return Row(prompt, plan, int(seed), given)
+    return Row(prompt, plan, int(seed))
 
 
 def _check_site(name: str, site: str, layer: int) -> None:

@@ -14,15 +14,16 @@ import soundfile
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import GenerationError, SteeringError, message
+from workbench.errors import GenerationError, ModelError, SteeringError, message
 from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
+from workbench.model.melody import Melody
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
 
 FORMAT = "musicgen-workbench take 1"
 PLAN = "plan.safetensors"
-DAMAGES = (OSError, KeyError, TypeError, ValueError, SafetensorError, SteeringError)
+DAMAGES = (OSError, KeyError, TypeError, ValueError, SafetensorError, ModelError, SteeringError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ class Take:
     given_s         how many seconds at the beginning were given; the plan's schedules and the receipt's
                     seconds count from there
     windows         of a long take, the runs that it was drawn in
+    melody          what it was told to follow, from its beginning; generate(melody=...) takes it again
     plan            the plan itself, ready to be used again; None when unsteered, or where its directions were
                     not kept. `steering_json` stands for it in equality
     versions        packages, device, precision and threads that made it; not part of equality
@@ -91,6 +93,7 @@ class Take:
     probe_traces: tuple[ProbeTrace, ...] = ()
     given_s: float = 0.0
     windows: tuple[Window, ...] = ()
+    melody: Melody | None = None
     plan: Steering | None = None
     versions: Mapping[str, str] = field(default_factory=packages)
 
@@ -123,7 +126,8 @@ class Take:
             "given_s",
         )
         windows = [asdict(window) for window in self.windows]
-        return {**{name: getattr(self, name) for name in names}, "windows": windows}
+        melody = None if self.melody is None else list(self.melody.pitches)
+        return {**{name: getattr(self, name) for name in names}, "windows": windows, "melody": melody}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Take):
@@ -194,6 +198,8 @@ class Take:
             samples, rate_hz = soundfile.read(folder / "take.wav", dtype="float32")
             kept.pop("saved")
             kept["windows"] = tuple(Window(**window) for window in kept.get("windows", ()))
+            if kept.get("melody") is not None:
+                kept["melody"] = Melody(tuple(kept["melody"]))
             kept["receipt"] = Receipt.from_records(kept["receipt"]["cells"])
             kept["probe_traces"] = tuple(
                 _trace(heading, arrays, index) for index, heading in enumerate(kept["probe_traces"])

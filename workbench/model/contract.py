@@ -13,6 +13,7 @@ import torch
 
 from workbench.errors import ModelError, message
 from workbench.model.sampling import Sampling
+from workbench.model.sites import live
 from workbench.model.text import TextStates
 from workbench.model.tokens import apply_delay
 
@@ -50,16 +51,16 @@ def _residuals_while_sampling(model: Model, run: Sampling) -> torch.Tensor:
     seen: list[object] = []
     with model.exclusive(), network.sample(run) as tracer:
         for _step in tracer.iter[: run.steps]:
-            seen += [network.block(last).output]
-    shape = (1, 1, model.d_model)
-    tensors = [value for value in seen if isinstance(value, torch.Tensor) and tuple(value.shape) == shape]
-    if len(tensors) != run.steps:
+            seen += [live(network, (last, "resid_post"))]
+    shape, begin = (1, 1, model.d_model), (1, 1 + run.text.prefix, model.d_model)
+    tensors = [value for value in seen if isinstance(value, torch.Tensor)]
+    if [tuple(value.shape) for value in tensors] != [begin, *[shape] * (run.steps - 1)]:
         _broken(
             model,
             f"block {last} to return a tensor of shape {shape} at each step",
             f"it gave {_shapes(seen)}",
         )
-    return torch.cat([value[0] for value in tensors]).float()
+    return torch.cat([value[0, -1:] for value in tensors]).float()
 
 
 def _residuals_when_forced(model: Model, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
@@ -67,8 +68,8 @@ def _residuals_when_forced(model: Model, ids: torch.Tensor, text: TextStates) ->
     network, last = model.network, model.n_layers - 1
     seen: list[torch.Tensor] = []
     with model.exclusive(), network.read(ids, text):
-        seen += [network.block(last).output]
-    return seen[0][0].float()
+        seen += [live(network, (last, "resid_post"))]
+    return seen[0][0, text.prefix :].float()
 
 
 def _check_codes(model: Model) -> None:

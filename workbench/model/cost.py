@@ -51,7 +51,8 @@ def forced_cost(
     held = 3 * chunk if on_disk else whole + max(whole, 2 * chunk)  # parts, the parts joined, what is written
     vectors = longest if reading.pool is None else int(reading.counts(np.array([longest]))[0])
     captured = 2 * len(reading.places) * batch * vectors * model.d_model * _FLOAT
-    working = _forward(model, batch, longest + 1) + 3 * batch * longest * model.d_model * _FLOAT
+    working = 3 * batch * longest * model.d_model * _FLOAT
+    working += _forward(model, batch, model.prefix_room + longest + 1)
     if encodes:
         working += int(_ENCODING * _FLOAT * longest / model.frame_rate_hz * model.rate_hz)
     disk = bytes_needed(spec) if on_disk else 0
@@ -72,16 +73,16 @@ def drawn_cost(
         batch: Clips drawn at once.
         guided: Whether the decoder sees null rows too.
     """
-    d_model, steps, batch = model.d_model, frames + max(model.delays), min(batch, clips)
+    d_model, batch = model.d_model, min(batch, clips)
+    steps = model.prefix_room + frames + max(model.delays)
     vectors = frames if reading.pool is None else int(reading.counts(np.array([frames]))[0])
     samples = clips * rows * (1 if reading.pool is None else vectors)
     per_clip = len(reading.sites) * len(reading.layers) * rows * vectors * d_model * _FLOAT
     size, lanes = model.dtype.itemsize, batch * (2 if guided else 1)
     collected = (len(reading.places) + 1) * rows * batch * steps * d_model * size
     states = 2 * (model.n_layers + 1) * lanes * steps * d_model * size  # keys and values of self-attention
-    working = (
-        collected + states + 3 * rows * batch * frames * d_model * _FLOAT + _forward(model, lanes, frames)
-    )
+    working = collected + states + 3 * rows * batch * frames * d_model * _FLOAT
+    working += _forward(model, lanes, model.prefix_room + frames)
     here = (2 * clips + batch) * per_clip
     return _placed(model, samples, clips * per_clip, here=here, there=working, disk=0)
 

@@ -133,7 +133,8 @@ def read_while_sampling(
                 seen[place].append(live(network, place)[chosen].clone())
     held = torch.full((chosen.stop - chosen.start,), run.frames - skipped, device=model.device)
     read: dict[Place, torch.Tensor] = {}
+    begin = run.text.prefix + 1  # position 1 of the music is the first that has heard a frame
     for place in places:  # one after another: frames that are pooled make room for the next
-        frames = torch.cat(seen.pop(place), dim=1)[:, 1 + skipped : 1 + run.frames]
+        frames = torch.cat(seen.pop(place), dim=1)[:, begin + skipped : begin + run.frames]
         read[place] = reading.pooled(frames, held)
     return reading.stacked(read)

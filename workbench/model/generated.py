@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def capture_generated(
     frames = model.frames_for(seconds)
 
     def begin(some: slice) -> Sampling:
-        settings = {"guidance": guidance, "top_k": model.top_k, "cancel": cancel}
+        settings: dict[str, Any] = {"guidance": guidance, "top_k": model.top_k, "cancel": cancel}
         return model.sampling(prompts[some], seeds=seeds[some], frames=frames, **settings)
 
     clips = {

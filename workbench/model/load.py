@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, MusicgenForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    MusicgenForConditionalGeneration,
+    MusicgenMelodyForConditionalGeneration,
+)
 
 from workbench.errors import ModelError, message
 from workbench.model import codec as _codec  # noqa: F401  (registers the built-in codec with AutoModel)
@@ -24,6 +29,10 @@ from workbench.model.precision import MOST_NATS, divergence, next_codes
 
 __all__ = ["builtin_folder", "load"]
 
+_KINDS = {
+    "musicgen": MusicgenForConditionalGeneration,
+    "musicgen_melody": MusicgenMelodyForConditionalGeneration,
+}
 _LOADING = threading.Lock()
 """transformers builds models on a process-wide "meta" device: two loads at once both lose their weights."""
 
@@ -113,9 +122,9 @@ def _read(source: str) -> tuple[Any, Any]:
     """The transformers model, in evaluation mode and in the precision it was stored in, and its tokenizer."""
     try:
         config = AutoConfig.from_pretrained(source)
-        if config.model_type != "musicgen":
+        if config.model_type not in _KINDS:
             _refuse(source, config.model_type)
-        musicgen = MusicgenForConditionalGeneration.from_pretrained(source, dtype="auto")
+        musicgen = _KINDS[config.model_type].from_pretrained(source, dtype="auto")
         return musicgen.eval().requires_grad_(False), AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -128,14 +137,11 @@ def _read(source: str) -> tuple[Any, Any]:
 
 
 def _refuse(source: str, kind: str) -> None:
-    reason = "is not a MusicGen"
-    if kind == "musicgen_melody":
-        reason = "prepends text and melody instead of cross-attending to them, which is not supported yet"
     raise ModelError(
         message(
             f"The model {source} was asked for",
-            f"a {kind!r} model {reason}",
-            "Use a text-to-music MusicGen, mono or stereo",
+            f"a {kind!r} model is not a MusicGen",
+            "Use a MusicGen, mono or stereo, with or without melody",
         )
     )
 

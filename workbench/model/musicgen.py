@@ -16,8 +16,10 @@ from workbench.errors import GenerationError, ModelError, message
 from workbench.model import tokens
 from workbench.model.audio import decode_codes, encode_clip
 from workbench.model.fingerprint import folder_fingerprint, module_fingerprint
+from workbench.model.melody import FRAMES_PER_SECOND, Melody
 from workbench.model.network import Network
 from workbench.model.piecewise import PieceDecoder
+from workbench.model.prefix import TEXT_ROOM, prefix_of
 from workbench.model.sampling import Sampling, private_generators
 from workbench.model.text import TextStates, encode_text, null_text
 from workbench.sound.clip import Clip
@@ -106,9 +108,20 @@ class Model:
         return float(self.musicgen.audio_encoder.config.frame_rate)
 
     @property
+    def takes_melody(self) -> bool:
+        """Whether it can be given a melody; text and melody then stand before the music (prefix.py)."""
+        return bool(self.musicgen.config.model_type == "musicgen_melody")
+
+    @property
+    def prefix_room(self) -> int:
+        """Positions that are kept free for melody and text, where the decoder reads them before the music."""
+        return int(self.musicgen.config.chroma_length) + TEXT_ROOM if self.takes_melody else 0
+
+    @property
     def max_seconds(self) -> float:
         """The longest sound whose steps fit the decoder's positions."""
-        return float((self._config.max_position_embeddings - max(self.delays)) / self.frame_rate_hz)
+        positions = self._config.max_position_embeddings - self.prefix_room
+        return float((positions - max(self.delays)) / self.frame_rate_hz)
 
     @property
     def top_k(self) -> int:
@@ -165,20 +178,36 @@ class Model:
         """A decoder that turns a growing row of codes into sound, piece by piece."""
         return PieceDecoder(self.musicgen.audio_encoder, channels=self._config.audio_channels)
 
-    def text(self, prompts: Sequence[str]) -> TextStates:
-        """The states of `prompts` that cross-attention reads, projected to d_model."""
+    def text(self, prompts: Sequence[str], melodies: Sequence[Melody | None] | None = None) -> TextStates:
+        """What the decoder is told: `prompts` and, where the model takes them, a melody or None for each."""
         with self.lock:  # a fast tokenizer may not be used by two threads at once
-            return encode_text(self.musicgen, self.tokenizer, prompts)
+            text = encode_text(self.musicgen, self.tokenizer, prompts)
+        if self.takes_melody:
+            return prefix_of(self.musicgen, text, melodies)
+        if any(melody is not None for melody in melodies or ()):
+            raise ModelError(
+                message("A melody was given", f"{self.id} takes none", "Load facebook/musicgen-melody")
+            )
+        return text
 
     def null_text(self, rows: int) -> TextStates:
-        """The null condition (no text) for `rows` rows."""
-        return null_text(self.musicgen, rows)
+        """The null condition for `rows` rows: no melody, and no text, whose length counts as 1."""
+        text = null_text(self.musicgen, rows)
+        if not self.takes_melody:
+            return text
+        return prefix_of(self.musicgen, TextStates(text.states, torch.ones_like(text.mask)))
 
     def sampling(
-        self, prompts: Sequence[str], *, seeds: Sequence[int], frames: int, **settings: Any
+        self,
+        prompts: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        frames: int,
+        melodies: Sequence[Melody | None] | None = None,
+        **settings: Any,
     ) -> Sampling:
         """A run for `prompts` with one private generator per row; `settings` are those of Sampling."""
-        text = self.text(prompts)
+        text = self.text(prompts, melodies)
         run = Sampling(
             text, private_generators(seeds, self.device), frames, self.delays, self.bos, **settings
         )
@@ -216,11 +245,16 @@ class Model:
     def describe(self) -> str:
         """What this model is and how it runs, in a few lines."""
         weights = sum(parameter.numel() for parameter in self.musicgen.decoder.parameters())
-        precision = str(self.dtype).removeprefix("torch.")
+        precision, more = str(self.dtype).removeprefix("torch."), ""
+        if self._config.audio_channels == 2:
+            more += "stereo: left and right are drawn apart and averaged where they become sound\n"
+        if self.takes_melody:
+            heard_s = self.musicgen.config.chroma_length / FRAMES_PER_SECOND
+            more += f"takes a melody: of each run's first {heard_s:.1f} s\n"
         return (
             f"{self.id}: {self.n_layers} blocks x {self.d_model}, {weights / 1e6:.1f} M decoder parameters\n"
             f"codec: {self.n_codebooks} codebooks x {self.codebook_size}, "
-            f"{self.frame_rate_hz:g} frames/s, {self.rate_hz} Hz, at most {self.max_seconds:.0f} s\n"
+            f"{self.frame_rate_hz:g} frames/s, {self.rate_hz} Hz, at most {self.max_seconds:.0f} s\n{more}"
             f"runs on {self.device} in {precision} ({self.notes or 'as given'})"
         )
 

@@ -38,7 +38,8 @@ class Network(_OnDemand, NNsight):
     """MusicGen under nnsight: `with network.sample(run) as tracer:` traces a whole generation.
 
     Paths mirror the wrapped model; `network.block(5)` is decoder block 5, whose `.output` is the residual
-    stream after it: a bare tensor (rows, positions, d_model) in transformers 5.
+    stream after it: a bare tensor (rows, positions, d_model) in transformers 5, the first part of a tuple in
+    its melody models (`sites.live` tells both apart).
     """
 
     def __init__(self, musicgen: torch.nn.Module) -> None:
@@ -75,13 +76,8 @@ class Network(_OnDemand, NNsight):
     @staticmethod
     def _next_logits(decoder: Any, ids: torch.Tensor, text: TextStates, cache: Any) -> torch.Tensor:
         """Logits (rows, k, V) in fp32 for the position after `ids` (rows, k, positions)."""
-        out = decoder(
-            input_ids=ids.reshape(-1, ids.shape[-1]),
-            encoder_hidden_states=text.states,
-            encoder_attention_mask=text.mask,
-            past_key_values=cache,
-            use_cache=True,
-        )
+        told = text.arguments(decoder, ids, cache.get_seq_length())
+        out = decoder(**told, past_key_values=cache, use_cache=True)
         logits: torch.Tensor = out.logits[:, -1].float()
         return logits.view(*ids.shape[:2], -1)
 
@@ -90,16 +86,11 @@ class Network(_OnDemand, NNsight):
     def read(self, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
         """Final states (rows, positions, d_model) for delayed `ids` (rows, k, positions): teacher forcing.
 
-        The output heads are left out: nobody reads logits here.
+        The output heads are left out: nobody reads logits here. Blocks see the text's prefix too, if any.
         """
-        decoder = self._module.decoder.model.decoder
-        out = decoder(
-            input_ids=ids.reshape(-1, ids.shape[-1]),
-            encoder_hidden_states=text.states,
-            encoder_attention_mask=text.mask,
-            use_cache=False,
-        )
-        states: torch.Tensor = out.last_hidden_state
+        decoder = self._module.decoder
+        out = decoder.model.decoder(**text.arguments(decoder, ids), use_cache=False)
+        states: torch.Tensor = out.last_hidden_state[:, text.prefix :]
         return states
 
     @traceable  # type: ignore[untyped-decorator]
@@ -109,11 +100,7 @@ class Network(_OnDemand, NNsight):
 
         Like `read`, but with the output heads: what stands at position p is said of step p.
         """
-        out = self._module.decoder(
-            input_ids=ids.reshape(-1, ids.shape[-1]),
-            encoder_hidden_states=text.states,
-            encoder_attention_mask=text.mask,
-            use_cache=False,
-        )
-        logits: torch.Tensor = out.logits.float()
+        decoder = self._module.decoder
+        out = decoder(**text.arguments(decoder, ids), use_cache=False)
+        logits: torch.Tensor = out.logits[:, text.prefix :].float()
         return logits.view(*ids.shape, -1)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from workbench.model.folders import cache_folder
+from workbench.model.sites import live
 
 if TYPE_CHECKING:
     from workbench.model.musicgen import Model
@@ -55,7 +56,7 @@ def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndar
     with model.exclusive(), network.sample(run) as tracer:
         for step in tracer.iter[: run.steps]:
             for layer in layers:
-                norms = network.block(layer).output[: run.batch].float().norm(dim=-1)
+                norms = live(network, (layer, "resid_post"))[: run.batch].float().norm(dim=-1)
                 if step > 0:
                     totals[layer] += norms.mean()
     means: np.ndarray = (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)

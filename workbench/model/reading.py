@@ -150,7 +150,7 @@ def read_codes(
     read: dict[Place, torch.Tensor] = {}
     with model.exclusive(), network.read(ids, text) as tracer:
         for place in places:
-            read[place] = reading.pooled(live(network, place)[:, 1:], held)
+            read[place] = reading.pooled(live(network, place)[:, text.prefix + 1 :], held)
         tracer.stop()  # what lies behind the last place is not needed
     return reading.stacked(read)
 

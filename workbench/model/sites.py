@@ -28,7 +28,10 @@ Place = tuple[int, str]
 
 
 def live(network: Any, place: Place) -> torch.Tensor:
-    """The model's own tensor (rows, positions, d_model) at `place`, inside a trace; edit it in place."""
+    """The model's own tensor (rows, positions, d_model) at `place`, inside a trace; edit it in place.
+
+    Where the text stands before the music (prefix.py), its positions come first at the first visit.
+    """
     layer, site = place
     block = network.block(layer)
     if site in ("embed", "resid_pre"):
@@ -40,7 +43,8 @@ def live(network: Any, place: Place) -> torch.Tensor:
     elif site == "mlp_out":
         value = block.fc2.output
     else:
-        value = block.output
+        output = block.output
+        value = output[0] if isinstance(output, tuple) else output  # melody models give attention beside it
     return value
 
 

@@ -1,4 +1,4 @@
-"""Prompts as the states that the decoder's cross-attention reads."""
+"""Prompts as the states that the decoder is told: by cross-attention here, before the music in prefix.py."""
 
 from __future__ import annotations
 
@@ -16,12 +16,35 @@ class TextStates:
     states: torch.Tensor
     mask: torch.Tensor
 
+    @property
+    def prefix(self) -> int:
+        """Positions of the decoder that stand before the music: none, where text is cross-attended."""
+        return 0
+
+    def words(self) -> TextStates:
+        """The text's own states."""
+        return self
+
     def with_null(self) -> TextStates:
         """2B rows: these B, then B null rows, whose states and mask are zero (classifier-free guidance)."""
         return TextStates(
             torch.cat([self.states, torch.zeros_like(self.states)]),
             torch.cat([self.mask, torch.zeros_like(self.mask)]),
         )
+
+    def arguments(self, decoder: Any, ids: torch.Tensor, past: int = 0) -> dict[str, Any]:
+        """What a visit of the decoder is given.
+
+        Args:
+            decoder: The checkpoint's decoder, with its heads.
+            ids: Delayed ids (rows, k, positions).
+            past: Positions that earlier visits have read.
+        """
+        return {
+            "input_ids": ids.reshape(-1, ids.shape[-1]),
+            "encoder_hidden_states": self.states,
+            "encoder_attention_mask": self.mask,
+        }
 
 
 @torch.no_grad()

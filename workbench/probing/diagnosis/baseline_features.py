@@ -64,14 +64,14 @@ def clip_statistics(clip: Clip) -> Array:
 
 
 def text_embedding(model: Model, texts: Sequence[str]) -> Array:
-    """Return the mean of the text states that cross-attention reads, (n, d_model); zeros for an empty text.
+    """Return the mean of the text states that the decoder is told, (n, d_model); zeros for an empty text.
 
     texts  what was said of each clip, such as `acts.coordinate("text")`
     """
     said = sorted({text for text in texts if text})
     held = {"": np.zeros(model.d_model)}
     for text in said:
-        found = model.text([text])
+        found = model.text([text]).words()
         count = max(int(found.mask.sum()), 1)
         held[text] = found.states[0].float().sum(0).cpu().numpy() / count
     return np.stack([held[text] for text in texts])
