@@ -1,7 +1,7 @@
 """A take drawn again from what it carries, and the code that does so in a fresh process.
 
 Model, plan, prompt, seed and settings determine the codes; of a continuation also the codes it went on from,
-of a long take also its windows, of one that follows a melody the melody. A take carries all of them but the model.
+of a long take also its windows, of one that follows a melody the melody. A take carries all but the model.
 """
 
 from __future__ import annotations
