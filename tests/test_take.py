@@ -45,6 +45,7 @@ def test_law_10_take_round_trips_through_disk(take: Take, tmp_path: Path) -> Non
         "take.wav",
         "codes.safetensors",
         "take.json",
+        "plan.safetensors",
     }
 
 
@@ -65,7 +66,8 @@ def test_takes_that_differ_anywhere_are_unequal(take: Take, change: str) -> None
 
 def test_provenance_is_kept_but_is_no_part_of_equality(take: Take, tmp_path: Path) -> None:
     kept = json.loads((take.save(tmp_path) / "take.json").read_text())
-    assert set(kept["versions"]) == {"musicgen-workbench", "torch", "transformers", "nnsight"}
+    assert {"musicgen-workbench", "torch", "transformers", "nnsight"} < set(kept["versions"])
+    assert (kept["versions"]["device"], kept["versions"]["precision"]) == ("cpu", "float32")
     assert kept["saved"].startswith("20")
     assert dataclasses.replace(take, versions={}) == take
 

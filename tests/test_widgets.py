@@ -18,9 +18,10 @@ from workbench.errors import AudioError, Cancelled, WorkbenchError
 from workbench.show import plots
 from workbench.show.colours import GENRE_COLOURS, UNSTEERED
 from workbench.show.widgets.job_panel import JobPanel
-from workbench.show.widgets.player import ComparisonPlayer, compare
+from workbench.show.widgets.player import ComparisonPlayer
 from workbench.show.widgets.plot_panel import PlotlyLibrary, PlotPanel, shared_library
 from workbench.show.widgets.stream_player import StreamPlayer, held_back
+from workbench.show.widgets.take_comparison import compare
 from workbench.sound.clip import Clip
 
 JUDGED = {"unsteered": {"jazz": 0.25, "rock": 0.75}, "0.6*jazz@3": {"jazz": 0.875, "rock": 0.125}}

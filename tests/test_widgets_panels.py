@@ -14,9 +14,9 @@ from workbench.errors import Cancelled, DatasetError, ProbeError, SteeringError
 from workbench.model.capture import capture
 from workbench.probing import fit_probes, project
 from workbench.show.widgets.map_panel import MapPanel
-from workbench.show.widgets.player import compare
 from workbench.show.widgets.probe_panel import ProbePanel
 from workbench.show.widgets.steer_panel import CONTROL, UNSTEERED, SteerPanel
+from workbench.show.widgets.take_comparison import compare
 from workbench.steering import Steering, random_direction
 
 
@@ -207,6 +207,6 @@ def test_compare_takes_names_them_by_their_plans(tiny_model, sweep):
 
     plan = sweep.directions(2)["jazz"].at(0.5)
     takes = generate(tiny_model, "a tune", steering=[None, plan], seconds=0.5, progress=False)
-    player = compare(*takes)
-    assert list(player.sounds) == ["unsteered", "0.5*jazz@2"]
-    assert [clip["colour"] for clip in player.clips] == ["#777777", "#E69F00"]
+    comparison = compare(*takes)
+    assert list(comparison.sounds) == ["unsteered", "0.5*jazz@2"]
+    assert [clip["colour"] for clip in comparison.player.clips] == ["#777777", "#E69F00"]

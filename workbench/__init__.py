@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from workbench.generation.long import extend as extend
     from workbench.generation.long import generate_long as generate_long
     from workbench.generation.recording import Recording as Recording
+    from workbench.generation.repeat import code_of as code_of
+    from workbench.generation.repeat import repeat as repeat
     from workbench.generation.replay import replay as replay
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from workbench.show.widgets import ProbeLab as ProbeLab
     from workbench.show.widgets import ProbePanel as ProbePanel
     from workbench.show.widgets import SteerPanel as SteerPanel
+    from workbench.show.widgets import TakeComparison as TakeComparison
+    from workbench.show.widgets import TakeHistory as TakeHistory
     from workbench.show.widgets import compare as compare
     from workbench.sound import Clip as Clip
     from workbench.sound import Dataset as Dataset
@@ -83,6 +87,7 @@ _HOMES = {
     "generation.generate": ("generate",),
     "generation.long": ("extend", "generate_long"),
     "generation.recording": ("Recording",),
+    "generation.repeat": ("code_of", "repeat"),
     "generation.replay": ("replay",),
     "generation.take": ("Take",),
     "model.capture": ("capture", "capture_cost"),
@@ -109,6 +114,8 @@ _HOMES = {
         "ProbeLab",
         "ProbePanel",
         "SteerPanel",
+        "TakeComparison",
+        "TakeHistory",
         "compare",
     ),
     "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),

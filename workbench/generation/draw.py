@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from workbench.errors import GenerationError, message
 from workbench.generation.cells import lay_out
+from workbench.generation.circumstances import circumstances
 from workbench.generation.controls import Controls
 from workbench.generation.receipt import Receipt, joined
 from workbench.generation.request import Row, Settings, alike
@@ -140,6 +141,7 @@ def draw_takes(
         _check_receipt(row, receipt)
     clips, codes = model.decode_batch(list(whole.codes)), whole.codes.cpu().numpy()
     traces = [_traces(calls.probes, whole, index) for index in range(len(rows))]
+    versions = circumstances(model)
     return [
         Take(
             clip=clips[index],
@@ -153,6 +155,8 @@ def draw_takes(
             probe_traces=traces[index],
             given_s=seconds_at(row.given_frames, model.frame_rate_hz),
             windows=_windows(model, row, spans),
+            plan=row.plan,
+            versions=versions,
             **asdict(settings),
         )
         for index, row in enumerate(rows)
@@ -237,8 +241,8 @@ def _traces(probes: Sequence[Readable], whole: _Whole, index: int) -> tuple[Prob
 
 
 def _windows(model: Model, row: Row, spans: Sequence[Span]) -> tuple[Window, ...]:
-    """What a take keeps of the spans it was drawn in; nothing where it was drawn in one go."""
-    if len(spans) == 1:
+    """What a take keeps of the spans it was drawn in; nothing for one span that heard all there was."""
+    if len(spans) == 1 and spans[0].heard == row.given_frames:
         return ()
     rate = model.frame_rate_hz
     return tuple(

@@ -110,7 +110,7 @@ def extend(
         take: What is gone on from; all of it is kept, its end is heard.
         seconds: Length of the new part, from whose beginning the plan's schedules count.
         prompt: The take's own when None.
-        steering: A plan for the new part. A take knows its own as text only: give it again to go on with it.
+        steering: A plan for the new part; `take.plan` goes on with its own.
         settings: Those of `generate_long`; seed, guidance, temperature and top_k are the take's own unless
             given.
 

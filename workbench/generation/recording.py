@@ -9,11 +9,9 @@ journal.jsonl, codes.i16 what happened, and the codes (journal.py)
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +21,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from workbench.errors import GenerationError, SteeringError, message
+from workbench.generation.circumstances import circumstances
 from workbench.generation.journal import EVENTS, Journal, RecordedWindow, doses_at, read_codes, read_events
 from workbench.generation.live_sound import LiveSound
 from workbench.generation.live_window import Carried, LiveSetup
 from workbench.generation.request import Settings
-from workbench.generation.take import PACKAGES, Take, Window
+from workbench.generation.take import Take, Window
 from workbench.model.musicgen import Model
 from workbench.model.tokens import seconds_at
 from workbench.sound.clip import Clip
@@ -35,19 +34,6 @@ from workbench.steering.direction import Direction
 
 FORMAT = "musicgen-workbench recording 1"
 HEADER, BEGIN = "header.json", "begin.safetensors"
-
-
-def circumstances(model: Model) -> dict[str, str]:
-    """What must be the same for codes to be the same to the bit, beside the model and what it is asked."""
-    packages = {name: version(name) for name in PACKAGES}
-    return {
-        "device": model.device.type,
-        "precision": str(model.dtype).removeprefix("torch."),
-        "threads": str(torch.get_num_threads()),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        **packages,
-    }
 
 
 def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carried) -> Journal:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from workbench.errors import Cancelled
+from workbench.generation.circumstances import differences
 from workbench.generation.controls import Controls, Slider
 from workbench.generation.live_window import Carried, Listener, draw_window
-from workbench.generation.recording import Recording, circumstances
+from workbench.generation.recording import Recording
 from workbench.model.musicgen import Model
 
 
@@ -71,12 +72,7 @@ def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: thread
 
 def _warn(model: Model, recording: Recording) -> None:
     """Warn of everything here that may change bits and was different then."""
-    now = circumstances(model)
-    differ = [
-        f"{name} {recording.circumstances.get(name, 'unknown')} then, {value} now"
-        for name, value in now.items()
-        if recording.circumstances.get(name) != value
-    ]
+    differ = differences(recording.circumstances, model)
     if differ:
         told = (
             f"The replay may differ from the recording in single bits, and so in codes: {'; '.join(differ)}."

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,15 @@ import soundfile
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError, SteeringError, message
+from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
 from workbench.sound.clip import Clip
+from workbench.steering.plan import Steering
 
 FORMAT = "musicgen-workbench take 1"
-PACKAGES = ("musicgen-workbench", "torch", "transformers", "nnsight")
+PLAN = "plan.safetensors"
+DAMAGES = (OSError, KeyError, TypeError, ValueError, SafetensorError, SteeringError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,9 @@ class Take:
     given_s         how many seconds at the beginning were given; the plan's schedules and the receipt's
                     seconds count from there
     windows         of a long take, the runs that it was drawn in
-    versions        packages that made it; not part of equality
+    plan            the plan itself, ready to be used again; None when unsteered, or where its directions were
+                    not kept. `steering_json` stands for it in equality
+    versions        packages, device, precision and threads that made it; not part of equality
     """
 
     clip: Clip
@@ -87,7 +91,8 @@ class Take:
     probe_traces: tuple[ProbeTrace, ...] = ()
     given_s: float = 0.0
     windows: tuple[Window, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
+    plan: Steering | None = None
+    versions: Mapping[str, str] = field(default_factory=packages)
 
     def __post_init__(self) -> None:
         codes = np.array(self.codes, dtype=np.int16)
@@ -142,11 +147,18 @@ class Take:
         return f"<div>{told}<br>{self.clip._repr_html_()}</div>"
 
     def save(self, folder: Path | str) -> Path:
-        """Write take.wav (32-bit float: nothing is lost), codes.safetensors, take.json; return `folder`."""
+        """Write the take into `folder`, complete in itself; return `folder`.
+
+        take.wav (32-bit float: nothing is lost), codes.safetensors, take.json; of a steered take also
+        plan.safetensors, with its directions and its gates' read-outs, so that it can be drawn again.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / "take.wav", self.clip.samples, self.clip.rate_hz, subtype="FLOAT")
         save_file(self._arrays(), folder / "codes.safetensors")
+        (folder / PLAN).unlink(missing_ok=True)
+        if self.plan is not None:
+            self.plan.save(folder / PLAN)
         kept = {
             "format": FORMAT,
             **self._asked(),
@@ -186,8 +198,9 @@ class Take:
             kept["probe_traces"] = tuple(
                 _trace(heading, arrays, index) for index, heading in enumerate(kept["probe_traces"])
             )
+            kept["plan"] = _plan(folder, kept["steering_json"])
             return cls(clip=Clip(samples, rate_hz), codes=arrays["codes"], **kept)
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError, soundfile.SoundFileError) as error:
+        except (*DAMAGES, soundfile.SoundFileError) as error:
             raise GenerationError(
                 message(
                     f"The take in {folder} was asked for",
@@ -195,6 +208,16 @@ class Take:
                     "Use a folder that Take.save wrote",
                 )
             ) from error
+
+
+def _plan(folder: Path, written: str) -> Steering | None:
+    """The plan beside a take whose terms are `written` as JSON; None where there is none."""
+    if not (folder / PLAN).is_file():
+        return None
+    plan = Steering.load(folder / PLAN)
+    if plan.to_json() != written:
+        raise ValueError(f"{PLAN} holds another plan than the take's")
+    return plan
 
 
 def _heading(trace: ProbeTrace) -> dict[str, object]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from workbench.errors import SteeringError, message
@@ -121,6 +122,41 @@ class Steering:
                     "Pass Steering.to_json()",
                 )
             ) from error
+
+    def save(self, path: Path | str) -> Path:
+        """Write the plan with its directions and read-outs as one safetensors file; return the path."""
+        from workbench.steering.plan_file import to_bytes
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_bytes(self))
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> Steering:
+        """Return the plan that `save` wrote; raise SteeringError when the file holds none."""
+        from workbench.steering.plan_file import from_bytes
+
+        try:
+            return from_bytes(Path(path).read_bytes(), str(path))
+        except OSError as error:
+            found = f"it cannot be read ({error})"
+            raise SteeringError(
+                message(f"The plan in {path} was asked for", found, "Use a file that Steering.save wrote")
+            ) from error
+
+    def pack(self) -> str:
+        """Return the plan and all its vectors as lines of plain letters, to stand in code."""
+        from workbench.steering.plan_file import pack
+
+        return pack(self)
+
+    @classmethod
+    def unpack(cls, text: str) -> Steering:
+        """Return the plan that `pack` wrote; raise SteeringError when letters are missing or changed."""
+        from workbench.steering.plan_file import unpack
+
+        return unpack(text)
 
     @cached_property
     def _texts(self) -> list[grammar.TermText]:

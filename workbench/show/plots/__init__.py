@@ -7,6 +7,7 @@ from workbench.show.plots.maps import map_scatter
 from workbench.show.plots.probing import accuracy_per_layer, confusion
 from workbench.show.plots.sound import spectrogram, waveform
 from workbench.show.plots.steering import dose_response, judged_genres, judged_table
+from workbench.show.plots.takes import take_scores
 from workbench.show.plots.trail import trail_accuracy, trail_cosines
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "map_scatter",
     "score_over_time",
     "spectrogram",
+    "take_scores",
     "trail_accuracy",
     "trail_cosines",
     "waveform",

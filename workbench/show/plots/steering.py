@@ -11,6 +11,7 @@ from workbench.errors import EvidenceError, message
 from workbench.show.colours import UNSTEERED, colours_for, colours_of_clips
 from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
 
+HATCHES = ("", "/", ".", "x")
 NEEDED = ("dose", "hit_rate", "low", "high")
 
 
@@ -90,29 +91,37 @@ def _add_chance(result: go.Figure, doses: pd.Series[float], chance: float) -> No
 
 
 def judged_genres(
-    probabilities: Mapping[str, Mapping[str, float]], *, wanted: str | None = None
+    probabilities: Mapping[str, Mapping[str, float]], *, wanted: str | None = None, target: str = "genre"
 ) -> go.Figure:
     """Return what the judge hears in each clip: bars per genre, in the colour of the clip in the player.
 
     Args:
         probabilities: clip name -> {genre: probability 0-1}; all clips share their genres.
         wanted: the genre steered towards; its bars are outlined in black.
+        target: what the judge tells apart, where it is not the genre.
 
     Raises:
         EvidenceError: nothing is given, or clips have different genres.
     """
     genres = _judged(probabilities)
     note = "A judge that hears audio only, never the model's activations."
-    result = figure("What does the judge hear?", x="genre", y="probability", note=note, height=340)
-    for clip, colour in colours_of_clips(probabilities).items():
+    result = figure(_question(target), x=target, y="probability", note=note, height=340)
+    colours = colours_of_clips(probabilities)
+    shades = list(colours.values())
+    for place, (clip, colour) in enumerate(colours.items()):
         values = probabilities[clip]
+        hatch = HATCHES[shades[:place].count(colour) % len(HATCHES)]  # clips of one colour stay apart
         edge = [2.5 if genre == wanted else 0 for genre in genres]
         result.add_trace(
             go.Bar(
                 x=genres,
                 y=[values[genre] for genre in genres],
                 name=clip,
-                marker={"color": colour, "line": {"width": edge, "color": "#222222"}},
+                marker={
+                    "color": colour,
+                    "line": {"width": edge, "color": "#222222"},
+                    "pattern": {"shape": hatch, "fillmode": "overlay", "fgcolor": "white", "size": 7},
+                },
                 text=[f"{values[genre]:.0%}" for genre in genres],
                 textposition="outside",
                 cliponaxis=False,
@@ -124,18 +133,19 @@ def judged_genres(
     return result
 
 
-def judged_table(probabilities: Mapping[str, Mapping[str, float]]) -> go.Figure:
+def judged_table(probabilities: Mapping[str, Mapping[str, float]], *, target: str = "genre") -> go.Figure:
     """Return what the judge hears in each clip as a table of shades: for more clips than bars can show.
 
     Args:
         probabilities: clip name -> {genre: probability 0-1}; all clips share their genres.
+        target: what the judge tells apart, where it is not the genre.
 
     Raises:
         EvidenceError: nothing is given, or clips have different genres.
     """
     genres, clips = _judged(probabilities), list(probabilities)
     result = figure(
-        "What does the judge hear in each clip?",
+        _question(target).replace("?", " in each clip?"),
         x="heard as",
         y="",
         note="A judge that hears audio only, never the model's activations; each row sums to 100 %.",
@@ -159,6 +169,10 @@ def judged_table(probabilities: Mapping[str, Mapping[str, float]]) -> go.Figure:
     )
     result.update_yaxes(autorange="reversed")
     return result
+
+
+def _question(target: str) -> str:
+    return "What does the judge hear?" if target == "genre" else f"What does the judge of {target} hear?"
 
 
 def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -7,7 +7,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -17,9 +17,6 @@ from workbench.errors import AudioError, message
 from workbench.show.colours import colours_of_clips
 from workbench.show.spectrum import FLOOR_DB, log_mel, outline
 from workbench.sound.clip import Clip
-
-if TYPE_CHECKING:
-    from workbench.generation.take import Take
 
 HERE = Path(__file__).parent
 
@@ -115,52 +112,12 @@ class ComparisonPlayer(SoundWidget):
         """Write every clip as `<name>.wav` into `folder` and return the paths."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        return [clip.write(target / f"{_file_name(name)}.wav") for name, clip in self.sounds.items()]
-
-
-def compare(*sounds: Clip | Take, names: list[str] | None = None) -> ComparisonPlayer:
-    """Return a player that changes between takes or clips while they run, with their spectrograms.
-
-    Args:
-        sounds: takes (as `generate` gives them) or clips, two or more as a rule.
-        names: one name each; by default "unsteered" or the plan of a take, "clip 1" ... for clips.
-
-    Raises:
-        AudioError: nothing is given, or the names do not fit.
-    """
-    if not sounds or (names is not None and len(names) != len(sounds)):
-        raise AudioError(
-            message(
-                "A comparison was asked for",
-                f"{len(sounds)} sounds and names {names} were given",
-                "Pass at least one sound, and one name for each or none",
-            )
-        )
-    chosen = names or [_name(sound, place) for place, sound in enumerate(sounds, start=1)]
-    return ComparisonPlayer(dict(zip(_distinct(chosen), map(_clip, sounds), strict=True)))
-
-
-def _clip(sound: Clip | Take) -> Clip:
-    return sound if isinstance(sound, Clip) else sound.clip
-
-
-def _name(sound: Clip | Take, place: int) -> str:
-    if isinstance(sound, Clip):
-        return f"clip {place}"
-    return shortened(sound.steering) or "unsteered"
+        return [clip.write(target / f"{file_name(name)}.wav") for name, clip in self.sounds.items()]
 
 
 def shortened(plan: str) -> str:
     """Return a plan's text without what goes without saying: a constant schedule on the conditional rows."""
     return plan.replace(" | constant | cond", "")
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Return the names with a number behind every repetition."""
-    return [
-        name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
-        for i, name in enumerate(names)
-    ]
 
 
 def _shared_gain(clips: Any) -> float:
@@ -193,6 +150,7 @@ def _spectrum(clip: Clip) -> dict[str, Any]:
     }
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """Return `name` as a file or folder may be called anywhere."""
     kept = "".join(letter if letter.isalnum() or letter in " ._+-" else "_" for letter in name)
-    return kept.strip() or "clip"
+    return kept.strip(" .") or "clip"

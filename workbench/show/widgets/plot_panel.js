@@ -29,12 +29,29 @@ function button(text, label, action) {
   return made;
 }
 
+// A line where a player of this page is. Player and figure meet in the page: no message goes to the kernel.
+function follow(key, chart, line) {
+  const move = () => {
+    const { xaxis, yaxis } = chart._fullLayout ?? {};
+    const at = window.__workbench?.engines.get(key)?.position;
+    line.hidden = !xaxis || at === undefined || at < xaxis.range[0] || at > xaxis.range[1];
+    if (line.hidden) return;
+    Object.assign(line.style, { left: `${xaxis._offset + xaxis.d2p(at)}px`, top: `${yaxis._offset}px`,
+      bottom: "auto", height: `${yaxis._length}px` });
+  };
+  const timer = setInterval(move, 60);
+  return () => clearInterval(timer);
+}
+
 async function render({ model, el }) {
   el.classList.add("wb-panel");
   const chart = document.createElement("div");
   chart.setAttribute("role", "img");
   const bar = Object.assign(document.createElement("div"), { className: "wb-bar wb-right" });
-  el.append(chart, bar);
+  const stage = Object.assign(document.createElement("div"), { className: "wb-stage" });
+  const line = Object.assign(document.createElement("div"), { className: "wb-head", hidden: true });
+  stage.append(chart, line);
+  el.append(stage, bar);
   let Plotly;
   try { Plotly = await plotly(model); } catch (error) {
     chart.textContent = `The figure cannot be drawn here: ${error.message}. Reload the page or use a current browser.`;
@@ -60,6 +77,7 @@ async function render({ model, el }) {
   );
   const watch = new ResizeObserver(() => chart.isConnected && chart.offsetParent && Plotly.Plots.resize(chart));
   watch.observe(el);
-  return () => { watch.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
+  const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
+  return () => { leave(); watch.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
 }
 export default { render };

@@ -54,6 +54,7 @@ class PlotPanel(anywidget.AnyWidget):
         figure: a plotly figure.
         table: what the CSV button saves; by default the points of the figure's traces.
         name: file name of the downloads, without ending.
+        clock: the `key` of a player of the same page: a line on the time axis stands where that player is.
     """
 
     _esm = HERE / "plot_panel.js"
@@ -62,9 +63,12 @@ class PlotPanel(anywidget.AnyWidget):
     figure = traitlets.Dict().tag(sync=True)
     csv = traitlets.Unicode().tag(sync=True)
     name = traitlets.Unicode("figure").tag(sync=True)
+    clock = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, figure: Any, *, table: pd.DataFrame | None = None, name: str = "figure") -> None:
-        super().__init__(library=shared_library(), name=name, **_state(figure, table))
+    def __init__(
+        self, figure: Any, *, table: pd.DataFrame | None = None, name: str = "figure", clock: str = ""
+    ) -> None:
+        super().__init__(library=shared_library(), name=name, clock=clock, **_state(figure, table))
         self._listeners: dict[str, list[Callable[[Points], object]]] = {"click": [], "select": []}
         self.on_msg(self._receive)
 
