@@ -28,6 +28,7 @@ FACES = {
     "4": "lint(",
     "5": "ProbeLab(",
     "6": "ConsultingRoom(",
+    "7": "lab = wb.SteerLab(",
     "8": "desk = wb.LiveDesk(",
 }
 SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
