@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import ipywidgets
 import numpy as np
 import pytest
 from steering_fixture import direction
@@ -46,6 +47,17 @@ def test_sliders_pad_and_settings_write_one_plan(tiny_model: Any, own: Any) -> N
     assert lab.push(slow=0.3).doses == {**dict.fromkeys(NAMES, 0.0), "slow": 0.3}
     with pytest.raises(SteeringError, match="blues"):
         lab.push(blues=1)
+
+
+def test_no_slider_tells_while_it_is_dragged(tiny_model: Any, own: Any) -> None:
+    sliders, waiting = [], [lab_of(tiny_model, own)]
+    while waiting:
+        widget = waiting.pop()
+        waiting += getattr(widget, "children", ())
+        sliders += [widget] if isinstance(widget, ipywidgets.FloatSlider) else []
+    assert len(sliders) == 5 + 4, "doses, seconds, guidance, chance, threshold"
+    # Such a slider would send back, late, what a running cell has set, and undo what the cell set later.
+    assert not any(slider.continuous_update for slider in sliders)
 
 
 def test_the_text_is_what_is_generated_until_a_slider_moves(tiny_model: Any, own: Any) -> None:
