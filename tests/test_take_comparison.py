@@ -127,7 +127,9 @@ def test_the_table_and_the_line_are_the_readings(takes: dict[str, Take]) -> None
     faint, strong = figure.data[0], figure.data[1]
     assert np.allclose(faint.y, trace.probabilities[:, 1])
     assert strong.y[12] == pytest.approx(trace.probabilities[6:18, 1].mean(), abs=0.05)
-    assert strong.y[0] > 0 and len(strong.y) == 25
+    level = dataclasses.replace(trace, probabilities=np.full_like(trace.probabilities, 0.25))
+    held = plots.take_scores({"jazz": level}, "rock", seconds=1.0).data[1].y
+    assert np.allclose(held, 0.25) and len(held) == 25, "the ends are means of what there is"
     assert figure.layout.shapes[0].y0 == 0.5
     table = TakeComparison(takes).scores.plot.csv.splitlines()
     assert table[0] == "take,seconds,jazz,rock" and len(table) == 1 + 3 * 25
@@ -159,7 +161,7 @@ def test_a_click_on_a_line_plays_that_take_from_there(takes: dict[str, Take]) ->
 
 def test_damage_stands_beside_the_twin(takes: dict[str, Take]) -> None:
     other = dataclasses.replace(takes["jazz"], seed=4)
-    comparison = TakeComparison({**takes, "stranger": other})
+    comparison = TakeComparison({**takes, "stranger": other, "again": takes["unsteered"]})
     assert comparison.twins == {"jazz": "unsteered", "more jazz": "unsteered"}
     table = cells(comparison)
     found = damage(takes["jazz"].clip, takes["unsteered"].clip)
