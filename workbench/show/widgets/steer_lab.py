@@ -238,4 +238,6 @@ class SteerLab(ipywidgets.VBox):
 
 
 def _tick(words: str) -> ipywidgets.Checkbox:
-    return ipywidgets.Checkbox(description=words, indent=False, layout={"width": "auto"})
+    return ipywidgets.Checkbox(
+        description=words, indent=False, layout={"width": "auto", "margin": "2px 18px 2px 2px"}
+    )
