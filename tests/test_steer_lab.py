@@ -12,6 +12,7 @@ from steering_fixture import direction
 from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import Cancelled, SteeringError, WorkbenchError
+from workbench.evidence.dose_search import Quality
 from workbench.generation.generate import generate
 from workbench.show.widgets.steer_lab import SteerLab
 from workbench.show.widgets.steer_panel import CONTROL, UNSTEERED
@@ -26,6 +27,11 @@ def own(tiny_model: Any) -> dict[str, Any]:
     """Two groups of given directions, one of whose names has a sound of its own."""
     genre = {name: planted(tiny_model, number, name=name) for number, name in enumerate(NAMES)}
     return {"genre": genre, "tempo": {"slow": direction(tiny_model, 2, seed=9, name="slow")}}
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_model: Any) -> Reference:
+    return Reference(tiny_model, {name: number for number, name in enumerate(NAMES)}, target="genre")
 
 
 def lab_of(model: Any, own: Any, **more: Any) -> SteerLab:
@@ -164,13 +170,15 @@ def test_a_model_in_use_is_waited_for_and_can_be_given_up(tiny_model: Any, own: 
     assert len(lab.wait(120)) == 2
 
 
-def test_closing_stops_the_work(tiny_model: Any, own: Any) -> None:
-    lab = lab_of(tiny_model, own, seconds=4.0).push(jazz=0.5)
+def test_closing_stops_the_work(tiny_model: Any, own: Any, judge: Any) -> None:
+    lab = lab_of(tiny_model, own, judges={"genre": judge}, seconds=4.0).push(jazz=0.5)
     with tiny_model.lock:
         lab.start()
+        lab.finder.start()
         lab.close()
-        with pytest.raises(Cancelled):
-            lab.wait(20)
+        for panel in (lab, lab.finder):
+            with pytest.raises(Cancelled):
+                panel.wait(20)
 
 
 def test_probes_make_layers_a_choice_and_are_read_while_takes_are_made(
@@ -190,11 +198,6 @@ def test_probes_make_layers_a_choice_and_are_read_while_takes_are_made(
     steered = list(lab.start().wait(120).values())[1]
     assert [(trace.target, trace.layer) for trace in steered.probe_traces] == [("genre", 3)]
     assert "gate(jazz@3 < 0.8 over 1s)" in steered.steering
-
-
-@pytest.fixture(scope="module")
-def judge(tiny_model: Any) -> Reference:
-    return Reference(tiny_model, {name: number for number, name in enumerate(NAMES)}, target="genre")
 
 
 def test_a_dose_is_searched_set_and_told(tiny_model: Any, own: Any, judge: Any, monkeypatch: Any) -> None:
@@ -220,6 +223,7 @@ def test_what_breaks_the_budget_is_not_set(tiny_model: Any, own: Any, judge: Any
     lab = lab_of(tiny_model, own, judges={"genre": judge})
     lab.finder.nll_rise.value = 0.01
     found = lab.finder.aim_at("rock").start().wait(200)
+    assert found.budget == Quality(nll_rise=0.01)
     assert not found.within and "Nothing was set" in lab.finder.verdict.value
     assert lab.doses["rock"] == 0 and lab.text == "none"
 

@@ -136,7 +136,7 @@ class SteerLab(ipywidgets.VBox):
             ipywidgets.Box([self.prompt, self.beginning, self.seconds], layout=_WRAP),
             self.desk, self.line, more,
             ipywidgets.Box([self.prompted, self.control], layout=_WRAP),
-            self.job, self.told, self.comparison, self.history,
+            self.job, self.told, self.history, self.comparison,
         ]  # fmt: skip
 
     def _listen(self) -> None:
