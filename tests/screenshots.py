@@ -20,6 +20,7 @@ PICTURES = ROOT / "docs" / "screenshots"
 OUTPUTS = """i => { const cell = jupyterapp.shell.currentWidget.content.widgets[i];
   return cell.model.type === "code" && cell.outputArea && cell.outputArea.node.childElementCount > 0; }"""
 OUTPUT = ".jp-Notebook .jp-Cell[data-windowed-list-index='{}'] .jp-Cell-outputWrapper"
+WIDTH, HEIGHT = 1280, 1500
 # what the first picture of a notebook shows
 FACES = {
     "1": "ProbePanel(",
@@ -28,6 +29,7 @@ FACES = {
     "4": "lint(",
     "5": "ProbeLab(",
     "6": "ConsultingRoom(",
+    "7": "lab = wb.SteerLab(",
     "8": "desk = wb.LiveDesk(",
 }
 SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
@@ -36,7 +38,7 @@ SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
 
 def picture(lab: Lab, chromium: Any, name: str, *, folder: Path = PICTURES) -> list[Path]:
     """Run a notebook and return its pictures: its beginning, and each cell with output."""
-    opened = lab.open(chromium, f"{name}.ipynb", height=1500)
+    opened = lab.open(chromium, f"{name}.ipynb", height=HEIGHT)
     opened.fold_sidebars()
     opened.run_all(seconds=400)
     for old in folder.glob(f"{name}*.png"):
@@ -49,10 +51,15 @@ def picture(lab: Lab, chromium: Any, name: str, *, folder: Path = PICTURES) -> l
             continue
         page.wait_for_timeout(1200)
         cell = page.locator(OUTPUT.format(index))
-        if cell.count() and (cell.first.bounding_box() or {"height": 0})["height"] > 120:
+        tall = (cell.first.bounding_box() or {"height": 0})["height"] if cell.count() else 0
+        if tall > 120:
             path = folder / f"{name}-{index:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
+            # What does not fit into the window would be grey in the picture.
+            page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, round(tall) + 400)})
+            page.wait_for_timeout(800)
             cell.first.screenshot(path=str(path))
+            page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
             made.append(path)
     sources = page.evaluate(SOURCES)
     face = FACES.get(name[0], "")

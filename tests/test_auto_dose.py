@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from steering_fixture import direction
 from toy_judges import Reference, planted
 
-from workbench.errors import EvidenceError
+from workbench.errors import Cancelled, EvidenceError
 from workbench.evidence.auto_dose import auto_dose, choose_dose
 from workbench.evidence.dose_search import Cell, Quality, Space, search_dose, with_costs
-from workbench.evidence.hearing import UNSTEERED
+from workbench.evidence.hearing import UNSTEERED, ClipCount
 from workbench.evidence.sweep import wilson
 from workbench.generation.generate import generate
 
@@ -203,6 +205,21 @@ def test_every_dose_can_be_reached_from_a_coarse_one(count):
     assert reached == set(doses)
 
 
+def test_the_clips_of_a_search_are_known_before():
+    fake = Fake({(4, 0.3): 0.5, (4, 0.4): 1.0})
+    search_dose(fake, SPACE, Quality())
+    assert SPACE.clips == sum(len(cells) * len(seeds) for cells, seeds in fake.log)
+
+
+def test_clips_are_counted_over_frames_batches_and_runs():
+    told: list[float] = []
+    count = ClipCount(told.append)
+    for rows in (4, 2, 2):
+        for done in (1, 2, 4):
+            count(done, torch.zeros(rows, 1, 4))
+    assert told == [1, 2, 4, 4.5, 5, 6, 6.5, 7, 8]
+
+
 # ------------------------------------------------------------------------------- on the tiny model
 
 
@@ -252,3 +269,14 @@ def test_aims_and_layers_that_do_not_fit_are_refused(tiny_model, judge):
         auto_dose(tiny_model, {3: planted(tiny_model, 9, name="x")}, "jazz", judge)
     with pytest.raises(EvidenceError, match=r"layers \[2\]"):
         on_tiny(tiny_model, {2: planted(tiny_model, 9, name="x")}, judge)
+
+
+def test_a_search_tells_how_far_it_is_and_can_be_stopped(tiny_model, judge):
+    directions = {3: planted(tiny_model, 9, name="nine")}
+    told: list[float] = []
+    found = on_tiny(tiny_model, directions, judge, on_clips=told.append)
+    assert told == sorted(told) and told[-1] == len(found.clips)
+    stop = threading.Event()
+    with pytest.raises(Cancelled):
+        on_tiny(tiny_model, directions, judge, on_clips=lambda made: made > 2 and stop.set(), cancel=stop)
+    assert on_tiny(tiny_model, directions, judge).dose == found.dose, "the model is left clean"

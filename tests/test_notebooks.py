@@ -21,6 +21,7 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "3": "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",
     "5": "print(lab.tabs.titles, genre_map.plot.figure['layout']['title']['text'])",
     "6": "print(room.lab.wait().verdict())",
+    "7": "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.told.value)",
     "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
     "4": "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
@@ -89,7 +90,7 @@ def heard(client: Any) -> list[list[str]]:
 
 
 def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
-    assert [path.stem[0] for path in BOOKS] == list("01234568")
+    assert [path.stem[0] for path in BOOKS] == list("012345678")
     for path in BOOKS:
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
@@ -176,6 +177,20 @@ def test_the_broken_probes_are_in_their_beds(executed: Callable[[Path], Any]) ->
     text = shown(executed(BOOKS[6]))
     assert "the owner says" in text and "has accuracy" in text
     assert all(f"{name}: No answer yet." in text for name in "ABCDEF")
+
+
+def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable[[Path], Any]) -> None:
+    client = executed(next(path for path in BOOKS if path.stem[0] == "7"))
+    text = shown(client)
+    assert "0.2*jazz@2 | constant | cond | gate(jazz@5 < 0.8 over 1s)" in text
+    assert "by gate left alone" in text
+    assert "at right angles" in text and "in words: a calm tune, electronic" in text
+    steered = ["0.15*jazz@2 + 0.15*slow@2", "0.2*electronic@2"]
+    assert all(f"'{name}'" in text for name in ["unsteered", *steered])
+    assert "At layer" in text and "nats per code" in text
+    asked = {"Which directions share a part?", "What else does steering change?"}
+    assert asked <= questions(client)
+    assert ["unsteered", "0.2*jazz@2 | gate(jazz@5 < 0.8 over 1s)"] in heard(client)
 
 
 def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path], Any]) -> None:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from workbench.show.widgets import MapPanel as MapPanel
     from workbench.show.widgets import ProbeLab as ProbeLab
     from workbench.show.widgets import ProbePanel as ProbePanel
+    from workbench.show.widgets import SteerLab as SteerLab
     from workbench.show.widgets import SteerPanel as SteerPanel
     from workbench.show.widgets import TakeComparison as TakeComparison
     from workbench.show.widgets import TakeHistory as TakeHistory
@@ -115,6 +116,7 @@ _HOMES = {
         "MapPanel",
         "ProbeLab",
         "ProbePanel",
+        "SteerLab",
         "SteerPanel",
         "TakeComparison",
         "TakeHistory",

@@ -7,8 +7,10 @@ random directions of the same layer and dose, each by a paired 95 % interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,7 @@ from workbench.evidence.dose_search import (
     search_dose,
     with_costs,
 )
-from workbench.evidence.hearing import UNSTEERED, Ask, beside, hear, pair_names, paired
+from workbench.evidence.hearing import UNSTEERED, Ask, ClipCount, beside, hear, pair_names, paired
 from workbench.evidence.intervals import means
 from workbench.evidence.judge import Judge
 from workbench.evidence.sweep import wilson
@@ -117,6 +119,8 @@ def auto_dose(
     seconds: float = 5.0,
     guidance: float = 3.0,
     progress: bool = True,
+    on_clips: Callable[[float], object] | None = None,
+    cancel: threading.Event | None = None,
 ) -> AutoDose:
     """Return the layer and dose at which an aim is best reached within a quality budget, and the evidence.
 
@@ -137,13 +141,17 @@ def auto_dose(
         seconds: length of the clips.
         guidance: classifier-free guidance.
         progress: whether to show progress bars.
+        on_clips: called after each frame with how many clips have been made (of about `Space.clips`).
+        cancel: set it to stop before the next step.
 
     Raises:
         EvidenceError: the judge cannot hear the aim, a direction lies at another layer, or there is nothing
         to search.
+        Cancelled: `cancel` was set.
     """
     _check(directions, aim, judge)
     space = Space(tuple(directions), tuple(doses), tuple(seeds), tuple(further_seeds), finalists)
+    watch: dict[str, Any] = {"on_frame": ClipCount(on_clips) if on_clips else None, "cancel": cancel}
 
     def plan(cell: Cell, seed: int) -> Steering | None:
         if cell.layer is None:
@@ -157,7 +165,7 @@ def auto_dose(
             for cell in cells for prompt, seed in paired(prompts, some)
         ]  # fmt: skip
         judges = {judge.target: judge}
-        table = hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress)
+        table = hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress, **watch)
         hit, p = table[f"judged_{judge.target}"] == aim, table[f"p_{judge.target}_{aim}"]
         return table.assign(hit=hit, p=p)
 

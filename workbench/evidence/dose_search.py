@@ -100,6 +100,13 @@ class Space:
         count = len(self.doses)
         return tuple(dict.fromkeys(self.doses[place] for place in (count // 3, 2 * count // 3)))
 
+    @property
+    def clips(self) -> int:
+        """How many clips a search makes as a rule: layers and twins, doses around the best, one proof."""
+        finer = max(len(self.around(dose)) for dose in self.coarse)
+        coarse = len(self.layers) * len(self.coarse)
+        return (1 + coarse + finer) * len(self.seeds) + 3 * len(self.further_seeds)
+
     def around(self, dose: float) -> tuple[float, ...]:
         """Return the doses next to one of the coarse doses, up to but without the next coarse ones."""
         below = max((other for other in self.coarse if other < dose), default=-math.inf)

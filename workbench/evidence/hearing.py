@@ -5,18 +5,20 @@ One row per clip. Differences are always those to the *twin*: the unsteered clip
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from workbench.errors import EvidenceError, message
 from workbench.evidence.damage import damage
 from workbench.evidence.judge import Judge
 from workbench.evidence.likelihood import likelihood
-from workbench.generation.generate import generate
+from workbench.generation.generate import OnFrame, generate
 from workbench.model.musicgen import Model
 from workbench.steering import Steering
 
@@ -63,6 +65,8 @@ def hear(
     guidance: float = 3.0,
     likely: bool = True,
     progress: bool = True,
+    on_frame: OnFrame | None = None,
+    cancel: threading.Event | None = None,
 ) -> pd.DataFrame:
     """Return one row per clip, in order: what was told, prompt, seed, ok, verdicts, guards, likelihood.
 
@@ -77,10 +81,16 @@ def hear(
         guidance: classifier-free guidance.
         likely: whether the likelihood is measured.
         progress: whether to show progress bars.
+        on_frame: as `generate` calls it; `ClipCount` makes clips of frames.
+        cancel: set it to stop before the next step.
+
+    Raises:
+        Cancelled: `cancel` was set.
     """
     takes = generate(
         model, [ask.prompt for ask in asked], steering=[ask.plan for ask in asked],
         seed=[ask.seed for ask in asked], seconds=seconds, guidance=guidance, progress=progress,
+        on_frame=on_frame, cancel=cancel,
     )  # fmt: skip
     clips = [take.clip for take in takes]
     rows = [
@@ -92,6 +102,26 @@ def hear(
     if likely:
         parts.append(pd.DataFrame([one.row() for one in likelihood(model, takes, progress=progress)]))
     return pd.concat(parts, axis=1)
+
+
+class ClipCount:
+    """Counts clips while they are made, parts of clips included: give it to `generate` as `on_frame`.
+
+    Args:
+        tell: called after each frame with how many clips have been made, over all runs.
+    """
+
+    def __init__(self, tell: Callable[[float], object]) -> None:
+        self._tell = tell
+        self._whole, self._batch, self._share = 0.0, 0, 0.0
+
+    def __call__(self, done: int, codes: torch.Tensor) -> None:
+        """Take note of `done` finished frames of the codes (B, k, T)."""
+        share = done / codes.shape[-1]
+        if share <= self._share:  # another batch has begun: the one before it is whole
+            self._whole += self._batch
+        self._batch, self._share = codes.shape[0], share
+        self._tell(self._whole + share * codes.shape[0])
 
 
 def _verdicts(judge: Judge, target: str, clips: Sequence[Any]) -> pd.DataFrame:

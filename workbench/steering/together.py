@@ -1,4 +1,4 @@
-"""Several directions together: one after another in time, over several layers, at right angles."""
+"""Several directions together: one after another in time, over layers, at right angles, or at random."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import SteeringError, message
-from workbench.steering.direction import Direction
+from workbench.steering.direction import Direction, random_direction
 from workbench.steering.operations import PUSHES
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant, fade, ramp
@@ -114,6 +114,15 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
         )
     mix = left @ np.diag(1 / sizes) @ left.T if method == "symmetric" else np.linalg.inv(_lower(v))
     return tuple(_mixed(unit, units, row) for unit, row in zip(units, mix, strict=True))
+
+
+def randomised(plan: Steering, seed: int) -> Steering:
+    """Return the control of a plan: a random direction of equal norm in place of each, all else unchanged."""
+    terms = [
+        replace(term, direction=random_direction(term.direction, seed + place))
+        for place, term in enumerate(plan.terms)
+    ]
+    return Steering(tuple(terms))
 
 
 def _lower(v: np.ndarray) -> np.ndarray:

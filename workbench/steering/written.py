@@ -25,6 +25,7 @@ class Reads(Protocol):
 Probes = Mapping[str, Reads] | Iterable[Reads]
 """Probes by any name (gates are found by class, layer and fingerprint), or just probes."""
 Held = TypeVar("Held")
+FEW = 20  # directions that an error lists one by one
 
 
 def values(given: Mapping[str, Held] | Iterable[Held]) -> list[Held]:
@@ -72,8 +73,7 @@ def from_text(term: TermText, text: str, directions: Mapping[str, Direction], pr
     if term.mark and (direction is None or not direction.fingerprint.startswith(term.mark)):
         direction = next((d for d in directions.values() if d.fingerprint.startswith(term.mark)), None)
     if direction is None:
-        held = ", ".join(directions) or "none"
-        raise SteeringError(message(where, f"the directions given are: {held}", "Use one of those names"))
+        raise SteeringError(message(where, _given(directions), "Use one of those names"))
     if direction.layer != term.made_at:
         found = f"the direction given was made at layer {direction.layer}"
         do = f"Write @{direction.layer}>{term.made_at} to apply it at layer {term.made_at} on purpose"
@@ -82,6 +82,15 @@ def from_text(term: TermText, text: str, directions: Mapping[str, Direction], pr
     gate = _gate(term.gate, place, probes) if term.gate is not None else None
     parts = (direction, term.dose, term.schedule, term.operation, term.applied_at, term.rows)
     return Term(*parts, chance=term.chance, gate=gate)
+
+
+def _given(directions: Mapping[str, Direction]) -> str:
+    """Return what the directions given are; many of them by name and layers, which is shorter."""
+    if len(directions) <= FEW:
+        return f"the directions given are: {', '.join(directions) or 'none'}"
+    names = ", ".join(dict.fromkeys(direction.name for direction in directions.values()))
+    layers = ", ".join(map(str, sorted({direction.layer for direction in directions.values()})))
+    return f"the directions given are: {names}, made at layers {layers}"
 
 
 def _gate(written: GateText, where: str, probes: Probes) -> Gate:

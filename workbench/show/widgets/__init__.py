@@ -1,4 +1,4 @@
-"""Panels for notebooks: figures, players, long work, the map, probe and steering views, the live desk."""
+"""Panels for notebooks: figures, players, long work, map, probe and steering views, labs, the live desk."""
 
 from workbench.show.widgets.blend_pad import BlendPad
 from workbench.show.widgets.consulting_room import ConsultingRoom
@@ -10,6 +10,7 @@ from workbench.show.widgets.player import ComparisonPlayer
 from workbench.show.widgets.plot_panel import PlotPanel
 from workbench.show.widgets.probe_lab import ProbeLab
 from workbench.show.widgets.probe_panel import ProbePanel
+from workbench.show.widgets.steer_lab import SteerLab
 from workbench.show.widgets.steer_panel import SteerPanel
 from workbench.show.widgets.stream_player import StreamPlayer, held_back
 from workbench.show.widgets.take_comparison import TakeComparison, compare
@@ -27,6 +28,7 @@ __all__ = [
     "PlotPanel",
     "ProbeLab",
     "ProbePanel",
+    "SteerLab",
     "SteerPanel",
     "StreamPlayer",
     "TakeComparison",

@@ -12,8 +12,9 @@ from workbench.show.plots import judged_genres
 from workbench.show.widgets.job_panel import Job, JobPanel, note_html
 from workbench.show.widgets.player import ComparisonPlayer, shortened
 from workbench.show.widgets.plot_panel import PlotPanel
-from workbench.steering.direction import Direction, random_direction
+from workbench.steering.direction import Direction
 from workbench.steering.plan import Steering
+from workbench.steering.together import randomised
 
 if TYPE_CHECKING:
     from workbench.evidence.judge import Judge
@@ -147,7 +148,7 @@ class SteerPanel(ipywidgets.VBox):
             [self.prompt.value] * len(missing),
             steering=list(missing.values()),
             progress=False,
-            on_frame=_reporter(job, self.seconds.value * self.model.frame_rate_hz),
+            on_frame=frame_reporter(job, self.seconds.value * self.model.frame_rate_hz),
             cancel=job.cancel,
             **settings,
         )
@@ -162,7 +163,7 @@ class SteerPanel(ipywidgets.VBox):
             return {UNSTEERED: None}
         wanted: dict[str, Steering | None] = {UNSTEERED: None, shortened(plan.text()): plan}
         if self.control.value:
-            wanted[CONTROL] = _randomised(plan, self.seed.value)
+            wanted[CONTROL] = randomised(plan, self.seed.value)
         return wanted
 
     def _show(self, takes: dict[str, Take]) -> None:
@@ -225,18 +226,7 @@ def _layers(given: Mapping[str, Direction] | ProbeSweep) -> tuple[list[int], int
     return layers[:1], layers[0]
 
 
-def _randomised(plan: Steering, seed: int) -> Steering:
-    """Return the control: every direction replaced by a random one of equal norm, doses unchanged."""
-    from dataclasses import replace
-
-    terms = [
-        replace(term, direction=random_direction(term.direction, seed + place))
-        for place, term in enumerate(plan.terms)
-    ]
-    return Steering(tuple(terms))
-
-
-def _reporter(job: Job, frames: float) -> Callable[[int, object], None]:
+def frame_reporter(job: Job, frames: float) -> Callable[[int, object], None]:
     """Return what `generate` calls after every frame: it moves the bar; stopping is the event's affair."""
 
     def report(done: int, _codes: object) -> None:

@@ -1,0 +1,252 @@
+"""The steering lab over a real tiny model, without a browser: sliders, text, takes, search, faults."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pytest
+from steering_fixture import direction
+from toy_judges import DOSE, Reference, planted
+
+from workbench.errors import Cancelled, SteeringError, WorkbenchError
+from workbench.evidence.dose_search import Quality
+from workbench.generation.generate import generate
+from workbench.show.widgets.steer_lab import SteerLab
+from workbench.show.widgets.steer_panel import CONTROL, UNSTEERED
+from workbench.sound import Clip
+from workbench.steering import window
+
+NAMES = ("jazz", "rock", "reggae", "classical")
+
+
+@pytest.fixture(scope="module")
+def own(tiny_model: Any) -> dict[str, Any]:
+    """Two groups of given directions, one of whose names has a sound of its own."""
+    genre = {name: planted(tiny_model, number, name=name) for number, name in enumerate(NAMES)}
+    return {"genre": genre, "tempo": {"slow": direction(tiny_model, 2, seed=9, name="slow")}}
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_model: Any) -> Reference:
+    return Reference(tiny_model, {name: number for number, name in enumerate(NAMES)}, target="genre")
+
+
+def lab_of(model: Any, own: Any, **more: Any) -> SteerLab:
+    return SteerLab(model, own, **{"seconds": 1.0, "seed": 3, "prompt": "a calm tune", **more})
+
+
+def test_sliders_pad_and_settings_write_one_plan(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own, pad=NAMES)
+    assert lab.text == "none" and lab.steering is None
+    lab.sliders["jazz"].value = 0.15000000000000002  # as the page rounds
+    lab.sliders["slow"].value = -0.1
+    assert lab.text == "0.15*jazz@3 - 0.1*slow@2 | constant | cond"
+    lab.way.rows.value, lab.way.chance.value = "both", 0.5
+    assert lab.text.endswith("| constant | both | chance(0.5)") and lab.steering.text() == lab.text
+    texts: list[str] = []
+    lab.observe(lambda change: texts.append(change["new"]), "text")
+    lab.pad.move(1.0, 1.0)
+    assert texts == ["0.15*rock@3 - 0.1*slow@2 | constant | both | chance(0.5)"], "four sliders, one writing"
+    assert lab.push(slow=0.3).doses == {**dict.fromkeys(NAMES, 0.0), "slow": 0.3}
+    with pytest.raises(SteeringError, match="blues"):
+        lab.push(blues=1)
+
+
+def test_no_slider_tells_while_it_is_dragged(tiny_model: Any, own: Any) -> None:
+    sliders, waiting = [], [lab_of(tiny_model, own)]
+    while waiting:
+        widget = waiting.pop()
+        waiting += getattr(widget, "children", ())
+        sliders += [widget] if isinstance(widget, ipywidgets.FloatSlider) else []
+    assert len(sliders) == 5 + 4, "doses, seconds, guidance, chance, threshold"
+    # Such a slider would send back, late, what a running cell has set, and undo what the cell set later.
+    assert not any(slider.continuous_update for slider in sliders)
+
+
+def test_the_text_is_what_is_generated_until_a_slider_moves(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own).push(jazz=0.15)
+    lab.line.box.value = "0.4*rock@3 | window(0s,0.5s)"
+    takes = lab.start().wait(120)
+    assert list(takes) == [UNSTEERED, "0.4*rock@3 | window(0s,0.5s) | cond"]
+    rock = own["genre"]["rock"].at(0.4, schedule=window(0, 0.5))
+    again = generate(tiny_model, "a calm tune", steering=rock, seed=3, seconds=1.0, progress=False)
+    assert np.array_equal(again.codes, takes["0.4*rock@3 | window(0s,0.5s) | cond"].codes)
+    lab.sliders["slow"].value = 0.1
+    assert lab.text == "0.15*jazz@3 + 0.1*slow@2 | constant | cond"
+
+
+def test_a_wrong_text_or_setting_generates_nothing(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own).push(jazz=0.15)
+    lab.text = "0.15*jaz@3"
+    with pytest.raises(SteeringError, match="jaz"):
+        lab.start().wait(60)
+    assert lab.job.state == "failed" and lab.takes == {} and lab.text == "0.15*jaz@3"
+    lab.push(jazz=0.9)
+    lab.way.operation.value = "clamp"
+    lab.way.spread.value = True  # of given directions each has one layer: nothing to share
+    assert lab.line.fault is None
+    lab.push(jazz=-0.5)
+    lab.way.operation.value = "remove"
+    assert "weight from 0 to 1" in str(lab.line.fault)
+    with pytest.raises(SteeringError, match="weight from 0 to 1"):
+        lab.start().wait(60)
+
+
+def test_takes_go_into_the_history_and_ticks_into_the_comparison(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own)
+    alone = lab.start().wait(120)
+    assert list(alone) == [UNSTEERED] and lab.history.chosen == [UNSTEERED]
+    lab.prompted.value = lab.control.value = True
+    takes = lab.push(jazz=0.5).start().wait(120)
+    words = "in words: a calm tune, jazz"
+    assert list(takes) == [UNSTEERED, "0.5*jazz@3", words, CONTROL]
+    assert takes[UNSTEERED] is alone[UNSTEERED], "the twin is made once"
+    assert takes[words].prompt == "a calm tune, jazz" and takes[words].steering == ""
+    assert lab.history.chosen == list(takes) and list(lab.comparison.takes) == list(takes)
+    assert sorted(lab.history.takes) == sorted(takes), "the twin is kept once"
+    for name in (name for name in takes if name != UNSTEERED):
+        assert f"{name}: " in lab.told.value
+    assert "cells changed" in lab.told.value and "nats per code" in lab.told.value
+    second = lab.push(rock=0.5).start().wait(120)
+    assert list(second)[1] == "0.5*rock@3" and CONTROL in second
+    assert len(lab.history.takes) == 4 + 2, "twin and words were there: a new push and its control"
+    lab.history.chosen = ["0.5*jazz@3", "0.5*rock@3"]
+    assert list(lab.comparison.takes) == ["0.5*jazz@3", "0.5*rock@3"]
+    lab.seed.value = 4
+    assert lab.start().wait(120)[UNSTEERED] is not alone[UNSTEERED]
+
+
+def test_a_dose_that_breaks_the_music_is_told(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own)
+    lab.text = "0.01*jazz@3"
+    lab.start().wait(120)
+    assert "the music holds" in lab.told.value
+    lab.text = "6*jazz@3"
+    lab.start().wait(120)
+    assert "this breaks the music" in lab.told.value
+
+
+def test_a_take_goes_on_from_a_sound(tiny_model: Any, own: Any) -> None:
+    ground = Clip(0.2 * np.sin(np.arange(16_000) / 20).astype(np.float32), 16_000)
+    lab = lab_of(tiny_model, own, beginnings={"hum": ground}).push(jazz=0.5)
+    lab.beginning.value = "hum"
+    takes = lab.start().wait(120)
+    assert [take.given_s for take in takes.values()] == [1.0, 1.0]
+    lab.beginning.value = "silence"
+    assert [take.given_s for take in lab.start().wait(120).values()] == [0.0, 0.0]
+    assert lab.beginning.layout.display == "" and lab_of(tiny_model, own).beginning.layout.display == "none"
+
+
+def test_generation_can_be_cancelled_and_nothing_is_kept(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own, seconds=4.0).push(jazz=0.5)
+    moved = threading.Event()
+    lab.job.bar.observe(lambda change: change["new"] > 0.05 and moved.set(), "value")
+    lab.start()
+    assert moved.wait(60)
+    lab.job.cancel_button.click()
+    with pytest.raises(Cancelled):
+        lab.wait(60)
+    assert lab.takes == {} and list(lab.history.takes) == []
+    lab.seconds.value = 1.0
+    assert UNSTEERED in lab.start().wait(120)
+
+
+def test_a_model_in_use_is_waited_for_and_can_be_given_up(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own).push(jazz=0.5)
+    said = threading.Event()
+    lab.job.text.observe(lambda change: "waiting" in change["new"] and said.set(), "value")
+    with tiny_model.lock:
+        lab.start()
+        assert said.wait(20) and lab.job.state == "running"
+        lab.job.cancel()
+        with pytest.raises(Cancelled):
+            lab.wait(20)
+        said.clear()
+        lab.start()
+        assert said.wait(20)
+    assert len(lab.wait(120)) == 2
+
+
+def test_closing_stops_the_work(tiny_model: Any, own: Any, judge: Any) -> None:
+    lab = lab_of(tiny_model, own, judges={"genre": judge}, seconds=4.0).push(jazz=0.5)
+    with tiny_model.lock:
+        lab.start()
+        lab.finder.start()
+        lab.close()
+        for panel in (lab, lab.finder):
+            with pytest.raises(Cancelled):
+                panel.wait(20)
+
+
+def test_probes_make_layers_a_choice_and_are_read_while_takes_are_made(
+    tiny_model: Any, tiny_dataset: Any, own: Any
+) -> None:
+    from workbench.model.capture import capture
+    from workbench.probing import fit_probes
+
+    acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
+    sweep = fit_probes(acts, method="means", folds=3, shuffles=0, progress=False)
+    lab = lab_of(tiny_model, {"genre": sweep, "tempo": own["tempo"]}).push(jazz=0.5)
+    assert lab.text.startswith("0.5*jazz@2 |") and set(lab.way.layers) == {"genre"}
+    lab.way.layers["genre"].value = 1
+    assert lab.text.startswith("0.5*jazz@1 |")
+    assert lab.steering.terms[0].direction == sweep[1].direction("jazz")
+    lab.way.gate.label = "jazz (genre, layer 3)"
+    steered = list(lab.start().wait(120).values())[1]
+    assert [(trace.target, trace.layer) for trace in steered.probe_traces] == [("genre", 3)]
+    assert "gate(jazz@3 < 0.8 over 1s)" in steered.steering
+
+
+def test_a_dose_is_searched_set_and_told(tiny_model: Any, own: Any, judge: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("workbench.show.widgets.steer_lab_dose.DOSES", (0.05, DOSE / 4, DOSE / 2))
+    lab = lab_of(tiny_model, own, judges={"genre": judge})
+    assert "known once something has been generated" in lab.finder.note.value
+    lab.start().wait(60)
+    assert "at the pace of the last run" in lab.finder.note.value
+    lab.sliders["slow"].value = 0.05
+    for cost in (lab.finder.nll_rise, lab.finder.level_db, lab.finder.repetition):
+        cost.value = 100.0
+    found = lab.finder.aim_at("rock").start().wait(200)
+    assert found.aim == "rock" and found.verdict in lab.finder.verdict.value.replace("&#x27;", "'")
+    assert "Layer and slider are set" in lab.finder.verdict.value
+    assert lab.doses["rock"] == found.dose and lab.doses["slow"] == 0.05
+    assert lab.steering.text() == f"{found.dose}*rock@3 + 0.05*slow@2 | constant | cond"
+    with pytest.raises(WorkbenchError, match="slow"):
+        lab.finder.aim_at("slow")
+
+
+def test_what_breaks_the_budget_is_not_set(tiny_model: Any, own: Any, judge: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("workbench.show.widgets.steer_lab_dose.DOSES", (6.0,))
+    lab = lab_of(tiny_model, own, judges={"genre": judge})
+    lab.finder.nll_rise.value = 0.01
+    found = lab.finder.aim_at("rock").start().wait(200)
+    assert found.budget == Quality(nll_rise=0.01)
+    assert not found.within and "Nothing was set" in lab.finder.verdict.value
+    assert lab.doses["rock"] == 0 and lab.text == "none"
+
+
+def test_a_search_can_be_cancelled(tiny_model: Any, own: Any, judge: Any) -> None:
+    lab = lab_of(tiny_model, own, judges={"genre": judge}, seconds=4.0)
+    moved = threading.Event()
+    lab.finder.job.text.observe(lambda change: "clip" in change["new"] and moved.set(), "value")
+    lab.finder.aim_at("rock").start()
+    assert moved.wait(60)
+    lab.finder.job.cancel()
+    with pytest.raises(Cancelled):
+        lab.finder.wait(60)
+    assert lab.finder.found is None
+
+
+def test_without_judges_nothing_can_be_searched(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own)
+    assert lab.finder.aim.disabled and "give judges" in lab.finder.note.value
+    with pytest.raises(WorkbenchError, match="no judge hears"):
+        lab.finder.start().wait(20)
+
+
+def test_a_pad_of_strangers_is_refused(tiny_model: Any, own: Any) -> None:
+    with pytest.raises(SteeringError, match="blues"):
+        lab_of(tiny_model, own, pad=("jazz", "rock", "reggae", "blues"))
