@@ -10,7 +10,7 @@ from evaluation_fixture import tiny_bench
 
 from workbench.embedded import evaluate_steering
 from workbench.embedded.evaluate import stamp
-from workbench.embedded.evaluation import doses, several, turns
+from workbench.embedded.evaluation import doses, pairs, several, turns
 from workbench.embedded.evaluation.bench import FIRST_SEED, Bench
 from workbench.embedded.steering_page import page_text, write_page
 from workbench.model.folders import builtin_folder
@@ -31,7 +31,8 @@ def report(bench) -> dict:
         patch.setattr(doses, "DOSES", (0.1, 0.2))
         patch.setattr(turns, "TURNS", (("jazz", "rock"),))
         patch.setattr(turns, "DOSES", (0.1, 0.5))
-        patch.setattr(several, "PAIRS", (("jazz", "slow"), ("rock", "calm")))
+        patch.setattr(pairs, "TOGETHER_DOSES", (0.1,))
+        patch.setattr(pairs, "PAIRS", (("jazz", "slow"), ("rock", "calm")))
         patch.setattr(several, "BLEND", ("jazz", "rock"))
         patch.setattr(several, "BLEND_DOSES", (0.1,))
         patch.setattr(several, "WEIGHTS", (0.0, 0.4, 1.0))  # of two genres each is the other's opposite

@@ -29,7 +29,8 @@ def page_text(report: Report) -> str:
     parts = [
         "# What the steering engine can do with the built-in model\n",
         f"Measured by `workbench evaluate-steering` in {minutes:.0f} min ({report['machine']}); {told}.\n",
-        "Directions are differences in means. Settings are chosen on other seeds, and for transitions on "
+        "Directions of genre and lead are differences in means, those of tempo, mood and mode weights of "
+        "logistic probes. Settings are chosen on other seeds, and for transitions on "
         "other grooves, than those reported here.\n",
         *rows_table(report["rows"]),
         *_turns(report["turns"]),

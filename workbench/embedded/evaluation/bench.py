@@ -39,11 +39,12 @@ FIRST_SEED: Mapping[str, int] = {
     "choose doses": 30_000,
     "choose turns": 31_000,
     "choose blends": 32_000,
-    "doses": 33_000,
-    "pairs": 34_000,
-    "crosstalk": 35_000,
-    "blends": 36_000,
-    "turns": 37_000,
+    "choose pairs": 33_000,
+    "doses": 40_000,
+    "pairs": 41_000,
+    "crosstalk": 42_000,
+    "blends": 43_000,
+    "turns": 44_000,
 }
 """Uses of seeds, far enough apart that they never meet: what is chosen on some is reported on others."""
 

@@ -1,4 +1,4 @@
-"""Several attributes at once: pairs steered together, what else every plan changes, and blends of genres."""
+"""Several attributes at once: pairs (pairs.py), what else every plan changes, and blends of two genres."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 
 from workbench.embedded.evaluation.bench import Bench
 from workbench.embedded.evaluation.doses import AIMS, Doses
+from workbench.embedded.evaluation.pairs import measure_pairs
 from workbench.embedded.evaluation.rows import NO_BAR, Bar, Row, seeds_text
 from workbench.embedded.prompts import NEUTRAL_PROMPTS
-from workbench.evidence.combining import combine
 from workbench.evidence.crosstalk import Crosstalk, crosstalk
 from workbench.evidence.fusion import WEIGHTS, Fusion, fuse
 from workbench.steering import random_direction
 
-PAIRS = (("jazz", "slow"), ("rock", "calm"), ("electronic", "minor"), ("classical", "piano"))
 BLEND, BLEND_DOSES = ("jazz", "electronic"), (0.05, 0.1, 0.15)
-SHARE, ORDER = Bar(at_least=0.8), Bar(at_least=0.8)
+ORDER = Bar(at_least=0.8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ def measure_several(bench: Bench, doses: Doses) -> Several:
         bench: what is measured.
         doses: layers, doses and directions.
     """
-    pair_rows, pairs = _pairs(bench, doses)
+    pair_rows, pairs = measure_pairs(bench, doses)
     talk = _crosstalk(bench, doses)
     blends, tried = _blends(bench, doses)
     spearman, seeds = blends.spearman, seeds_text(blends.clips["seed"].tolist())
@@ -49,28 +48,6 @@ def measure_several(bench: Bench, doses: Doses) -> Several:
                 seeds_text(talk.clips["seed"].tolist()), "see the matrix")  # fmt: skip
     details = {"pairs": pairs, "crosstalk": _matrix(talk), "fusion": blends.table().to_dict("records")}
     return Several([*pair_rows, order, ratio], talk, blends, details | {"fusion_tried": tried["grid"]})
-
-
-def _pairs(bench: Bench, doses: Doses) -> tuple[list[Row], dict[str, Any]]:
-    """Return two rows per pair, one for each attribute, and the hit rates behind them."""
-    rows, details = [], {}
-    seeds = bench.budget.seeds("pairs", bench.budget.clips)
-    for names in [pair for pair in PAIRS if set(pair) <= set(doses.found)]:
-        found = combine(
-            bench.model, {name: doses.plan(name) for name in names}, bench.judges,
-            aims={name: AIMS[name] for name in names}, prompts=NEUTRAL_PROMPTS, seeds=seeds,
-            seconds=bench.seconds, progress=bench.progress,
-        )  # fmt: skip
-        together = " + ".join(names)
-        for name in names:
-            ratio = found.ratio[name]
-            note = f"{found.together[name].value:.2f} together, {found.alone[name].value:.2f} alone, "
-            rows.append(Row(f"pairs.{together}.{name}", f"{together}: hit rate of {name} together over alone",
-                            SHARE, ratio.value, ratio.low, ratio.high, len(seeds), seeds_text(seeds),
-                            f"{note}{found.unsteered[name].value:.2f} unsteered"))  # fmt: skip
-        table = found.table().round(4).to_dict("records")
-        details[together] = {"table": table, "both": found.all_hit.value}
-    return rows, details
 
 
 def _crosstalk(bench: Bench, doses: Doses) -> Crosstalk:

@@ -49,7 +49,7 @@ def measure_turns(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str,
     rows: list[Row] = []
     details: dict[str, Any] = {}
     for out_of, into in TURNS:
-        setting = _choose(bench, probes, beginnings(learnt, out_of, bench.budget.part(0.2)), into)
+        setting = _choose(bench, probes, beginnings(learnt, out_of, bench.budget.part(0.4)), into)
         table, groups = _report(bench, setting, beginnings(held, out_of, bench.budget.clips), into)
         rows += _rows(table, groups, out_of, into, setting)
         details[f"{out_of} to {into}"] = _details(table, into)
