@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -66,7 +67,10 @@ class App:
     @property
     def kernels(self) -> list[str]:
         """The kernels that run, by the names of their connection files."""
-        lines = [child.cmdline() for child in psutil.Process(self.server.pid).children()]
+        lines: list[list[str]] = []
+        for child in psutil.Process(self.server.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended just now, or a zombie
+                lines.append(child.cmdline())
         return [Path(line[-1]).stem.removeprefix("kernel-") for line in lines if "ipykernel_launcher" in line]
 
     def stop(self) -> None:
