@@ -11,7 +11,7 @@ from workbench.embedded.factors import draw_factors
 from workbench.embedded.language import build_tokenizer
 from workbench.embedded.phrasing import fixed_texts
 from workbench.embedded.prompts import (
-    NEUTRAL_PROMPTS,
+    BARE_PROMPTS,
     NOUNS,
     UNKNOWN,
     UNSEEN_PHRASINGS,
@@ -129,12 +129,12 @@ def test_everything_but_the_slots_is_drawn_without_a_look_at_the_piece():
 
 
 def test_neutral_prompts_and_what_stands_between_slots_name_no_factor(skeletons):
-    assert len(set(NEUTRAL_PROMPTS)) == len(NEUTRAL_PROMPTS) >= 24
+    assert len(set(BARE_PROMPTS)) == len(BARE_PROMPTS) >= 24
     named = words_of_all_factors()
-    for text in (*NEUTRAL_PROMPTS, *NOUNS, *fixed_texts(), *(re.sub(r"\{\w+\}", "", s) for s in skeletons)):
+    for text in (*BARE_PROMPTS, *NOUNS, *fixed_texts(), *(re.sub(r"\{\w+\}", "", s) for s in skeletons)):
         assert not named & set(tokens(text)), text
     structure = {"tempo", "pace", "mood", "style", "genre", "lead", "leads", "led", "instrument"}
-    assert not structure & {token for text in NEUTRAL_PROMPTS for token in tokens(text)}
+    assert not structure & {token for text in BARE_PROMPTS for token in tokens(text)}
 
 
 def test_sentences_are_well_formed(said):
@@ -147,14 +147,14 @@ def test_sentences_are_well_formed(said):
 
 def test_the_vocabulary_is_exactly_what_prompts_use(said):
     used = {token for _, text in said for token in tokens(text)}
-    used |= {token for text in NEUTRAL_PROMPTS for token in tokens(text)}
+    used |= {token for text in BARE_PROMPTS for token in tokens(text)}
     assert used == set(vocabulary())
     assert vocabulary() == sorted(set(vocabulary()))
 
 
 def test_the_tokenizer_knows_every_prompt_and_its_punctuation(said):
     tokenizer = build_tokenizer()
-    for ids in tokenizer([text for _, text in said] + list(NEUTRAL_PROMPTS)).input_ids:
+    for ids in tokenizer([text for _, text in said] + list(BARE_PROMPTS)).input_ids:
         assert tokenizer.unk_token_id not in ids
     apart = tokenizer.convert_ids_to_tokens(tokenizer("A Rock song, FAST and sad.").input_ids)
     assert apart == ["a", "rock", "song", ",", "fast", "and", "sad", ".", "</s>"]

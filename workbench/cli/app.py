@@ -162,7 +162,8 @@ class FrontPage(JupyterHandler):
         """Write the list."""
         told = desks(Path(self.settings["voila"].root_dir))
         links = "".join(
-            f"<p class='lead'><a href='/voila/render/{escape(file, quote=True)}'>{escape(title)}</a></p>"
+            f"<p class='lead'><a href='/voila/render/{escape(file, quote=True)}'>{escape(title)}</a> "
+            f"<small>{escape(Path(file).stem)}</small></p>"
             for file, title in told.items()
         )
         note = (

@@ -62,7 +62,7 @@ UNKNOWN = "<unk>"
 NOUNS = (
     "tune", "song", "piece", "track", "melody", "recording", "instrumental", "composition", "number", "theme",
 )  # fmt: skip
-NEUTRAL_PROMPTS = (
+BARE_PROMPTS = (
     "a tune",
     "a song",
     "a piece of music",
@@ -155,7 +155,7 @@ def _skeleton(genre_share: float, draws: Iterator[float]) -> str:
     named = {"genre"} if next(draws) < genre_share else set()
     named |= {factor for factor in ("tempo", "mood", "lead") if next(draws) < _NAMED_SHARE}
     if not named and next(draws) < 0.5:
-        return pick(NEUTRAL_PROMPTS, draws)
+        return pick(BARE_PROMPTS, draws)
     return draw_skeleton(named, draws)
 
 
@@ -184,7 +184,7 @@ def _mention(value: str, words: Mapping[str, tuple[str, ...]], draws: Iterator[f
 
 
 def _strew_unknown(text: str, draws: Iterator[float]) -> str:
-    words = [] if text in NEUTRAL_PROMPTS else text.split(" ")  # people type nothing but unknown words, too
+    words = [] if text in BARE_PROMPTS else text.split(" ")  # people type nothing but unknown words, too
     for _ in range(1 + int(3 * next(draws))):
         words.insert(int(next(draws) * (len(words) + 1)), UNKNOWN)
     return " ".join(words)
@@ -195,6 +195,6 @@ def _texts() -> Iterator[str]:
     for values, words in _VALUES.values():
         for value in values:
             yield from words.get(value, (value,))
-    for texts in (_AS_ADJECTIVE.values(), _AS_NOUN.values(), NOUNS, NEUTRAL_PROMPTS, fixed_texts()):
+    for texts in (_AS_ADJECTIVE.values(), _AS_NOUN.values(), NOUNS, BARE_PROMPTS, fixed_texts()):
         yield from texts
     yield "an"

@@ -8,7 +8,7 @@ from workbench.activations import Activations
 from workbench.embedded.evaluation.bench import Bench, Heard
 from workbench.embedded.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
 from workbench.embedded.evaluation.steered import chosen_on, grid, sound
-from workbench.embedded.prompts import NEUTRAL_PROMPTS
+from workbench.embedded.prompts import BARE_PROMPTS
 from workbench.evidence.validate import Protocol, Validation, validate_directions
 from workbench.probing import ProbeSweep, fit_probes
 
@@ -60,7 +60,7 @@ def _validate(bench: Bench, probes: ProbeSweep, target: str) -> Validation:
         for layer in probes.layers
     }
     protocol = Protocol(
-        prompts=tuple(NEUTRAL_PROMPTS),
+        prompts=tuple(BARE_PROMPTS),
         layers=probes.layers,
         doses=DOSES,
         choosing_seeds=budget.seeds("choose attributes", budget.part(1 / 30)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.embedded.prompts import NEUTRAL_PROMPTS
+from workbench.embedded.prompts import BARE_PROMPTS
 from workbench.evidence.features import features
 from workbench.evidence.judge import Judge
 from workbench.evidence.sweep import Keep
@@ -129,7 +129,7 @@ class Bench:
 
     def neutral(self, seeds: Sequence[int]) -> list[str]:
         """Return neutral prompts, taken in turn, one per seed."""
-        return [NEUTRAL_PROMPTS[i % len(NEUTRAL_PROMPTS)] for i in range(len(seeds))]
+        return [BARE_PROMPTS[i % len(BARE_PROMPTS)] for i in range(len(seeds))]
 
     def keep(self, folder: str, **subfolders: str) -> Keep:
         """Return where a sweep keeps its clips, inside the folder of this evaluation."""

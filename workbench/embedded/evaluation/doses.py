@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from workbench.activations import Activations
 from workbench.embedded.evaluation.bench import Bench
 from workbench.embedded.evaluation.rows import NO_BAR, Row, seeds_text
-from workbench.embedded.prompts import NEUTRAL_PROMPTS
+from workbench.embedded.prompts import BARE_PROMPTS
 from workbench.evidence.auto_dose import AutoDose, auto_dose
 from workbench.evidence.crosstalk import Aim
 from workbench.probing import fit_probes
@@ -88,7 +88,7 @@ def find_doses(bench: Bench, acts: Activations) -> Doses:
             by_layer,
             class_,
             bench.judges[target],
-            prompts=NEUTRAL_PROMPTS,
+            prompts=BARE_PROMPTS,
             seeds=bench.budget.seeds("choose doses", bench.budget.part(6 / 30)),
             further_seeds=bench.budget.seeds("doses", bench.budget.part(16 / 30)),
             doses=DOSES,

@@ -12,7 +12,7 @@ from typing import Any
 from workbench.embedded.evaluation.bench import Bench
 from workbench.embedded.evaluation.doses import AIMS, Doses
 from workbench.embedded.evaluation.rows import Bar, Row, seeds_text
-from workbench.embedded.prompts import NEUTRAL_PROMPTS
+from workbench.embedded.prompts import BARE_PROMPTS
 from workbench.evidence.combining import combine
 from workbench.evidence.hearing import Ask, hear, paired
 from workbench.steering import Steering
@@ -36,7 +36,7 @@ def measure_pairs(bench: Bench, doses: Doses) -> tuple[list[Row], dict[str, Any]
         setting, plans = _chosen(bench, doses, names)
         found = combine(
             bench.model, plans, bench.judges, aims={name: AIMS[name] for name in names},
-            prompts=NEUTRAL_PROMPTS, seeds=seeds, seconds=bench.seconds, progress=bench.progress,
+            prompts=BARE_PROMPTS, seeds=seeds, seconds=bench.seconds, progress=bench.progress,
         )  # fmt: skip
         together = " + ".join(names)
         for name in names:
@@ -74,7 +74,7 @@ def _chosen(bench: Bench, doses: Doses, names: tuple[str, ...]) -> tuple[str, Pl
     asked = [
         Ask(Steering(tuple(term for plan in plans.values() for term in plan.terms)), prompt, seed,
             {"method": name})
-        for name, plans in choices.items() for prompt, seed in paired(NEUTRAL_PROMPTS, seeds)
+        for name, plans in choices.items() for prompt, seed in paired(BARE_PROMPTS, seeds)
     ]  # fmt: skip
     judges = {target: bench.judges[target] for target, _ in (AIMS[name] for name in names)}
     table = hear(bench.model, asked, judges, seconds=bench.seconds, progress=bench.progress)

@@ -10,7 +10,7 @@ from workbench.embedded.evaluation.bench import Bench
 from workbench.embedded.evaluation.doses import AIMS, Doses
 from workbench.embedded.evaluation.pairs import measure_pairs
 from workbench.embedded.evaluation.rows import NO_BAR, Bar, Row, seeds_text
-from workbench.embedded.prompts import NEUTRAL_PROMPTS
+from workbench.embedded.prompts import BARE_PROMPTS
 from workbench.evidence.crosstalk import Crosstalk, crosstalk
 from workbench.evidence.fusion import WEIGHTS, Fusion, fuse
 from workbench.steering import random_direction
@@ -58,7 +58,7 @@ def _crosstalk(bench: Bench, doses: Doses) -> Crosstalk:
     plans["random"] = blank.at(jazz.dose)
     aims = {name: AIMS[name] for name in doses.found}
     return crosstalk(
-        bench.model, plans, bench.judges, aims=aims, prompts=NEUTRAL_PROMPTS,
+        bench.model, plans, bench.judges, aims=aims, prompts=BARE_PROMPTS,
         seeds=bench.budget.seeds("crosstalk", bench.budget.clips), seconds=bench.seconds,
         progress=bench.progress,
     )  # fmt: skip
@@ -78,7 +78,7 @@ def _blends(bench: Bench, doses: Doses) -> tuple[Fusion, dict[str, Any]]:
         both = doses.directions["genre"][layer]
         return fuse(
             bench.model, both[first], both[second], bench.judges["genre"], dose=dose, weights=WEIGHTS,
-            prompts=NEUTRAL_PROMPTS, seeds=bench.budget.seeds(use, count), seconds=bench.seconds,
+            prompts=BARE_PROMPTS, seeds=bench.budget.seeds(use, count), seconds=bench.seconds,
             progress=bench.progress,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from workbench.activations import Activations
 from workbench.embedded.evaluation.bench import Bench, Heard
 from workbench.embedded.evaluation.prompted import genre_prompt
 from workbench.embedded.evaluation.rows import Bar, Row, rate_row, seeds_text
-from workbench.embedded.prompts import NEUTRAL_PROMPTS
+from workbench.embedded.prompts import BARE_PROMPTS
 from workbench.evidence.validate import Protocol, Validation, validate_directions, validate_steering
 from workbench.probing import ProbeSweep, fit_probes
 
@@ -90,7 +90,7 @@ def _protocol(bench: Bench) -> Protocol:
     """Return how genre is steered from neutral prompts."""
     budget = bench.budget
     return Protocol(
-        prompts=tuple(NEUTRAL_PROMPTS),
+        prompts=tuple(BARE_PROMPTS),
         layers=bench.layers(5),
         doses=DOSES,
         choosing_seeds=budget.seeds("choose steered", budget.part(3 / 30)),

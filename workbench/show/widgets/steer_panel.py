@@ -200,6 +200,8 @@ def _slider(name: str) -> ipywidgets.FloatSlider:
         max=2,
         step=0.05,
         value=0,
+        # While it is dragged a slider echoes late, and may undo what a running cell has set meanwhile.
+        continuous_update=False,
         readout_format=".2f",
         layout=WIDE,
         tooltip=f"dose of {name}: 0 leaves the model alone, negative steers away",
