@@ -63,16 +63,8 @@ def evaluate(
         say: is told, part by part, what was measured and how long it took.
         progress: whether to show progress bars.
     """
-    data = data or builtin_folder().parent
-    bench = Bench(
-        model=load(data / "model"),
-        music=builtin_dataset(data / "music"),
-        judges=load_judges(data / "judge"),
-        data=data,
-        out=out,
-        budget=Budget(clips),
-        progress=progress,
-    )
+    bench = builtin_bench(out, clips=clips, data=data, progress=progress)
+    data = bench.data
     report: dict[str, Any] = {"stamp": stamp(data), "code": code_hash(), **measure(bench, say=say)}
     report["pictures"] = _pictures(bench)
     size, sizes = measure_size(data)
@@ -82,6 +74,20 @@ def evaluate(
         path.write_text(json.dumps(report, indent=2) + "\n")
     write_card(data, report)
     return data / FIGURES
+
+
+def builtin_bench(out: Path, *, clips: int, data: Path | None = None, progress: bool = True) -> Bench:
+    """Return the built-in model, music and judges, ready to be measured; arguments as in `evaluate`."""
+    data = data or builtin_folder().parent
+    return Bench(
+        model=load(data / "model"),
+        music=builtin_dataset(data / "music"),
+        judges=load_judges(data / "judge"),
+        data=data,
+        out=out,
+        budget=Budget(clips),
+        progress=progress,
+    )
 
 
 def measure(bench: Bench, *, say: Say = lambda _: None) -> dict[str, Any]:

@@ -14,16 +14,13 @@ from typing import Any
 
 import torch
 
-from workbench.embedded.dataset import builtin_dataset
-from workbench.embedded.evaluate import Say, code_hash, load_judges, stamp, timed
-from workbench.embedded.evaluation.bench import Bench, Budget
+from workbench.embedded.evaluate import Say, builtin_bench, code_hash, stamp, timed
+from workbench.embedded.evaluation.bench import Bench
 from workbench.embedded.evaluation.doses import dose_rows, find_doses
 from workbench.embedded.evaluation.several import measure_several
 from workbench.embedded.evaluation.turns import measure_turns
 from workbench.embedded.steering_page import write_page
 from workbench.model.capture import capture
-from workbench.model.folders import builtin_folder
-from workbench.model.load import load
 
 FIGURES = "steering.json"
 
@@ -40,16 +37,8 @@ def evaluate_steering(
         say: is told, part by part, what was measured and how long it took.
         progress: whether to show progress bars.
     """
-    data = data or builtin_folder().parent
-    bench = Bench(
-        model=load(data / "model"),
-        music=builtin_dataset(data / "music"),
-        judges=load_judges(data / "judge"),
-        data=data,
-        out=out,
-        budget=Budget(clips),
-        progress=progress,
-    )
+    bench = builtin_bench(out, clips=clips, data=data, progress=progress)
+    data = bench.data
     report: dict[str, Any] = {"stamp": stamp(data), "code": code_hash(), **measure_engine(bench, say=say)}
     for path in (out / FIGURES, data / FIGURES):
         path.parent.mkdir(parents=True, exist_ok=True)
