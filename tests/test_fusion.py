@@ -197,3 +197,19 @@ def test_ways_that_cannot_be_compared_are_refused(tiny_model, seeds, names):
     sounds = [Clip(np.ones(8000, np.float32) / 2, 8000)] * 2
     with pytest.raises(EvidenceError, match="gone on from"):
         go_on(tiny_model, sounds, [Way(name, "a tune") for name in names], Loudness(), "loud", seeds=seeds)
+
+
+def test_each_music_is_cut_where_what_was_given_ends(tiny_model):
+    long, short = (Clip(np.random.default_rng(n).uniform(-0.5, 0.5, n * 16_000), 16_000) for n in (3, 1))
+    heard = []
+
+    class Lengths(Loudness):
+        def probabilities(self, clips) -> np.ndarray:
+            heard.extend(round(clip.seconds, 1) for clip in clips)
+            return super().probabilities(clips)
+
+    ways, options = [Way("plain", "a tune")], {"given_seconds": 2.0, "seconds": 1.0, "progress": False}
+    go_on(tiny_model, [long, short], ways, Lengths(), "loud", seeds=(1, 2), **options)
+    assert heard == [2.0, 1.0, 1.0, 1.0]  # what was given, then what is new
+    with pytest.raises(EvidenceError, match="soft, loud"):
+        go_on(tiny_model, [long], ways, Loudness(), "jazz", seeds=(1,), **options)

@@ -21,6 +21,8 @@ from transformers.models.musicgen_melody.feature_extraction_musicgen_melody impo
 
 from workbench.errors import GenerationError, ModelError
 from workbench.generation.generate import generate
+from workbench.generation.live import LiveSession
+from workbench.generation.long import generate_long
 from workbench.generation.melody_prompt import heard_melody
 from workbench.generation.repeat import code_of, repeat
 from workbench.generation.take import Take
@@ -113,8 +115,14 @@ def test_who_cannot_follow_and_what_cannot_be_followed_is_named(tiny_model: Any,
         generate(melody_model, "a tune", melody="C D E", **quick)
     with pytest.raises(GenerationError, match="lists must be equally long"):
         generate(melody_model, PROMPTS, melody=[melody, None], **quick)
-    with pytest.raises(ModelError, match=f"300 tokens.*room for {TEXT_ROOM}"):
+    with pytest.raises(GenerationError, match=f"300 tokens.*room for {TEXT_ROOM}"):
         generate(melody_model, "tune " * 299, **quick)
+    with pytest.raises(GenerationError, match=f"300 tokens.*room for {TEXT_ROOM}"):
+        generate_long(melody_model, "a tune", changes=[(0.4, "tune " * 299)], seconds=0.8, progress=False)
+    live = LiveSession(melody_model, {}, prompt="a tune")
+    with pytest.raises(GenerationError, match=f"300 tokens.*room for {TEXT_ROOM}"):
+        live.prompt = "tune " * 299
+    assert live.prompt == "a tune"
     assert heard_melody(melody_model, None) is None
     assert heard_melody(tiny_model, None) is None
 

@@ -8,6 +8,7 @@ from test_plan import JAZZ, ROCK, unit
 
 from workbench.errors import ActivationsError, SteeringError
 from workbench.steering import Steering, crossfade, orthogonalise, pulse, spread
+from workbench.steering.together import randomised
 
 
 def test_a_crossfade_adds_up_to_one_all_the_time():
@@ -108,3 +109,16 @@ def test_a_head_is_a_part_of_a_head_out_direction():
         JAZZ.head(0, 4)
     with pytest.raises(ActivationsError, match="heads 0-3"):
         whole.head(4, 4)
+
+
+def test_the_control_of_a_plan_has_one_random_direction_for_each_of_its_own():
+    plan = JAZZ.at(0.5, schedule=pulse(every_steps=2)) + JAZZ.at(-0.5, layer=JAZZ.layer + 1) + ROCK.at(0.2)
+    control, other = randomised(plan, 0), randomised(plan, 1)
+    first, again, third = (term.direction for term in control.terms)
+    assert first == again and third != first  # what cancels out in the plan does so in its control
+    for mine, term in zip(plan.terms, control.terms, strict=True):
+        assert (term.dose, term.schedule, term.at_layer) == (mine.dose, mine.schedule, mine.at_layer)
+        assert term.direction.norm == pytest.approx(mine.direction.norm)
+        assert abs(term.direction.cosine(mine.direction)) < 0.99
+    vectors = [term.direction.vector for one in (control, other) for term in one.terms]
+    assert len({vector.tobytes() for vector in vectors}) == 4  # two controls share no direction

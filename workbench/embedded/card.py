@@ -21,7 +21,7 @@ def write_card(data: Path, report: Report) -> Path:
     before, rest = card.read_text().split(BEGIN)
     after = rest.split(END)[1]
     card.write_text(before + BEGIN + "\n" + figures_text(report) + END + after)
-    docs = data.parents[1] / "docs"
+    docs = data.resolve().parents[1] / "docs"
     if docs.is_dir():
         text = figures_text(report, folder="../data/embedded/")
         (docs / "embedded_figures.md").write_text(f"# Figures of the built-in model\n\n{text}")

@@ -14,7 +14,7 @@ PAGE = "steering.md"
 
 def write_page(data: Path, report: Report) -> Path | None:
     """Write ``docs/steering.md`` beside a data folder and return it; None where there is no docs folder."""
-    docs = data.parents[1] / "docs"
+    docs = data.resolve().parents[1] / "docs"
     if not docs.is_dir():
         return None
     (docs / PAGE).write_text(page_text(report))
@@ -59,12 +59,23 @@ def _turns(turns: Mapping[str, Report]) -> Iterator[str]:
 
 def _pairs(pairs: Mapping[str, Report]) -> Iterator[str]:
     yield "## Two attributes at once\n"
+    yield (
+        "*Alone* has the layer and dose that were chosen for the pair, without the other push. They were "
+        "chosen by how often both are heard at once; likelihood decides among equals only.\n"
+    )
     head = ["pair", "attribute", "unsteered", "alone", "together", "ratio", "interval", "both at once"]
     yield table(head, [
         [name, row["attribute"], f"{row['unsteered']:.0%}", f"{row['alone']:.0%}", f"{row['together']:.0%}",
-         f"{row['ratio']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}", f"{pair['both']:.0%}"]
+         *_ratio(row), f"{pair['both']:.0%}"]
         for name, pair in pairs.items() for row in pair["table"]
     ])  # fmt: skip
+
+
+def _ratio(row: Report) -> tuple[str, str]:
+    """Return a ratio and its interval as text, empty where the attribute was never heard alone."""
+    if row["ratio"] is None:
+        return "", ""
+    return f"{row['ratio']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}"
 
 
 def _crosstalk(cells: Sequence[Report]) -> Iterator[str]:

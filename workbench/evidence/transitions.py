@@ -99,13 +99,14 @@ def go_on(
         raise EvidenceError(
             message("Music was to be gone on from", found, "Give a seed per beginning, and ways by name")
         )
+    _check(judge, beginnings, target)
     asked = [(way, number) for way in ways for number in range(len(beginnings))]
     takes = generate(
         model, [way.prompt for way, _ in asked], steering=[way.plan for way, _ in asked],
         seed=[int(seeds[number]) for _, number in asked], audio=[beginnings[number] for _, number in asked],
         audio_seconds=given_seconds, seconds=seconds, guidance=guidance, progress=progress,
     )  # fmt: skip
-    odds = _odds(judge, [take.clip for take in takes], target, takes[0].given_s)
+    odds = _odds(judge, [take.clip for take in takes], target, [take.given_s for take in takes])
     gains = (odds[1] - odds[0])[:, judge.classes.index(target)]
     judged = np.array(judge.classes)[odds[1].argmax(axis=1)]
     return pd.DataFrame(
@@ -128,12 +129,12 @@ def gain(judge: Judge, clips: Sequence[Clip], target: str, *, at_s: float | None
     Raises:
         EvidenceError: there is no clip, the judge does not hear the target, or a part is under a second.
     """
-    first, second = _odds(judge, clips, target, at_s)[:, :, judge.classes.index(target)]
+    cuts = [clip.seconds / 2 if at_s is None else at_s for clip in clips]
+    first, second = _odds(judge, clips, target, cuts)[:, :, judge.classes.index(target)]
     return np.asarray(second - first)
 
 
-def _odds(judge: Judge, clips: Sequence[Clip], target: str, at_s: float | None) -> np.ndarray:
-    """Return what the judge hears in the first and in the second part of each clip (2, clips, classes)."""
+def _check(judge: Judge, clips: Sequence[Clip], target: str) -> None:
     if target not in judge.classes or not clips:
         found = (
             f"there are {len(clips)} clips, and the judge of {judge.target} hears {', '.join(judge.classes)}"
@@ -141,7 +142,11 @@ def _odds(judge: Judge, clips: Sequence[Clip], target: str, at_s: float | None) 
         raise EvidenceError(
             message(f"A gain in {target!r} was asked for", found, "Give clips and one of these")
         )
-    cuts = [clip.seconds / 2 if at_s is None else at_s for clip in clips]
+
+
+def _odds(judge: Judge, clips: Sequence[Clip], target: str, cuts: Sequence[float]) -> np.ndarray:
+    """Return what the judge hears before and after the cut of each clip (2, clips, classes)."""
+    _check(judge, clips, target)
     shortest = min(min(cut, clip.seconds - cut) for clip, cut in zip(clips, cuts, strict=True))
     if shortest < SHORTEST_S:
         found = f"the shortest part lasts {max(shortest, 0):.2f} s"

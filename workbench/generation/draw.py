@@ -142,7 +142,7 @@ def draw_takes(
         _check_receipt(row, receipt)
     clips, codes = model.decode_batch(list(whole.codes)), whole.codes.cpu().numpy()
     traces = [_traces(calls.probes, whole, index) for index in range(len(rows))]
-    versions = circumstances(model)
+    versions = {**circumstances(model), "batch": str(len(rows))}
     return [
         Take(
             clip=clips[index],

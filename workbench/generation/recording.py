@@ -208,9 +208,10 @@ class Recording:
             self.codes,
             self.prompts[0][1],
             self.setup.seed,
-            steering=f"live: {', '.join(told)}" if told else "",
+            steering=f"live: {', '.join(told) or 'no knob turned'}",
             model_id=self.model_id,
             windows=tuple(windows),
+            versions=dict(self.circumstances),
             **settings,
         )
 

@@ -135,6 +135,8 @@ def _compare(model: Model, take: Take, again: Take) -> None:
     if not apart.size:
         return
     differ = "; ".join(differences(take.versions, model))
+    if (batch := take.versions.get("batch", "1")) != "1":  # kernels round by the batch's shape
+        differ = "; ".join([*([differ] if differ else []), f"drawn among {batch} clips then, alone now"])
     why = differ or "device, precision, threads and versions are the same, so the take does not say how it "
     told = f"The codes differ from the take's from {apart[0] / model.frame_rate_hz:.2f} s on: {why}"
     warnings.warn(f"{told}{'' if differ else 'was made'}.", stacklevel=3)
@@ -207,12 +209,15 @@ def _window_settings(take: Take, rate: float) -> dict[str, object]:
     """
     spans = _spans(take, rate)
     window, overlap = max(one.heard + one.frames for one in spans), max(one.heard for one in spans)
-    changes = [
+    turns = [
         (later.start, later.prompt or "") for one, later in pairwise(spans) if later.prompt != one.prompt
     ]
-    windows = Windows(spans[-1].end, window, overlap, tuple(changes))
-    made = windows.spans(round(take.given_s * rate))
-    if [replace(one, prompt=one.prompt or take.prompt) for one in made] != spans:
+    every = [(later.start, later.prompt or "") for later in spans[1:]]  # also where a prompt came again
+    for changes in (turns, every):
+        made = Windows(spans[-1].end, window, overlap, tuple(changes)).spans(round(take.given_s * rate))
+        if [replace(one, prompt=take.prompt if one.prompt is None else one.prompt) for one in made] == spans:
+            break
+    else:
         raise GenerationError(
             message(
                 f"The code of a take in {len(spans)} windows was asked for",

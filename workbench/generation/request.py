@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from workbench.generation.audio_prompt import Audio, given_codes, listed
 from workbench.generation.melody_prompt import Tune, heard_melody
 from workbench.model.melody import Melody
 from workbench.model.musicgen import Model
+from workbench.model.prefix import TEXT_ROOM
 from workbench.model.sites import SITES
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
@@ -102,12 +104,24 @@ def rows_of(
             "Give one of each, or equally long lists",
         )
     count = max(lengths, default=1)
+    check_room(model, [text for text in columns[0][0] if isinstance(text, str)])
     filled = (column * count if not many else column for column, many in columns)
     rows = [
         replace(_row(model, *parts), given=codes, melody=tune)
         for *parts, codes, tune in zip(*filled, strict=True)
     ]
     return rows, bool(lengths)
+
+
+def check_room(model: Model, prompts: Sequence[str]) -> None:
+    """Raise GenerationError where a prompt is longer than what a melody model keeps free for it."""
+    long = [text for text in prompts if len(text) >= TEXT_ROOM] if model.takes_melody else []
+    for text in long:  # a token has a letter or more; a copy, for a tokenizer may not be used by two threads
+        count = len(copy.deepcopy(model.tokenizer)(text)["input_ids"])
+        if count > TEXT_ROOM:
+            _refuse(
+                f"A prompt of {count} tokens", f"{model.id} has room for {TEXT_ROOM}", "Use a shorter prompt"
+            )
 
 
 def alike(rows: Sequence[Row], most: int) -> list[list[int]]:

@@ -54,7 +54,8 @@ def capture(
     window  seconds: each stretch of this length is pooled into a sample of its own (start_s, length_s)
     text    None (the null condition of guidance: no label can leak in), one prompt, or one per clip
     rows    "cond" reads under `text`, "null" reads the null condition whatever `text` is, "both" reads all
-            clips under `text` and then all without
+            clips under `text` and then all without; of melody models the null condition is that of an empty
+            prompt, while null rows of a generation are as long as its prompt, and differ
     seconds how much of each clip's beginning is used; all when None
     batch   clips per forward pass
     cache   whether to keep the result in the user's cache when no `path` is given

@@ -72,6 +72,11 @@ class LabelProbe(LinearProbe):
         """(labels,)."""
         return (len(self.labels),)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels: what `generate(probes=...)` and live sessions call the names of what is told apart."""
+        return self.labels
+
     def logits(self, x: Array) -> Array:
         """Return the logit (..., labels) of each label for residuals (..., d); above 0: it has the label."""
         return self.read(x)

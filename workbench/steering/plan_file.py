@@ -48,7 +48,7 @@ def from_bytes(data: bytes, source: str) -> Steering:
     """Return the plan that `to_bytes` wrote; `source` says where it is from, for errors.
 
     Raises:
-        SteeringError: When it is damaged: fingerprints tell.
+        SteeringError: When it is damaged; fingerprints tell of vectors, not of doses.
     """
     try:
         arrays = load(data)
@@ -63,7 +63,7 @@ def from_bytes(data: bytes, source: str) -> Steering:
             for number, kept in enumerate(about["read_outs"])
         ]
         return Steering.from_json(about["plan"], directions, read_outs)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(source, error) from error
 
 

@@ -14,6 +14,7 @@ from workbench.steering.operations import PUSHES
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant, fade, ramp
 
+_APART = 1_000_003  # seeds of the directions of one plan: no other control meets them
 METHODS = ("gram-schmidt", "symmetric")
 
 
@@ -118,9 +119,10 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
 
 def randomised(plan: Steering, seed: int) -> Steering:
     """Return the control of a plan: a random direction of equal norm in place of each, all else unchanged."""
+    places = {one: place for place, one in enumerate(dict.fromkeys(term.direction for term in plan.terms))}
     terms = [
-        replace(term, direction=random_direction(term.direction, seed + place))
-        for place, term in enumerate(plan.terms)
+        replace(term, direction=random_direction(term.direction, seed + _APART * places[term.direction]))
+        for term in plan.terms
     ]
     return Steering(tuple(terms))
 

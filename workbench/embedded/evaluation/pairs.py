@@ -48,8 +48,12 @@ def measure_pairs(bench: Bench, doses: Doses) -> tuple[list[Row], dict[str, Any]
             rows.append(Row(f"pairs.{together}.{name}", f"{together}: hit rate of {name} together over alone",
                             SHARE, ratio.value, ratio.low, ratio.high, len(seeds), seeds_text(seeds),
                             note))  # fmt: skip
-        table = found.table().round(4).to_dict("records")
-        details[together] = {"table": table, "both": round(found.all_hit.value, 4), "setting": setting}
+        table = found.table().round(4).astype(object).where(lambda told: told.notna(), None)
+        details[together] = {
+            "table": table.to_dict("records"),
+            "both": round(found.all_hit.value, 4),
+            "setting": setting,
+        }
     return rows, details
 
 

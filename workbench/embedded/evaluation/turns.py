@@ -16,7 +16,8 @@ import pandas as pd
 from workbench.activations import Activations
 from workbench.embedded.evaluation.bench import Bench
 from workbench.embedded.evaluation.prompted import genre_prompt
-from workbench.embedded.evaluation.rows import NO_BAR, Bar, Row, rate_row, seeds_text
+from workbench.embedded.evaluation.rows import NO_BAR, Bar, Row, seeds_text
+from workbench.evidence.intervals import means
 from workbench.evidence.transitions import Gains, Way, compare_gains, go_on
 from workbench.probing import ProbeSweep, fit_probes
 from workbench.sound import Clip, Dataset
@@ -113,12 +114,14 @@ def _rows(
         f"{direction.layer}, dose {dose:g}, chosen on other grooves; bootstrap of {len(set(groups))} grooves"
     )
     difference = found.difference
-    hits = (table.loc[table["way"] == "steered", "judged"] == into).to_numpy()
+    steered = table[table["way"] == "steered"].sort_values("beginning")
+    hits = (steered["judged"] == into).to_numpy(float)
+    (heard,) = means(hits[:, None], np.array(groups))
     return [
         Row(f"turns.{name}", f"{name}: gain in P({into}), steered minus prompted", AHEAD, difference.value,
             difference.low, difference.high, found.n, seeds, note),
-        rate_row(f"turns.{name}.heard", f"{name}: the steered continuation is heard as {into}", NO_BAR, hits,
-                 seeds=seeds),
+        Row(f"turns.{name}.heard", f"{name}: the steered continuation is heard as {into}", NO_BAR,
+            heard.value, heard.low, heard.high, found.n, seeds, f"bootstrap of {len(set(groups))} grooves"),
     ]  # fmt: skip
 
 
