@@ -21,6 +21,7 @@ from steering_fixture import direction
 from workbench.errors import Cancelled, GenerationError
 from workbench.generation.journal import CODES, EVENTS
 from workbench.generation.recording import HEADER, Recording
+from workbench.generation.repeat import repeat
 from workbench.generation.replay import replay
 from workbench.generation.take import Take
 
@@ -37,6 +38,16 @@ def performed(model: Any, folder: Path, seed: int, *, moves: int = 20, **setting
     hands.join()
     live.stop()
     return live
+
+
+def untouched(model: Any, folder: Path) -> Take:
+    """The take of a recording in which no knob was turned."""
+    live = session(model)
+    live.record(folder)
+    live.start()
+    until(lambda: live.figures().frames >= 20)
+    live.stop()
+    return Recording.load(folder).take(model)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -200,6 +211,10 @@ def test_a_recording_is_a_take_with_its_sound(tiny_model: Any, tmp_path: Path) -
     assert take.windows[0].start_s == 0 and take.windows[-1].end_s == pytest.approx(recording.seconds)
     assert Take.load(take.save(tmp_path / "take")) == take
     assert recording.prompts[0][1] == "a tune"
+    assert take.versions == recording.circumstances
+    still = untouched(tiny_model, tmp_path / "still")
+    with pytest.raises(GenerationError, match="only a recording knows"):
+        repeat(tiny_model, still)
 
 
 def test_another_model_is_refused_and_another_machine_is_warned_of(tiny_model: Any, tmp_path: Path) -> None:

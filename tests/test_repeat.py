@@ -163,6 +163,9 @@ def test_codes_that_differ_are_told_with_the_reason(tiny_model: Any) -> None:
     other = dataclasses.replace(take, codes=codes, versions={**take.versions, "torch": "1.0"})
     with pytest.warns(UserWarning, match=r"from 0.40 s on: torch 1.0 then, \S+ now\.$"):
         repeat(tiny_model, other, progress=False)
+    among = {**take.versions, "batch": "18"}
+    with pytest.warns(UserWarning, match=r"on: drawn among 18 clips then, alone now\.$"):
+        repeat(tiny_model, dataclasses.replace(other, versions=among), progress=False)
     with pytest.warns(UserWarning, match="does not say how it was made"):
         repeat(tiny_model, dataclasses.replace(other, versions=take.versions), progress=False)
 

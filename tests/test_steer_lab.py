@@ -15,6 +15,7 @@ from workbench.errors import Cancelled, SteeringError, WorkbenchError
 from workbench.evidence.dose_search import Quality
 from workbench.generation.generate import generate
 from workbench.show.widgets.steer_lab import SteerLab
+from workbench.show.widgets.steer_lab_takes import in_words
 from workbench.show.widgets.steer_panel import CONTROL, UNSTEERED
 from workbench.sound import Clip
 from workbench.steering import window
@@ -53,6 +54,16 @@ def test_sliders_pad_and_settings_write_one_plan(tiny_model: Any, own: Any) -> N
     assert lab.push(slow=0.3).doses == {**dict.fromkeys(NAMES, 0.0), "slow": 0.3}
     with pytest.raises(SteeringError, match="blues"):
         lab.push(blues=1)
+    with pytest.raises(SteeringError, match=r"jazz=1\.5.*plan's line"):
+        lab.push(jazz=1.5)
+
+
+def test_words_ask_only_for_what_is_pushed_towards(tiny_model: Any, own: Any) -> None:
+    jazz, rock = (own["genre"][name] for name in ("jazz", "rock"))
+    assert in_words("a tune", jazz.at(0.2) + rock.at(-0.2)) == "a tune, jazz"
+    assert in_words("a tune", jazz.at(0.8, operation="remove") + rock.at(0.2, rows="null")) == "a tune"
+    for name in ("jazz without rock", "jazz apart from rock, slow"):
+        assert in_words("a tune", jazz.named(name).at(0.2)) == "a tune, jazz"
 
 
 def test_no_slider_tells_while_it_is_dragged(tiny_model: Any, own: Any) -> None:

@@ -73,7 +73,7 @@ def test_directions_at_right_angles_say_so_in_their_names(tiny_model: Any) -> No
     assert max(abs(jazz.cosine(slow)), abs(jazz.cosine(calm)), abs(slow.cosine(calm))) < 1e-5
     alike = plan_of(given, Way(angles="symmetric"))
     assert alike is not None
-    assert alike.terms[1].direction.name == "slow without jazz, calm"
+    assert alike.terms[1].direction.name == "slow apart from jazz, calm"
     alone = plan_of(given[:1], Way(angles="symmetric"))
     assert alone is not None and alone.text() == "0.2*jazz@2 | constant | cond"
 

@@ -6,6 +6,8 @@ import dataclasses
 import html
 import json
 import re
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from test_plots import tone
 from test_take import Reader
 from test_widgets import sent_by
 
-from workbench.errors import EvidenceError
+from workbench.errors import EvidenceError, GenerationError
 from workbench.evidence.damage import damage
 from workbench.evidence.likelihood import likelihood
 from workbench.generation.generate import generate
@@ -23,6 +25,7 @@ from workbench.generation.repeat import code_of
 from workbench.generation.take import Take
 from workbench.show import plots
 from workbench.show.widgets.take_comparison import TakeComparison, compare
+from workbench.show.widgets.take_row import TakeRow
 from workbench.sound.clip import Clip
 
 EVIL = "<script>alert(1)</script>"
@@ -227,3 +230,57 @@ def test_clips_stand_among_takes(takes: dict[str, Take]) -> None:
     assert list(comparison.sounds) == ["a song", *takes]
     assert isinstance(comparison.sounds["a song"], Clip) and "a song" not in comparison.damage.value
     assert len(comparison.verdicts["genre"].figure["data"]) == 4
+
+
+def test_of_a_continuation_the_new_part_is_judged_and_measured_beside_a_twin_that_heard_the_same(
+    tiny_model: Any,
+) -> None:
+    plan, quick = direction(tiny_model, 1).at(0.8), {"seed": 3, "seconds": 0.6, "progress": False}
+    beginnings = [np.random.default_rng(number).integers(0, 64, (4, 10)) for number in range(2)]
+    made = [
+        generate(tiny_model, "a tune", steering=steering, audio=given, **quick)
+        for given in beginnings for steering in (None, plan)
+    ]  # fmt: skip
+    heard: list[float] = []
+
+    class Lengths(Ear):
+        def probabilities(self, clips: Any) -> np.ndarray:
+            heard.extend(round(clip.seconds, 2) for clip in clips)
+            return super().probabilities(clips)
+
+    named = dict(zip(["one", "one steered", "two", "two steered"], made, strict=True))
+    comparison = TakeComparison(named, [Lengths()])
+    assert heard == [0.6] * 4
+    assert comparison.twins["one steered"] == "one" and comparison.twins["two steered"] == "two"
+    change = damage(made[3].new, twin=made[2].new)["level_db_change"]
+    assert f"({change:+.1f})" in cells(comparison)["two steered"][0]
+
+
+def test_takes_may_be_ticked_while_a_worker_brings_others(takes: dict[str, Take]) -> None:
+    class Slow(Ear):
+        def probabilities(self, clips: Any) -> np.ndarray:
+            time.sleep(0.3)
+            return super().probabilities(clips)
+
+    comparison = TakeComparison({}, [Slow()])
+    worker = threading.Thread(target=comparison.load, args=(takes,))
+    worker.start()
+    time.sleep(0.1)
+    comparison.load({"unsteered": takes["unsteered"]})
+    worker.join()
+    assert list(comparison.player.sounds) == list(comparison.takes) == ["unsteered"]
+    assert [trace["name"] for trace in comparison.verdicts["genre"].figure["data"]] == ["unsteered"]
+
+
+def test_what_a_folder_says_of_itself_is_no_page(takes: dict[str, Take], tmp_path: Any) -> None:
+    folder = takes["jazz"].save(tmp_path / "sent")
+    kept = json.loads((folder / "take.json").read_text())
+    (folder / "take.json").write_text(json.dumps({**kept, "seed": "<img src=x onerror=alert(1)>"}))
+    with pytest.raises(GenerationError, match="seed is"):
+        Take.load(folder)
+    forged = dataclasses.replace(takes["jazz"], seed=EVIL)  # type: ignore[arg-type]
+    assert (
+        EVIL not in forged._repr_html_()
+        and EVIL
+        not in TakeRow("sent", forged, "", on_tick=int, on_rename=lambda _row, name: name).words.value
+    )

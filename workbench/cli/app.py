@@ -235,13 +235,14 @@ class DeskApp(Voila):
 
     def _sockets(self) -> list[Any]:
         try:
+            if not 0 <= self.port <= 65535:  # the resolver would take its last 16 bits
+                raise OverflowError("a port is a number from 0 to 65535")
             return list(bind_sockets(self.port, self.ip))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            if self.elsewhere:
+        except (OSError, OverflowError) as error:
+            in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if in_use and self.elsewhere:
                 return list(bind_sockets(0, self.ip))
-            found = "another program listens there"
+            found = "another program listens there" if in_use else str(error)
             raise WorkbenchError(
                 message(f"Port {self.port} was asked for", found, "Leave --port away, or name another")
             ) from error

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import GenerationError, ModelError, SteeringError, message
+from workbench.errors import GenerationError, message
 from workbench.generation.circumstances import circumstances
 from workbench.generation.journal import (
     EVENTS,
@@ -37,7 +36,7 @@ from workbench.generation.live_figures import lost_words
 from workbench.generation.live_sound import LiveSound
 from workbench.generation.live_window import Carried, LiveSetup
 from workbench.generation.request import Settings
-from workbench.generation.take import Take, Window
+from workbench.generation.take import DAMAGES, Take, Window
 from workbench.model.melody import Melody, shifted
 from workbench.model.musicgen import Model
 from workbench.model.tokens import seconds_at
@@ -275,15 +274,7 @@ class Recording:
                 ended=ended,
                 **plain,
             )
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-            SafetensorError,
-            SteeringError,
-            ModelError,
-        ) as error:
+        except DAMAGES as error:
             raise GenerationError(
                 message(
                     f"The recording in {folder} was asked for",

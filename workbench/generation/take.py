@@ -23,6 +23,10 @@ from workbench.steering.plan import Steering
 
 FORMAT = "musicgen-workbench take 1"
 PLAN = "plan.safetensors"
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "prompt": str, "seed": int, "steering": str, "steering_json": str, "model_id": str, "top_k": int,
+    "guidance": (int, float), "temperature": (int, float),
+}  # fmt: skip
 DAMAGES = (OSError, KeyError, TypeError, ValueError, SafetensorError, ModelError, SteeringError)
 
 
@@ -147,7 +151,8 @@ class Take:
     def _repr_html_(self) -> str:
         """A player with its caption."""
         plan = html.escape(self.steering) or "unsteered"
-        told = f"<b>{html.escape(self.prompt)}</b> &middot; seed {self.seed} &middot; <code>{plan}</code>"
+        seed = html.escape(str(self.seed))  # a file may say anything
+        told = f"<b>{html.escape(self.prompt)}</b> &middot; seed {seed} &middot; <code>{plan}</code>"
         return f"<div>{told}<br>{self.clip._repr_html_()}</div>"
 
     def save(self, folder: Path | str) -> Path:
@@ -197,6 +202,9 @@ class Take:
             arrays = load_file(folder / "codes.safetensors")
             samples, rate_hz = soundfile.read(folder / "take.wav", dtype="float32")
             kept.pop("saved")
+            for name, kind in _PLAIN.items():
+                if not isinstance(kept[name], kind) or isinstance(kept[name], bool):
+                    raise TypeError(f"{name} is {kept[name]!r}")
             kept["windows"] = tuple(Window(**window) for window in kept.get("windows", ()))
             if kept.get("melody") is not None:
                 kept["melody"] = Melody(tuple(kept["melody"]))

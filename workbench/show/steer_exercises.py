@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.show.exercises import Verdict
-from workbench.steering import Steering
+from workbench.steering import Steering, Term
+from workbench.steering.operations import PUSHES
 
 if TYPE_CHECKING:
     from workbench.evidence.crosstalk import Crosstalk
@@ -26,8 +27,8 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
     early = [s for s in np.linspace(0, after_s, 41)[:-1] if any(t.acts(float(s), 1) for t in plan.terms)]
     if early:
         return Verdict(False, f"{told} It already acts at {early[0]:.1f} s, before {after_s:g} s.")
-    mine = [term for term in plan.terms if term.direction.name == towards and term.dose > 0]
-    if not any(term.acts(1e6, 1) for term in mine):
+    mine = [term for term in plan.terms if term.direction.name == towards and _pushes(term)]
+    if not mine:
         return Verdict(False, f"{told} In the end nothing pushes towards {towards}.")
     open_ = [term for term in mine if term.gate is None or term.gate.class_ != towards]
     if open_:
@@ -41,6 +42,11 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
         f"{told} Nothing is touched before {after_s:g} s, and the push rests while the probe of layer "
         f"{gate.read_out.layer} reads {towards} with {gate.threshold:.0%} or more.",
     )
+
+
+def _pushes(term: Term) -> bool:
+    """Return whether a term pushes towards its direction at the end; on the unprompted half it is away."""
+    return term.operation in PUSHES and term.rows != "null" and term.dose * term.schedule.factor(1e6, 1) > 0
 
 
 def side_effect(found: Crosstalk, plan: str, answer: str | None) -> Verdict:

@@ -37,12 +37,14 @@ class Comparison {
   }
 
   async load() {
-    this.problem = null;
+    const clips = this.clips;
+    let buffers = [], problem = null;
     const decode = (c) => new OfflineAudioContext(1, 1, c.rate_hz).decodeAudioData(bytesOf(c.audio).buffer);
-    try { this.buffers = await Promise.all(this.clips.map(decode)); } catch (error) {
-      this.buffers = [];
-      this.problem = `This browser cannot decode the clips (${error.message}). Show them with Clip's own player instead.`;
+    try { buffers = await Promise.all(clips.map(decode)); } catch (error) {
+      problem = `This browser cannot decode the clips (${error.message}). Show them with Clip's own player instead.`;
     }
+    if (clips !== this.clips) return this.ready; // others have come meanwhile
+    Object.assign(this, { buffers, problem });
     this.current = Math.min(this.current, Math.max(0, this.clips.length - 1));
     this.views.forEach((view) => view.rebuild());
   }

@@ -196,8 +196,9 @@ class SteerLab(ipywidgets.VBox):
         ]  # fmt: skip
 
     def _use(self, aim: Aim, found: AutoDose) -> None:
-        """Set the layer and the dose that a search has found."""
+        """Set the layer and the dose that a search has found, and all else to how it was tried."""
         with self.way.together():
+            self.way.plain()
             if aim.group in self.way.layers:
                 self.way.layers[aim.group].value = found.layer
             self.desk.move({aim.name: found.dose})
@@ -225,7 +226,8 @@ class SteerLab(ipywidgets.VBox):
     def _show(self, takes: dict[str, Take]) -> None:
         """Put new takes into the history, ticked; the comparison follows the ticks."""
         self.takes = takes
-        self.history.chosen = [self._kept(name, take) for name, take in takes.items()]
+        kept = [self._kept(name, take) for name, take in takes.items()]
+        self.history.chosen = [name for name in kept if name in self.history.takes]  # a full list drops some
         self.finder.tell()
 
     def _kept(self, name: str, take: Take) -> str:
@@ -234,7 +236,8 @@ class SteerLab(ipywidgets.VBox):
         return next(names, None) or self.history.add(name, take)
 
     def _follow_ticks(self) -> None:
-        self.comparison.load(self.history.chosen_takes)
+        with self.comparison.loading:
+            self.comparison.load(self.history.chosen_takes)
 
 
 def _tick(words: str) -> ipywidgets.Checkbox:

@@ -54,6 +54,10 @@ class DoseDesk(ipywidgets.Box):
             SteeringError: there is no slider of a name.
         """
         _check("A push towards", doses, self.sliders)
+        beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= MOST]
+        if beyond:
+            found, do = f"sliders go from -{MOST:g} to {MOST:g}", "Write larger doses into the plan's line"
+            raise SteeringError(message(f"Doses of {', '.join(beyond)} were asked for", found, do))
         self._quiet = True
         try:
             for name, dose in doses.items():

@@ -146,21 +146,20 @@ class DoseFinder(ipywidgets.VBox):
             "Layer and dose are chosen on some seeds and proved on others."
         )
 
-    def _directions(self) -> dict[int, Direction]:
-        aim = self.aim.value
+    def _directions(self, aim: Aim) -> dict[int, Direction]:
         return self.groups[aim.group].by_layer(aim.name, self._method_of(aim.group))
 
     def _space(self) -> Space:
         few, further = self.effort.value
-        return Space(
-            tuple(self._directions()), DOSES, tuple(range(few)), tuple(range(FURTHER, FURTHER + further))
-        )
+        layers = tuple(self._directions(self.aim.value))
+        return Space(layers, DOSES, tuple(range(few)), tuple(range(FURTHER, FURTHER + further)))
 
     def _search(self, job: Job) -> tuple[Aim, AutoDose]:
         if not self.aims:
             asked, missing = "A dose was to be searched", "no judge hears any of the directions"
             raise WorkbenchError(message(asked, missing, "Give judges to the lab"))
-        aim, space, settings = self.aim.value, self._space(), self._settings()
+        aim, space, settings, budget = self.aim.value, self._space(), self._settings(), self.budget
+        directions = self._directions(aim)  # now: the controls may move while the model is waited for
         wait_for_model(self.model, job)
         began = time.monotonic()
 
@@ -172,7 +171,7 @@ class DoseFinder(ipywidgets.VBox):
                 job.progress(share, f"clip {made:.0f} of about {space.clips}{about}")
 
         found = auto_dose(
-            self.model, self._directions(), aim.name, self.judges[aim.target], budget=self.budget,
+            self.model, directions, aim.name, self.judges[aim.target], budget=budget,
             seeds=space.seeds, further_seeds=space.further_seeds, doses=space.doses, progress=False,
             on_clips=report, cancel=job.cancel, **settings,
         )  # fmt: skip
@@ -180,7 +179,8 @@ class DoseFinder(ipywidgets.VBox):
 
     def _show(self, result: tuple[Aim, AutoDose]) -> None:
         aim, self.found = result
-        set_ = "Layer and slider are set." if self.found.within else "Nothing was set."
+        done = "Layer and slider are set, the rest to how it was tried."
+        set_ = done if self.found.within else "Nothing was set."
         self.verdict.value = note_html(f"{self.found.verdict} {set_}")
         if self.found.within:
             self._on_found(aim, self.found)

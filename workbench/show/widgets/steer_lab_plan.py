@@ -16,6 +16,16 @@ from workbench.steering.together import orthogonalise, spread
 PLAIN = ""
 """Directions are left as they are."""
 
+WORDS = {"gram-schmidt": "without", "symmetric": "apart from"}
+"""What stands in the name of a direction that was made orthogonal to others, by method."""
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a direction before it was made orthogonal to others."""
+    for word in WORDS.values():
+        name = name.split(f" {word} ")[0]
+    return name
+
 
 @dataclass(frozen=True)
 class Way:
@@ -47,8 +57,8 @@ class Push:
 def plan_of(pushes: Sequence[Push], way: Way) -> Steering | None:
     """Return the plan of all doses that are not 0, None when all are.
 
-    A direction that was made orthogonal is called so: "slow without jazz". For `clamp` a dose is turned into
-    the projection that it stands for, dose x R.
+    A direction that was made orthogonal is called so: "slow without jazz", or "slow apart from jazz" where
+    both gave way. For `clamp` a dose is turned into the projection that it stands for, dose x R.
 
     Args:
         pushes: in the order in which they act; of directions at right angles the first keeps its place.
@@ -78,7 +88,8 @@ def _at_right_angles(held: Sequence[Mapping[int, Direction]], method: str) -> li
         for number, new in enumerate(orthogonalise(old, method=method)):
             others = old[:number] if method == "gram-schmidt" else old[:number] + old[number + 1 :]
             told = ", ".join(other.name for other in others)
-            there[number][layer] = new.named(f"{new.name} without {told}") if others else new
+            word = WORDS[method]
+            there[number][layer] = new.named(f"{new.name} {word} {told}") if others else new
     return made
 
 

@@ -12,6 +12,7 @@ from workbench.evidence.dose_search import COSTS, Quality
 from workbench.evidence.likelihood import likelihood
 from workbench.generation.generate import generate
 from workbench.show.widgets.job_panel import Job
+from workbench.show.widgets.steer_lab_plan import plain_name
 from workbench.show.widgets.steer_panel import CONTROL, UNSTEERED, frame_reporter
 from workbench.steering.plan import Steering
 from workbench.steering.together import randomised
@@ -144,7 +145,11 @@ def wanted_takes(
 
 def in_words(prompt: str, plan: Steering) -> str:
     """Return the prompt with the names that a plan pushes towards."""
-    towards = [term.direction.name.split(" without ")[0] for term in plan.terms if term.dose > 0]
+    towards = [
+        plain_name(term.direction.name)
+        for term in plan.terms
+        if term.operation != "remove" and (-term.dose if term.rows == "null" else term.dose) > 0
+    ]
     return ", ".join([prompt, *dict.fromkeys(towards)])
 
 

@@ -135,6 +135,12 @@ class HowWhenWhere(ipywidgets.VBox):
             self.angles.value, bool(self.spread.value),
         )  # fmt: skip
 
+    def plain(self) -> None:
+        """Put every control to a plain push all the time; layers and methods stay."""
+        with self.together():
+            self.operation.value, self.schedule.value, self.rows.value = "add", "constant", "cond"
+            self.chance.value, self.gate.value, self.angles.value, self.spread.value = 1.0, None, PLAIN, False
+
     def layer_of(self, group: Group, name: str) -> int:
         """Return the layer chosen for a group, or the own layer of a direction that was given."""
         if group.name in self.layers:

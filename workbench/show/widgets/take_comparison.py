@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ class TakeComparison(ipywidgets.VBox):
         *,
         reference: str | None = None,
     ) -> None:
-        self.judges = _named(judges)
+        self.judges, self.loading = _named(judges), threading.RLock()
         self.player = ComparisonPlayer()
         self.scores = TakeScores(self.player)
         self.verdicts: dict[str, PlotPanel] = {}
@@ -72,13 +73,16 @@ class TakeComparison(ipywidgets.VBox):
             raise EvidenceError(
                 message(f"Takes were to be compared with {reference!r}", found, "Name one of them")
             )
-        self.takes, self.twins = made, twins_of(made, reference)
-        self.player.load({name: one if isinstance(one, Clip) else one.clip for name, one in takes.items()})
-        self.scores.load(made)
-        self._judge()
-        self.likelihoods = {}
-        self._tell()
-        self._arrange()
+        with self.loading:  # a worker may bring takes while somebody ticks others
+            self.takes, self.twins = made, twins_of(made, reference)
+            self.player.load(
+                {name: one if isinstance(one, Clip) else one.clip for name, one in takes.items()}
+            )
+            self.scores.load(made)
+            self._judge()
+            self.likelihoods = {}
+            self._tell()
+            self._arrange()
 
     def measure_likelihood(self, model: Model) -> None:
         """Add to the table how likely the unsteered `model` finds each take; `likelihoods` has it by name.
@@ -95,10 +99,13 @@ class TakeComparison(ipywidgets.VBox):
     def _judge(self) -> None:
         """Draw what each judge hears; a clip that was there before is not judged again."""
         clips = self.player.sounds
+        parts = {
+            id(clip): self.takes[name].new if name in self.takes else clip for name, clip in clips.items()
+        }  # of a continuation the new part: nobody made the given one
         heard: dict[tuple[str, int], dict[str, float]] = {}
         for judge_name, judge in self.judges.items() if clips else ():
             new = [clip for clip in clips.values() if (judge_name, id(clip)) not in self._heard]
-            rows = judge.probabilities(new) if new else ()
+            rows = judge.probabilities([parts[id(clip)] for clip in new]) if new else ()
             told = {
                 id(clip): dict(zip(judge.classes, row.tolist(), strict=True))
                 for clip, row in zip(new, rows, strict=True)

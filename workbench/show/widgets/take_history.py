@@ -123,7 +123,7 @@ class TakeHistory(ipywidgets.VBox):
     def _add(self, name: str, take: Take) -> TakeRow:
         heard = ""
         if self.judge is not None:
-            (odds,) = self.judge.probabilities([take.clip])
+            (odds,) = self.judge.probabilities([take.new])
             heard = f"{self.judge.classes[int(odds.argmax())]} ({odds.max():.0%})"
         free = self._free_name(name, self._rows)
         row = TakeRow(free, take, heard, on_tick=self._follow_ticks, on_rename=self._rename)

@@ -71,7 +71,7 @@ class TakeRow(ipywidgets.HBox):
         told = [
             f"<code title='{html.escape(take.steering, quote=True)}'>{html.escape(short)}</code>",
             html.escape(take.prompt),
-            f"seed {take.seed}",
+            f"seed {html.escape(str(take.seed))}",
             f"{take.seconds:.1f} s",
         ]
         if self.heard:

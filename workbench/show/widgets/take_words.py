@@ -45,13 +45,15 @@ def twins_of(takes: Mapping[str, Take], reference: str | None) -> dict[str, str]
 
 def _same(take: Take) -> tuple[object, ...]:
     """What a twin must have in common."""
-    settings = (take.guidance, take.temperature, take.top_k, take.codes.shape, take.given_s)
+    given = round(take.given_s * take.codes.shape[-1] / take.seconds)
+    heard = (take.codes[:, :given].tobytes(), take.melody, take.windows)
+    settings = (take.guidance, take.temperature, take.top_k, take.codes.shape, *heard)
     return (take.model_id, take.prompt, take.seed, *settings)
 
 
 def damage_html(takes: Mapping[str, Take], twins: Mapping[str, str], likely: Mapping[str, Likelihood]) -> str:
     """Return the guards of each take as a table, with the difference to its twin in brackets."""
-    found = {name: dict(damage(take.clip)) for name, take in takes.items()}
+    found = {name: dict(damage(take.new)) for name, take in takes.items()}
     for name, one in likely.items():
         found[name]["nll"] = one.nll
     measures = [name for name in MEASURES if any(name in row for row in found.values())]
