@@ -37,6 +37,7 @@ check: $(VENV)/installed-test
 verify: $(VENV)/installed-test browser ## Run the long checks; writes their figures into docs/ and the model card
 	$(BIN)/python -m pytest -m long
 	$(BIN)/workbench evaluate-embedded
+	$(BIN)/workbench evaluate-steering
 
 embedded: $(VENV)/installed ## Make the built-in music and model again, from nothing (hours; needs soundfonts)
 	$(UV) --no-deps "tinysoundfont>=0.3.7,<0.4"
