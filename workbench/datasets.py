@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.embedded.dataset import builtin_dataset
-from workbench.errors import DatasetError, message
+from workbench.errors import DatasetError
 from workbench.sound import Dataset, from_csv, from_folder
 
 
@@ -31,4 +31,4 @@ def dataset(source: str | Path = "embedded", **options: Any) -> Dataset:
         return from_folder(path, **options)
     found = "it is a file of another kind" if path.exists() else "there is no such file or folder"
     what = 'Use "embedded", a folder with a subfolder per genre, or a .csv file'
-    raise DatasetError(message(f"The music in {path} was asked for", found, what))
+    raise DatasetError(f"The music in {path} was asked for", found, what)

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 
 class WorkbenchError(Exception):
-    """Root of every error that the workbench raises on purpose."""
+    """Root of every error that the workbench raises on purpose.
+
+    Args:
+        asked: What was asked for, or a whole sentence when nothing else is given.
+        found: What was found instead.
+        do: What the reader can do about it.
+
+    >>> print(ModelError("Layer 30 was asked for", "the model has layers 0-23", "Use one of model.layers"))
+    Layer 30 was asked for, but the model has layers 0-23. Use one of model.layers.
+    """
+
+    def __init__(self, asked: str, found: str | None = None, do: str | None = None) -> None:
+        super().__init__(*(part for part in (asked, found, do) if part is not None))
+        self.asked, self.found, self.do = asked, found, do
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return self.asked
+        return message(self.asked, self.found, self.do or "")
 
 
 class AudioError(WorkbenchError):
@@ -43,10 +61,6 @@ class Cancelled(WorkbenchError):
     """Work that was stopped on request; what was finished before is kept."""
 
 
-def message(asked: str, found: str, do: str) -> str:
-    """Return one line of the house's error form: what was asked, what was found, what to do.
-
-    >>> message("Layer 30 was asked for", "the model has layers 0-23", "Use one of model.layers")
-    'Layer 30 was asked for, but the model has layers 0-23. Use one of model.layers.'
-    """
-    return f"{asked}, but {found}. {do}."
+def message(asked: str, found: str, do: str = "") -> str:
+    """Return what every error says: what was asked, what was found, and what to do where that is known."""
+    return f"{asked}, but {found}." + (f" {do}." if do else "")

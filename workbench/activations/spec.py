@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import ActivationsError, message
+from workbench.errors import ActivationsError
 
 RESERVED = ("sample", "layer", "frame", "feature", "residual_norm", "done")
 _SHARD_BYTES = 32 << 20  # of one chunk of samples at one site: what an interrupted capture loses at most
@@ -172,7 +172,7 @@ def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mappin
 
 def refusal(asked: str, found: str, do: str) -> ActivationsError:
     """Return an ActivationsError that says what was asked, what was found, what to do."""
-    return ActivationsError(message(asked, found, do))
+    return ActivationsError(asked, found, do)
 
 
 def _label_bytes(values: np.ndarray) -> int:

@@ -33,7 +33,7 @@ from voila.tornado.contentshandler import VoilaContentsHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
-from workbench.errors import WorkbenchError, message
+from workbench.errors import WorkbenchError
 from workbench.show.document import document
 
 DESKS = ("3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab", "8_live_desk")
@@ -58,7 +58,7 @@ def serve(folder: Path, *, port: int | None = None, browser: bool = True) -> Non
     """
     if not desks(folder):
         found = f"{folder} holds none of {', '.join(DESKS)}"
-        raise WorkbenchError(message("The desks were asked for", found, "Run it where the notebooks are"))
+        raise WorkbenchError("The desks were asked for", found, "Run it where the notebooks are")
     kernels = {"cull_idle_timeout": 600, "cull_interval": 60}  # for pages closed before they were there
     app = DeskApp(
         root_dir=str(folder),
@@ -244,5 +244,5 @@ class DeskApp(Voila):
                 return list(bind_sockets(0, self.ip))
             found = "another program listens there" if in_use else str(error)
             raise WorkbenchError(
-                message(f"Port {self.port} was asked for", found, "Leave --port away, or name another")
+                f"Port {self.port} was asked for", found, "Leave --port away, or name another"
             ) from error

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from workbench.embedded.factors import Factors
-from workbench.errors import DatasetError, message
+from workbench.errors import DatasetError
 from workbench.model.codec import WorkbenchCodec, codec_of
 from workbench.model.folders import builtin_folder
 from workbench.sound import Clip, Dataset, Entry
@@ -34,11 +34,9 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
     folder = folder or builtin_folder().parent / "music"
     if not (folder / "labels.csv").exists():
         raise DatasetError(
-            message(
-                "The built-in music was asked for",
-                f"{folder} holds none",
-                "Clone the whole repository, or make it again with `workbench build-embedded`",
-            )
+            "The built-in music was asked for",
+            f"{folder} holds none",
+            "Clone the whole repository, or make it again with `workbench build-embedded`",
         )
     codes = load_file(folder / "codes.safetensors")["codes"]
     with (folder / "labels.csv").open(newline="") as file:

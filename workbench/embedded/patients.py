@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from workbench.activations import Activations
-from workbench.errors import DatasetError, message
+from workbench.errors import DatasetError
 from workbench.model.capture import capture
 from workbench.model.conditions import NAMING_TEXT, capture_conditions
 from workbench.model.musicgen import Model
@@ -223,5 +223,5 @@ def _by_groove(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     names, member = np.unique(groups, return_inverse=True)
     if len(names) < 10:
         found = f"there are {len(names)} grooves"
-        raise DatasetError(message("A coin was to be tossed for each groove", found, "Use more of the music"))
+        raise DatasetError("A coin was to be tossed for each groove", found, "Use more of the music")
     return np.asarray(rng.permutation(np.arange(len(names)) % 2)[member])

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.embedded import styles
 from workbench.embedded.factors import FRAME_RATE_HZ, ROLE_CHANNEL, Note, Piece
-from workbench.errors import AudioError, message
+from workbench.errors import AudioError
 
 RATE_HZ = 16_000
 LEVEL_DB = -19.0
@@ -32,12 +32,9 @@ def find_soundfont(name: str) -> Path:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
     raise AudioError(
-        message(
-            f"Soundfont {name} was asked for",
-            f"it is in none of {', '.join(_SOUNDFONT_FOLDERS)}",
-            "Install it (Debian: fluid-soundfont-gm, timgm6mb-soundfont, "
-            "musescore-general-soundfont-lossless)",
-        )
+        f"Soundfont {name} was asked for",
+        f"it is in none of {', '.join(_SOUNDFONT_FOLDERS)}",
+        "Install it (Debian: fluid-soundfont-gm, timgm6mb-soundfont, musescore-general-soundfont-lossless)",
     )
 
 

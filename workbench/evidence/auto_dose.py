@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.dose_search import (
     COSTS,
     RANDOM,
@@ -229,8 +229,8 @@ def _percent(rate: Estimate) -> str:
 def _check(directions: Mapping[int, Direction], aim: str, judge: Judge) -> None:
     if aim not in judge.classes:
         heard = f"the judge of {judge.target} hears {', '.join(judge.classes)}"
-        raise EvidenceError(message(f"A dose for {aim!r} was asked for", heard, "Aim at one of these"))
+        raise EvidenceError(f"A dose for {aim!r} was asked for", heard, "Aim at one of these")
     apart = [layer for layer, direction in directions.items() if direction.layer != layer]
     if apart:
         found = f"the directions given for the layers {apart} were made at others"
-        raise EvidenceError(message(f"A dose for {aim!r} was asked for", found, "Give each its own layer"))
+        raise EvidenceError(f"A dose for {aim!r} was asked for", found, "Give each its own layer")

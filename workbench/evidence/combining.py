@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.crosstalk import Aim, aims_of
 from workbench.evidence.hearing import UNSTEERED, asks, hear, pair_names
 from workbench.evidence.intervals import means, ratios
@@ -82,7 +82,7 @@ def combine(
     if len(plans) < 2 or TOGETHER in plans:
         found = f"the plans are {', '.join(plans) or 'none'}"
         do = f"Give at least two, none of them called {TOGETHER!r}"
-        raise EvidenceError(message("Attributes were to be steered together", found, do))
+        raise EvidenceError("Attributes were to be steered together", found, do)
     own = aims_of(plans, judges, aims, needed=True)
     every = {**plans, TOGETHER: Steering(tuple(term for plan in plans.values() for term in plan.terms))}
     asked = asks(every, prompts, seeds)
@@ -104,7 +104,7 @@ def combined_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Combined:
     together, unsteered = hits[TOGETHER], hits[UNSTEERED]
     if any(not one.index.equals(together.index) for one in hits.values()):
         found = "not every plan was heard on the same prompts and seeds"
-        raise EvidenceError(message("Attributes were to be compared", found, "Hear all on the same"))
+        raise EvidenceError("Attributes were to be compared", found, "Hear all on the same")
     groups = pair_names(together.reset_index())
     alone = np.column_stack([hits[name][name] for name in names])
     both = together[names].to_numpy()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.hearing import asks, beside, hear, pair_names
 from workbench.evidence.intervals import means
 from workbench.evidence.judge import Judge
@@ -51,7 +51,7 @@ class Crosstalk:
         values = [name for name in self.cells if name not in ("plan", "target", "class", "own")]
         if what not in values:
             held = f"the figures are {', '.join(map(str, values))}"
-            raise EvidenceError(message(f"A matrix of {what!r} was asked for", held, "Use one of these"))
+            raise EvidenceError(f"A matrix of {what!r} was asked for", held, "Use one of these")
         named = self.cells.assign(column=self.cells["target"] + ": " + self.cells["class"])
         wide = named.pivot(index="plan", columns="column", values=what)
         return wide.loc[named["plan"].unique(), named["column"].unique()]
@@ -101,7 +101,7 @@ def crosstalk(
     """
     if not plans or not judges:
         found = f"there are {len(plans)} plans and {len(judges)} judges"
-        raise EvidenceError(message("Crosstalk was asked for", found, "Give at least one of each"))
+        raise EvidenceError("Crosstalk was asked for", found, "Give at least one of each")
     own = aims_of(plans, judges, aims, needed=False)
     asked = asks(plans, prompts, seeds)
     clips = hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress)
@@ -164,11 +164,9 @@ def aims_of(
         if len(fitting) > 1 or (needed and not fitting) or any(aim not in heard for aim in fitting):
             classes = ", ".join(f"{target}: {name}" for target, name in heard)
             raise EvidenceError(
-                message(
-                    f"What the plan {plan!r} aims at was looked for",
-                    f"{fitting or 'nothing'} fits what judges hear ({classes})",
-                    'Tell it, for example aims={"plan": ("genre", "jazz")}',
-                )
+                f"What the plan {plan!r} aims at was looked for",
+                f"{fitting or 'nothing'} fits what judges hear ({classes})",
+                'Tell it, for example aims={"plan": ("genre", "jazz")}',
             )
         told |= dict.fromkeys([plan], fitting[0]) if fitting else {}
     return {plan: told[plan] for plan in plans if plan in told}

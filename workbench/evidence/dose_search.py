@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.hearing import UNSTEERED
 
 Setting = tuple[int, float]
@@ -59,7 +59,7 @@ class Quality:
                  if not getattr(self, one.name) > 0]  # fmt: skip
         if wrong:
             raise EvidenceError(
-                message("A quality budget was asked for", f"it has {', '.join(wrong)}", "Use numbers above 0")
+                "A quality budget was asked for", f"it has {', '.join(wrong)}", "Use numbers above 0"
             )
 
     def used(self, cost: Mapping[str, float]) -> float:
@@ -85,13 +85,11 @@ class Space:
         whole = self.layers and self.doses and self.seeds and self.further_seeds and self.finalists > 0
         if not whole or shared or not all(dose > 0 and math.isfinite(dose) for dose in self.doses):
             raise EvidenceError(
-                message(
-                    "A search for a dose was asked for",
-                    f"it has {len(self.layers)} layers, doses {self.doses}, {len(self.seeds)} seeds, "
-                    f"{len(self.further_seeds)} further seeds and {self.finalists} finalists; seeds in both "
-                    f"parts: {shared or 'none'}",
-                    "Give some of each, doses above 0, and seeds that do not meet",
-                )
+                "A search for a dose was asked for",
+                f"it has {len(self.layers)} layers, doses {self.doses}, {len(self.seeds)} seeds, "
+                f"{len(self.further_seeds)} further seeds and {self.finalists} finalists; seeds in both "
+                f"parts: {shared or 'none'}",
+                "Give some of each, doses above 0, and seeds that do not meet",
             )
 
     @property
@@ -198,13 +196,11 @@ def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:
     some, twins = clips[clips["method"] == method], clips[clips["method"] == UNSTEERED]
     columns = ["prompt", "seed", *COSTS.values()]
     if twins.duplicated(["prompt", "seed"]).any():
-        raise EvidenceError(
-            message("Clips were to be paired", "an unsteered twin came twice", "Make each twin once")
-        )
+        raise EvidenceError("Clips were to be paired", "an unsteered twin came twice", "Make each twin once")
     both = some.merge(twins[columns], on=["prompt", "seed"], how="left", suffixes=("", "_twin"))
     if both["nll_twin"].isna().any():
         found = "some have no unsteered twin of their prompt and seed"
-        raise EvidenceError(message("Clips were to be paired", found, "Make twins on the same seeds"))
+        raise EvidenceError("Clips were to be paired", found, "Make twins on the same seeds")
     changes = {name: both[column] - both[f"{column}_twin"] for name, column in COSTS.items()}
     return both.assign(**changes)
 

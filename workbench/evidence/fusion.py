@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.hearing import UNSTEERED, Ask, hear, paired
 from workbench.evidence.intervals import means
 from workbench.evidence.judge import Judge
@@ -124,11 +124,11 @@ def fusion_of(clips: pd.DataFrame, classes: tuple[str, str]) -> Fusion:
     first, second = (np.log(blends[f"p_judge_{name}"].clip(lower=FLOOR)) for name in classes)
     told = blends[["seed", "prompt", "weight"]].assign(odds=first - second)
     if told.duplicated(["seed", "prompt", "weight"]).any():
-        raise EvidenceError(message("A fusion was asked for", "a clip came twice", "Hear each weight once"))
+        raise EvidenceError("A fusion was asked for", "a clip came twice", "Hear each weight once")
     wide = told.pivot(index=["seed", "prompt"], columns="weight", values="odds")
     if wide.isna().to_numpy().any():
         found = "some seeds miss some weights"
-        raise EvidenceError(message("A fusion was asked for", found, "Hear every seed at every weight"))
+        raise EvidenceError("A fusion was asked for", found, "Hear every seed at every weight")
     odds, weights = wide.to_numpy(float), tuple(float(weight) for weight in wide.columns)
     each = np.array([rank_correlation(np.array(weights), row) for row in odds])
     (spearman,) = means(each[:, None], np.arange(len(each)))
@@ -150,11 +150,9 @@ def _checked(names: tuple[str, str], judge: Judge, weights: Sequence[float]) -> 
     if set(names) - set(judge.classes) or names[0] == names[1]:
         found = f"the judge of {judge.target} hears {', '.join(judge.classes)}"
         raise EvidenceError(
-            message(
-                f"A blend of {names[0]} and {names[1]} was asked for", found, "Name two of these: classes="
-            )
+            f"A blend of {names[0]} and {names[1]} was asked for", found, "Name two of these: classes="
         )
     if len(ladder) < 2 or any(low == high for low, high in pairwise(ladder)):
         found = f"the weights are {ladder}"
-        raise EvidenceError(message("A blend was asked for", found, "Give two weights or more, each once"))
+        raise EvidenceError("A blend was asked for", found, "Give two weights or more, each once")
     return ladder

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.damage import damage
 from workbench.evidence.judge import Judge
 from workbench.evidence.likelihood import likelihood
@@ -40,9 +40,7 @@ def paired(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]
     """Return (prompt, seed), one per seed, prompts taken in turn: what all plans of a comparison share."""
     if not prompts or not seeds:
         found = f"there are {len(prompts)} prompts and {len(seeds)} seeds"
-        raise EvidenceError(
-            message("A comparison of plans was asked for", found, "Give at least one of each")
-        )
+        raise EvidenceError("A comparison of plans was asked for", found, "Give at least one of each")
     return [(prompts[i % len(prompts)], int(seed)) for i, seed in enumerate(seeds)]
 
 
@@ -50,7 +48,7 @@ def asks(plans: Mapping[str, Steering | None], prompts: Sequence[str], seeds: Se
     """Return every plan, and the twins, on the same prompts and seeds; the plans' names are the methods."""
     if UNSTEERED in plans:
         found = f"{UNSTEERED!r} is the name of the twins, which are always made"
-        raise EvidenceError(message("A plan of this name was to be compared", found, "Name it otherwise"))
+        raise EvidenceError("A plan of this name was to be compared", found, "Name it otherwise")
     every: dict[str, Steering | None] = {UNSTEERED: None, **plans}
     pairs = paired(prompts, seeds)
     return [Ask(plan, *pair, {"method": name}) for name, plan in every.items() for pair in pairs]
@@ -142,7 +140,7 @@ def beside(table: pd.DataFrame, method: str, other: str = UNSTEERED) -> tuple[pd
     if not len(mine) or not mine.index.equals(theirs.index) or not mine.index.is_unique:
         found = f"there are {len(mine)} and {len(theirs)} clips, not one of each prompt and seed"
         do = "Make both on the same prompts and seeds, each once"
-        raise EvidenceError(message(f"The clips of {method!r} and {other!r} were to be paired", found, do))
+        raise EvidenceError(f"The clips of {method!r} and {other!r} were to be paired", found, do)
     return mine.reset_index(), theirs.reset_index()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.features import VERSION, block_slices, features
 from workbench.sound import Clip
 
@@ -38,9 +38,7 @@ class Judge:
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
         """Return the probability of each class for each clip (clips, classes); each row sums to 1."""
         if not clips:
-            raise EvidenceError(
-                message("A judgement was asked for", "there are no clips", "Pass at least one clip")
-            )
+            raise EvidenceError("A judgement was asked for", "there are no clips", "Pass at least one clip")
         return self.probabilities_of(np.stack([features(clip) for clip in clips]))
 
     def probabilities_of(self, vectors: np.ndarray) -> np.ndarray:
@@ -60,12 +58,10 @@ class Judge:
         own = sum(slices[name].stop - slices[name].start for name in self.hears)
         if vectors.shape[-1] != whole or own != len(self.mean):
             raise EvidenceError(
-                message(
-                    f"The judge of {self.target} was asked",
-                    f"it takes {len(self.mean)} features of {', '.join(self.hears)} ({own} of {whole}), "
-                    f"and got vectors of {vectors.shape[-1]}",
-                    "Pass what features() returns, or fit the judge again with this version",
-                )
+                f"The judge of {self.target} was asked",
+                f"it takes {len(self.mean)} features of {', '.join(self.hears)} ({own} of {whole}), "
+                f"and got vectors of {vectors.shape[-1]}",
+                "Pass what features() returns, or fit the judge again with this version",
             )
         return np.concatenate([vectors[..., slices[name]] for name in self.hears], axis=-1)
 
@@ -106,19 +102,15 @@ class Judge:
         if not path.exists():
             held = ", ".join(sorted(p.stem for p in Path(folder).glob("*.json"))) or "none"
             raise EvidenceError(
-                message(
-                    f"A judge of {target} was asked for", f"{folder} holds: {held}", "Choose one of these"
-                )
+                f"A judge of {target} was asked for", f"{folder} holds: {held}", "Choose one of these"
             )
         about = json.loads(path.read_text())
         if about.get("features") != VERSION:
             raise EvidenceError(
-                message(
-                    f"A judge of {target} was asked for",
-                    f"it was fitted to features {about.get('features', 'of an older version')}, "
-                    f"and the features are now {VERSION}",
-                    "Fit it again (workbench build-embedded), or use the version that made it",
-                )
+                f"A judge of {target} was asked for",
+                f"it was fitted to features {about.get('features', 'of an older version')}, "
+                f"and the features are now {VERSION}",
+                "Fit it again (workbench build-embedded), or use the version that made it",
             )
         tensors = load_file(path.with_suffix(".safetensors"))
         layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in range(about["layers"]))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.model.scoring import score_codes
@@ -70,15 +70,13 @@ def likelihood(
 
 def _check(model: Model, takes: Sequence[Take]) -> None:
     if not takes:
-        raise EvidenceError(message("A likelihood was asked for", "there are no takes", "Pass at least one"))
+        raise EvidenceError("A likelihood was asked for", "there are no takes", "Pass at least one")
     for take in takes:
         books, largest = take.codes.shape[0], int(take.codes.max())
         if books != model.n_codebooks or largest >= model.codebook_size:
             held = f"{model.n_codebooks} codebooks of {model.codebook_size}"
             raise EvidenceError(
-                message(
-                    f"The likelihood of {take!r} was asked for",
-                    f"it has {books} codebooks with codes up to {largest}, and {model.id} has {held}",
-                    "Ask the model that made it",
-                )
+                f"The likelihood of {take!r} was asked for",
+                f"it has {books} codebooks with codes up to {largest}, and {model.id} has {held}",
+                "Ask the model that made it",
             )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.damage import damage
 from workbench.evidence.judge import Judge
 from workbench.evidence.likelihood import likelihood
@@ -128,7 +128,7 @@ def sweep(
     """
     if not (cells and seeds and all(cell.prompts or prompts for cell in cells)):
         found = f"{len(cells)} trials, {len(prompts)} prompts and {len(seeds)} seeds"
-        raise EvidenceError(message("A sweep was asked for", f"it has {found}", "Give at least one of each"))
+        raise EvidenceError("A sweep was asked for", f"it has {found}", "Give at least one of each")
     plan = [(cell, i % len(cell.prompts or prompts), seed) for cell in cells for i, seed in enumerate(seeds)]
     texts = [(cell.prompts or tuple(prompts))[number] for cell, number, _ in plan]
     takes = generate(

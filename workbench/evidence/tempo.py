@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 
 if TYPE_CHECKING:
     from workbench.evidence.judge import Judge
@@ -35,7 +35,7 @@ def fold_octaves(bpm: float) -> float:
     """Return a tempo doubled or halved until it lies between 60 and 150 beats a minute."""
     if not np.isfinite(bpm) or bpm <= 0:
         raise EvidenceError(
-            message("A tempo was to be folded", f"it is {bpm:g} beats a minute", "Pass a positive tempo")
+            "A tempo was to be folded", f"it is {bpm:g} beats a minute", "Pass a positive tempo"
         )
     while bpm < LOWEST_BPM:
         bpm *= 2
@@ -55,10 +55,8 @@ def expected_bpm(judge: Judge, clips: Sequence[Clip], bpm: Mapping[str, float] |
     table = judge.card.get("bpm") if bpm is None else bpm
     if not isinstance(table, Mapping) or set(judge.classes) - set(table):
         raise EvidenceError(
-            message(
-                "A tempo in beats a minute was asked for",
-                f"the judge of {judge.target} has no such figure for its classes {', '.join(judge.classes)}",
-                "Use the judge of tempo, or pass bpm={class: beats a minute}",
-            )
+            "A tempo in beats a minute was asked for",
+            f"the judge of {judge.target} has no such figure for its classes {', '.join(judge.classes)}",
+            "Use the judge of tempo, or pass bpm={class: beats a minute}",
         )
     return np.asarray(judge.probabilities(clips) @ np.array([float(table[c]) for c in judge.classes]))

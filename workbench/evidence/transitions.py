@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.evidence.damage import damage
 from workbench.evidence.intervals import means
 from workbench.generation.generate import generate
@@ -97,7 +97,7 @@ def go_on(
     if not beginnings or len(seeds) != len(beginnings) or len(set(names)) != len(names) or not names:
         found = f"there are {len(beginnings)} beginnings, {len(seeds)} seeds and the ways {names}"
         raise EvidenceError(
-            message("Music was to be gone on from", found, "Give a seed per beginning, and ways by name")
+            "Music was to be gone on from", found, "Give a seed per beginning, and ways by name"
         )
     _check(judge, beginnings, target)
     asked = [(way, number) for way in ways for number in range(len(beginnings))]
@@ -139,9 +139,7 @@ def _check(judge: Judge, clips: Sequence[Clip], target: str) -> None:
         found = (
             f"there are {len(clips)} clips, and the judge of {judge.target} hears {', '.join(judge.classes)}"
         )
-        raise EvidenceError(
-            message(f"A gain in {target!r} was asked for", found, "Give clips and one of these")
-        )
+        raise EvidenceError(f"A gain in {target!r} was asked for", found, "Give clips and one of these")
 
 
 def _odds(judge: Judge, clips: Sequence[Clip], target: str, cuts: Sequence[float]) -> np.ndarray:
@@ -151,7 +149,7 @@ def _odds(judge: Judge, clips: Sequence[Clip], target: str, cuts: Sequence[float
     if shortest < SHORTEST_S:
         found = f"the shortest part lasts {max(shortest, 0):.2f} s"
         do = f"Give parts of at least {SHORTEST_S:g} s"
-        raise EvidenceError(message(f"A gain in {target!r} was asked for", found, do))
+        raise EvidenceError(f"A gain in {target!r} was asked for", found, do)
     parts = [clip.section(0.0, cut) for clip, cut in zip(clips, cuts, strict=True)]
     parts += [clip.section(cut, clip.seconds) for clip, cut in zip(clips, cuts, strict=True)]
     return judge.probabilities(parts).reshape(2, len(clips), -1)
@@ -175,7 +173,7 @@ def compare_gains(
     count = len(both[0])
     if both[0].shape != both[1].shape or both[0].ndim != 1 or not count:
         found = f"there are {both[0].shape} steered and {both[1].shape} prompted ones"
-        raise EvidenceError(message("Gains were to be compared", found, "Give one of each per beginning"))
+        raise EvidenceError("Gains were to be compared", found, "Give one of each per beginning")
     difference = both[0] - both[1]
     names = np.arange(count) if groups is None else np.array([str(group) for group in groups])
     first, second, apart = means(np.column_stack([*both, difference]), names)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.model.musicgen import Model
 from workbench.model.tokens import frames_for
 from workbench.sound.clip import Clip
@@ -70,4 +70,4 @@ def listed(audio: object) -> tuple[list[object], bool]:
 
 
 def _refusal(asked: str, found: str, do: str) -> GenerationError:
-    return GenerationError(message(f"{asked} was asked for", found, do))
+    return GenerationError(f"{asked} was asked for", found, do)

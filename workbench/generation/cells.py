@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.model.sites import Place, in_order
 from workbench.steering.operations import apply
 from workbench.steering.plan import Steering, Term
@@ -139,11 +139,9 @@ def _rows(term: Term, clip: int, batch: int, guided: bool) -> list[tuple[int, st
     """The (row, half) pairs of the decoder's batch that `term` of `clip` acts on."""
     if term.rows == "null" and not guided:
         raise GenerationError(
-            message(
-                f"{term.direction.name!r} was to act on null rows",
-                "guidance 1 or less runs without null rows",
-                "Use guidance above 1, or rows='cond'",
-            )
+            f"{term.direction.name!r} was to act on null rows",
+            "guidance 1 or less runs without null rows",
+            "Use guidance above 1, or rows='cond'",
         )
     rows = [] if term.rows == "null" else [(clip, "cond")]
     if guided and term.rows in ("null", "both"):

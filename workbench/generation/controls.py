@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.cells import Edit, Lane
 from workbench.model.sites import Place, in_order
 from workbench.steering.gate import Gate, ReadOut, probabilities
@@ -58,7 +58,7 @@ class Controls:
         """
         if not math.isfinite(value):
             asked = f"The slider of term {term} was to be set to {value}"
-            raise GenerationError(message(asked, "it must be a finite number", "Use a number such as 1.5"))
+            raise GenerationError(asked, "it must be a finite number", "Use a number such as 1.5")
         others = {key: kept for key, kept in self._moved.items() if clip is not None or key[1] != term}
         self._moved = {**others, (clip, term): float(value)}
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.take import Take
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry, Label
@@ -48,9 +48,7 @@ def takes_dataset(
     wrong = [what for what, values in lengths.items() if values is not None and len(values) != len(takes)]
     if wrong:
         found = f"{', '.join(wrong)} have another length"
-        raise GenerationError(
-            message(f"A dataset of {len(takes)} takes was asked for", found, "Give one each")
-        )
+        raise GenerationError(f"A dataset of {len(takes)} takes was asked for", found, "Give one each")
     ids = [_name(take) for take in takes] if names is None else [str(one) for one in names]
     entries = []
     for place, (id_, take) in enumerate(zip(ids, takes, strict=True)):

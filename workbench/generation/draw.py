@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.cells import lay_out
 from workbench.generation.circumstances import circumstances
 from workbench.generation.controls import Controls
@@ -224,11 +224,9 @@ def _check_receipt(row: Row, receipt: Receipt) -> None:
     first = receipt.missed.head(1).to_dict("records")
     where = f"step {first[0]['step']}, layer {first[0]['layer']}" if first else "a cell that was not planned"
     raise GenerationError(
-        message(
-            f"The plan {row.plan.text() if row.plan else ''!r} was to be carried out",
-            f"{len(receipt.missed)} planned edits did not change the residual stream as planned ({where})",
-            "Raise the dose (it may vanish in the model's precision), or report this as a bug",
-        )
+        f"The plan {row.plan.text() if row.plan else ''!r} was to be carried out",
+        f"{len(receipt.missed)} planned edits did not change the residual stream as planned ({where})",
+        "Raise the dose (it may vanish in the model's precision), or report this as a bug",
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.spans import Span
 
 EVENTS, CODES = "journal.jsonl", "codes.i16"
@@ -119,11 +119,9 @@ def read_events(folder: Path) -> tuple[list[RecordedWindow], str]:
                 ended = str(event["end"])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise GenerationError(
-                message(
-                    f"The recording in {folder} was to be read",
-                    f"line {number} of its journal makes no sense ({type(error).__name__})",
-                    "Use a folder that a session recorded, unchanged",
-                )
+                f"The recording in {folder} was to be read",
+                f"line {number} of its journal makes no sense ({type(error).__name__})",
+                "Use a folder that a session recorded, unchanged",
             ) from error
     return windows, ended
 

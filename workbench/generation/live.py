@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.draw import Readable
 from workbench.generation.live_figures import LiveFigures, Score
 from workbench.generation.live_window import LiveSetup
@@ -133,7 +133,7 @@ class LiveSession:
         """
         if self.state in OVER:
             raise GenerationError(
-                message(f"A session that has {self.state} was to be started", "it is over", "Make a new one")
+                f"A session that has {self.state} was to be started", "it is over", "Make a new one"
             )
         self.worker.wishes.pausing.clear()
         self.worker.playback.resume()
@@ -187,9 +187,7 @@ class LiveSession:
                 break
             if self._thread is None or (until_s is not None and self.worker.wishes.pausing.is_set()):
                 found = "it was not started" if self._thread is None else "it is paused"
-                raise GenerationError(
-                    message("More of the music was to be waited for", found, "Call start() first")
-                )
+                raise GenerationError("More of the music was to be waited for", found, "Call start() first")
         if self.error is not None:
             raise self.error
         return self
@@ -244,11 +242,9 @@ class LiveSession:
     def _known(self, name: str) -> str:
         if name not in self.names:
             raise GenerationError(
-                message(
-                    f"The knob {name!r} was asked for",
-                    f"the knobs are {', '.join(self.names) or 'none'}",
-                    "Use one of these",
-                )
+                f"The knob {name!r} was asked for",
+                f"the knobs are {', '.join(self.names) or 'none'}",
+                "Use one of these",
             )
         return name
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from workbench.errors import Cancelled, GenerationError, message
+from workbench.errors import Cancelled, GenerationError
 from workbench.generation.cells import lay_out
 from workbench.generation.controls import Controls
 from workbench.generation.request import Settings
@@ -51,11 +51,9 @@ class LiveSetup:
     def __post_init__(self) -> None:
         if self.operation not in PUSHES:
             raise GenerationError(
-                message(
-                    f"Knobs that {self.operation} were asked for",
-                    f"a knob's dose multiplies a push, which are {', '.join(PUSHES)}",
-                    "Use one of these",
-                )
+                f"Knobs that {self.operation} were asked for",
+                f"a knob's dose multiplies a push, which are {', '.join(PUSHES)}",
+                "Use one of these",
             )
 
     @property

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, overload
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.audio_prompt import Audio
 from workbench.generation.draw import Calls, OnFrame, Readable, draw_all
 from workbench.generation.melody_prompt import Tune
@@ -125,11 +125,9 @@ def extend(
     """
     if take.model_id and take.model_id != model.id:
         raise GenerationError(
-            message(
-                f"A take of {take.model_id} was to be extended by {model.id}",
-                "codes mean nothing to another model",
-                "Give its sound instead: generate_long(..., audio=take.clip)",
-            )
+            f"A take of {take.model_id} was to be extended by {model.id}",
+            "codes mean nothing to another model",
+            "Give its sound instead: generate_long(..., audio=take.clip)",
         )
     own = {name: getattr(take, name) for name in ("seed", "guidance", "temperature", "top_k", "melody")}
     text = take.prompt if prompt is None else prompt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.model.melody import Melody
 from workbench.model.musicgen import Model
 from workbench.sound.clip import Clip
@@ -33,4 +33,4 @@ def heard_melody(model: Model, tune: object) -> Melody | None:
 
 
 def _refusal(found: str, do: str) -> GenerationError:
-    return GenerationError(message("Music that follows a melody was asked for", found, do))
+    return GenerationError("Music that follows a melody was asked for", found, do)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 
 STRETCH_S = 10.0
 """What a model slower than real time is to play without a gap, before sound is held back again."""
@@ -51,12 +51,10 @@ class Pacing:
         least = latency_s + 2 * piece_s
         if not lead_s >= least:
             raise GenerationError(
-                message(
-                    f"A lead of {lead_s:g} s was asked for",
-                    f"a sound takes {latency_s:g} s from its first step to its last, and comes in pieces of "
-                    f"{piece_s:g} s",
-                    f"Use lead_s={least + 0.05:.2f} or more, or shorter pieces",
-                )
+                f"A lead of {lead_s:g} s was asked for",
+                f"a sound takes {latency_s:g} s from its first step to its last, and comes in pieces of "
+                f"{piece_s:g} s",
+                f"Use lead_s={least + 0.05:.2f} or more, or shorter pieces",
             )
         self._latency_s, self._piece_s, self._rate_hz = latency_s, piece_s, frame_rate_hz
         self._fast = Pace(lead_s, lead_s - latency_s - piece_s)

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.circumstances import circumstances
 from workbench.generation.journal import (
     EVENTS,
@@ -89,11 +89,9 @@ def check_free(folder: Path) -> None:
     """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
     if (folder / HEADER).exists() or (folder / EVENTS).exists():
         raise GenerationError(
-            message(
-                f"A recording into {folder} was asked for",
-                "there is one already",
-                "Name another folder, or remove that one",
-            )
+            f"A recording into {folder} was asked for",
+            "there is one already",
+            "Name another folder, or remove that one",
         )
 
 
@@ -169,7 +167,7 @@ class Recording:
         self.check(model)
         if not self.codes.shape[-1]:
             raise GenerationError(
-                message("The sound of a recording was asked for", "it holds no frame", "Record for longer")
+                "The sound of a recording was asked for", "it holds no frame", "Record for longer"
             )
         sound, given = LiveSound(model, 250), self.heard.shape[-1]
         codes = torch.tensor(np.concatenate([self.heard, self.codes.astype(np.int64)], axis=-1))
@@ -225,11 +223,9 @@ class Recording:
                 f"its {what} is {theirs}, not {ours}" for what, (ours, theirs) in differ.items()
             )
             raise GenerationError(
-                message(
-                    f"The recording in {self.folder} by {self.model_id} was to be used with {model.id}",
-                    f"that is another model: {found}",
-                    "Load the model that made it",
-                )
+                f"The recording in {self.folder} by {self.model_id} was to be used with {model.id}",
+                f"that is another model: {found}",
+                "Load the model that made it",
             )
 
     def doses(self) -> list[list[tuple[float, ...]]]:
@@ -276,11 +272,9 @@ class Recording:
             )
         except DAMAGES as error:
             raise GenerationError(
-                message(
-                    f"The recording in {folder} was asked for",
-                    f"it cannot be read ({type(error).__name__}: {error})",
-                    "Use a folder that a session recorded",
-                )
+                f"The recording in {folder} was asked for",
+                f"it cannot be read ({type(error).__name__}: {error})",
+                "Use a folder that a session recorded",
             ) from error
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.circumstances import differences
 from workbench.generation.draw import Calls, OnFrame, Readable, draw_all
 from workbench.generation.request import Settings, rows_of
@@ -58,11 +58,9 @@ def repeat(
     _check(take)
     if take.model_id != model.id:
         raise GenerationError(
-            message(
-                f"A take of {take.model_id or 'an unknown model'} was to be drawn again by {model.id}",
-                "another model draws other codes",
-                "Load the model that made it",
-            )
+            f"A take of {take.model_id or 'an unknown model'} was to be drawn again by {model.id}",
+            "another model draws other codes",
+            "Load the model that made it",
         )
     given = round(take.given_s * model.frame_rate_hz)
     audio = take.codes[:, :given] if given else None
@@ -114,7 +112,7 @@ def _check(take: Take) -> None:
     found, do = "its directions were not kept with it", "Generate it again and save that take"
     if take.steering.startswith("live: "):
         found, do = "only a recording knows where its knobs stood", "Replay the recording (wb.replay)"
-    raise GenerationError(message(f"The take steered by {take.steering!r} was to be drawn again", found, do))
+    raise GenerationError(f"The take steered by {take.steering!r} was to be drawn again", found, do)
 
 
 def _spans(take: Take, rate_hz: float) -> list[Span]:
@@ -146,11 +144,9 @@ def _loadable(model_id: str) -> str:
     """What `load` takes, of an id that `load` gave."""
     if not model_id:
         raise GenerationError(
-            message(
-                "The code of a take was asked for",
-                "it does not say which model made it",
-                "Name the model (model=...)",
-            )
+            "The code of a take was asked for",
+            "it does not say which model made it",
+            "Name the model (model=...)",
         )
     return model_id.rsplit("#", 1)[0]
 
@@ -219,11 +215,9 @@ def _window_settings(take: Take, rate: float) -> dict[str, object]:
             break
     else:
         raise GenerationError(
-            message(
-                f"The code of a take in {len(spans)} windows was asked for",
-                "no single call draws in such windows",
-                "Save the take and give its folder: code_of(take, folder)",
-            )
+            f"The code of a take in {len(spans)} windows was asked for",
+            "no single call draws in such windows",
+            "Save the take and give its folder: code_of(take, folder)",
         )
     told: dict[str, object] = {"window_seconds": _seconds(window, rate)}
     told["overlap_seconds"] = _seconds(overlap, rate)

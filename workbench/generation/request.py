@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.audio_prompt import Audio, given_codes, listed
 from workbench.generation.melody_prompt import Tune, heard_melody
 from workbench.model.melody import Melody
@@ -169,4 +169,4 @@ def _check_site(name: str, site: str, layer: int) -> None:
 
 
 def _refuse(asked: str, found: str, do: str) -> NoReturn:
-    raise GenerationError(message(f"{asked} was asked for", found, do))
+    raise GenerationError(f"{asked} was asked for", found, do)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.model.musicgen import Model
 from workbench.model.tokens import frames_for
 
@@ -51,11 +51,9 @@ def one_span(model: Model, seconds: float, given: int) -> Span:
     frames = model.frames_for(seconds)
     if given + frames > most_frames(model):
         raise GenerationError(
-            message(
-                f"{seconds:g} s of sound after {given / model.frame_rate_hz:g} s were asked for",
-                f"{model.id} holds at most {model.max_seconds:.1f} s at a time",
-                "Let it hear less (audio_seconds=...), or use generate_long",
-            )
+            f"{seconds:g} s of sound after {given / model.frame_rate_hz:g} s were asked for",
+            f"{model.id} holds at most {model.max_seconds:.1f} s at a time",
+            "Let it hear less (audio_seconds=...), or use generate_long",
         )
     return Span(0, frames, given)
 
@@ -93,18 +91,16 @@ class Windows:
         overlap = round(OVERLAP_SHARE * window if overlap_seconds is None else overlap_seconds * rate)
         if not seconds > 0 or not 0 < overlap < window <= most:
             raise GenerationError(
-                message(
-                    f"{seconds:g} s in windows of {window / rate:g} s that share {overlap / rate:g} s were "
-                    "asked for",
-                    f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time",
-                    "Use 0 < overlap_seconds < window_seconds in that range",
-                )
+                f"{seconds:g} s in windows of {window / rate:g} s that share {overlap / rate:g} s were "
+                "asked for",
+                f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time",
+                "Use 0 < overlap_seconds < window_seconds in that range",
             )
         times = [0.0, *(at_s for at_s, _prompt in changes)]
         if any(later <= earlier for earlier, later in pairwise(times)):
             asked = f"Prompts that change at {', '.join(f'{at_s:g}' for at_s in times[1:])} s were asked for"
             raise GenerationError(
-                message(asked, "the times do not rise from 0", "Give rising times in seconds of the new part")
+                asked, "the times do not rise from 0", "Give rising times in seconds of the new part"
             )
         cuts = tuple((round(at_s * rate), prompt) for at_s, prompt in changes)
         return cls(frames_for(seconds, rate), window, overlap, cuts)

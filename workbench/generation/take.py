@@ -14,7 +14,7 @@ import soundfile
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from workbench.errors import GenerationError, ModelError, SteeringError, message
+from workbench.errors import GenerationError, ModelError, SteeringError
 from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
 from workbench.model.melody import Melody
@@ -216,11 +216,9 @@ class Take:
             return cls(clip=Clip(samples, rate_hz), codes=arrays["codes"], **kept)
         except (*DAMAGES, soundfile.SoundFileError) as error:
             raise GenerationError(
-                message(
-                    f"The take in {folder} was asked for",
-                    f"it cannot be read ({type(error).__name__}: {error})",
-                    "Use a folder that Take.save wrote",
-                )
+                f"The take in {folder} was asked for",
+                f"it cannot be read ({type(error).__name__}: {error})",
+                "Use a folder that Take.save wrote",
             ) from error
 
 

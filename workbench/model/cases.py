@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.activations import StoreSpec
 from workbench.activations.windows import window_times
-from workbench.errors import ActivationsError, ModelError, message
+from workbench.errors import ActivationsError, ModelError
 from workbench.model.chunks import Job
 from workbench.model.reading import reading_attrs
 from workbench.sound.dataset import Dataset
@@ -60,11 +60,9 @@ def cases_for(dataset: Dataset, text: str | Sequence[str] | None, rows: str) -> 
     """
     if rows not in ROWS or (rows == "both" and text is None):
         raise ModelError(
-            message(
-                f"The rows {rows!r} were asked for",
-                f"there are {', '.join(ROWS)}, and without a text every row is a null row",
-                "Use one of these, and give a text where both are wanted",
-            )
+            f"The rows {rows!r} were asked for",
+            f"there are {', '.join(ROWS)}, and without a text every row is a null row",
+            "Use one of these, and give a text where both are wanted",
         )
     texts = [_texts(dataset, text)] if rows != "null" else []
     if rows != "cond":
@@ -79,11 +77,9 @@ def _texts(dataset: Dataset, text: str | Sequence[str] | None) -> tuple[str | No
         return (text,) * len(dataset)
     if len(text) != len(dataset):
         raise ActivationsError(
-            message(
-                f"{len(text)} texts were given",
-                f"the dataset has {len(dataset)} clips",
-                "Give one text, or one per clip",
-            )
+            f"{len(text)} texts were given",
+            f"the dataset has {len(dataset)} clips",
+            "Give one text, or one per clip",
         )
     return tuple(text)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 from workbench.model.codes import codes_for
 from workbench.model.reading import Reading, read_codes
 from workbench.sound.dataset import Dataset
@@ -108,11 +108,9 @@ def run_there(model: Model, chunks: Sequence[Chunk], job: Job, client: Any) -> I
 
     if model.folder is None:
         raise ModelError(
-            message(
-                "A capture on a cluster was asked for",
-                f"{model.id} exists in this process only",
-                "Write it with save_pretrained to a folder that the workers see, and load it from there",
-            )
+            "A capture on a cluster was asked for",
+            f"{model.id} exists in this process only",
+            "Write it with save_pretrained to a folder that the workers see, and load it from there",
         )
     how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."))
     by_key = {client.submit(_read_remotely, how, model.id, chunk, job, pure=False): chunk for chunk in chunks}

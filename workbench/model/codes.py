@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import ActivationsError, message
+from workbench.errors import ActivationsError
 from workbench.model.folders import cache_folder
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
@@ -82,9 +82,7 @@ def speaks_our_codes(model: Model, dataset: Dataset) -> bool:
 def _refuse_silence(entry: Entry, clip: Clip) -> None:
     if clip.silent:
         raise ActivationsError(
-            message(
-                f"Activations of the clip {entry.id!r} were asked for",
-                f"it is silent ({clip.level_db:.0f} dBFS)",
-                f"Leave it out ({entry.source}); lint(dataset) lists all silent clips",
-            )
+            f"Activations of the clip {entry.id!r} were asked for",
+            f"it is silent ({clip.level_db:.0f} dBFS)",
+            f"Leave it out ({entry.source}); lint(dataset) lists all silent clips",
         )

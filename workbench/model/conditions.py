@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from workbench.activations import Activations
-from workbench.errors import ActivationsError, message
+from workbench.errors import ActivationsError
 from workbench.model.capture import Keeping, capture_cases, job_for
 from workbench.model.cases import Cases
 from workbench.model.musicgen import Model
@@ -97,17 +97,13 @@ def _check(conditions: Sequence[str], classes: Sequence[str], texts: Mapping[str
     unknown = [name for name in conditions if name not in CONDITIONS]
     if unknown or not conditions or len(set(conditions)) < len(conditions):
         raise ActivationsError(
-            message(
-                f"The text conditions {', '.join(conditions) or '(none)'} were asked for",
-                f"there are {', '.join(CONDITIONS)}",
-                "Use some of these, each once",
-            )
+            f"The text conditions {', '.join(conditions) or '(none)'} were asked for",
+            f"there are {', '.join(CONDITIONS)}",
+            "Use some of these, each once",
         )
     if len(classes) < 2 or any(name not in texts for name in classes):
         raise ActivationsError(
-            message(
-                f"Texts that name the classes {', '.join(classes)} were asked for",
-                f"there are texts for {', '.join(texts) or 'none'}",
-                "Give at least two classes, and a text for each: prompts={'jazz': 'a jazz tune', ...}",
-            )
+            f"Texts that name the classes {', '.join(classes)} were asked for",
+            f"there are texts for {', '.join(texts) or 'none'}",
+            "Give at least two classes, and a text for each: prompts={'jazz': 'a jazz tune', ...}",
         )

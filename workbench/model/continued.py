@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from workbench.activations import Activations
-from workbench.errors import ActivationsError, message
+from workbench.errors import ActivationsError
 from workbench.model.codes import codes_for, speaks_our_codes
 from workbench.model.drawing import Drawing, OnCodes
 from workbench.model.musicgen import Model
@@ -122,24 +122,20 @@ def _openings(model: Model, dataset: Dataset, heard: float, given: int) -> list[
 
 def _refuse_short(entry: Entry, held_s: float, heard: float) -> None:
     raise ActivationsError(
-        message(
-            f"A continuation of the first {heard:g} s of the clip {entry.id!r} was asked for",
-            f"it lasts {held_s:.1f} s",
-            "Give less of each clip (heard=...), or leave this one out",
-        )
+        f"A continuation of the first {heard:g} s of the clip {entry.id!r} was asked for",
+        f"it lasts {held_s:.1f} s",
+        "Give less of each clip (heard=...), or leave this one out",
     )
 
 
 def _check(dataset: Dataset, texts: Sequence[str], seeds: Sequence[int], part: str) -> None:
     if not len(texts) == len(seeds) == len(dataset):
         raise ActivationsError(
-            message(
-                f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for",
-                f"the dataset has {len(dataset)} clips",
-                "Give one prompt or one per clip, and one seed per clip",
-            )
+            f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for",
+            f"the dataset has {len(dataset)} clips",
+            "Give one prompt or one per clip, and one seed per clip",
         )
     if part not in PARTS:
         raise ActivationsError(
-            message(f"The part {part!r} was asked for", f"there are {', '.join(PARTS)}", "Use one of these")
+            f"The part {part!r} was asked for", f"there are {', '.join(PARTS)}", "Use one of these"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 from workbench.model.sampling import Sampling
 from workbench.model.sites import live
 from workbench.model.text import TextStates
@@ -97,9 +97,7 @@ def _shapes(values: list[object]) -> str:
 
 def _broken(model: Model, asked: str, found: str) -> None:
     raise ModelError(
-        message(
-            f"The workbench needs {asked}",
-            f"in {model.id} {found}",
-            "Use transformers >=5.17,<5.24 and a MusicGen checkpoint",
-        )
+        f"The workbench needs {asked}",
+        f"in {model.id} {found}",
+        "Use transformers >=5.17,<5.24 and a MusicGen checkpoint",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 
 _SMALL = 50_000_000  # below this many parameters fp32 is fast enough, and exact
 _SPEED_UP = 1.2  # bf16 must be at least this much faster to be worth its rounding
@@ -23,9 +23,7 @@ def choose_device(asked: str | torch.device | None) -> torch.device:
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not present.get(device.type, True):
         raise ModelError(
-            message(
-                f"The device {device} was asked for", "torch finds no such device here", 'Use device="cpu"'
-            )
+            f"The device {device} was asked for", "torch finds no such device here", 'Use device="cpu"'
         )
     return device
 
@@ -38,11 +36,9 @@ def choose_dtype(
         dtype = asked if isinstance(asked, torch.dtype) else getattr(torch, str(asked), None)
         if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
             raise ModelError(
-                message(
-                    f"The precision {asked!r} was asked for",
-                    "it is none",
-                    'Use "float32", "bfloat16" or "float16"',
-                )
+                f"The precision {asked!r} was asked for",
+                "it is none",
+                'Use "float32", "bfloat16" or "float16"',
             )
         return dtype, "as asked"
     parameters = sum(parameter.numel() for parameter in musicgen.decoder.parameters())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.activations import Activations
-from workbench.errors import ActivationsError, message
+from workbench.errors import ActivationsError
 from workbench.model.drawing import Drawing, OnCodes
 from workbench.model.musicgen import Model
 from workbench.model.reading import reading_of
@@ -52,11 +52,9 @@ def capture_generated(
     """
     if not prompts or len(prompts) != len(seeds):
         raise ActivationsError(
-            message(
-                f"Generations of {len(prompts)} prompts with {len(seeds)} seeds were asked for",
-                "each needs one of both",
-                "Give equally long lists",
-            )
+            f"Generations of {len(prompts)} prompts with {len(seeds)} seeds were asked for",
+            "each needs one of both",
+            "Give equally long lists",
         )
     reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
     frames = model.frames_for(seconds)

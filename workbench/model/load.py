@@ -18,7 +18,7 @@ from transformers import (
     MusicgenMelodyForConditionalGeneration,
 )
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 from workbench.model import codec as _codec  # noqa: F401  (registers the built-in codec with AutoModel)
 from workbench.model.contract import check_contract
 from workbench.model.devices import choose_device, choose_dtype
@@ -89,31 +89,25 @@ def _locate(name: str | Path) -> tuple[str, Path | None]:
         folder = builtin_folder()
         if not (folder / "config.json").is_file():
             raise ModelError(
-                message(
-                    "The built-in model was asked for",
-                    f"{folder} holds none",
-                    "Restore data/ from the repository",
-                )
+                "The built-in model was asked for",
+                f"{folder} holds none",
+                "Restore data/ from the repository",
             )
         return str(folder), folder
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
-                message(
-                    f"The model in {path} was asked for",
-                    "there is no config.json in it",
-                    "Write it with save_pretrained",
-                )
+                f"The model in {path} was asked for",
+                "there is no config.json in it",
+                "Write it with save_pretrained",
             )
         return str(path), path
     if path.is_absolute() or str(name).count("/") != 1:
         raise ModelError(
-            message(
-                f"The model {str(name)!r} was asked for",
-                "it is neither a folder nor a hub id",
-                'Use "embedded", an existing folder, or an id such as "facebook/musicgen-small"',
-            )
+            f"The model {str(name)!r} was asked for",
+            "it is neither a folder nor a hub id",
+            'Use "embedded", an existing folder, or an id such as "facebook/musicgen-small"',
         )
     return str(name), None
 
@@ -128,21 +122,17 @@ def _read(source: str) -> tuple[Any, Any]:
         return musicgen.eval().requires_grad_(False), AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise ModelError(
-            message(
-                f"The model {source} was asked for",
-                f"transformers cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})",
-                "Check the name, the connection, and that weights and tokenizer are complete",
-            )
+            f"The model {source} was asked for",
+            f"transformers cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})",
+            "Check the name, the connection, and that weights and tokenizer are complete",
         ) from error
 
 
 def _refuse(source: str, kind: str) -> None:
     raise ModelError(
-        message(
-            f"The model {source} was asked for",
-            f"a {kind!r} model is not a MusicGen",
-            "Use a MusicGen, mono or stereo, with or without melody",
-        )
+        f"The model {source} was asked for",
+        f"a {kind!r} model is not a MusicGen",
+        "Use a MusicGen, mono or stereo, with or without melody",
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers.audio_utils import chroma_filter_bank
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 from workbench.sound.clip import Clip
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -47,11 +47,9 @@ class Melody:
         pitches = tuple(int(pitch) for pitch in self.pitches)
         if not pitches or min(pitches) < 0 or max(pitches) >= len(NAMES):
             raise ModelError(
-                message(
-                    f"A melody of the pitch classes {sorted(set(pitches))} was asked for",
-                    "it is one or more of 0 (C) to 11 (B)",
-                    "Give such numbers, 7.8125 a second, or Melody.of(clip)",
-                )
+                f"A melody of the pitch classes {sorted(set(pitches))} was asked for",
+                "it is one or more of 0 (C) to 11 (B)",
+                "Give such numbers, 7.8125 a second, or Melody.of(clip)",
             )
         object.__setattr__(self, "pitches", pitches)
 

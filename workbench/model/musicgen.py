@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, ModelError, message
+from workbench.errors import GenerationError, ModelError
 from workbench.model import tokens
 from workbench.model.audio import decode_codes, encode_clip
 from workbench.model.fingerprint import folder_fingerprint, module_fingerprint
@@ -154,11 +154,9 @@ class Model:
         """
         if not 0 < seconds <= self.max_seconds:
             raise GenerationError(
-                message(
-                    f"{seconds} seconds of sound were asked for",
-                    f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time",
-                    "Use a length in that range",
-                )
+                f"{seconds} seconds of sound were asked for",
+                f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time",
+                "Use a length in that range",
             )
         return tokens.frames_for(seconds, self.frame_rate_hz)
 
@@ -185,9 +183,7 @@ class Model:
         if self.takes_melody:
             return prefix_of(self.musicgen, text, melodies)
         if any(melody is not None for melody in melodies or ()):
-            raise ModelError(
-                message("A melody was given", f"{self.id} takes none", "Load facebook/musicgen-melody")
-            )
+            raise ModelError("A melody was given", f"{self.id} takes none", "Load facebook/musicgen-melody")
         return text
 
     def null_text(self, rows: int) -> TextStates:
@@ -224,11 +220,9 @@ class Model:
         with self.lock:
             if self._tracing:
                 raise ModelError(
-                    message(
-                        "A second run of the model was asked for from inside a running one",
-                        f"{self.id} can run one trace at a time",
-                        "Collect what the callback needs and start the second run afterwards",
-                    )
+                    "A second run of the model was asked for from inside a running one",
+                    f"{self.id} can run one trace at a time",
+                    "Collect what the callback needs and start the second run afterwards",
                 )
             self._tracing = True
             try:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 from workbench.model.melody import Melody
 from workbench.model.text import TextStates
 
@@ -96,11 +96,9 @@ def prefix_of(musicgen: Any, text: TextStates, melodies: Sequence[Melody | None]
     longest = int(text.mask.sum(1).max())
     if longest > TEXT_ROOM:
         raise ModelError(
-            message(
-                f"A prompt of {longest} tokens was asked for",
-                f"this model reads its text before the music and has room for {TEXT_ROOM}",
-                "Use a shorter prompt",
-            )
+            f"A prompt of {longest} tokens was asked for",
+            f"this model reads its text before the music and has room for {TEXT_ROOM}",
+            "Use a shorter prompt",
         )
     frames, classes = int(musicgen.config.chroma_length), int(musicgen.config.num_chroma)
     told = [None] * len(text.mask) if melodies is None else melodies

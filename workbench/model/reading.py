@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from workbench.activations.windows import window_counts, window_frames
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 from workbench.model.sites import Place, live, places_for
 from workbench.model.text import TextStates
 from workbench.model.tokens import apply_delay
@@ -44,15 +44,13 @@ class Reading:
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
             raise ModelError(
-                message(f"The pool {self.pool!r} was asked for", f"there are {POOLS}", "Use one of these")
+                f"The pool {self.pool!r} was asked for", f"there are {POOLS}", "Use one of these"
             )
         if self.pool is None and self.window is not None:
             raise ModelError(
-                message(
-                    "Windows without a pool were asked for",
-                    "pool=None keeps every frame as it is",
-                    'Use pool="mean" with the window, or no window',
-                )
+                "Windows without a pool were asked for",
+                "pool=None keeps every frame as it is",
+                'Use pool="mean" with the window, or no window',
             )
         places_for(self.sites, self.layers)
 
@@ -105,11 +103,9 @@ def reading_of(
     wanted = tuple(sorted(set(model.layers if layers is None else layers)))
     if not wanted or any(layer not in model.layers for layer in wanted):
         raise ModelError(
-            message(
-                f"The layers {list(wanted)} were asked for",
-                f"{model.id} has layers 0-{model.n_layers - 1}",
-                "Use some of model.layers",
-            )
+            f"The layers {list(wanted)} were asked for",
+            f"{model.id} has layers 0-{model.n_layers - 1}",
+            "Use some of model.layers",
         )
     frames = None if window is None else window_frames(window, model.frame_rate_hz)
     return Reading(tuple(sites), wanted, pool, frames)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 from workbench.model.text import TextStates
 from workbench.model.tokens import apply_delay
 
@@ -57,11 +57,9 @@ class Sampling:
         if self.given is not None:
             if self.given.shape[:2] != self.codes.shape[:2] or not 0 < self.given_frames < self.frames:
                 raise ModelError(
-                    message(
-                        f"{self.frames} frames after codes {tuple(self.given.shape)} were asked for",
-                        f"there are {self.batch} clips of {len(self.delays)} codebooks",
-                        "Give codes (clips, codebooks, frames) with fewer frames than the whole",
-                    )
+                    f"{self.frames} frames after codes {tuple(self.given.shape)} were asked for",
+                    f"there are {self.batch} clips of {len(self.delays)} codebooks",
+                    "Give codes (clips, codebooks, frames) with fewer frames than the whole",
                 )
             self.codes[:, :, : self.given_frames] = self.given.to(device)
 
@@ -95,11 +93,9 @@ class Sampling:
             return slice(0, self.batch)
         if which not in ("null", "both") or not self.guided:
             raise ModelError(
-                message(
-                    f"The rows {which!r} of a generation were asked for",
-                    "there are cond, null and both, the last two with a guidance above 1 only",
-                    "Use one of these, or raise the guidance",
-                )
+                f"The rows {which!r} of a generation were asked for",
+                "there are cond, null and both, the last two with a guidance above 1 only",
+                "Use one of these, or raise the guidance",
             )
         return slice(self.batch if which == "null" else 0, 2 * self.batch)
 

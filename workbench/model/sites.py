@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import ModelError, message
+from workbench.errors import ModelError
 
 SITES = ("embed", "resid_pre", "head_out", "attn_out", "mlp_out", "resid_post")
 
@@ -62,10 +62,8 @@ def places_for(sites: Sequence[str], layers: Sequence[int]) -> list[Place]:
     unknown = [site for site in sites if site not in SITES]
     if unknown or not sites:
         raise ModelError(
-            message(
-                f"The sites {', '.join(sites) or '(none)'} were asked for",
-                f"{unknown or 'nothing'} cannot be captured",
-                f"Use one or more of {', '.join(SITES)}",
-            )
+            f"The sites {', '.join(sites) or '(none)'} were asked for",
+            f"{unknown or 'nothing'} cannot be captured",
+            f"Use one or more of {', '.join(SITES)}",
         )
     return in_order((0 if site == "embed" else layer, site) for site in sites for layer in layers)

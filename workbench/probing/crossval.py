@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from workbench.errors import DatasetError, ProbeError, message
+from workbench.errors import DatasetError, ProbeError
 from workbench.probing.parallel import in_order
 from workbench.probing.solvers import CHOOSING, PATHS, STRENGTHS, Design, one_hot
 from workbench.sound.splits import grouped_folds, held_out_indices
@@ -66,7 +66,7 @@ class Recipe:
         """Return the recipe; raise ProbeError for a method, strength or class weight that does not exist."""
         if method not in PATHS:
             raise ProbeError(
-                message(f"Probes by {method!r} were asked for", f"there are {', '.join(PATHS)}", "Use one")
+                f"Probes by {method!r} were asked for", f"there are {', '.join(PATHS)}", "Use one"
             )
         # The difference in means has no strength: what is given for other methods is passed over.
         asked = STRENGTHS[method] if strengths is None or method == "means" else tuple(strengths)
@@ -149,11 +149,9 @@ def fit_fold(x: Array, y: Array, fold: Fold, *, recipe: Recipe) -> tuple[Fitted,
     missing = sorted(set(range(recipe.classes)) - set(y.tolist()))
     if missing:
         raise ProbeError(
-            message(
-                "A probe was to be fitted on the training samples of a fold",
-                f"none of them is of class number {missing[0]}",
-                "Use fewer folds, or splits that keep every class in training",
-            )
+            "A probe was to be fitted on the training samples of a fold",
+            f"none of them is of class number {missing[0]}",
+            "Use fewer folds, or splits that keep every class in training",
         )
     strength = _choose(x, y, fold.inner, recipe)
     design = Design.of(x, recipe.counts(y))
@@ -177,7 +175,7 @@ def check_strengths(strengths: Sequence[float]) -> None:
     if not (len(strengths) and all(one > 0 and math.isfinite(one) for one in strengths)):
         found = "a strength is a finite number above 0"
         raise ProbeError(
-            message(f"The strengths {list(strengths)} were asked for", found, "Give at least one such number")
+            f"The strengths {list(strengths)} were asked for", found, "Give at least one such number"
         )
 
 
@@ -226,6 +224,4 @@ def _weights(classes: int, weights: str | Mapping[int, float] | None) -> Array |
         found = "a weight is a finite number above 0"
     else:
         return np.array([float(weights.get(number, 1.0)) for number in range(classes)])
-    raise ProbeError(
-        message(f"The class weights {weights!r} were asked for", found, 'Use "balanced" or a dictionary')
-    )
+    raise ProbeError(f"The class weights {weights!r} were asked for", found, 'Use "balanced" or a dictionary')

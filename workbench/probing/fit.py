@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.crossval import Fitted, Fold, HeldOut, Recipe, fit_fold, held_out, plan
 from workbench.probing.layered import each_layer, layers_asked
 from workbench.probing.linear import origin_of
@@ -175,7 +175,7 @@ def _classes(acts: Activations, target: str) -> tuple[tuple[str, ...], Array]:
     if labels.dtype.kind == "f" and len(names) > 12:
         found = f"it is a number with {len(names)} different values, and probes tell classes apart"
         do = "Use fit_regression, or label clips with ranges"
-        raise ProbeError(message(f"Probes of {target!r} were asked for", found, do))
+        raise ProbeError(f"Probes of {target!r} were asked for", found, do)
     return tuple(names.tolist()), y
 
 
@@ -188,5 +188,5 @@ def _numbered(
     unknown = [name for name in weights if name not in classes]
     if unknown:
         found = f"the classes of {target!r} are {', '.join(classes)}"
-        raise ProbeError(message(f"A weight for {unknown[0]!r} was asked for", found, "Use these names"))
+        raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
     return {classes.index(name): weight for name, weight in weights.items()}

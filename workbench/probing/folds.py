@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.errors import DatasetError, message
+from workbench.errors import DatasetError
 
 Array = np.ndarray
 Split = tuple[Array, Array]
@@ -72,4 +72,4 @@ def _check(folds: int, groups: int) -> None:
         found, do = f"there are {groups} group(s), and a group is never cut", "Use fewer folds, or add tracks"
     else:
         return
-    raise DatasetError(message(f"{folds} folds were asked for", found, do))
+    raise DatasetError(f"{folds} folds were asked for", found, do)

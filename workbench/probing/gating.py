@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.steering import Gate, ReadOut
 
 
@@ -17,4 +17,4 @@ def one_sided(read_out: ReadOut, name: str, below: float | None, above: float | 
     if above is not None and below is None:
         return Gate(read_out, name, "above", above, over)
     found = f"below={below} and above={above} were given"
-    raise ProbeError(message(f"A gate on {name!r} was asked for", found, "Give one of both"))
+    raise ProbeError(f"A gate on {name!r} was asked for", found, "Give one of both")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.gating import one_sided
 from workbench.probing.layered import Layered
 from workbench.probing.linear import LinearProbe
@@ -119,11 +119,9 @@ class LabelProbe(LinearProbe):
         """Return the unit direction along which the logit of `label` rises fastest, named as the label."""
         if label not in self.labels:
             raise ProbeError(
-                message(
-                    f"A direction of {label!r} was asked for",
-                    f"the probes know {', '.join(self.labels)}",
-                    "Use one of those labels",
-                )
+                f"A direction of {label!r} was asked for",
+                f"the probes know {', '.join(self.labels)}",
+                "Use one of those labels",
             )
         origin = {
             "method": f"probe weight, {self.method}, one label against its absence",

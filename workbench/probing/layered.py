@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from tqdm.auto import tqdm
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.parallel import in_order
 
 if TYPE_CHECKING:
@@ -46,11 +46,9 @@ class Layered(Generic[P]):
             if probe.layer == layer:
                 return probe
         raise ProbeError(
-            message(
-                f"The probe of layer {layer} was asked for",
-                f"the layers probed are {', '.join(str(held) for held in self.layers)}",
-                "Use one of those, or fit again with layers=[...]",
-            )
+            f"The probe of layer {layer} was asked for",
+            f"the layers probed are {', '.join(str(held) for held in self.layers)}",
+            "Use one of those, or fit again with layers=[...]",
         )
 
     @property
@@ -63,7 +61,7 @@ def layers_asked(acts: Activations, layers: Sequence[int] | None) -> list[int]:
     """Return the layers to be probed, all that are held when None; raise ProbeError for an empty list."""
     chosen = [int(layer) for layer in (acts.layers if layers is None else layers)]
     if not chosen:
-        raise ProbeError(message("Probes were asked for", "the list of layers is empty", "Name at least one"))
+        raise ProbeError("Probes were asked for", "the list of layers is empty", "Name at least one")
     return chosen
 
 

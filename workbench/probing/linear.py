@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.steering import Direction
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class LinearProbe:
             if shape != wanted.get(name, self.rows):
                 asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
                 found = f"its {name} have the shape {shape} where {wanted.get(name, self.rows)} was expected"
-                raise ProbeError(message(asked, found, "Pass arrays that fit one another"))
+                raise ProbeError(asked, found, "Pass arrays that fit one another")
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -74,11 +74,9 @@ class LinearProbe:
         x = np.asarray(x, dtype=np.float64)
         if x.ndim == 0 or x.shape[-1] != self.mean.size:
             raise ProbeError(
-                message(
-                    f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
-                    f"it reads residuals of width {self.mean.size}",
-                    "Pass residuals of the model that it was fitted on",
-                )
+                f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
+                f"it reads residuals of width {self.mean.size}",
+                "Pass residuals of the model that it was fitted on",
             )
         return np.asarray(x @ self.weights.T + self.bias)
 
@@ -131,7 +129,7 @@ class LinearProbe:
         except wrong as error:
             found = f"the file holds none ({type(error).__name__}: {error})"
             do = f"Use a file that {cls.__name__}.save wrote"
-            raise ProbeError(message(f"A {cls.kind} was asked for from {path}", found, do)) from error
+            raise ProbeError(f"A {cls.kind} was asked for from {path}", found, do) from error
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):

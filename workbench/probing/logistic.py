@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 
 Array = np.ndarray
 EXACT, NEAR = (
@@ -123,11 +123,9 @@ def _descend(problem: _Problem, state: _State, tolerance: float) -> _State:
         if count in (2, 4, 8, 16, 32, 64):
             diagonal = problem.diagonal(shares)
     raise ProbeError(
-        message(
-            f"A logistic probe of strength {problem.strength:g} was asked for",
-            f"it did not settle in {_STEPS} steps: the penalty hardly holds the weights",
-            "Use a larger strength, such as 0.001",
-        )
+        f"A logistic probe of strength {problem.strength:g} was asked for",
+        f"it did not settle in {_STEPS} steps: the penalty hardly holds the weights",
+        "Use a larger strength, such as 0.001",
     )
 
 

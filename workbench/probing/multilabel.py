@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.errors import DatasetError, ProbeError, message
+from workbench.errors import DatasetError, ProbeError
 from workbench.probing.crossval import INNER, Fold, Recipe
 from workbench.probing.folds import label_folds
 from workbench.probing.label_probe import LabelProbe, LabelScores, LabelSweep
@@ -205,15 +205,13 @@ def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[s
         texts = acts.labels(target)
         if texts.dtype.kind == "f":
             found, do = "its values are numbers", "Use fit_regression"
-            raise ProbeError(message(f"Labels of {target!r} were asked for", found, do))
+            raise ProbeError(f"Labels of {target!r} were asked for", found, do)
         return target, [{part.strip() for part in str(text).split("|")} - {""} for text in texts]
     if len(target) != len(acts):
         raise ProbeError(
-            message(
-                f"Labels of {len(target)} samples were given",
-                f"there are {len(acts)} samples",
-                "Give one collection of labels per sample, empty where it has none",
-            )
+            f"Labels of {len(target)} samples were given",
+            f"there are {len(acts)} samples",
+            "Give one collection of labels per sample, empty where it has none",
         )
     return "labels", [set(one) for one in target]
 
@@ -221,13 +219,13 @@ def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[s
 def _check(labels: tuple[str, ...], held: Array, groups: Array) -> None:
     """Raise DatasetError unless there are labels, and at least two groups have and two lack each of them."""
     if not labels:
-        raise DatasetError(message("Probes of labels were asked for", "no sample has any", "Label the clips"))
+        raise DatasetError("Probes of labels were asked for", "no sample has any", "Label the clips")
     for label, mask in zip(labels, held.T, strict=True):
         with_it, without = len(np.unique(groups[mask])), len(np.unique(groups[~mask]))
         if min(with_it, without) < 2:
             found = f"{with_it} group(s) have samples with it and {without} without it"
             do = "Leave this label out, or add tracks"
-            raise DatasetError(message(f"A probe of {label!r} was asked for", found, do))
+            raise DatasetError(f"A probe of {label!r} was asked for", found, do)
 
 
 def _check_training(labels: tuple[str, ...], held: Array, splits: Sequence[tuple[Array, Array]]) -> None:
@@ -237,7 +235,7 @@ def _check_training(labels: tuple[str, ...], held: Array, splits: Sequence[tuple
         if bad.any():
             label = labels[int(bad.argmax())]
             found = f"fold {number} would train on samples that all have {label!r}, or all lack it"
-            raise DatasetError(message(f"{len(splits)} folds were asked for", found, "Use more folds"))
+            raise DatasetError(f"{len(splits)} folds were asked for", found, "Use more folds")
 
 
 def _unlearnable(held: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.gating import one_sided
 from workbench.probing.linear import LinearProbe
 from workbench.probing.scores import Scores
@@ -67,11 +67,9 @@ class Probe(LinearProbe):
         """Return the unit direction along which the logit of `class_` rises fastest, named as the class."""
         if class_ not in self.classes:
             raise ProbeError(
-                message(
-                    f"A direction of {class_!r} was asked for",
-                    f"the probe knows {', '.join(self.classes)}",
-                    "Use one of those classes",
-                )
+                f"A direction of {class_!r} was asked for",
+                f"the probe knows {', '.join(self.classes)}",
+                "Use one of those classes",
             )
         method, accuracy = f"probe weight, {self.method}", f"{self.scores.accuracy:.4f}"
         weights = self.weights[self.classes.index(class_)]

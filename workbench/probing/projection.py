@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.solvers import Scaling
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Projection:
         if len(values) != len(self.points):
             found = f"{len(values)} values were given"
             raise ProbeError(
-                message(f"A label for {len(self.points)} points was asked for", found, "Give one per point")
+                f"A label for {len(self.points)} points was asked for", found, "Give one per point"
             )
         return replace(self, labels=self.labels.assign(**{name: np.asarray(values)}))
 
@@ -90,9 +90,7 @@ class Projection:
         """
         if self.mapper is None:
             found = "this map holds points only, not how they were found"
-            raise ProbeError(
-                message("Other samples were to be placed on a map", found, "Make it by project()")
-            )
+            raise ProbeError("Other samples were to be placed on a map", found, "Make it by project()")
         x = acts.matrix(self.layer, site=self.site).astype(np.float64)
         labels = pd.DataFrame({target: acts.labels(target) for target in acts.targets})
         places = self.mapper.place(x).astype(np.float32)
@@ -169,18 +167,12 @@ def project_layers(
 
 def _check(acts: Activations, method: str, near: Projection | None) -> None:
     if method not in ("umap", "pca"):
-        raise ProbeError(
-            message(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
-        )
+        raise ProbeError(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
     if len(acts) < 4:
-        raise ProbeError(
-            message("A map was asked for", f"there are {len(acts)} samples", "Capture 4 clips or more")
-        )
+        raise ProbeError("A map was asked for", f"there are {len(acts)} samples", "Capture 4 clips or more")
     if near is not None and not np.array_equal(near.clips, acts.clips):
         found = f"that one shows {len(near.clips)} other samples"
-        raise ProbeError(
-            message("A map near another one was asked for", found, "Use a map of the same clips")
-        )
+        raise ProbeError("A map near another one was asked for", found, "Use a map of the same clips")
 
 
 def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.errors import DatasetError, ProbeError, message
+from workbench.errors import DatasetError, ProbeError
 from workbench.probing.crossval import INNER, Fold, check_strengths
 from workbench.probing.folds import Split, number_folds
 from workbench.probing.layered import each_layer, layers_asked
@@ -173,10 +173,10 @@ def _numbers(acts: Activations, target: str) -> Array:
     values = acts.labels(target)
     asked = f"A regression on {target!r} was asked for"
     if values.dtype.kind != "f":
-        raise ProbeError(message(asked, f"its values are text, such as {values[0]!r}", "Use fit_probes"))
+        raise ProbeError(asked, f"its values are text, such as {values[0]!r}", "Use fit_probes")
     if not np.isfinite(values).all():
         found = f"{(~np.isfinite(values)).sum()} samples have no such number"
-        raise ProbeError(message(asked, found, "Leave them out with acts.subset"))
+        raise ProbeError(asked, found, "Leave them out with acts.subset")
     if np.ptp(values) == 0:
-        raise DatasetError(message(asked, f"it is {values[0]:g} in every sample", "Use a number that varies"))
+        raise DatasetError(asked, f"it is {values[0]:g} in every sample", "Use a number that varies")
     return values

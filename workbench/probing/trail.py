@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.solvers import Design
 from workbench.steering import Direction
 
@@ -55,12 +55,10 @@ def ridge_trails(
         if class_ not in names or len(names) < 2:
             found = f"the values of {target!r} are {', '.join(names)}"
             do = "Use one of at least two"
-            raise ProbeError(message(f"A trail of {class_!r} was asked for", found, do))
+            raise ProbeError(f"A trail of {class_!r} was asked for", found, do)
     if not (len(strengths) and all(one > 0 for one in strengths)):
         found = "a strength is a number above 0"
-        raise ProbeError(
-            message(f"The strengths {list(strengths)} were asked for", found, "Use such numbers")
-        )
+        raise ProbeError(f"The strengths {list(strengths)} were asked for", found, "Use such numbers")
     x = acts.matrix(layer, site=site).astype(np.float64)
     truth = (labels[:, None] == np.array(classes)).astype(np.float64)
     weights = trail_weights(Design.of(x), truth, strengths)

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from workbench.errors import AudioError, message
+from workbench.errors import AudioError
 
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS"}
 SILENT_LEVEL_DB = -60.0
@@ -94,11 +94,9 @@ class Clip:
         resampled = soxr.resample(self.samples, self.rate_hz, rate_hz)
         if len(resampled) == 0:
             raise AudioError(
-                message(
-                    f"Resampling to {rate_hz} Hz was asked for",
-                    f"{len(self.samples)} samples are too few for it",
-                    "Use a longer clip",
-                )
+                f"Resampling to {rate_hz} Hz was asked for",
+                f"{len(self.samples)} samples are too few for it",
+                "Use a longer clip",
             )
         return Clip(resampled, rate_hz)
 
@@ -110,11 +108,9 @@ class Clip:
         """
         if not (math.isfinite(start_s) and 0 <= start_s < end_s) or start_s >= self.seconds:
             raise AudioError(
-                message(
-                    f"The section {start_s:g}-{end_s:g} s was asked for",
-                    f"the clip lasts {self.seconds:.2f} s",
-                    "Ask for 0 <= start_s < end_s inside the clip",
-                )
+                f"The section {start_s:g}-{end_s:g} s was asked for",
+                f"the clip lasts {self.seconds:.2f} s",
+                "Ask for 0 <= start_s < end_s inside the clip",
             )
         end = len(self.samples) if math.isinf(end_s) else round(end_s * self.rate_hz)
         return Clip(self.samples[round(start_s * self.rate_hz) : end], self.rate_hz)
@@ -134,11 +130,9 @@ class Clip:
         """Return the bytes of a file in `format`: "wav", "flac" or "ogg"."""
         if format not in FORMATS:
             raise AudioError(
-                message(
-                    f"The format {format!r} was asked for",
-                    f"a clip is written as {', '.join(FORMATS)}",
-                    "Choose one of these",
-                )
+                f"The format {format!r} was asked for",
+                f"a clip is written as {', '.join(FORMATS)}",
+                "Choose one of these",
             )
         buffer = io.BytesIO()
         pcm = self.samples if format == "ogg" else _pcm16(self.samples)
@@ -148,11 +142,9 @@ class Clip:
                     file.write(pcm[start : start + _OGG_BLOCK])
         except soundfile.LibsndfileError as error:
             raise AudioError(
-                message(
-                    f"Writing {format} at {self.rate_hz} Hz was asked for",
-                    f"the encoder says: {error}",
-                    "Resample first, or choose wav",
-                )
+                f"Writing {format} at {self.rate_hz} Hz was asked for",
+                f"the encoder says: {error}",
+                "Resample first, or choose wav",
             ) from error
         return buffer.getvalue()
 
@@ -172,11 +164,9 @@ def _pcm16(samples: np.ndarray) -> np.ndarray:
 def _check_rate(rate_hz: Any) -> None:
     if isinstance(rate_hz, bool) or not math.isfinite(rate_hz) or rate_hz != int(rate_hz) or rate_hz <= 0:
         raise AudioError(
-            message(
-                "A clip needs a rate in Hz",
-                f"{rate_hz!r} was given",
-                "Give a positive whole number such as 32000",
-            )
+            "A clip needs a rate in Hz",
+            f"{rate_hz!r} was given",
+            "Give a positive whole number such as 32000",
         )
 
 
@@ -185,20 +175,16 @@ def _check(samples: np.ndarray, rate_hz: Any) -> None:
     _check_rate(rate_hz)
     if samples.ndim != 1:
         raise AudioError(
-            message(
-                "A clip needs mono samples of shape (n,)",
-                f"the shape is {samples.shape}",
-                "Average the channels first",
-            )
+            "A clip needs mono samples of shape (n,)",
+            f"the shape is {samples.shape}",
+            "Average the channels first",
         )
     if len(samples) == 0:
-        raise AudioError(message("A clip needs sound", "it has no samples", "Check the file or the section"))
+        raise AudioError("A clip needs sound", "it has no samples", "Check the file or the section")
     bad = np.flatnonzero(~np.isfinite(samples))
     if len(bad):
         raise AudioError(
-            message(
-                "A clip needs finite samples",
-                f"{len(bad)} of {len(samples)} are NaN or infinite, the first at {bad[0] / rate_hz:.3f} s",
-                "Repair or re-export the sound",
-            )
+            "A clip needs finite samples",
+            f"{len(bad)} of {len(samples)} are NaN or infinite, the first at {bad[0] / rate_hz:.3f} s",
+            "Repair or re-export the sound",
         )

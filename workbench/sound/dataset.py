@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import DatasetError, message
+from workbench.errors import DatasetError
 from workbench.sound.clip import Clip
 from workbench.sound.splits import balanced_indices, held_out_indices
 
@@ -59,21 +59,17 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.entries:
             raise DatasetError(
-                message(
-                    f"The dataset {self.name!r} was asked for",
-                    "it has no clips",
-                    "Add at least one sound file",
-                )
+                f"The dataset {self.name!r} was asked for",
+                "it has no clips",
+                "Add at least one sound file",
             )
         doubled = pd.Index([entry.id for entry in self.entries])
         doubled = doubled[doubled.duplicated()].unique()
         if len(doubled):
             raise DatasetError(
-                message(
-                    f"The dataset {self.name!r} needs unique ids",
-                    f"{some(doubled)} come more than once",
-                    "Keep one entry for each",
-                )
+                f"The dataset {self.name!r} needs unique ids",
+                f"{some(doubled)} come more than once",
+                "Keep one entry for each",
             )
 
     def __len__(self) -> int:
@@ -109,11 +105,9 @@ class Dataset:
         without = [entry.id for entry in self.entries if target not in entry.labels]
         if without:
             raise DatasetError(
-                message(
-                    f"The label {target!r} was asked for",
-                    f"{len(without)} of {len(self)} clips lack it ({some(without)})",
-                    f"Use one of the labels that all clips have: {', '.join(self.targets) or 'none'}",
-                )
+                f"The label {target!r} was asked for",
+                f"{len(without)} of {len(self)} clips lack it ({some(without)})",
+                f"Use one of the labels that all clips have: {', '.join(self.targets) or 'none'}",
             )
         values = [entry.labels[target] for entry in self.entries]
         numbers = all(isinstance(value, int | float) for value in values)
@@ -128,11 +122,9 @@ class Dataset:
         labels = self.labels(target)
         if labels.dtype.kind == "f":
             raise DatasetError(
-                message(
-                    f"The classes of {target!r} were asked for",
-                    "its values are numbers",
-                    "Give it as text, for example in bins such as 'slow' and 'fast'",
-                )
+                f"The classes of {target!r} were asked for",
+                "its values are numbers",
+                "Give it as text, for example in bins such as 'slow' and 'fast'",
             )
         return tuple(str(name) for name in np.unique(labels))
 
@@ -166,11 +158,9 @@ class Dataset:
         if wanted.dtype == bool:
             if len(wanted) != len(self):
                 raise DatasetError(
-                    message(
-                        f"A mask of {len(wanted)} was given",
-                        f"the dataset has {len(self)} clips",
-                        "Make the mask from dataset.labels() or dataset.ids",
-                    )
+                    f"A mask of {len(wanted)} was given",
+                    f"the dataset has {len(self)} clips",
+                    "Make the mask from dataset.labels() or dataset.ids",
                 )
             wanted = np.flatnonzero(wanted)
         positions = [self._index(item) for item in wanted.tolist()]
@@ -184,9 +174,7 @@ class Dataset:
             mask &= np.isin(self.labels(target), values)
         if not mask.any():
             asked = ", ".join(f"{target}={value!r}" for target, value in labels.items())
-            raise DatasetError(
-                message(f"Clips with {asked} were asked for", "there are none", self._advice(labels))
-            )
+            raise DatasetError(f"Clips with {asked} were asked for", "there are none", self._advice(labels))
         return self.subset(mask)
 
     def take(self, per_class: int, *, target: str = "genre", seed: int = 0) -> Dataset:
@@ -217,11 +205,9 @@ class Dataset:
         elif -len(self) <= id_or_index < len(self):
             return int(id_or_index)
         raise DatasetError(
-            message(
-                f"The clip {id_or_index!r} was asked for",
-                f"{self.name!r} has {len(self)} clips ({some(self.ids)})",
-                "Use an index or one of dataset.ids",
-            )
+            f"The clip {id_or_index!r} was asked for",
+            f"{self.name!r} has {len(self)} clips ({some(self.ids)})",
+            "Use an index or one of dataset.ids",
         )
 
     def _advice(self, labels: Mapping[str, Any]) -> str:

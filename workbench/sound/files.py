@@ -54,7 +54,7 @@ def from_folder(
     root = Path(path)
     if not root.is_dir():
         raise DatasetError(
-            message(f"The music folder {root} was asked for", "there is no such folder", "Check the path")
+            f"The music folder {root} was asked for", "there is no such folder", "Check the path"
         )
     entries = []
     for file in sorted(root.rglob("*")):
@@ -66,11 +66,9 @@ def from_folder(
         entries.append(Entry(inside.as_posix(), {"genre": inside.parts[0]}, str(name), str(file), ""))
     if not entries:
         raise DatasetError(
-            message(
-                f"The music folder {root} was asked for",
-                f"no subfolder holds a sound file ({', '.join(SUFFIXES)})",
-                "Make one subfolder per genre and put the files there, e.g. jazz/first.wav",
-            )
+            f"The music folder {root} was asked for",
+            f"no subfolder holds a sound file ({', '.join(SUFFIXES)})",
+            "Make one subfolder per genre and put the files there, e.g. jazz/first.wav",
         )
     return checked(entries, root.name, FileReader(seconds), strict=strict, progress=progress)
 
@@ -129,29 +127,23 @@ def _read_table(path: Path) -> pd.DataFrame:
         found = "there is no such file"
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         found = f"it cannot be read as a table ({error})"
-    raise DatasetError(
-        message(f"The table {path} was asked for", found, "Give a UTF-8 CSV file with a header line")
-    )
+    raise DatasetError(f"The table {path} was asked for", found, "Give a UTF-8 CSV file with a header line")
 
 
 def _check_columns(path: Path, table: pd.DataFrame, needed: Sequence[str]) -> None:
     for name in needed:
         if name not in table.columns:
             raise DatasetError(
-                message(
-                    f"The column {name!r} of {path.name} was asked for",
-                    f"the columns are {', '.join(table.columns)}",
-                    "Name the right ones: from_csv(path, audio=..., target=..., group=...)",
-                )
+                f"The column {name!r} of {path.name} was asked for",
+                f"the columns are {', '.join(table.columns)}",
+                "Name the right ones: from_csv(path, audio=..., target=..., group=...)",
             )
         empty = [number + 2 for number, value in enumerate(table[name]) if not value.strip()]
         if empty:
             raise DatasetError(
-                message(
-                    f"A value of {name!r} in each line of {path.name} was asked for",
-                    f"line(s) {some(empty)} have none",
-                    "Fill them in or delete the lines",
-                )
+                f"A value of {name!r} in each line of {path.name} was asked for",
+                f"line(s) {some(empty)} have none",
+                "Fill them in or delete the lines",
             )
 
 

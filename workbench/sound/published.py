@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.errors import DatasetError, message
+from workbench.errors import DatasetError
 from workbench.sound.dataset import Dataset, Entry, Label, some
 from workbench.sound.files import FileReader, checked, from_folder
 
@@ -66,7 +66,7 @@ def from_gtzan(
             f"none of its {len(part_of)} tracks is among the {len(songs)} files, such as {some(songs.ids, 1)}"
         )
         do = "Check that files are called genre/genre.00000.wav"
-        raise DatasetError(message(f"The split in {filtered} was asked for", found, do))
+        raise DatasetError(f"The split in {filtered} was asked for", found, do)
     return replace(songs, entries=tuple(kept), name="gtzan, fault-filtered")
 
 
@@ -81,7 +81,7 @@ def _filtered(folder: Path) -> dict[str, str]:
     if missing:
         do = "Download them from the authors, or leave `filtered` out"
         raise DatasetError(
-            message(f"The split files in {folder} were asked for", f"{some(missing)} are not there", do)
+            f"The split files in {folder} were asked for", f"{some(missing)} are not there", do
         )
     return {
         _track(line.strip()): part
@@ -119,7 +119,7 @@ def from_fma(
     """
     if subset not in FMA_SUBSETS:
         found = f"there are {', '.join(FMA_SUBSETS)}"
-        raise DatasetError(message(f"The FMA subset {subset!r} was asked for", found, "Use one of these"))
+        raise DatasetError(f"The FMA subset {subset!r} was asked for", found, "Use one of these")
     tracks = _fma_tracks(Path(metadata) / "tracks.csv")
     wanted = FMA_SUBSETS[: FMA_SUBSETS.index(subset) + 1]
     tracks = tracks[tracks["subset"].isin(wanted) & tracks["genre"].notna()]
@@ -128,7 +128,7 @@ def from_fma(
     entries = [_fma_entry(Path(audio), row, titles) for row in rows]
     if not entries:
         found = f"{metadata} lists none with a top genre"
-        raise DatasetError(message(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv"))
+        raise DatasetError(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv")
     return checked(entries, f"fma_{subset}", FileReader(seconds), strict=strict, progress=progress)
 
 
@@ -143,14 +143,12 @@ def _fma_tracks(path: Path) -> pd.DataFrame:
     }
     if not path.is_file():
         do = "Give the folder that holds tracks.csv, such as fma_metadata"
-        raise DatasetError(message(f"The table {path} was asked for", "there is no such file", do))
+        raise DatasetError(f"The table {path} was asked for", "there is no such file", do)
     table = pd.read_csv(path, index_col=0, header=[0, 1], low_memory=False)
     missing = [column for column in columns.values() if column not in table.columns]
     if missing:
         found = f"the columns {some(missing)} are missing"
-        raise DatasetError(
-            message(f"The FMA table {path} was asked for", found, "Use tracks.csv as published")
-        )
+        raise DatasetError(f"The FMA table {path} was asked for", found, "Use tracks.csv as published")
     tracks = pd.DataFrame({name: table[column] for name, column in columns.items()})
     return tracks.assign(track=table.index.astype(int))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from workbench.errors import AudioError, message
+from workbench.errors import AudioError
 from workbench.sound.clip import Clip
 from workbench.sound.mp3 import with_length
 from workbench.sound.truncation import missing_end
@@ -40,7 +40,7 @@ def read_clip(
     path = Path(path)
     _check_window(path, seconds, offset_s)
     if not path.is_file():
-        raise AudioError(message(f"{path} was asked for", "there is no such file", "Check the path"))
+        raise AudioError(f"{path} was asked for", "there is no such file", "Check the path")
     try:
         _check_complete(path)
         with soundfile.SoundFile(_source(path)) as file:
@@ -48,9 +48,9 @@ def read_clip(
             samples = _read(file, seconds, offset_s)
             file_rate_hz = file.samplerate
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(_told(path, f"it cannot be decoded ({_reason(error)})")) from error
+        raise _refused(path, f"it cannot be decoded ({_reason(error)})") from error
     if len(samples) == 0:
-        raise AudioError(_told(path, f"it holds no sound after {offset_s:g} s"))
+        raise _refused(path, f"it holds no sound after {offset_s:g} s")
     try:
         clip = Clip(samples, file_rate_hz)
     except AudioError as error:
@@ -82,11 +82,9 @@ def _read(file: soundfile.SoundFile, seconds: float | None, offset_s: float) -> 
 def _check_window(path: Path, seconds: float | None, offset_s: float) -> None:
     if not (math.isfinite(offset_s) and offset_s >= 0) or (seconds is not None and not seconds > 0):
         raise AudioError(
-            message(
-                f"{seconds} s from {offset_s} s of {path.name} were asked for",
-                "that is no stretch of time",
-                "Give offset_s >= 0 and seconds > 0",
-            )
+            f"{seconds} s from {offset_s} s of {path.name} were asked for",
+            "that is no stretch of time",
+            "Give offset_s >= 0 and seconds > 0",
         )
 
 
@@ -94,25 +92,23 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
     """Raise AudioError when the declared rate, channels or length cannot be music."""
     low, high = RATES_HZ
     if not low <= file.samplerate <= high:
-        raise AudioError(_told(path, f"it declares {file.samplerate} Hz, outside {low}-{high} Hz"))
+        raise _refused(path, f"it declares {file.samplerate} Hz, outside {low}-{high} Hz")
     if not 1 <= file.channels <= MAX_CHANNELS:
-        raise AudioError(_told(path, f"it declares {file.channels} channels, more than {MAX_CHANNELS}"))
+        raise _refused(path, f"it declares {file.channels} channels, more than {MAX_CHANNELS}")
     if file.frames == 0:
-        raise AudioError(_told(path, "it is empty: it holds no samples"))
+        raise _refused(path, "it is empty: it holds no samples")
     if file.frames / file.samplerate > MAX_SECONDS:
-        raise AudioError(
-            _told(
-                path,
-                f"it declares {file.frames / file.samplerate / 3600:.1f} h of sound, "
-                f"more than {MAX_SECONDS / 3600:g} h",
-            )
+        raise _refused(
+            path,
+            f"it declares {file.frames / file.samplerate / 3600:.1f} h of sound, "
+            f"more than {MAX_SECONDS / 3600:g} h",
         )
 
 
 def _check_complete(path: Path) -> None:
     missing = missing_end(path)
     if missing is not None:
-        raise AudioError(_told(path, f"it is truncated: {missing}"))
+        raise _refused(path, f"it is truncated: {missing}")
 
 
 def _reason(error: Exception) -> str:
@@ -120,7 +116,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).strip().rstrip(".")
 
 
-def _told(path: Path, found: str) -> str:
-    return message(
+def _refused(path: Path, found: str) -> AudioError:
+    return AudioError(
         f"The sound of {path} was asked for", found, "Copy or export the file again, or leave it out"
     )

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from workbench.errors import DatasetError, message
+from workbench.errors import DatasetError
 
 
 def grouped_folds(
@@ -31,16 +31,12 @@ def grouped_folds(
     labels, groups = np.asarray(labels), np.asarray(groups)
     _check_pair(labels, groups)
     if folds < 2:
-        raise DatasetError(
-            message(f"{folds} folds were asked for", "a split needs two sides", "Use folds=2 or more")
-        )
+        raise DatasetError(f"{folds} folds were asked for", "a split needs two sides", "Use folds=2 or more")
     if len(np.unique(labels)) < 2:
         raise DatasetError(
-            message(
-                "Folds were asked for",
-                f"all samples are of one class, {labels[0]}",
-                "Add clips of another class",
-            )
+            "Folds were asked for",
+            f"all samples are of one class, {labels[0]}",
+            "Add clips of another class",
         )
     _check_groups(labels, groups, needed=folds, asked=f"{folds} folds were asked for", name="folds")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -49,12 +45,10 @@ def grouped_folds(
         missing = sorted(set(labels.tolist()) - set(labels[train].tolist()))
         if missing:
             raise DatasetError(
-                message(
-                    f"{folds} folds were asked for",
-                    f"fold {number} would train without {missing[0]!r}, whose clips "
-                    "share groups with too many others",
-                    "Use fewer folds, or finer groups",
-                )
+                f"{folds} folds were asked for",
+                f"fold {number} would train without {missing[0]!r}, whose clips "
+                "share groups with too many others",
+                "Use fewer folds, or finer groups",
             )
     return pairs
 
@@ -69,11 +63,9 @@ def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, see
     """
     if not 0 < test < 1:
         raise DatasetError(
-            message(
-                f"A test share of {test} was asked for",
-                "a split needs two sides",
-                "Use a share between 0 and 1",
-            )
+            f"A test share of {test} was asked for",
+            "a split needs two sides",
+            "Use a share between 0 and 1",
         )
     _check_pair(labels, groups)
     sizes = Counter(groups.tolist())
@@ -84,11 +76,9 @@ def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, see
         candidates = sorted(group for group, owner in home.items() if owner == name)
         if len(candidates) < 2:
             raise DatasetError(
-                message(
-                    f"A split of {name!r} was asked for",
-                    f"it has {len(candidates)} group(s) of its own, and a group is never cut",
-                    "Add tracks, or leave the class out with dataset.where",
-                )
+                f"A split of {name!r} was asked for",
+                f"it has {len(candidates)} group(s) of its own, and a group is never cut",
+                "Add tracks, or leave the class out with dataset.where",
             )
         wanted = test * sum(sizes[group] for group in candidates)
         held = 0
@@ -113,11 +103,9 @@ def balanced_indices(labels: np.ndarray, groups: np.ndarray, per_class: int, *, 
         members = np.flatnonzero(labels == name)
         if not 1 <= per_class <= len(members):
             raise DatasetError(
-                message(
-                    f"{per_class} clips of each class were asked for",
-                    f"{name!r} has {len(members)}",
-                    f"Use a number from 1 to {min(Counter(labels.tolist()).values())}",
-                )
+                f"{per_class} clips of each class were asked for",
+                f"{name!r} has {len(members)}",
+                f"Use a number from 1 to {min(Counter(labels.tolist()).values())}",
             )
         turn: Counter[str] = Counter()
         ranked: list[tuple[int, int]] = []
@@ -141,11 +129,9 @@ def _home_class(labels: np.ndarray, groups: np.ndarray) -> dict[str, str]:
 def _check_pair(labels: np.ndarray, groups: np.ndarray) -> None:
     if labels.ndim != 1 or labels.shape != groups.shape or len(labels) == 0:
         raise DatasetError(
-            message(
-                "A label and a group for each sample were asked for",
-                f"the shapes are {labels.shape} and {groups.shape}",
-                "Pass two arrays of shape (n,)",
-            )
+            "A label and a group for each sample were asked for",
+            f"the shapes are {labels.shape} and {groups.shape}",
+            "Pass two arrays of shape (n,)",
         )
 
 
@@ -157,6 +143,4 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, *, needed: int, asked:
         do = (
             f"Use {name}={held[scarce]}" if held[scarce] >= 2 else "Add tracks of this class, or leave it out"
         )
-        raise DatasetError(
-            message(asked, f"{scarce!r} has {held[scarce]} group(s) and a group is never cut", do)
-        )
+        raise DatasetError(asked, f"{scarce!r} has {held[scarce]} group(s) and a group is never cut", do)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.activations.heads import HEAD_SITE, head_name, head_slice
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant
@@ -48,14 +48,12 @@ class Direction:
         vector = np.array(self.vector, dtype=np.float32)
         if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
             raise SteeringError(
-                message(
-                    f"A direction {self.name!r} was asked for",
-                    f"its vector has the shape {vector.shape} and {(~np.isfinite(vector)).sum()} bad numbers",
-                    "Pass one finite vector of the model's width",
-                )
+                f"A direction {self.name!r} was asked for",
+                f"its vector has the shape {vector.shape} and {(~np.isfinite(vector)).sum()} bad numbers",
+                "Pass one finite vector of the model's width",
             )
         if not self.name:
-            raise SteeringError(message("A direction was asked for", "its name is empty", "Give it a name"))
+            raise SteeringError("A direction was asked for", "its name is empty", "Give it a name")
         vector.setflags(write=False)
         object.__setattr__(self, "vector", vector)
         object.__setattr__(self, "origin", {str(key): str(value) for key, value in self.origin.items()})
@@ -104,11 +102,9 @@ class Direction:
         """Return the direction at length 1, same name; raise SteeringError when it has no length."""
         if self.norm < 1e-12:
             raise SteeringError(
-                message(
-                    f"{self.name!r} was to be made length 1",
-                    "its length is 0: what was combined cancels out",
-                    "Combine directions that differ",
-                )
+                f"{self.name!r} was to be made length 1",
+                "its length is 0: what was combined cancels out",
+                "Combine directions that differ",
             )
         return self._scaled(1.0 / self.norm, self.name)
 
@@ -140,11 +136,9 @@ class Direction:
         """
         if self.site != HEAD_SITE:
             raise SteeringError(
-                message(
-                    f"Head {head} of {self.name!r} was asked for",
-                    f"it is a direction at {self.site!r}, where heads are mixed",
-                    f"Make a direction at {HEAD_SITE!r}",
-                )
+                f"Head {head} of {self.name!r} was asked for",
+                f"it is a direction at {self.site!r}, where heads are mixed",
+                f"Make a direction at {HEAD_SITE!r}",
             )
         part = np.zeros_like(self.vector)
         own = head_slice(self.vector.size, n_heads, head)
@@ -206,19 +200,15 @@ class Direction:
         except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             found = f"the file holds none ({type(error).__name__}: {error})"
             raise SteeringError(
-                message(
-                    f"A direction was asked for from {path}", found, "Use a file that Direction.save wrote"
-                )
+                f"A direction was asked for from {path}", found, "Use a file that Direction.save wrote"
             ) from error
 
     def _scaled(self, factor: float, name: str) -> Direction:
         if not math.isfinite(factor):
             raise SteeringError(
-                message(
-                    f"{factor} times {self.name!r} was asked for",
-                    "a factor must be finite",
-                    "Use a number such as 0.6",
-                )
+                f"{factor} times {self.name!r} was asked for",
+                "a factor must be finite",
+                "Use a number such as 0.6",
             )
         vector = (self.vector.astype(np.float64) * factor).astype(np.float32)
         return replace(self, vector=vector, centre=self.centre * factor, name=name)
@@ -242,11 +232,9 @@ class Direction:
         ):
             if mine != theirs and None not in (mine, theirs):
                 raise SteeringError(
-                    message(
-                        f"{self.name!r} and {other.name!r} were to be {verb}",
-                        f"their {what}s differ: {mine} and {theirs}",
-                        "Use directions of one layer and site of one model",
-                    )
+                    f"{self.name!r} and {other.name!r} were to be {verb}",
+                    f"their {what}s differ: {mine} and {theirs}",
+                    "Use directions of one layer and site of one model",
                 )
 
 

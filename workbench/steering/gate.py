@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 
 SIDES = {"below": "<", "above": ">"}
 """The two sides of a threshold on which a gate may be open, and the sign that stands for each."""
@@ -56,7 +56,7 @@ class ReadOut:
         problem = _misshapen(self)
         if problem:
             asked = f"A read-out of {', '.join(self.classes) or 'nothing'} was asked for"
-            raise SteeringError(message(asked, problem, "Use Probe.read_out()"))
+            raise SteeringError(asked, problem, "Use Probe.read_out()")
 
     @property
     def fingerprint(self) -> str:
@@ -109,7 +109,7 @@ class Gate:
         problem = _impossible(self)
         if problem:
             asked = f"A gate on {self.class_!r} {self.side} {self.threshold:g} was asked for"
-            raise SteeringError(message(asked, *problem))
+            raise SteeringError(asked, *problem)
 
     def is_open(self, readings: Tensor) -> Tensor:
         """Return whether the gate is open, bool (...), for averaged probabilities (..., classes)."""

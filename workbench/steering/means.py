@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering.direction import Direction
 
 if TYPE_CHECKING:
@@ -24,11 +24,9 @@ def difference_in_means(
     inside = labels == class_
     if not inside.any() or inside.all():
         raise SteeringError(
-            message(
-                f"The difference in means of {class_!r} was asked for",
-                f"the activations hold these values of {target!r}: {', '.join(sorted(set(labels)))}",
-                "Use one of at least two",
-            )
+            f"The difference in means of {class_!r} was asked for",
+            f"the activations hold these values of {target!r}: {', '.join(sorted(set(labels)))}",
+            "Use one of at least two",
         )
     x = acts.matrix(layer, site=site).astype(np.float64)
     difference = x[inside].mean(0) - x[~inside].mean(0)

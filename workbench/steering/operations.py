@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 
 Strength = float | Tensor
 Edit = TypeVar("Edit", bound=Callable[..., Tensor])
@@ -128,9 +128,7 @@ def apply(
         case "clamp":
             return clamp(h, v, strength, factor)
     raise SteeringError(
-        message(
-            f"The operation {operation!r} was asked for",
-            f"the operations are {', '.join(OPERATIONS)}",
-            "Use one of those",
-        )
+        f"The operation {operation!r} was asked for",
+        f"the operations are {', '.join(OPERATIONS)}",
+        "Use one of those",
     )

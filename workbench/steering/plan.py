@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering import grammar, written
 from workbench.steering.term import Term
 
@@ -116,11 +116,9 @@ class Steering:
             return cls(tuple(written.from_json(item, held, read) for item in json.loads(text)))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SteeringError(
-                message(
-                    "A plan was asked for from JSON",
-                    f"the text is not one ({error!r})",
-                    "Pass Steering.to_json()",
-                )
+                "A plan was asked for from JSON",
+                f"the text is not one ({error!r})",
+                "Pass Steering.to_json()",
             ) from error
 
     def save(self, path: Path | str) -> Path:
@@ -142,7 +140,7 @@ class Steering:
         except OSError as error:
             found = f"it cannot be read ({error})"
             raise SteeringError(
-                message(f"The plan in {path} was asked for", found, "Use a file that Steering.save wrote")
+                f"The plan in {path} was asked for", found, "Use a file that Steering.save wrote"
             ) from error
 
     def pack(self) -> str:
@@ -172,9 +170,7 @@ class Steering:
             problem = _misfit(term, model)
             if problem:
                 raise SteeringError(
-                    message(
-                        f"{term.direction.name!r} was to act at layer {term.at_layer} of {model.id}", *problem
-                    )
+                    f"{term.direction.name!r} was to act at layer {term.at_layer} of {model.id}", *problem
                 )
 
 
@@ -189,9 +185,7 @@ def _flat(parts: object) -> Iterable[Term]:
             yield from _flat(part)
     else:
         raise SteeringError(
-            message(
-                "A plan was asked for", f"{type(parts).__name__} is no part of one", "Use direction.at(dose)"
-            )
+            "A plan was asked for", f"{type(parts).__name__} is no part of one", "Use direction.at(dose)"
         )
 
 

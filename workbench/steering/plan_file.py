@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering.direction import Direction
 from workbench.steering.gate import ReadOut
 from workbench.steering.plan import Steering
@@ -99,4 +99,4 @@ def _about_read_out(one: ReadOut) -> dict[str, Any]:
 def _damaged(source: str, error: Exception) -> SteeringError:
     found = f"it holds none ({type(error).__name__}: {error})"
     asked = f"A plan with its directions was asked for from {source}"
-    return SteeringError(message(asked, found, "Use what Steering.save or Steering.pack wrote"))
+    return SteeringError(asked, found, "Use what Steering.save or Steering.pack wrote")

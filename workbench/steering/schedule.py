@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering.scanner import NAME, Scanner, written_number
 
 # Step times are computed as step / frame rate; a start of 0.3 s must include the step at 0.1 + 0.2 s.
@@ -32,22 +32,18 @@ class Schedule:
         if self.kind not in _KINDS:
             known = ", ".join(_KINDS)
             raise SteeringError(
-                message(
-                    f"The schedule {self.kind!r} was asked for",
-                    f"the schedules are {known}",
-                    "Use one of those",
-                )
+                f"The schedule {self.kind!r} was asked for",
+                f"the schedules are {known}",
+                "Use one of those",
             )
         numbers = tuple(float(number) + 0.0 for number in self.numbers)
         object.__setattr__(self, "numbers", numbers)
         problem = _problem(self.kind, numbers)
         if problem:
             raise SteeringError(
-                message(
-                    f"The schedule {self.kind}{numbers} was asked for",
-                    problem,
-                    f"Write {_KINDS[self.kind][1]}",
-                )
+                f"The schedule {self.kind}{numbers} was asked for",
+                problem,
+                f"Write {_KINDS[self.kind][1]}",
             )
 
     def factor(self, seconds: float, step: int = 0) -> float:
@@ -151,11 +147,9 @@ def pulse(
     """
     if (every_s is None) == (every_steps is None) or (every_steps is not None and width_s is not None):
         raise SteeringError(
-            message(
-                f"pulse(every_s={every_s}, width_s={width_s}, every_steps={every_steps}) was asked for",
-                "a pulse counts either seconds (with a width) or steps",
-                "Write pulse(0.5), pulse(0.5, width_s=0.1) or pulse(every_steps=25)",
-            )
+            f"pulse(every_s={every_s}, width_s={width_s}, every_steps={every_steps}) was asked for",
+            "a pulse counts either seconds (with a width) or steps",
+            "Write pulse(0.5), pulse(0.5, width_s=0.1) or pulse(every_steps=25)",
         )
     if every_s is None:
         return Schedule("pulse_steps", (float(every_steps or 0),))

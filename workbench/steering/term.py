@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering.gate import Gate
 from workbench.steering.grammar import ROWS
 from workbench.steering.operations import OPERATIONS, PUSHES, SCALED
@@ -46,9 +46,7 @@ class Term:
         problem = _problem(self)
         if problem:
             raise SteeringError(
-                message(
-                    f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for", *problem
-                )
+                f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for", *problem
             )
 
     @property
@@ -71,11 +69,9 @@ class Term:
     def __neg__(self) -> Term:
         if self.operation not in PUSHES:
             raise SteeringError(
-                message(
-                    f"The opposite of {self.operation} was asked for",
-                    "only pushes (add, paper, keep_norm) have an opposite",
-                    "Write the term that you mean instead of subtracting this one",
-                )
+                f"The opposite of {self.operation} was asked for",
+                "only pushes (add, paper, keep_norm) have an opposite",
+                "Write the term that you mean instead of subtracting this one",
             )
         return replace(self, dose=-self.dose)
 

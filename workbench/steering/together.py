@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering.direction import Direction, random_direction
 from workbench.steering.operations import PUSHES
 from workbench.steering.plan import Steering
@@ -31,11 +31,9 @@ def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steerin
 def _scheduled(plan: Steering, schedule: Schedule) -> Steering:
     if any(term.schedule != constant() for term in plan.terms):
         raise SteeringError(
-            message(
-                f"A crossfade of {plan} was asked for",
-                "it has a schedule of its own",
-                "Use plans with the constant schedule, or write the schedules yourself",
-            )
+            f"A crossfade of {plan} was asked for",
+            "it has a schedule of its own",
+            "Use plans with the constant schedule, or write the schedules yourself",
         )
     return Steering(tuple(replace(term, schedule=schedule) for term in plan.terms))
 
@@ -61,7 +59,7 @@ def spread(
     shares = np.ones(len(held)) if weights is None else np.asarray(weights, dtype=np.float64)
     problem = _unshareable(directions, held, shares, settings.get("operation", "add"))
     if problem:
-        raise SteeringError(message(f"A dose of {dose:g} over {len(held)} layers was asked for", *problem))
+        raise SteeringError(f"A dose of {dose:g} over {len(held)} layers was asked for", *problem)
     shares = shares / np.abs(shares).sum()
     plans = [
         direction.at(dose * float(share), **settings) for direction, share in zip(held, shares, strict=True)
@@ -96,7 +94,7 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
     """
     if method not in METHODS:
         raise SteeringError(
-            message(f"The method {method!r} was asked for", f"there are {', '.join(METHODS)}", "Use one")
+            f"The method {method!r} was asked for", f"there are {', '.join(METHODS)}", "Use one"
         )
     if not directions:
         return ()
@@ -107,11 +105,9 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
     left, sizes, _right = np.linalg.svd(v, full_matrices=False)
     if len(sizes) < len(units) or sizes.min() < 1e-5:
         raise SteeringError(
-            message(
-                f"{', '.join(unit.name for unit in units)} were to be made orthogonal",
-                "some of them can be made of the others",
-                "Leave one out",
-            )
+            f"{', '.join(unit.name for unit in units)} were to be made orthogonal",
+            "some of them can be made of the others",
+            "Leave one out",
         )
     mix = left @ np.diag(1 / sizes) @ left.T if method == "symmetric" else np.linalg.inv(_lower(v))
     return tuple(_mixed(unit, units, row) for unit, row in zip(units, mix, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.steering.gate import Gate, ReadOut
 from workbench.steering.grammar import GateText, TermText
 from workbench.steering.schedule import parse_schedule
@@ -73,11 +73,11 @@ def from_text(term: TermText, text: str, directions: Mapping[str, Direction], pr
     if term.mark and (direction is None or not direction.fingerprint.startswith(term.mark)):
         direction = next((d for d in directions.values() if d.fingerprint.startswith(term.mark)), None)
     if direction is None:
-        raise SteeringError(message(where, _given(directions), "Use one of those names"))
+        raise SteeringError(where, _given(directions), "Use one of those names")
     if direction.layer != term.made_at:
         found = f"the direction given was made at layer {direction.layer}"
         do = f"Write @{direction.layer}>{term.made_at} to apply it at layer {term.made_at} on purpose"
-        raise SteeringError(message(where, found, do))
+        raise SteeringError(where, found, do)
     place = f"At character {term.position + 1} of {text!r}"
     gate = _gate(term.gate, place, probes) if term.gate is not None else None
     parts = (direction, term.dose, term.schedule, term.operation, term.applied_at, term.rows)
@@ -110,7 +110,7 @@ def _gate(written: GateText, where: str, probes: Probes) -> Gate:
         if fitting:
             digits = " or ".join(f"{written.class_}#{one.fingerprint[:12]}@{one.layer}" for one in fitting)
             found, do = f"{len(fitting)} of the probes given read it", f"Write {digits}"
-        raise SteeringError(message(f"{where} a gate on {written.key!r} was asked for", found, do))
+        raise SteeringError(f"{where} a gate on {written.key!r} was asked for", found, do)
     return Gate(fitting[0], written.class_, written.side, written.threshold, written.over)
 
 
@@ -150,11 +150,9 @@ def from_json(
     direction = directions.get(item["fingerprint"])
     if direction is None:
         raise SteeringError(
-            message(
-                f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for",
-                f"the directions given are: {', '.join(d.name for d in directions.values()) or 'none'}",
-                "Load the direction that the plan was made with (Direction.load)",
-            )
+            f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for",
+            f"the directions given are: {', '.join(d.name for d in directions.values()) or 'none'}",
+            "Load the direction that the plan was made with (Direction.load)",
         )
     schedule = parse_schedule(item["schedule"])
     parts = (direction, item["dose"], schedule, item["operation"], item["layer"], item["rows"])
@@ -166,11 +164,9 @@ def _gate_from_json(item: Mapping[str, Any], read_outs: Mapping[str, ReadOut]) -
     read_out = read_outs.get(item["fingerprint"])
     if read_out is None:
         raise SteeringError(
-            message(
-                f"A gate on {item['class']!r} at layer {item['layer']}, read by the probe with fingerprint "
-                f"{item['fingerprint']}, was asked for",
-                f"{len(read_outs)} other probes were given",
-                "Give the probe that the plan was made with (probes=)",
-            )
+            f"A gate on {item['class']!r} at layer {item['layer']}, read by the probe with fingerprint "
+            f"{item['fingerprint']}, was asked for",
+            f"{len(read_outs)} other probes were given",
+            "Give the probe that the plan was made with (probes=)",
         )
     return Gate(read_out, item["class"], item["side"], item["threshold"], item["over"])

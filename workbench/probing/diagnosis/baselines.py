@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis.case import Case
 from workbench.probing.diagnosis.estimate import Estimate, mean_over_groups, rate_over_groups
@@ -77,7 +77,7 @@ def baselines(case: Case, features: Mapping[str, Array]) -> Baselines:
     Raises ProbeError for no features, another number of samples, or numbers that are not finite.
     """
     if not features:
-        raise ProbeError(message("Baselines were asked for", "no features were given", "Give at least one"))
+        raise ProbeError("Baselines were asked for", "no features were given", "Give at least one")
     accuracy, lead = {}, {}
     for name, values in features.items():
         correct = _correct(case, name, np.asarray(values, dtype=np.float64))
@@ -90,6 +90,6 @@ def _correct(case: Case, name: str, values: Array) -> Array:
     if values.ndim != 2 or len(values) != len(case.y) or not np.isfinite(values).all():
         found = f"their shape is {values.shape}" if np.isfinite(values).all() else "some are not finite"
         do = "Give one row of finite numbers for each sample"
-        raise ProbeError(message(f"{name!r} features of {len(case.y)} samples were asked for", found, do))
+        raise ProbeError(f"{name!r} features of {len(case.y)} samples were asked for", found, do)
     held = cross_validate(values, case.y, case.splits, groups=case.groups, method=case.method, seed=case.seed)
     return np.asarray(held.predicted == case.y)

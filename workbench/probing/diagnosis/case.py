@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.crossval import HeldOut, cross_validate
 from workbench.probing.diagnosis.estimate import Estimate, rate_over_groups
 from workbench.probing.probe import Probe
@@ -165,11 +165,9 @@ def examine(
     names = tuple(np.unique(labels).tolist())
     if names != probe.classes or x.shape[1] != probe.weights.shape[1]:
         raise ProbeError(
-            message(
-                f"A probe of {', '.join(probe.classes)} (width {probe.weights.shape[1]}) was to be examined",
-                f"the activations hold {', '.join(names)} (width {x.shape[1]})",
-                "Pass the activations that it was fitted on",
-            )
+            f"A probe of {', '.join(probe.classes)} (width {probe.weights.shape[1]}) was to be examined",
+            f"the activations hold {', '.join(names)} (width {x.shape[1]})",
+            "Pass the activations that it was fitted on",
         )
     numbered: Mapping[int, float] | str | None
     if isinstance(class_weights, Mapping):

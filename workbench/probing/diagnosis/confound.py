@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis.case import TOLERATED, Case
 from workbench.probing.diagnosis.estimate import (
@@ -96,7 +96,7 @@ def confound(case: Case, name: str, values: Array, *, permutations: int = 1000) 
     if values.shape != case.y.shape or not np.isfinite(values).all():
         found = f"the shape is {values.shape}, with {int((~np.isfinite(values)).sum())} that are not finite"
         do = "Give one number for each sample, or leave out clips without it"
-        raise ProbeError(message(f"{case.y.shape[0]} finite numbers were asked for {name!r}", found, do))
+        raise ProbeError(f"{case.y.shape[0]} finite numbers were asked for {name!r}", found, do)
     z = _standard(values)
     recall, matched, drop, clips = _matching(case, _overlap(z, case.y))
     return Confound(

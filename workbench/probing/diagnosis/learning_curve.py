@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.diagnosis.case import TOLERATED, Case
 from workbench.probing.diagnosis.estimate import NOTHING, SURE, Estimate, mean_over_groups, rate_over_groups
 
@@ -69,7 +69,7 @@ def learning_curve(case: Case, *, sizes: Sequence[int] | None = None, repeats: i
     half = most / 2
     sizes = [2**power for power in range(12)] if sizes is None else list(sizes)
     if any(size < 1 for size in sizes):
-        raise ProbeError(message(f"The sizes {sizes} were asked for", "a size is 1 or more", "Use such"))
+        raise ProbeError(f"The sizes {sizes} were asked for", "a size is 1 or more", "Use such")
     rng = np.random.default_rng(case.seed)
     draws = {float(size): 2 for size in sorted(set(sizes)) if size < 0.75 * half}
     if half >= 1:

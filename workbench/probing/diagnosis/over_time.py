@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.probe import Probe
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ScoreOverTime:
     def _position(self, clip: str) -> int:
         if clip not in self.clips:
             found = f"there are {', '.join(self.clips[:3])} and others, {len(self.clips)} in all"
-            raise ProbeError(message(f"The clip {clip!r} was asked for", found, "Use one of .clips"))
+            raise ProbeError(f"The clip {clip!r} was asked for", found, "Use one of .clips")
         return self.clips.index(clip)
 
 
@@ -88,7 +88,7 @@ def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
     else:
         found = "these activations are pooled over whole clips"
         do = "Capture with pool=None or with window=1.0"
-        raise ProbeError(message("Scores over time were asked for", found, do))
+        raise ProbeError("Scores over time were asked for", found, do)
     held = np.isfinite(seconds)
     shares = np.full((*seconds.shape, len(probe.classes)), np.nan)
     shares[held] = probe.predict_proba(x[held])
@@ -101,9 +101,7 @@ def _frames(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, Ar
     rate_hz = float(acts.data.attrs.get("frame_rate_hz", 0))
     if rate_hz <= 0:
         found = "the activations do not say how many frames a second has"
-        raise ProbeError(
-            message("Scores in seconds were asked for", found, "Set the attribute frame_rate_hz")
-        )
+        raise ProbeError("Scores in seconds were asked for", found, "Set the attribute frame_rate_hz")
     seconds = np.where(np.isfinite(x).all(2), np.arange(x.shape[1])[None] / rate_hz, np.nan)
     return tuple(acts.clips.tolist()), seconds, x
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.diagnosis.case import Case
 
 
@@ -83,9 +83,7 @@ class ProbeReport:
             if finding.name == name:
                 return finding
         held = ", ".join(finding.name for finding in self.findings)
-        raise ProbeError(
-            message(f"The finding {name!r} was asked for", f"there are {held}", "Use one of these")
-        )
+        raise ProbeError(f"The finding {name!r} was asked for", f"there are {held}", "Use one of these")
 
     @property
     def alarms(self) -> tuple[Finding, ...]:

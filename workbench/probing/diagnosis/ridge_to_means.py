@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.diagnosis.case import Case
 from workbench.probing.diagnosis.estimate import Estimate, jackknife, sums_by_group
 from workbench.probing.probe import Probe
@@ -105,13 +105,13 @@ class RidgeToMeans:
         if class_ in self.directions:
             return class_
         found = f"there are {', '.join(self.classes)}"
-        raise ProbeError(message(f"A direction of {class_!r} was asked for", found, "Use one of those"))
+        raise ProbeError(f"A direction of {class_!r} was asked for", found, "Use one of those")
 
     def _place(self, strength: float) -> int:
         if strength in self.strengths:
             return self.strengths.index(strength)
         found = f"the trail has {', '.join(f'{one:g}' for one in self.strengths)}"
-        raise ProbeError(message(f"The strength {strength:g} was asked for", found, "Use one of those"))
+        raise ProbeError(f"The strength {strength:g} was asked for", found, "Use one of those")
 
 
 def ridge_to_means(

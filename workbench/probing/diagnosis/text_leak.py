@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.diagnosis.case import TOLERATED, Case
 from workbench.probing.diagnosis.estimate import SURE, Estimate, mean_over_groups, rate_over_groups
 
@@ -87,7 +87,7 @@ def text_leak(case: Case, conditions: Activations) -> TextLeak:
     if lacking:
         found = f"there are {', '.join(np.unique(names).tolist())}"
         do = "Capture the clips under these conditions too"
-        raise ProbeError(message(f"The conditions wrong and {calm} were asked for", found, do))
+        raise ProbeError(f"The conditions wrong and {calm} were asked for", found, do)
     groups = conditions.groups
     logits = case.read(conditions.matrix(case.layer, site=case.site), groups)
     called = np.array(case.classes)[logits.argmax(1)]
@@ -113,5 +113,5 @@ def _twins(clips: np.ndarray, names: np.ndarray, calm: str) -> tuple[np.ndarray,
     if len(pairs) < len(wrong):
         found = f"{len(wrong) - len(pairs)} of {len(wrong)} clips with a wrong text have no {calm} one"
         do = "Capture the same clips under every condition"
-        raise ProbeError(message("A clip and its twin were to be compared", found, do))
+        raise ProbeError("A clip and its twin were to be compared", found, do)
     return pairs["position"].to_numpy(), pairs["position_twin"].to_numpy()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing.diagnosis.case import Case
 from workbench.probing.diagnosis.estimate import Estimate, mean_over_groups, rate_over_groups
 
@@ -76,7 +76,7 @@ def transfer(here: Case, there: Case, *, names: tuple[str, str] = ("real", "gene
         one, two = getattr(here, what), getattr(there, what)
         if one != two:
             asked = f"Probes of {names[0]} clips were to read {names[1]} ones"
-            raise ProbeError(message(asked, f"their {what} are {one} and {two}", "Examine both alike"))
+            raise ProbeError(asked, f"their {what} are {one} and {two}", "Examine both alike")
     out = here.read(there.x, there.groups).argmax(1) == there.y
     back = there.read(here.x, here.groups).argmax(1) == here.y
     return Transfer(

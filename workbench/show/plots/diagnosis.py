@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.probing import diagnosis as d
 from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for
 from workbench.show.plots.estimates import rows_from, rows_of, shares
@@ -29,9 +29,7 @@ def diagnosis_figure(value: Any) -> go.Figure:
         ProbeError: there is no figure for such a value.
     """
     found = f"a {type(value).__name__} was given"
-    raise ProbeError(
-        message("A figure of a diagnosis was asked for", found, "Pass what a diagnosis returned")
-    )
+    raise ProbeError("A figure of a diagnosis was asked for", found, "Pass what a diagnosis returned")
 
 
 @diagnosis_figure.register

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.show.colours import colours_for
 from workbench.show.plots.grammar import INK, SEQUENTIAL, figure, scale_bar
 
@@ -41,11 +41,9 @@ def map_scatter(
     points = np.asarray(projection.points, dtype=float)
     if colour_by not in projection.labels or not len(points):
         raise ProbeError(
-            message(
-                f"A map coloured by {colour_by!r} was asked for",
-                f"{len(points)} points carry the labels {list(projection.labels)}",
-                "Choose one of these labels",
-            )
+            f"A map coloured by {colour_by!r} was asked for",
+            f"{len(points)} points carry the labels {list(projection.labels)}",
+            "Choose one of these labels",
         )
     method = projection.method.upper()
     result = figure(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.show.colours import GENRE_COLOURS, UNSTEERED
 from workbench.show.plots.grammar import INK, SEQUENTIAL, band, figure, scale_bar
 
@@ -30,11 +30,9 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
         raise ProbeError(
-            message(
-                "Accuracy per layer was to be drawn",
-                f"the table has {len(table)} rows and lacks {missing}",
-                "Pass the table of a probe sweep, `sweep.table()`",
-            )
+            "Accuracy per layer was to be drawn",
+            f"the table has {len(table)} rows and lacks {missing}",
+            "Pass the table of a probe sweep, `sweep.table()`",
         )
     table = table.sort_values("layer")
     best = table.iloc[int(table["accuracy"].to_numpy().argmax())]
@@ -120,11 +118,9 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     names, values = [str(name) for name in counts.index], counts.to_numpy(dtype=float)
     if names != [str(name) for name in counts.columns] or not values.sum():
         raise ProbeError(
-            message(
-                "A confusion matrix was to be drawn",
-                f"the true classes are {names}, the predicted ones {list(counts.columns)}",
-                "Pass counts of the same classes, `sweep.confusion()`",
-            )
+            "A confusion matrix was to be drawn",
+            f"the true classes are {names}, the predicted ones {list(counts.columns)}",
+            "Pass counts of the same classes, `sweep.confusion()`",
         )
     totals = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.errors import AudioError, message
+from workbench.errors import AudioError
 from workbench.show.colours import colours_of_clips
 from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
 from workbench.show.spectrum import FLOOR_DB, HOP_S, log_mel, mel_frequencies, outline
@@ -74,7 +74,7 @@ def spectrogram(clips: Mapping[str, Clip]) -> go.Figure:
 def _stacked(clips: Mapping[str, Clip], question: str, *, row_height: int) -> go.Figure:
     """Return empty rows, one per clip, that share the time axis and are titled with the clips' names."""
     if not clips:
-        raise AudioError(message("Clips were to be drawn", "none were given", "Pass names and clips"))
+        raise AudioError("Clips were to be drawn", "none were given", "Pass names and clips")
     plain = figure(question, x="", y="")
     rows = len(clips)
     result = make_subplots(

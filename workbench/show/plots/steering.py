@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.show.colours import UNSTEERED, colours_for, colours_of_clips
 from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
 
@@ -30,11 +30,9 @@ def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Fig
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
         raise EvidenceError(
-            message(
-                "A dose-response figure was asked for",
-                f"the table has {len(table)} rows and lacks {missing}",
-                "Pass the table of a dose sweep",
-            )
+            "A dose-response figure was asked for",
+            f"the table has {len(table)} rows and lacks {missing}",
+            "Pass the table of a dose sweep",
         )
     genre = table["genre"].astype(str) if "genre" in table else pd.Series("steered", index=table.index)
     kind = table["kind"].astype(str) if "kind" in table else pd.Series("steered", index=table.index)
@@ -180,10 +178,8 @@ def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
     genres = sorted({genre for values in probabilities.values() for genre in values})
     if not genres or any(set(values) != set(genres) for values in probabilities.values()):
         raise EvidenceError(
-            message(
-                "Judged genres were to be drawn",
-                f"the clips carry {dict(probabilities)}",
-                "Pass the same genres for every clip",
-            )
+            "Judged genres were to be drawn",
+            f"the clips carry {dict(probabilities)}",
+            "Pass the same genres for every clip",
         )
     return genres

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.errors import EvidenceError, message
+from workbench.errors import EvidenceError
 from workbench.show.colours import colours_of_clips
 from workbench.show.plots.grammar import INK, figure
 
@@ -35,11 +35,9 @@ def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float
     """
     if not traces or any(class_ not in trace.classes for trace in traces.values()):
         raise EvidenceError(
-            message(
-                f"The readings of {class_!r} were to be drawn",
-                f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}",
-                "Pass traces of one probe, and one of its classes",
-            )
+            f"The readings of {class_!r} were to be drawn",
+            f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}",
+            "Pass traces of one probe, and one of its classes",
         )
     first = next(iter(traces.values()))
     chance = 1 / len(first.classes)

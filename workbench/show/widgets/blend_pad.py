@@ -8,7 +8,7 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.show.colours import colours_for
 
 HERE = Path(__file__).parent
@@ -41,11 +41,9 @@ class BlendPad(anywidget.AnyWidget):
         told = [str(name) for name in names]
         if len(told) != 4 or len(set(told)) != 4 or not strength >= 0:
             raise SteeringError(
-                message(
-                    f"A blend of {', '.join(told) or 'nothing'} with strength {strength:g} was asked for",
-                    "a pad has four corners with different names, and a strength of 0 or more",
-                    "Give four names",
-                )
+                f"A blend of {', '.join(told) or 'nothing'} with strength {strength:g} was asked for",
+                "a pad has four corners with different names, and a strength of 0 or more",
+                "Give four names",
             )
         shades = colours_for(told)
         super().__init__(names=told, colours=[shades[name] for name in told], strength=strength)

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import ipywidgets
 import traitlets
 
-from workbench.errors import Cancelled, WorkbenchError, message
+from workbench.errors import Cancelled, WorkbenchError
 
 T = TypeVar("T")
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
@@ -103,17 +103,13 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
             BaseException: whatever the work raised.
         """
         if self._thread is None:
-            raise WorkbenchError(
-                message("The result was asked for", "the job has not started", "Call start() first")
-            )
+            raise WorkbenchError("The result was asked for", "the job has not started", "Call start() first")
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise WorkbenchError(
-                message(
-                    f"The result was asked for within {timeout_s} s",
-                    f"the job is still at {self.bar.value:.0%}",
-                    "Wait longer or cancel it",
-                )
+                f"The result was asked for within {timeout_s} s",
+                f"the job is still at {self.bar.value:.0%}",
+                "Wait longer or cancel it",
             )
         if self.error is not None:
             raise self.error

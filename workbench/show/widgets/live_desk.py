@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from workbench.errors import GenerationError, SteeringError, WorkbenchError, message
+from workbench.errors import GenerationError, SteeringError, WorkbenchError
 from workbench.generation.draw import Readable
 from workbench.generation.live import OVER, LiveSession
 from workbench.generation.playback import Playback
@@ -154,7 +154,7 @@ class LiveDesk(ipywidgets.VBox):
         """
         if self.session is None:
             found = "nothing plays"
-            raise WorkbenchError(message("More of the music was asked for", found, "Call start() first"))
+            raise WorkbenchError("More of the music was asked for", found, "Call start() first")
         self.session.wait(seconds)
         return self
 
@@ -165,7 +165,7 @@ class LiveDesk(ipywidgets.VBox):
             WorkbenchError: nothing was started.
         """
         if self.session is None:
-            raise WorkbenchError(message("Figures were asked for", "nothing plays", "Call start() first"))
+            raise WorkbenchError("Figures were asked for", "nothing plays", "Call start() first")
         return self.session.figures()
 
     @property
@@ -177,7 +177,7 @@ class LiveDesk(ipywidgets.VBox):
         """
         if not self.folders:
             found = "nothing was recorded"
-            raise WorkbenchError(message("The recording was asked for", found, "Press Record, then Play"))
+            raise WorkbenchError("The recording was asked for", found, "Press Record, then Play")
         return Recording.load(self.folders[-1])
 
     def save(self) -> Path:
@@ -270,7 +270,7 @@ def _check(directions: Mapping[str, Any], pad: Sequence[str] | None) -> None:
     if not directions or strange:
         asked = "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else "")
         found = f"the directions are {', '.join(directions) or 'none'}"
-        raise SteeringError(message(asked, found, "Give directions by name, and a pad of four of them"))
+        raise SteeringError(asked, found, "Give directions by name, and a pad of four of them")
 
 
 def _dose(knob: Any) -> float:

@@ -13,7 +13,7 @@ import anywidget
 import numpy as np
 import traitlets
 
-from workbench.errors import AudioError, message
+from workbench.errors import AudioError
 from workbench.show.colours import colours_of_clips
 from workbench.show.spectrum import FLOOR_DB, log_mel, outline
 from workbench.sound.clip import Clip
@@ -95,11 +95,9 @@ class ComparisonPlayer(SoundWidget):
         """
         if name is not None and name not in self.sounds:
             raise AudioError(
-                message(
-                    f"The clip {name!r} was to be played",
-                    f"the player holds {list(self.sounds)}",
-                    "Choose one of these names",
-                )
+                f"The clip {name!r} was to be played",
+                f"the player holds {list(self.sounds)}",
+                "Choose one of these names",
             )
         index = None if name is None else list(self.sounds).index(name)
         self._tell({"kind": "play", "index": index, "at_s": at_s})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from workbench.errors import DatasetError, WorkbenchError, message
+from workbench.errors import DatasetError, WorkbenchError
 from workbench.show.colours import colours_for
 from workbench.show.plots import cosines
 from workbench.show.probe_page import figure_of, write_probe_page
@@ -124,7 +124,7 @@ class ProbeLab(ipywidgets.VBox):
         """
         if self.report is None:
             found = "nothing has been examined yet"
-            raise WorkbenchError(message("A page about a probe was asked for", found, "Call wait() first"))
+            raise WorkbenchError("A page about a probe was asked for", found, "Call wait() first")
         return write_probe_page(path, self.report)
 
     def _examine(self, job: Job) -> int:
@@ -225,7 +225,7 @@ class ProbeLab(ipywidgets.VBox):
         try:
             if self.dataset is None:
                 do = "Make the lab with the dataset that was captured"
-                raise DatasetError(message(f"The clip {clip!r} was to be played", "there is no sound", do))
+                raise DatasetError(f"The clip {clip!r} was to be played", "there is no sound", do)
             entry = self.dataset.subset([clip]).entries[0]
             label = str(entry.labels.get(self.target, ""))
             name = f"{label}: {clip}" if label else clip

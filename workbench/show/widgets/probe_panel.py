@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import traitlets
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.show.plots import accuracy_per_layer, confusion
 from workbench.show.widgets.job_panel import Job, JobPanel, note_html
 from workbench.show.widgets.plot_panel import PlotPanel, Points
@@ -49,11 +49,9 @@ class ProbePanel(ipywidgets.VBox):
         names = list(targets or self.sweeps or ["genre"])
         if acts is None and not set(names) <= set(self.sweeps):
             raise ProbeError(
-                message(
-                    f"A view of the targets {names} was asked for",
-                    f"there are no activations and sweeps of {list(self.sweeps)} only",
-                    "Pass activations, or a sweep for every target",
-                )
+                f"A view of the targets {names} was asked for",
+                f"there are no activations and sweeps of {list(self.sweeps)} only",
+                "Pass activations, or a sweep for every target",
             )
         self.target = ipywidgets.Dropdown(
             description="target", options=names, value=names[0], layout={"width": "260px"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.show.widgets.blend_pad import BlendPad
 from workbench.show.widgets.steer_lab_groups import Group
 
@@ -57,7 +57,7 @@ class DoseDesk(ipywidgets.Box):
         beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= MOST]
         if beyond:
             found, do = f"sliders go from -{MOST:g} to {MOST:g}", "Write larger doses into the plan's line"
-            raise SteeringError(message(f"Doses of {', '.join(beyond)} were asked for", found, do))
+            raise SteeringError(f"Doses of {', '.join(beyond)} were asked for", found, do)
         self._quiet = True
         try:
             for name, dose in doses.items():
@@ -116,4 +116,4 @@ def _check(asked: str, names: Mapping[str, float] | Sequence[str], sliders: Mapp
     strange = [name for name in names if name not in sliders]
     if strange:
         found = f"the directions are {', '.join(sliders)}"
-        raise SteeringError(message(f"{asked} {', '.join(strange)} was asked for", found, "Use these names"))
+        raise SteeringError(f"{asked} {', '.join(strange)} was asked for", found, "Use these names")

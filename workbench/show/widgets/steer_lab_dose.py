@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from workbench.errors import WorkbenchError, message
+from workbench.errors import WorkbenchError
 from workbench.evidence.auto_dose import DOSES, AutoDose, auto_dose
 from workbench.evidence.dose_search import Quality, Space
 from workbench.show.widgets.job_panel import Job, JobPanel, note_html
@@ -117,7 +117,7 @@ class DoseFinder(ipywidgets.VBox):
                 return self
         held = ", ".join(aim.name for aim in self.aims) or "nothing"
         asked = f"A dose for {name!r} was to be searched"
-        raise WorkbenchError(message(asked, f"judges hear directions of: {held}", "Aim at one of these"))
+        raise WorkbenchError(asked, f"judges hear directions of: {held}", "Aim at one of these")
 
     @property
     def aims(self) -> list[Aim]:
@@ -157,7 +157,7 @@ class DoseFinder(ipywidgets.VBox):
     def _search(self, job: Job) -> tuple[Aim, AutoDose]:
         if not self.aims:
             asked, missing = "A dose was to be searched", "no judge hears any of the directions"
-            raise WorkbenchError(message(asked, missing, "Give judges to the lab"))
+            raise WorkbenchError(asked, missing, "Give judges to the lab")
         aim, space, settings, budget = self.aim.value, self._space(), self._settings(), self.budget
         directions = self._directions(aim)  # now: the controls may move while the model is waited for
         wait_for_model(self.model, job)

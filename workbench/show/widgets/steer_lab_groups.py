@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.probing.sweep import ProbeSweep
 from workbench.steering.direction import Direction
 
@@ -92,4 +92,4 @@ def _all(held: Mapping[Any, Any], kind: type) -> bool:
 
 def _refusal(found: str) -> SteeringError:
     do = 'Give {"genre": probes, "tempo": {"slow": direction, ...}}, every name once'
-    return SteeringError(message("A steering lab was asked for", found, do))
+    return SteeringError("A steering lab was asked for", found, do)

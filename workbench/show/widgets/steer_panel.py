@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from workbench.errors import SteeringError, message
+from workbench.errors import SteeringError
 from workbench.show.plots import judged_genres
 from workbench.show.widgets.job_panel import Job, JobPanel, note_html
 from workbench.show.widgets.player import ComparisonPlayer, shortened
@@ -218,11 +218,9 @@ def _layers(given: Mapping[str, Direction] | ProbeSweep) -> tuple[list[int], int
         return [int(probe.layer) for probe in given.probes], int(given.best.layer)
     if not given:
         raise SteeringError(
-            message(
-                "A steering view was asked for",
-                "no direction was given",
-                "Pass a dict of directions or a probe sweep",
-            )
+            "A steering view was asked for",
+            "no direction was given",
+            "Pass a dict of directions or a probe sweep",
         )
     layers = sorted({int(direction.layer) for direction in given.values()})
     return layers[:1], layers[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import traitlets
 
-from workbench.errors import AudioError, message
+from workbench.errors import AudioError
 from workbench.generation.pacing import held_back
 from workbench.show.widgets.player import SoundWidget
 from workbench.sound.clip import Clip
@@ -51,11 +51,9 @@ class StreamPlayer(SoundWidget):
         samples = np.ascontiguousarray(chunk, dtype="<f4")
         if samples.ndim != 1 or not np.isfinite(samples).all():
             raise AudioError(
-                message(
-                    "A chunk was to be played",
-                    f"it has shape {samples.shape} or is not finite",
-                    "Push one-dimensional, finite samples",
-                )
+                "A chunk was to be played",
+                f"it has shape {samples.shape} or is not finite",
+                "Push one-dimensional, finite samples",
             )
         if len(samples):
             self._chunks.append(samples)
@@ -79,6 +77,6 @@ class StreamPlayer(SoundWidget):
         """
         if not self._chunks:
             raise AudioError(
-                message("The streamed clip was asked for", "nothing has been pushed", "Push chunks first")
+                "The streamed clip was asked for", "nothing has been pushed", "Push chunks first"
             )
         return Clip(np.concatenate(self._chunks), self.rate_hz)

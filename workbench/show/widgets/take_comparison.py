@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from workbench.errors import AudioError, EvidenceError, message
+from workbench.errors import AudioError, EvidenceError
 from workbench.show.plots import judged_genres, judged_table
 from workbench.show.widgets.player import ComparisonPlayer, shortened
 from workbench.show.widgets.plot_panel import PlotPanel
@@ -70,9 +70,7 @@ class TakeComparison(ipywidgets.VBox):
         made = {name: one for name, one in takes.items() if not isinstance(one, Clip)}
         if reference is not None and reference not in made:
             found = f"the takes are {', '.join(made) or 'none'}"
-            raise EvidenceError(
-                message(f"Takes were to be compared with {reference!r}", found, "Name one of them")
-            )
+            raise EvidenceError(f"Takes were to be compared with {reference!r}", found, "Name one of them")
         with self.loading:  # a worker may bring takes while somebody ticks others
             self.takes, self.twins = made, twins_of(made, reference)
             self.player.load(
@@ -185,11 +183,9 @@ def compare(
     """
     if not sounds or (names is not None and len(names) != len(sounds)):
         raise AudioError(
-            message(
-                "A comparison was asked for",
-                f"{len(sounds)} sounds and names {names} were given",
-                "Pass at least one sound, and one name for each or none",
-            )
+            "A comparison was asked for",
+            f"{len(sounds)} sounds and names {names} were given",
+            "Pass at least one sound, and one name for each or none",
         )
     chosen = names or [_name(sound, place) for place, sound in enumerate(sounds, start=1)]
     return TakeComparison(dict(zip(_distinct(chosen), sounds, strict=True)), judges, reference=reference)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import ipywidgets
 import traitlets
 
-from workbench.errors import GenerationError, message
+from workbench.errors import GenerationError
 from workbench.generation.take import Take
 from workbench.show.widgets.job_panel import note_html, problem_html
 from workbench.show.widgets.player import file_name
@@ -165,11 +165,9 @@ class TakeHistory(ipywidgets.VBox):
         unknown = [name for name in wanted if name not in self.takes]
         if unknown:
             raise GenerationError(
-                message(
-                    f"The takes {', '.join(unknown)} were to be chosen",
-                    f"the list holds {', '.join(self.takes) or 'none'}",
-                    "Choose among these names",
-                )
+                f"The takes {', '.join(unknown)} were to be chosen",
+                f"the list holds {', '.join(self.takes) or 'none'}",
+                "Choose among these names",
             )
         return wanted
 
@@ -198,9 +196,7 @@ class TakeHistory(ipywidgets.VBox):
     def _ticked(self, what: str) -> list[TakeRow]:
         rows = {row.name: row for row in self._rows}
         if not self.chosen:
-            raise GenerationError(
-                message(f"Takes were to be {what}", "none is ticked", "Tick one, or set `chosen`")
-            )
+            raise GenerationError(f"Takes were to be {what}", "none is ticked", "Tick one, or set `chosen`")
         return [rows[name] for name in self.chosen]
 
     def _list_saved(self) -> None:

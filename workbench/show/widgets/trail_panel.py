@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from workbench.errors import ProbeError, message
+from workbench.errors import ProbeError
 from workbench.show.plots import trail_accuracy, trail_cosines
 from workbench.show.widgets.plot_panel import PlotPanel
 
@@ -67,7 +67,7 @@ class TrailPanel(ipywidgets.VBox):
         """
         if self.walk is None:
             found = "nothing has been examined yet"
-            raise ProbeError(message("A direction of the trail was asked for", found, "Call show(...) first"))
+            raise ProbeError("A direction of the trail was asked for", found, "Call show(...) first")
         return self.walk.direction(class_ or self.class_.value, self.strength.value)
 
     def _redraw(self) -> None:
