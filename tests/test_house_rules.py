@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted((ROOT / "workbench").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-MODULE_LINES, FUNCTION_LINES, PARAMETERS = 300, 45, 5
+MODULE_LINES, FUNCTION_LINES, PARAMETERS = 600, 45, 5
 CODE_CELLS, CELL_LINES, CELL_FUNCTION_LINES = 12, 8, 5
 VAGUE = ("util", "utils", "helper", "helpers", "manager", "managers", "misc", "common")
 UNSAFE_MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
@@ -179,7 +179,7 @@ def test_there_is_something_to_check() -> None:
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("x = 1\n" * 301, "301 lines"),
+        ("x = 1\n" * 601, "601 lines"),
         ("def f():\n" + "    x = 1\n" * 45, "f has 46 lines"),
         ('def f():\n    """Text.\n\n    More.\n    """\n' + "    x = 1\n" * 45, "f has 46 lines"),
         ("class A:\n    def f(self):\n" + "        x = 1\n" * 45, "f has 46 lines"),
