@@ -134,3 +134,45 @@ def test_the_player_holds_the_sound_at_its_own_level() -> None:
     samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(found[1])))
     assert rate_hz == RATE_HZ
     assert np.abs(samples - clip.samples).max() <= STEP  # a normalising player would bring it to full scale
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "zero", "step"),
+    [
+        ("int8", -128, 0, 1 / 128),
+        ("uint8", 0, 128, 1 / 128),
+        ("int16", -32768, 0, 1 / 32768),
+        (">i2", -32768, 0, 1 / 32768),
+        ("int32", -(2**31), 0, 2.0**-31),
+    ],
+)
+def test_whole_numbers_are_scaled_by_the_range_of_their_type(
+    dtype: str, low: int, zero: int, step: float
+) -> None:
+    clip = Clip(np.array([low, zero, zero + 64], dtype), RATE_HZ)
+    assert clip.samples.tolist() == [-1, 0, 64 * step]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.arange(8),
+        [0, 1, -1],
+        np.arange(8, dtype="uint16"),
+        np.array([True, False]),
+        np.ones(8, complex),
+        np.array(["a"]),
+        [[0.1], [0.1, 0.2]],
+        None,
+    ],
+    ids=["int64", "list", "uint16", "bool", "complex", "text", "ragged", "None"],
+)
+def test_numbers_without_a_full_scale_are_refused(samples: np.ndarray) -> None:
+    with pytest.raises(AudioError, match=r"real samples.*floats in \[-1, 1\]"):
+        Clip(samples, RATE_HZ)
+
+
+def test_a_16_bit_array_is_the_clip_that_its_file_is(tmp_path: Path) -> None:
+    pcm = (noise() * 32767).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", pcm, RATE_HZ)
+    assert Clip(pcm, RATE_HZ) == read_clip(tmp_path / "a.wav")

@@ -24,6 +24,8 @@ FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS"}
 SILENT_LEVEL_DB = -60.0
 _FLOOR_DB = -120.0
 _PCM16_STEPS = 32768
+_INTEGER_SCALES = {"int8": (0, 1 << 7), "uint8": (128, 1 << 7), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
+_FLOATS = "Give floats in [-1, 1], or int16 as a sound file holds them"
 _OGG_BLOCK = 65536  # libsndfile's Vorbis encoder overflows its stack on one very long write
 
 
@@ -32,18 +34,20 @@ class Clip:
     """Mono, finite, non-empty sound.
 
     Args:
-        samples: shape (n,), any real dtype; kept as read-only float32.
+        samples: shape (n,), floats, or whole numbers of 8, 16 or 32 bits as sound files hold them, which are
+            divided by the range of their type; kept as read-only float32.
         rate_hz: samples per second, a positive whole number.
 
     Raises:
-        AudioError: the samples are empty, not one-dimensional or not finite, or the rate is not positive.
+        AudioError: the samples are empty, not one-dimensional, not finite or of a type without a full scale
+            (int64, bool, complex, text), or the rate is not positive.
     """
 
     samples: np.ndarray
     rate_hz: int
 
     def __post_init__(self) -> None:
-        samples = np.array(self.samples, dtype=np.float32)  # a copy: the caller's array stays writable
+        samples = _as_float(self.samples)  # a copy: the caller's array stays writable
         _check(samples, self.rate_hz)
         samples.flags.writeable = False
         object.__setattr__(self, "samples", samples)
@@ -73,8 +77,7 @@ class Clip:
     @property
     def level_db(self) -> float:
         """Root-mean-square level in dBFS, never below -120 (digital silence)."""
-        power = float(np.mean(np.square(self.samples, dtype=np.float64)))
-        return max(10 * math.log10(power), _FLOOR_DB) if power > 0 else _FLOOR_DB
+        return level_db(float(np.mean(np.square(self.samples, dtype=np.float64))))
 
     @property
     def silent(self) -> bool:
@@ -152,6 +155,31 @@ class Clip:
         """Return a plain player; peaks are not normalised, so that a level jump stays audible."""
         sound = base64.b64encode(self.encode("flac")).decode()
         return f'<audio controls preload="metadata" src="data:audio/flac;base64,{sound}"></audio>'
+
+
+def level_db(power: float) -> float:
+    """Return the level in dBFS of a mean square, never below -120 (digital silence)."""
+    return max(10 * math.log10(power), _FLOOR_DB) if power > 0 else _FLOOR_DB
+
+
+def _as_float(samples: Any) -> np.ndarray:
+    """Return a float32 copy; whole numbers of 8, 16 and 32 bits are divided by the range of their type."""
+    try:
+        given = np.asarray(samples)
+        if given.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
+                return np.array(given, dtype=np.float32)
+        kind = given.dtype.name
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(
+            "A clip needs real samples", f"{type(samples).__name__} was given ({error})", _FLOATS
+        ) from error
+    if kind not in _INTEGER_SCALES:
+        raise AudioError(
+            "A clip needs real samples", f"the type is {kind}, whose full scale is unknown", _FLOATS
+        )
+    zero, scale = _INTEGER_SCALES[kind]
+    return ((given.astype(np.float64) - zero) / scale).astype(np.float32)
 
 
 def _pcm16(samples: np.ndarray) -> np.ndarray:

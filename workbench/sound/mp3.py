@@ -1,120 +1,315 @@
-"""The frames of an MP3 stream: how many there are, how many it declares, whether the last one is cut.
+"""The frames of an MPEG audio stream: which belong together, how many there are, whether any is missing.
 
 A decoder needs to know how long a stream is. Most encoders write the number of frames into an extra first
 frame (marked Xing or Info); without it libsndfile guesses from the first frame's bitrate, and of a stream of
-variable bitrate it then reads as little as 30 %, silently. `with_length` writes the missing frame.
+variable bitrate it then reads as little as 30 %, silently. With it, whatever follows the counted frames is
+never read: the second of two joined files, or all that follows junk. So the frames are walked here, junk and
+tags are passed over, and each encoder's run of frames is decoded by itself under a true count.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
-_KBPS_V1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_KBPS_V2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES_V1 = (44100, 48000, 32000)
+from workbench.sound.layout import Layout, Part, Piece, id3_size, is_padding
+
 _MPEG1 = 3  # the version bits: 3 is MPEG 1, 2 is MPEG 2 (half the rates), 0 is MPEG 2.5 (a quarter)
 _MONO = 3
+_LAYER_I, _LAYER_II, _LAYER_III = 3, 2, 1  # the layer bits
+_RATES_V1 = (44100, 48000, 32000)
+_KBPS_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_KBPS = {
+    (True, _LAYER_I): tuple(range(0, 449, 32)),
+    (True, _LAYER_II): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, _LAYER_III): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, _LAYER_I): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, _LAYER_II): _KBPS_LOW,
+    (False, _LAYER_III): _KBPS_LOW,
+}
+_SYNC = re.compile(rb"\xff[\xe2-\xff][\x10-\xef]")
+_CHAIN = 4  # frames in a row that prove a stream: three false headers in a row do not happen by chance
+_SLACK_FRAMES = 5  # encoder's delay and padding, and a count that includes the frame which holds it
+_PADDING, _TAG_PADDING = 256, 4096
+_MAX_LOST_S = 1.0  # junk that may stand for more sound than this is refused where no count vouches for it
+
+
+@dataclass
+class Run:
+    """Frames that one encoder wrote, in order.
+
+    Args:
+        first: position of its first frame.
+        marked: size in bytes of a first frame with the Xing or Info mark, which holds no sound; 0 without.
+        declared: number of frames by the mark; None without one.
+        stretches: where its frames lie, the marked one included.
+        frames: frames with sound.
+    """
+
+    first: int
+    marked: int
+    declared: int | None
+    stretches: list[range] = field(default_factory=list)
+    frames: int = 0
+
+    def frame(self, data: bytes) -> Frame:
+        """Return the header of its first frame."""
+        frame = _frame(data[self.first : self.first + 4])
+        assert frame is not None  # a run begins with a frame
+        return frame
+
+    def add(self, position: int, size: int, *, sounds: bool) -> None:
+        """Take the frame at `position` in; one with the mark holds no sound."""
+        if self.stretches and self.stretches[-1].stop == position:
+            self.stretches[-1] = range(self.stretches[-1].start, position + size)
+        else:
+            self.stretches.append(range(position, position + size))
+        self.frames += sounds
 
 
 @dataclass(frozen=True)
-class Mp3Stream:
-    """What a walk over the frames found.
+class Junk:
+    """Bytes that are neither frames nor a tag: how many, after how many seconds, and whether behind a tag."""
+
+    size: int
+    second: float
+    behind_tag: bool
+
+
+@dataclass
+class Stream:
+    """What a walk over the frames found: runs, junk, and how much is left of a last frame that is cut."""
+
+    runs: list[Run] = field(default_factory=list)
+    junk: list[Junk] = field(default_factory=list)
+    cut: str | None = None
+
+    @property
+    def frames(self) -> int:
+        """Frames with sound in all runs."""
+        return sum(run.frames for run in self.runs)
+
+
+def layout(data: bytes, base: int = 0) -> Layout | None:
+    """Return where the sound of an MPEG audio stream lies; None when the data holds none.
 
     Args:
-        start: byte where the first frame begins.
-        frames: whole frames that hold sound (the one with the Xing mark holds none).
-        declared: number of frames by the Xing or Info mark, None without one.
-        cut: "kept of whole" bytes of a last frame that is cut off, None when the last frame is whole.
+        data: the stream.
+        base: where it begins in its file.
     """
-
-    start: int
-    frames: int
-    declared: int | None
-    cut: str | None
-
-
-def walk(data: bytes) -> Mp3Stream | None:
-    """Return what the frames of an MP3 file tell (ISO 11172-3, 13818-3, layer III); None if it has none."""
-    start = _after_id3(data)
-    while frame_bytes(data, start) is None:
-        start = data.find(b"\xff", start + 1)
-        if start < 0:
-            return None
-    declared = _declared(data, start)
-    position, frames, cut = start, 0, None
-    while (size := frame_bytes(data, position)) is not None:
-        if position + size > len(data):
-            cut = f"{len(data) - position} of {size}"
-            break
-        position += size
-        frames += 1
-    return Mp3Stream(start, frames - (declared is not None), declared, cut)
-
-
-def missing_end(data: bytes) -> str | None:
-    """Return what is missing at the end of an MP3 file in words, None when nothing is known to be missing."""
     stream = walk(data)
-    if stream is None:
-        return None  # no MP3 at all: the decoder says that better
-    if stream.cut is not None:
-        return f"frame {stream.frames + 1} is cut after {stream.cut} bytes"
-    if stream.declared is not None and stream.frames < stream.declared - 1:
-        return f"the header declares {stream.declared} frames and {stream.frames} are there"
-    return None
+    if not stream.runs:
+        return None
+    parts = tuple(_part(data, run, base) for run in stream.runs if run.frames)
+    notes = tuple(
+        f"{junk.size} bytes at {junk.second:.2f} s are no MPEG frames and were passed over"
+        for junk in stream.junk
+    )
+    return Layout(parts, _missing(stream), fault=_lost(data, stream), notes=notes)
 
 
-def with_length(data: bytes) -> bytes:
-    """Return the stream with a first frame that declares its length; as it is where it already has one."""
-    stream = walk(data)
-    if stream is None or stream.declared is not None:
-        return data
-    first = data[stream.start : stream.start + 4]
-    offset = _mark_offset(first)
-    for kbps_index in range(1, 15):  # the smallest frame that holds mark, flags and count
-        head = bytes([first[0], first[1] | 1, kbps_index << 4 | first[2] & 0x0C, first[3]])
-        size = frame_bytes(head, 0) or 0
-        if size >= offset + 12:
+def walk(data: bytes) -> Stream:
+    """Return the runs of frames of a stream (ISO 11172-3, 13818-3)."""
+    stream, position, seconds, kind, tagged = Stream(), 0, 0.0, b"", False
+    while position < len(data):
+        frame = _frame(data[position : position + 4])
+        if frame is None or (frame.kind != kind and not _chain(data, position)):
+            tag = _behind_tag(data, position)
+            behind = tag or _next_chain(data, position + 1)
+            if tag is None and not _is_padding(data[position:behind], tagged=tagged):
+                stream.junk.append(Junk(behind - position, seconds, tagged))
+            position, tagged = behind, tag is not None
+            continue
+        if position + frame.size > len(data):
+            stream.cut = f"{len(data) - position} of {frame.size}"
             break
-    mark = b"Info" + (1).to_bytes(4, "big") + stream.frames.to_bytes(4, "big")
-    frame = (head.ljust(offset, b"\x00") + mark).ljust(size, b"\x00")
-    return frame + data[stream.start :]
+        marked = _mark(data, position, frame)
+        if marked is not None or frame.kind != kind or _is_new(data, position, stream.runs[-1]):
+            stream.runs.append(Run(position, frame.size if marked is not None else 0, marked or None))
+        stream.runs[-1].add(position, frame.size, sounds=marked is None)
+        seconds += frame.samples / frame.rate_hz if marked is None else 0
+        position, kind, tagged = position + frame.size, frame.kind, False
+    if not stream.runs:
+        stream.junk.clear()
+    return stream
 
 
 def frame_bytes(data: bytes, position: int) -> int | None:
-    """Return the size in bytes of the layer III frame at `position`; None where no frame starts."""
-    if position + 4 > len(data) or data[position] != 0xFF or data[position + 1] & 0xE0 != 0xE0:
+    """Return the size in bytes of the MPEG audio frame at `position`; None where no frame starts."""
+    frame = _frame(data[position : position + 4])
+    return None if frame is None else frame.size
+
+
+class Frame(NamedTuple):
+    """What the four bytes of a frame's header say.
+
+    Args:
+        size: of the whole frame in bytes.
+        samples: how many samples it holds.
+        rate_hz: samples per second.
+        kind: what all frames of a run share: version, layer, rate, and whether it is mono.
+        mark: where the Xing or Info mark stands, behind header and (empty) side information; 0 where the
+            layer (I or II) has none.
+    """
+
+    size: int
+    samples: int
+    rate_hz: int
+    kind: bytes
+    mark: int
+
+
+@lru_cache(4096)  # a stream has few different headers
+def _frame(head: bytes) -> Frame | None:
+    """Return what a frame's header says; None where the bytes are none."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
-    version, layer = data[position + 1] >> 3 & 3, data[position + 1] >> 1 & 3
-    kbps_index, rate_index = data[position + 2] >> 4, data[position + 2] >> 2 & 3
-    if version == 1 or layer != 1 or kbps_index in (0, 15) or rate_index == 3:
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    kbps_index, rate_index = head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 0 or kbps_index in (0, 15) or rate_index == 3:
         return None
-    rate = _RATES_V1[rate_index] // {_MPEG1: 1, 2: 2, 0: 4}[version]
-    kbps = (_KBPS_V1 if version == _MPEG1 else _KBPS_V2)[kbps_index]
-    padding = data[position + 2] >> 1 & 1
-    return (144 if version == _MPEG1 else 72) * kbps * 1000 // rate + padding
+    first, mono, padding = version == _MPEG1, head[3] >> 6 == _MONO, head[2] >> 1 & 1
+    rate_hz = _RATES_V1[rate_index] // {_MPEG1: 1, 2: 2, 0: 4}[version]
+    bits = _KBPS[first, layer][kbps_index] * 1000
+    samples = 384 if layer == _LAYER_I else 1152 if first or layer == _LAYER_II else 576
+    words = 12 * bits // rate_hz + padding
+    size = 4 * words if layer == _LAYER_I else samples // 8 * bits // rate_hz + padding
+    mark = (21 if mono else 36) if first else (13 if mono else 21)
+    kind = bytes([head[1] & 0x1E, head[2] & 0x0C, mono])
+    return Frame(size, samples, rate_hz, kind, mark if layer == _LAYER_III else 0)
 
 
-def _after_id3(data: bytes) -> int:
-    """Return where an ID3v2 tag at the start ends (its size is written in 7-bit bytes); 0 without one."""
-    if data[:3] != b"ID3" or len(data) < 10:
-        return 0
-    size = 0
-    for byte in data[6:10]:
-        size = size << 7 | byte & 0x7F
-    return 10 + size + (10 if data[5] & 0x10 else 0)
+def _chain(data: bytes, position: int) -> bool:
+    """Return whether a stream starts here: frames of one kind in a row, or as many as there are."""
+    first, count = _frame(data[position : position + 4]), 0
+    while count < _CHAIN:
+        frame = _frame(data[position : position + 4])
+        if frame is None or first is None or frame.kind != first.kind:
+            return count > 0 and (position >= len(data) or _behind_tag(data, position) is not None)
+        if position + frame.size > len(data):
+            return count > 0
+        position += frame.size
+        count += 1
+    return True
 
 
-def _mark_offset(head: bytes) -> int:
-    """Return where the Xing or Info mark stands in a frame: behind header and (empty) side information."""
-    mono = head[3] >> 6 == _MONO
-    if head[1] >> 3 & 3 == _MPEG1:
-        return 4 + (17 if mono else 32)
-    return 4 + (9 if mono else 17)
+def _next_chain(data: bytes, position: int) -> int:
+    """Return where the next stream of frames starts; the end of the data when none does."""
+    while (found := _SYNC.search(data, position)) is not None:
+        position = found.start()
+        if frame_bytes(data, position) is not None and _chain(data, position):
+            return position
+        position += 1
+    return len(data)
 
 
-def _declared(data: bytes, start: int) -> int | None:
-    """Return the number of frames that a Xing or Info mark in the first frame declares."""
-    mark = start + _mark_offset(data[start : start + 4])
-    if data[mark : mark + 4] not in (b"Xing", b"Info") or not data[mark + 7] & 1:
+def _behind_tag(data: bytes, position: int) -> int | None:
+    """Return where the tag at `position` ends; None where no tag starts."""
+    head = data[position : position + 32]
+    if (size := id3_size(head)) > 0:
+        return _behind_id3(data, position, position + size)
+    if head[:8] == b"APETAGEX" and len(head) == 32:
+        return min(len(data), position + 32 + int.from_bytes(head[12:16], "little"))
+    if head[:4] == b"TAG+":
+        return min(len(data), position + 227)
+    return min(len(data), position + 128) if head[:3] == b"TAG" else None
+
+
+def _behind_id3(data: bytes, start: int, declared: int) -> int:
+    """Return where an ID3v2 tag ends: earlier than declared where sound begins in it and runs on behind it.
+
+    Frames that a tag merely holds (a picture looks like them at times) do not run on over its end.
+    """
+    for found in _SYNC.finditer(data, start + 10, min(declared, len(data))):
+        position, count, kind = found.start(), 0, b""
+        while (frame := _frame(data[position : position + 4])) and kind in (b"", frame.kind):
+            kind, count, position = frame.kind, count + 1, position + frame.size
+            if count >= _CHAIN and position > declared:
+                return found.start()
+        if count and position >= len(data):
+            return found.start()
+    return min(declared, len(data))
+
+
+def _is_padding(passed: bytes, *, tagged: bool) -> bool:
+    """Return whether what was passed over is no more than tags leave; more zeros may stand for lost sound."""
+    return len(passed) <= _TAG_PADDING if tagged else len(passed) <= _PADDING and is_padding(passed)
+
+
+def _mark(data: bytes, position: int, frame: Frame) -> int | None:
+    """Return how many frames a Xing or Info mark declares, 0 when it does not; None without a mark."""
+    mark = position + frame.mark
+    if data[mark : mark + 4] not in (b"Xing", b"Info") or frame.mark == 0 or frame.mark + 12 > frame.size:
         return None
-    return int.from_bytes(data[mark + 8 : mark + 12], "big")
+    return int.from_bytes(data[mark + 8 : mark + 12], "big") if data[mark + 7] & 1 else 0
+
+
+def _is_new(data: bytes, position: int, run: Run) -> bool:
+    """Return whether another encoder's frames start here: more than were counted, and without memory.
+
+    A frame may use bits of those before it (its side information begins with how many); a first one cannot.
+    """
+    if run.declared is None or run.frames < run.declared:
+        return False
+    side = position + (4 if data[position + 1] & 1 else 6)
+    long = data[position + 1] >> 3 & 3 == _MPEG1
+    return data[side] == 0 and not (long and data[side + 1] & 0x80)
+
+
+def _missing(stream: Stream) -> str | None:
+    """Return what is missing in words, None when nothing is known to be missing."""
+    if stream.cut is not None:
+        return f"frame {stream.frames + 1} is cut after {stream.cut} bytes"
+    for run in stream.runs:
+        if run.declared is not None and run.frames < run.declared - 1:
+            return f"the header declares {run.declared} frames and {run.frames} are there"
+    return None
+
+
+def _lost(data: bytes, stream: Stream) -> str | None:
+    """Return what is wrong where junk may stand for sound and no count tells that all of it is there."""
+    junk = sum(junk.size for junk in stream.junk if not junk.behind_tag)
+    if all(run.declared for run in stream.runs) or not junk:
+        return None
+    seconds = sum(run.frames * run.frame(data).samples / run.frame(data).rate_hz for run in stream.runs)
+    held = sum(len(stretch) for run in stream.runs for stretch in run.stretches)
+    if junk * seconds <= _MAX_LOST_S * held:
+        return None
+    return (
+        f"{junk} of its bytes are no MPEG frames, the place of about {junk * seconds / held:.1f} s of sound"
+    )
+
+
+def _part(data: bytes, run: Run, base: int) -> Part:
+    """Return what a decoder is given of a run: its frames under a count that is true."""
+    frame = run.frame(data)
+    stretches = [range(base + stretch.start, base + stretch.stop) for stretch in run.stretches]
+    pieces: list[Piece] = [*stretches]
+    if frame.mark and not run.marked:
+        pieces = [_count_frame(data[run.first : run.first + 4], run.frames), *stretches]
+    elif frame.mark and run.declared not in (run.frames, run.frames + 1):
+        rest = range(stretches[0].start + run.marked, stretches[0].stop)
+        pieces = [_recounted(data, run, frame), rest, *stretches[1:]]
+    return Part(tuple(pieces), run.frames * frame.samples, _SLACK_FRAMES * frame.samples)
+
+
+def _recounted(data: bytes, run: Run, frame: Frame) -> bytes:
+    """Return the marked frame of a run with a count that is true."""
+    first = bytearray(data[run.first : run.first + run.marked])
+    if not first[frame.mark + 7] & 1:  # a mark without a count has no room for one
+        return _count_frame(bytes(first[:4]), run.frames)
+    first[frame.mark + 8 : frame.mark + 12] = run.frames.to_bytes(4, "big")
+    return bytes(first)
+
+
+def _count_frame(head: bytes, frames: int) -> bytes:
+    """Return a frame without sound that declares how many follow; `head` is the header of one of them."""
+    for kbps_index in range(1, 15):  # the smallest frame that holds mark, flags and count
+        start = bytes([head[0], head[1] | 1, kbps_index << 4 | head[2] & 0x0C, head[3]])
+        frame = _frame(start)
+        if frame is not None and frame.size >= frame.mark + 12:
+            mark = b"Info" + (1).to_bytes(4, "big") + frames.to_bytes(4, "big")
+            return (start.ljust(frame.mark, b"\x00") + mark).ljust(frame.size, b"\x00")
+    raise AssertionError("the largest frame of layer III holds a mark")

@@ -1,0 +1,211 @@
+"""Files made of chunks that declare their sizes: WAV (RIFF, RIFX, RF64, W64), AIFF and AU.
+
+A program that streams does not know the size of the sound when it writes the header, and leaves a number
+that stands for "unknown". Then the sound reaches to the end of the file; any other size that is not there is
+a cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from workbench.sound.layout import Layout, Part, Piece, is_padding, read_at, size_of
+
+_UNKNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # sox, arecord, ffmpeg and others; 0 is told by what follows
+_NEAR = 0x10000  # some subtract the size of the header, or round
+_TAIL_S = 0.1  # bytes behind the sound that would be longer than this are not ignored
+_MAX_PADDING = 1 << 20
+_MPEG_FORMAT = 0x55
+_W64_HEAD = 24  # a W64 chunk: a name of 16 bytes, then its size with these
+
+Order = Literal["little", "big"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk: its name, where its content starts, the size that it declares."""
+
+    name: bytes
+    start: int
+    size: int
+
+
+def is_unknown(size: int) -> bool:
+    """Return whether a size of 4 bytes stands for "until the end of the file" (0 does so at times)."""
+    return any(abs(size - mark) <= _NEAR for mark in _UNKNOWN)
+
+
+def riff(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of a RIFF, RIFX or RF64 file lies.
+
+    Args:
+        file: the open file.
+        base: where the RIFF mark stands.
+    """
+    order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
+    end = size_of(file)
+    header = list(_until(file, base + 12, order, b"data"))
+    if not header or header[-1].name != b"data":
+        return Layout((Part((range(base, end),)),))
+    data = header[-1]
+    wide = next((chunk for chunk in header if chunk.name == b"ds64"), None)
+    declared = data.size
+    if wide is not None and data.size == 0xFFFFFFFF:
+        declared = int.from_bytes(read_at(file, wide.start + 8, 8), order)
+        declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
+    size, missing = _reach(file, data.start, declared, order)
+    if missing is not None or wide is not None:
+        return Layout((Part((range(base, end),)),), missing)
+    step, second = _pcm(file, header, order)
+    head = bytearray(read_at(file, base, data.start - base))
+    size -= size % step if size != declared else 0
+    head[4:8] = min(len(head) + size - 8, 0xFFFFFFFE).to_bytes(4, order)
+    head[-4:] = min(size, 0xFFFFFFFE).to_bytes(4, order)
+    pieces: tuple[Piece, ...] = (bytes(head), range(data.start, data.start + size))
+    return _with_tail(file, pieces, data.start + size, order, second)
+
+
+def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
+    """Return where the MPEG stream of a RIFF file lies; None where the file holds other sound."""
+    chunks = list(_until(file, base + 12, "little", b"data"))
+    form = next((chunk for chunk in chunks if chunk.name == b"fmt "), None)
+    if form is None or int.from_bytes(read_at(file, form.start, 2), "little") != _MPEG_FORMAT:
+        return None
+    data = chunks[-1]
+    if data.name != b"data":
+        return None
+    size, missing = _reach(file, data.start, data.size, "little")
+    return range(data.start, data.start + size) if missing is None else None
+
+
+def w64(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of a W64 file lies, or what is missing of it."""
+    declared, held = int.from_bytes(read_at(file, base + 16, 8), "little"), size_of(file) - base
+    missing = None if held >= declared or declared >= 1 << 62 else _short(declared, held)
+    return Layout((Part((range(base, base + held),)),), missing)
+
+
+def aiff(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of an AIFF or AIFC file lies."""
+    end = size_of(file)
+    whole = Layout((Part((range(base, end),)),))
+    form = int.from_bytes(read_at(file, base + 4, 4), "big")
+    chunks = list(_until(file, base + 12, "big", b"SSND"))
+    if not is_unknown(form) and form > end - base - 8:
+        return Layout(whole.parts, _short(form, end - base - 8))
+    if not chunks or chunks[-1].name != b"SSND" or all(chunk.name != b"COMM" for chunk in chunks):
+        return whole
+    sound = chunks[-1]
+    size, missing = _reach(file, sound.start, sound.size, "big", least=8)
+    if missing is not None:
+        return Layout(whole.parts, missing)
+    head = bytearray(read_at(file, base, sound.start - base))
+    stop = sound.start + size
+    head[4:8] = min(len(head) + size - 8, 0xFFFFFFFE).to_bytes(4, "big")
+    head[-4:] = min(size, 0xFFFFFFFE).to_bytes(4, "big")
+    return _with_tail(file, (bytes(head), range(sound.start, stop)), stop, "big", None)
+
+
+def au(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of an AU file lies."""
+    head = bytearray(read_at(file, base, 24))
+    start, declared = base + int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
+    end = size_of(file)
+    if len(head) < 24 or start > end:
+        return Layout((Part((range(base, end),)),), "its header is cut")
+    size = end - start if declared == 0 or (is_unknown(declared) and declared > end - start) else declared
+    if size > end - start:
+        return Layout((Part((range(base, end),)),), _short(size, end - start))
+    head[8:12] = min(size, 0xFFFFFFFE).to_bytes(4, "big")
+    pieces = (bytes(head), range(base + 24, start + size))
+    rate, channels = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    return _with_tail(file, pieces, start + size, None, max(1, rate * channels))
+
+
+def _until(file: BinaryIO, position: int, order: Order, name: bytes) -> Iterator[Chunk]:
+    """Yield the chunks from a position up to and including the first of a name."""
+    while len(head := read_at(file, position, 8)) == 8:
+        chunk = Chunk(head[:4], position + 8, int.from_bytes(head[4:], order))
+        yield chunk
+        if chunk.name == name:
+            return
+        position = chunk.start + chunk.size + chunk.size % 2
+
+
+def _reach(
+    file: BinaryIO, start: int, declared: int, order: Order, *, least: int = 0
+) -> tuple[int, str | None]:
+    """Return how many bytes the sound that starts at `start` has, and what is missing of it in words."""
+    held = size_of(file) - start
+    if declared > held:
+        return (held, None) if is_unknown(declared) else (held, _short(declared, held))
+    behind = start + declared
+    if declared <= least < held and not _is_start(read_at(file, _tail(file, behind, order), 4)):
+        return (declared if _tail(file, behind, order) == start + held else held), None
+    return declared, None
+
+
+def _tail(file: BinaryIO, position: int, order: Order | None) -> int:
+    """Return how far well-formed chunks reach from a position on: to the end, or to what is no chunk."""
+    end = size_of(file)
+    while order is not None and position < end:
+        start = position + (read_at(file, position, 1) == b"\x00")  # a chunk of odd size is filled up with 0
+        head = read_at(file, start, 8)
+        if len(head) < 8 or _is_start(head) or not (head[:4].isascii() and head[:4].decode().isprintable()):
+            return start if _is_start(head) else position
+        size = int.from_bytes(head[4:], order)
+        if start + 8 + size > end:
+            return position
+        position = start + 8 + size
+    return min(position, end)
+
+
+def _is_start(head: bytes) -> bool:
+    """Return whether another sound file of this family begins here."""
+    return head[:4] in (b"RIFF", b"RIFX", b"FORM", b".snd")
+
+
+def _with_tail(
+    file: BinaryIO, pieces: tuple[Piece, ...], stop: int, order: Order | None, second: int | None
+) -> Layout:
+    """Return the layout of a sound and of what stands behind it: chunks, another file, or bytes unread.
+
+    Args:
+        file: the open file.
+        pieces: the sound.
+        stop: where it ends.
+        order: of the bytes in the sizes of chunks; None where the format has none.
+        second: bytes of sound in a second, where that is known.
+    """
+    own, position = Part(pieces), _tail(file, stop, order)
+    if _is_start(read_at(file, position, 4)):
+        return _joined(own, file, position)
+    rest = size_of(file) - position
+    if rest < 8 or (rest <= _MAX_PADDING and is_padding(read_at(file, position, rest))):
+        return Layout((own,))
+    told = f"{rest} bytes behind the sound that its header counts belong to no chunk"
+    if second is None or rest > _TAIL_S * second:
+        return Layout((own,), fault=f"{told}, so sound may lie in them")
+    return Layout((own,), notes=(f"{told} and were not read",))
+
+
+def _joined(own: Part, file: BinaryIO, position: int) -> Layout:
+    """Return the layout of a sound followed by another file's."""
+    head = read_at(file, position, 4)
+    more = {b"FORM": aiff, b".snd": au}.get(head, riff)(file, position)
+    return Layout((own, *more.parts), more.missing, fault=more.fault, notes=more.notes)
+
+
+def _pcm(file: BinaryIO, header: list[Chunk], order: Order) -> tuple[int, int | None]:
+    """Return the bytes of a sample of all channels, and of a second, by the fmt chunk of a RIFF file."""
+    form = next((chunk for chunk in header if chunk.name == b"fmt "), None)
+    if form is None:
+        return 1, None
+    told = read_at(file, form.start, 14)
+    return max(1, int.from_bytes(told[12:14], order)), int.from_bytes(told[8:12], order) or None
+
+
+def _short(declared: int, held: int) -> str:
+    return f"the header declares {declared} bytes and {held} are there"
