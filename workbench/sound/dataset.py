@@ -48,6 +48,12 @@ class Entry:
 class Dataset:
     """Entries, and the reader that turns an entry into sound.
 
+    Args:
+        entries: the clips.
+        name: of the dataset.
+        reader: returns the sound of an entry.
+        warnings: what its loader left out, and which classes vanished with it; `lint` repeats it.
+
     Raises:
         DatasetError: there is no entry, or two entries share an id.
     """
@@ -55,6 +61,7 @@ class Dataset:
     entries: tuple[Entry, ...]
     name: str
     reader: Callable[[Entry], Clip]
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.entries:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.errors import AudioError, DatasetError, message
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip
 from workbench.sound.dataset import Dataset, Entry, Label, some
-from workbench.sound.reading import SUFFIXES, read_clip
+from workbench.sound.reading import SUFFIXES, on_disk, portable, read_clip, shown
+
+# suffixes of sound that nobody here decodes: such files are named when they are left out, covers are not
+UNREAD_SUFFIXES = (
+    *(".m4a", ".m4b", ".m4p", ".mp4", ".aac", ".alac", ".3gp", ".mov", ".wma", ".asf", ".webm", ".mka"),
+    *(".ape", ".wv", ".mpc", ".tta", ".tak", ".dsf", ".dff", ".ac3", ".dts", ".amr", ".ra", ".mid", ".midi"),
+)
+_GAPS = ("", "nan", "NaN", "NAN", "<NA>", "None", "null", "NULL")  # what programs write for "no value"
+_LEAVE_OUT = "Convert or repair them, or load with strict=False to leave them out"
+_SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -42,35 +55,45 @@ def from_folder(
 
     Args:
         path: the folder; `path/jazz/**/x.wav` is a clip with id "jazz/x.wav" and the label genre "jazz".
+            Links to folders are followed.
         seconds: only the first seconds of each file are used.
         group: file path to group name; by default each file is its own group (name without suffix). Give one
             when several files belong to one track or artist: `group=lambda file: file.stem.split("_")[0]`.
-        strict: refuse broken and silent files instead of leaving them out with a warning that lists them.
+        strict: refuse broken, silent and unreadable files instead of leaving them out with a warning that
+            lists them; the dataset's `warnings` and its lint repeat it.
         progress: show a bar; every file is decoded once, to find the broken ones now and not in mid-run.
 
     Raises:
-        DatasetError: there is no such folder, no subfolder with sound, or (strict) an unusable file.
+        DatasetError: there is no such folder, no subfolder with sound, a file without a group, or (strict) an
+            unusable file.
     """
-    root = Path(path)
+    root = on_disk(path)
     if not root.is_dir():
         raise DatasetError(
-            f"The music folder {root} was asked for", "there is no such folder", "Check the path"
+            f"The music folder {shown(root)} was asked for", "there is no such folder", "Check the path"
         )
-    entries = []
-    for file in sorted(root.rglob("*")):
-        inside = file.relative_to(root)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or len(inside.parts) < 2 or file.suffix.lower() not in SUFFIXES:
-            continue
-        name = group(file) if group else inside.with_suffix("").as_posix()
-        entries.append(Entry(inside.as_posix(), {"genre": inside.parts[0]}, str(name), str(file), ""))
-    if not entries:
+    found = _Found()
+    for file in _files(root, found.faults):
+        found.sort_in(root, file, group)
+    unread = found.unread()
+    if not found.entries:
+        others = "".join(f"; {one}" for one in unread)
         raise DatasetError(
-            f"The music folder {root} was asked for",
-            f"no subfolder holds a sound file ({', '.join(SUFFIXES)})",
+            f"The music folder {shown(root)} was asked for",
+            f"no subfolder holds a sound file ({', '.join(SUFFIXES)}){others}",
             "Make one subfolder per genre and put the files there, e.g. jazz/first.wav",
         )
-    return checked(entries, root.name, FileReader(seconds), strict=strict, progress=progress)
+    if strict and unread:
+        raise DatasetError(f"All files of {shown(root)} were asked for", some(unread, 8), _LEAVE_OUT)
+    return checked(
+        found.entries,
+        shown(root.name),
+        FileReader(seconds),
+        strict=strict,
+        progress=progress,
+        left_out=[*unread, *found.beside()],
+        seen=found.genres,
+    )
 
 
 def from_csv(
@@ -96,38 +119,192 @@ def from_csv(
         strict: as in `from_folder`.
         progress: as in `from_folder`.
 
-    All other columns become labels: numbers where every value is one, text otherwise.
+    All other columns become labels: numbers where every value is one, text otherwise. Spaces around values
+    and column names do not count; an empty cell is no label, and neither is "nan", "None" or "null".
 
     Raises:
-        DatasetError: a column is missing (the message lists those found) or empty, or no file is usable.
+        DatasetError: a column is missing (the message lists those found) or has gaps, a line has more or
+            fewer cells than the header, or no file is usable.
     """
     path = Path(path)
-    table = _read_table(path)
     needed = [audio, target, *([group] if group else [])]
+    table = _read_table(path, needed)
     _check_columns(path, table, needed)
+    notes: list[str] = []
     columns = {
-        name: _typed(table[name], text=name == target) for name in table.columns if name not in (audio, group)
+        name: _typed(table[name], path, notes, text=name == target)
+        for name in table.columns
+        if name not in (audio, group)
     }
     base = Path(root) if root is not None else path.parent
     entries = []
-    for line, file in enumerate(table[audio]):
-        labels = {name: values[line] for name, values in columns.items() if values[line] != ""}
-        owner = str(table[group].iloc[line]) if group else Path(file).with_suffix("").as_posix()
+    for row, file in enumerate(table[audio]):
+        labels = {name: values[row] for name, values in columns.items() if values[row] != ""}
+        owner = str(table[group].iloc[row]) if group else Path(file).with_suffix("").as_posix()
         entries.append(Entry(str(file), labels, owner, str(base / file), ""))
-    return checked(entries, path.stem, FileReader(seconds), strict=strict, progress=progress)
+    return checked(
+        entries,
+        path.stem,
+        FileReader(seconds),
+        strict=strict,
+        progress=progress,
+        left_out=notes,
+        seen=table[target],
+        target=target,
+    )
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """Return the table with all values as text."""
+@dataclass
+class _Found:
+    """What lies in a music folder: entries, and what is left out of them."""
+
+    entries: list[Entry] = field(default_factory=list)
+    genres: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+    unread_of: Counter[tuple[str, str]] = field(default_factory=Counter)
+    in_no_genre: list[str] = field(default_factory=list)
+
+    def sort_in(self, root: Path, file: Path, group: Callable[[Path], str] | None) -> None:
+        """Take one file in, where it is sound; its name is the same whatever the system's encoding."""
+        suffix = file.suffix.lower()
+        if suffix not in SUFFIXES + UNREAD_SUFFIXES:
+            return
+        inside = file.relative_to(root)
+        name = Path(portable(inside))
+        if any("\ud800" <= letter <= "\udfff" for letter in str(name)):
+            self.faults.append(f"{shown(inside)} has a name that is not UTF-8")
+            return
+        genre = name.parts[0]
+        if len(name.parts) < 2:
+            self.in_no_genre.append(name.name)
+            return
+        self.genres.add(genre)
+        if suffix in UNREAD_SUFFIXES:
+            self.unread_of[genre, suffix] += 1
+            return
+        owner = name.with_suffix("").as_posix() if group is None else _owner(group(file), name)
+        self.entries.append(Entry(name.as_posix(), {"genre": genre}, owner, portable(file), ""))
+
+    def unread(self) -> list[str]:
+        """Return what nobody here can read, in words."""
+        counted = sorted(self.unread_of.items())
+        return [
+            *(f"{genre}: {n} {suffix} file{'s' * (n > 1)} cannot be read" for (genre, suffix), n in counted),
+            *self.faults,
+        ]
+
+    def beside(self) -> list[str]:
+        """Return which files lie beside the genres, in words."""
+        lone = self.in_no_genre
+        return [f"{len(lone)} sound file(s) in no genre's folder: {some(lone)}"] if lone else []
+
+
+def _owner(given: object, name: Path) -> str:
+    """Return a group's name without spaces around it; raise DatasetError where there is none."""
+    owner = "" if given is None or given != given else str(given).strip()  # NaN differs from itself
+    if not owner:
+        raise DatasetError(
+            f"A group for {name.as_posix()} was asked for",
+            f"group(file) returned {given!r}",
+            "Return the name of its track or artist",
+        )
+    return owner
+
+
+def _files(folder: Path, faults: list[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Yield the files below a folder in the order of their names, links followed, hidden ones left out.
+
+    Args:
+        folder: where to look.
+        faults: takes the folders that cannot be listed.
+        above: the folders on the way down, links resolved: a link to one of them would go round in circles.
+    """
     try:
-        first = path.read_text(encoding="utf-8-sig").partition("\n")[0]
-        separator = max(",;\t", key=first.count)
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        place = os.path.realpath(folder)
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        faults.append(f"the folder {shown(folder)} cannot be listed ({error.strerror})")
+        return
+    if place in above:
+        return
+    for path in inside:
+        if path.name.startswith("."):
+            continue
+        try:
+            is_folder = path.is_dir()
+        except OSError:
+            is_folder = False
+        if is_folder:
+            yield from _files(path, faults, above | {place})
+        else:
+            yield path
+
+
+def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+    """Return the table, all values as text without spaces around; its index is the line of each row."""
+    try:
+        text = on_disk(path).read_text(encoding="utf-8-sig")
+        separator = max(_SEPARATORS, key=lambda one: _fits(text, one, needed))
+        rows = [row for row in _rows(text, separator) if any(row[1])]
+        if not rows:
+            raise csv.Error("it is empty")
+        header = _header(path, rows[0][1])
+        cells = [_whole(path, line, cells, len(header)) for line, cells in rows[1:]]
+        return pd.DataFrame(cells, columns=header, index=[line for line, _ in rows[1:]], dtype=str)
     except FileNotFoundError:
         found = "there is no such file"
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        found = f"it cannot be read as a table ({error})"
-    raise DatasetError(f"The table {path} was asked for", found, "Give a UTF-8 CSV file with a header line")
+    except (OSError, UnicodeError, csv.Error) as error:
+        found = f"it cannot be read as a table ({getattr(error, 'strerror', None) or error})"
+    raise DatasetError(
+        f"The table {shown(path)} was asked for", found, "Give a UTF-8 CSV file with a header line"
+    )
+
+
+def _fits(text: str, separator: str, needed: Sequence[str]) -> tuple[int, int]:
+    """Return how many needed columns, and how many at all, a header has that is cut at `separator`."""
+    try:
+        header = next((row for _, row in _rows(text, separator) if any(row)), [])
+    except csv.Error:
+        return 0, 0
+    return len(set(needed) & set(header)), len(header)
+
+
+def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each row begins, and its cells."""
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
+    line = 1
+    try:
+        for row in reader:
+            yield line, [cell.strip() for cell in row]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise csv.Error(f"line {line}: {error}") from error
+
+
+def _header(path: Path, names: Sequence[str]) -> list[str]:
+    """Return the names of the columns; one without a name is called by its position."""
+    doubled = [name for name, count in Counter(names).items() if name and count > 1]
+    if doubled:
+        raise DatasetError(
+            f"One column of each name in {path.name} was asked for",
+            f"{some(doubled)} come more than once",
+            "Rename or delete the others",
+        )
+    return [name or f"Unnamed: {number}" for number, name in enumerate(names)]
+
+
+def _whole(path: Path, line: int, cells: list[str], width: int) -> list[str]:
+    """Return the cells of a row; raise DatasetError where there are more or fewer than columns."""
+    extra = cells[width:]
+    if len(cells) < width or any(extra):
+        raise DatasetError(
+            f"{width} cells in each line of {path.name} were asked for",
+            f"line {line} has {len(cells)} ({', '.join(cells)[:60]})",
+            "Add what is missing, or put quotes around a value that contains the separator",
+        )
+    return cells[:width]
 
 
 def _check_columns(path: Path, table: pd.DataFrame, needed: Sequence[str]) -> None:
@@ -138,7 +315,7 @@ def _check_columns(path: Path, table: pd.DataFrame, needed: Sequence[str]) -> No
                 f"the columns are {', '.join(table.columns)}",
                 "Name the right ones: from_csv(path, audio=..., target=..., group=...)",
             )
-        empty = [number + 2 for number, value in enumerate(table[name]) if not value.strip()]
+        empty = [line for line, value in table[name].items() if value in _GAPS]
         if empty:
             raise DatasetError(
                 f"A value of {name!r} in each line of {path.name} was asked for",
@@ -147,19 +324,56 @@ def _check_columns(path: Path, table: pd.DataFrame, needed: Sequence[str]) -> No
             )
 
 
-def _typed(column: pd.Series[str], *, text: bool) -> list[Label]:
-    """Return the values of a column: floats where all of them are numbers, text otherwise or when `text`."""
-    if not text:
-        numbers = pd.to_numeric(column, errors="coerce")
-        if numbers.notna().all():
-            return [float(number) for number in numbers]
-    return [str(value).strip() for value in column]
+def _typed(column: pd.Series[str], path: Path, notes: list[str], *, text: bool) -> list[Label]:
+    """Return the values of a column: floats where all of them are numbers, text otherwise or when `text`.
+
+    Args:
+        column: its index is the line of each value.
+        path: of the table.
+        notes: takes the lines that lack a value which most have, or have text among numbers.
+        text: whether numbers stay text.
+    """
+    values = column.mask(column.isin(_GAPS), "")
+    held = values[values != ""]
+    gaps = column.index[values == ""]
+    if 0 < len(gaps) < len(held):
+        notes.append(f"the column {column.name!r} of {path.name} has no value in line(s) {some(gaps)}")
+    if not text and len(held):
+        numbers = pd.to_numeric(held, errors="coerce")
+        other = held[~np.isfinite(numbers)]
+        if other.empty:
+            return [float(numbers[line]) if line in numbers.index else "" for line in values.index]
+        if 2 * len(other) < len(held):
+            lines = [f"{line} ({value})" for line, value in other.items()]
+            notes.append(
+                f"the column {column.name!r} of {path.name} is text, not numbers, by line(s) {some(lines)}"
+            )
+    return list(values)
 
 
 def checked(
-    entries: Sequence[Entry], name: str, reader: FileReader, *, strict: bool, progress: bool
+    entries: Sequence[Entry],
+    name: str,
+    reader: FileReader,
+    *,
+    strict: bool,
+    progress: bool,
+    left_out: Sequence[str] = (),
+    seen: Iterable[str] = (),
+    target: str = "genre",
 ) -> Dataset:
-    """Return the dataset of the usable entries, with digests; raise or warn about the others."""
+    """Return the dataset of the usable entries, with digests; raise or warn about the others.
+
+    Args:
+        entries: the clips, without digests.
+        name: of the dataset.
+        reader: reads the file of an entry.
+        strict: refuse unusable files.
+        progress: show a bar.
+        left_out: what its loader left out before, in words.
+        seen: classes of the target that the loader met, also in what it left out.
+        target: the label whose classes must not vanish unnoticed.
+    """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         work = pool.map(lambda entry: _inspect(entry, reader), entries)
         results = list(
@@ -177,22 +391,37 @@ def checked(
         warnings.warn(
             f"{len(faults)} of {len(entries)} files of {name!r} are left out:\n  {listed}", stacklevel=3
         )
-    return Dataset(good, name, reader)
+    classes = {str(entry.labels[target]) for entry in good}
+    gone = [
+        f"the {target} {one!r} vanishes: none of its files can be used" for one in sorted({*seen} - classes)
+    ]
+    if len(classes) == 1:
+        gone.append(f"all {len(good)} clips are of one {target}, {min(classes)!r}, and a probe needs two")
+    told = [*left_out, *gone]
+    if told:
+        warnings.warn(f"About the dataset {name!r}:\n  " + "\n  ".join(told), stacklevel=3)
+    lost = [f"{len(faults)} of {len(entries)} files are left out: {some(faults)}"] if faults else []
+    return Dataset(good, name, reader, (*lost, *told))
 
 
 def _inspect(entry: Entry, reader: FileReader) -> Entry | str:
     """Return the entry with its digest, or what is wrong with its file."""
     try:
         clip = reader(entry)
+        with on_disk(entry.source).open("rb") as file:
+            heard = hashlib.file_digest(file, "sha256")
     except AudioError as error:
         return str(error)
+    except OSError as error:
+        return message(
+            f"The bytes of {shown(entry.source)} were asked for", f"{error.strerror}", "Check the disk"
+        )
     if clip.silent:
         return message(
-            f"The sound of {entry.source} was asked for",
+            f"The sound of {shown(entry.source)} was asked for",
             f"it is silent ({clip.level_db:.0f} dBFS, below {SILENT_LEVEL_DB:.0f})",
             "Leave it out",
         )
-    heard = hashlib.sha256(Path(entry.source).read_bytes())
     if reader.seconds is not None:  # another window of the same file is another sound
         heard.update(f"|{reader.seconds:g}".encode())
     return replace(entry, digest=heard.hexdigest())

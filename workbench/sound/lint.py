@@ -6,6 +6,8 @@ the dataset, not the music. Each check names one such shortcut, how strong it is
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -78,9 +80,10 @@ class LintReport:
 def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> LintReport:
     """Return what is wrong with a dataset for probing `target`; every clip is listened to once.
 
-    Kinds: `unreadable`, `silent`, `duplicate` (same bytes in one group), `contradiction` (same bytes, other
-    label), `leak` (same sound in several groups), `imbalance`, `groups` (too few for five folds), and the
-    confounds `level`, `length`, `silence_share`, `rate`.
+    Kinds: `left_out` (what its loader could not use, and classes that vanished with it), `unreadable`,
+    `silent`, `duplicate` (same bytes in one group), `contradiction` (same bytes, other label), `leak` (same
+    sound in several groups), `group_names` (several spellings of one), `one_class`, `imbalance`, `groups`
+    (too few for five folds), and the confounds `level`, `length`, `silence_share`, `rate`.
 
     Raises:
         DatasetError: the clips lack the target, or its values are numbers.
@@ -94,9 +97,11 @@ def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> L
         except AudioError as error:
             findings.append(Finding("unreadable", "error", str(error), (entry.id,)))
     findings += [
+        *(Finding("left_out", "warning", told) for told in dataset.warnings),
         *_silent(heard),
         *_copies(dataset, target),
         *_leaks_by_ear(dataset, heard),
+        *_group_names(dataset),
         *_balance(dataset, target),
         *_confounds(dataset, target, heard),
     ]
@@ -163,9 +168,36 @@ def _leaks_by_ear(dataset: Dataset, heard: Mapping[str, Heard]) -> Iterator[Find
             )
 
 
+def _group_names(dataset: Dataset) -> Iterator[Finding]:
+    """Yield groups whose names differ in case, spaces, signs or accents alone: a split takes them for two."""
+    spellings: dict[str, set[str]] = {}
+    for group in dataset.groups.tolist():
+        spellings.setdefault(_plain(group), set()).add(group)
+    for alike in (sorted(names) for plain, names in sorted(spellings.items()) if plain and len(names) > 1):
+        ids = tuple(entry.id for entry in dataset if entry.group in alike)
+        yield Finding(
+            "group_names",
+            "warning",
+            f"the groups {some([repr(name) for name in alike])} have nearly the same name, so a split may "
+            "put one in train and one in test. Write them alike if they are one",
+            ids,
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a name in small letters without accents, signs and spaces; spaces between numbers count."""
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    kept = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    words = re.findall(r"[^\W_]+", kept)
+    return (" " if any(letter.isdigit() for letter in kept) else "").join(words)
+
+
 def _balance(dataset: Dataset, target: str) -> Iterator[Finding]:
     labels, groups = dataset.labels(target), dataset.groups
     names, counts = np.unique(labels, return_counts=True)
+    if len(names) == 1:
+        told = f"all clips are of one class, {names[0]}, and a probe needs two. Add clips of another"
+        yield Finding("one_class", "warning", told)
     most, least = int(counts.argmax()), int(counts.argmin())
     ratio = counts[most] / counts[least]
     if ratio > MAX_RATIO:

@@ -17,6 +17,7 @@ import pandas as pd
 from workbench.errors import DatasetError
 from workbench.sound.dataset import Dataset, Entry, Label, some
 from workbench.sound.files import FileReader, checked, from_folder
+from workbench.sound.reading import on_disk
 
 GTZAN_FOLDERS = ("genres_original", "genres")
 GTZAN_SPLIT = {
@@ -38,7 +39,7 @@ def from_gtzan(
     """Return GTZAN; jazz.00054 is corrupt as published and is left out with a warning that names it.
 
     Args:
-        path: folder with a subfolder per genre, or the one above it (``genres`` or ``genres_original``).
+        path: folder with a subfolder per genre, or one above it that holds ``genres_original`` or ``genres``.
         filtered: folder with ``train_filtered.txt``, ``valid_filtered.txt`` and ``test_filtered.txt`` (lines
             such as ``blues/blues.00029.wav``). Then only their tracks are taken, and the label `split` says
             train, validation or test: ``songs.where(split="train")``.
@@ -49,9 +50,7 @@ def from_gtzan(
     Raises:
         DatasetError: there is no such folder, or a split file is missing or names no file that is there.
     """
-    root = Path(path)
-    inner = [root / name for name in GTZAN_FOLDERS if (root / name).is_dir()]
-    songs = from_folder(inner[0] if inner else root, seconds=seconds, strict=strict, progress=progress)
+    songs = from_folder(_genres_below(path), seconds=seconds, strict=strict, progress=progress)
     songs = replace(songs, name="gtzan")
     if filtered is None:
         return songs
@@ -70,6 +69,17 @@ def from_gtzan(
     return replace(songs, entries=tuple(kept), name="gtzan, fault-filtered")
 
 
+def _genres_below(path: Path | str) -> Path:
+    """Return the folder that holds the genres: the nearest one of its known names, or the path itself."""
+    root = on_disk(path)
+    for depth in ("", "*/", "*/*/"):
+        for name in GTZAN_FOLDERS:
+            inner = [folder for folder in sorted(root.glob(depth + name)) if folder.is_dir()]
+            if inner:
+                return inner[0]
+    return root
+
+
 def _track(id_: str) -> str:
     """Return "jazz.00054" of "jazz/jazz.00054.wav": the track, whatever folder and format it lies in."""
     return Path(id_).stem
@@ -86,7 +96,7 @@ def _filtered(folder: Path) -> dict[str, str]:
     return {
         _track(line.strip()): part
         for part, name in GTZAN_SPLIT.items()
-        for line in (folder / name).read_text().splitlines()
+        for line in (folder / name).read_text(encoding="utf-8").splitlines()
         if line.strip()
     }
 
@@ -129,7 +139,14 @@ def from_fma(
     if not entries:
         found = f"{metadata} lists none with a top genre"
         raise DatasetError(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv")
-    return checked(entries, f"fma_{subset}", FileReader(seconds), strict=strict, progress=progress)
+    return checked(
+        entries,
+        f"fma_{subset}",
+        FileReader(seconds),
+        strict=strict,
+        progress=progress,
+        seen=tracks["genre"].astype(str),
+    )
 
 
 def _fma_tracks(path: Path) -> pd.DataFrame:

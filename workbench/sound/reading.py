@@ -17,7 +17,7 @@ from workbench.sound.clip import SILENT_LEVEL_DB, Clip, level_db
 from workbench.sound.layout import Part, Splice
 from workbench.sound.truncation import examine
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au")
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au")
 RATES_HZ = (1_000, 768_000)
 MAX_CHANNELS = 24
 MAX_SECONDS = 3 * 3600.0
@@ -81,6 +81,14 @@ def on_disk(path: Path | str) -> Path:
     except UnicodeEncodeError:
         return Path(os.fsdecode(os.fspath(path).encode("utf-8", "surrogateescape")))
     return Path(path)
+
+
+def portable(path: Path) -> str:
+    """Return a path by UTF-8, the same whatever this system's encoding; as it is where it is not UTF-8."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        return str(path)
 
 
 def shown(path: Path | str) -> str:
