@@ -77,7 +77,10 @@ def assert_both(clip: Clip, *, slack_s: float = 0.0) -> None:
     assert pitch_hz(clip, FIRST_S + 0.2, FIRST_S + SECOND_S - 0.1) == pytest.approx(880, abs=2)
 
 
-@pytest.mark.parametrize("between", [b"", tag(200), b"TAG".ljust(128, b"x") + tag(5000)])
+@pytest.mark.parametrize(
+    "between",
+    [b"", tag(200), b"TAG".ljust(128, b"x") + tag(5000), tag(200, declared=9000), tag(3000, declared=200)],
+)
 @pytest.mark.parametrize("counts", ["both", "first", "second", "none"])
 def test_two_mp3_files_in_one_are_read_one_after_the_other(
     tmp_path: Path, between: bytes, counts: str
@@ -276,8 +279,8 @@ def test_chunks_and_tags_behind_a_wav_are_no_sound(tmp_path: Path) -> None:
         read(tmp_path, empty, "a.wav")
 
 
-@pytest.mark.parametrize("format", ["RF64", "W64"])
-def test_long_wav_formats_are_read_whole_and_refused_when_cut(tmp_path: Path, format: str) -> None:  # noqa: A002
+@pytest.mark.parametrize("format", ["RF64", "W64", "CAF"])
+def test_formats_of_long_files_are_read_whole_and_refused_when_cut(tmp_path: Path, format: str) -> None:  # noqa: A002
     data = encoded(LOW, format, subtype="PCM_16")
     assert len(read(tmp_path, data, "a.wav").samples) == len(LOW)
     with pytest.raises(AudioError, match="truncated"):
@@ -320,10 +323,10 @@ def test_ten_seconds_of_a_four_hour_file_are_read(tmp_path: Path, format: str) -
             for _ in range(hours * 6):
                 sound.write(np.zeros(rate_hz * 600, np.int16))
     assert read_clip(path, seconds=10).seconds == 10
-    if format != "MP3":  # which is walked whole each time
+    if format != "MP3":  # whose frames are all walked each time
         assert read_clip(path, seconds=1, offset_s=60).seconds == 1
-    with pytest.raises(AudioError, match=r"4\.0 h of sound, more than 3 h.*seconds="):
-        read_clip(path)
+        with pytest.raises(AudioError, match=r"4\.0 h of sound, more than 3 h.*seconds="):
+            read_clip(path)
 
 
 def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Files made of chunks that declare their sizes: WAV (RIFF, RIFX, RF64, W64), AIFF and AU.
+"""Files made of chunks that declare their sizes: WAV (RIFF, RIFX, RF64, W64), AIFF, CAF and AU.
 
 A program that streams does not know the size of the sound when it writes the header, and leaves a number
 that stands for "unknown". Then the sound reaches to the end of the file; any other size that is not there is
@@ -48,7 +48,7 @@ def riff(file: BinaryIO, base: int) -> Layout:
     end = size_of(file)
     header = list(_until(file, base + 12, order, b"data"))
     if not header or header[-1].name != b"data":
-        return Layout((Part((range(base, end),)),))
+        return Layout((Part((range(base, end),)),), "it ends before the chunk that holds the sound")
     data = header[-1]
     wide = next((chunk for chunk in header if chunk.name == b"ds64"), None)
     declared = data.size
@@ -85,6 +85,20 @@ def w64(file: BinaryIO, base: int) -> Layout:
     declared, held = int.from_bytes(read_at(file, base + 16, 8), "little"), size_of(file) - base
     missing = None if held >= declared or declared >= 1 << 62 else _short(declared, held)
     return Layout((Part((range(base, base + held),)),), missing)
+
+
+def caf(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of a CAF file lies, or what is missing of it."""
+    end, position = size_of(file), base + 8
+    whole = (Part((range(base, end),)),)
+    while len(head := read_at(file, position, 12)) == 12:
+        declared, held = int.from_bytes(head[4:], "big", signed=True), end - position - 12
+        if declared > held:
+            return Layout(whole, _short(declared, held))
+        if declared < 0:  # -1: to the end of the file
+            break
+        position += 12 + declared
+    return Layout(whole)
 
 
 def aiff(file: BinaryIO, base: int) -> Layout:

@@ -24,8 +24,8 @@ class Part:
 
     Args:
         pieces: what the decoder is given, in order: bytes, or a range of positions in the file.
-        samples: samples per channel that the walk counted; None where it counts none.
-        slack: how many samples fewer than counted or declared are no fault (an encoder's delay and padding).
+        samples: samples per channel that a decoder must declare at least; None where nothing counted them.
+        slack: how many samples fewer than it declares are no fault.
     """
 
     pieces: tuple[Piece, ...]

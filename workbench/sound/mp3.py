@@ -31,7 +31,8 @@ _KBPS = {
 }
 _SYNC = re.compile(rb"\xff[\xe2-\xff][\x10-\xef]")
 _CHAIN = 4  # frames in a row that prove a stream: three false headers in a row do not happen by chance
-_SLACK_FRAMES = 5  # encoder's delay and padding, and a count that includes the frame which holds it
+_TRIMMED_FRAMES = 5  # at most so much is an encoder's delay and padding, which a decoder trims
+_SLACK_FRAMES = 2  # a count may include the frame that holds it
 _PADDING, _TAG_PADDING = 256, 4096
 _MAX_LOST_S = 1.0  # junk that may stand for more sound than this is refused where no count vouches for it
 
@@ -292,7 +293,8 @@ def _part(data: bytes, run: Run, base: int) -> Part:
     elif frame.mark and run.declared not in (run.frames, run.frames + 1):
         rest = range(stretches[0].start + run.marked, stretches[0].stop)
         pieces = [_recounted(data, run, frame), rest, *stretches[1:]]
-    return Part(tuple(pieces), run.frames * frame.samples, _SLACK_FRAMES * frame.samples)
+    least = max(0, run.frames - _TRIMMED_FRAMES) * frame.samples
+    return Part(tuple(pieces), least, _SLACK_FRAMES * frame.samples)
 
 
 def _recounted(data: bytes, run: Run, frame: Frame) -> bytes:

@@ -54,7 +54,7 @@ def read_clip(
         samples, file_rate_hz, notes = _read(path, seconds, offset_s)
     except FileNotFoundError as error:
         raise AudioError(f"{shown(path)} was asked for", "there is no such file", "Check the path") from error
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         told = getattr(error, "strerror", None) or str(error)
         raise _refused(path, f"it cannot be read ({told})", "Check the file and its permissions") from error
     except (soundfile.LibsndfileError, RuntimeError, MemoryError) as error:
@@ -198,8 +198,8 @@ class _Window:
         if self.rate_hz not in (0, sound.samplerate):
             told = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
             raise _refused(self._path, told, "Cut it into one file for each")
-        if part.samples is not None and sound.frames < part.samples - part.slack:
-            told = f"its frames hold {part.samples} samples and the decoder counts {sound.frames}"
+        if part.samples is not None and sound.frames < part.samples:
+            told = f"its frames hold at least {part.samples} samples and the decoder counts {sound.frames}"
             raise _refused(self._path, told)
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate

@@ -33,7 +33,7 @@ _FOREIGN = {
     b"<htm": "a web page",
     b"vers": "a text file, perhaps a Git LFS pointer whose sound was not downloaded",
 }
-_KNOWN_ELSEWHERE = (b"caff", b"Crea", b"NIST")  # CAF, VOC, NIST: left to the decoder
+_KNOWN_ELSEWHERE = (b"Crea", b"NIST")  # VOC, NIST: left to the decoder
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # the mark, and the length of what follows
 _BLOCK = 1 << 20
 _TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -60,6 +60,8 @@ def examine(file: BinaryIO) -> Layout:
         return chunks.au(file, base)
     if head[:16] == b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00":
         return chunks.w64(file, base)
+    if head[:4] == b"caff":
+        return chunks.caf(file, base)
     if head[:4] == b"OggS":
         return _ogg(read_at(file, base, size_of(file)), base)
     if head[:4] == b"fLaC":
