@@ -217,6 +217,20 @@ def test_other_files_in_one_are_read_one_after_the_other(tmp_path: Path, format:
     assert_both(read(tmp_path, encoded(LOW, format) + encoded(HIGH, format), "a.bin"))
 
 
+@pytest.mark.parametrize("behind", ["MP3", "WAV", "FLAC", "OGG"])
+@pytest.mark.parametrize("format", ["MP3", "WAV", "FLAC", "OGG", "AIFF", "AU"])
+def test_another_format_behind_a_sound_is_told_or_refused(tmp_path: Path, format: str, behind: str) -> None:  # noqa: A002
+    path = tmp_path / "a.bin"
+    path.write_bytes(encoded(LOW, format) + encoded(HIGH, behind))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            whole = read_clip(path).seconds > FIRST_S + SECOND_S - 0.1
+        except AudioError as error:
+            whole = "belong to no chunk" in str(error)
+    assert whole or "bytes" in str(said[0].message)
+
+
 @pytest.mark.parametrize("declared", [0, 1000, len(LOW) - 1])
 def test_a_flac_is_read_to_its_last_frame_whatever_it_declares(tmp_path: Path, declared: int) -> None:
     data = bytearray(encoded(LOW, "FLAC"))

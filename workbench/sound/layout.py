@@ -61,6 +61,7 @@ class Splice(io.RawIOBase):
     def __init__(self, file: BinaryIO, pieces: Sequence[Piece]) -> None:
         super().__init__()
         self.error: OSError | None = None
+        self._furthest = 0
         self._file, self._pieces, self._position = file, pieces, 0
         self._ends = list(accumulate(len(piece) for piece in pieces))
 
@@ -99,7 +100,13 @@ class Splice(io.RawIOBase):
                 start = end
         except OSError as error:
             self.error = error
+        self._furthest = max(self._furthest, self._position)
         return filled
+
+    def unread(self) -> bytes:
+        """Return what lies behind the furthest position that was read."""
+        self.seek(self._furthest)
+        return self.read()
 
     def _part(self, piece: Piece, start: int, size: int) -> bytes:
         if isinstance(piece, bytes):

@@ -14,7 +14,7 @@ import soundfile
 
 from workbench.errors import AudioError
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip, level_db
-from workbench.sound.layout import Part, Splice
+from workbench.sound.layout import Part, Splice, is_padding
 from workbench.sound.truncation import examine
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au")
@@ -23,6 +23,7 @@ MAX_CHANNELS = 24
 MAX_SECONDS = 3 * 3600.0
 CANCELLED_DB = 20.0  # channels without relation lose 14 dB in a mean of 24: more is one against the other
 _BLOCK = 1 << 20
+_READ_AHEAD = 4096
 _REPAIR = "Copy or export the file again, or leave it out"
 
 
@@ -118,7 +119,7 @@ def _read(path: Path, seconds: float | None, offset_s: float) -> tuple[np.ndarra
                 window.take(file, part)
     if layout.damage is not None:
         raise _refused(path, layout.damage)
-    return window.samples(), window.rate_hz, layout.notes
+    return window.samples(), window.rate_hz, layout.notes + window.notes
 
 
 class _Window:
@@ -129,6 +130,7 @@ class _Window:
         self._path, self._seconds, self._offset_s = path, seconds, offset_s
         self._passed = 0  # samples of the parts before
         self._wanted = 0.0  # samples still to come, infinite without `seconds`
+        self.notes: tuple[str, ...] = ()
         self._mono: list[np.ndarray] = []
         self._power = 0.0  # of the channels, summed over samples and averaged over channels
 
@@ -147,6 +149,8 @@ class _Window:
                 self._passed += sound.frames
                 if start < sound.frames:
                     self._collect(sound, start, part.slack)
+                    if self.open:  # decoded to its end
+                        self._look_behind(source)
         except (soundfile.LibsndfileError, RuntimeError):
             if source.error is not None:
                 raise source.error from None
@@ -185,6 +189,12 @@ class _Window:
         self._wanted -= expected
         if held < expected - slack:
             raise RuntimeError(f"{expected} samples were declared and {held} could be decoded")
+
+    def _look_behind(self, source: Splice) -> None:
+        """Note bytes that the decoder left unread; it reads a little ahead, so a few may go unseen."""
+        rest = source.unread()
+        if len(rest) > _READ_AHEAD and not is_padding(rest):
+            self.notes += (f"{len(rest)} bytes behind its sound were not read",)
 
     def _check(self, sound: soundfile.SoundFile, part: Part) -> None:
         """Raise AudioError when what a part declares cannot be music, or does not fit what is wanted."""
