@@ -52,7 +52,7 @@ def riff(file: BinaryIO, base: int) -> Layout:
     data = header[-1]
     wide = next((chunk for chunk in header if chunk.name == b"ds64"), None)
     declared = data.size
-    if wide is not None and data.size == 0xFFFFFFFF:
+    if wide is not None and is_unknown(data.size):
         declared = int.from_bytes(read_at(file, wide.start + 8, 8), order)
         declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
     size, missing = _reach(file, data.start, declared, order)
