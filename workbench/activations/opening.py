@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,19 @@ from workbench.activations.values import STORE_KEY, Activations
 from workbench.errors import ActivationsError
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
-_BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
+# what zarr raises on damaged and foreign files
+_BROKEN = (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeError, AssertionError)
 _REDO = "Delete this file and run the same capture again: it does only what is missing"
 _RESTART = "Delete the store and capture again"
+
+
+class UnusableStore(ActivationsError):
+    """A store that is damaged, foreign or of another capture.
+
+    `file` is the one that is damaged; the capture does it again once it is deleted. None: all of the store.
+    """
+
+    file: Path | None = None
 
 
 def open_activations(path: Path | str, *, verify: bool | None = None) -> Activations:
@@ -32,18 +44,29 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     """
     path = Path(path)
     group = open_group(path)
-    missing = missing_chunks(path, group)
-    if missing:
-        total = array_of(group, "done").size
-        raise refusal(
-            f"The activations of {path} were asked for",
-            f"{len(missing)} of {total} chunks are unfinished (the first is {missing[0]})",
-            "Run the same capture again: it does only what is missing",
-        )
-    activations = Activations(_labelled(path, group), path)
-    if verify or (verify is None and activations.data.nbytes <= _VERIFY_AT_ONCE):
-        _verify(path, group)
+    with whole_metadata(path):
+        missing = missing_chunks(path, group)
+        if missing:
+            total = array_of(group, "done").size
+            raise refusal(
+                f"The activations of {path} were asked for",
+                f"{len(missing)} of {total} chunks are unfinished (the first is {missing[0]})",
+                "Run the same capture again: it does only what is missing",
+            )
+        activations = Activations(_labelled(path, group), path)
+        if verify or (verify is None and activations.data.nbytes <= _VERIFY_AT_ONCE):
+            _verify(path, group)
     return activations
+
+
+@contextmanager
+def whole_metadata(path: Path) -> Iterator[None]:
+    """Turn what damaged metadata makes of reading into UnusableStore."""
+    try:
+        yield
+    except _BROKEN as error:
+        found = f"its metadata is damaged ({type(error).__name__}: {error})"
+        raise UnusableStore(f"The activations of {path} were asked for", found, _RESTART) from error
 
 
 def open_group(path: Path, mode: Any = "r") -> zarr.Group:
@@ -55,9 +78,9 @@ def open_group(path: Path, mode: Any = "r") -> zarr.Group:
         group = zarr.open_group(path, mode=mode, zarr_format=3)
     except _BROKEN as error:
         found = f"it cannot be opened as a store ({error})"
-        raise refusal(asked, found, "Give the path of a capture") from error
+        raise UnusableStore(asked, found, "Give the path of a capture") from error
     if STORE_KEY not in group.attrs or "done" not in group:
-        raise refusal(asked, "the folder is no store of the workbench", "Give the path of a capture")
+        raise UnusableStore(asked, "the folder is no store of the workbench", "Give the path of a capture")
     return group
 
 
@@ -141,5 +164,7 @@ def _verify(path: Path, group: zarr.Group) -> None:
                 raise _damaged(path, shard, error, _REDO) from error
 
 
-def _damaged(path: Path, file: Path, error: Exception, do: str) -> ActivationsError:
-    return refusal(f"The activations of {path} were asked for", f"{file} is damaged ({error})", do)
+def _damaged(path: Path, file: Path, error: Exception, do: str) -> UnusableStore:
+    made = UnusableStore(f"The activations of {path} were asked for", f"{file} is damaged ({error})", do)
+    made.file = file if do == _REDO else None
+    return made
