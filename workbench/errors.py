@@ -57,6 +57,10 @@ class EvidenceError(WorkbenchError):
     """A judge or a measurement that cannot give an honest answer."""
 
 
+class DiskError(WorkbenchError, OSError):
+    """A file or folder that cannot be written: the disk is full or read-only, or the place is closed."""
+
+
 class Cancelled(WorkbenchError):
     """Work that was stopped on request; what was finished before is kept."""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from workbench.activations.heads import HEAD_SITE, head_name, head_slice
 from workbench.errors import SteeringError
+from workbench.files import DIGEST, check_digest, pack_arrays, unpack_arrays, write_atomically
 from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant
@@ -170,9 +171,10 @@ class Direction:
         return Steering((Term(self, dose, when, operation, layer, rows, chance=chance, gate=gate),))
 
     def save(self, path: Path | str) -> Path:
-        """Write the vector as safetensors, all else as JSON in its metadata; return the path."""
-        from safetensors.numpy import save_file
+        """Write the vector as safetensors, all else as JSON in its metadata; return the path.
 
+        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
+        """
         kept = {
             "format": _FORMAT,
             "layer": self.layer,
@@ -181,23 +183,22 @@ class Direction:
             "centre": self.centre,
         }
         kept |= {"residual_norm": self.residual_norm, "origin": self.origin}
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"vector": self.vector}, path, metadata={"workbench": json.dumps(kept)})
-        return path
+        return write_atomically(path, pack_arrays(kept, {"vector": self.vector}))
 
     @classmethod
     def load(cls, path: Path | str) -> Direction:
-        """Return the direction that `save` wrote; raise SteeringError when the file holds none."""
-        from safetensors import SafetensorError, safe_open
+        """Return the direction that `save` wrote; raise SteeringError for another file, or a damaged one."""
+        from safetensors import SafetensorError
 
         try:
-            with safe_open(str(path), framework="np") as file:
-                kept = json.loads(file.metadata()["workbench"])
-                if kept.pop("format") != _FORMAT:
-                    raise KeyError("format")
-                return cls(file.get_tensor("vector"), **kept)
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            kept, arrays = unpack_arrays(path)
+            if kept["format"] != _FORMAT:
+                raise KeyError("format")
+            plain = {name: value for name, value in kept.items() if name not in ("format", DIGEST)}
+            direction = cls(arrays["vector"], **plain)
+            check_digest(path, kept, arrays)
+            return direction
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             found = f"the file holds none ({type(error).__name__}: {error})"
             raise SteeringError(
                 f"A direction was asked for from {path}", found, "Use a file that Direction.save wrote"

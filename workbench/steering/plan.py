@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from workbench.errors import SteeringError
+from workbench.files import write_atomically
 from workbench.steering import grammar, written
 from workbench.steering.term import Term
 
@@ -122,13 +123,13 @@ class Steering:
             ) from error
 
     def save(self, path: Path | str) -> Path:
-        """Write the plan with its directions and read-outs as one safetensors file; return the path."""
+        """Write the plan with its directions and read-outs as one safetensors file; return the path.
+
+        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
+        """
         from workbench.steering.plan_file import to_bytes
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(to_bytes(self))
-        return path
+        return write_atomically(path, to_bytes(self))
 
     @classmethod
     def load(cls, path: Path | str) -> Steering:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from workbench.errors import SteeringError
+from workbench.files import DIGEST, check_digest, digest_of
 from workbench.steering.direction import Direction
 from workbench.steering.gate import ReadOut
 from workbench.steering.plan import Steering
@@ -35,24 +36,24 @@ def to_bytes(plan: Steering) -> bytes:
         "directions": [_about_direction(one) for one in directions],
         "read_outs": [_about_read_out(one) for one in read_outs],
     }
-    arrays: dict[str, np.ndarray] = {
-        "about": np.frombuffer(json.dumps(about, ensure_ascii=False).encode(), dtype=np.uint8)
-    }
-    arrays |= {f"vector_{number}": one.vector for number, one in enumerate(directions)}
+    arrays: dict[str, np.ndarray] = {f"vector_{number}": one.vector for number, one in enumerate(directions)}
     for number, one in enumerate(read_outs):
         arrays |= {f"weights_{number}": one.weights, f"bias_{number}": one.bias}
-    return bytes(save(arrays))
+    text = json.dumps({**about, DIGEST: digest_of(about, arrays)}, ensure_ascii=False)
+    return bytes(save({"about": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}))
 
 
-def from_bytes(data: bytes, source: str) -> Steering:
+def from_bytes(data: bytes, source: str, *, notice: bool = True) -> Steering:
     """Return the plan that `to_bytes` wrote; `source` says where it is from, for errors.
 
+    `notice` says whether the reader is warned of an older plan, which carries no digest.
+
     Raises:
-        SteeringError: When it is damaged; fingerprints tell of vectors, not of doses.
+        SteeringError: When it is damaged.
     """
     try:
         arrays = load(data)
-        about = json.loads(arrays["about"].tobytes())
+        about = json.loads(arrays.pop("about").tobytes())
         if about["format"] != FORMAT:
             raise KeyError("format")
         directions = [
@@ -62,7 +63,9 @@ def from_bytes(data: bytes, source: str) -> Steering:
             ReadOut(weights=arrays[f"weights_{number}"], bias=arrays[f"bias_{number}"], **kept)
             for number, kept in enumerate(about["read_outs"])
         ]
-        return Steering.from_json(about["plan"], directions, read_outs)
+        plan = Steering.from_json(about["plan"], directions, read_outs)
+        check_digest(source, about, arrays, notice=notice)
+        return plan
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(source, error) from error
 
@@ -83,7 +86,7 @@ def unpack(text: str) -> Steering:
         data = zlib.decompress(base64.b64decode("".join(text.split()), validate=True))
     except (ValueError, zlib.error) as error:
         raise _damaged("packed text", error) from error
-    return from_bytes(data, "packed text")
+    return from_bytes(data, "packed text", notice=False)  # zlib compares a checksum of its own
 
 
 def _about_direction(one: Direction) -> dict[str, Any]:
