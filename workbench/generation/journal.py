@@ -7,15 +7,21 @@ killed loses the frames that were not finished, and nothing else. A line that wa
     {"visit": v, "doses": [...]}                        what visit v of it read at the knobs, where it changed
     {"cut": v}                                          it was cut after v visits
     {"pushes": [changed, alone, failed]}                what its pushes did, at its end
-    {"end": "stopped"}                                  the recording ended on request, or by an error
+    {"end": "stopped", "frames": n}                     the recording ended on request, or by an error
+
+Each line ends with `"check"`, the CRC-32 of its file up to there without the checks. Each frame, k codes of
+16 bits, is followed by how many lines there were before it and by such a check, 32 bits each. So damage is
+noticed in a recording that never came to its end, too, and it is known which frames do not depend on a line.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +29,7 @@ from workbench.errors import GenerationError
 from workbench.generation.spans import Span
 
 EVENTS, CODES = "journal.jsonl", "codes.i16"
+_CHECK, _FRAME_ENDS = b', "check": ', 8  # before a line's check; bytes behind the codes of a frame
 
 Doses = tuple[float, ...]
 
@@ -58,7 +65,8 @@ class Journal:
         self._events = (folder / EVENTS).open("xb", buffering=0)
         self._codes = (folder / CODES).open("xb", buffering=0)
         self._doses: Doses | None = None
-        self.frames = 0
+        self.frames = self._lines = 0
+        self._frame_check = self._line_check = 0
 
     def window(self, span: Span) -> None:
         """Note that a window begins."""
@@ -80,29 +88,65 @@ class Journal:
 
     def add(self, codes: np.ndarray) -> None:
         """Append finished frames, codes (k, n)."""
-        self._codes.write(np.ascontiguousarray(codes.T, dtype="<i2").tobytes())
+        data = b""
+        for frame in np.ascontiguousarray(codes.T, dtype="<i2"):
+            own = frame.tobytes() + self._lines.to_bytes(4, "little")
+            self._frame_check = zlib.crc32(own, self._frame_check)
+            data += own + self._frame_check.to_bytes(4, "little")
+        self._codes.write(data)
         self.frames += codes.shape[-1]
 
     def end(self, how: str) -> None:
         """Note how the recording ended, and close the files."""
         if not self._events.closed:
-            self._write({"end": how})
+            self._write({"end": how, "frames": self.frames})
             self._events.close()
             self._codes.close()
 
+    def discard(self) -> None:
+        """Close and remove the files of a recording that could not begin."""
+        for file in (self._events, self._codes):
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+
     def _write(self, event: dict[str, object]) -> None:
-        self._events.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+        body = json.dumps(event, ensure_ascii=False).encode()[:-1]
+        self._line_check = zlib.crc32(body, self._line_check)
+        self._events.write(body + _CHECK + b'"%08x"}\n' % self._line_check)
+        self._lines += 1
 
 
-def read_events(folder: Path) -> tuple[list[RecordedWindow], str]:
-    """The windows of a recording, and how it ended: empty when its process was killed.
+class Events(NamedTuple):
+    """What a journal says.
+
+    ended    how the recording ended: empty when its process was killed, or a line is damaged
+    frames   how many there were at its end; None when it was not seen
+    lines    how many lines are whole; None for an older journal, whose lines and frames carry no checks
+    damage   which line is damaged, in words; nothing behind it was read
+    """
+
+    windows: list[RecordedWindow]
+    ended: str
+    frames: int | None
+    lines: int | None
+    damage: str = ""
+
+
+def read_events(folder: Path, *, checked: bool = True) -> Events:
+    """What the journal of a recording says, up to the first line that is damaged.
+
+    `checked` says whether its lines carry checks; older ones do not.
 
     Raises:
         GenerationError: When a line is none that `Journal` writes.
     """
     windows: list[RecordedWindow] = []
-    ended = ""
+    ended, total, damage = "", None, ""
     lines = (folder / EVENTS).read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
+    if checked:
+        good = _undamaged_lines(lines)
+        damage = f"line {good + 1} of its journal is damaged" if good < len(lines) else ""
+        lines = lines[:good]
     for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)
@@ -116,28 +160,59 @@ def read_events(folder: Path) -> tuple[list[RecordedWindow], str]:
             elif "pushes" in event:
                 windows[-1].pushes = dict(zip(NONE, map(int, event["pushes"]), strict=True))
             else:
-                ended = str(event["end"])
+                ended, total = str(event["end"]), event.get("frames")
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise GenerationError(
                 f"The recording in {folder} was to be read",
                 f"line {number} of its journal makes no sense ({type(error).__name__})",
                 "Use a folder that a session recorded, unchanged",
             ) from error
-    return windows, ended
+    return Events(windows, ended, total, len(lines) if checked else None, damage)
 
 
-def read_codes(folder: Path, n_codebooks: int) -> np.ndarray:
-    """The codes (k, frames) int16 that were written; a frame that was cut off is left out."""
-    values = np.frombuffer((folder / CODES).read_bytes()[: _whole(folder, n_codebooks)], dtype="<i2")
-    codes = np.ascontiguousarray(values.reshape(-1, n_codebooks).T.astype(np.int16))
+def _undamaged_lines(lines: Sequence[bytes]) -> int:
+    """How many lines there are before the first that is damaged."""
+    check = 0
+    for number, line in enumerate(lines):
+        body, _, own = line.rpartition(_CHECK)
+        check = zlib.crc32(body, check)
+        if own != b'"%08x"}' % check:
+            return number
+    return len(lines)
+
+
+def read_codes(folder: Path, n_codebooks: int, events: Events) -> np.ndarray:
+    """The codes (k, frames) int16 that were written before the first line of the journal that cannot be read.
+
+    Raises:
+        ValueError: When a frame is damaged, or frames are missing. Of a recording that never came to its end
+            the last may be cut off or unfinished; they are left out.
+    """
+    data, width = (folder / CODES).read_bytes(), 2 * n_codebooks
+    whole = width + _FRAME_ENDS if events.lines is not None else width
+    held = len(data) // whole
+    if events.lines is not None:
+        held = _undamaged_frames(data, whole, events)
+    values = np.frombuffer(data[: held * whole], dtype="<i2").reshape(-1, whole // 2)
+    codes = np.ascontiguousarray(values[:, :n_codebooks].T.astype(np.int16))
     codes.setflags(write=False)
     return codes
 
 
-def _whole(folder: Path, n_codebooks: int) -> int:
-    """The bytes of all whole frames."""
-    held, frame = (folder / CODES).stat().st_size, 2 * n_codebooks
-    return held - held % frame
+def _undamaged_frames(data: bytes, size: int, events: Events) -> int:
+    """How many frames of `size` bytes, checks included, can be read with these lines of the journal."""
+    fit, lines, check = [], [], 0
+    for end in range(size, len(data) + 1, size):
+        expected = zlib.crc32(data[end - size : end - 4], check)
+        check = int.from_bytes(data[end - 4 : end], "little")
+        fit.append(check == expected)
+        lines.append(int.from_bytes(data[end - 8 : end - 4], "little"))
+    held = fit.index(False) if False in fit else len(fit)
+    if any(fit[held:]):
+        raise ValueError(f"frame {held + 1} of {CODES} is damaged")
+    if events.frames is not None and (held != events.frames or len(data) != held * size):
+        raise ValueError(f"{CODES} holds {held} whole frames of {events.frames}")
+    return next((number for number in range(held) if lines[number] > (events.lines or 0)), held)
 
 
 def doses_at(changes: Sequence[tuple[int, Doses]], visits: int, before: Doses) -> list[Doses]:

@@ -2,27 +2,32 @@
 
 header.json              what was asked for, by which model, on what machine
 directions/0.safetensors ... the knobs' directions
-begin.safetensors        where it begins: the generator's state, and the codes that were heard before
+begin.safetensors        where it begins: the generator's state, and the codes that were heard before; the
+                         digest in the header is over both
 journal.jsonl, codes.i16 what happened, and the codes (journal.py)
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from workbench.errors import GenerationError
+from workbench.files import DIGEST, check_digest, digest_of, disk_errors, require_room, write_atomically
 from workbench.generation.circumstances import circumstances
 from workbench.generation.journal import (
+    CODES,
     EVENTS,
     NONE,
     Journal,
@@ -43,8 +48,9 @@ from workbench.model.tokens import seconds_at
 from workbench.sound.clip import Clip
 from workbench.steering.direction import Direction
 
-FORMAT = "musicgen-workbench recording 1"
+FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench recording 1"
 HEADER, BEGIN = "header.json", "begin.safetensors"
+_FIRST_MINUTES = 1 << 20  # bytes
 
 
 def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carried) -> Journal:
@@ -52,9 +58,9 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
 
     Raises:
         GenerationError: When the folder holds a recording already.
+        DiskError: When the disk is full or the folder cannot be written.
     """
     check_free(folder)
-    (folder / "directions").mkdir(parents=True, exist_ok=True)
     knobs = []
     for number, (name, direction) in enumerate(setup.directions):
         direction.save(folder / "directions" / f"{number}.safetensors")
@@ -63,8 +69,8 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
         "generator": carried.generator.get_state().numpy(),
         "heard": np.ascontiguousarray(carried.tail.cpu().numpy().astype(np.int64)),
     }
-    save_file(begin, folder / BEGIN)
-    header = {
+    write_atomically(folder / BEGIN, save(begin))
+    header: dict[str, Any] = {
         "format": FORMAT,
         "model_id": model.id,
         "model_fingerprint": model.fingerprint,
@@ -81,13 +87,31 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
         "circumstances": circumstances(model),
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (folder / HEADER).write_text(json.dumps(header, indent=1, ensure_ascii=False), encoding="utf-8")
-    return Journal(folder)
+    header[DIGEST] = digest_of(header, begin)
+    with disk_errors(folder):
+        for name in (EVENTS, CODES):
+            (folder / name).unlink(missing_ok=True)  # empty: a recording that could not begin
+        journal = Journal(folder)
+    try:  # last: with a header there is all that a recording needs
+        write_atomically(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False).encode())
+    except BaseException:
+        journal.discard()
+        raise
+    return journal
+
+
+def check_room(folder: Path, setup: LiveSetup) -> None:
+    """Raise DiskError unless `folder` can be written and has room for directions and the first minutes."""
+    vectors = sum(direction.vector.nbytes for _name, direction in setup.directions)
+    require_room(folder, vectors + _FIRST_MINUTES)
 
 
 def check_free(folder: Path) -> None:
-    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
-    if (folder / HEADER).exists() or (folder / EVENTS).exists():
+    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten.
+
+    Empty files are none: they are what is left of one that could not begin.
+    """
+    if any(file.is_file() and file.stat().st_size for file in (folder / HEADER, folder / EVENTS)):
         raise GenerationError(
             f"A recording into {folder} was asked for",
             "there is one already",
@@ -247,27 +271,29 @@ class Recording:
         folder = Path(folder)
         try:
             kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-            if kept["format"] != FORMAT:
-                raise KeyError("format")
-            windows, ended = read_events(folder)
             begin = load_file(folder / BEGIN)
-            knobs = _knobs(folder, kept["knobs"])
+            checked = _checked(folder, kept, begin)
+            events = read_events(folder, checked=checked)
+            knobs = _knobs(folder, kept["knobs"], notice=checked)
             names = ("seed", "window", "overlap", "operation", "rows")
             told = {name: kept[name] for name in names} | {"settings": Settings(**kept["settings"])}
             if kept.get("melody") is not None:
                 told["melody"] = Melody(tuple(kept["melody"]))
             setup = LiveSetup(knobs, **told)
-            codes = read_codes(folder, int(kept["n_codebooks"]))
+            codes = read_codes(folder, int(kept["n_codebooks"]), events)
+            if checked and not events.ended:
+                why = events.damage or "it was not ended: its process was killed, or it still goes on"
+                warnings.warn(f"Of the recording in {folder} all that is whole is read; {why}.", stacklevel=2)
             plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "circumstances")}
             return cls(
                 folder,
                 setup,
-                windows=tuple(windows),
+                windows=tuple(events.windows),
                 codes=codes,
                 heard=begin["heard"],
                 generator_state=begin["generator"],
                 frame_rate_hz=float(kept["frame_rate_hz"]),
-                ended=ended,
+                ended=events.ended,
                 **plain,
             )
         except DAMAGES as error:
@@ -278,11 +304,19 @@ class Recording:
             ) from error
 
 
-def _knobs(folder: Path, kept: list[dict[str, str]]) -> tuple[tuple[str, Direction], ...]:
+def _checked(folder: Path, kept: dict[str, Any], begin: Mapping[str, np.ndarray]) -> bool:
+    """Whether a recording with this header carries checks; compare the digest of the header if so."""
+    if kept["format"] not in (FORMAT, UNCHECKED) or (kept["format"] == FORMAT and DIGEST not in kept):
+        raise KeyError("format")
+    check_digest(folder, kept, begin)
+    return kept["format"] == FORMAT
+
+
+def _knobs(folder: Path, kept: list[dict[str, str]], *, notice: bool) -> tuple[tuple[str, Direction], ...]:
     """Each knob's name and direction, checked against the header."""
     knobs = []
     for number, knob in enumerate(kept):
-        direction = Direction.load(folder / "directions" / f"{number}.safetensors")
+        direction = Direction.load(folder / "directions" / f"{number}.safetensors", notice=notice)
         if direction.fingerprint != knob["fingerprint"]:
             raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
         knobs.append((knob["name"], direction))

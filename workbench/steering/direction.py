@@ -186,8 +186,11 @@ class Direction:
         return write_atomically(path, pack_arrays(kept, {"vector": self.vector}))
 
     @classmethod
-    def load(cls, path: Path | str) -> Direction:
-        """Return the direction that `save` wrote; raise SteeringError for another file, or a damaged one."""
+    def load(cls, path: Path | str, *, notice: bool = True) -> Direction:
+        """Return the direction that `save` wrote; raise SteeringError for another file, or a damaged one.
+
+        notice  whether to warn of a file from an older version, which carries no digest
+        """
         from safetensors import SafetensorError
 
         try:
@@ -196,7 +199,7 @@ class Direction:
                 raise KeyError("format")
             plain = {name: value for name, value in kept.items() if name not in ("format", DIGEST)}
             direction = cls(arrays["vector"], **plain)
-            check_digest(path, kept, arrays)
+            check_digest(path, kept, arrays, notice=notice)
             return direction
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             found = f"the file holds none ({type(error).__name__}: {error})"
