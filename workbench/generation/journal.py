@@ -1,10 +1,12 @@
 """The journal of a session: what happened, line by line, and the codes, appended as they are drawn.
 
 Nothing is buffered: every line and frame is handed to the operating system at once, so a process that is
-killed loses the frames that were not finished, and nothing else. A line that was cut off is not read.
+killed loses the frames that were not finished, and nothing else. A line that was cut off is not read. A line
+that is damaged ends what can be told: what was drawn before it was written is kept. Every visit has a line for
+that reason; older recordings have one only where the doses changed.
 
     {"window": [start, frames, heard], "prompt": ...}   a window begins
-    {"visit": v, "doses": [...]}                        what visit v of it read at the knobs, where it changed
+    {"visit": v, "doses": [...]}                        what visit v of it read at the knobs
     {"cut": v}                                          it was cut after v visits
     {"pushes": [changed, alone, failed]}                what its pushes did, at its end
     {"end": "stopped"}                                  the recording ended on request, or by an error
@@ -12,14 +14,17 @@ killed loses the frames that were not finished, and nothing else. A line that wa
 
 from __future__ import annotations
 
+import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, is_number, is_text, is_whole, reason
 from workbench.generation.spans import Span
 
 EVENTS, CODES = "journal.jsonl", "codes.i16"
@@ -40,12 +45,15 @@ class RecordedWindow:
     """One window of a recording: its span, the knobs' doses where they changed, and where it was cut.
 
     changes  (visit, doses) in order; the first window has one for visit 0
+    visits   how many visits are known to have begun, and what the last of them read
     cut      after how many visits it was cut; None when it came to its end, or the recording just stops
     pushes   how many of them "changed" the stream, were left "alone" (dose 0), "failed"
     """
 
     span: Span
     changes: list[tuple[int, Doses]] = field(default_factory=list)
+    visits: int = 0
+    last: Doses | None = None
     cut: int | None = None
     pushes: Mapping[str, int] = field(default_factory=lambda: NONE)
 
@@ -57,7 +65,6 @@ class Journal:
         # Without buffers on our side: what is written here survives the process.
         self._events = (folder / EVENTS).open("xb", buffering=0)
         self._codes = (folder / CODES).open("xb", buffering=0)
-        self._doses: Doses | None = None
         self.frames = 0
 
     def window(self, span: Span) -> None:
@@ -65,10 +72,8 @@ class Journal:
         self._write({"window": [span.start, span.frames, span.heard], "prompt": span.prompt})
 
     def doses(self, visit: int, doses: Doses) -> None:
-        """Note what a visit of the present window read at the knobs, if it is not what the last one read."""
-        if doses != self._doses:
-            self._write({"visit": visit, "doses": list(doses)})
-            self._doses = doses
+        """Note what a visit of the present window read at the knobs."""
+        self._write({"visit": visit, "doses": list(doses)})
 
     def cut(self, visits: int) -> None:
         """Note that the present window was cut after so many visits."""
@@ -80,58 +85,136 @@ class Journal:
 
     def add(self, codes: np.ndarray) -> None:
         """Append finished frames, codes (k, n)."""
-        self._codes.write(np.ascontiguousarray(codes.T, dtype="<i2").tobytes())
+        _write_whole(self._codes, np.ascontiguousarray(codes.T, dtype="<i2").tobytes())
         self.frames += codes.shape[-1]
 
     def end(self, how: str) -> None:
-        """Note how the recording ended, and close the files."""
+        """Note how the recording ended, and close the files, also when nothing more can be written."""
         if not self._events.closed:
-            self._write({"end": how})
-            self._events.close()
-            self._codes.close()
+            try:
+                self._write({"end": how})
+            finally:
+                self._events.close()
+                self._codes.close()
 
     def _write(self, event: dict[str, object]) -> None:
-        self._events.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+        _write_whole(self._events, json.dumps(event, ensure_ascii=False).encode() + b"\n")
 
 
-def read_events(folder: Path) -> tuple[list[RecordedWindow], str]:
-    """The windows of a recording, and how it ended: empty when its process was killed.
+def _write_whole(file: io.FileIO, data: bytes) -> None:
+    """Append all of `data`, or nothing: a write may be shorter than asked, and later ones must not join it.
 
     Raises:
-        GenerationError: When a line is none that `Journal` writes.
+        GenerationError: When the disk takes no more; the file ends where it ended before.
     """
+    begin, left = file.tell(), memoryview(data)
+    try:
+        while left:
+            written = file.write(left)
+            if not written:
+                raise OSError(f"{len(left)} of {len(data)} bytes were not taken")
+            left = left[written:]
+    except OSError as error:
+        try:
+            file.truncate(begin)
+            file.seek(begin)
+        except OSError:
+            file.close()  # nothing may follow half a line
+        raise GenerationError(
+            f"The recording was to go on in {file.name!s}",
+            f"it cannot be written ({reason(error)})",
+            "Free space on the disk, and record again; what was recorded before is kept",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a journal tells.
+
+    windows  the windows of the recording
+    ended    how it ended: empty when its process was killed
+    damaged  the number of the first damaged line, behind which nothing is told; 0 where there is none
+    """
+
+    windows: list[RecordedWindow]
+    ended: str = ""
+    damaged: int = 0
+
+
+def read_events(folder: Path, knobs: int) -> Events:
+    """What the journal of a recording with so many knobs tells, up to its first damaged line."""
     windows: list[RecordedWindow] = []
     ended = ""
     lines = (folder / EVENTS).read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
     for number, line in enumerate(lines, start=1):
         try:
-            event = json.loads(line)
-            if "window" in event:
-                start, frames, heard = event["window"]
-                windows.append(RecordedWindow(Span(start, frames, heard, event["prompt"])))
-            elif "visit" in event:
-                windows[-1].changes.append((int(event["visit"]), tuple(map(float, event["doses"]))))
-            elif "cut" in event:
-                windows[-1].cut = int(event["cut"])
-            elif "pushes" in event:
-                windows[-1].pushes = dict(zip(NONE, map(int, event["pushes"]), strict=True))
-            else:
-                ended = str(event["end"])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise GenerationError(
-                f"The recording in {folder} was to be read",
-                f"line {number} of its journal makes no sense ({type(error).__name__})",
-                "Use a folder that a session recorded, unchanged",
-            ) from error
-    return windows, ended
+            ended = _take_in(json.loads(line), windows, knobs)
+        except Exception:  # a damaged line can be wrong in any way; its number is told
+            return Events(windows, damaged=number)
+    return Events(windows, ended)
+
+
+def _take_in(event: Mapping[str, Any], windows: list[RecordedWindow], knobs: int) -> str:
+    """Add an event to the windows; return how the recording ended, if it tells that. Raise where it is none."""
+    if "window" in event:
+        windows.append(_window(event, windows))
+    elif "visit" in event:
+        window, visit, doses = windows[-1], event["visit"], tuple(event["doses"])
+        _expect(is_whole(visit, window.visits) and window.cut is None)
+        _expect(len(doses) == knobs and all(map(is_number, doses)))
+        if doses != window.last:
+            window.changes.append((visit, tuple(map(float, doses))))
+        window.visits, window.last = visit + 1, doses
+    elif "cut" in event:  # it may come while a visit is being drawn
+        _expect(is_whole(event["cut"], windows[-1].visits - 1) and windows[-1].cut is None)
+        windows[-1].cut = event["cut"]
+    elif "pushes" in event:
+        _expect(all(map(is_whole, event["pushes"])))
+        windows[-1].pushes = dict(zip(NONE, event["pushes"], strict=True))
+    else:
+        _expect(event["end"] in ("stopped", "failed"))
+        return str(event["end"])
+    return ""
+
+
+def _window(event: Mapping[str, Any], windows: Sequence[RecordedWindow]) -> RecordedWindow:
+    """The window that an event begins; it must not begin before or behind what the last one can have drawn."""
+    (start, frames, heard), prompt = event["window"], event["prompt"]
+    first, most = (windows[-1].span.start, windows[-1].span.end) if windows else (0, math.inf)
+    _expect(is_whole(start, first, most) and is_whole(frames, 1) and is_whole(heard))
+    _expect(prompt is None or is_text(prompt))
+    return RecordedWindow(Span(start, frames, heard, prompt), last=windows[-1].last if windows else None)
+
+
+def _expect(holds: bool) -> None:
+    if not holds:
+        raise ValueError
 
 
 def read_codes(folder: Path, n_codebooks: int) -> np.ndarray:
-    """The codes (k, frames) int16 that were written; a frame that was cut off is left out."""
+    """The codes (k, frames) int16 that were written; a frame that was cut off is left out.
+
+    Raises:
+        ValueError: When the number of codebooks is none.
+    """
+    if not is_whole(n_codebooks, 1):
+        raise ValueError(f"it has {n_codebooks!r} codebooks")
     values = np.frombuffer((folder / CODES).read_bytes()[: _whole(folder, n_codebooks)], dtype="<i2")
     codes = np.ascontiguousarray(values.reshape(-1, n_codebooks).T.astype(np.int16))
     codes.setflags(write=False)
     return codes
+
+
+def told_frames(events: Events, delay: int) -> int:
+    """How many frames a damaged journal explains: those that were finished when the damaged line was written.
+
+    Its last window is then one that was cut after the visits that are known.
+    """
+    if not events.windows:
+        return 0
+    last = events.windows[-1]
+    last.cut = last.visits if last.cut is None else min(last.cut, last.visits)
+    return last.span.start - events.windows[0].span.start + max(0, last.cut - delay)
 
 
 def _whole(folder: Path, n_codebooks: int) -> int:
