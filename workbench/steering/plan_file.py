@@ -13,10 +13,9 @@ import zlib
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, reason
 from workbench.files import DIGEST, check_digest, digest_of
 from workbench.steering.direction import Direction
 from workbench.steering.gate import ReadOut
@@ -24,6 +23,8 @@ from workbench.steering.plan import Steering
 
 FORMAT = "musicgen-workbench plan 1"
 _COLUMNS = 96  # of packed text
+MOST_BYTES = 16 << 20
+"""What packed text may unpack to, 2,000 directions of 2,048 numbers: few letters can ask for gigabytes."""
 
 
 def to_bytes(plan: Steering) -> bytes:
@@ -66,13 +67,20 @@ def from_bytes(data: bytes, source: str, *, notice: bool = True) -> Steering:
         plan = Steering.from_json(about["plan"], directions, read_outs)
         check_digest(source, about, arrays, notice=notice)
         return plan
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # a damaged file can be wrong in any way
         raise _damaged(source, error) from error
 
 
 def pack(plan: Steering) -> str:
     """Return the plan as lines of plain letters, to stand in code."""
-    packed = base64.b64encode(zlib.compress(to_bytes(plan), 9)).decode()
+    data = to_bytes(plan)
+    if len(data) > MOST_BYTES:
+        raise SteeringError(
+            "A plan was to be packed into text",
+            f"it has {len(data) / 2**20:.0f} MB, and {MOST_BYTES >> 20} MB can be unpacked",
+            "Use Steering.save, or fewer directions",
+        )
+    packed = base64.b64encode(zlib.compress(data, 9)).decode()
     return "\n".join(textwrap.wrap(packed, _COLUMNS))
 
 
@@ -83,8 +91,11 @@ def unpack(text: str) -> Steering:
         SteeringError: When letters are missing or changed.
     """
     try:
-        data = zlib.decompress(base64.b64decode("".join(text.split()), validate=True))
-    except (ValueError, zlib.error) as error:
+        packed, reader = base64.b64decode("".join(text.split()), validate=True), zlib.decompressobj()
+        data = reader.decompress(packed, MOST_BYTES)
+        if not reader.eof or reader.unused_data:
+            raise ValueError(f"its end is missing or not its end, or it is larger than {MOST_BYTES >> 20} MB")
+    except Exception as error:  # letters can be wrong in any way
         raise _damaged("packed text", error) from error
     return from_bytes(data, "packed text", notice=False)  # zlib compares a checksum of its own
 
@@ -100,6 +111,6 @@ def _about_read_out(one: ReadOut) -> dict[str, Any]:
 
 
 def _damaged(source: str, error: Exception) -> SteeringError:
-    found = f"it holds none ({type(error).__name__}: {error})"
+    found = f"it holds none ({reason(error)})"
     asked = f"A plan with its directions was asked for from {source}"
     return SteeringError(asked, found, "Use what Steering.save or Steering.pack wrote")
