@@ -28,7 +28,7 @@ from workbench.activations.opening import (
     open_activations,
     open_group,
     record_of,
-    whole_metadata,
+    telling_damage,
 )
 from workbench.activations.spec import StoreSpec, bytes_needed, refusal
 from workbench.activations.values import STORE_KEY, Activations
@@ -60,7 +60,7 @@ class ActivationStore:
             require_disk(store.path, bytes_needed(spec))
             _create(store.path, spec)
             return store
-        with whole_metadata(store.path):
+        with telling_damage(store.path):
             _check_same(store.path, spec)
         left = len(store.missing()) / spec.n_chunks
         require_disk(store.path, int(left * bytes_needed(spec)))
@@ -69,7 +69,7 @@ class ActivationStore:
     def missing(self) -> tuple[int, ...]:
         """Return the chunks that are still to be written."""
         group = open_group(self.path)
-        with whole_metadata(self.path):
+        with telling_damage(self.path):
             return missing_chunks(self.path, group)
 
     def rows(self, chunk: int) -> slice:
@@ -180,10 +180,6 @@ def _check_same(path: Path, spec: StoreSpec) -> None:
             f"another one stands there, with other {', '.join(differing)}",
             "Give another path, or delete it",
         )
-    for site in spec.sites:
-        array = array_of(group, site)
-        if array.shape != spec.shape or array.dtype != spec.dtype or array.shards is None:
-            raise ValueError(f"{site} is {array.dtype} of shape {array.shape}")
 
 
 def _checked(spec: StoreSpec, rows: slice, site: str, values: np.ndarray) -> np.ndarray:
