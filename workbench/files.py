@@ -10,11 +10,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import unicodedata
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ import numpy as np
 from workbench.errors import DiskError
 
 DIGEST = "digest"
+NAME_CHARACTERS, _NAME_BYTES = 100, 200
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
 WRITTEN = ".written"  # in a folder of files that belong together: those that wait to be moved into place
 _METADATA = "workbench"  # where a safetensors file holds its fields
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -249,3 +254,45 @@ def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarra
         fields = json.loads((file.metadata() or {})[_METADATA])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
     return dict(fields), arrays
+
+
+def file_name(name: str) -> str:
+    """Return `name` as a file or folder may be called anywhere, without suffix: at most 100 characters.
+
+    >>> file_name("jazz?"), file_name("con"), file_name("..")
+    ('jazz_', '_con', 'clip')
+    """
+    composed = unicodedata.normalize("NFC", name)
+    kept = "".join(letter if letter.isalnum() or letter in " ._+-" else "_" for letter in composed)
+    kept = _cut(kept.strip(" ."), NAME_CHARACTERS - 1) or "clip"
+    return f"_{kept}" if _RESERVED.match(kept) else kept
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Return a file name for each name; no two are equal, on disks that tell no capitals apart either.
+
+    >>> file_names(["jazz?", "jazz!", "Jazz_"])
+    {'jazz?': 'jazz_', 'jazz!': 'jazz_ 2', 'Jazz_': 'Jazz_ 3'}
+    """
+    given: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        if name not in given:
+            given[name] = next(one for one in numbered_names(file_name(name)) if one.casefold() not in taken)
+            taken.add(given[name].casefold())
+    return given
+
+
+def numbered_names(name: str) -> Iterator[str]:
+    """Yield a file name, then the same with 2, 3 ... behind it, cut where it would grow too long."""
+    yield name
+    for number in count(2):
+        yield f"{_cut(name, NAME_CHARACTERS - len(f' {number}'))} {number}"
+
+
+def _cut(name: str, characters: int) -> str:
+    """Return the beginning of a name: so many characters, and fewer bytes than file systems take."""
+    name = name[:characters]
+    while len(name.encode("utf-8", "replace")) > _NAME_BYTES:
+        name = name[:-1]
+    return name.rstrip(" .")

@@ -137,14 +137,19 @@ def missing_chunks(path: Path, group: zarr.Group) -> tuple[int, ...]:
             [_flag(path, flags, chunk) for chunk in range(flags.size)]
         )  # says which one is broken
     files = {chunk: _shards(path, group, chunk) for chunk in np.flatnonzero(done).tolist()}
-    held = {chunk for chunk, shards in files.items() if all(shard.is_file() for shard in shards)}
+    held = {chunk for chunk, shards in files.items() if all(map(_filled, shards))}
     return tuple(chunk for chunk in range(len(done)) if chunk not in held)
 
 
 def is_done(path: Path, group: zarr.Group, chunk: int) -> bool:
     """Return whether one chunk is finished and its files are there."""
     done = _flag(path, array_of(group, "done"), chunk)
-    return done and all(shard.is_file() for shard in _shards(path, group, chunk))
+    return done and all(map(_filled, _shards(path, group, chunk)))
+
+
+def _filled(shard: Path) -> bool:
+    """Return whether a file is there and not empty: Zarr reads an empty one as numbers that are missing."""
+    return shard.is_file() and shard.stat().st_size > 0
 
 
 def _flag(path: Path, flags: Any, chunk: int) -> bool:

@@ -198,9 +198,9 @@ def _mending(place: Path, work: Callable[[], Activations]) -> Activations:
     for _ in range(MENDED_AT_MOST):
         try:
             return work()
-        except UnusableStore as error:
-            file = error.file if error.file is not None and error.file.is_file() else place
-            say_damaged(file, error.__cause__ or error.found)
+        except (UnusableStore, IsADirectoryError, NotADirectoryError) as error:
+            file = getattr(error, "file", None) or place
+            say_damaged(file, error.__cause__ or getattr(error, "found", error))
             aside = file.with_name(f".{uuid.uuid4().hex}.partial")
             file.rename(aside)
             if aside.is_dir():

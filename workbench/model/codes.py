@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.errors import ActivationsError
+from workbench.files import check_digest, pack_arrays, unpack_arrays
 from workbench.model.folders import cache_folder, keep, say_damaged
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
@@ -47,9 +47,7 @@ def codes_for(
     _refuse_silence(entry, clip)
     codes = model.encode(clip if seconds is None else clip.section(0, seconds)).numpy()
     if cache:
-        file = io.BytesIO()
-        np.save(file, codes.astype(np.int16), allow_pickle=False)
-        keep(path, file.getvalue())
+        keep(path, pack_arrays({}, {"codes": codes.astype(np.int16)}))
     return codes
 
 
@@ -58,11 +56,13 @@ def kept_codes(model: Model, path: Path, *, notice: bool = True) -> np.ndarray |
     try:
         if not path.is_file():
             return None
-        codes = np.load(path, allow_pickle=False)
+        fields, arrays = unpack_arrays(path)
+        check_digest(path, fields, arrays)
+        codes = arrays["codes"]
         sound = codes.dtype.kind == "i" and codes.ndim == 2 and codes.shape[0] == model.n_codebooks
         if not sound or not codes.size or codes.min() < 0 or codes.max() >= model.codebook_size:
             raise ValueError("it holds no codes of this model's codec")
-    except Exception as error:  # NumPy raises what it likes on foreign files; all of them are made again
+    except Exception as error:  # a foreign file can be wrong in any way; all of them are made again
         if notice:
             say_damaged(path, error)
         return None
@@ -72,7 +72,7 @@ def kept_codes(model: Model, path: Path, *, notice: bool = True) -> np.ndarray |
 def codes_path(model: Model, entry: Entry, seconds: float | None) -> Path:
     """Where the codes of the first `seconds` of an entry lie, or will lie, in the user's cache."""
     key = hashlib.sha256(f"{entry.digest} {seconds}".encode()).hexdigest()[:32]
-    return cache_folder("codes", model.fingerprint[:16]) / f"{key}.npy"
+    return cache_folder("codes", model.fingerprint[:16]) / f"{key}.safetensors"
 
 
 def speaks_our_codes(model: Model, dataset: Dataset) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from workbench.files import DIGEST, check_digest, digest_of
 from workbench.model.folders import cache_folder, keep, say_damaged
 from workbench.model.sites import live
 
@@ -41,7 +42,8 @@ def residual_norms(model: Model, measured: np.ndarray | None = None, *, cache: b
             return held
     norms = measure_residual_norms(model) if measured is None else measured
     if cache:
-        keep(places[-1], json.dumps({KEY: norms.tolist()}).encode())
+        record = {KEY: norms.tolist()}
+        keep(places[-1], json.dumps(record | {DIGEST: digest_of(record)}).encode())
     return norms
 
 
@@ -51,8 +53,11 @@ def _stored(path: Path, n_layers: int) -> np.ndarray | None:
         if not path.is_file():
             return None
         record = json.loads(path.read_bytes())
-        if path.name == SHIPPED and KEY not in record:  # it may say other things of the model only
+        if (
+            path.name == SHIPPED and isinstance(record, dict) and KEY not in record
+        ):  # it may say other things of the model only
             return None
+        check_digest(path, record, notice=False)
         norms = np.array(record[KEY], dtype=np.float32)
         if norms.shape != (n_layers,) or not (np.isfinite(norms) & (norms > 0)).all():
             raise ValueError(f"it holds no norms of {n_layers} layers")

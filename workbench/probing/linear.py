@@ -117,8 +117,12 @@ class LinearProbe:
 
         Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
         """
+        return write_atomically(path, self.packed())
+
+    def packed(self) -> bytes:
+        """Return the bytes of the file that `save` writes."""
         arrays = {name: getattr(self, name) for name in self.tensors}
-        return write_atomically(path, pack_arrays({"format": self._format()} | self._record(), arrays))
+        return pack_arrays({"format": self._format()} | self._record(), arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
