@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -160,3 +161,22 @@ def test_norms_shipped_with_a_model_that_are_damaged_are_measured(
         (copy / "workbench.json").write_text(held)
         with pytest.warns(UserWarning, match=r"workbench.json cannot be used"):
             assert np.array_equal(residual_norms(model, norms, cache=False), norms)
+
+
+def test_numba_gets_a_folder_where_it_can_write_neither_home_nor_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import workbench
+
+    monkeypatch.setattr(workbench.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "mine")
+    monkeypatch.setattr(workbench.os, "access", lambda *_: False)
+    workbench._let_numba_compile()
+    assert os.environ["NUMBA_CACHE_DIR"] == "mine"
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    workbench._let_numba_compile()
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).parent == tmp_path
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setattr(workbench.os, "access", lambda *_: True)
+    workbench._let_numba_compile()
+    assert "NUMBA_CACHE_DIR" not in os.environ
