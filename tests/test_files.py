@@ -40,7 +40,7 @@ def test_no_file_is_called_like_a_device(name: str) -> None:
 @pytest.mark.parametrize("letter", ["a", "音", "𝒳", "\ud800", "?"])
 def test_names_of_files_are_short_enough_for_every_disk(letter: str, tmp_path: Path) -> None:
     names = file_names([letter * 300, letter * 301, "b" * 300]).values()
-    assert all(0 < len(name) <= 100 for name in names)
+    assert all(0 < len(name) <= 100 - len(".safetensors") for name in names)
     for name in names:
         (tmp_path / f"{name}.wav").write_text(name)
     assert len(list(tmp_path.iterdir())) == 3

@@ -26,7 +26,7 @@ import numpy as np
 from workbench.errors import DiskError
 
 DIGEST = "digest"
-NAME_CHARACTERS, _NAME_BYTES = 100, 200
+NAME_CHARACTERS, _NAME_BYTES = 88, 200  # with the longest suffix, .safetensors, 100
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
 WRITTEN = ".written"  # in a folder of files that belong together: those that wait to be moved into place
 _METADATA = "workbench"  # where a safetensors file holds its fields
@@ -257,7 +257,7 @@ def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarra
 
 
 def file_name(name: str) -> str:
-    """Return `name` as a file or folder may be called anywhere, without suffix: at most 100 characters.
+    """Return `name` as a file or folder may be called anywhere, without suffix: at most 88 characters.
 
     >>> file_name("jazz?"), file_name("con"), file_name("..")
     ('jazz_', '_con', 'clip')

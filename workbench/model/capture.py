@@ -35,7 +35,7 @@ from workbench.model.musicgen import Model
 from workbench.model.reading import reading_of
 from workbench.sound.dataset import Dataset
 
-MENDED_AT_MOST = 8  # damaged files of a store in the cache that are made again one by one
+MENDED_AT_MOST = 8  # damaged files of a store in the cache that are made again one by one; then all of it
 POOLED_CHUNK = 16  # clips: what an interrupted capture loses at most, and what a worker gets at a time
 
 
@@ -195,11 +195,11 @@ def _finished(place: Path) -> bool:
 
 def _mending(place: Path, work: Callable[[], Activations]) -> Activations:
     """Do the work; what is damaged of a store in the cache is given notice of, deleted and made again."""
-    for _ in range(MENDED_AT_MOST):
+    for left in reversed(range(MENDED_AT_MOST)):
         try:
             return work()
         except (UnusableStore, IsADirectoryError, NotADirectoryError) as error:
-            file = getattr(error, "file", None) or place
+            file = (getattr(error, "file", None) if left else None) or place
             say_damaged(file, error.__cause__ or getattr(error, "found", error))
             aside = file.with_name(f".{uuid.uuid4().hex}.partial")
             file.rename(aside)
