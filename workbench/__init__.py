@@ -77,7 +77,6 @@ if TYPE_CHECKING:
     from workbench.probing import LabelProbe as LabelProbe
     from workbench.probing import NumberProbe as NumberProbe
     from workbench.probing import Probe as Probe
-    from workbench.probing import ProbeSweep as ProbeSweep
     from workbench.probing import fit_multilabel as fit_multilabel
     from workbench.probing import fit_probes as fit_probes
     from workbench.probing import fit_regression as fit_regression
@@ -129,7 +128,6 @@ _HOMES = {
         "LabelProbe",
         "NumberProbe",
         "Probe",
-        "ProbeSweep",
         "fit_multilabel",
         "fit_probes",
         "fit_regression",
