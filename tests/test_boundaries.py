@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "workbench"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 ROOMS = (
-    "errors", "sound", "activations", "model", "steering", "probing", "generation", "evidence", "show",
-    "embedded", "datasets", "cli",
+    "errors", "files", "sound", "activations", "model", "steering", "probing", "generation", "evidence",
+    "show", "embedded", "datasets", "cli",
 )  # fmt: skip
 
 # library -> where it may be imported: rooms, or module paths without suffix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from workbench.errors import ProbeError
 from workbench.probing import LabelProbe, NumberProbe, Probe, fit_multilabel, fit_probes, fit_regression
+from workbench.probing.label_probe import LabelSweep
+from workbench.probing.number_probe import NumberSweep
+from workbench.probing.sweep import ProbeSweep
 
 KINDS = {"probe": Probe, "number probe": NumberProbe, "label probe": LabelProbe}
 
@@ -142,3 +146,63 @@ def test_arrays_that_do_not_fit_one_another_are_no_probe(probes):
         replace(probes["label probe"], strengths=np.ones(1))
     with pytest.raises(ProbeError, match=r"its weights have the shape \(1, 12\) where \(12,\)"):
         replace(probes["number probe"], weights=np.zeros((1, 12)))
+
+
+SWEEPS = {"probe": ProbeSweep, "number probe": NumberSweep, "label probe": LabelSweep}
+
+
+@pytest.fixture(scope="module")
+def sweeps(acts):
+    """One sweep of each kind."""
+    return {
+        "probe": fit_probes(acts, strengths=[0.1], shuffles=2),
+        "number probe": fit_regression(acts, "bpm", strengths=[0.1], shuffles=0),
+        "label probe": fit_multilabel(acts, strengths=[0.1]),
+    }
+
+
+@pytest.mark.parametrize("kind", SWEEPS)
+def test_law_10_the_probes_of_all_layers_come_back_from_disk(kind, sweeps, tmp_path):
+    sweep = sweeps[kind]
+    assert sweep.save(tmp_path / "deep" / "sweep") == tmp_path / "deep" / "sweep"
+    again = SWEEPS[kind].load(tmp_path / "deep" / "sweep")
+    assert again == sweep
+    assert hash(again) == hash(sweep)
+    pd.testing.assert_frame_equal(again.table(), sweep.table())
+    if kind != "label probe":
+        pd.testing.assert_frame_equal(again.held_out, sweep.held_out)
+    if kind == "probe":
+        pd.testing.assert_frame_equal(again.confusion(), sweep.confusion())
+    # each file is a probe of its own
+    assert KINDS[kind].load(tmp_path / "deep" / "sweep" / "layer-1.safetensors") == sweep[1]
+    assert sweep != replace(sweep, probes=sweep.probes[:1])
+
+
+@pytest.mark.parametrize("kind", SWEEPS)
+def test_a_sweep_saved_over_another_one_leaves_nothing_of_it(kind, sweeps, tmp_path):
+    sweep = sweeps[kind]
+    sweep.save(tmp_path)
+    fewer = replace(sweep, probes=sweep.probes[1:])
+    fewer.save(tmp_path)
+    assert SWEEPS[kind].load(tmp_path) == fewer
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["layer-1.safetensors", "sweep.safetensors"]
+
+
+def test_a_sweep_of_another_kind_or_with_a_strange_file_is_refused(sweeps, tmp_path):
+    sweeps["probe"].save(tmp_path / "it")
+    with pytest.raises(ProbeError, match="probe sweep 1"):
+        NumberSweep.load(tmp_path / "it")
+    with pytest.raises(ProbeError, match="missing"):
+        ProbeSweep.load(tmp_path / "missing")
+    shutil.copytree(tmp_path / "it", tmp_path / "mixed")
+    replace(sweeps["probe"][0], target="mood").save(tmp_path / "mixed" / "layer-0.safetensors")
+    with pytest.raises(ProbeError, match=r"layer-0.safetensors is not the file that was saved with it"):
+        ProbeSweep.load(tmp_path / "mixed")
+    for name in ("sweep.safetensors", "layer-1.safetensors"):
+        shutil.rmtree(tmp_path / "mixed")
+        shutil.copytree(tmp_path / "it", tmp_path / "mixed")
+        data = bytearray((tmp_path / "mixed" / name).read_bytes())
+        data[-3] ^= 1
+        (tmp_path / "mixed" / name).write_bytes(bytes(data))
+        with pytest.raises(ProbeError, match="cannot be read"):
+            ProbeSweep.load(tmp_path / "mixed")

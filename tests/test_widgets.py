@@ -127,6 +127,14 @@ def test_player_saves_wav_files(tmp_path):
     assert soundfile.info(paths[1]).frames == 24000
 
 
+def test_player_saves_every_clip_whatever_two_names_share(tmp_path):
+    sounds = {"jazz?": tone(220), "jazz!": tone(330), "A": tone(440), "a": tone(550), "x" * 300: tone(110)}
+    paths = ComparisonPlayer(sounds).save(tmp_path)
+    assert [path.name for path in paths[:4]] == ["jazz_.wav", "jazz_ 2.wav", "A.wav", "a 2.wav"]
+    assert len(list(tmp_path.iterdir())) == 5
+    assert all(len(path.name) <= 100 for path in paths)
+
+
 def test_compare_names_what_it_plays():
     assert list(compare(tone(220), tone(330)).sounds) == ["clip 1", "clip 2"]
     assert list(compare(tone(220), tone(330), names=["same", "same"]).sounds) == ["same", "same (2)"]

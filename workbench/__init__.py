@@ -16,14 +16,38 @@ Names are imported when they are first used, so that `import workbench` costs no
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import sysconfig
+import tempfile
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # OpenMP threads spin while they wait, unless told otherwise before the library is loaded. One step of a small
 # model has hundreds of short waits, and where another program holds a core each of them lasts a time slice:
 # 1 s of sound took 42 s instead of 0.7 s. Whoever has set the variable keeps their value.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _let_numba_compile() -> None:
+    """Give numba a folder of this process, where it can write neither beside the libraries nor at home.
+
+    Otherwise librosa and umap cannot even be imported: "cannot cache function: no locator available".
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    usual = [Path(sysconfig.get_path("purelib")) / "librosa", home / "numba"]
+    standing = [next(place for place in (path, *path.parents) if place.exists()) for path in usual]
+    if "NUMBA_CACHE_DIR" in os.environ or any(os.access(place, os.W_OK) for place in standing):
+        return
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="numba-")
+    atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+
+
+with suppress(OSError, RuntimeError):  # no home, no temporary folder: numba then says so
+    _let_numba_compile()
 
 if TYPE_CHECKING:
     from workbench.activations import Activations as Activations

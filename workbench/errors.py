@@ -1,6 +1,13 @@
-"""One root error and a few subclasses; every message says what was asked, what was found, what to do."""
+"""One root error and a few subclasses; every message says what was asked, what was found, what to do.
+
+Beside them stand the checks of plain values that constructors share: a value that a file or a user gives is a
+whole number, a finite number or text, or it is refused.
+"""
 
 from __future__ import annotations
+
+import math
+from numbers import Integral, Real
 
 
 class WorkbenchError(Exception):
@@ -57,6 +64,10 @@ class EvidenceError(WorkbenchError):
     """A judge or a measurement that cannot give an honest answer."""
 
 
+class DiskError(WorkbenchError, OSError):
+    """A file or folder that cannot be written: the disk is full or read-only, or the place is closed."""
+
+
 class Cancelled(WorkbenchError):
     """Work that was stopped on request; what was finished before is kept."""
 
@@ -64,3 +75,38 @@ class Cancelled(WorkbenchError):
 def message(asked: str, found: str, do: str = "") -> str:
     """Return what every error says: what was asked, what was found, and what to do where that is known."""
     return f"{asked}, but {found}." + (f" {do}." if do else "")
+
+
+def reason(error: BaseException, most: int = 300) -> str:
+    """Return the kind and the words of another error, at most `most` characters, to stand in a message."""
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def is_whole(value: object, least: float = 0, most: float = math.inf) -> bool:
+    """Return whether `value` is a whole number from `least` to `most`; True and False are none.
+
+    >>> is_whole(3), is_whole(3.0), is_whole("3"), is_whole(True)
+    (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return least <= int(value) <= most
+
+
+def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Return whether `value` is a finite number from `least` to `most`; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value) and least <= float(value) <= most
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def is_text(value: object) -> bool:
+    """Return whether `value` is text that can be written as UTF-8, which has no lone surrogates."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,21 @@ import zarr
 
 from workbench.activations.spec import refusal
 from workbench.activations.values import STORE_KEY, Activations
-from workbench.errors import ActivationsError
+from workbench.errors import ActivationsError, is_text, reason
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
 _BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
 _REDO = "Delete this file and run the same capture again: it does only what is missing"
 _RESTART = "Delete the store and capture again"
+
+
+class UnusableStore(ActivationsError):
+    """A store that is damaged, foreign or of another capture.
+
+    `file` is the one that is damaged; the capture does it again once it is deleted. None: all of the store.
+    """
+
+    file: Path | None = None
 
 
 def open_activations(path: Path | str, *, verify: bool | None = None) -> Activations:
@@ -32,6 +44,12 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     """
     path = Path(path)
     group = open_group(path)
+    with telling_damage(path):
+        return _opened(path, group, verify=verify)
+
+
+def _opened(path: Path, group: zarr.Group, *, verify: bool | None) -> Activations:
+    """Return the activations of a group whose description holds together."""
     missing = missing_chunks(path, group)
     if missing:
         total = array_of(group, "done").size
@@ -46,6 +64,17 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     return activations
 
 
+@contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged description raises into an ActivationsError that names the store."""
+    try:
+        yield
+    except ActivationsError:
+        raise
+    except Exception as error:  # a damaged description can be wrong in any way
+        raise _damaged(path, path / "zarr.json or one below it", error, _RESTART) from error
+
+
 def open_group(path: Path, mode: Any = "r") -> zarr.Group:
     """Return the Zarr group of a store, or raise ActivationsError when the folder is none."""
     asked = f"The activations of {path} were asked for"
@@ -53,12 +82,38 @@ def open_group(path: Path, mode: Any = "r") -> zarr.Group:
         raise refusal(asked, "there is no store", "Capture them first, or check the path")
     try:
         group = zarr.open_group(path, mode=mode, zarr_format=3)
-    except _BROKEN as error:
-        found = f"it cannot be opened as a store ({error})"
-        raise refusal(asked, found, "Give the path of a capture") from error
-    if STORE_KEY not in group.attrs or "done" not in group:
-        raise refusal(asked, "the folder is no store of the workbench", "Give the path of a capture")
+        own = STORE_KEY in group.attrs and "done" in group
+    except Exception as error:  # a damaged description can be wrong in any way
+        found = f"it cannot be opened as a store ({reason(error)})"
+        raise UnusableStore(asked, found, "Give the path of a capture") from error
+    if not own:
+        raise UnusableStore(asked, "the folder is no store of the workbench", "Give the path of a capture")
+    if mode == "r":
+        with telling_damage(path):
+            _check_described(path, group)
     return group
+
+
+def _check_described(path: Path, group: zarr.Group) -> None:
+    """Raise an error unless the arrays fit one another and their files: a shape may ask for any memory."""
+    record = record_of(group)
+    sites, samples = record["sites"], record["samples"]
+    if not (isinstance(record["parts"], dict) and sites and all(map(is_text, [*sites, *samples]))):
+        raise ValueError("its record is none")
+    held = {name: array_of(group, name) for name in ("done", "layer", "residual_norm", *samples, *sites)}
+    shape, chunk = held[sites[0]].shape, held[sites[0]].shards[0]
+    labels = dict.fromkeys(samples, shape[:1]) | dict.fromkeys(("layer", "residual_norm"), shape[1:2])
+    wanted = labels | dict.fromkeys(sites, shape) | {"done": (-(-shape[0] // chunk),)}
+    for name, array in held.items():
+        if array.shape != wanted[name] or (name in labels and array.chunks != array.shape):
+            raise ValueError(f"{name} has the shape {array.shape} where {wanted[name]} was expected")
+        if name in sites and (array.shards != (chunk, *shape[1:]) or array.chunks != (chunk, 1, *shape[2:])):
+            raise ValueError(f"{name} lies in pieces of {array.shards}")
+        least = 4 * array.size if name in labels else array.dtype.itemsize * math.prod(array.shards or (1,))
+        first = path.joinpath(name, "c", *["0"] * array.ndim)
+        if first.is_file() and first.stat().st_size < least:
+            error = ValueError(f"it has {first.stat().st_size} bytes, and its numbers take {least}")
+            raise _damaged(path, first, error, _RESTART if name in labels else _REDO)
 
 
 def array_of(group: zarr.Group, name: str) -> Any:
@@ -82,14 +137,19 @@ def missing_chunks(path: Path, group: zarr.Group) -> tuple[int, ...]:
             [_flag(path, flags, chunk) for chunk in range(flags.size)]
         )  # says which one is broken
     files = {chunk: _shards(path, group, chunk) for chunk in np.flatnonzero(done).tolist()}
-    held = {chunk for chunk, shards in files.items() if all(shard.is_file() for shard in shards)}
+    held = {chunk for chunk, shards in files.items() if all(map(_filled, shards))}
     return tuple(chunk for chunk in range(len(done)) if chunk not in held)
 
 
 def is_done(path: Path, group: zarr.Group, chunk: int) -> bool:
     """Return whether one chunk is finished and its files are there."""
     done = _flag(path, array_of(group, "done"), chunk)
-    return done and all(shard.is_file() for shard in _shards(path, group, chunk))
+    return done and all(map(_filled, _shards(path, group, chunk)))
+
+
+def _filled(shard: Path) -> bool:
+    """Return whether a file is there and not empty: Zarr reads an empty one as numbers that are missing."""
+    return shard.is_file() and shard.stat().st_size > 0
 
 
 def _flag(path: Path, flags: Any, chunk: int) -> bool:
@@ -141,5 +201,7 @@ def _verify(path: Path, group: zarr.Group) -> None:
                 raise _damaged(path, shard, error, _REDO) from error
 
 
-def _damaged(path: Path, file: Path, error: Exception, do: str) -> ActivationsError:
-    return refusal(f"The activations of {path} were asked for", f"{file} is damaged ({error})", do)
+def _damaged(path: Path, file: Path, error: Exception, do: str) -> UnusableStore:
+    made = UnusableStore(f"The activations of {path} were asked for", f"{file} is damaged ({error})", do)
+    made.file = file if do == _REDO else None
+    return made

@@ -8,6 +8,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from workbench.files import file_names
+
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -73,8 +75,9 @@ def probe(asked: Namespace) -> int:
     if asked.out is not None:
         asked.out.mkdir(parents=True, exist_ok=True)
         table.to_csv(asked.out / "table.csv", index=False)
-        for name, direction in probes.directions(asked.layer).items():
-            print(direction.save(asked.out / f"{name}.safetensors"))
+        directions = probes.directions(asked.layer)
+        for name, file in file_names(directions).items():
+            print(directions[name].save(asked.out / f"{file}.safetensors"))
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import workbench as wb
 from workbench.evidence.sweep import hit_rates
 from workbench.evidence.validate import Protocol, Validation, validate_steering
+from workbench.files import file_names
 from workbench.model.norms import NEUTRAL_PROMPTS
 from workbench.probing import ProbeSweep
 from workbench.show.page import write_page
@@ -49,7 +50,8 @@ def run_demo(
     probes = wb.fit_probes(acts, target="genre")
     validation = validate_steering(network, probes, wb.load_judge(), _protocol(probes, clips))
     takes, speed = _takes(network, probes, validation, prompt, seed)
-    files = {name: take.clip.write(out / f"{name}.wav") for name, take in takes.items()}
+    names = file_names(takes)
+    files = {name: take.clip.write(out / f"{names[name]}.wav") for name, take in takes.items()}
     report = {
         "model": {"id": network.id, "fingerprint": network.fingerprint, "layers": network.n_layers},
         "music": {"name": songs.name, "clips": len(songs), "fingerprint": songs.fingerprint},

@@ -26,7 +26,7 @@ from workbench.generation.live_window import LiveSetup
 from workbench.generation.live_worker import LiveWorker, Wishes
 from workbench.generation.melody_prompt import Tune, heard_melody
 from workbench.generation.playback import Playback
-from workbench.generation.recording import check_free
+from workbench.generation.recording import check_free, check_room
 from workbench.generation.request import rows_of, settings_of
 from workbench.generation.spans import Windows
 from workbench.model.musicgen import Model
@@ -215,8 +215,10 @@ class LiveSession:
 
         Raises:
             GenerationError: there is a recording in it already.
+            DiskError: the folder cannot be written, or the disk is too full for the first minutes.
         """
         check_free(Path(folder))
+        check_room(Path(folder), self.worker.setup)
         self.worker.wishes.folder = Path(folder)
         self.worker.wishes.cut.set()  # a recording begins with a window
         return Path(folder)

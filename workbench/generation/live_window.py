@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from workbench.errors import Cancelled, GenerationError
+from workbench.errors import Cancelled, GenerationError, is_whole
 from workbench.generation.cells import lay_out
 from workbench.generation.controls import Controls
 from workbench.generation.request import Settings
@@ -54,6 +54,14 @@ class LiveSetup:
                 f"Knobs that {self.operation} were asked for",
                 f"a knob's dose multiplies a push, which are {', '.join(PUSHES)}",
                 "Use one of these",
+            )
+        whole = is_whole(self.seed, 0, 2**63 - 1) and is_whole(self.window, 2) and is_whole(self.overlap, 1)
+        if not (whole and self.overlap < self.window):
+            raise GenerationError(
+                f"Windows of {self.window!r} frames that share {self.overlap!r} and the seed {self.seed!r} "
+                "were asked for",
+                "a window shares some of its frames, and a seed is a whole number from 0 to 2**63 - 1",
+                "Use 0 < overlap < window",
             )
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from workbench.errors import GenerationError
 from workbench.generation.draw import Readable
 from workbench.generation.journal import NONE, Doses, Journal, added
 from workbench.generation.live_controls import KnobTimer, LiveControls
@@ -98,7 +99,7 @@ class LiveWorker:
             self.error = error
         try:
             self._end_journal()
-        except OSError as error:
+        except (OSError, GenerationError) as error:
             self.error = self.error or error
         self.playback.finish()
         self.end("stopped" if self.error is None else "failed")

@@ -2,49 +2,61 @@
 
 header.json              what was asked for, by which model, on what machine
 directions/0.safetensors ... the knobs' directions
-begin.safetensors        where it begins: the generator's state, and the codes that were heard before
+begin.safetensors        where it begins: the generator's state, and the codes that were heard before; the
+                         digest in the header is over both
 journal.jsonl, codes.i16 what happened, and the codes (journal.py)
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, is_number, is_text, reason
+from workbench.files import DIGEST, check_digest, digest_of, disk_errors, require_room, write_atomically
 from workbench.generation.circumstances import circumstances
 from workbench.generation.journal import (
+    CODES,
     EVENTS,
     NONE,
+    Events,
     Journal,
     RecordedWindow,
     added,
     doses_at,
     read_codes,
     read_events,
+    told_frames,
 )
 from workbench.generation.live_figures import lost_words
 from workbench.generation.live_sound import LiveSound
 from workbench.generation.live_window import Carried, LiveSetup
 from workbench.generation.request import Settings
-from workbench.generation.take import DAMAGES, Take, Window
+from workbench.generation.take import Take, Window
 from workbench.model.melody import Melody, shifted
 from workbench.model.musicgen import Model
 from workbench.model.tokens import seconds_at
 from workbench.sound.clip import Clip
 from workbench.steering.direction import Direction
 
-FORMAT = "musicgen-workbench recording 1"
+FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench recording 1"
 HEADER, BEGIN = "header.json", "begin.safetensors"
+_FIRST_MINUTES = 1 << 20  # bytes
+_UNENDED = (
+    "The recording in {} was not ended: its process was killed, or it still goes on. "
+    "All frames that were finished are read."
+)
 
 
 def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carried) -> Journal:
@@ -52,9 +64,9 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
 
     Raises:
         GenerationError: When the folder holds a recording already.
+        DiskError: When the disk is full or the folder cannot be written.
     """
     check_free(folder)
-    (folder / "directions").mkdir(parents=True, exist_ok=True)
     knobs = []
     for number, (name, direction) in enumerate(setup.directions):
         direction.save(folder / "directions" / f"{number}.safetensors")
@@ -63,8 +75,8 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
         "generator": carried.generator.get_state().numpy(),
         "heard": np.ascontiguousarray(carried.tail.cpu().numpy().astype(np.int64)),
     }
-    save_file(begin, folder / BEGIN)
-    header = {
+    write_atomically(folder / BEGIN, save(begin))
+    header: dict[str, Any] = {
         "format": FORMAT,
         "model_id": model.id,
         "model_fingerprint": model.fingerprint,
@@ -78,16 +90,35 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
         "melody": None if setup.melody is None else list(setup.melody.pitches),
         "frame_rate_hz": model.frame_rate_hz,
         "n_codebooks": model.n_codebooks,
+        "delay": max(model.delays),
         "circumstances": circumstances(model),
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (folder / HEADER).write_text(json.dumps(header, indent=1, ensure_ascii=False), encoding="utf-8")
-    return Journal(folder)
+    header[DIGEST] = digest_of(header, begin)
+    with disk_errors(folder):
+        for name in (EVENTS, CODES):
+            (folder / name).unlink(missing_ok=True)  # empty: of a recording that could not begin
+        journal = Journal(folder)
+    try:  # last: with a header there is all that a recording needs
+        write_atomically(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False).encode())
+    except BaseException:
+        journal.discard()
+        raise
+    return journal
+
+
+def check_room(folder: Path, setup: LiveSetup) -> None:
+    """Raise DiskError unless `folder` can be written and has room for directions and the first minutes."""
+    vectors = sum(direction.vector.nbytes for _name, direction in setup.directions)
+    require_room(folder, vectors + _FIRST_MINUTES)
 
 
 def check_free(folder: Path) -> None:
-    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
-    if (folder / HEADER).exists() or (folder / EVENTS).exists():
+    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten.
+
+    Empty files are none: they are what is left of one that could not begin.
+    """
+    if any(file.is_file() and file.stat().st_size for file in (folder / HEADER, folder / EVENTS)):
         raise GenerationError(
             f"A recording into {folder} was asked for",
             "there is one already",
@@ -121,6 +152,10 @@ class Recording:
     generator_state: np.ndarray
     frame_rate_hz: float
     ended: str = ""
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise GenerationError(f"The recording in {self.folder} was asked for", problem)
 
     @property
     def seconds(self) -> float:
@@ -189,6 +224,7 @@ class Recording:
                 one.span.prompt or "",
             )
             for one in self.windows
+            if one.span.start - first < max(1, self.codes.shape[-1])
         ]
         for number, later in enumerate(windows[1:]):  # a window that was cut ends where the next begins
             windows[number] = Window(**{**asdict(windows[number]), "end_s": later.start_s})
@@ -232,8 +268,9 @@ class Recording:
         """What every visit of every window read at the knobs, as far as it can have gone."""
         read, last = [], tuple(0.0 for _knob in self.setup.directions)
         for one in self.windows:
-            most = one.span.frames + self.codes.shape[0]
-            read.append(doses_at(one.changes, most if one.cut is None else one.cut, last))
+            left = self.codes.shape[-1] - (one.span.start - self.windows[0].span.start)
+            most = max(0, min(one.span.frames, left)) + self.codes.shape[0]
+            read.append(doses_at(one.changes, most if one.cut is None else min(one.cut, most), last))
             last = one.changes[-1][1] if one.changes else last
         return read
 
@@ -247,42 +284,84 @@ class Recording:
         folder = Path(folder)
         try:
             kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-            if kept["format"] != FORMAT:
-                raise KeyError("format")
-            windows, ended = read_events(folder)
             begin = load_file(folder / BEGIN)
-            knobs = _knobs(folder, kept["knobs"])
+            checked = _checked(folder, kept, begin)
+            knobs = _knobs(folder, kept["knobs"], notice=checked)
             names = ("seed", "window", "overlap", "operation", "rows")
             told = {name: kept[name] for name in names} | {"settings": Settings(**kept["settings"])}
             if kept.get("melody") is not None:
                 told["melody"] = Melody(tuple(kept["melody"]))
             setup = LiveSetup(knobs, **told)
-            codes = read_codes(folder, int(kept["n_codebooks"]))
+            events = read_events(folder, len(knobs), checked=checked)
+            codes = read_codes(folder, kept["n_codebooks"], events, checked=checked)
+            if events.damaged:
+                codes = _explained(folder, events, codes, kept.get("delay", len(codes) - 1))
+            elif checked and not events.ended:
+                warnings.warn(_UNENDED.format(folder), stacklevel=2)
             plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "circumstances")}
             return cls(
                 folder,
                 setup,
-                windows=tuple(windows),
+                windows=tuple(events.windows),
                 codes=codes,
                 heard=begin["heard"],
                 generator_state=begin["generator"],
-                frame_rate_hz=float(kept["frame_rate_hz"]),
-                ended=ended,
+                frame_rate_hz=kept["frame_rate_hz"],
+                ended=events.ended,
                 **plain,
             )
-        except DAMAGES as error:
+        except Exception as error:  # a damaged file can be wrong in any way
             raise GenerationError(
                 f"The recording in {folder} was asked for",
-                f"it cannot be read ({type(error).__name__}: {error})",
+                f"it cannot be read ({reason(error)})",
                 "Use a folder that a session recorded",
             ) from error
 
 
-def _knobs(folder: Path, kept: list[dict[str, str]]) -> tuple[tuple[str, Direction], ...]:
+def _checked(folder: Path, kept: dict[str, Any], begin: Mapping[str, np.ndarray]) -> bool:
+    """Whether a recording with this header carries checks; the digest of the header is compared."""
+    if kept["format"] not in (FORMAT, UNCHECKED) or (kept["format"] == FORMAT and DIGEST not in kept):
+        raise KeyError("format")
+    check_digest(folder, kept, begin)
+    return bool(kept["format"] == FORMAT)
+
+
+def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> np.ndarray:
+    """The codes up to where a damaged journal can tell how they were drawn; it warns of the others."""
+    kept = codes[:, : told_frames(events, delay)]
+    warnings.warn(
+        f"Line {events.damaged} of {folder / EVENTS} is damaged: it is known how the first "
+        f"{kept.shape[-1]} of {codes.shape[-1]} frames were drawn, and the others are left out.",
+        stacklevel=4,
+    )
+    return kept
+
+
+def _problem(one: Recording) -> str:
+    """What is wrong with the values of a recording, or an empty text."""
+    if not is_number(one.frame_rate_hz, 1e-6, 1e6):
+        return f"its frame rate is {one.frame_rate_hz!r} Hz"
+    if not (is_text(one.model_id) and is_text(one.model_fingerprint)):
+        return f"its model is {one.model_id!r} with the fingerprint {one.model_fingerprint!r}"
+    if one.heard.ndim != 2 or len(one.heard) != len(one.codes) or one.heard.dtype.kind != "i":
+        return f"the codes before it have the shape {one.heard.shape} and are {one.heard.dtype}"
+    if min(one.codes.min(initial=0), one.heard.min(initial=0)) < 0:
+        return "some of its codes are negative"
+    if one.generator_state.ndim != 1 or one.generator_state.dtype != np.uint8:
+        return f"its generator's state has the shape {one.generator_state.shape}"
+    if not all(is_text(name) and is_text(value) for name, value in one.circumstances.items()):
+        return "its circumstances are not text"
+    spans = [window.span for window in one.windows]
+    if any(span.frames + span.heard > one.setup.window or span.heard > one.setup.overlap for span in spans):
+        return f"a window is longer than the {one.setup.window} frames of its header"
+    return ""
+
+
+def _knobs(folder: Path, kept: list[dict[str, str]], *, notice: bool) -> tuple[tuple[str, Direction], ...]:
     """Each knob's name and direction, checked against the header."""
     knobs = []
     for number, knob in enumerate(kept):
-        direction = Direction.load(folder / "directions" / f"{number}.safetensors")
+        direction = Direction.load(folder / "directions" / f"{number}.safetensors", notice=notice)
         if direction.fingerprint != knob["fingerprint"]:
             raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
         knobs.append((knob["name"], direction))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from workbench.errors import Cancelled
+from workbench.errors import Cancelled, GenerationError, reason
 from workbench.generation.circumstances import differences
 from workbench.generation.controls import Controls, Slider
 from workbench.generation.live_window import Carried, Listener, draw_window
@@ -37,13 +37,20 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
     `recording.codes` bit for bit. Where one of these differs a warning says so.
 
     Raises:
-        GenerationError: When another model made the recording.
+        GenerationError: When another model made the recording, or its generator is of another kind.
         Cancelled: When `cancel` was set.
     """
     recording.check(model)
     _warn(model, recording)
     generator = torch.Generator(device=model.device)
-    generator.set_state(torch.tensor(recording.generator_state))
+    try:
+        generator.set_state(torch.tensor(recording.generator_state))
+    except RuntimeError as error:
+        raise GenerationError(
+            f"The recording in {recording.folder} was to be replayed",
+            f"the state of its generator is none of this device ({reason(error)})",
+            "Replay it on the device that it was recorded on",
+        ) from error
     heard = torch.tensor(recording.heard, dtype=torch.long, device=model.device)
     carried = Carried(generator, heard, recording.setup.overlap)
     drawn: list[np.ndarray] = []

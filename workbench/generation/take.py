@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
-from workbench.errors import GenerationError, ModelError, SteeringError
+from workbench.errors import GenerationError, WorkbenchError
+from workbench.files import DIGEST, check_digest, digest_of, file_in, write_together
 from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
 from workbench.model.melody import Melody
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
+from workbench.steering.plan_file import from_bytes, to_bytes
 
 FORMAT = "musicgen-workbench take 1"
 PLAN = "plan.safetensors"
@@ -27,7 +31,10 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "prompt": str, "seed": int, "steering": str, "steering_json": str, "model_id": str, "top_k": int,
     "guidance": (int, float), "temperature": (int, float),
 }  # fmt: skip
-DAMAGES = (OSError, KeyError, TypeError, ValueError, SafetensorError, ModelError, SteeringError)
+DAMAGES = (
+    OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
+    SafetensorError, WorkbenchError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +167,14 @@ class Take:
 
         take.wav (32-bit float: nothing is lost), codes.safetensors, take.json; of a steered take also
         plan.safetensors, with its directions and its gates' read-outs, so that it can be drawn again.
+
+        Raises:
+            DiskError: When the disk is full or the folder cannot be written; an older take is then whole.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / "take.wav", self.clip.samples, self.clip.rate_hz, subtype="FLOAT")
-        save_file(self._arrays(), folder / "codes.safetensors")
-        (folder / PLAN).unlink(missing_ok=True)
-        if self.plan is not None:
-            self.plan.save(folder / PLAN)
-        kept = {
+        sound = io.BytesIO()
+        soundfile.write(sound, self.clip.samples, self.clip.rate_hz, subtype="FLOAT", format="WAV")
+        arrays = self._arrays()
+        kept: dict[str, Any] = {
             "format": FORMAT,
             **self._asked(),
             "receipt": {"columns": COLUMNS, "cells": self.receipt.to_records()},
@@ -176,8 +182,14 @@ class Take:
             "versions": dict(self.versions),
             "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        (folder / "take.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
-        return folder
+        kept[DIGEST] = digest_of(kept, _with_sound(arrays, self.clip))
+        files = {
+            "take.wav": sound.getvalue(),
+            "codes.safetensors": save(arrays),
+            PLAN: b"" if self.plan is None else to_bytes(self.plan),  # empty: none, also where one was before
+            "take.json": json.dumps(kept, indent=1, ensure_ascii=False).encode(),
+        }
+        return write_together(folder, files)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """The codes and, per probe, seconds and probabilities."""
@@ -196,12 +208,12 @@ class Take:
         """
         folder = Path(folder)
         try:
-            kept = json.loads((folder / "take.json").read_text(encoding="utf-8"))
-            if kept.pop("format") != FORMAT:
+            record = json.loads(file_in(folder, "take.json").read_text(encoding="utf-8"))
+            kept = {name: value for name, value in record.items() if name not in ("format", "saved", DIGEST)}
+            if record["format"] != FORMAT:
                 raise KeyError("format")
-            arrays = load_file(folder / "codes.safetensors")
-            samples, rate_hz = soundfile.read(folder / "take.wav", dtype="float32")
-            kept.pop("saved")
+            arrays = load_file(file_in(folder, "codes.safetensors"))
+            clip = Clip(*soundfile.read(file_in(folder, "take.wav"), dtype="float32"))
             for name, kind in _PLAIN.items():
                 if not isinstance(kept[name], kind) or isinstance(kept[name], bool):
                     raise TypeError(f"{name} is {kept[name]!r}")
@@ -213,7 +225,9 @@ class Take:
                 _trace(heading, arrays, index) for index, heading in enumerate(kept["probe_traces"])
             )
             kept["plan"] = _plan(folder, kept["steering_json"])
-            return cls(clip=Clip(samples, rate_hz), codes=arrays["codes"], **kept)
+            take = cls(clip=clip, codes=arrays["codes"], **kept)
+            check_digest(folder, record, _with_sound(arrays, clip))
+            return take
         except (*DAMAGES, soundfile.SoundFileError) as error:
             raise GenerationError(
                 f"The take in {folder} was asked for",
@@ -222,11 +236,17 @@ class Take:
             ) from error
 
 
+def _with_sound(arrays: Mapping[str, np.ndarray], clip: Clip) -> dict[str, np.ndarray]:
+    """The arrays that a take's digest is over; the plan beside it has a digest of its own."""
+    return {**arrays, "samples": clip.samples, "rate_hz": np.array(clip.rate_hz, dtype=np.int64)}
+
+
 def _plan(folder: Path, written: str) -> Steering | None:
     """The plan beside a take whose terms are `written` as JSON; None where there is none."""
-    if not (folder / PLAN).is_file():
+    path = file_in(folder, PLAN)
+    if not path.is_file():
         return None
-    plan = Steering.load(folder / PLAN)
+    plan = from_bytes(path.read_bytes(), str(path), notice=False)  # the take itself gives notice
     if plan.to_json() != written:
         raise ValueError(f"{PLAN} holds another plan than the take's")
     return plan

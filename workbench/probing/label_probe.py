@@ -143,6 +143,8 @@ class LabelSweep(Layered[LabelProbe]):
     logits: Array
     fold: Array
 
+    probe_type: ClassVar[type[LabelProbe]] = LabelProbe
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that are read, in rising order."""

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError
+from workbench.files import DIGEST, check_digest, pack_arrays, unpack_arrays, write_atomically
 from workbench.steering import Direction
 
 if TYPE_CHECKING:
@@ -70,13 +71,24 @@ class LinearProbe:
         raise NotImplementedError
 
     def read(self, x: Array) -> Array:
-        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError for another width."""
-        x = np.asarray(x, dtype=np.float64)
+        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError for others and for NaN."""
+        try:
+            x = np.asarray(x, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            found = f"these are no numbers ({error})"
+            raise ProbeError("Residuals were to be read", found, "Pass an array of floats") from error
         if x.ndim == 0 or x.shape[-1] != self.mean.size:
             raise ProbeError(
                 f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
                 f"it reads residuals of width {self.mean.size}",
                 "Pass residuals of the model that it was fitted on",
+            )
+        broken = int((~np.isfinite(x).all(-1)).sum())
+        if broken:
+            raise ProbeError(
+                f"{x[..., 0].size} sample(s) were to be read by the probe of layer {self.layer}",
+                f"{broken} of them hold NaN or infinite numbers",
+                "Leave them out (frames behind the end of a clip are NaN)",
             )
         return np.asarray(x @ self.weights.T + self.bias)
 
@@ -101,31 +113,33 @@ class LinearProbe:
         ).unit()
 
     def save(self, path: Path | str) -> Path:
-        """Write the arrays as safetensors, all else as JSON in its metadata; return the path."""
-        from safetensors.numpy import save_file
+        """Write the arrays as safetensors, all else as JSON in its metadata; return the path.
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
+        """
+        return write_atomically(path, self.packed())
+
+    def packed(self) -> bytes:
+        """Return the bytes of the file that `save` writes."""
         arrays = {name: getattr(self, name) for name in self.tensors}
-        save_file(
-            arrays, path, metadata={"workbench": json.dumps({"format": self._format()} | self._record())}
-        )
-        return path
+        return pack_arrays({"format": self._format()} | self._record(), arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Return the probe that `save` wrote; raise ProbeError when the file holds none of this kind."""
-        from safetensors import SafetensorError, safe_open
+        """Return the probe that `save` wrote; raise ProbeError for another kind of file, or a damaged one."""
+        from safetensors import SafetensorError
 
         wrong = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, ProbeError)
         try:
-            with safe_open(str(path), framework="np") as file:
-                record: dict[str, Any] = json.loads(file.metadata()["workbench"])
-                held, wanted = record.pop("format"), cls._format()
-                if held != wanted:
-                    raise ValueError(f"it is of the format {held!r}, not {wanted!r}")
-                arrays = {name: file.get_tensor(name) for name in cls.tensors}
-                return cls(scores=_scores_from(cls.scores_type, record.pop("scores")), **record, **arrays)
+            kept, arrays = unpack_arrays(path)
+            held, wanted = kept["format"], cls._format()
+            if held != wanted:
+                raise ValueError(f"it is of the format {held!r}, not {wanted!r}")
+            record = {name: value for name, value in kept.items() if name not in ("format", DIGEST)}
+            record |= {name: arrays[name] for name in cls.tensors}
+            probe = cls(scores=_scores_from(cls.scores_type, record.pop("scores")), **record)
+            check_digest(path, kept, arrays)
+            return probe
         except wrong as error:
             found = f"the file holds none ({type(error).__name__}: {error})"
             do = f"Use a file that {cls.__name__}.save wrote"

@@ -85,6 +85,8 @@ class NumberSweep(Layered[NumberProbe]):
 
     held_out: pd.DataFrame
 
+    probe_type: ClassVar[type[NumberProbe]] = NumberProbe
+
     @property
     def target(self) -> str:
         """The number that is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,8 @@ class ProbeSweep(Layered[Probe]):
 
     held_out: pd.DataFrame
     logits: np.ndarray
+
+    probe_type: ClassVar[type[Probe]] = Probe
 
     @property
     def classes(self) -> tuple[str, ...]:

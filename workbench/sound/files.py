@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from workbench.errors import AudioError, DatasetError, message
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip
 from workbench.sound.dataset import Dataset, Entry, Label, some
+from workbench.sound.labels import missing
 from workbench.sound.reading import SUFFIXES, on_disk, portable, read_clip, shown
 
 # suffixes of sound that nobody here decodes: such files are named when they are left out, covers are not
@@ -27,7 +28,6 @@ UNREAD_SUFFIXES = (
     *(".m4a", ".m4b", ".m4p", ".mp4", ".aac", ".alac", ".3gp", ".mov", ".wma", ".asf", ".webm", ".mka"),
     *(".ape", ".wv", ".mpc", ".tta", ".tak", ".dsf", ".dff", ".ac3", ".dts", ".amr", ".ra", ".mid", ".midi"),
 )
-_GAPS = ("", "nan", "NaN", "NAN", "<NA>", "None", "null", "NULL")  # what programs write for "no value"
 _LEAVE_OUT = "Convert or repair them, or load with strict=False to leave them out"
 _SEPARATORS = ",;\t"
 
@@ -315,7 +315,7 @@ def _check_columns(path: Path, table: pd.DataFrame, needed: Sequence[str]) -> No
                 f"the columns are {', '.join(table.columns)}",
                 "Name the right ones: from_csv(path, audio=..., target=..., group=...)",
             )
-        empty = [line for line, value in table[name].items() if value in _GAPS]
+        empty = [line for line, gone in zip(table.index, missing(table[name]), strict=True) if gone]
         if empty:
             raise DatasetError(
                 f"A value of {name!r} in each line of {path.name} was asked for",
@@ -333,7 +333,7 @@ def _typed(column: pd.Series[str], path: Path, notes: list[str], *, text: bool) 
         notes: takes the lines that lack a value which most have, or have text among numbers.
         text: whether numbers stay text.
     """
-    values = column.mask(column.isin(_GAPS), "")
+    values = column.mask(pd.Series(missing(column), index=column.index), "")
     held = values[values != ""]
     gaps = column.index[values == ""]
     if 0 < len(gaps) < len(held):

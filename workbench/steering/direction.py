@@ -7,12 +7,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from workbench.activations.heads import HEAD_SITE, head_name, head_slice
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, is_number, is_text, is_whole, reason
+from workbench.files import DIGEST, check_digest, pack_arrays, unpack_arrays, write_atomically
 from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant
@@ -52,18 +54,19 @@ class Direction:
                 f"its vector has the shape {vector.shape} and {(~np.isfinite(vector)).sum()} bad numbers",
                 "Pass one finite vector of the model's width",
             )
-        if not self.name:
-            raise SteeringError("A direction was asked for", "its name is empty", "Give it a name")
+        if problem := _problem(self):
+            raise SteeringError("A direction was asked for", *problem)
         vector.setflags(write=False)
         object.__setattr__(self, "vector", vector)
+        object.__setattr__(self, "layer", int(self.layer))
         object.__setattr__(self, "origin", {str(key): str(value) for key, value in self.origin.items()})
 
-    @property
+    @cached_property
     def norm(self) -> float:
         """The length |v|."""
         return float(np.linalg.norm(self.vector.astype(np.float64)))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the name and all that acts: vector, layer, site, residual norm, centre, model."""
         acting = [
@@ -170,9 +173,10 @@ class Direction:
         return Steering((Term(self, dose, when, operation, layer, rows, chance=chance, gate=gate),))
 
     def save(self, path: Path | str) -> Path:
-        """Write the vector as safetensors, all else as JSON in its metadata; return the path."""
-        from safetensors.numpy import save_file
+        """Write the vector as safetensors, all else as JSON in its metadata; return the path.
 
+        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
+        """
         kept = {
             "format": _FORMAT,
             "layer": self.layer,
@@ -181,24 +185,24 @@ class Direction:
             "centre": self.centre,
         }
         kept |= {"residual_norm": self.residual_norm, "origin": self.origin}
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"vector": self.vector}, path, metadata={"workbench": json.dumps(kept)})
-        return path
+        return write_atomically(path, pack_arrays(kept, {"vector": self.vector}))
 
     @classmethod
-    def load(cls, path: Path | str) -> Direction:
-        """Return the direction that `save` wrote; raise SteeringError when the file holds none."""
-        from safetensors import SafetensorError, safe_open
+    def load(cls, path: Path | str, *, notice: bool = True) -> Direction:
+        """Return the direction that `save` wrote; raise SteeringError for another file, or a damaged one.
 
+        notice  whether to warn of a file from an older version, which carries no digest
+        """
         try:
-            with safe_open(str(path), framework="np") as file:
-                kept = json.loads(file.metadata()["workbench"])
-                if kept.pop("format") != _FORMAT:
-                    raise KeyError("format")
-                return cls(file.get_tensor("vector"), **kept)
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            found = f"the file holds none ({type(error).__name__}: {error})"
+            kept, arrays = unpack_arrays(path)
+            if kept["format"] != _FORMAT:
+                raise KeyError("format")
+            plain = {name: value for name, value in kept.items() if name not in ("format", DIGEST)}
+            direction = cls(arrays["vector"], **plain)
+            check_digest(path, kept, arrays, notice=notice)
+            return direction
+        except Exception as error:  # a damaged file can be wrong in any way
+            found = f"the file holds none ({reason(error)})"
             raise SteeringError(
                 f"A direction was asked for from {path}", found, "Use a file that Direction.save wrote"
             ) from error
@@ -236,6 +240,22 @@ class Direction:
                     f"their {what}s differ: {mine} and {theirs}",
                     "Use directions of one layer and site of one model",
                 )
+
+
+def _problem(one: Direction) -> tuple[str, str] | None:
+    """Return (found, do) when what stands beside the vector is no place, name or number."""
+    norm = one.residual_norm
+    if not one.name:
+        return "its name is empty", "Give it a name"
+    if not (is_text(one.name) and is_text(one.site) and one.site):
+        return f"its name is {one.name!r} and its site {one.site!r}", "Give text"
+    if not is_whole(one.layer):
+        return f"its layer is {one.layer!r}", "Give a whole number from 0"
+    if not (is_number(norm, 0) or (isinstance(norm, float) and math.isnan(norm))):
+        return f"its residual norm is {norm!r}", "Give a number from 0, or NaN where it is not known"
+    if not is_number(one.centre):
+        return f"its centre is {one.centre!r}", "Give a finite number"
+    return None if isinstance(one.origin, Mapping) else (f"its origin is {one.origin!r}", "Give a mapping")
 
 
 def _bracketed(name: str, sign: str) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, is_number, is_text, is_whole
 
 SIDES = {"below": "<", "above": ">"}
 """The two sides of a threshold on which a gate may be open, and the sign that stands for each."""
@@ -48,6 +48,11 @@ class ReadOut:
     model_id: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
+        if not all(is_text(text) for text in (self.site, self.link, self.target, self.model_id)):
+            told = ", ".join(repr(text) for text in (self.site, self.link, self.target, self.model_id))
+            raise SteeringError(
+                "A read-out was asked for", f"its site, link, target and model are {told}", "Give text"
+            )
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         for name in ("weights", "bias"):
             array = np.array(getattr(self, name), dtype=np.float32, order="C")
@@ -58,7 +63,7 @@ class ReadOut:
             asked = f"A read-out of {', '.join(self.classes) or 'nothing'} was asked for"
             raise SteeringError(asked, problem, "Use Probe.read_out()")
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all that acts: classes, place, link, model, weights and bias."""
         acting = [list(self.classes), int(self.layer), self.site, self.link, self.model_id]
@@ -104,12 +109,12 @@ class Gate:
     over: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "over"):
-            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
         problem = _impossible(self)
         if problem:
-            asked = f"A gate on {self.class_!r} {self.side} {self.threshold:g} was asked for"
+            asked = f"A gate on {self.class_!r} {self.side} {self.threshold!r} was asked for"
             raise SteeringError(asked, *problem)
+        for name in ("threshold", "over"):
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
 
     def is_open(self, readings: Tensor) -> Tensor:
         """Return whether the gate is open, bool (...), for averaged probabilities (..., classes)."""
@@ -142,7 +147,9 @@ def _misshapen(read_out: ReadOut) -> str:
         return "its weights and bias are not all finite"
     if read_out.link not in LINKS:
         return f"the link {read_out.link!r} is none of {', '.join(LINKS)}"
-    return "" if read_out.layer >= 0 else f"its layer {read_out.layer} is negative"
+    if not all(is_text(name) for name in read_out.classes):
+        return f"its classes {read_out.classes!r} cannot all be written"
+    return "" if is_whole(read_out.layer) else f"its layer {read_out.layer!r} is negative or no whole number"
 
 
 def _impossible(gate: Gate) -> tuple[str, str] | None:
@@ -151,8 +158,8 @@ def _impossible(gate: Gate) -> tuple[str, str] | None:
         return f"the probe knows {', '.join(gate.read_out.classes)}", "Use one of those classes"
     if gate.side not in SIDES:
         return f"the sides are {' and '.join(SIDES)}", "Use one of those"
-    if not 0 <= gate.threshold <= 1:
+    if not is_number(gate.threshold, 0, 1):
         return "a threshold is a probability", "Use a number from 0 to 1"
-    if not (math.isfinite(gate.over) and gate.over >= 0):
+    if not is_number(gate.over, 0):
         return f"readings cannot be averaged over {gate.over} s", "Use 0 or more seconds"
     return None

@@ -30,6 +30,7 @@ from workbench.steering.schedule import Schedule, constant, read_schedule
 
 ROWS = ("cond", "both", "null")
 _HEX = re.compile(r"[0-9a-f]+")
+_LETTER, _MINUS = re.compile(r"(?=[^\W\d])"), re.compile(r"(?=-)")
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,15 @@ def _when(schedule: Schedule, rows: str, chance: float, gate: GateText | None) -
 
 
 def _sum(terms: Sequence[TermText]) -> str:
-    text = ""
+    parts: list[str] = []
     for term in terms:
         negative = term.operation == "add" and term.dose < 0
-        if text:
-            text += " - " if negative else " + "
+        if parts:
+            parts.append(" - " if negative else " + ")
         elif negative:
-            text = "-"
-        text += _term(term, abs(term.dose) if negative else term.dose)
-    return text
+            parts.append("-")
+        parts.append(_term(term, abs(term.dose) if negative else term.dose))
+    return "".join(parts)
 
 
 def _term(term: TermText, dose: float) -> str:
@@ -136,8 +137,10 @@ def _read_group(scanner: Scanner) -> list[TermText]:
     while (plus := scanner.has("+")) or scanner.has("-"):
         parts.append(_read_term(scanner, 1.0 if plus else -1.0))
     schedule, rows, chance, gate = _read_when(scanner)
-    terms = [TermText(*place, dose, operation, schedule, rows, at) for place, dose, operation, at in parts]
-    return [replace(term, chance=chance, gate=gate) for term in terms]
+    return [
+        TermText(*place, dose, operation, schedule, rows, at, chance, gate)
+        for place, dose, operation, at in parts
+    ]
 
 
 def _read_when(scanner: Scanner) -> tuple[Schedule, str, float, GateText | None]:
@@ -189,7 +192,7 @@ def _read_term(scanner: Scanner, sign: float) -> tuple[tuple[str, str, int, int]
     """Return (place, dose, operation, position) of the term that stands here, which `sign` stands before."""
     start = scanner.here()
     operation = "add"
-    if scanner.take(re.compile(r"(?=[^\W\d])")) is not None:
+    if scanner.take(_LETTER) is not None:
         if sign < 0:
             scanner.fail("a dose (a minus belongs inside the brackets of an operation)")
         operation = _read_word(
@@ -205,7 +208,7 @@ def _read_term(scanner: Scanner, sign: float) -> tuple[tuple[str, str, int, int]
 
 
 def _read_product(scanner: Scanner, *, signed: bool = True) -> tuple[float, tuple[str, str, int, int]]:
-    if not signed and scanner.take(re.compile(r"(?=-)")) is not None:
+    if not signed and scanner.take(_MINUS) is not None:
         scanner.fail("a dose with one sign")
     dose = scanner.number("a dose")
     scanner.expect("*")

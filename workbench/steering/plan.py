@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, reason
+from workbench.files import write_atomically
 from workbench.steering import grammar, written
 from workbench.steering.term import Term
 
@@ -96,7 +97,9 @@ class Steering:
         Raises SteeringError, with the place in the text, for bad text and unknown names.
         """
         terms = grammar.read(text)
-        return cls(tuple(written.from_text(term, text, directions, probes) for term in terms))
+        read = dict.fromkeys(probe.read_out() for probe in written.values(probes))
+        named = written.Named(directions, list(read))
+        return cls(tuple(written.from_text(term, text, named) for term in terms))
 
     def to_json(self) -> str:
         """Return the plan as JSON text; directions and gates' read-outs stand by name and fingerprint."""
@@ -114,21 +117,23 @@ class Steering:
         read = {one.fingerprint: one for one in (probe.read_out() for probe in written.values(probes))}
         try:
             return cls(tuple(written.from_json(item, held, read) for item in json.loads(text)))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except SteeringError:
+            raise
+        except Exception as error:  # text can be wrong in any way
             raise SteeringError(
                 "A plan was asked for from JSON",
-                f"the text is not one ({error!r})",
+                f"the text is not one ({reason(error)})",
                 "Pass Steering.to_json()",
             ) from error
 
     def save(self, path: Path | str) -> Path:
-        """Write the plan with its directions and read-outs as one safetensors file; return the path."""
+        """Write the plan with its directions and read-outs as one safetensors file; return the path.
+
+        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
+        """
         from workbench.steering.plan_file import to_bytes
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(to_bytes(self))
-        return path
+        return write_atomically(path, to_bytes(self))
 
     @classmethod
     def load(cls, path: Path | str) -> Steering:
@@ -162,7 +167,8 @@ class Steering:
         named = {term.direction.fingerprint: term.direction for term in self.terms}
         mark = written.marks({key: (one.name, one.layer) for key, one in named.items()})
         read = dict.fromkeys(term.gate.read_out for term in self.terms if term.gate is not None)
-        return [written.as_text(term, mark, list(read)) for term in self.terms]
+        held = written.reading(read)
+        return [written.as_text(term, mark, held) for term in self.terms]
 
     def check(self, model: Steerable) -> None:
         """Raise SteeringError where the plan does not fit `model`: layer, width, another model's vector."""

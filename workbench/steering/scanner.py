@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from typing import NoReturn
 
 from workbench.errors import SteeringError
 
 NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+WHOLE = re.compile(r"\d+")
+MOST_DIGITS = 9  # of a layer number
 NAME = re.compile(r"[^\W\d]\w*")
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+BLANKS = re.compile(r"\s*")
+AROUND = 200  # characters that an error quotes on each side
 EXAMPLE = "0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond"
 
 
@@ -32,7 +38,10 @@ class Scanner:
 
     def has(self, literal: str) -> bool:
         """Return whether `literal` stands here, and step over it if it does."""
-        return self.take(re.compile(re.escape(literal))) is not None
+        self._skip_blanks()
+        found = self.text.startswith(literal, self.position)
+        self.position += len(literal) * found
+        return found
 
     def sees(self, pattern: re.Pattern[str], words: tuple[str, ...]) -> bool:
         """Return whether one of `words` stands here, and stay before it."""
@@ -50,11 +59,19 @@ class Scanner:
         """Return the number (with an optional minus sign) that stands here."""
         sign = -1.0 if self.has("-") else 1.0
         digits = self.take(NUMBER)
-        return sign * float(digits) if digits is not None else self.fail(what)
+        if digits is None:
+            self.fail(what)
+        if math.isinf(number := float(digits)):
+            self.position -= len(digits)
+            self.fail(f"{what} below {sys.float_info.max:.1e}")
+        return sign * number
 
     def whole(self, what: str) -> int:
         """Return the whole number that stands here."""
-        digits = self.take(re.compile(r"\d+"))
+        digits = self.take(WHOLE)
+        if digits is not None and len(digits) > MOST_DIGITS:
+            self.position -= len(digits)
+            self.fail(f"{what} of at most {MOST_DIGITS} digits")
         return int(digits) if digits is not None else self.fail(what)
 
     def name(self, what: str) -> str:
@@ -84,13 +101,22 @@ class Scanner:
         rest = self.text[self.here() : self.position + 12]
         found = f"{rest!r} stands there" if rest else "the text ends"
         raise SteeringError(
-            f"At character {self.position + 1} of {self.text!r} {wanted} was expected, but {found}. "
+            f"{place(self.text, self.position)} {wanted} was expected, but {found}. "
             f"A complete plan reads {EXAMPLE!r}."
         )
 
     def _skip_blanks(self) -> None:
-        while self.position < len(self.text) and self.text[self.position].isspace():
-            self.position += 1
+        if self.text[self.position : self.position + 1].isspace():
+            found = BLANKS.match(self.text, self.position)
+            self.position = found.end() if found is not None else self.position
+
+
+def place(text: str, position: int) -> str:
+    """Return the place in a text, for errors; of a long text only what stands around it."""
+    start = max(0, position - AROUND)
+    quoted = text[start : position + AROUND]
+    cut = ("... " if start else "") + quoted + (" ..." if position + AROUND < len(text) else "")
+    return f"At character {position + 1} of {cut!r}"
 
 
 def written_name(name: str) -> str:

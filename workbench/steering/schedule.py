@@ -9,12 +9,11 @@ step).
 from __future__ import annotations
 
 import bisect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, is_number
 from workbench.steering.scanner import NAME, Scanner, written_number
 
 # Step times are computed as step / frame rate; a start of 0.3 s must include the step at 0.1 + 0.2 s.
@@ -29,15 +28,14 @@ class Schedule:
     numbers: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
+        if not isinstance(self.kind, str) or self.kind not in _KINDS:
             known = ", ".join(_KINDS)
             raise SteeringError(
                 f"The schedule {self.kind!r} was asked for",
                 f"the schedules are {known}",
                 "Use one of those",
             )
-        numbers = tuple(float(number) + 0.0 for number in self.numbers)
-        object.__setattr__(self, "numbers", numbers)
+        numbers = tuple(self.numbers)
         problem = _problem(self.kind, numbers)
         if problem:
             raise SteeringError(
@@ -45,6 +43,7 @@ class Schedule:
                 problem,
                 f"Write {_KINDS[self.kind][1]}",
             )
+        object.__setattr__(self, "numbers", tuple(float(number) + 0.0 for number in numbers))
 
     def factor(self, seconds: float, step: int = 0) -> float:
         """Return what multiplies the dose at `seconds` of audio, which is generation step `step`."""
@@ -68,7 +67,7 @@ class Schedule:
 
 def _problem(kind: str, numbers: Sequence[float]) -> str:
     """Return what is wrong with a schedule's numbers, or an empty text."""
-    if any(not math.isfinite(number) for number in numbers):
+    if not all(is_number(number) for number in numbers):
         return f"not all of {list(numbers)} are finite"
     if kind == "knots":
         times = numbers[::2]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, is_number, is_whole
 from workbench.steering.gate import Gate
 from workbench.steering.grammar import ROWS
 from workbench.steering.operations import OPERATIONS, PUSHES, SCALED
@@ -39,15 +39,17 @@ class Term:
     gate: Gate | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
-        object.__setattr__(self, "dose", float(self.dose) + 0.0)
-        object.__setattr__(self, "chance", float(self.chance) + 0.0)
-        object.__setattr__(self, "layer", self.direction.layer if self.layer is None else int(self.layer))
+        if self.layer is None:
+            object.__setattr__(self, "layer", self.direction.layer)
         problem = _problem(self)
         if problem:
             raise SteeringError(
                 f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for", *problem
             )
+        # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
+        object.__setattr__(self, "dose", float(self.dose) + 0.0)
+        object.__setattr__(self, "chance", float(self.chance) + 0.0)
+        object.__setattr__(self, "layer", int(self.at_layer))
 
     @property
     def at_layer(self) -> int:
@@ -79,18 +81,19 @@ class Term:
 def _problem(term: Term) -> tuple[str, str] | None:
     """Return (found, do) when a term cannot be carried out on any model."""
     direction = term.direction
-    if term.operation not in OPERATIONS:
+    if not (isinstance(term.operation, str) and term.operation in OPERATIONS):
         return f"the operations are {', '.join(OPERATIONS)}", "Use one of those"
     if term.rows not in ROWS:
         return f"rows {term.rows!r} are unknown", f"Use one of {', '.join(ROWS)}"
-    if not math.isfinite(term.dose):
+    if not is_number(term.dose):
         return "a dose must be a finite number", "Give a number such as 0.6"
     if term.operation == "remove" and not 0 <= term.dose <= 1:
         return "remove takes a weight from 0 to 1", "Use 1.0 to remove the direction, 0.5 for half of it"
-    if not 0 <= term.chance <= 1:
-        return f"a chance of {term.chance} is no probability", "Use a number from 0 to 1"
-    if term.at_layer < 0:
-        return f"layer {term.at_layer} is negative", "Count layers from 0"
+    if not is_number(term.chance, 0, 1):
+        return f"a chance of {term.chance!r} is no probability", "Use a number from 0 to 1"
+    if not is_whole(term.at_layer):
+        found = "negative" if is_whole(term.at_layer, -math.inf) else "no whole number"
+        return f"layer {term.at_layer!r} is {found}", "Count layers from 0"
     if abs(direction.norm - 1) > 1e-4:
         return f"its norm is {direction.norm:.4g}, not 1", "Call .unit() on the direction first"
     if term.operation in SCALED and not (

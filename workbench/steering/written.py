@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from workbench.errors import SteeringError
 from workbench.steering.gate import Gate, ReadOut
 from workbench.steering.grammar import GateText, TermText
+from workbench.steering.scanner import place
 from workbench.steering.schedule import parse_schedule
 from workbench.steering.term import Term
 
@@ -35,51 +40,81 @@ def values(given: Mapping[str, Held] | Iterable[Held]) -> list[Held]:
 
 def marks(places: Mapping[str, tuple[str, int]]) -> dict[str, str]:
     """Return fingerprint -> the digits that tell it from others of its name and layer, if there are any."""
-    held = list(places.values())
-    return {found: found[:12] if held.count(place) > 1 else "" for found, place in places.items()}
+    held = Counter(places.values())
+    return {found: found[:12] if held[place] > 1 else "" for found, place in places.items()}
 
 
-def as_text(term: Term, mark: Mapping[str, str], read_outs: Sequence[ReadOut]) -> TermText:
+def reading(read_outs: Iterable[ReadOut]) -> dict[tuple[str, int], list[ReadOut]]:
+    """Return (class, layer) -> the read-outs that read it."""
+    found: dict[tuple[str, int], list[ReadOut]] = {}
+    for one in read_outs:
+        for name in one.classes:
+            found.setdefault((name, one.layer), []).append(one)
+    return found
+
+
+def as_text(term: Term, mark: Mapping[str, str], read: Mapping[tuple[str, int], list[ReadOut]]) -> TermText:
     """Return a term as text knows it.
 
-    mark       direction's fingerprint -> digits
-    read_outs  the distinct ones of the whole plan
+    mark  direction's fingerprint -> digits
+    read  (class, layer) -> the distinct read-outs of the whole plan that read it
     """
     direction = term.direction
     place = (direction.name, mark[direction.fingerprint], direction.layer, term.at_layer)
     kept = (term.dose, term.operation, term.schedule, term.rows)
-    gate = _gate_text(term.gate, read_outs) if term.gate is not None else None
+    gate = _gate_text(term.gate, read) if term.gate is not None else None
     return TermText(*place, *kept, chance=term.chance, gate=gate)
 
 
-def _gate_text(gate: Gate, read_outs: Sequence[ReadOut]) -> GateText:
+def _gate_text(gate: Gate, read: Mapping[tuple[str, int], list[ReadOut]]) -> GateText:
     """Return a gate as text knows it, marked where another read-out knows its class at its layer."""
     own = gate.read_out
-    alike = [one for one in read_outs if one.layer == own.layer and gate.class_ in one.classes]
-    mark = own.fingerprint[:12] if len(alike) > 1 else ""
+    mark = own.fingerprint[:12] if len(read[gate.class_, own.layer]) > 1 else ""
     return GateText(gate.class_, mark, own.layer, gate.side, gate.threshold, gate.over)
 
 
-def from_text(term: TermText, text: str, directions: Mapping[str, Direction], probes: Probes) -> Term:
+@dataclass(frozen=True)
+class Named:
+    """What the names in a text can mean: directions by name, and read-outs; each is found in one step."""
+
+    directions: Mapping[str, Direction]
+    read_outs: Sequence[ReadOut]
+
+    @cached_property
+    def reading(self) -> dict[tuple[str, int], list[ReadOut]]:
+        """The read-outs of every class at every layer."""
+        return reading(self.read_outs)
+
+    @cached_property
+    def _marked(self) -> list[tuple[str, str]]:
+        """(fingerprint, name) of every direction, sorted."""
+        return sorted((one.fingerprint, name) for name, one in self.directions.items())
+
+    def direction(self, term: TermText) -> Direction | None:
+        """Return the direction that a term means, or None."""
+        names = (term.key, f"{term.name}@{term.made_at}", term.name)
+        found = next((self.directions[name] for name in names if name in self.directions), None)
+        if not term.mark or (found is not None and found.fingerprint.startswith(term.mark)):
+            return found
+        after = self._marked[bisect_left(self._marked, (term.mark, "")) :][:1]
+        return next((self.directions[name] for mark, name in after if mark.startswith(term.mark)), None)
+
+
+def from_text(term: TermText, text: str, named: Named) -> Term:
     """Return the term that `term`, a part of `text`, writes, with direction and read-out looked up.
 
     Raises:
         SteeringError: With the place in the text, for a name that is not held or stands for several.
     """
-    where = f"At character {term.position + 1} of {text!r} {term.key!r} was asked for"
-    direction = (
-        directions.get(term.key) or directions.get(f"{term.name}@{term.made_at}") or directions.get(term.name)
-    )
-    if term.mark and (direction is None or not direction.fingerprint.startswith(term.mark)):
-        direction = next((d for d in directions.values() if d.fingerprint.startswith(term.mark)), None)
+    direction = named.direction(term)
     if direction is None:
-        raise SteeringError(where, _given(directions), "Use one of those names")
+        where = f"{place(text, term.position)} {term.key!r} was asked for"
+        raise SteeringError(where, _given(named.directions), "Use one of those names")
     if direction.layer != term.made_at:
         found = f"the direction given was made at layer {direction.layer}"
         do = f"Write @{direction.layer}>{term.made_at} to apply it at layer {term.made_at} on purpose"
-        raise SteeringError(where, found, do)
-    place = f"At character {term.position + 1} of {text!r}"
-    gate = _gate(term.gate, place, probes) if term.gate is not None else None
+        raise SteeringError(f"{place(text, term.position)} {term.key!r} was asked for", found, do)
+    gate = _gate(term, text, named) if term.gate is not None else None
     parts = (direction, term.dose, term.schedule, term.operation, term.applied_at, term.rows)
     return Term(*parts, chance=term.chance, gate=gate)
 
@@ -93,24 +128,20 @@ def _given(directions: Mapping[str, Direction]) -> str:
     return f"the directions given are: {names}, made at layers {layers}"
 
 
-def _gate(written: GateText, where: str, probes: Probes) -> Gate:
-    """Return the gate that `written` means."""
-    held = dict.fromkeys(probe.read_out() for probe in values(probes))
-    fitting = [
-        one
-        for one in held
-        if one.layer == written.layer
-        and written.class_ in one.classes
-        and one.fingerprint.startswith(written.mark)
-    ]
+def _gate(term: TermText, text: str, named: Named) -> Gate:
+    """Return the gate that `term`, a part of `text`, means."""
+    written = cast(GateText, term.gate)
+    alike = named.reading.get((written.class_, written.layer), [])
+    fitting = [one for one in alike if one.fingerprint.startswith(written.mark)]
     if len(fitting) != 1:
-        told = [f"{name}@{one.layer}" for one in held for name in one.classes]
+        told = [f"{name}@{one.layer}" for one in named.read_outs for name in one.classes]
         found = f"the probes given read: {', '.join(told) or 'nothing'}"
         do = "Give the probe with probes="
         if fitting:
             digits = " or ".join(f"{written.class_}#{one.fingerprint[:12]}@{one.layer}" for one in fitting)
             found, do = f"{len(fitting)} of the probes given read it", f"Write {digits}"
-        raise SteeringError(f"{where} a gate on {written.key!r} was asked for", found, do)
+        asked = f"{place(text, term.position)} a gate on {written.key!r} was asked for"
+        raise SteeringError(asked, found, do)
     return Gate(fitting[0], written.class_, written.side, written.threshold, written.over)
 
 

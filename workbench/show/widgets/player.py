@@ -14,6 +14,7 @@ import numpy as np
 import traitlets
 
 from workbench.errors import AudioError
+from workbench.files import file_names
 from workbench.show.colours import colours_of_clips
 from workbench.show.spectrum import FLOOR_DB, log_mel, outline
 from workbench.sound.clip import Clip
@@ -107,10 +108,12 @@ class ComparisonPlayer(SoundWidget):
         self._tell({"kind": "stop"})
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write every clip as `<name>.wav` into `folder` and return the paths."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        return [clip.write(target / f"{file_name(name)}.wav") for name, clip in self.sounds.items()]
+        """Write every clip as `<name>.wav` into `folder` and return the paths.
+
+        Names are changed where a disk could not hold them, or two of them as one.
+        """
+        names = file_names(self.sounds)
+        return [clip.write(Path(folder) / f"{names[name]}.wav") for name, clip in self.sounds.items()]
 
 
 def shortened(plan: str) -> str:
@@ -146,9 +149,3 @@ def _spectrum(clip: Clip) -> dict[str, Any]:
         "frames": grey.shape[1],
         "levels": base64.b64encode(grey.tobytes()).decode(),
     }
-
-
-def file_name(name: str) -> str:
-    """Return `name` as a file or folder may be called anywhere."""
-    kept = "".join(letter if letter.isalnum() or letter in " ._+-" else "_" for letter in name)
-    return kept.strip(" .") or "clip"

@@ -13,9 +13,9 @@ import ipywidgets
 import traitlets
 
 from workbench.errors import GenerationError
+from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
 from workbench.show.widgets.job_panel import note_html, problem_html
-from workbench.show.widgets.player import file_name
 from workbench.show.widgets.take_row import TakeRow
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _numbered(name: str) -> Iterator[str]:
 def _free(folder: Path) -> Path:
     """Make and return a folder of this name, or with a number behind, that was not there before."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    names = _numbered(folder.name)
+    names = numbered_names(folder.name)
     while True:
         path = folder.parent / next(names)
         with suppress(FileExistsError):

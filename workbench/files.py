@@ -1,0 +1,298 @@
+"""Files that are written whole or not at all, and say at reading whether they are what was written.
+
+Every kind of value that the workbench keeps on disk uses the same digest: a SHA-256 over its plain fields and
+its arrays, which lies in its header or metadata and is compared when it is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import DiskError
+
+DIGEST = "digest"
+NAME_CHARACTERS, _NAME_BYTES = 88, 200  # with the longest suffix, .safetensors, 100
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
+WRITTEN = ".written"  # in a folder of files that belong together: those that wait to be moved into place
+_METADATA = "workbench"  # where a safetensors file holds its fields
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def write_atomically(path: Path | str, data: bytes) -> Path:
+    """Write a file aside, flush it to the disk and move it into its place; return the path.
+
+    A reader sees the old file or the new one, never a part. When the write fails, the old file stays as it
+    was and nothing is left beside it.
+
+    Args:
+        path: The file to write; its folder is made if missing.
+        data: What it will hold.
+
+    Raises:
+        DiskError: When the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    with disk_errors(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{uuid.uuid4().hex}.partial")
+        try:
+            _write(draft, data)
+            draft.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+    return path
+
+
+def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
+    """Write files that belong together, so that `file_in` finds all of them or all that were there before.
+
+    They are written aside, flushed, and become valid by one renaming of a folder; only then are they moved to
+    their places. Other files in the folder are left alone.
+
+    Args:
+        folder: Where they will lie; it is made if missing.
+        files: Name to content. Empty content says that there is to be no such file.
+
+    Raises:
+        DiskError: When the folder cannot be written or the disk is full; what was there before is whole.
+    """
+    folder = Path(folder)
+    with disk_errors(folder, sum(map(len, files.values()))):
+        fresh = not folder.exists()
+        draft = folder / f".{uuid.uuid4().hex}.partial"
+        try:
+            draft.mkdir(parents=True)
+            _move_into_place(folder)
+            for name, data in files.items():
+                _write(draft / name, data)
+            draft.replace(folder / WRITTEN)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            if fresh:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
+    try:
+        _move_into_place(folder)
+    except OSError as error:
+        warnings.warn(
+            f"What was saved in {folder} lies in its folder {WRITTEN} and is read from there: it could not "
+            f"be moved to its place ({error}).",
+            stacklevel=3,
+        )
+    return folder
+
+
+def file_in(folder: Path | str, name: str) -> Path:
+    """Return where a file that `write_together` wrote lies now; the path need not exist."""
+    waiting = Path(folder) / WRITTEN / name
+    if not waiting.exists():
+        return Path(folder) / name
+    return waiting if waiting.stat().st_size else waiting / "none"  # empty: there is to be no such file
+
+
+def _move_into_place(folder: Path) -> None:
+    """Finish what a writer began that wrote everything and was then interrupted."""
+    waiting = folder / WRITTEN
+    if not waiting.is_dir():
+        return
+    for file in sorted(waiting.iterdir()):
+        if file.stat().st_size:
+            file.replace(folder / file.name)
+        else:
+            (folder / file.name).unlink(missing_ok=True)
+            file.unlink()
+    waiting.rmdir()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a new file and flush it to the disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def require_room(folder: Path | str, needed: int) -> None:
+    """Raise DiskError unless `needed` bytes can be written below `folder`, by writing them for a moment.
+
+    Neither the folder, where it is missing, nor anything else is left behind.
+    """
+    folder = Path(folder)
+    with disk_errors(folder, needed):
+        trial = _standing(folder) / f".{uuid.uuid4().hex}.partial"
+        try:
+            _write(trial, bytes(needed))
+        finally:
+            with suppress(OSError):
+                trial.unlink()
+
+
+@contextmanager
+def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
+    """Turn the system's errors while `needed` bytes are written to `path` into a DiskError that tells all."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        raise _told(Path(path), needed, error) from error
+
+
+def _told(path: Path, needed: int, error: OSError) -> DiskError:
+    """Return the error that says which path, how much was needed, how much is free, and what to do."""
+    found = error.strerror or str(error)
+    with suppress(OSError):
+        free = shutil.disk_usage(_standing(path)).free
+        room = f"{size_text(free)} are free there"
+        found += f" ({size_text(needed)} are needed and {room})" if needed else f" ({room})"
+    do = "Check the path"
+    if error.errno in _FULL:
+        do = "Free some space, or name a place on another disk"
+    elif error.errno in _CLOSED:
+        do = "Name a folder that you may write to"
+    elif isinstance(error, FileExistsError | NotADirectoryError):
+        do = "A file stands where a folder belongs: name another place"
+    return DiskError(f"{path} was to be written", found, do)
+
+
+def _standing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that exists."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit that fits it, with three digits.
+
+    >>> size_text(12), size_text(4321), size_text(87_654_321)
+    ('12 bytes', '4.32 kB', '87.7 MB')
+    """
+    unit, *larger = ("bytes", "kB", "MB", "GB", "TB")
+    while size >= 999.5 and larger:
+        size, unit = size / 1000, larger.pop(0)
+    digits = 0 if unit == "bytes" or size >= 99.95 else 1 if size >= 9.995 else 2
+    return f"{size:.{digits}f} {unit}"
+
+
+def digest_of(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> str:
+    """Return the SHA-256 of plain fields and arrays, in hexadecimal; a field named "digest" is left out.
+
+    Args:
+        fields: What JSON can hold; the order of keys does not matter.
+        arrays: Name to array; name, dtype, shape and numbers count.
+    """
+    plain = json.loads(json.dumps({name: value for name, value in fields.items() if name != DIGEST}))
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name, array in sorted((arrays or {}).items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def check_digest(
+    source: Path | str,
+    fields: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray] | None = None,
+    *,
+    notice: bool = True,
+) -> None:
+    """Compare what was read from `source` with the digest among its fields; warn where it has none.
+
+    Raises:
+        ValueError: When something was changed since it was saved.
+    """
+    if DIGEST not in fields:
+        if notice:
+            warnings.warn(
+                f"{source} is from an older version and carries no digest: damage to it would go unseen. "
+                "Save it again to add one.",
+                stacklevel=3,
+            )
+    elif fields[DIGEST] != digest_of(fields, arrays):
+        raise ValueError("it is damaged: its digest is not that of what was saved")
+
+
+def pack_arrays(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the bytes of a safetensors file with arrays, and as its metadata fields and their digest."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    signed = {**fields, DIGEST: digest_of(fields, arrays)}
+    return bytes(save(arrays, {_METADATA: json.dumps(signed)}))
+
+
+def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them.
+
+    Raises:
+        OSError, SafetensorError, KeyError, TypeError, ValueError: When it is no such file.
+    """
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="np") as file:
+        fields = json.loads((file.metadata() or {})[_METADATA])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    return dict(fields), arrays
+
+
+def file_name(name: str) -> str:
+    """Return `name` as a file or folder may be called anywhere, without suffix: at most 88 characters.
+
+    >>> file_name("jazz?"), file_name("con"), file_name("..")
+    ('jazz_', '_con', 'clip')
+    """
+    composed = unicodedata.normalize("NFC", name)
+    kept = "".join(letter if letter.isalnum() or letter in " ._+-" else "_" for letter in composed)
+    kept = _cut(kept.strip(" ."), NAME_CHARACTERS - 1) or "clip"
+    return f"_{kept}" if _RESERVED.match(kept) else kept
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Return a file name for each name; no two are equal, on disks that tell no capitals apart either.
+
+    >>> file_names(["jazz?", "jazz!", "Jazz_"])
+    {'jazz?': 'jazz_', 'jazz!': 'jazz_ 2', 'Jazz_': 'Jazz_ 3'}
+    """
+    given: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        if name not in given:
+            given[name] = next(one for one in numbered_names(file_name(name)) if one.casefold() not in taken)
+            taken.add(given[name].casefold())
+    return given
+
+
+def numbered_names(name: str) -> Iterator[str]:
+    """Yield a file name, then the same with 2, 3 ... behind it, cut where it would grow too long."""
+    yield name
+    for number in count(2):
+        yield f"{_cut(name, NAME_CHARACTERS - len(f' {number}'))} {number}"
+
+
+def _cut(name: str, characters: int) -> str:
+    """Return the beginning of a name: so many characters, and fewer bytes than file systems take."""
+    name = name[:characters]
+    while len(name.encode("utf-8", "replace")) > _NAME_BYTES:
+        name = name[:-1]
+    return name.rstrip(" .")
