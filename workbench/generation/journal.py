@@ -1,8 +1,8 @@
 """The journal of a session: what happened, line by line, and the codes, appended as they are drawn.
 
 Nothing is buffered: every line and frame is handed to the operating system at once, so a process that is
-killed loses the frames that were not finished, and nothing else. A line that was cut off is not read. A line
-that is damaged ends what can be told: what was drawn before it was written is kept. Every visit has a line for
+killed loses the frames that were not finished, and nothing else. A line that was cut off is not read. A
+damaged line ends what can be told: what was drawn before it was written is kept. Every visit has a line for
 that reason; older recordings have one only where the doses changed.
 
     {"window": [start, frames, heard], "prompt": ...}   a window begins
@@ -102,7 +102,7 @@ class Journal:
 
 
 def _write_whole(file: io.FileIO, data: bytes) -> None:
-    """Append all of `data`, or nothing: a write may be shorter than asked, and later ones must not join it.
+    """Append all of `data`, or nothing: a write may be shorter than asked, and none may follow half a line.
 
     Raises:
         GenerationError: When the disk takes no more; the file ends where it ended before.
@@ -155,7 +155,7 @@ def read_events(folder: Path, knobs: int) -> Events:
 
 
 def _take_in(event: Mapping[str, Any], windows: list[RecordedWindow], knobs: int) -> str:
-    """Add an event to the windows; return how the recording ended, if it tells that. Raise where it is none."""
+    """Add an event to the windows; return how the recording ended, if it tells; raise where it is none."""
     if "window" in event:
         windows.append(_window(event, windows))
     elif "visit" in event:
@@ -178,7 +178,7 @@ def _take_in(event: Mapping[str, Any], windows: list[RecordedWindow], knobs: int
 
 
 def _window(event: Mapping[str, Any], windows: Sequence[RecordedWindow]) -> RecordedWindow:
-    """The window that an event begins; it must not begin before or behind what the last one can have drawn."""
+    """The window that an event begins; it begins where the last one can have ended."""
     (start, frames, heard), prompt = event["window"], event["prompt"]
     first, most = (windows[-1].span.start, windows[-1].span.end) if windows else (0, math.inf)
     _expect(is_whole(start, first, most) and is_whole(frames, 1) and is_whole(heard))
