@@ -104,6 +104,11 @@ def is_number(value: object, least: float = -math.inf, most: float = math.inf) -
         return False
 
 
+def is_nan(value: object) -> bool:
+    """Return whether `value` is the number that says that nothing was measured."""
+    return isinstance(value, float) and math.isnan(value)
+
+
 def is_text(value: object) -> bool:
     """Return whether `value` is text that can be written as UTF-8, which has no lone surrogates."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import zarr
 from workbench.activations.spec import refusal
 from workbench.activations.values import STORE_KEY, Activations
 from workbench.errors import ActivationsError
+from workbench.files import DIGEST, check_digest
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
 _BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
@@ -58,7 +60,26 @@ def open_group(path: Path, mode: Any = "r") -> zarr.Group:
         raise refusal(asked, found, "Give the path of a capture") from error
     if STORE_KEY not in group.attrs or "done" not in group:
         raise refusal(asked, "the folder is no store of the workbench", "Give the path of a capture")
+    if mode == "r":
+        _compare_descriptions(path, group)
     return group
+
+
+def descriptions(path: Path) -> dict[str, Any]:
+    """Return what the store and its arrays say of themselves, by name; the digest of it all is left out."""
+    told = {file.parent.name: json.loads(file.read_text("utf-8")) for file in path.glob("*/zarr.json")}
+    told[""] = json.loads((path / "zarr.json").read_text("utf-8"))
+    told[""]["attributes"][STORE_KEY].pop(DIGEST, None)
+    return told
+
+
+def _compare_descriptions(path: Path, group: zarr.Group) -> None:
+    """Raise ActivationsError where the description of a store is not what it was when it was made."""
+    try:
+        told, record = descriptions(path), record_of(group)
+        check_digest(path, told | {DIGEST: record[DIGEST]} if DIGEST in record else told)
+    except Exception as error:  # a damaged description can be wrong in any way
+        raise _damaged(path, path / "zarr.json or one below it", error, _RESTART) from error
 
 
 def array_of(group: zarr.Group, name: str) -> Any:

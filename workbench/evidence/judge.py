@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.errors import EvidenceError
+from workbench.errors import EvidenceError, is_text, reason
 from workbench.evidence.features import VERSION, block_slices, features
 from workbench.sound import Clip
 
@@ -34,6 +34,14 @@ class Judge:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     card: dict[str, object]
     hears: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise EvidenceError(
+                f"A judge of {self.target!r} was asked for",
+                problem,
+                "Fit it again (workbench build-embedded)",
+            )
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
         """Return the probability of each class for each clip (clips, classes); each row sums to 1."""
@@ -104,18 +112,47 @@ class Judge:
             raise EvidenceError(
                 f"A judge of {target} was asked for", f"{folder} holds: {held}", "Choose one of these"
             )
-        about = json.loads(path.read_text())
-        if about.get("features") != VERSION:
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            fitted = about.get("features", "of an older version")
+            if fitted == VERSION:
+                tensors, count = load_file(path.with_suffix(".safetensors")), range(about["layers"])
+                layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in count)
+                classes, hears = tuple(about["classes"]), tuple(about["hears"])
+                return cls(target, classes, tensors["mean"], tensors["scale"], layers, about["card"], hears)
+        except Exception as error:  # a damaged file can be wrong in any way
             raise EvidenceError(
                 f"A judge of {target} was asked for",
-                f"it was fitted to features {about.get('features', 'of an older version')}, "
-                f"and the features are now {VERSION}",
-                "Fit it again (workbench build-embedded), or use the version that made it",
-            )
-        tensors = load_file(path.with_suffix(".safetensors"))
-        layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in range(about["layers"]))
-        standard = (tensors["mean"], tensors["scale"])
-        return cls(target, tuple(about["classes"]), *standard, layers, about["card"], tuple(about["hears"]))
+                f"{path} and the .safetensors beside it cannot be read ({reason(error)})",
+                "Use a folder that Judge.save wrote",
+            ) from error
+        raise EvidenceError(
+            f"A judge of {target} was asked for",
+            f"it was fitted to features {fitted}, and the features are now {VERSION}",
+            "Fit it again (workbench build-embedded), or use the version that made it",
+        )
+
+
+def _problem(judge: Judge) -> str:
+    """Return what is wrong with the parts of a judge, or an empty text."""
+    texts = (judge.target, *judge.classes, *judge.hears)
+    if not all(map(is_text, texts)) or not 0 < len(set(judge.classes)) == len(judge.classes):
+        return f"its classes are {judge.classes!r} and it hears {judge.hears!r}"
+    if unknown := sorted(set(judge.hears) - set(block_slices())):
+        return f"it hears {', '.join(unknown)}, and there are {', '.join(block_slices())}"
+    arrays = [judge.mean, judge.scale, *(array for layer in judge.layers for array in layer)]
+    if not all(np.issubdtype(one.dtype, np.floating) and np.isfinite(one).all() for one in arrays):
+        return "some of its numbers are not finite"
+    width = len(judge.mean) if judge.mean.ndim == 1 else -1
+    if judge.scale.shape != (width,) or not (judge.scale > 0).all():
+        return (
+            f"its scale has the shape {judge.scale.shape} for {judge.mean.shape} features, or is not above 0"
+        )
+    for weight, bias in judge.layers:
+        if weight.ndim != 2 or len(weight) != width or bias.shape != weight.shape[1:]:
+            return f"a layer of {weight.shape} and {bias.shape} numbers follows one of {width}"
+        width = weight.shape[1]
+    return "" if width == len(judge.classes) else f"{width} outputs stand for {len(judge.classes)} classes"
 
 
 def load_judge(target: str = "genre") -> Judge:
