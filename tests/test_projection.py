@@ -89,6 +89,41 @@ def test_few_samples_shrink_the_neighbourhood():
     assert 0 <= project(few, 1, method="pca").trustworthiness <= 1
 
 
+@pytest.mark.parametrize("method", ["umap", "pca"])
+def test_four_samples_make_a_map_that_others_can_join(method):
+    acts, _ = planted()
+    drawn = project(acts.subset(np.arange(4)), 1, method=method)
+    assert np.isfinite(drawn.points).all()
+    assert 0 <= drawn.trustworthiness <= 1
+    assert np.isfinite(drawn.place(acts.subset(np.arange(4, 7))).points).all()
+
+
+def test_samples_of_another_width_do_not_join_a_map():
+    acts, _ = planted()
+    drawn = project(acts, 1, method="pca")
+    labels, groups = labels_and_groups()
+    for width in (1, 47):
+        other = activations(np.ones((len(labels), 2, width)), labels, groups)
+        with pytest.raises(ProbeError, match=rf"width {width} .*width 48"):
+            drawn.place(other)
+
+
+def test_a_map_of_one_feature_has_no_two_components():
+    labels, groups = labels_and_groups()
+    acts = activations(np.random.default_rng(0).standard_normal((len(labels), 1, 1)), labels, groups)
+    with pytest.raises(ProbeError, match="1 feature"):
+        project(acts, 0, method="pca")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"neighbours": 0}, {"neighbours": 2.5}, {"min_distance": 7}, {"seed": -1}]
+)
+def test_settings_of_a_map_that_make_no_sense_are_refused(settings):
+    acts, _ = planted()
+    with pytest.raises(ProbeError, match=f"{next(iter(settings))} is out of range"):
+        project(acts, 1, **settings)
+
+
 def test_maps_that_cannot_be_drawn_are_refused():
     acts, _ = planted()
     with pytest.raises(ProbeError, match=r"'tsne'.*umap and pca"):

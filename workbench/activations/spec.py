@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import ActivationsError
+from workbench.sound.labels import missing
 
+LABEL = "label_"  # what the names of label coordinates begin with
 RESERVED = ("sample", "layer", "frame", "feature", "residual_norm", "done")
 _SHARD_BYTES = 32 << 20  # of one chunk of samples at one site: what an interrupted capture loses at most
 _MAX_SAMPLES_PER_CHUNK = 64
@@ -167,6 +169,26 @@ def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mappin
             "One value per sample was asked for",
             f"the shapes are {lengths}",
             "Give each coordinate the shape (n,)",
+        )
+    for name, values in samples.items():
+        if name in ("clip", "group") or name.startswith(LABEL):
+            check_held(name, np.asarray(values))
+
+
+def check_held(name: str, values: np.ndarray) -> None:
+    """Raise ActivationsError with the count where clips, groups or labels (n,) are missing.
+
+    A label that is a number may be NaN, and one that is text may be empty: whoever needs all of them says so.
+    """
+    if name.startswith(LABEL) and values.dtype.kind == "f":
+        return
+    lacking = int(missing(values, empty=not name.startswith(LABEL)).sum())
+    if lacking:
+        what = f"label {name[len(LABEL) :]!r}" if name.startswith(LABEL) else name
+        raise refusal(
+            f"A {what} for each of {len(values)} samples was asked for",
+            f"{lacking} of them have none (None, NaN or empty)",
+            "Leave these samples out, or fill them in",
         )
 
 

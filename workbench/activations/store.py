@@ -21,6 +21,7 @@ from zarr.codecs import Crc32cCodec
 
 from workbench.activations.budget import require_disk
 from workbench.activations.opening import (
+    UnusableStore,
     array_of,
     descriptions,
     is_done,
@@ -28,6 +29,7 @@ from workbench.activations.opening import (
     open_activations,
     open_group,
     record_of,
+    telling_damage,
 )
 from workbench.activations.spec import StoreSpec, bytes_needed, refusal
 from workbench.activations.values import STORE_KEY, Activations
@@ -61,14 +63,17 @@ class ActivationStore:
             require_disk(store.path, bytes_needed(spec))
             _create(store.path, spec)
             return store
-        _check_same(store.path, spec)
+        with telling_damage(store.path):
+            _check_same(store.path, spec)
         left = len(store.missing()) / spec.n_chunks
         require_disk(store.path, int(left * bytes_needed(spec)))
         return store
 
     def missing(self) -> tuple[int, ...]:
         """Return the chunks that are still to be written."""
-        return missing_chunks(self.path, open_group(self.path))
+        group = open_group(self.path)
+        with telling_damage(self.path):
+            return missing_chunks(self.path, group)
 
     def rows(self, chunk: int) -> slice:
         """Return which samples a chunk holds."""
@@ -174,10 +179,11 @@ def _filled(group: zarr.Group, name: str, values: np.ndarray, *, dim: str) -> No
 
 def _check_same(path: Path, spec: StoreSpec) -> None:
     """Raise ActivationsError when the store at `path` was begun for another spec."""
-    held = record_of(open_group(path))["parts"]
+    group = open_group(path)
+    held = record_of(group)["parts"]
     differing = sorted(name for name, digest in spec.parts().items() if held.get(name) != digest)
     if differing:
-        raise refusal(
+        raise UnusableStore(
             f"A capture into {path} was asked for",
             f"another one stands there, with other {', '.join(differing)}",
             "Give another path, or delete it",

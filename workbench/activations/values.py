@@ -17,10 +17,10 @@ import numpy as np
 import xarray as xr
 
 from workbench.activations.pooling import POOLS, pool
-from workbench.activations.spec import check_parts, refusal
+from workbench.activations.spec import LABEL, check_held, check_parts, refusal
+from workbench.sound.labels import as_text, in_order, missing, numbered
 
 STORE_KEY = "workbench_store"  # the attribute in which a store keeps its own record
-_LABEL = "label_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Activations:
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the labels."""
-        return tuple(str(name)[len(_LABEL) :] for name in self.data.coords if str(name).startswith(_LABEL))
+        return tuple(str(name)[len(LABEL) :] for name in self.data.coords if str(name).startswith(LABEL))
 
     @property
     def clips(self) -> np.ndarray:
@@ -115,7 +115,9 @@ class Activations:
     @property
     def groups(self) -> np.ndarray:
         """Group of each sample, shape (sample,): what a split must never cut."""
-        return self.coordinate("group")
+        groups = self.coordinate("group")
+        check_held("group", groups)
+        return groups
 
     def labels(self, target: str = "genre") -> np.ndarray:
         """Return the label of each sample, shape (sample,), as text or float64."""
@@ -125,10 +127,30 @@ class Activations:
                 f"labels are {', '.join(self.targets) or 'none'}",
                 "Use one of these, or capture a dataset that carries it",
             )
-        return self.coordinate(_LABEL + target)
+        labels = self.coordinate(LABEL + target)
+        check_held(LABEL + target, labels)
+        return labels
+
+    def numbered(self, target: str = "genre") -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the class names of a label in rising order, and the class number of each sample (sample,).
+
+        Numbers are classes, too: 1.0 is called "1", and "2" stands before "10".
+
+        Raises:
+            ActivationsError: the label is not held, or some samples have none.
+        """
+        labels = self.labels(target)
+        lacking = int(missing(labels).sum())
+        if lacking:
+            raise refusal(
+                f"The classes of {target!r} were asked for",
+                f"{lacking} of {len(labels)} samples have none (NaN or empty)",
+                "Leave them out with acts.subset",
+            )
+        return numbered(labels)
 
     def classes(self, target: str = "genre") -> tuple[str, ...]:
-        """Return the distinct labels, sorted."""
+        """Return the distinct labels, in rising order."""
         labels = self.labels(target)
         if labels.dtype.kind == "f":
             raise refusal(
@@ -136,7 +158,7 @@ class Activations:
                 "its values are numbers",
                 "Label the dataset with text, for example in bins",
             )
-        return tuple(str(name) for name in np.unique(labels))
+        return in_order(labels.tolist())
 
     def coordinate(self, name: str) -> np.ndarray:
         """Return a sample coordinate, shape (sample,), as text or float64."""
@@ -249,7 +271,12 @@ class Activations:
         """Return the samples with these labels or coordinates, e.g. `where(genre="jazz", row="cond")`."""
         mask = np.ones(len(self), dtype=bool)
         for name, value in values.items():
-            mask &= (self.labels(name) if name in self.targets else self.coordinate(name)) == value
+            held = self.labels(name) if name in self.targets else self.coordinate(name)
+            mask &= (as_text(held) if isinstance(value, str) else held) == value
+        if not mask.any():
+            asked = ", ".join(f"{name}={value!r}" for name, value in values.items())
+            do = "Look at acts.labels(name) and acts.coordinate(name)"
+            raise refusal(f"Samples with {asked} were asked for", "there are none", do)
         return self.subset(mask)
 
     def _position(self, layer: int) -> int:

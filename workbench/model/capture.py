@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.activations import Activations, ActivationStore, Cost, StoreSpec
-from workbench.errors import Cancelled
+from workbench.activations import (
+    Activations,
+    ActivationStore,
+    Cost,
+    StoreSpec,
+    UnusableStore,
+    open_activations,
+)
+from workbench.errors import ActivationsError, Cancelled
 from workbench.model.cases import Cases, cases_for, spec_for
 from workbench.model.chunks import Arrays, Chunk, Job, run_here, run_there
 from workbench.model.codes import speaks_our_codes
 from workbench.model.cost import forced_cost, free_on_device
-from workbench.model.folders import cache_folder
-from workbench.model.lengths import counted_frames, guessed_frames
+from workbench.model.folders import cache_folder, can_keep, say_damaged
+from workbench.model.lengths import counted_frames, encoded, guessed_frames
 from workbench.model.musicgen import Model
 from workbench.model.reading import reading_of
 from workbench.sound.dataset import Dataset
 
+MENDED_AT_MOST = 8  # damaged files of a store in the cache that are made again one by one
 POOLED_CHUNK = 16  # clips: what an interrupted capture loses at most, and what a worker gets at a time
 
 
@@ -58,7 +69,8 @@ def capture(
             prompt, while null rows of a generation are as long as its prompt, and differ
     seconds how much of each clip's beginning is used; all when None
     batch   clips per forward pass
-    cache   whether to keep the result in the user's cache when no `path` is given
+    cache   whether to keep the result in the user's cache when no `path` is given; False writes no folder
+            but `path` (codes of clips are then made anew each time)
     client  a dask.distributed Client, whose workers must see the model's folder
     cancel  set it (from any thread) to stop after the running chunk
 
@@ -101,18 +113,20 @@ class Keeping:
     progress: bool = True
     client: Any = None
     cancel: threading.Event | None = None
+    writable: bool = True  # whether the user's cache can be written
 
     @property
     def on_disk(self) -> bool:
         """Whether the result is written."""
-        return self.cache or self.path is not None
+        return self.path is not None or (self.cache and self.writable)
 
     def place(self, spec: StoreSpec) -> Path | None:
         """Where it is written: `path`, or a folder of the user's cache that belongs to this capture alone."""
         if self.path is not None or not self.cache:
             return None if self.path is None else Path(self.path)
         digest = hashlib.sha256(json.dumps(spec.parts(), sort_keys=True).encode()).hexdigest()
-        return cache_folder("activations") / digest[:32]
+        place = cache_folder("activations") / digest[:32]
+        return place if self.writable or _finished(place) else None
 
 
 def job_for(
@@ -133,26 +147,67 @@ def job_for(
 
 def capture_cases(model: Model, dataset: Dataset, cases: Cases, job: Job, keeping: Keeping) -> Activations:
     """The activations of these cases: forecast and checked, then captured as `capture` says."""
+    if keeping.cache:
+        keeping = replace(keeping, writable=can_keep())
+    job = replace(job, cache=keeping.cache and keeping.writable)
     longest, outline = _outline(model, dataset, cases, job)
     forecast = _forecast(model, outline, job, longest, keeping)
     free = free_on_device(model) if keeping.client is None else None
-    norms = model.residual_norms()[list(job.reading.layers)]
+    norms = model.residual_norms(cache=job.cache)[list(job.reading.layers)]
     place = keeping.place(replace(outline, residual_norm=norms))
     if place is None or not place.exists():  # what stands there may be finished: then nothing is needed
         forecast.check(place, free_device=free)
-    held = _held(model, dataset, job)
+    own = job
+    if _counts_frames(job) and not (
+        job.stored or job.cache
+    ):  # encoded once: to count frames and to read them
+        dataset = encoded(model, dataset, seconds=job.seconds)
+        own = replace(job, seconds=None, stored=True)
+    held = _held(model, dataset, own)
     spec = replace(_spec(model, dataset, cases, job, held), residual_norm=norms)
-    place, job = keeping.place(spec), replace(job, frames=spec.frames)
-    store = ActivationStore.open_or_create(place, spec) if place is not None else None
-    missing = store.missing() if store else tuple(range(spec.n_chunks))
-    if missing:
-        forecast.check(free_device=free)
-    counts = np.ones(len(cases), int) if held is None else job.reading.counts(held[cases.entries])
-    chunks = [_chunk(dataset, cases, counts, number, spec.rows(number)) for number in missing]
-    client = keeping.client
-    work = run_here(model, chunks, job) if client is None else run_there(model, chunks, job, client)
-    kept = _collect(work, spec, store, keeping)
-    return store.finish() if store else _in_memory(spec, kept)
+    place, own = keeping.place(spec), replace(own, frames=spec.frames)
+
+    def work(store: ActivationStore | None) -> Activations:
+        missing = store.missing() if store else tuple(range(spec.n_chunks))
+        if missing:
+            forecast.check(free_device=free)
+        counts = np.ones(len(cases), int) if held is None else job.reading.counts(held[cases.entries])
+        chunks = [_chunk(dataset, cases, counts, number, spec.rows(number)) for number in missing]
+        client = keeping.client
+        parts = run_here(model, chunks, own) if client is None else run_there(model, chunks, own, client)
+        kept = _collect(parts, spec, store, keeping)
+        return store.finish() if store else _in_memory(spec, kept)
+
+    if place is None:
+        return work(None)
+    make = partial(ActivationStore.open_or_create, place, spec)
+    return work(make()) if keeping.path is not None else _mending(place, lambda: work(make()))
+
+
+def _finished(place: Path) -> bool:
+    """Whether a whole store stands there."""
+    try:
+        open_activations(place, verify=False)
+    except ActivationsError:
+        return False
+    return True
+
+
+def _mending(place: Path, work: Callable[[], Activations]) -> Activations:
+    """Do the work; what is damaged of a store in the cache is given notice of, deleted and made again."""
+    for _ in range(MENDED_AT_MOST):
+        try:
+            return work()
+        except UnusableStore as error:
+            file = error.file if error.file is not None and error.file.is_file() else place
+            say_damaged(file, error.__cause__ or error.found)
+            aside = file.with_name(f".{uuid.uuid4().hex}.partial")
+            file.rename(aside)
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            else:
+                aside.unlink()
+    return work()
 
 
 def _counts_frames(job: Job) -> bool:

@@ -29,6 +29,7 @@ class Job:
     batch     clips per forward pass
     stored    whether the clips' stored codes are this model's
     frames    frames per sample when they are kept, None when they are pooled
+    cache     whether codes that are made on the way are kept in the user's cache
     """
 
     reading: Reading
@@ -36,6 +37,7 @@ class Job:
     batch: int
     stored: bool
     frames: int | None = None
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Chunk:
 def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
     """Activations by site, fp32: (samples, layers, d_model), unpooled (samples, layers, frames, d_model)."""
     found: dict[int, dict[str, np.ndarray]] = {}
-    encode = partial(codes_for, model, chunk.clips, seconds=job.seconds, stored=job.stored)
+    encode = partial(codes_for, model, chunk.clips, seconds=job.seconds, stored=job.stored, cache=job.cache)
     for some in _batches(chunk.cases, job.batch):
         codes = [encode(chunk.clips.entries[chunk.cases[case][0]]) for case in some]
         told = [words for case in some if (words := chunk.cases[case][1]) is not None]

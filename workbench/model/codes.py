@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.errors import ActivationsError
-from workbench.model.folders import cache_folder
+from workbench.model.folders import cache_folder, keep, say_damaged
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
 
@@ -21,7 +21,7 @@ _SAME_SOUND = 1e-2  # two decodings by one codec differ by rounding only; by ano
 
 
 def codes_for(
-    model: Model, dataset: Dataset, entry: Entry, *, seconds: float | None, stored: bool
+    model: Model, dataset: Dataset, entry: Entry, *, seconds: float | None, stored: bool, cache: bool = True
 ) -> np.ndarray:
     """The codes (k, frames) int64 of one entry, at most `seconds` long.
 
@@ -31,6 +31,7 @@ def codes_for(
         entry: One of its entries.
         seconds: How much of the clip's beginning is used; all of it when None.
         stored: Whether the entry's own codes are this model's (see `speaks_our_codes`).
+        cache: Whether to keep what is encoded now in the user's cache.
 
     Raises:
         ActivationsError: When the clip is silent.
@@ -39,17 +40,33 @@ def codes_for(
         frames = entry.codes.shape[-1] if seconds is None else model.frames_for(seconds)
         return np.asarray(entry.codes[:, :frames], dtype=np.int64)
     path = codes_path(model, entry, seconds)
-    if path.is_file():
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.int64)
+    kept = kept_codes(model, path)
+    if kept is not None:
+        return kept.astype(np.int64)
     clip = dataset.reader(entry)
     _refuse_silence(entry, clip)
     codes = model.encode(clip if seconds is None else clip.section(0, seconds)).numpy()
-    draft = path.with_name(
-        f"{uuid.uuid4().hex}.npy"
-    )  # moved into place whole, so that a killed run leaves no half
-    np.save(draft, codes.astype(np.int16), allow_pickle=False)
-    draft.replace(path)
+    if cache:
+        file = io.BytesIO()
+        np.save(file, codes.astype(np.int16), allow_pickle=False)
+        keep(path, file.getvalue())
     return codes
+
+
+def kept_codes(model: Model, path: Path, *, notice: bool = True) -> np.ndarray | None:
+    """The codes (k, frames) int16 in a file of the cache; None where there are none, or they are damaged."""
+    try:
+        if not path.is_file():
+            return None
+        codes = np.load(path, allow_pickle=False)
+        sound = codes.dtype.kind == "i" and codes.ndim == 2 and codes.shape[0] == model.n_codebooks
+        if not sound or not codes.size or codes.min() < 0 or codes.max() >= model.codebook_size:
+            raise ValueError("it holds no codes of this model's codec")
+    except Exception as error:  # NumPy raises what it likes on foreign files; all of them are made again
+        if notice:
+            say_damaged(path, error)
+        return None
+    return np.asarray(codes)
 
 
 def codes_path(model: Model, entry: Entry, seconds: float | None) -> Path:

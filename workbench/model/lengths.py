@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 
-from workbench.model.codes import codes_for, codes_path
+from workbench.model.codes import codes_for, codes_path, kept_codes
 from workbench.model.tokens import frames_for
 from workbench.sound.dataset import Dataset, Entry
 
@@ -24,6 +25,13 @@ def counted_frames(model: Model, dataset: Dataset, *, seconds: float | None, sto
     """Frames of each clip's first `seconds` (clips,); clips without codes are encoded, which is kept."""
     codes = (codes_for(model, dataset, entry, seconds=seconds, stored=stored) for entry in dataset.entries)
     return np.array([array.shape[-1] for array in codes])
+
+
+def encoded(model: Model, dataset: Dataset, *, seconds: float | None) -> Dataset:
+    """The dataset with the codes of each clip's first `seconds` in memory; nothing is kept on disk."""
+    how: dict[str, Any] = {"seconds": seconds, "stored": False, "cache": False}
+    entries = (replace(one, codes=codes_for(model, dataset, one, **how)) for one in dataset.entries)
+    return replace(dataset, entries=tuple(entries))
 
 
 def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
@@ -52,8 +60,8 @@ def _known(model: Model, entry: Entry, seconds: float | None, stored: bool) -> i
     if stored and entry.codes is not None:
         held = int(entry.codes.shape[-1])
         return held if seconds is None else min(held, frames_for(seconds, model.frame_rate_hz))
-    path = codes_path(model, entry, seconds)
-    return int(np.load(path, mmap_mode="r").shape[-1]) if path.is_file() else None
+    kept = kept_codes(model, codes_path(model, entry, seconds), notice=False)
+    return None if kept is None else int(kept.shape[-1])
 
 
 def _declared_s(entry: Entry) -> float | None:

@@ -52,6 +52,7 @@ class Model:
         self.lock = threading.RLock()
         self._tracing = False
         self._fingerprint = fingerprint
+        self._norms: np.ndarray | None = None
 
     @property
     def _config(self) -> Any:
@@ -230,11 +231,15 @@ class Model:
             finally:
                 self._tracing = False
 
-    def residual_norms(self) -> np.ndarray:
-        """R_l, shape (n_layers,): the mean norm of the residual stream, the unit in which doses are given."""
+    def residual_norms(self, *, cache: bool = True) -> np.ndarray:
+        """R_l, shape (n_layers,): the mean norm of the residual stream, the unit in which doses are given.
+
+        Measured once, and kept in the user's cache unless `cache` is False.
+        """
         from workbench.model.norms import residual_norms
 
-        return residual_norms(self)
+        self._norms = residual_norms(self, self._norms, cache=cache)
+        return self._norms.copy()
 
     def describe(self) -> str:
         """What this model is and how it runs, in a few lines."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from workbench.model.folders import cache_folder
+from workbench.model.folders import cache_folder, keep, say_damaged
 from workbench.model.sites import live
 
 if TYPE_CHECKING:
@@ -24,8 +24,14 @@ NEUTRAL_PROMPTS = ("a tune", "a piece of music", "a song", "a track")
 SEED, SECONDS, GUIDANCE, SHIPPED, KEY = 0, 2.0, 3.0, "workbench.json", "residual_norms"
 
 
-def residual_norms(model: Model) -> np.ndarray:
-    """R_l, shape (n_layers,) float32: shipped with the model, or cached, or measured now and cached."""
+def residual_norms(model: Model, measured: np.ndarray | None = None, *, cache: bool = True) -> np.ndarray:
+    """R_l, shape (n_layers,) float32: shipped with the model, or cached, or measured now and cached.
+
+    Args:
+        model: The model.
+        measured: What was measured before; None: nothing was.
+        cache: Whether to keep what is measured now in the user's cache.
+    """
     places = [cache_folder("norms") / f"{model.fingerprint}.json"]
     if model.folder is not None:
         places.insert(0, model.folder / SHIPPED)
@@ -33,17 +39,27 @@ def residual_norms(model: Model) -> np.ndarray:
         held = _stored(path, model.n_layers)
         if held is not None:
             return held
-    norms = measure_residual_norms(model)
-    places[-1].write_text(json.dumps({KEY: norms.tolist()}))
+    norms = measure_residual_norms(model) if measured is None else measured
+    if cache:
+        keep(places[-1], json.dumps({KEY: norms.tolist()}).encode())
     return norms
 
 
 def _stored(path: Path, n_layers: int) -> np.ndarray | None:
-    """The norms in `path`, or None when there are none for this number of layers."""
-    if not path.is_file():
+    """The norms in `path`; None where there are none for this number of layers, with notice of damage."""
+    try:
+        if not path.is_file():
+            return None
+        record = json.loads(path.read_bytes())
+        if path.name == SHIPPED and KEY not in record:  # it may say other things of the model only
+            return None
+        norms = np.array(record[KEY], dtype=np.float32)
+        if norms.shape != (n_layers,) or not (np.isfinite(norms) & (norms > 0)).all():
+            raise ValueError(f"it holds no norms of {n_layers} layers")
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        say_damaged(path, error)
         return None
-    held = json.loads(path.read_text()).get(KEY, [])
-    return np.asarray(held, dtype=np.float32) if len(held) == n_layers else None
+    return norms
 
 
 def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndarray:

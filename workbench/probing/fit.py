@@ -170,13 +170,12 @@ def _shuffled(y: Array, groups: Array, splits: list[tuple[Array, Array]], runs: 
 
 def _classes(acts: Activations, target: str) -> tuple[tuple[str, ...], Array]:
     """Return the classes of a target in rising order, and the class number of each sample."""
-    labels = acts.labels(target)
-    names, y = np.unique(labels.astype(str), return_inverse=True)
-    if labels.dtype.kind == "f" and len(names) > 12:
+    names, y = acts.numbered(target)
+    if acts.labels(target).dtype.kind == "f" and len(names) > 12:
         found = f"it is a number with {len(names)} different values, and probes tell classes apart"
         do = "Use fit_regression, or label clips with ranges"
         raise ProbeError(f"Probes of {target!r} were asked for", found, do)
-    return tuple(names.tolist()), y
+    return names, y
 
 
 def _numbered(

@@ -75,13 +75,24 @@ class LinearProbe:
         raise NotImplementedError
 
     def read(self, x: Array) -> Array:
-        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError for another width."""
-        x = np.asarray(x, dtype=np.float64)
+        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError for others and for NaN."""
+        try:
+            x = np.asarray(x, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            found = f"these are no numbers ({error})"
+            raise ProbeError("Residuals were to be read", found, "Pass an array of floats") from error
         if x.ndim == 0 or x.shape[-1] != self.mean.size:
             raise ProbeError(
                 f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
                 f"it reads residuals of width {self.mean.size}",
                 "Pass residuals of the model that it was fitted on",
+            )
+        broken = int((~np.isfinite(x).all(-1)).sum())
+        if broken:
+            raise ProbeError(
+                f"{x[..., 0].size} sample(s) were to be read by the probe of layer {self.layer}",
+                f"{broken} of them hold NaN or infinite numbers",
+                "Leave them out (frames behind the end of a clip are NaN)",
             )
         return np.asarray(x @ self.weights.T + self.bias)
 

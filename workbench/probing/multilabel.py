@@ -19,6 +19,7 @@ from workbench.probing.linear import origin_of
 from workbench.probing.parallel import processors
 from workbench.probing.resampling import average_precision, f_score, interval, mean_of, once
 from workbench.probing.solvers import PATHS, Design, logistic_path, one_hot
+from workbench.sound.labels import in_order, missing
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -72,7 +73,7 @@ def fit_multilabel(
     """
     recipe = Recipe.of(2, method, strengths, class_weights)
     name, sets = _sets(acts, target)
-    labels = tuple(sorted(set().union(*sets)))
+    labels = in_order(set().union(*sets))
     held = np.array([[label in one for label in labels] for one in sets], dtype=bool).reshape(len(sets), -1)
     groups = acts.groups
     _check(labels, held, groups)
@@ -213,13 +214,21 @@ def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[s
             f"there are {len(acts)} samples",
             "Give one collection of labels per sample, empty where it has none",
         )
-    return "labels", [set(one) for one in target]
+    lacking = sum(isinstance(one, str) or not isinstance(one, Collection) for one in target)
+    if lacking:
+        found = f"{lacking} of {len(target)} samples have text, None or a number in its place"
+        raise ProbeError("A collection of labels per sample was asked for", found, "Give sets or lists")
+    return "labels", [{str(label) for label in one} for one in target]
 
 
 def _check(labels: tuple[str, ...], held: Array, groups: Array) -> None:
     """Raise DatasetError unless there are labels, and at least two groups have and two lack each of them."""
     if not labels:
         raise DatasetError("Probes of labels were asked for", "no sample has any", "Label the clips")
+    lacking = int(held[:, missing(labels)].any(1).sum())
+    if lacking:
+        found = f"{lacking} of {len(held)} samples have a label that is None, NaN or empty"
+        raise DatasetError("Probes of labels were asked for", found, "Leave it out of their labels")
     for label, mask in zip(labels, held.T, strict=True):
         with_it, without = len(np.unique(groups[mask])), len(np.unique(groups[~mask]))
         if min(with_it, without) < 2:

@@ -92,6 +92,13 @@ class Projection:
             found = "this map holds points only, not how they were found"
             raise ProbeError("Other samples were to be placed on a map", found, "Make it by project()")
         x = acts.matrix(self.layer, site=self.site).astype(np.float64)
+        width = len(self.mapper.scaling.mean)
+        if x.shape[1] != width:
+            raise ProbeError(
+                f"Samples of width {x.shape[1]} were to be placed on a map",
+                f"the map was made of residuals of width {width}",
+                "Pass activations of the same model",
+            )
         labels = pd.DataFrame({target: acts.labels(target) for target in acts.targets})
         places = self.mapper.place(x).astype(np.float32)
         return replace(self, points=places, clips=acts.clips, labels=labels, mapper=None)
@@ -122,16 +129,17 @@ def project(
     Raises ProbeError for an unknown method, fewer than 4 samples and a `near` of other samples,
     ActivationsError for a layer not held.
     """
-    _check(acts, method, near)
     x = acts.matrix(layer, site=site).astype(np.float64)
+    _check_settings(method, seed, neighbours, min_distance)
+    _check(acts, x, method, near)
     scaling = Scaling.of(x)
     z = scaling.apply(x)
     # Trustworthiness is defined for neighbourhoods of less than half of the samples.
-    neighbours = max(2, min(neighbours, (len(x) - 1) // 2))
+    neighbours = max(1, min(neighbours, (len(x) - 1) // 2))
     if method == "pca":
         fitted, points, explained = _pca(z)
     else:
-        fitted, explained = _umap(seed, neighbours, min_distance, near), None
+        fitted, explained = _umap(seed, max(2, neighbours), min_distance, near), None
         points = np.asarray(_run(lambda: fitted.fit_transform(z.astype(np.float32))))
     turn, shift = (np.eye(2), np.zeros(2)) if near is None else _onto(points, near.points.astype(np.float64))
     points = points @ turn + shift
@@ -165,11 +173,27 @@ def project_layers(
     }
 
 
-def _check(acts: Activations, method: str, near: Projection | None) -> None:
+def _check_settings(method: str, seed: int, neighbours: int, min_distance: float) -> None:
     if method not in ("umap", "pca"):
         raise ProbeError(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
+    sound = {
+        "neighbours": isinstance(neighbours, int | np.integer) and neighbours >= 1,
+        "min_distance": 0 <= min_distance <= 1,
+        "seed": isinstance(seed, int | np.integer) and 0 <= seed < 2**32,
+    }
+    if not all(sound.values()):
+        asked = f"A map with neighbours={neighbours}, min_distance={min_distance}, seed={seed} was asked for"
+        found = f"{next(name for name in sound if not sound[name])} is out of range"
+        do = "Use a whole number of neighbours from 1, a distance from 0 to 1, and a seed from 0"
+        raise ProbeError(asked, found, do)
+
+
+def _check(acts: Activations, x: Array, method: str, near: Projection | None) -> None:
     if len(acts) < 4:
         raise ProbeError("A map was asked for", f"there are {len(acts)} samples", "Capture 4 clips or more")
+    if method == "pca" and x.shape[1] < 2:
+        found = f"the samples have {x.shape[1]} feature(s)"
+        raise ProbeError("A map in two dimensions was asked for", found, 'Use method="umap"')
     if near is not None and not np.array_equal(near.clips, acts.clips):
         found = f"that one shows {len(near.clips)} other samples"
         raise ProbeError("A map near another one was asked for", found, "Use a map of the same clips")

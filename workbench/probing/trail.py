@@ -48,9 +48,8 @@ def ridge_trails(
     site: str = "resid_post",
 ) -> dict[str, tuple[Direction, ...]]:
     """Return the trail of each class (all when None), from one decomposition; raise as `ridge_trail` does."""
-    labels = acts.labels(target).astype(str)
-    names = np.unique(labels).tolist()
-    classes = names if classes is None else list(classes)
+    names, y = acts.numbered(target)
+    classes = list(names if classes is None else classes)
     for class_ in classes:
         if class_ not in names or len(names) < 2:
             found = f"the values of {target!r} are {', '.join(names)}"
@@ -60,7 +59,7 @@ def ridge_trails(
         found = "a strength is a number above 0"
         raise ProbeError(f"The strengths {list(strengths)} were asked for", found, "Use such numbers")
     x = acts.matrix(layer, site=site).astype(np.float64)
-    truth = (labels[:, None] == np.array(classes)).astype(np.float64)
+    truth = (np.array(names)[y][:, None] == np.array(classes)).astype(np.float64)
     weights = trail_weights(Design.of(x), truth, strengths)
     return {
         class_: tuple(

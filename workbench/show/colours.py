@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from workbench.sound.labels import in_order
+
 # Okabe and Ito's colour-blind-safe palette, one colour per genre everywhere.
 GENRE_COLOURS: Mapping[str, str] = MappingProxyType(
     {
@@ -22,8 +24,8 @@ OTHERS = ("#8A7A00", "#4B2E83", "#882255", "#332288", "#117733", "#661100", "#44
 
 
 def colours_for(labels: Iterable[object]) -> dict[str, str]:
-    """Return one colour per label: fixed for genres and "unsteered", the cycle in sorted order for others."""
-    names = sorted({str(label) for label in labels})
+    """Return one colour per label: fixed for genres and "unsteered", the cycle in rising order for others."""
+    names = in_order(str(label) for label in labels)
     fixed = {**GENRE_COLOURS, "unsteered": UNSTEERED}
     others = [name for name in names if name not in fixed]
     cycle = OTHERS if any(name in fixed for name in names) else (*GENRE_COLOURS.values(), *OTHERS)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from workbench.errors import DatasetError
 from workbench.sound.clip import Clip
+from workbench.sound.labels import in_order, missing
 from workbench.sound.splits import balanced_indices, held_out_indices
 
 Label = str | float
@@ -71,6 +72,13 @@ class Dataset:
                 f"{some(doubled)} come more than once",
                 "Keep one entry for each",
             )
+        without = missing([entry.group for entry in self.entries])
+        if without.any():
+            raise DatasetError(
+                f"A group for each clip of {self.name!r} was asked for",
+                f"{without.sum()} of {len(self)} have none ({some(self.ids[without])})",
+                "Name a track or artist for each, or the clip itself where nothing is shared",
+            )
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -111,10 +119,17 @@ class Dataset:
             )
         values = [entry.labels[target] for entry in self.entries]
         numbers = all(isinstance(value, int | float) for value in values)
+        without = [] if numbers else self.ids[missing(values, empty=False)].tolist()
+        if without:
+            raise DatasetError(
+                f"The label {target!r} was asked for",
+                f"{len(without)} of {len(self)} clips have None or NaN there ({some(without)})",
+                "Fill it in, or leave these clips out with dataset.subset",
+            )
         return np.array(values, dtype=np.float64 if numbers else str)
 
     def classes(self, target: str = "genre") -> tuple[str, ...]:
-        """Return the distinct labels, sorted.
+        """Return the distinct labels, in rising order ("2" before "10").
 
         Raises:
             DatasetError: the label is a number, which has no classes.
@@ -126,7 +141,7 @@ class Dataset:
                 "its values are numbers",
                 "Give it as text, for example in bins such as 'slow' and 'fast'",
             )
-        return tuple(str(name) for name in np.unique(labels))
+        return in_order(labels.tolist())
 
     @property
     def genres(self) -> tuple[str, ...]:

@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.errors import AudioError, DatasetError, message
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip
 from workbench.sound.dataset import Dataset, Entry, Label, some
+from workbench.sound.labels import missing
 from workbench.sound.reading import SUFFIXES, read_clip
 
 
@@ -138,7 +140,7 @@ def _check_columns(path: Path, table: pd.DataFrame, needed: Sequence[str]) -> No
                 f"the columns are {', '.join(table.columns)}",
                 "Name the right ones: from_csv(path, audio=..., target=..., group=...)",
             )
-        empty = [number + 2 for number, value in enumerate(table[name]) if not value.strip()]
+        empty = (np.flatnonzero(missing(table[name])) + 2).tolist()
         if empty:
             raise DatasetError(
                 f"A value of {name!r} in each line of {path.name} was asked for",

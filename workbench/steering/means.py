@@ -20,12 +20,12 @@ def difference_in_means(
 
     Raises SteeringError when the class is not held, or nothing else is held to compare it with.
     """
-    labels = acts.labels(target).astype(str)
-    inside = labels == class_
+    names, y = acts.numbered(target)
+    inside = np.array(names)[y] == class_
     if not inside.any() or inside.all():
         raise SteeringError(
             f"The difference in means of {class_!r} was asked for",
-            f"the activations hold these values of {target!r}: {', '.join(sorted(set(labels)))}",
+            f"the activations hold these values of {target!r}: {', '.join(names)}",
             "Use one of at least two",
         )
     x = acts.matrix(layer, site=site).astype(np.float64)

@@ -160,9 +160,8 @@ def examine(
     Raises ProbeError for activations of other classes or another width than the probe's; DatasetError and
     ActivationsError as `fit_probes` does.
     """
-    labels = acts.labels(probe.target).astype(str)
+    names, y = acts.numbered(probe.target)
     x = acts.matrix(probe.layer, site=probe.site).astype(np.float64)
-    names = tuple(np.unique(labels).tolist())
     if names != probe.classes or x.shape[1] != probe.weights.shape[1]:
         raise ProbeError(
             f"A probe of {', '.join(probe.classes)} (width {probe.weights.shape[1]}) was to be examined",
@@ -175,8 +174,7 @@ def examine(
         numbered = {names.index(name) if name in names else -1: w for name, w in class_weights.items()}
     else:
         numbered = class_weights
-    y = np.searchsorted(np.array(names), labels)
-    splits = grouped_folds(labels, acts.groups, folds=folds, seed=seed)
+    splits = grouped_folds(np.array(names)[y], acts.groups, folds=folds, seed=seed)
     held = cross_validate(
         x, y, splits, groups=acts.groups, method=probe.method, strengths=(probe.strength,), seed=seed,
         class_weights=numbered,

@@ -16,6 +16,7 @@ import pandas as pd
 from workbench.errors import ProbeError
 from workbench.probing.diagnosis.case import TOLERATED, Case
 from workbench.probing.diagnosis.estimate import SURE, Estimate, mean_over_groups, rate_over_groups
+from workbench.sound.labels import as_text
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -91,7 +92,7 @@ def text_leak(case: Case, conditions: Activations) -> TextLeak:
     groups = conditions.groups
     logits = case.read(conditions.matrix(case.layer, site=case.site), groups)
     called = np.array(case.classes)[logits.argmax(1)]
-    right = called == conditions.labels(case.target).astype(str)
+    right = called == as_text(conditions.labels(case.target))
     held = [name for name in CONDITIONS if name in names]
     accuracy = {name: rate_over_groups(right[names == name], groups[names == name]) for name in held}
     wrong, twin = _twins(conditions.clips, names, calm)

@@ -47,6 +47,7 @@ def figure(question: str, *, x: str, y: str, note: str = "", height: int = 400) 
     result = go.Figure(
         layout={
             "template": "none",
+            "autotypenumbers": "strict",  # a class called "10" is a name, not a place on a scale
             "title": title,
             "font": {"family": FONT, "size": 13, "color": INK},
             "height": height,

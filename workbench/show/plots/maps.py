@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from workbench.errors import ProbeError
 from workbench.show.colours import colours_for
 from workbench.show.plots.grammar import INK, SEQUENTIAL, figure, scale_bar
+from workbench.sound.labels import as_text
 
 if TYPE_CHECKING:
     from workbench.probing.projection import Projection
@@ -58,7 +59,7 @@ def map_scatter(
     scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
     result.add_traces([_scaled(kind, table, colour_by)] if scaled else _classes(kind, table))
     if joined is not None:
-        result.add_traces(_joined(kind, joined, colour_by, list(table["value"].astype(str))))
+        result.add_traces(_joined(kind, joined, colour_by, as_text(table["value"].to_numpy()).tolist()))
     if playing is not None:
         places = [shown.points[np.asarray(shown.clips) == playing] for shown in (projection, joined) if shown]
         result.add_trace(_ring(np.concatenate(places)))
@@ -83,7 +84,7 @@ def _joined(kind: type[go.Scatter], joined: Projection, colour_by: str, known: l
     """Return clips placed on a map of others: diamonds, in their label's colour if they have one."""
     labels = joined.labels if colour_by in joined.labels else joined.labels.assign(**{colour_by: "generated"})
     table = _table(replace(joined, labels=labels), colour_by)
-    names = table["value"].astype(str)
+    names = as_text(table["value"].to_numpy())
     colours = colours_for([*known, *names])
     return [
         _points(
@@ -92,7 +93,7 @@ def _joined(kind: type[go.Scatter], joined: Projection, colour_by: str, known: l
             {"size": 13, "symbol": "diamond", "color": colours[name], "line": {"width": 2, "color": INK}},
             name=f"{name} (joined)",
         )
-        for name in dict.fromkeys(names)
+        for name in dict.fromkeys(names.tolist())
     ]
 
 
@@ -139,7 +140,7 @@ def _scaled(kind: type[go.Scatter], table: pd.DataFrame, title: str) -> go.Scatt
 
 def _classes(kind: type[go.Scatter], table: pd.DataFrame) -> list[go.Scatter]:
     """Return one trace per class, so that the legend can hide classes."""
-    names = table["value"].astype(str)
+    names = as_text(table["value"].to_numpy())
     look = {"size": 8, "opacity": 0.9, "line": {"width": 0.6, "color": "white"}}
     return [
         _points(kind, table[names == name], {**look, "color": colour}, name=name)

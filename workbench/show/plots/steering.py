@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from workbench.errors import EvidenceError
 from workbench.show.colours import UNSTEERED, colours_for, colours_of_clips
 from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
+from workbench.sound.labels import in_order
 
 HATCHES = ("", "/", ".", "x")
 NEEDED = ("dose", "hit_rate", "low", "high")
@@ -174,8 +175,8 @@ def _question(target: str) -> str:
 
 
 def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return the genres that all clips share, sorted."""
-    genres = sorted({genre for values in probabilities.values() for genre in values})
+    """Return the genres that all clips share, in rising order."""
+    genres = list(in_order(genre for values in probabilities.values() for genre in values))
     if not genres or any(set(values) != set(genres) for values in probabilities.values()):
         raise EvidenceError(
             "Judged genres were to be drawn",
