@@ -32,6 +32,7 @@ def performed(model: Any, folder: Path, seed: int, *, moves: int = 20, **setting
     live.record(folder)
     hands = Hands(live, seed)
     live.start()
+    until(lambda: live.figures().steps > 0)
     hands.start()
     until(lambda: hands.moves >= moves and live.figures().frames >= 60)
     hands.done.set()

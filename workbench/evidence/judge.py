@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.errors import EvidenceError, is_text, reason
 from workbench.evidence.features import VERSION, block_slices, features
+from workbench.files import DIGEST, check_digest, digest_of, file_in, write_together
 from workbench.sound import Clip
 
 
@@ -78,18 +79,17 @@ class Judge:
         return [self.classes[i] for i in self.probabilities(clips).argmax(axis=1)]
 
     def save(self, folder: Path | str) -> Path:
-        """Write ``<target>.safetensors`` and ``<target>.json`` into a folder and return it."""
-        from safetensors.numpy import save_file
+        """Write ``<target>.safetensors`` and ``<target>.json`` into a folder and return it.
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        Raises:
+            DiskError: the disk is full or the folder cannot be written; an older judge is then whole.
+        """
+        from safetensors.numpy import save
+
         tensors = {"mean": self.mean, "scale": self.scale}
         for i, (weight, bias) in enumerate(self.layers):
             tensors |= {f"weight_{i}": weight, f"bias_{i}": bias}
-        save_file(
-            {k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()},
-            folder / f"{self.target}.safetensors",
-        )
+        tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}
         about = {
             "target": self.target,
             "features": VERSION,
@@ -98,15 +98,16 @@ class Judge:
             "layers": len(self.layers),
             "card": self.card,
         }
-        (folder / f"{self.target}.json").write_text(json.dumps(about, indent=2) + "\n")
-        return folder
+        text = json.dumps({**about, DIGEST: digest_of(about, tensors)}, indent=2) + "\n"
+        files = {f"{self.target}.safetensors": save(tensors), f"{self.target}.json": text.encode()}
+        return write_together(folder, files)
 
     @classmethod
     def load(cls, folder: Path | str, target: str = "genre") -> Judge:
         """Return a judge written by ``save``."""
         from safetensors.numpy import load_file
 
-        path = Path(folder) / f"{target}.json"
+        path = file_in(folder, f"{target}.json")
         if not path.exists():
             held = ", ".join(sorted(p.stem for p in Path(folder).glob("*.json"))) or "none"
             raise EvidenceError(
@@ -116,7 +117,8 @@ class Judge:
             about = json.loads(path.read_text(encoding="utf-8"))
             fitted = about.get("features", "of an older version")
             if fitted == VERSION:
-                tensors, count = load_file(path.with_suffix(".safetensors")), range(about["layers"])
+                tensors, count = load_file(file_in(folder, f"{target}.safetensors")), range(about["layers"])
+                check_digest(path, about, tensors, notice=False)  # the judges that ship carry none
                 layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in count)
                 classes, hears = tuple(about["classes"]), tuple(about["hears"])
                 return cls(target, classes, tensors["mean"], tensors["scale"], layers, about["card"], hears)
