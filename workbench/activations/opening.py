@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import zarr
 
 from workbench.activations.spec import refusal
 from workbench.activations.values import STORE_KEY, Activations
-from workbench.errors import ActivationsError
+from workbench.errors import ActivationsError, is_text, reason
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
 _BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
@@ -32,6 +35,12 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     """
     path = Path(path)
     group = open_group(path)
+    with telling_damage(path):
+        return _opened(path, group, verify=verify)
+
+
+def _opened(path: Path, group: zarr.Group, *, verify: bool | None) -> Activations:
+    """Return the activations of a group whose description holds together."""
     missing = missing_chunks(path, group)
     if missing:
         total = array_of(group, "done").size
@@ -46,6 +55,17 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     return activations
 
 
+@contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged description raises into an ActivationsError that names the store."""
+    try:
+        yield
+    except ActivationsError:
+        raise
+    except Exception as error:  # a damaged description can be wrong in any way
+        raise _damaged(path, path / "zarr.json or one below it", error, _RESTART) from error
+
+
 def open_group(path: Path, mode: Any = "r") -> zarr.Group:
     """Return the Zarr group of a store, or raise ActivationsError when the folder is none."""
     asked = f"The activations of {path} were asked for"
@@ -53,12 +73,38 @@ def open_group(path: Path, mode: Any = "r") -> zarr.Group:
         raise refusal(asked, "there is no store", "Capture them first, or check the path")
     try:
         group = zarr.open_group(path, mode=mode, zarr_format=3)
-    except _BROKEN as error:
-        found = f"it cannot be opened as a store ({error})"
+        own = STORE_KEY in group.attrs and "done" in group
+    except Exception as error:  # a damaged description can be wrong in any way
+        found = f"it cannot be opened as a store ({reason(error)})"
         raise refusal(asked, found, "Give the path of a capture") from error
-    if STORE_KEY not in group.attrs or "done" not in group:
+    if not own:
         raise refusal(asked, "the folder is no store of the workbench", "Give the path of a capture")
+    if mode == "r":
+        with telling_damage(path):
+            _check_described(path, group)
     return group
+
+
+def _check_described(path: Path, group: zarr.Group) -> None:
+    """Raise an error unless the arrays fit one another and their files: a shape may ask for any memory."""
+    record = record_of(group)
+    sites, samples = record["sites"], record["samples"]
+    if not (isinstance(record["parts"], dict) and sites and all(map(is_text, [*sites, *samples]))):
+        raise ValueError("its record is none")
+    held = {name: array_of(group, name) for name in ("done", "layer", "residual_norm", *samples, *sites)}
+    shape, chunk = held[sites[0]].shape, held[sites[0]].shards[0]
+    labels = dict.fromkeys(samples, shape[:1]) | dict.fromkeys(("layer", "residual_norm"), shape[1:2])
+    wanted = labels | dict.fromkeys(sites, shape) | {"done": (-(-shape[0] // chunk),)}
+    for name, array in held.items():
+        if array.shape != wanted[name] or (name in labels and array.chunks != array.shape):
+            raise ValueError(f"{name} has the shape {array.shape} where {wanted[name]} was expected")
+        if name in sites and (array.shards != (chunk, *shape[1:]) or array.chunks != (chunk, 1, *shape[2:])):
+            raise ValueError(f"{name} lies in pieces of {array.shards}")
+        least = 4 * array.size if name in labels else array.dtype.itemsize * math.prod(array.shards or (1,))
+        first = path.joinpath(name, "c", *["0"] * array.ndim)
+        if first.is_file() and first.stat().st_size < least:
+            error = ValueError(f"it has {first.stat().st_size} bytes, and its numbers take {least}")
+            raise _damaged(path, first, error, _RESTART if name in labels else _REDO)
 
 
 def array_of(group: zarr.Group, name: str) -> Any:
