@@ -129,7 +129,7 @@ class Judge:
                 "Use a folder that Judge.save wrote",
             ) from error
         raise EvidenceError(
-            f"A judge of {target} was asked for",
+            f"A judge of {target} in {folder} was asked for",
             f"it was fitted to features {fitted}, and the features are now {VERSION}",
             "Fit it again (workbench build-embedded), or use the version that made it",
         )
