@@ -310,3 +310,10 @@ def test_one_trace_at_a_time_other_threads_wait(tiny_model: Any) -> None:
     with pytest.raises(ModelError, match="one trace at a time"):
         make(tiny_model, on_frame=lambda _done, _codes: make(tiny_model))
     assert same(make(tiny_model, seed=0), expected[0])
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_on_frame_does_with_its_codes_changes_nothing(tiny_model: Any, given: bool) -> None:
+    audio = {"audio": make(tiny_model).codes[:, :10]} if given else {}
+    kept = make(tiny_model, **audio)
+    assert same(make(tiny_model, on_frame=lambda _done, codes: codes.zero_() and None, **audio), kept)

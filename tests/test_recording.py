@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,10 +17,11 @@ import fixture_model
 import numpy as np
 import pytest
 from live_fixture import Hands, Heard, session, until
+from saved_kinds import recorded
 from steering_fixture import direction
 
 from workbench.errors import Cancelled, GenerationError
-from workbench.generation.journal import CODES, EVENTS
+from workbench.generation.journal import CODES, EVENTS, Journal
 from workbench.generation.recording import Recording
 from workbench.generation.repeat import repeat
 from workbench.generation.replay import replay
@@ -32,6 +34,7 @@ def performed(model: Any, folder: Path, seed: int, *, moves: int = 20, **setting
     live.record(folder)
     hands = Hands(live, seed)
     live.start()
+    until(lambda: live.figures().steps > 0)
     hands.start()
     until(lambda: hands.moves >= moves and live.figures().frames >= 60)
     hands.done.set()
@@ -253,3 +256,85 @@ def test_a_replay_can_be_stopped(tiny_model: Any, tmp_path: Path) -> None:
     cancel.set()
     with pytest.raises(Cancelled):
         replay(tiny_model, Recording.load(tmp_path / "one"), cancel=cancel)
+
+
+class Miser:
+    """A file that takes at most so many bytes at once, as long as there is room on its disk."""
+
+    def __init__(self, file: Any, most: int, room: list[int]) -> None:
+        self.file, self.most, self.room = file, most, room
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)[: min(self.most, self.room[0])]
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.room[0] -= len(taken)
+        return int(self.file.write(taken))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def on_a_disk(monkeypatch: pytest.MonkeyPatch, most: int, room: int) -> None:
+    """Let every journal write at most `most` bytes at once into `room` bytes."""
+    begin, left = Journal.__init__, [room]
+
+    def limited(self: Journal, folder: Path) -> None:
+        begin(self, folder)
+        self._events: Any = Miser(self._events, most, left)
+        self._codes: Any = Miser(self._codes, most, left)
+
+    monkeypatch.setattr(Journal, "__init__", limited)
+
+
+def test_short_writes_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(tmp_path / "whole")
+    on_a_disk(monkeypatch, 3, 10**6)
+    recorded(tmp_path / "it")
+    for name in (EVENTS, CODES):
+        assert (tmp_path / "it" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_full_disk_leaves_whole_lines_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(tmp_path / "whole")
+    whole = Recording.load(tmp_path / "whole")
+    for room in range(100, 800, 61):
+        folder = tmp_path / str(room)
+        with monkeypatch.context() as patch, pytest.raises(GenerationError, match="No space left"):
+            on_a_disk(patch, 7, room)
+            recorded(folder)
+        kept = (folder / EVENTS).read_bytes()
+        assert kept.endswith(b"\n") and (tmp_path / "whole" / EVENTS).read_bytes().startswith(kept)
+        cut = Recording.load(folder)
+        assert np.array_equal(cut.codes, whole.codes[:, : cut.codes.shape[-1]])
+        assert [one.span for one in cut.windows] == [one.span for one in whole.windows[: len(cut.windows)]]
+
+
+def test_a_damaged_line_costs_its_future_and_never_its_past(tmp_path: Path) -> None:
+    recorded(tmp_path / "it")
+    whole = Recording.load(tmp_path / "it")
+    journal = tmp_path / "it" / EVENTS
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        torn = lines[number][:9] + b"{" + lines[number][10:]
+        journal.write_bytes(b"".join([*lines[:number], torn, *lines[number + 1 :]]))
+        with pytest.warns(UserWarning, match=rf"Line {number + 1} of .* is damaged"):
+            cut = Recording.load(tmp_path / "it")
+        visits = [json.loads(one).get("visit", 0) for one in lines[:number]]
+        frames = sum(visit >= 3 for visit in visits)  # those that were finished when the line was written
+        assert np.array_equal(cut.codes, whole.codes[:, :frames]), line
+        doses = [one for window in cut.doses() for one in window]
+        assert doses == [one for window in whole.doses() for one in window][: len(doses)]
+        assert len(doses) == sum(b"visit" in one for one in lines[:number])
+
+
+def test_a_recording_with_a_damaged_line_replays_up_to_it(tiny_model: Any, tmp_path: Path) -> None:
+    performed(tiny_model, tmp_path / "one", 6, moves=5)
+    journal = tmp_path / "one" / EVENTS
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:45], b"{}\n", *lines[46:]]))
+    with pytest.warns(UserWarning, match="Line 46"):
+        recording = Recording.load(tmp_path / "one")
+    assert 30 < recording.codes.shape[-1] < 46
+    assert np.array_equal(replay(tiny_model, recording), recording.codes)

@@ -83,8 +83,8 @@ def reason(error: BaseException, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[:most]} ..."
 
 
-def is_whole(value: object, least: float = 0, most: float = math.inf) -> bool:
-    """Return whether `value` is a whole number from `least` to `most`; True and False are none.
+def is_whole(value: object, least: float = 0, most: float = 2**63 - 1) -> bool:
+    """Return whether `value` is a whole number from `least` to `most` (64 bits); True and False are none.
 
     >>> is_whole(3), is_whole(3.0), is_whole("3"), is_whole(True)
     (True, False, False, False)
@@ -102,6 +102,11 @@ def is_number(value: object, least: float = -math.inf, most: float = math.inf) -
         return math.isfinite(value) and least <= float(value) <= most
     except OverflowError:  # a whole number beyond every float
         return False
+
+
+def is_nan(value: object) -> bool:
+    """Return whether `value` is the number that says that nothing was measured."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def is_text(value: object) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from workbench.activations.spec import refusal
+from workbench.files import size_text
 
 _CGROUPS = (  # version 2, then version 1: folder, limit, use
     ("/sys/fs/cgroup", "memory.max", "memory.current"),
@@ -37,9 +38,9 @@ class Cost:
 
     def sentence(self) -> str:
         """Return the forecast in plain words."""
-        extra = f", {_gb(self.device)} of the accelerator's" if self.device else ""
-        place = f"{_gb(self.disk)} of disk" if self.disk else "nothing on disk"
-        return f"{self.samples} samples: at most {_gb(self.memory)} of memory{extra}, and {place}."
+        extra = f", {size_text(self.device)} of the accelerator's" if self.device else ""
+        place = f"{size_text(self.disk)} of disk" if self.disk else "nothing on disk"
+        return f"{self.samples} samples: at most {size_text(self.memory)} of memory{extra}, and {place}."
 
     def check(self, path: Path | None = None, *, free_device: int | None = None) -> None:
         """Raise ActivationsError where this does not fit into free memory, or on the disk under `path`."""
@@ -52,7 +53,7 @@ class Cost:
             if needed > free:
                 raise refusal(
                     f"A capture of {self.samples} samples was asked for",
-                    f"it needs {_gb(needed)} of {kind} and {_gb(free)} are free",
+                    f"it needs {size_text(needed)} of {kind} and {size_text(free)} are free",
                     "Use a smaller batch, fewer layers or sites, pooled activations"
                     + ("" if self.disk else ", or let the result lie on disk (path=...)"),
                 )
@@ -96,11 +97,7 @@ def require_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise refusal(
-            f"Activations of {needed / 1e9:.2f} GB were asked for at {path}",
-            f"the disk has {free / 1e9:.2f} GB free",
+            f"Activations of {size_text(needed)} were asked for at {path}",
+            f"the disk has {size_text(free)} free",
             'Pool them (pool="mean"), take fewer layers or clips, or give a path on another disk',
         )
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 10_000_000 else f"{size / 1e6:.2f} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import zarr
 from workbench.activations.spec import refusal
 from workbench.activations.values import STORE_KEY, Activations
 from workbench.errors import ActivationsError, is_text, reason
+from workbench.files import DIGEST, check_digest
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
 _BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
@@ -90,8 +92,23 @@ def open_group(path: Path, mode: Any = "r") -> zarr.Group:
         raise UnusableStore(asked, "the folder is no store of the workbench", "Give the path of a capture")
     if mode == "r":
         with telling_damage(path):
+            _compare_descriptions(path, group)
             _check_described(path, group)
     return group
+
+
+def descriptions(path: Path) -> dict[str, Any]:
+    """Return what the store and its arrays say of themselves, by name; the digest of it all is left out."""
+    told = {file.parent.name: json.loads(file.read_text("utf-8")) for file in path.glob("*/zarr.json")}
+    told[""] = json.loads((path / "zarr.json").read_text("utf-8"))
+    told[""]["attributes"][STORE_KEY].pop(DIGEST, None)
+    return told
+
+
+def _compare_descriptions(path: Path, group: zarr.Group) -> None:
+    """Raise ValueError where the description of a store is not what it was when the store was made."""
+    told, record = descriptions(path), record_of(group)
+    check_digest(path, told | {DIGEST: record[DIGEST]} if DIGEST in record else told)
 
 
 def _check_described(path: Path, group: zarr.Group) -> None:

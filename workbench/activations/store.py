@@ -23,6 +23,7 @@ from workbench.activations.budget import require_disk
 from workbench.activations.opening import (
     UnusableStore,
     array_of,
+    descriptions,
     is_done,
     missing_chunks,
     open_activations,
@@ -32,6 +33,7 @@ from workbench.activations.opening import (
 )
 from workbench.activations.spec import StoreSpec, bytes_needed, refusal
 from workbench.activations.values import STORE_KEY, Activations
+from workbench.files import DIGEST, digest_of, disk_errors
 
 _FLOAT16_MAX = 65_504.0
 
@@ -54,6 +56,7 @@ class ActivationStore:
 
         Raises:
             ActivationsError: the disk is too full, another capture stands there, or the folder is no store.
+            DiskError: the folder cannot be written.
         """
         store = cls(Path(path), spec)
         if not store.path.exists() or (store.path.is_dir() and not any(store.path.iterdir())):
@@ -93,6 +96,7 @@ class ActivationStore:
 
         Raises:
             ActivationsError: a site is missing, a shape is wrong, a number is not finite or beyond float16.
+            DiskError: the disk is full or the store cannot be written.
         """
         rows = self.rows(chunk)
         if set(arrays) != set(self.spec.sites):
@@ -105,9 +109,10 @@ class ActivationStore:
         group = open_group(self.path, mode="r+")
         if is_done(self.path, group, chunk):
             return False
-        for site, values in checked.items():
-            array_of(group, site)[rows] = values
-        array_of(group, "done")[chunk] = True  # last: a chunk without it is missing
+        with disk_errors(self.path, sum(values.nbytes for values in checked.values())):
+            for site, values in checked.items():
+                array_of(group, site)[rows] = values
+            array_of(group, "done")[chunk] = True  # last: a chunk without it is missing
         return True
 
     def finish(self) -> Activations:
@@ -122,7 +127,8 @@ class ActivationStore:
 def _create(path: Path, spec: StoreSpec) -> None:
     """Build the empty store beside its place and move it there: it is seen whole or not at all."""
     parts = spec.parts()  # before anything is written: it refuses what is no JSON
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         group = zarr.open_group(draft, mode="w-", zarr_format=3)
@@ -136,10 +142,12 @@ def _create(path: Path, spec: StoreSpec) -> None:
             _filled(group, name, np.asarray(values), dim="sample")
         record: Any = {"sites": list(spec.sites), "samples": list(spec.samples), "parts": parts}
         group.attrs.update({**spec.attrs, "coordinates": " ".join(spec.samples), STORE_KEY: record})
+        group.attrs[STORE_KEY] = {**record, DIGEST: digest_of(descriptions(draft))}
         draft.rename(path)
     except OSError:
         if not path.exists():  # otherwise another writer was first, and its store is as good
-            raise
+            with disk_errors(path, bytes_needed(spec)):
+                raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import workbench as wb
 from workbench.evidence.sweep import hit_rates
 from workbench.evidence.validate import Protocol, Validation, validate_steering
-from workbench.files import file_names
+from workbench.files import file_names, write_atomically
 from workbench.model.norms import NEUTRAL_PROMPTS
 from workbench.probing import ProbeSweep
 from workbench.show.page import write_page
@@ -63,7 +63,7 @@ def run_demo(
         "seconds_per_audio_second": round(speed, 3),
         "versions": {name: version(name) for name in PACKAGES},
     }
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_atomically(out / "report.json", f"{json.dumps(report, indent=2)}\n".encode())
     validation.reporting.to_csv(out / "judged.csv", index=False)
     return write_page(out, report, _figures(acts, probes, validation), files)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.errors import EvidenceError
+from workbench.errors import EvidenceError, is_text, reason
 from workbench.evidence.features import VERSION, block_slices, features
+from workbench.files import DIGEST, check_digest, digest_of, file_in, write_together
 from workbench.sound import Clip
 
 
@@ -34,6 +35,14 @@ class Judge:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     card: dict[str, object]
     hears: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise EvidenceError(
+                f"A judge of {self.target!r} was asked for",
+                problem,
+                "Fit it again (workbench build-embedded)",
+            )
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
         """Return the probability of each class for each clip (clips, classes); each row sums to 1."""
@@ -70,18 +79,17 @@ class Judge:
         return [self.classes[i] for i in self.probabilities(clips).argmax(axis=1)]
 
     def save(self, folder: Path | str) -> Path:
-        """Write ``<target>.safetensors`` and ``<target>.json`` into a folder and return it."""
-        from safetensors.numpy import save_file
+        """Write ``<target>.safetensors`` and ``<target>.json`` into a folder and return it.
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        Raises:
+            DiskError: the disk is full or the folder cannot be written; an older judge is then whole.
+        """
+        from safetensors.numpy import save
+
         tensors = {"mean": self.mean, "scale": self.scale}
         for i, (weight, bias) in enumerate(self.layers):
             tensors |= {f"weight_{i}": weight, f"bias_{i}": bias}
-        save_file(
-            {k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()},
-            folder / f"{self.target}.safetensors",
-        )
+        tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}
         about = {
             "target": self.target,
             "features": VERSION,
@@ -90,32 +98,63 @@ class Judge:
             "layers": len(self.layers),
             "card": self.card,
         }
-        (folder / f"{self.target}.json").write_text(json.dumps(about, indent=2) + "\n")
-        return folder
+        text = json.dumps({**about, DIGEST: digest_of(about, tensors)}, indent=2) + "\n"
+        files = {f"{self.target}.safetensors": save(tensors), f"{self.target}.json": text.encode()}
+        return write_together(folder, files)
 
     @classmethod
     def load(cls, folder: Path | str, target: str = "genre") -> Judge:
         """Return a judge written by ``save``."""
         from safetensors.numpy import load_file
 
-        path = Path(folder) / f"{target}.json"
+        path = file_in(folder, f"{target}.json")
         if not path.exists():
             held = ", ".join(sorted(p.stem for p in Path(folder).glob("*.json"))) or "none"
             raise EvidenceError(
                 f"A judge of {target} was asked for", f"{folder} holds: {held}", "Choose one of these"
             )
-        about = json.loads(path.read_text())
-        if about.get("features") != VERSION:
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            fitted = about.get("features", "of an older version")
+            if fitted == VERSION:
+                tensors, count = load_file(file_in(folder, f"{target}.safetensors")), range(about["layers"])
+                check_digest(path, about, tensors, notice=False)  # the judges that ship carry none
+                layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in count)
+                classes, hears = tuple(about["classes"]), tuple(about["hears"])
+                return cls(target, classes, tensors["mean"], tensors["scale"], layers, about["card"], hears)
+        except Exception as error:  # a damaged file can be wrong in any way
             raise EvidenceError(
                 f"A judge of {target} was asked for",
-                f"it was fitted to features {about.get('features', 'of an older version')}, "
-                f"and the features are now {VERSION}",
-                "Fit it again (workbench build-embedded), or use the version that made it",
-            )
-        tensors = load_file(path.with_suffix(".safetensors"))
-        layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in range(about["layers"]))
-        standard = (tensors["mean"], tensors["scale"])
-        return cls(target, tuple(about["classes"]), *standard, layers, about["card"], tuple(about["hears"]))
+                f"{path} and the .safetensors beside it cannot be read ({reason(error)})",
+                "Use a folder that Judge.save wrote",
+            ) from error
+        raise EvidenceError(
+            f"A judge of {target} in {folder} was asked for",
+            f"it was fitted to features {fitted}, and the features are now {VERSION}",
+            "Fit it again (workbench build-embedded), or use the version that made it",
+        )
+
+
+def _problem(judge: Judge) -> str:
+    """Return what is wrong with the parts of a judge, or an empty text."""
+    texts = (judge.target, *judge.classes, *judge.hears)
+    if not all(map(is_text, texts)) or not 0 < len(set(judge.classes)) == len(judge.classes):
+        return f"its classes are {judge.classes!r} and it hears {judge.hears!r}"
+    if unknown := sorted(set(judge.hears) - set(block_slices())):
+        return f"it hears {', '.join(unknown)}, and there are {', '.join(block_slices())}"
+    arrays = [judge.mean, judge.scale, *(array for layer in judge.layers for array in layer)]
+    if not all(np.issubdtype(one.dtype, np.floating) and np.isfinite(one).all() for one in arrays):
+        return "some of its numbers are not finite"
+    width = len(judge.mean) if judge.mean.ndim == 1 else -1
+    if judge.scale.shape != (width,) or not (judge.scale > 0).all():
+        return (
+            f"its scale has the shape {judge.scale.shape} for {judge.mean.shape} features, or is not above 0"
+        )
+    for weight, bias in judge.layers:
+        if weight.ndim != 2 or len(weight) != width or bias.shape != weight.shape[1:]:
+            return f"a layer of {weight.shape} and {bias.shape} numbers follows one of {width}"
+        width = weight.shape[1]
+    return "" if width == len(judge.classes) else f"{width} outputs stand for {len(judge.classes)} classes"
 
 
 def load_judge(target: str = "genre") -> Judge:

@@ -70,7 +70,7 @@ class Calls:
             self.advance()
             done = kept.shape[-1] + step + 1 - delay
             if self.on_frame is not None and done > known.shape[-1]:
-                self.on_frame(done, torch.cat([kept, codes], dim=-1) if kept.shape[-1] else codes)
+                self.on_frame(done, torch.cat([kept, codes], dim=-1))  # a copy: the run goes on with its own
 
         return report
 

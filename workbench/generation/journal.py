@@ -234,7 +234,7 @@ def read_codes(folder: Path, n_codebooks: int, events: Events, *, checked: bool 
     held = _undamaged(data, size) if checked else len(data) // size
     if events.frames not in (None, held):
         raise ValueError(f"{CODES} holds {held} whole frames of {events.frames}")
-    values = np.frombuffer(data[: held * size], dtype="<i2").reshape(held, -1)
+    values = np.frombuffer(data[: held * size], dtype="<i2").reshape(-1, size // 2)
     codes = np.ascontiguousarray(values[:, :n_codebooks].T.astype(np.int16))
     codes.setflags(write=False)
     return codes

@@ -320,7 +320,7 @@ class Recording:
 
 def _checked(folder: Path, kept: dict[str, Any], begin: Mapping[str, np.ndarray]) -> bool:
     """Whether a recording with this header carries checks; the digest of the header is compared."""
-    if kept["format"] not in (FORMAT, UNCHECKED) or (kept["format"] == FORMAT and DIGEST not in kept):
+    if kept["format"] not in (FORMAT, UNCHECKED):
         raise KeyError("format")
     check_digest(folder, kept, begin)
     return bool(kept["format"] == FORMAT)

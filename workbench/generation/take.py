@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from workbench.errors import GenerationError, WorkbenchError
+from workbench.errors import GenerationError, is_number, is_text, is_whole, reason
 from workbench.files import DIGEST, check_digest, digest_of, file_in, write_together
 from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
+from workbench.generation.request import Settings
 from workbench.model.melody import Melody
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
@@ -27,14 +27,6 @@ from workbench.steering.plan_file import from_bytes, to_bytes
 
 FORMAT = "musicgen-workbench take 1"
 PLAN = "plan.safetensors"
-_PLAIN: dict[str, type | tuple[type, ...]] = {
-    "prompt": str, "seed": int, "steering": str, "steering_json": str, "model_id": str, "top_k": int,
-    "guidance": (int, float), "temperature": (int, float),
-}  # fmt: skip
-DAMAGES = (
-    OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
-    SafetensorError, WorkbenchError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +41,19 @@ class ProbeTrace:
     classes: tuple[str, ...]
     seconds: np.ndarray
     probabilities: np.ndarray
+
+    def __post_init__(self) -> None:
+        texts = (self.target, *self.classes)
+        shape = (*np.shape(self.seconds), len(self.classes))
+        if not (is_whole(self.layer) and all(map(is_text, texts)) and len(shape) == 2):
+            found = f"its layer is {self.layer!r}, its target {self.target!r}, its classes {self.classes!r}"
+        elif np.shape(self.probabilities) != shape or not np.isfinite(self.probabilities).all():
+            found = (
+                f"its probabilities have the shape {np.shape(self.probabilities)}, not {shape}, or are NaN"
+            )
+        else:
+            return
+        raise GenerationError("What a probe read was to be kept", found, "Give what the probe read")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProbeTrace):
@@ -66,6 +71,16 @@ class Window:
     end_s: float
     heard_s: float
     prompt: str
+
+    def __post_init__(self) -> None:
+        rising = is_number(self.start_s, 0) and is_number(self.end_s, self.start_s)
+        if not (rising and is_number(self.heard_s, 0) and is_text(self.prompt)):
+            raise GenerationError(
+                "A run of a take was to be kept",
+                f"its seconds are {self.start_s!r} to {self.end_s!r}, {self.heard_s!r} were heard, and its "
+                f"prompt is {self.prompt!r}",
+                "Give rising seconds and text",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +124,9 @@ class Take:
     versions: Mapping[str, str] = field(default_factory=packages)
 
     def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise GenerationError("A take was to be kept", problem, "Give what generate made")
+        Settings(self.guidance, self.temperature, self.top_k)
         codes = np.array(self.codes, dtype=np.int16)
         codes.setflags(write=False)
         object.__setattr__(self, "codes", codes)
@@ -214,9 +232,6 @@ class Take:
                 raise KeyError("format")
             arrays = load_file(file_in(folder, "codes.safetensors"))
             clip = Clip(*soundfile.read(file_in(folder, "take.wav"), dtype="float32"))
-            for name, kind in _PLAIN.items():
-                if not isinstance(kept[name], kind) or isinstance(kept[name], bool):
-                    raise TypeError(f"{name} is {kept[name]!r}")
             kept["windows"] = tuple(Window(**window) for window in kept.get("windows", ()))
             if kept.get("melody") is not None:
                 kept["melody"] = Melody(tuple(kept["melody"]))
@@ -228,10 +243,10 @@ class Take:
             take = cls(clip=clip, codes=arrays["codes"], **kept)
             check_digest(folder, record, _with_sound(arrays, clip))
             return take
-        except (*DAMAGES, soundfile.SoundFileError) as error:
+        except Exception as error:  # a damaged file can be wrong in any way
             raise GenerationError(
                 f"The take in {folder} was asked for",
-                f"it cannot be read ({type(error).__name__}: {error})",
+                f"it cannot be read ({reason(error)})",
                 "Use a folder that Take.save wrote",
             ) from error
 
@@ -239,6 +254,31 @@ class Take:
 def _with_sound(arrays: Mapping[str, np.ndarray], clip: Clip) -> dict[str, np.ndarray]:
     """The arrays that a take's digest is over; the plan beside it has a digest of its own."""
     return {**arrays, "samples": clip.samples, "rate_hz": np.array(clip.rate_hz, dtype=np.int64)}
+
+
+def _problem(take: Take) -> str:
+    """What is wrong with the values of a take, or an empty text."""
+    texts = {name: getattr(take, name) for name in ("prompt", "steering", "steering_json", "model_id")}
+    numbers = {"guidance": take.guidance, "temperature": take.temperature}
+    wholes = {"seed": take.seed, "top_k": take.top_k}
+    for values, fits, kind in (
+        (texts, is_text, "text"),
+        (numbers, is_number, "a finite number"),
+        (wholes, is_whole, "a whole number"),
+    ):
+        for name, value in values.items():
+            if not fits(value):
+                return f"its {name} is {value!r}, which is not {kind}"
+    if not is_number(take.given_s, 0, take.seconds):
+        return f"{take.given_s!r} s of its {take.seconds:g} s were given"
+    if not all(is_text(name) and is_text(value) for name, value in take.versions.items()):
+        return "its versions are not text"
+    codes = np.asarray(take.codes)
+    if codes.ndim != 2 or codes.dtype.kind not in "iu" or not len(codes):
+        return f"its codes have the shape {codes.shape} and are {codes.dtype}"
+    if codes.size and not 0 <= codes.min() <= codes.max() <= np.iinfo(np.int16).max:
+        return f"its codes lie between {codes.min()} and {codes.max()}"
+    return ""
 
 
 def _plan(folder: Path, written: str) -> Steering | None:
@@ -257,15 +297,12 @@ def _heading(trace: ProbeTrace) -> dict[str, object]:
     return {"target": trace.target, "layer": trace.layer, "classes": list(trace.classes)}
 
 
-def _trace(heading: Mapping[str, object], arrays: Mapping[str, np.ndarray], index: int) -> ProbeTrace:
+def _trace(heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray], index: int) -> ProbeTrace:
     """The trace that `_heading` and `Take._arrays` wrote."""
-    layer, classes = heading["layer"], heading["classes"]
-    if not isinstance(layer, int) or not isinstance(classes, list):
-        raise ValueError("a probe trace without layer and classes")
     return ProbeTrace(
-        str(heading["target"]),
-        layer,
-        tuple(classes),
+        heading["target"],
+        heading["layer"],
+        tuple(heading["classes"]),
         arrays[f"seconds_{index}"],
         arrays[f"probabilities_{index}"],
     )

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers.audio_utils import chroma_filter_bank
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, is_whole
 from workbench.sound.clip import Clip
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -44,14 +44,14 @@ class Melody:
     pitches: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        pitches = tuple(int(pitch) for pitch in self.pitches)
-        if not pitches or min(pitches) < 0 or max(pitches) >= len(NAMES):
+        pitches = tuple(self.pitches)
+        if not pitches or not all(is_whole(pitch, 0, len(NAMES) - 1) for pitch in pitches):
             raise ModelError(
-                f"A melody of the pitch classes {sorted(set(pitches))} was asked for",
+                f"A melody of the pitch classes {sorted(set(map(str, pitches)))} was asked for",
                 "it is one or more of 0 (C) to 11 (B)",
                 "Give such numbers, 7.8125 a second, or Melody.of(clip)",
             )
-        object.__setattr__(self, "pitches", pitches)
+        object.__setattr__(self, "pitches", tuple(map(int, pitches)))
 
     @classmethod
     def of(cls, clip: Clip) -> Melody:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError
+from workbench.errors import ProbeError, is_nan, is_number, is_text, is_whole, reason
 from workbench.files import DIGEST, check_digest, pack_arrays, unpack_arrays, write_atomically
 from workbench.steering import Direction
 
@@ -64,6 +64,10 @@ class LinearProbe:
                 asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
                 found = f"its {name} have the shape {shape} where {wanted.get(name, self.rows)} was expected"
                 raise ProbeError(asked, found, "Pass arrays that fit one another")
+        if problem := _problem(self):
+            asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
+            raise ProbeError(asked, problem, "Pass finite numbers, and text for names")
+        object.__setattr__(self, "layer", int(self.layer))
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -127,9 +131,6 @@ class LinearProbe:
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Return the probe that `save` wrote; raise ProbeError for another kind of file, or a damaged one."""
-        from safetensors import SafetensorError
-
-        wrong = (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, ProbeError)
         try:
             kept, arrays = unpack_arrays(path)
             held, wanted = kept["format"], cls._format()
@@ -140,8 +141,8 @@ class LinearProbe:
             probe = cls(scores=_scores_from(cls.scores_type, record.pop("scores")), **record)
             check_digest(path, kept, arrays)
             return probe
-        except wrong as error:
-            found = f"the file holds none ({type(error).__name__}: {error})"
+        except Exception as error:  # a damaged file can be wrong in any way
+            found = f"the file holds none ({reason(error)})"
             do = f"Use a file that {cls.__name__}.save wrote"
             raise ProbeError(f"A {cls.kind} was asked for from {path}", found, do) from error
 
@@ -163,6 +164,28 @@ class LinearProbe:
         """Return everything but the arrays, as JSON holds it."""
         kept = {name: value for name, value in vars(self).items() if name not in (*self.tensors, "scores")}
         return kept | {"scores": _scores_record(self.scores)}
+
+
+def _problem(probe: LinearProbe) -> str:
+    """Return what is wrong with the values of a probe, or an empty text."""
+    names: dict[str, Any] = {
+        name: getattr(probe, name) for name in ("site", "target", "model_id", "dataset_fingerprint")
+    }
+    for name in ("method", "classes", "labels"):
+        value = getattr(probe, name, "")
+        names |= dict.fromkeys(value, "") if isinstance(value, tuple) else {name: value}
+    if not all(is_text(text) for pair in names.items() for text in pair):
+        return f"its names are {names!r}"
+    if not is_whole(probe.layer):
+        return f"its layer {probe.layer!r} is no whole number from 0"
+    if not all(np.isfinite(getattr(probe, name)).all() for name in probe.tensors if name != "strengths"):
+        return "some of its numbers are not finite"
+    numbers = {"residual_norm": probe.residual_norm, **vars(probe.scores)}
+    numbers |= {name: getattr(probe, name, 0.0) for name in ("strength", "bias") if name not in probe.tensors}
+    for name, value in numbers.items():
+        if not (isinstance(value, pd.DataFrame) or is_number(value) or is_nan(value)):
+            return f"its {name} is {value!r}"
+    return ""
 
 
 def origin_of(acts: Activations, layer: int) -> dict[str, Any]:

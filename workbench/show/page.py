@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from workbench.files import write_atomically
 from workbench.show.colours import colours_of_clips
 from workbench.show.document import document, table
 from workbench.show.document import figures as drawn
@@ -65,8 +66,7 @@ def write_page(
     ]
     page = target / "index.html"
     text = document("MusicGen Workbench: a run", parts, script=ONE_AT_A_TIME)
-    page.write_text(text, encoding="utf-8")
-    return page
+    return write_atomically(page, text.encode())
 
 
 def _facts(report: Mapping[str, Any]) -> str:

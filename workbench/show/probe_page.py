@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ProbeError
+from workbench.files import write_atomically
 from workbench.show.document import document, figures, table
 from workbench.show.plots import diagnosis_figure
 
@@ -29,7 +30,6 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
     """
     path = Path(path)
     page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
     case = report.case
     title = f"Can the {case.target} be read at layer {case.layer}?"
     raised = list(report.alarms)
@@ -43,8 +43,7 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
         _skipped(report.skipped),
         f"<h2>All figures</h2>{_numbers(report)}",
     ]
-    page.write_text(document(title, parts), encoding="utf-8")
-    return page
+    return write_atomically(page, document(title, parts).encode())
 
 
 def figure_of(finding: Finding) -> Any | None:

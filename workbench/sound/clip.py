@@ -19,6 +19,7 @@ import soundfile
 import soxr
 
 from workbench.errors import AudioError
+from workbench.files import write_atomically
 
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS"}
 SILENT_LEVEL_DB = -60.0
@@ -122,12 +123,12 @@ class Clip:
         """Write a .wav or .flac (16 bit) or .ogg file, with its folders, and return its path.
 
         WAV and FLAC read back to within half a step of 1/32768; samples from +1 on read back as 1 - 1/32768.
+
+        Raises:
+            DiskError: the disk is full or the folder cannot be written; an older file is then whole.
         """
         path = Path(path)
-        data = self.encode(path.suffix.lstrip(".").lower())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        return path
+        return write_atomically(path, self.encode(path.suffix.lstrip(".").lower()))
 
     def encode(self, format: str = "flac") -> bytes:  # noqa: A002  # the word of the field
         """Return the bytes of a file in `format`: "wav", "flac" or "ogg"."""

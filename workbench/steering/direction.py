@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.activations.heads import HEAD_SITE, head_name, head_slice
-from workbench.errors import SteeringError, is_number, is_text, is_whole, reason
+from workbench.errors import SteeringError, is_nan, is_number, is_text, is_whole, reason
 from workbench.files import DIGEST, check_digest, pack_arrays, unpack_arrays, write_atomically
 from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
@@ -251,7 +251,7 @@ def _problem(one: Direction) -> tuple[str, str] | None:
         return f"its name is {one.name!r} and its site {one.site!r}", "Give text"
     if not is_whole(one.layer):
         return f"its layer is {one.layer!r}", "Give a whole number from 0"
-    if not (is_number(norm, 0) or (isinstance(norm, float) and math.isnan(norm))):
+    if not (is_number(norm, 0) or is_nan(norm)):
         return f"its residual norm is {norm!r}", "Give a number from 0, or NaN where it is not known"
     if not is_number(one.centre):
         return f"its centre is {one.centre!r}", "Give a finite number"
