@@ -42,8 +42,10 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
     """
     recording.check(model)
     _warn(model, recording)
-    generator = torch.Generator(device=model.device)
-    generator.set_state(torch.tensor(recording.generator_state))
+    state = torch.tensor(recording.generator_state)
+    on_cpu = len(state) == len(torch.Generator().get_state())
+    generator = torch.Generator(device="cpu" if on_cpu else model.device)  # where the recording drew
+    generator.set_state(state)
     heard = torch.tensor(recording.heard, dtype=torch.long, device=model.device)
     carried = Carried(generator, heard, recording.setup.overlap)
     drawn: list[np.ndarray] = []

@@ -4,6 +4,7 @@ The arithmetic is transformers' own, in the same order (guidance, temperature, t
 so that a batch of one with the same seed gives the same codes as
 `MusicgenForConditionalGeneration.generate`. The one
 difference: every row owns a private generator, so that a batch of k gives the same codes as k single runs.
+Generators are the CPU's unless asked otherwise: those of other devices give other numbers for the same seed.
 """
 
 from __future__ import annotations
@@ -117,21 +118,24 @@ def guide(logits: torch.Tensor, guidance: float) -> torch.Tensor:
 
 
 def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
-    """Codes (B, k) drawn from fp32 logits (B, k, V) after temperature and top-k, one generator a row."""
+    """Codes (B, k) drawn from fp32 logits (B, k, V) after temperature and top-k, one generator a row.
+
+    They are drawn where the generators are, and come back to where the logits are.
+    """
     if run.temperature != 1.0:
         logits = logits / run.temperature
     top_k = min(run.top_k, logits.shape[-1])
     if top_k:
         smallest_kept = torch.topk(logits, top_k).values[..., -1:]
         logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
-    probabilities = logits.softmax(dim=-1)
+    probabilities = logits.softmax(dim=-1).to(run.generators[0].device)
     rows = [
         torch.multinomial(row, 1, generator=generator).squeeze(-1)
         for row, generator in zip(probabilities, run.generators, strict=True)
     ]
-    return torch.stack(rows)
+    return torch.stack(rows).to(logits.device)
 
 
-def private_generators(seeds: Sequence[int], device: torch.device) -> list[torch.Generator]:
+def private_generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
     """One freshly seeded generator per row, so that a row's luck never depends on its neighbours."""
     return [torch.Generator(device=device).manual_seed(int(seed)) for seed in seeds]
