@@ -134,13 +134,18 @@ def _check_conditioning(model: Model) -> None:
 
 
 def _rows_of_text(model: Model, edits: int) -> TextStates:
-    """The text states of the rows that `_check_conditioning` compares."""
+    """The text states of the rows that `_check_conditioning` compares.
+
+    The other text is cut to the length of TEXT: how long a text is would be heard even if its words are not.
+    """
     tunes = [None, None, Melody((7,))] if model.takes_melody else None
     told = model.text([TEXT, OTHER_TEXT, TEXT], tunes)
-    pairs = told.with_null()
-    rows = torch.tensor([0, 0, 1, 3, *[0] * edits, *([2] if tunes else [])], device=told.mask.device)
+    pairs, said = told.with_null(), told.words().mask[0, :, None] > 0
+    states, mask = pairs.states.clone(), pairs.mask.clone()
+    states[1], mask[1] = torch.where(said, states[1], states[0]), mask[0]
+    rows = torch.tensor([0, 0, 1, 3, *[0] * edits, *([2] if tunes else [])], device=mask.device)
     kept = slice(-PREFIX, None) if told.prefix else slice(None)
-    return replace(pairs, states=pairs.states[rows, kept], mask=pairs.mask[rows, kept])
+    return replace(pairs, states=states[rows, kept], mask=mask[rows, kept])
 
 
 def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.Tensor:
