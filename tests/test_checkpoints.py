@@ -105,7 +105,7 @@ KEYS: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     "decoder, with its prefix": (decoder_only("decoder."), "this is the decoder only"),
     "decoder": (decoder_only(""), "this is the decoder only"),
     "another layer": (
-        renamed("layers.3.", "layers.4."),
+        renamed("model.decoder.layers.3.", "model.decoder.layers.4."),
         "16 missing .*16 unexpected .*another configuration",
     ),
 }
@@ -281,7 +281,7 @@ def test_precisions_are_known_by_the_names_that_torch_gives_them(tiny_model: Any
         dtype, _why = choose_dtype(name, torch.device("cpu"), tiny_model.musicgen)
         assert dtype == torch.float32
     for name in ("", "fp16", "int8", 3):
-        with pytest.raises(ModelError, match='it is none. Use "float32"'):
+        with pytest.raises(ModelError, match="it is none"):
             choose_dtype(name, torch.device("cpu"), tiny_model.musicgen)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from typing import SupportsIndex, cast
+
 
 class WorkbenchError(Exception):
     """Root of every error that the workbench raises on purpose.
@@ -64,3 +68,29 @@ class Cancelled(WorkbenchError):
 def message(asked: str, found: str, do: str = "") -> str:
     """Return what every error says: what was asked, what was found, and what to do where that is known."""
     return f"{asked}, but {found}." + (f" {do}." if do else "")
+
+
+def number_or_nan(value: object) -> float:
+    """Return `value` as a float; NaN where it is no number (None, text, a truth value).
+
+    No range holds NaN, so that the check of a range, which says what would do, refuses these too.
+    """
+    if value is None or isinstance(value, bool | str | bytes):
+        return math.nan
+    try:
+        return float(cast(SupportsIndex, value))
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # what an array of many says
+        return math.nan
+
+
+def whole_number(value: object, what: str, error: type[WorkbenchError], *, least: int = 0) -> int:
+    """Return `value` as an int; raise `error` where it is not a whole number of `least` or more."""
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise error(
+            f"{what} {value!r} was asked for", "that is no such number", f"Use a whole number from {least} on"
+        )
+    return number

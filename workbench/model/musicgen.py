@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, ModelError
+from workbench.errors import GenerationError, ModelError, number_or_nan
 from workbench.model import tokens
 from workbench.model.audio import decode_codes, encode_clip
 from workbench.model.fingerprint import folder_fingerprint, module_fingerprint, weight_files
@@ -125,8 +125,12 @@ class Model:
     @property
     def max_seconds(self) -> float:
         """The longest sound whose steps fit the decoder's positions."""
-        positions = self._config.max_position_embeddings - self.prefix_room
-        return float((positions - max(self.delays)) / self.frame_rate_hz)
+        return float(self.max_frames / self.frame_rate_hz)
+
+    @property
+    def max_frames(self) -> int:
+        """The most frames whose steps fit the decoder's positions."""
+        return int(self._config.max_position_embeddings) - self.prefix_room - max(self.delays)
 
     @property
     def top_k(self) -> int:
@@ -159,7 +163,7 @@ class Model:
         Raises:
             GenerationError: When `seconds` is not a positive number or does not fit the model's window.
         """
-        if not 0 < seconds <= self.max_seconds:
+        if not 0 < number_or_nan(seconds) <= self.max_seconds:
             raise GenerationError(
                 f"{seconds} seconds of sound were asked for",
                 f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time",

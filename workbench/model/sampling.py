@@ -9,13 +9,14 @@ Generators are the CPU's unless asked otherwise: those of other devices give oth
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, number_or_nan, whole_number
 from workbench.model.text import TextStates
 from workbench.model.tokens import apply_delay
 
@@ -34,7 +35,8 @@ class Sampling:
     is drawn at visit v is step v + P.
 
     Raises:
-        ModelError: When the given codes are not of this shape, or leave nothing to be drawn.
+        ModelError: When the given codes are not of this shape, or leave nothing to be drawn, or guidance or
+            temperature are no numbers.
     """
 
     text: TextStates
@@ -51,6 +53,13 @@ class Sampling:
     codes: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("guidance", "temperature"):
+            if not 0 <= number_or_nan(getattr(self, name)) < math.inf:
+                raise ModelError(
+                    f"A {name} of {getattr(self, name)!r} was asked for",
+                    "it must be a finite number and not negative",
+                    "Use 3.0 for guidance, 1.0 for temperature",
+                )
         device = self.text.states.device
         self.codes = torch.full(
             (len(self.generators), len(self.delays), self.frames), self.bos, device=device
@@ -138,4 +147,5 @@ def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
 
 def private_generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
     """One freshly seeded generator per row, so that a row's luck never depends on its neighbours."""
-    return [torch.Generator(device=device).manual_seed(int(seed)) for seed in seeds]
+    whole = [whole_number(seed, "The seed", ModelError) for seed in seeds]
+    return [torch.Generator(device=device).manual_seed(seed) for seed in whole]

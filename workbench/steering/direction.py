@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.activations.heads import HEAD_SITE, head_name, head_slice
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, number_or_nan, whole_number
 from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant
@@ -45,7 +45,7 @@ class Direction:
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
-        vector = np.array(self.vector, dtype=np.float32)
+        vector = _as_vector(self.vector)
         if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
             raise SteeringError(
                 f"A direction {self.name!r} was asked for",
@@ -55,6 +55,8 @@ class Direction:
         if not self.name:
             raise SteeringError("A direction was asked for", "its name is empty", "Give it a name")
         vector.setflags(write=False)
+        layer = whole_number(self.layer, f"A direction {self.name!r} at the layer", SteeringError)
+        object.__setattr__(self, "layer", layer)
         object.__setattr__(self, "vector", vector)
         object.__setattr__(self, "origin", {str(key): str(value) for key, value in self.origin.items()})
 
@@ -91,7 +93,8 @@ class Direction:
         return self._joined(other, -1.0, f"{self.name} - {_bracketed(other.name, ' ')}")
 
     def __mul__(self, factor: float) -> Direction:
-        return self._scaled(float(factor), f"{float(factor):g}*{_bracketed(self.name, ' ')}")
+        factor = number_or_nan(factor)
+        return self._scaled(factor, f"{factor:g}*{_bracketed(self.name, ' ')}")
 
     __rmul__ = __mul__
 
@@ -236,6 +239,19 @@ class Direction:
                     f"their {what}s differ: {mine} and {theirs}",
                     "Use directions of one layer and site of one model",
                 )
+
+
+def _as_vector(values: object) -> Vector:
+    """Return a copy of `values` as float32, of tensors in any precision and on any device too.
+
+    What holds no numbers comes back as one NaN.
+    """
+    if type(values).__module__ == "torch":  # numpy has no bfloat16; torch need not be imported to be told
+        values = values.detach().float().cpu()  # type: ignore[attr-defined]
+    try:
+        return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)
+    except (TypeError, ValueError):
+        return np.array([np.nan], dtype=np.float32)
 
 
 def _bracketed(name: str, sign: str) -> str:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, number_or_nan, whole_number
 from workbench.steering.gate import Gate
 from workbench.steering.grammar import ROWS
 from workbench.steering.operations import OPERATIONS, PUSHES, SCALED
@@ -40,9 +40,10 @@ class Term:
 
     def __post_init__(self) -> None:
         # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
-        object.__setattr__(self, "dose", float(self.dose) + 0.0)
-        object.__setattr__(self, "chance", float(self.chance) + 0.0)
-        object.__setattr__(self, "layer", self.direction.layer if self.layer is None else int(self.layer))
+        object.__setattr__(self, "dose", number_or_nan(self.dose) + 0.0)
+        object.__setattr__(self, "chance", number_or_nan(self.chance) + 0.0)
+        layer = self.direction.layer if self.layer is None else self.layer
+        object.__setattr__(self, "layer", whole_number(layer, "Steering at the layer", SteeringError))
         problem = _problem(self)
         if problem:
             raise SteeringError(
@@ -89,8 +90,6 @@ def _problem(term: Term) -> tuple[str, str] | None:
         return "remove takes a weight from 0 to 1", "Use 1.0 to remove the direction, 0.5 for half of it"
     if not 0 <= term.chance <= 1:
         return f"a chance of {term.chance} is no probability", "Use a number from 0 to 1"
-    if term.at_layer < 0:
-        return f"layer {term.at_layer} is negative", "Count layers from 0"
     if abs(direction.norm - 1) > 1e-4:
         return f"its norm is {direction.norm:.4g}, not 1", "Call .unit() on the direction first"
     if term.operation in SCALED and not (
