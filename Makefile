@@ -13,10 +13,10 @@ else
 TORCH ?= torch --torch-backend=auto
 endif
 
-.PHONY: help lab app demo test verify check browser embedded clean
+.PHONY: help lab app demo test verify verify-dependencies check browser embedded clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 lab: $(VENV)/installed ## Set everything up and open JupyterLab on the quickstart notebook
 	$(BIN)/workbench lab
@@ -38,6 +38,9 @@ verify: $(VENV)/installed-test browser ## Run the long checks; writes their figu
 	$(BIN)/python -m pytest -m long
 	$(BIN)/workbench evaluate-embedded
 	$(BIN)/workbench evaluate-steering
+
+verify-dependencies: $(VENV)/installed ## Run the laws on the lowest and the highest dependencies that are allowed
+	$(BIN)/python tests/dependencies.py $(TORCH)
 
 embedded: $(VENV)/installed ## Make the built-in music and model again, from nothing (hours; needs soundfonts)
 	$(UV) --no-deps "tinysoundfont>=0.3.7,<0.4"
