@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -241,13 +242,13 @@ class Direction:
                 )
 
 
-def _as_vector(values: object) -> Vector:
+def _as_vector(values: Any) -> Vector:
     """Return a copy of `values` as float32, of tensors in any precision and on any device too.
 
     What holds no numbers comes back as one NaN.
     """
     if type(values).__module__ == "torch":  # numpy has no bfloat16; torch need not be imported to be told
-        values = values.detach().float().cpu()  # type: ignore[attr-defined]
+        values = values.detach().float().cpu()
     try:
         return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)
     except (TypeError, ValueError):
