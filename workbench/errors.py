@@ -90,7 +90,6 @@ def whole_number(value: object, what: str, error: type[WorkbenchError], *, least
     except TypeError:
         number = least - 1
     if number < least:
-        raise error(
-            f"{what} {value!r} was asked for", "that is no such number", f"Use a whole number from {least} on"
-        )
+        found = f"it is {f'below {least}' if least else 'negative'} or no whole number"
+        raise error(f"{what} {value!r} was asked for", found, f"Use a whole number from {least} on")
     return number
