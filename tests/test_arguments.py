@@ -59,7 +59,6 @@ LENGTHS: dict[str, Callable[[Any, Any], Any]] = {
     "captured guidance": lambda model, value: _captured(model, guidance=value),
     "dose": lambda _model, value: UNIT.at(value),
     "chance": lambda _model, value: UNIT.at(1.0, chance=value),
-    "factor": lambda _model, value: UNIT * value,
     "ramp": lambda _model, value: ramp(0, value),
     "pulse": lambda _model, value: pulse(value),
     "knots": lambda _model, value: knots([(0, 1), (1, value)]),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from workbench.activations.heads import HEAD_SITE, head_name, head_slice
-from workbench.errors import SteeringError, number_or_nan, whole_number
+from workbench.errors import SteeringError, whole_number
 from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Schedule, constant
@@ -94,8 +94,7 @@ class Direction:
         return self._joined(other, -1.0, f"{self.name} - {_bracketed(other.name, ' ')}")
 
     def __mul__(self, factor: float) -> Direction:
-        factor = number_or_nan(factor)
-        return self._scaled(factor, f"{factor:g}*{_bracketed(self.name, ' ')}")
+        return self._scaled(float(factor), f"{float(factor):g}*{_bracketed(self.name, ' ')}")
 
     __rmul__ = __mul__
 
