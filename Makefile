@@ -13,10 +13,10 @@ else
 TORCH ?= torch --torch-backend=auto
 endif
 
-.PHONY: help lab app demo test verify verify-fuzz check browser embedded clean
+.PHONY: help lab app demo test verify verify-dependencies verify-fuzz check browser embedded clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 lab: $(VENV)/installed ## Set everything up and open JupyterLab on the quickstart notebook
 	$(BIN)/workbench lab
@@ -41,6 +41,9 @@ verify: $(VENV)/installed-test browser ## Run the long checks; writes their figu
 
 verify-fuzz: $(VENV)/installed-test ## Feed 20,000 new cases of damaged text, tables, sound and files to the readers
 	WORKBENCH_FUZZ=20000 $(BIN)/python -m pytest tests/test_fuzz.py --timeout 3600
+
+verify-dependencies: $(VENV)/installed ## Run the laws on the lowest and the highest dependencies that are allowed
+	$(BIN)/python tests/dependencies.py $(TORCH)
 
 embedded: $(VENV)/installed ## Make the built-in music and model again, from nothing (hours; needs soundfonts)
 	$(UV) --no-deps "tinysoundfont>=0.3.7,<0.4"

@@ -29,7 +29,9 @@ def test_continuous_integration_runs_the_readmes_command():
     assert "make test" in README
 
 
-@pytest.mark.parametrize("target", ["lab", "app", "demo", "test", "verify", "embedded"])
+@pytest.mark.parametrize(
+    "target", ["lab", "app", "demo", "test", "verify", "verify-dependencies", "embedded"]
+)
 def test_make_explains_each_target(target):
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf"^{target}\s+\w", told, flags=re.MULTILINE)

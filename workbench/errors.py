@@ -7,7 +7,9 @@ whole number, a finite number or text, or it is refused.
 from __future__ import annotations
 
 import math
+import operator
 from numbers import Integral, Real
+from typing import SupportsIndex, cast
 
 
 class WorkbenchError(Exception):
@@ -115,3 +117,28 @@ def is_text(value: object) -> bool:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:
         return False
+
+
+def number_or_nan(value: object) -> float:
+    """Return `value` as a float; NaN where it is no number (None, text, a truth value).
+
+    No range holds NaN, so that the check of a range, which says what would do, refuses these too.
+    """
+    if value is None or isinstance(value, bool | str | bytes):
+        return math.nan
+    try:
+        return float(cast(SupportsIndex, value))
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # what an array of many says
+        return math.nan
+
+
+def whole_number(value: object, what: str, error: type[WorkbenchError], *, least: int = 0) -> int:
+    """Return `value` as an int; raise `error` where it is not a whole number of `least` or more."""
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        number = least - 1
+    if number < least:
+        found = f"it is {f'below {least}' if least else 'negative'} or no whole number"
+        raise error(f"{what} {value!r} was asked for", found, f"Use a whole number from {least} on")
+    return number

@@ -14,6 +14,7 @@ import numpy as np
 from workbench.activations.pooling import POOLS, pool
 from workbench.activations.spec import refusal
 from workbench.activations.values import Activations
+from workbench.errors import number_or_nan
 
 
 def window_frames(seconds: float, frame_rate_hz: float) -> int:
@@ -22,7 +23,7 @@ def window_frames(seconds: float, frame_rate_hz: float) -> int:
     Raises:
         ActivationsError: it is no length of time.
     """
-    if not (math.isfinite(seconds) and seconds > 0):
+    if not 0 < number_or_nan(seconds) < math.inf:
         raise refusal(
             f"Windows of {seconds} s were asked for", "that is no length of time", "Use 1.0, or None for none"
         )

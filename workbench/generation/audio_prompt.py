@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, number_or_nan
 from workbench.model.musicgen import Model
 from workbench.model.tokens import frames_for
 from workbench.sound.clip import Clip
@@ -22,7 +23,7 @@ def given_codes(model: Model, audio: object, seconds: float | None = None) -> np
     Raises:
         GenerationError: When the audio is neither a clip nor this model's codes, or `seconds` is not above 0.
     """
-    if seconds is not None and not seconds > 0:
+    if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
         raise _refusal(f"{seconds} s of audio", "there must be something to hear", "Use more than 0 s")
     if isinstance(audio, Clip):
         heard = audio if seconds is None or seconds >= audio.seconds else _end(audio, seconds)

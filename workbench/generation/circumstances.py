@@ -19,9 +19,10 @@ def packages() -> dict[str, str]:
 
 
 def circumstances(model: Model) -> dict[str, str]:
-    """Device, precision, threads, processor and versions, as `model` runs now."""
+    """Device, random numbers' device, precision, threads, processor and versions, as `model` runs now."""
     return {
         "device": model.device.type,
+        "random": model.random_device.type,
         "precision": str(model.dtype).removeprefix("torch."),
         "threads": str(torch.get_num_threads()),
         "processor": platform.machine(),
@@ -32,8 +33,9 @@ def circumstances(model: Model) -> dict[str, str]:
 
 def differences(then: Mapping[str, str], model: Model) -> list[str]:
     """What is other now than it was then, as "torch 2.9 then, 2.13 now"; nothing where all is the same."""
+    known = {"random": then.get("device"), **then}  # takes that do not say it drew where the model ran
     return [
-        f"{name} {then.get(name, 'unknown')} then, {value} now"
+        f"{name} {known.get(name, 'unknown')} then, {value} now"
         for name, value in circumstances(model).items()
-        if then.get(name) != value
+        if known.get(name) != value
     ]

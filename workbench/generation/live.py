@@ -12,6 +12,7 @@ and while the session is paused, the model is free for others.
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 import weakref
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, number_or_nan
 from workbench.generation.draw import Readable
 from workbench.generation.live_figures import LiveFigures, Score
 from workbench.generation.live_window import LiveSetup
@@ -91,7 +92,15 @@ class LiveSession:
         setup = LiveSetup(knobs, seed, drawn, windows.window, windows.overlap, **more)
         rows_of(model, [prompt], setup.plan, seed)  # raises where something does not fit
         self.names = tuple(directions)
-        begin = {self._known(name): float(dose) for name, dose in (doses or {}).items()}
+        begin = {self._known(name): number_or_nan(dose) for name, dose in (doses or {}).items()}
+        lengths = (number_or_nan(lead_s), number_or_nan(piece_seconds))
+        if not all(map(math.isfinite, (*lengths, *begin.values()))):
+            given = f"lead_s={lead_s!r}, piece_seconds={piece_seconds!r} and doses {doses}"
+            raise GenerationError(
+                f"A session with {given} was asked for",
+                "these are finite numbers",
+                "Use such as lead_s=0.85, piece_seconds=0.2 and doses of 0.1",
+            )
         self.worker = LiveWorker(
             model,
             setup,

@@ -78,7 +78,7 @@ class LiveWorker:
             frame_rate_hz=rate,
         )
         playback.hold_s = self.pacing.now().hold_s
-        (generator,) = private_generators([setup.seed], model.device)
+        (generator,) = private_generators([setup.seed], model.random_device)
         tail = torch.zeros(model.n_codebooks, 0, dtype=torch.long, device=model.device)
         self._carried = Carried(generator, tail, setup.overlap)
         self._journal: Journal | None = None

@@ -10,7 +10,7 @@ from workbench.errors import GenerationError
 from workbench.generation.audio_prompt import Audio
 from workbench.generation.draw import Calls, OnFrame, Readable, draw_all
 from workbench.generation.melody_prompt import Tune
-from workbench.generation.request import Plan, check_room, rows_of, settings_of
+from workbench.generation.request import Plan, check_prompt, check_room, rows_of, settings_of
 from workbench.generation.spans import Windows
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
@@ -93,6 +93,8 @@ def generate_long(
     rows, many = rows_of(model, prompt, steering, seed, **heard)
     lengths = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
     windows = Windows.of(model, seconds, **lengths, changes=changes)
+    for _at_s, text in changes:
+        check_prompt(text)
     check_room(model, [text for _at_s, text in changes])
     calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
     drawn = settings_of(model, **settings)

@@ -42,9 +42,11 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
     """
     recording.check(model)
     _warn(model, recording)
-    generator = torch.Generator(device=model.device)
+    state = torch.tensor(recording.generator_state)
+    on_cpu = len(state) == len(torch.Generator().get_state())
+    generator = torch.Generator(device="cpu" if on_cpu else model.device)  # where the recording drew
     try:
-        generator.set_state(torch.tensor(recording.generator_state))
+        generator.set_state(state)
     except RuntimeError as error:
         raise GenerationError(
             f"The recording in {recording.folder} was to be replayed",

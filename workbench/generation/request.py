@@ -6,17 +6,18 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, number_or_nan, whole_number
 from workbench.generation.audio_prompt import Audio, given_codes, listed
 from workbench.generation.melody_prompt import Tune, heard_melody
 from workbench.model.melody import Melody
 from workbench.model.musicgen import Model
 from workbench.model.prefix import TEXT_ROOM
 from workbench.model.sites import SITES
+from workbench.model.text import prompt_problem
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
 
@@ -48,14 +49,19 @@ class Settings:
     top_k: int = 250
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+        if not 0 <= number_or_nan(self.guidance) < math.inf:
             _refuse(
                 f"A guidance of {self.guidance}", "it must be 0 or more", "Use 3.0, or 1.0 to switch it off"
             )
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            _refuse(f"A temperature of {self.temperature}", "it must be above 0", "Use 1.0")
-        if self.top_k < 0:
-            _refuse(f"A top_k of {self.top_k}", "it must not be negative", "Use 250, or 0 to keep all codes")
+        if not 0 < number_or_nan(self.temperature) < math.inf:
+            likeliest = "Use 1.0, or top_k=1 to take the likeliest code at each step"
+            _refuse(f"A temperature of {self.temperature}", "it must be above 0", likeliest)
+        top_k = number_or_nan(self.top_k)
+        if not top_k >= 0 or top_k % 1:
+            found = "it must be a whole number and not negative"
+            _refuse(f"A top_k of {self.top_k}", found, "Use 250, or 0 to keep all codes")
+        for name, kind in (("guidance", float), ("temperature", float), ("top_k", int)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
 
 
 def settings_of(
@@ -66,7 +72,7 @@ def settings_of(
     Raises:
         GenerationError: For a number that makes no sense.
     """
-    return Settings(float(guidance), float(temperature), model.top_k if top_k is None else int(top_k))
+    return Settings(guidance, temperature, model.top_k if top_k is None else cast(int, top_k))
 
 
 def rows_of(
@@ -126,6 +132,7 @@ def check_room(model: Model, prompts: Sequence[str]) -> None:
 
 def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
     """The numbers of rows that can be drawn together, those that go on from as much, at most `most` each."""
+    most = whole_number(most, "A batch of", GenerationError, least=1)
     groups: dict[int, list[int]] = {}
     for number, row in enumerate(rows):
         groups.setdefault(row.given_frames, []).append(number)
@@ -139,10 +146,17 @@ def _listed(value: object, single: type) -> tuple[list[object], bool]:
     return list(value), True
 
 
+def check_prompt(prompt: object) -> None:
+    """Raise GenerationError where a prompt is no text that can be written down."""
+    problem = prompt_problem(prompt)
+    if problem:
+        _refuse(f"A clip for the prompt {prompt!r}", problem, 'Give text such as "a calm tune"')
+
+
 def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
     """The checked row, without what it goes on from and follows."""
-    if not isinstance(prompt, str):
-        _refuse(f"A clip for the prompt {prompt!r}", "a prompt is text", 'Give text such as "a calm tune"')
+    check_prompt(prompt)
+    prompt = str(prompt)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         _refuse(
             f"A clip with the seed {seed!r}", "a seed is a whole number from 0 to 2**63 - 1", "Use one such"

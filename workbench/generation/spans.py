@@ -6,11 +6,12 @@ slide on: each hears the last seconds of what is there already and goes on from 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, number_or_nan
 from workbench.model.musicgen import Model
 from workbench.model.tokens import frames_for
 
@@ -87,6 +88,13 @@ class Windows:
             new, or changes do not rise.
         """
         rate, most = model.frame_rate_hz, most_frames(model)
+        lengths = [one for one in (window_seconds, overlap_seconds) if one is not None]
+        if not all(0 < number_or_nan(one) < math.inf for one in [seconds, *lengths]):
+            raise GenerationError(
+                f"Lengths of {', '.join(map(repr, [seconds, *lengths]))} s were asked for",
+                "a length is a number above 0",
+                "Use such numbers of seconds",
+            )
         window = own_window(model) if window_seconds is None else frames_for(window_seconds, rate)
         overlap = round(OVERLAP_SHARE * window if overlap_seconds is None else overlap_seconds * rate)
         if not seconds > 0 or not 0 < overlap < window <= most:
@@ -96,8 +104,8 @@ class Windows:
                 f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time",
                 "Use 0 < overlap_seconds < window_seconds in that range",
             )
-        times = [0.0, *(at_s for at_s, _prompt in changes)]
-        if any(later <= earlier for earlier, later in pairwise(times)):
+        times = [0.0, *(number_or_nan(at_s) for at_s, _prompt in changes)]
+        if not all(earlier < later < math.inf for earlier, later in pairwise(times)):
             asked = f"Prompts that change at {', '.join(f'{at_s:g}' for at_s in times[1:])} s were asked for"
             raise GenerationError(
                 asked, "the times do not rise from 0", "Give rising times in seconds of the new part"

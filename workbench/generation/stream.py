@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Generator
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import Cancelled
+from workbench.errors import Cancelled, GenerationError, number_or_nan
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
@@ -34,6 +35,9 @@ def stream(
     Raises:
         Whatever `generate` raises, at the next piece.
     """
+    if not 0 < number_or_nan(piece_seconds) < math.inf:
+        found = "a length is a number above 0"
+        raise GenerationError(f"Pieces of {piece_seconds!r} s were asked for", found, "Use 0.5")
     frames: queue.Queue[torch.Tensor | None] = queue.Queue()
     cancel, outcome = threading.Event(), _Outcome()
     settings = {"progress": False, **settings, "cancel": cancel}

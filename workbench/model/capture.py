@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import threading
 import uuid
@@ -24,13 +25,13 @@ from workbench.activations import (
     UnusableStore,
     open_activations,
 )
-from workbench.errors import ActivationsError, Cancelled
+from workbench.errors import ActivationsError, Cancelled, number_or_nan, whole_number
 from workbench.model.cases import Cases, cases_for, spec_for
 from workbench.model.chunks import Arrays, Chunk, Job, run_here, run_there
 from workbench.model.codes import speaks_our_codes
 from workbench.model.cost import forced_cost, free_on_device
 from workbench.model.folders import cache_folder, can_keep, say_damaged
-from workbench.model.lengths import counted_frames, encoded, guessed_frames
+from workbench.model.lengths import counted_frames, encoded, fitting_frames, guessed_frames
 from workbench.model.musicgen import Model
 from workbench.model.reading import reading_of
 from workbench.sound.dataset import Dataset
@@ -75,7 +76,8 @@ def capture(
     cancel  set it (from any thread) to stop after the running chunk
 
     Raises ModelError for a layer, site, pool or row that does not exist; ActivationsError for a silent clip,
-    a store that cannot be written, and where memory or disk would not do (see `capture_cost`); Cancelled.
+    one that is longer than the decoder's positions, a store that cannot be written, and where memory or disk
+    would not do (see `capture_cost`); Cancelled.
     """
     job = job_for(
         model, dataset, sites=sites, layers=layers, pool=pool, window=window, seconds=seconds, batch=batch
@@ -100,7 +102,8 @@ def capture_cost(
     pool, window, seconds and batch.
     """
     job, cases = job_for(model, dataset, **settings), cases_for(dataset, text, rows)
-    longest, spec = _outline(model, dataset, cases, job)
+    guess = guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+    longest, spec = _outline(model, dataset, cases, job, guess)
     return _forecast(model, spec, job, longest, Keeping(cache, path))
 
 
@@ -142,6 +145,13 @@ def job_for(
 ) -> Job:
     """What is done to every clip; raises as `capture` does."""
     reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
+    if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
+        raise ActivationsError(
+            f"The first {seconds!r} s of each clip were asked for",
+            "that is no length of time",
+            "Use a number above 0, or None for all of it",
+        )
+    batch = whole_number(batch, "A batch of", ActivationsError, least=1)
     return Job(reading, seconds, batch, speaks_our_codes(model, dataset))
 
 
@@ -150,7 +160,8 @@ def capture_cases(model: Model, dataset: Dataset, cases: Cases, job: Job, keepin
     if keeping.cache:
         keeping = replace(keeping, writable=can_keep())
     job = replace(job, cache=keeping.cache and keeping.writable)
-    longest, outline = _outline(model, dataset, cases, job)
+    guess = fitting_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+    longest, outline = _outline(model, dataset, cases, job, guess)
     forecast = _forecast(model, outline, job, longest, keeping)
     free = free_on_device(model) if keeping.client is None else None
     norms = model.residual_norms(cache=job.cache)[list(job.reading.layers)]
@@ -226,11 +237,12 @@ def _spec(model: Model, dataset: Dataset, cases: Cases, job: Job, held: np.ndarr
     return spec_for(model, dataset, cases, job, held=held, clips_per_chunk=POOLED_CHUNK)
 
 
-def _outline(model: Model, dataset: Dataset, cases: Cases, job: Job) -> tuple[int, StoreSpec]:
-    """Frames of the longest clip and the shape of the result, both by guess, before any work."""
-    held = guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
-    own = held if _counts_frames(job) else None
-    return int(held.max()), _spec(model, dataset, cases, job, own)
+def _outline(
+    model: Model, dataset: Dataset, cases: Cases, job: Job, guess: np.ndarray
+) -> tuple[int, StoreSpec]:
+    """Frames of the longest clip and the shape of the result, from guessed lengths, before any work."""
+    own = guess if _counts_frames(job) else None
+    return int(guess.max()), _spec(model, dataset, cases, job, own)
 
 
 def _forecast(model: Model, spec: StoreSpec, job: Job, longest: int, keeping: Keeping) -> Cost:

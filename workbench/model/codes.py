@@ -11,6 +11,7 @@ import numpy as np
 from workbench.errors import ActivationsError
 from workbench.files import check_digest, pack_arrays, unpack_arrays
 from workbench.model.folders import cache_folder, keep, say_damaged
+from workbench.model.tokens import frames_for
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
 
@@ -37,7 +38,7 @@ def codes_for(
         ActivationsError: When the clip is silent.
     """
     if stored and entry.codes is not None:
-        frames = entry.codes.shape[-1] if seconds is None else model.frames_for(seconds)
+        frames = entry.codes.shape[-1] if seconds is None else frames_for(seconds, model.frame_rate_hz)
         return np.asarray(entry.codes[:, :frames], dtype=np.int64)
     path = codes_path(model, entry, seconds)
     kept = kept_codes(model, path)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from workbench.activations import Activations
-from workbench.errors import ActivationsError
+from workbench.errors import ActivationsError, number_or_nan
 from workbench.model.codes import codes_for, speaks_our_codes
 from workbench.model.drawing import Drawing, OnCodes
 from workbench.model.musicgen import Model
@@ -91,6 +91,9 @@ def capture_continued(
     seeds = tuple(range(len(dataset))) if seeds is None else tuple(seeds)
     _check(dataset, texts, seeds, part)
     reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
+    heard, seconds = number_or_nan(heard), number_or_nan(seconds)
+    model.frames_for(heard)  # each is refused by itself before both are added
+    model.frames_for(seconds)
     given, frames = frames_for(heard, model.frame_rate_hz), model.frames_for(heard + seconds)
     codes = _openings(model, dataset, heard, given)
 

@@ -3,24 +3,44 @@
 A few steps are sampled and the same codes are fed back: that alone shows that the residual stream is a bare
 tensor of the expected shape, that every step is visited exactly once, that BOS and the delay pattern are
 applied as the model applies them, and that teacher forcing gives the residuals of generation.
+
+One more visit of the decoder, at BOS, shows that conditioning is heard (another text, another melody and the
+null condition of guidance give other logits) and that an edit at each site reaches the logits.
+
+The codec is compared with itself: EnCodec is reported to give garbage on Apple's MPS, so it leaves the CPU
+only where it gives the same sound and the same codes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from workbench.errors import ModelError
-from workbench.model.sampling import Sampling
-from workbench.model.sites import live
+from workbench.errors import AudioError, ModelError
+from workbench.model.audio import decode_codes, encode_clip
+from workbench.model.melody import Melody
+from workbench.model.sampling import Sampling, guide
+from workbench.model.sites import SITES, Place, in_order, live
 from workbench.model.text import TextStates
 from workbench.model.tokens import apply_delay
+from workbench.sound.clip import Clip
 
 if TYPE_CHECKING:
     from workbench.model.musicgen import Model
 
 FRAMES = 2
+TEXT, OTHER_TEXT = "music", "a slow piece of calm piano music for the night, then drums and a fast guitar"
+PREFIX = 16
+"""Positions of a melody model's prefix that the check of conditioning keeps: the text and some chroma."""
+CODEC_FRAMES = 25
+SAME_SOUND, SAME_CODES = 1e-2, 0.9
+"""How far the codec's sound may be from the CPU's, by level, and how many first codes must be equal.
+
+Rounding alone (TF32 has 10 bits) moves sound by 1e-3, and a code where two lie equally near.
+"""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
@@ -31,7 +51,7 @@ def check_contract(model: Model) -> float:
         ModelError: When the model breaks one of the assumptions in the module's docstring.
     """
     _check_codes(model)
-    run = model.sampling(["music"], seeds=[0], frames=FRAMES, guidance=1.0)
+    run = model.sampling([TEXT], seeds=[0], frames=FRAMES, guidance=1.0)
     drawn = _residuals_while_sampling(model, run)
     ids = apply_delay(run.codes, model.bos, model.delays)[..., : run.steps]
     forced = _residuals_when_forced(model, ids, run.text)
@@ -42,6 +62,7 @@ def check_contract(model: Model) -> float:
             "teacher forcing to repeat generation",
             f"the residuals differ by {difference:.2g} of their norm",
         )
+    _check_conditioning(model)
     return difference
 
 
@@ -88,6 +109,94 @@ def _check_codes(model: Model) -> None:
         _broken(model, f"{codebook} codes per codebook", f"the heads give {decoder.lm_heads[0].out_features}")
 
 
+def _check_conditioning(model: Model) -> None:
+    """See that text, melody, guidance and edits reach the logits: one visit of the decoder for all of them.
+
+    Its rows are one position each: TEXT twice (what differs between these two is rounding), OTHER_TEXT, the
+    null condition, then TEXT with an edit at each site, and with a melody where the model takes one.
+    """
+    places = in_order((0 if site == "embed" else model.n_layers - 1, site) for site in SITES)
+    logits = _logits_under(model, _rows_of_text(model, len(places)), places)
+    plain, again, other, null, *edited = logits[: 4 + len(places)]
+    least = 10 * (plain - again).abs().max() + torch.finfo(model.dtype).eps * plain.abs().max()
+
+    def needs(asked: str, before: torch.Tensor, after: torch.Tensor) -> None:
+        if not (after - before).abs().max() > least:
+            _broken(model, f"{asked} to change the logits", "it changes nothing")
+
+    needs("another text", plain, other)
+    for (layer, site), row in zip(places, edited, strict=True):
+        needs(f"an edit at {site!r} of block {layer}", plain, row)
+    guided = [guide(torch.stack([plain, null]), scale)[0] for scale in (1.0, 3.0)]
+    needs("another guidance", *guided)
+    if model.takes_melody:
+        needs("another melody", plain, logits[-1])
+
+
+def _rows_of_text(model: Model, edits: int) -> TextStates:
+    """The text states of the rows that `_check_conditioning` compares.
+
+    The other text is cut to the length of TEXT: how long a text is would be heard even if its words are not.
+    """
+    tunes = [None, None, Melody((7,))] if model.takes_melody else None
+    told = model.text([TEXT, OTHER_TEXT, TEXT], tunes)
+    pairs, said = told.with_null(), told.words().mask[0, :, None] > 0
+    states, mask = pairs.states.clone(), pairs.mask.clone()
+    states[1], mask[1] = torch.where(said, states[1], states[0]), mask[0]
+    rows = torch.tensor([0, 0, 1, 3, *[0] * edits, *([2] if tunes else [])], device=mask.device)
+    kept = slice(-PREFIX, None) if told.prefix else slice(None)
+    return replace(pairs, states=states[rows, kept], mask=mask[rows, kept])
+
+
+def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.Tensor:
+    """Logits (rows, k * V) after BOS under each row of `text`; rows 4, 5, ... are edited at `places`."""
+    ids = torch.full((len(text.mask), model.n_codebooks, 1), model.bos, device=model.device)
+    push = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)).to(model.device)
+    network, size = model.network, torch.ones((), device=model.device)
+    with model.exclusive(), network.score(ids, text) as tracer:
+        for row, place in enumerate(places, start=4):
+            values = live(network, place)[row, -1]
+            size = torch.maximum(size, values.float().square().mean().sqrt())  # that of the residual stream
+            values += (size * push).to(model.dtype)
+        found = tracer.result.save()
+    return found.flatten(1)
+
+
+def settle_codec(musicgen: Any, device: torch.device) -> str:
+    """Move the codec to `device` if it gives the same there; what to say of it where it stays on the CPU."""
+    codec = musicgen.audio_encoder
+    if device.type == "cpu":
+        codec.to(device=device)
+        return ""
+    codec.to(device=torch.device("cpu"))
+    codes = torch.randint(
+        int(codec.config.codebook_size),
+        (musicgen.decoder.config.num_codebooks, CODEC_FRAMES),
+        generator=torch.Generator().manual_seed(0),
+    )
+    sound = decode_codes(musicgen, [codes])[0]
+    problem = _codec_problem(musicgen, device, codes, sound)
+    if problem:
+        codec.to(device=torch.device("cpu"))
+        return f"; the codec runs on the CPU, for on {device.type} {problem}"
+    return ""
+
+
+def _codec_problem(musicgen: Any, device: torch.device, codes: torch.Tensor, sound: Clip) -> str:
+    """Move the codec to `device`; how it differs there from the CPU, where `codes` gave `sound`, else ""."""
+    known = encode_clip(musicgen, sound)
+    try:
+        musicgen.audio_encoder.to(device=device)
+        there, heard = decode_codes(musicgen, [codes])[0], encode_clip(musicgen, sound).cpu()
+    except (RuntimeError, TypeError, AudioError) as error:  # not there at all, or no numbers
+        return f"it fails ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+    apart, level = np.linalg.norm(there.samples - sound.samples), np.linalg.norm(sound.samples)
+    if not apart <= SAME_SOUND * level + 1e-6:
+        return f"its sound differs by {apart / level:.2g} of the level"
+    equal = float((heard[0] == known[0]).float().mean())
+    return "" if equal >= SAME_CODES else f"{1 - equal:.0%} of its codes differ"
+
+
 def _shapes(values: list[object]) -> str:
     """The distinct shapes or types of `values`, for a message."""
     return ", ".join(
@@ -99,5 +208,5 @@ def _broken(model: Model, asked: str, found: str) -> None:
     raise ModelError(
         f"The workbench needs {asked}",
         f"in {model.id} {found}",
-        "Use transformers >=5.17,<5.24 and a MusicGen checkpoint",
+        "Use transformers >=5.18,<5.24 and a whole MusicGen checkpoint",
     )

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from workbench.activations import Activations
 from workbench.activations.windows import window_times
+from workbench.errors import ActivationsError, whole_number
 from workbench.model.cost import drawn_cost, free_on_device
 from workbench.model.musicgen import Model
 from workbench.model.reading import Reading, reading_attrs
@@ -59,6 +60,7 @@ class Drawing:
             ModelError: For rows that this run has not.
             Cancelled: When a run's `cancel` was set.
         """
+        whole_number(self.batch, "A batch of", ActivationsError, least=1)
         total, kinds = len(clips["clip"]), ("cond", "null") if self.rows == "both" else (self.rows,)
         parts: dict[str, list[dict[str, np.ndarray]]] = {kind: [] for kind in kinds}
         with tqdm(desc="Drawing", unit="clip", total=total, disable=not self.progress, leave=False) as bar:

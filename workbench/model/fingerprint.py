@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,37 @@ import torch
 _BLOCK = 1 << 24
 
 
+_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads the weights in `folder` from, ordered by name; none if it finds none.
+
+    Other weights may lie beside them (an adapter, another format): those are not the model.
+    """
+    named = json.loads((folder / "config.json").read_text()).get("transformers_weights")
+    for name in (named,) if named else _NAMES:
+        path = folder / name
+        if path.is_file() and name.endswith(".json"):
+            return sorted({folder / shard for shard in json.loads(path.read_text())["weight_map"].values()})
+        if path.is_file():
+            return [path]
+    return []
+
+
 def folder_fingerprint(folder: Path) -> str:
-    """The sha256 (64 hex digits) over config.json and all weight files of `folder`, ordered by name.
+    """The sha256 (64 hex digits) over config.json and the weight files of `folder`, ordered by name.
 
     Files rather than tensors: the same checkpoint has one fingerprint in every precision and on every device.
+    It stands for the weights in memory because a checkpoint that does not give all of them is refused.
     """
     digest = hashlib.sha256()
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    for path in [folder / "config.json", *weights]:
+    for path in [folder / "config.json", *weight_files(folder)]:
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(_BLOCK):

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from workbench.model.codes import codes_for, codes_path, kept_codes
+from workbench.model.reading import check_frames
 from workbench.model.tokens import frames_for
 from workbench.sound.dataset import Dataset, Entry
 
@@ -53,6 +54,26 @@ def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, sto
         for number, told in enumerate(known)
     ]
     return np.array(frames)
+
+
+def fitting_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
+    """The guessed frames (clips,) of clips that all fit the decoder's positions.
+
+    Headers may lie: a clip that seems too long is read before it is refused.
+
+    Raises:
+        ActivationsError: For the first such clip.
+    """
+    frames = guessed_frames(model, dataset, seconds=seconds, stored=stored)
+    for number in np.flatnonzero(frames > model.max_frames):
+        entry = dataset.entries[number]
+        exact = _known(model, entry, seconds, stored)
+        if exact is None:
+            length_s = min(dataset.reader(entry).seconds, math.inf if seconds is None else seconds)
+            exact = frames_for(length_s, model.frame_rate_hz)
+        check_frames(model, exact, repr(entry.id))
+        frames[number] = exact
+    return frames
 
 
 def _known(model: Model, entry: Entry, seconds: float | None, stored: bool) -> int | None:

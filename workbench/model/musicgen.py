@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, ModelError
+from workbench.errors import GenerationError, ModelError, number_or_nan
 from workbench.model import tokens
 from workbench.model.audio import decode_codes, encode_clip
-from workbench.model.fingerprint import folder_fingerprint, module_fingerprint
+from workbench.model.fingerprint import folder_fingerprint, module_fingerprint, weight_files
 from workbench.model.melody import FRAMES_PER_SECOND, Melody
 from workbench.model.network import Network
 from workbench.model.piecewise import PieceDecoder
@@ -30,6 +30,10 @@ class Model:
 
     `network` is the nnsight wrapper and `musicgen` the untouched transformers model inside it, for those
     who want to trace by hand. Only one trace may run at a time; `exclusive()` sees to it.
+
+    Attributes:
+        random_device: Where random numbers are drawn: on the CPU, so that a seed means the same codes on
+            every device. Set it to `model.device` to save a copy per step; seeds then mean other codes there.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Model:
         self.musicgen = musicgen
         self.tokenizer = tokenizer
         self.network = Network(musicgen)
+        self.random_device = torch.device("cpu")
         self.lock = threading.RLock()
         self._tracing = False
         self._fingerprint = fingerprint
@@ -121,8 +126,12 @@ class Model:
     @property
     def max_seconds(self) -> float:
         """The longest sound whose steps fit the decoder's positions."""
-        positions = self._config.max_position_embeddings - self.prefix_room
-        return float((positions - max(self.delays)) / self.frame_rate_hz)
+        return float(self.max_frames / self.frame_rate_hz)
+
+    @property
+    def max_frames(self) -> int:
+        """The most frames whose steps fit the decoder's positions."""
+        return int(self._config.max_position_embeddings) - self.prefix_room - max(self.delays)
 
     @property
     def top_k(self) -> int:
@@ -145,7 +154,9 @@ class Model:
         """A hash of configuration and weights, 64 hex digits; the same in every precision."""
         if self._fingerprint is not None:
             return self._fingerprint
-        return folder_fingerprint(self.folder) if self.folder else module_fingerprint(self.musicgen)
+        if self.folder is not None and weight_files(self.folder):
+            return folder_fingerprint(self.folder)
+        return module_fingerprint(self.musicgen)  # a hash of config.json alone would stand for any weights
 
     def frames_for(self, seconds: float) -> int:
         """The number of codec frames that last `seconds`.
@@ -153,7 +164,7 @@ class Model:
         Raises:
             GenerationError: When `seconds` is not a positive number or does not fit the model's window.
         """
-        if not 0 < seconds <= self.max_seconds:
+        if not 0 < number_or_nan(seconds) <= self.max_seconds:
             raise GenerationError(
                 f"{seconds} seconds of sound were asked for",
                 f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time",
@@ -206,7 +217,7 @@ class Model:
         """A run for `prompts` with one private generator per row; `settings` are those of Sampling."""
         text = self.text(prompts, melodies)
         run = Sampling(
-            text, private_generators(seeds, self.device), frames, self.delays, self.bos, **settings
+            text, private_generators(seeds, self.random_device), frames, self.delays, self.bos, **settings
         )
         run.text = text.with_null() if run.guided else text
         return run

@@ -10,7 +10,8 @@ The frames of a batch become arrays in the same way whatever their source is: he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from workbench.activations.windows import window_counts, window_frames
-from workbench.errors import ModelError
+from workbench.errors import ActivationsError, ModelError
 from workbench.model.sites import Place, live, places_for
 from workbench.model.text import TextStates
 from workbench.model.tokens import apply_delay
@@ -100,15 +101,21 @@ def reading_of(
         ModelError: When a layer, site or pool does not exist, or a window has no pool.
         ActivationsError: When the window is no length of time.
     """
-    wanted = tuple(sorted(set(model.layers if layers is None else layers)))
-    if not wanted or any(layer not in model.layers for layer in wanted):
+    asked = list(layers) if isinstance(layers, Iterable) else model.layers if layers is None else [layers]
+    wanted = tuple(sorted({int(layer) for layer in asked if _is_layer(model, layer)}))
+    if not wanted or not all(_is_layer(model, layer) for layer in asked):
         raise ModelError(
-            f"The layers {list(wanted)} were asked for",
+            f"The layers {list(asked)} were asked for",
             f"{model.id} has layers 0-{model.n_layers - 1}",
             "Use some of model.layers",
         )
     frames = None if window is None else window_frames(window, model.frame_rate_hz)
     return Reading(tuple(sites), wanted, pool, frames)
+
+
+def _is_layer(model: Model, layer: object) -> bool:
+    """Whether it is the number of a block; "3", 3.0 and True are none."""
+    return isinstance(layer, int | np.integer) and not isinstance(layer, bool) and layer in model.layers
 
 
 def reading_attrs(model: Model, reading: Reading) -> dict[str, Any]:
@@ -140,8 +147,12 @@ def read_codes(
         codes: One array (k, frames) per row.
         text: The text states of as many rows.
         reading: What to read.
+
+    Raises:
+        ActivationsError: For codes that are longer than what the decoder has positions for.
     """
     network, places = model.network, reading.places
+    check_frames(model, max(array.shape[-1] for array in codes))
     ids, held = padded_ids(model, codes)
     read: dict[Place, torch.Tensor] = {}
     with model.exclusive(), network.read(ids, text) as tracer:
@@ -149,6 +160,20 @@ def read_codes(
             read[place] = reading.pooled(live(network, place)[:, text.prefix + 1 :], held)
         tracer.stop()  # what lies behind the last place is not needed
     return reading.stacked(read)
+
+
+def check_frames(model: Model, frames: int, clip: str = "a clip") -> None:
+    """Raise ActivationsError where a clip has more frames than the decoder has positions for.
+
+    Positions are computed, so the decoder would read on without a word, where it was never trained.
+    """
+    if frames > model.max_frames:
+        most_s = math.floor(10 * model.max_seconds) / 10
+        raise ActivationsError(
+            f"Activations of {frames / model.frame_rate_hz:.1f} s of {clip} were asked for",
+            f"{model.id} reads at most {most_s:g} s at a time",
+            f"Use seconds={most_s:g} for the beginning of each clip, or shorter clips",
+        )
 
 
 def pooled(frames: torch.Tensor, held: torch.Tensor, pool: str | None) -> torch.Tensor:

@@ -4,17 +4,19 @@ The arithmetic is transformers' own, in the same order (guidance, temperature, t
 so that a batch of one with the same seed gives the same codes as
 `MusicgenForConditionalGeneration.generate`. The one
 difference: every row owns a private generator, so that a batch of k gives the same codes as k single runs.
+Generators are the CPU's unless asked otherwise: those of other devices give other numbers for the same seed.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, number_or_nan, whole_number
 from workbench.model.text import TextStates
 from workbench.model.tokens import apply_delay
 
@@ -33,7 +35,8 @@ class Sampling:
     is drawn at visit v is step v + P.
 
     Raises:
-        ModelError: When the given codes are not of this shape, or leave nothing to be drawn.
+        ModelError: When the given codes are not of this shape, or leave nothing to be drawn, or guidance or
+            temperature are no numbers.
     """
 
     text: TextStates
@@ -50,6 +53,13 @@ class Sampling:
     codes: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("guidance", "temperature"):
+            if not 0 <= number_or_nan(getattr(self, name)) < math.inf:
+                raise ModelError(
+                    f"A {name} of {getattr(self, name)!r} was asked for",
+                    "it must be a finite number and not negative",
+                    "Use 3.0 for guidance, 1.0 for temperature",
+                )
         device = self.text.states.device
         self.codes = torch.full(
             (len(self.generators), len(self.delays), self.frames), self.bos, device=device
@@ -117,21 +127,25 @@ def guide(logits: torch.Tensor, guidance: float) -> torch.Tensor:
 
 
 def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
-    """Codes (B, k) drawn from fp32 logits (B, k, V) after temperature and top-k, one generator a row."""
+    """Codes (B, k) drawn from fp32 logits (B, k, V) after temperature and top-k, one generator a row.
+
+    They are drawn where the generators are, and come back to where the logits are.
+    """
     if run.temperature != 1.0:
         logits = logits / run.temperature
     top_k = min(run.top_k, logits.shape[-1])
     if top_k:
         smallest_kept = torch.topk(logits, top_k).values[..., -1:]
         logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
-    probabilities = logits.softmax(dim=-1)
+    probabilities = logits.softmax(dim=-1).to(run.generators[0].device)
     rows = [
         torch.multinomial(row, 1, generator=generator).squeeze(-1)
         for row, generator in zip(probabilities, run.generators, strict=True)
     ]
-    return torch.stack(rows)
+    return torch.stack(rows).to(logits.device)
 
 
-def private_generators(seeds: Sequence[int], device: torch.device) -> list[torch.Generator]:
+def private_generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
     """One freshly seeded generator per row, so that a row's luck never depends on its neighbours."""
-    return [torch.Generator(device=device).manual_seed(int(seed)) for seed in seeds]
+    whole = [whole_number(seed, "The seed", ModelError) for seed in seeds]
+    return [torch.Generator(device=device).manual_seed(seed) for seed in whole]

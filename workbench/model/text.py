@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from workbench.errors import ModelError
+
 
 @dataclass(frozen=True)
 class TextStates:
@@ -47,9 +49,27 @@ class TextStates:
         }
 
 
+def prompt_problem(prompt: object) -> str:
+    """What is wrong with a prompt, "" if nothing: it is text, and can be written in UTF-8."""
+    if not isinstance(prompt, str):
+        return "a prompt is text"
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # half of a pair, as cut or badly decoded text has it
+        return f"its letter {error.start + 1} is no character ({prompt[error.start]!r})"
+    return ""
+
+
 @torch.no_grad()
 def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextStates:
-    """The states of `prompts`, padded to the longest: T5's states, projected to d_model, masked."""
+    """The states of `prompts`, padded to the longest: T5's states, projected to d_model, masked.
+
+    Raises:
+        ModelError: For what is no text.
+    """
+    for prompt in prompts:
+        if problem := prompt_problem(prompt):
+            raise ModelError(f"The text {prompt!r} was to be read", problem, "Give plain text")
     batch = tokenizer(list(prompts), padding=True, return_tensors="pt")
     device = musicgen.decoder.device
     ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)

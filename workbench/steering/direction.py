@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from workbench.activations.heads import HEAD_SITE, head_name, head_slice
-from workbench.errors import SteeringError, is_nan, is_number, is_text, is_whole, reason
+from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, whole_number
 from workbench.files import DIGEST, check_digest, pack_arrays, unpack_arrays, write_atomically
 from workbench.steering.gate import Gate
 from workbench.steering.plan import Steering
@@ -47,7 +48,7 @@ class Direction:
     __array_ufunc__ = None
 
     def __post_init__(self) -> None:
-        vector = np.array(self.vector, dtype=np.float32)
+        vector = _as_vector(self.vector)
         if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
             raise SteeringError(
                 f"A direction {self.name!r} was asked for",
@@ -57,8 +58,9 @@ class Direction:
         if problem := _problem(self):
             raise SteeringError("A direction was asked for", *problem)
         vector.setflags(write=False)
+        layer = whole_number(self.layer, f"A direction {self.name!r} at the layer", SteeringError)
+        object.__setattr__(self, "layer", layer)
         object.__setattr__(self, "vector", vector)
-        object.__setattr__(self, "layer", int(self.layer))
         object.__setattr__(self, "origin", {str(key): str(value) for key, value in self.origin.items()})
 
     @cached_property
@@ -249,13 +251,24 @@ def _problem(one: Direction) -> tuple[str, str] | None:
         return "its name is empty", "Give it a name"
     if not (is_text(one.name) and is_text(one.site) and one.site):
         return f"its name is {one.name!r} and its site {one.site!r}", "Give text"
-    if not is_whole(one.layer):
-        return f"its layer is {one.layer!r}", "Give a whole number from 0"
     if not (is_number(norm, 0) or is_nan(norm)):
         return f"its residual norm is {norm!r}", "Give a number from 0, or NaN where it is not known"
     if not is_number(one.centre):
         return f"its centre is {one.centre!r}", "Give a finite number"
     return None if isinstance(one.origin, Mapping) else (f"its origin is {one.origin!r}", "Give a mapping")
+
+
+def _as_vector(values: Any) -> Vector:
+    """Return a copy of `values` as float32, of tensors in any precision and on any device too.
+
+    What holds no numbers comes back as one NaN.
+    """
+    if type(values).__module__ == "torch":  # numpy has no bfloat16; torch need not be imported to be told
+        values = values.detach().float().cpu()
+    try:
+        return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)
+    except (TypeError, ValueError):
+        return np.array([np.nan], dtype=np.float32)
 
 
 def _bracketed(name: str, sign: str) -> str:

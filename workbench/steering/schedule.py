@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workbench.errors import SteeringError, is_number
+from workbench.errors import SteeringError, is_number, number_or_nan
 from workbench.steering.scanner import NAME, Scanner, written_number
 
 # Step times are computed as step / frame rate; a start of 0.3 s must include the step at 0.1 + 0.2 s.
@@ -35,7 +35,8 @@ class Schedule:
                 f"the schedules are {known}",
                 "Use one of those",
             )
-        numbers = tuple(self.numbers)
+        numbers = tuple(number_or_nan(number) + 0.0 for number in self.numbers)
+        object.__setattr__(self, "numbers", numbers)
         problem = _problem(self.kind, numbers)
         if problem:
             raise SteeringError(
@@ -43,7 +44,6 @@ class Schedule:
                 problem,
                 f"Write {_KINDS[self.kind][1]}",
             )
-        object.__setattr__(self, "numbers", tuple(float(number) + 0.0 for number in numbers))
 
     def factor(self, seconds: float, step: int = 0) -> float:
         """Return what multiplies the dose at `seconds` of audio, which is generation step `step`."""
@@ -151,8 +151,8 @@ def pulse(
             "Write pulse(0.5), pulse(0.5, width_s=0.1) or pulse(every_steps=25)",
         )
     if every_s is None:
-        return Schedule("pulse_steps", (float(every_steps or 0),))
-    return Schedule("pulse", (every_s, every_s / 2 if width_s is None else width_s))
+        return Schedule("pulse_steps", (every_steps or 0,))
+    return Schedule("pulse", (every_s, number_or_nan(every_s) / 2 if width_s is None else width_s))
 
 
 def decay(half_life_s: float) -> Schedule:

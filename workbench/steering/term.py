@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from workbench.errors import SteeringError, is_number, is_whole
+from workbench.errors import SteeringError, is_number, number_or_nan, whole_number
 from workbench.steering.gate import Gate
 from workbench.steering.grammar import ROWS
 from workbench.steering.operations import OPERATIONS, PUSHES, SCALED
@@ -39,17 +39,16 @@ class Term:
     gate: Gate | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.layer is None:
-            object.__setattr__(self, "layer", self.direction.layer)
+        # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
+        object.__setattr__(self, "dose", number_or_nan(self.dose) + 0.0)
+        object.__setattr__(self, "chance", number_or_nan(self.chance) + 0.0)
+        layer = self.direction.layer if self.layer is None else self.layer
+        object.__setattr__(self, "layer", whole_number(layer, "Steering at the layer", SteeringError))
         problem = _problem(self)
         if problem:
             raise SteeringError(
                 f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for", *problem
             )
-        # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
-        object.__setattr__(self, "dose", float(self.dose) + 0.0)
-        object.__setattr__(self, "chance", float(self.chance) + 0.0)
-        object.__setattr__(self, "layer", int(self.at_layer))
 
     @property
     def at_layer(self) -> int:
@@ -91,9 +90,6 @@ def _problem(term: Term) -> tuple[str, str] | None:
         return "remove takes a weight from 0 to 1", "Use 1.0 to remove the direction, 0.5 for half of it"
     if not is_number(term.chance, 0, 1):
         return f"a chance of {term.chance!r} is no probability", "Use a number from 0 to 1"
-    if not is_whole(term.at_layer):
-        found = "negative" if is_whole(term.at_layer, -math.inf) else "no whole number"
-        return f"layer {term.at_layer!r} is {found}", "Count layers from 0"
     if abs(direction.norm - 1) > 1e-4:
         return f"its norm is {direction.norm:.4g}, not 1", "Call .unit() on the direction first"
     if term.operation in SCALED and not (
