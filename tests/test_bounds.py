@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from saved_kinds import KINDS, edit_record, judge, probe, recorded, take, unit
+from saved_kinds import KINDS, edit_record, judge, probe, recorded, stored, take, unit
 
+from workbench.activations import open_activations
 from workbench.errors import (
+    ActivationsError,
     EvidenceError,
     GenerationError,
     ModelError,
@@ -242,6 +244,15 @@ def test_what_a_journal_asks_for_is_bounded_by_its_frames(tmp_path):
         assert sum(map(len, replace(whole, windows=windows).doses())) <= 2 * frames
     with pytest.raises(GenerationError, match="longer than the 12 frames"):
         replace(whole, windows=(RecordedWindow(Span(0, 10**9)),))
+
+
+@pytest.mark.parametrize("size", [0, 1, 40])
+def test_a_shortened_file_of_a_store_is_named(size, tmp_path):
+    stored(tmp_path / "it")
+    shard = tmp_path / "it" / "resid_post" / "c" / "1" / "0" / "0"
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.raises(ActivationsError, match=str(shard)):
+        open_activations(tmp_path / "it")
 
 
 def test_a_take_holds_what_was_made_and_comes_back(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from saved_kinds import KINDS, plan, unit
 
@@ -37,6 +37,7 @@ def share(of_thousand: int) -> Callable[[Any], Any]:
         derandomize=CASES <= 1000,
         deadline=None,
         database=None,
+        phases=[Phase.explicit, Phase.generate],  # a case is small as it is, and shrinking takes minutes
         suppress_health_check=list(HealthCheck),
     )
 

@@ -338,3 +338,6 @@ def test_a_recording_with_a_damaged_line_replays_up_to_it(tiny_model: Any, tmp_p
         recording = Recording.load(tmp_path / "one")
     assert 30 < recording.codes.shape[-1] < 46
     assert np.array_equal(replay(tiny_model, recording), recording.codes)
+    endless = replace(recording, setup=replace(recording.setup, window=10**12))
+    with pytest.raises(GenerationError, match="its windows have 1000000000000 frames"):
+        replay(tiny_model, endless)

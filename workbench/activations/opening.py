@@ -128,9 +128,14 @@ def _check_described(path: Path, group: zarr.Group) -> None:
             raise ValueError(f"{name} lies in pieces of {array.shards}")
         least = 4 * array.size if name in labels else array.dtype.itemsize * math.prod(array.shards or (1,))
         first = path.joinpath(name, "c", *["0"] * array.ndim)
-        if first.is_file() and first.stat().st_size < least:
-            error = ValueError(f"it has {first.stat().st_size} bytes, and its numbers take {least}")
-            raise _damaged(path, first, error, _RESTART if name in labels else _REDO)
+        _check_size(path, first, least, _RESTART if name in labels else _REDO)
+
+
+def _check_size(path: Path, file: Path, least: int, do: str) -> None:
+    """Raise ActivationsError where a file is shorter than its numbers; Zarr reads an empty one as NaN."""
+    if file.is_file() and file.stat().st_size < least:
+        error = ValueError(f"it has {file.stat().st_size} bytes, and its numbers take {least}")
+        raise _damaged(path, file, error, do)
 
 
 def array_of(group: zarr.Group, name: str) -> Any:
@@ -212,6 +217,7 @@ def _verify(path: Path, group: zarr.Group) -> None:
         for site, shard in zip(record_of(group)["sites"], _shards(path, group, chunk), strict=True):
             array = array_of(group, site)
             rows = slice(chunk * array.shards[0], (chunk + 1) * array.shards[0])
+            _check_size(path, shard, array.dtype.itemsize * math.prod(array.shards), _REDO)
             try:
                 array[rows]
             except _BROKEN as error:

@@ -14,6 +14,7 @@ from workbench.generation.circumstances import differences
 from workbench.generation.controls import Controls, Slider
 from workbench.generation.live_window import Carried, Listener, draw_window
 from workbench.generation.recording import Recording
+from workbench.generation.spans import most_frames
 from workbench.model.musicgen import Model
 
 
@@ -37,11 +38,17 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
     `recording.codes` bit for bit. Where one of these differs a warning says so.
 
     Raises:
-        GenerationError: When another model made the recording, or its generator is of another kind.
+        GenerationError: When another model made the recording, or its windows or generator do not fit.
         Cancelled: When `cancel` was set.
     """
     recording.check(model)
     _warn(model, recording)
+    if recording.setup.window > most_frames(model):
+        raise GenerationError(
+            f"The recording in {recording.folder} was to be replayed",
+            f"its windows have {recording.setup.window} frames, and {model.id} holds {most_frames(model)}",
+            "Use a folder that a session recorded, unchanged",
+        )
     state = torch.tensor(recording.generator_state)
     on_cpu = len(state) == len(torch.Generator().get_state())
     generator = torch.Generator(device="cpu" if on_cpu else model.device)  # where the recording drew
