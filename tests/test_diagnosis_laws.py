@@ -20,7 +20,7 @@ FAULTS = {  # planted by -> (finding, how far the estimate may lie from the size
     "noise": ("label noise", 0.05),
     "too_few": ("too few clips", 0.10),
 }
-SEEDS = [pytest.param(20, id="20"), pytest.param(100, id="100", marks=pytest.mark.long)]
+SEEDS = [pytest.param(10, id="10"), pytest.param(100, id="100", marks=pytest.mark.long)]
 
 
 def reports(name: str, seeds: int):
