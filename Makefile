@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+
+# Each kernel and server would compile torch and transformers again (10 s each) where no bytecode may be written.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Where pip has been given local wheels, uv is told of them and torch is the pinned one; elsewhere uv picks the
 # build of torch that fits the machine (CPU or CUDA). Say TORCH="torch==2.13.0+cu130" or the like to choose yourself.

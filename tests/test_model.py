@@ -183,7 +183,8 @@ def test_encode_resamples_and_decode_returns_the_length(tiny_model: Any) -> None
     short, long = codes[:, :10], codes
     sounds = tiny_model.decode_batch([short, long, short])
     assert [sound.seconds for sound in sounds] == pytest.approx([0.4, 2.0, 0.4])
-    assert sounds[0] == sounds[2] == tiny_model.decode(short)
+    alone = tiny_model.decode(short).samples  # the two short ones are decoded together
+    assert all(np.allclose(sounds[place].samples, alone, **SUMMED) for place in (0, 2))
 
 
 def test_different_codes_sound_different(tiny_model: Any) -> None:
