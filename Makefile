@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+
+# Each kernel and server would compile torch and transformers again (10 s each) where no bytecode may be written.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Where pip has been given local wheels, uv is told of them and torch is the pinned one; elsewhere uv picks the
 # build of torch that fits the machine (CPU or CUDA). Say TORCH="torch==2.13.0+cu130" or the like to choose yourself.
@@ -12,11 +15,16 @@ TORCH ?= torch==2.13.0
 else
 TORCH ?= torch --torch-backend=auto
 endif
+export TORCH
 
-.PHONY: help lab app demo test verify verify-dependencies verify-fuzz check browser embedded clean
+VERIFY := processors laws figures fuzz dependencies
+# The laws that compare numbers of the model, which another processor may round otherwise.
+LAWS := $(wildcard tests/test_*laws.py) tests/test_generate.py tests/test_continue.py tests/test_long.py \
+	tests/test_capture.py tests/test_capture_sources.py tests/test_operations.py tests/test_steered_sites.py
+.PHONY: help lab app demo test verify $(VERIFY:%=verify-%) check browser embedded clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
 lab: $(VENV)/installed ## Set everything up and open JupyterLab on the quickstart notebook
 	$(BIN)/workbench lab
@@ -28,22 +36,25 @@ demo: $(VENV)/installed ## Run the main job without a browser; writes out/demo/i
 	$(BIN)/workbench demo --out out/demo
 
 test: $(VENV)/installed-test browser check ## Set everything up, check style and types, run all tests
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not browser"
+	$(BIN)/python -m pytest -m "browser and not long"
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n 2 -m "not long" -k test_law $(LAWS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-verify: $(VENV)/installed-test browser ## Run the long checks; writes their figures into docs/ and the model card
-	$(BIN)/python -m pytest -m long
-	$(BIN)/workbench evaluate-embedded
-	$(BIN)/workbench evaluate-steering
+verify: $(VERIFY:%=verify-%) ## Run all long checks, part by part; parts that were run on this code are skipped
 
+# Each part takes at most an hour on two threads. It goes on where it was stopped, and dates what it found in
+# docs/verified.md; the figures date themselves.
+verify-processors: $(VENV)/installed-test ## Run the quick tests with other vector units and other numbers of threads
+verify-laws: $(VENV)/installed-test browser ## Run the tests that are marked `long`
+verify-figures: $(VENV)/installed-test ## Measure the built-in model and the steering engine; writes docs/ and the card
 verify-fuzz: $(VENV)/installed-test ## Feed 20,000 new cases of damaged text, tables, sound and files to the readers
-	WORKBENCH_FUZZ=20000 $(BIN)/python -m pytest tests/test_fuzz.py --timeout 3600
-
-verify-dependencies: $(VENV)/installed ## Run the laws on the lowest and the highest dependencies that are allowed
-	$(BIN)/python tests/dependencies.py $(TORCH)
+verify-dependencies: $(VENV)/installed-test ## Run the laws on the lowest and the highest dependencies that are allowed
+$(VERIFY:%=verify-%):
+	$(BIN)/python tests/verify.py $(@:verify-%=%)
 
 embedded: $(VENV)/installed ## Make the built-in music and model again, from nothing (hours; needs soundfonts)
 	$(UV) --no-deps "tinysoundfont>=0.3.7,<0.4"

@@ -43,7 +43,7 @@ class App:
         with self.log.open("w") as log:
             command = [sys.executable, "-c", SERVE, str(root), str(grace_s)]
             self.server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        self.address = until(self._told, seconds=60, what="the app")
+        self.address = until(self._told, seconds=180, what="the app")
         self.base, _, self.token = self.address.partition("/?token=")
 
     def _told(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -66,6 +67,27 @@ def until(
         time.sleep(every)
         value = check()
     return value
+
+
+FIGURES = """() => [...document.querySelectorAll('.js-plotly-plot')].map((figure) => {
+  const all = (kind) => [...figure.querySelectorAll(kind)];
+  return {
+    buttons: all('.modebar-btn').map((button) => button.dataset.title ?? button.ariaLabel ?? ''),
+    links: all('a').map((link) => link.href.baseVal ?? link.href).filter(Boolean),
+    server: (window.PLOTLYENV ?? {}).BASE_URL || figure._context.plotlyServerURL,
+  };
+})"""
+
+
+def figures_that_stay(page: Any) -> int:
+    """Return how many figures the page shows, of which none has a button or link to another machine."""
+    figures = page.evaluate(FIGURES)
+    for figure in figures:
+        assert figure["buttons"], "a figure without any button would show nothing about them"
+        leaving = re.compile("share|cloud|upload|send|studio|edit|plotly", re.IGNORECASE)
+        assert not [button for button in figure["buttons"] if leaving.search(button)], figure
+        assert not figure["links"] and not figure["server"], figure
+    return len(figures)
 
 
 STAGE = """
@@ -224,11 +246,11 @@ class Lab:
 
     def open(self, browser: Any, notebook: str, *, height: int = 1400) -> LabPage:
         """Return the page of a notebook whose kernel is there and answers."""
-        page = browser.new_page(viewport={"width": 1280, "height": height})
-        page.goto(
-            f"http://127.0.0.1:{self.port}/lab/tree/{notebook}?token={self.token}&reset", timeout=120_000
-        )
-        return LabPage(page)
+        page, requests = browser.new_page(viewport={"width": 1280, "height": height}), []
+        page.on("request", lambda request: requests.append(request.url))
+        base = f"http://127.0.0.1:{self.port}/"
+        page.goto(f"{base}lab/tree/{notebook}?token={self.token}&reset", timeout=120_000)
+        return LabPage(page, base, requests)
 
     def stop(self) -> None:
         """End the server and with it its kernels."""
@@ -242,8 +264,8 @@ class Lab:
 class LabPage:
     """One notebook in the browser."""
 
-    def __init__(self, page: Any) -> None:
-        self.page = page
+    def __init__(self, page: Any, base: str, requests: list[str]) -> None:
+        self.page, self.base, self.requests = page, base, requests
         until(lambda: page.evaluate(KERNEL_READY), seconds=120, what="the kernel", every=0.5)
 
     def run_all(self, *, seconds: float = 180) -> None:
@@ -265,6 +287,11 @@ class LabPage:
         counts, errors = self.page.evaluate(CELLS, number)
         assert not errors, "\n".join(errors)
         return all(counts)
+
+    def figures_that_stay(self) -> int:
+        """Return how many figures there are; none leads to another machine, to which no request went."""
+        assert [url for url in self.requests if not url.startswith((self.base, "blob:", "data:"))] == []
+        return figures_that_stay(self.page)
 
     def fold_sidebars(self) -> None:
         """Give the notebook the whole width, as in the pictures of the documentation."""

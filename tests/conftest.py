@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("WORKBENCH_TEST_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = os.environ["WORKBENCH_TEST_THREADS"]  # also of what tests start
+os.environ["MKL_NUM_THREADS"] = os.environ["WORKBENCH_TEST_THREADS"]
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,11 +19,55 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from filelock import FileLock
+
+PROCESSES = 2  # of the quick part; two threads are what it is timed on
+# The longest first; the other notebooks later, since they use what notebook 0 captures.
+FIRST = ("notebook-0", "test_true_shapes.py", "test_patients.py", "test_diagnosis", "notebook-")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole quick part; none for single files, nor where a browser plays."""
+    asked = [Path(argument.partition("::")[0]) for argument in config.args]
+    whole = all(path.is_dir() for path in asked) and not config.option.keyword
+    return min(PROCESSES, os.cpu_count() or 1) if whole and "not browser" in config.option.markexpr else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file share its fixtures, and so a process; a notebook is a group. The longest come first."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("xdist_group")
+    group = str(mark.args[0]) if mark else ""
+    return next((place for place, name in enumerate(FIRST) if group.startswith(name)), len(FIRST))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _threads() -> None:
+    torch.set_num_threads(int(os.environ["WORKBENCH_TEST_THREADS"]))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that makes a folder once for all processes of this run."""
+    own = tmp_path_factory.getbasetemp()
+    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        root.mkdir(exist_ok=True)
+        with FileLock(root / f"{name}.lock"):
+            if not (root / name).exists():
+                make(root / f"{name}.making")
+                (root / f"{name}.making").rename(root / name)
+        return root / name
+
+    return once
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,9 +84,9 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_folder(shared: Callable[..., Path]) -> Path:
     """A saved model of true architecture, random weights (4 blocks x 32, 4 codebooks x 64, 25 frames/s)."""
-    return fixture_model.save_tiny(tmp_path_factory.mktemp("models") / "tiny")
+    return shared("tiny", fixture_model.save_tiny)
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +98,9 @@ def tiny_model(tiny_folder: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def melody_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def melody_folder(shared: Callable[..., Path]) -> Path:
     """A saved model of the melody kind: the tiny one's sizes, 12 frames of chroma."""
-    return fixture_model.save(fixture_model.build_melody(), tmp_path_factory.mktemp("models") / "melody")
+    return shared("melody", lambda folder: fixture_model.save(fixture_model.build_melody(), folder))
 
 
 @pytest.fixture(scope="session")

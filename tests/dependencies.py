@@ -7,6 +7,7 @@ a failure.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,4 +92,4 @@ def main(torch: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(os.environ.get("TORCH", "torch").split()))

@@ -23,7 +23,7 @@ ROOMS = (
 ALLOWED = {
     "nnsight": ("model", "generation", "evidence/causal"),
     "transformers": ("model", "embedded", "evidence/judge"),
-    "plotly": ("show/plots", "show/widgets/plot_panel"),
+    "plotly": ("show/plots",),
     "ipywidgets": ("show/widgets",),
     "anywidget": ("show/widgets",),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from app_fixture import App, write_notebook
-from browser import browser, until
+from browser import browser, figures_that_stay, until
 
 from workbench.generation.recording import Recording
 from workbench.model.folders import builtin_folder
@@ -64,6 +64,7 @@ def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Pa
         until(lambda: page.get_by_role("button", name="Play").count(), what="the desk", seconds=120)
         until(lambda: page.locator(".wb-panel .bars .point").count() == 2, what="the figure")
         assert page.get_by_text("LiveDesk(").count() == 0, "no code"
+        assert figures_that_stay(page)
         page.get_by_role("button", name="Play").first.click()
         until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound", seconds=60)
         knob = page.locator(".widget-slider", has_text="jazz").locator(".noUi-handle")

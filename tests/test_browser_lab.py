@@ -64,6 +64,7 @@ def test_the_panels_work_in_jupyterlab(lab, tmp_path):
         try:
             _click_a_map_point(page)
             _steer(page)
+            assert opened.figures_that_stay() >= 3
         finally:
             opened.screenshot(tmp_path / "lab.png")
 

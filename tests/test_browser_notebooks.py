@@ -50,6 +50,7 @@ def test_steering_is_heard_in_the_real_notebook(lab: Lab, tmp_path: Path) -> Non
         opened.show_cell(number)
         try:
             _push_towards_rock(page)
+            assert opened.figures_that_stay()
         finally:
             opened.screenshot(tmp_path / "desk.png")
 
@@ -83,6 +84,7 @@ def test_a_click_on_the_map_of_the_probe_lab_is_heard(lab: Lab, tmp_path: Path) 
             assert float(page.evaluate(LEVEL)) == 0
             click_a_point(page, page.locator(f".jp-Cell[data-windowed-list-index='{number}']"))
             until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the clip that was clicked")
+            assert opened.figures_that_stay()
         finally:
             opened.screenshot(tmp_path / "map.png")
 
@@ -121,5 +123,6 @@ def test_a_patient_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: 
             page.get_by_role("tab", name="Labels").click()
             page.locator("select[size] option").first.click()
             until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the doubtful clip", seconds=60)
+            assert opened.figures_that_stay()
         finally:
             opened.screenshot(tmp_path / "room.png")

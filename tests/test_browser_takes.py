@@ -71,6 +71,7 @@ def test_takes_are_ticked_heard_and_seen_on_one_clock(lab, tmp_path):
             _tick_all(page)
             _listen(page)
             _look(page)
+            assert opened.figures_that_stay() >= 2
         finally:
             opened.screenshot(tmp_path / "takes.png")
 

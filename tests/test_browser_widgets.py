@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import soundfile
-from browser import Stage, browser, until
+from browser import Stage, browser, figures_that_stay, until
 from test_plots import projection, tone
 from test_widgets import JUDGED
 
 from workbench.show import plots
+from workbench.show.document import document, figures
 from workbench.show.widgets.player import ComparisonPlayer
 from workbench.show.widgets.plot_panel import PlotPanel
 from workbench.show.widgets.stream_player import StreamPlayer
@@ -32,6 +35,7 @@ def stage(chromium):
     page = chromium.new_page(viewport={"width": 900, "height": 1000})
     stage = Stage(page)
     yield stage
+    figures_that_stay(page)
     page.close()
     assert stage.errors == []
     assert [url for url in stage.requests if not url.startswith(("blob:", "data:"))] == []
@@ -58,6 +62,41 @@ def test_figures_are_drawn_with_one_plotly_for_all_and_redrawn(stage):
     assert stage.page.locator(".scatterlayer .point").count() == 60
     first.show(plots.judged_genres({"only": {"jazz": 0.5, "rock": 0.5}}))
     until(lambda: stage.page.locator(".bars .point").count() == 2, what="the redrawn bars")
+
+
+BARS = {"data": [{"type": "bar", "x": ["a", "b"], "y": [1, 2]}]}
+
+
+def test_no_figure_has_a_button_that_shares_edits_or_uploads(stage, tmp_path):
+    """In panels, on pages, and where plotly itself shows a figure of the house; every button is pressed."""
+    house, foreign = plots.judged_genres(JUDGED), go.Figure(BARS)
+    for figure in (house, foreign):
+        stage.show(PlotPanel(figure))
+    assert figures_that_stay(stage.page) == 2
+    _press_every_button(stage.page)
+    path = tmp_path / "page.html"
+    path.write_text(
+        document("two figures", [figures({"house": house, "foreign": foreign})]), encoding="utf-8"
+    )
+    stage.page.goto(path.as_uri())
+    assert figures_that_stay(stage.page) == 2
+    _press_every_button(stage.page)
+    stage.page.set_content(house.to_html())
+    until(lambda: stage.page.locator(".modebar-btn").count(), what="plotly's own toolbar")
+    titles = [button.get_attribute("data-title") for button in stage.page.locator(".modebar-btn").all()]
+    assert [title for title in titles if title and re.search("share|studio|cloud|edit", title, re.I)] == []
+    stage.page.set_content("")
+    assert [url for url in stage.requests if url == path.as_uri()] == [path.as_uri()]
+    stage.requests.remove(path.as_uri())
+
+
+def _press_every_button(page):
+    opened = []
+    page.on("popup", lambda popup: opened.append(popup.url))
+    for button in page.locator(".modebar-btn").all():
+        button.dispatch_event("click")
+    page.wait_for_timeout(200)
+    assert opened == [] and page.locator("[class*=dialog]").count() == 0
 
 
 def test_a_click_on_a_map_point_names_its_clip(stage):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import tone_clip
+from tolerances import SUMMED
 
 from workbench.activations import Activations, cut_head, head_name, head_slice
 from workbench.activations.windows import window_counts, window_times
@@ -70,7 +71,7 @@ def test_windows_are_pooled_over_their_own_frames(tiny_model: Any, pool: str) ->
                 own = frames[site][row, :, start : min(start + WINDOW, held)]
                 expected.append({"mean": own.mean(1), "max": own.max(1), "last": own[:, -1]}[pool])
         for layer in range(4):
-            assert np.allclose(acts.matrix(layer, site=site), np.stack(expected)[:, layer], atol=1e-5)
+            assert np.allclose(acts.matrix(layer, site=site), np.stack(expected)[:, layer], **SUMMED)
     counts = [1, 6, 2, 3, 1]
     windows = Reading(("resid_post",), (0, 3), pool, WINDOW)
     raw = read_codes(tiny_model, codes, tiny_model.null_text(5), windows)["resid_post"]
@@ -93,7 +94,7 @@ def test_windows_cut_from_kept_frames_equal_captured_ones(tiny_model: Any) -> No
         assert ours.clips.tolist() == captured.clips.tolist()
         assert ours.coordinate("start_s") == pytest.approx(captured.coordinate("start_s"))
         assert ours.coordinate("length_s") == pytest.approx(captured.coordinate("length_s"))
-        assert np.allclose(ours.matrix(3), captured.matrix(3), atol=1e-5)
+        assert np.allclose(ours.matrix(3), captured.matrix(3), **SUMMED)
     with pytest.raises(ActivationsError, match="pooled over time already"):
         kept.pooled("mean").pooled("mean", window=1.0)
     with pytest.raises(ActivationsError, match="no length of time"):
@@ -111,7 +112,7 @@ def test_a_chunk_may_begin_and_end_inside_a_clip(
     assert len(cut) == 26
     assert cut.clips.tolist() == whole.clips.tolist()
     for layer in range(4):
-        assert np.allclose(cut.matrix(layer), whole.matrix(layer), atol=1e-5)
+        assert np.allclose(cut.matrix(layer), whole.matrix(layer), **SUMMED)
     shards = list((tmp_path / "cut" / "resid_post" / "c").iterdir())
     assert len(shards) == 5, "six samples a chunk, which no border of a clip respects"
     monkeypatch.setattr(cases_module, "_CHUNK_BYTES", 1)
@@ -126,8 +127,8 @@ def test_both_rows_are_the_two_captures_one_after_the_other(tiny_model: Any, tin
     cond, null = (quietly(tiny_model, songs, text=text, batch=2) for text in (["a", "tune", "rock"], None))
     assert both.coordinate("row").tolist() == ["cond"] * 3 + ["null"] * 3
     assert both.coordinate("text").tolist() == ["a", "tune", "rock", "", "", ""]
-    assert np.allclose(both.where(row="cond").matrix(3), cond.matrix(3), atol=1e-5)
-    assert np.allclose(both.where(row="null").matrix(3), null.matrix(3), atol=1e-5)
+    assert np.allclose(both.where(row="cond").matrix(3), cond.matrix(3), **SUMMED)
+    assert np.allclose(both.where(row="null").matrix(3), null.matrix(3), **SUMMED)
 
 
 def test_conditions_say_what_was_told_and_which_class_it_names(tiny_model: Any, tiny_dataset: Any) -> None:
@@ -152,7 +153,7 @@ def test_conditions_say_what_was_told_and_which_class_it_names(tiny_model: Any, 
         ("wrong", [f"a {name} tune" for name in wrong]),
     ):
         alone = quietly(tiny_model, songs, text=text)
-        assert np.allclose(parts[condition].matrix(3), alone.matrix(3), atol=1e-5), condition
+        assert np.allclose(parts[condition].matrix(3), alone.matrix(3), **SUMMED), condition
 
 
 def test_wrong_classes_are_shared_out_evenly_and_follow_the_seed() -> None:
@@ -220,7 +221,7 @@ def test_heads_through_the_output_projection_are_what_attention_adds(
         assert np.array_equal(one.matrix(2, site="head_out"), acts.matrix(2, site="head_out")[:, place])
         total += one.matrix(2, site="head_out") @ weight[:, place].T
     assert block.self_attn.out_proj.bias is None
-    assert np.allclose(total, acts.matrix(2, site="attn_out"), atol=1e-5)
+    assert np.allclose(total, acts.matrix(2, site="attn_out"), **SUMMED)
     assert len({acts.fingerprint, *(cut_head(acts, head).fingerprint for head in range(4))}) == 5
     assert head_name(5, 3) == "L5H3"
 

@@ -15,6 +15,7 @@ import torch
 from conftest import tone_clip
 from plain_hooks import drawn
 from steering_fixture import direction, untraced
+from tolerances import NETWORK, draws, same_codes
 
 from workbench.errors import Cancelled, GenerationError
 from workbench.generation.draw import Calls, draw_takes
@@ -137,7 +138,7 @@ def test_law_04_only_the_last_position_of_the_first_visit_is_edited(
     assert torch.equal(kept[0][:, :-1], plain[:, :-1])
     assert torch.equal(kept[0][1], plain[1])
     moved = (kept[0] - plain)[0, -1]
-    assert torch.allclose(moved, 0.7 * one.residual_norm * torch.tensor(one.vector), atol=1e-4)
+    assert torch.allclose(moved, 0.7 * one.residual_norm * torch.tensor(one.vector), **NETWORK)
     assert take.receipt.cells.norm_change.to_numpy() == pytest.approx(0.7 * one.residual_norm, rel=1e-4)
     assert len(take.receipt) == take.receipt.changed == 18
 
@@ -163,8 +164,9 @@ def test_law_12_a_batch_of_continuations_gives_the_codes_of_single_runs(tiny_mod
     plans, seeds = [plan, plan, None, plan], [3, 4, 5, 6]
     together = go_on(tiny_model, audio=sounds, steering=plans, seed=seeds)
     for index, take in enumerate(together):
-        alone = go_on(tiny_model, audio=sounds[index], steering=plans[index], seed=seeds[index])
-        assert np.array_equal(take.codes, alone.codes)
+        with draws() as gaps:
+            alone = go_on(tiny_model, audio=sounds[index], steering=plans[index], seed=seeds[index])
+        same_codes(take.codes, alone.codes, gaps)
         assert take.given_s == alone.given_s
         assert take.receipt.cells.reason.equals(alone.receipt.cells.reason)
     assert [take.codes.shape[-1] for take in together] == [24, 15, 20, 24]

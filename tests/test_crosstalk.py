@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from steering_fixture import direction
+from tolerances import DOUBLE
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError
@@ -199,7 +200,7 @@ def test_comparisons_that_make_no_sense_are_refused(tiny_model, toys):
 def test_the_matrix_is_drawn_with_its_aims_framed_and_doubtful_changes_in_brackets():
     drawn = plots.crosstalk_matrix(crosstalk_of(heard(), CLASSES, AIMS))
     heat = drawn.data[0]
-    assert np.allclose(heat.z[0], [0.4, -0.4, -0.1, 0.1])
+    assert np.allclose(heat.z[0], [0.4, -0.4, -0.1, 0.1], **DOUBLE)
     assert list(heat.text[0]) == ["+40", "-40", "-10", "+10"]
     assert all(word.startswith("(") for word in heat.text[2])
     assert (heat.zmin, heat.zmax) == (-1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from planted import activations, planted
+from tolerances import DOUBLE, ROUNDED
 
 from workbench.errors import DatasetError, ProbeError
 from workbench.probing import fit_probes
@@ -29,23 +30,23 @@ def test_a_case_is_the_cross_validation_that_the_sweep_reported(acts, case):
     sweep = fit_probes(acts, strengths=[0.1], shuffles=0, progress=False)
     rows = sweep.held_out.query("layer == 1")
     assert np.array(case.classes)[case.held.predicted].tolist() == rows["predicted"].tolist()
-    np.testing.assert_allclose(case.held.logits, sweep.logits[1], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(case.held.logits, sweep.logits[1], **ROUNDED)
     assert case.accuracy.value == pytest.approx(sweep[1].accuracy)
     assert (case.target, case.layer, case.site, case.folds) == ("genre", 1, "resid_post", 5)
     assert case.labels.tolist() == rows["truth"].tolist()
     assert case.chance == pytest.approx(1 / 3)
-    np.testing.assert_allclose(case.probabilities.sum(1), 1)
+    np.testing.assert_allclose(case.probabilities.sum(1), 1, **ROUNDED)
 
 
 def test_clips_of_a_known_group_are_read_by_the_fold_that_held_it_out(case):
-    np.testing.assert_allclose(case.read(case.x, case.groups), case.held.logits, atol=1e-9)
+    np.testing.assert_allclose(case.read(case.x, case.groups), case.held.logits, **DOUBLE)
 
 
 def test_clips_of_new_groups_are_read_by_all_folds_together(case):
     found = case.read(case.x[:3], np.array(["new", "other", case.groups[2]]))
     every = [case.x[:2] @ w.T + b for w, b in zip(case.held.weights, case.held.bias, strict=True)]
-    np.testing.assert_allclose(found[:2], np.mean(every, axis=0), atol=1e-9)
-    np.testing.assert_allclose(found[2], case.held.logits[2], atol=1e-9)
+    np.testing.assert_allclose(found[:2], np.mean(every, axis=0), **DOUBLE)
+    np.testing.assert_allclose(found[2], case.held.logits[2], **DOUBLE)
 
 
 def test_random_splits_cut_groups_and_hold_every_sample_once(case):

@@ -6,6 +6,7 @@ import numpy as np
 import planted_faults as pf
 import pytest
 from planted import activations, planted
+from tolerances import DOUBLE
 
 from workbench.errors import ProbeError
 from workbench.probing import fit_probes
@@ -52,7 +53,7 @@ def test_the_table_and_the_sentences_say_the_same(full):
     assert table["alarm"].tolist() == [finding.alarm for finding in full]
     assert set(table["sentence"]) == set(full.sentences()[1:])
     tested = table.dropna(subset="p_value")
-    np.testing.assert_allclose(tested["adjusted"], holm(tested["p_value"].tolist()))
+    np.testing.assert_allclose(tested["adjusted"], holm(tested["p_value"].tolist()), **DOUBLE)
     assert full.sentences()[0] == full.verdict()
     assert f"accuracy {full.case.accuracy}" in full.verdict()
     assert "track" in full["group leak"].sentence()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from planted import activations, labels_and_groups, planted
+from tolerances import ROUNDED
 
 from workbench.activations import Activations
 from workbench.errors import ProbeError
@@ -113,7 +114,7 @@ def test_cosines_between_layers_and_classes_are_those_of_the_directions(sweep):
     layers, classes = cosine_layers(sweep, "jazz"), cosine_classes(sweep, 1)
     one, two = (sweep[layer].direction("jazz") for layer in (0, 1))
     assert layers.loc["0", "1"] == pytest.approx(one.vector @ two.vector, abs=1e-6)
-    np.testing.assert_allclose(np.diag(layers), 1, atol=1e-6)
+    np.testing.assert_allclose(np.diag(layers), 1, **ROUNDED)
     assert classes.loc["jazz", "rock"] == pytest.approx(
         sweep[1].direction("jazz").cosine(sweep[1].direction("rock")), abs=1e-6
     )
@@ -142,7 +143,7 @@ def test_frames_are_scored_in_seconds_up_to_the_clip_s_end(sweep):
     assert (table["rock"][4:] > table["classical"][4:]).all()
     assert len(found.table("b")) == 5
     assert len(found.table()) == 13
-    np.testing.assert_allclose(table[list(found.classes)].sum(1), 1)
+    np.testing.assert_allclose(table[list(found.classes)].sum(1), 1, **ROUNDED)
     # One clip is classical for half of its 8 frames; the other's 5 frames agree.
     assert found.effect == pytest.approx(4 / 13)
     with pytest.raises(ProbeError, match="'c' was asked for"):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from steering_fixture import direction
+from tolerances import DOUBLE, ROUNDED
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, SteeringError
@@ -24,7 +25,7 @@ def test_a_blend_has_length_one_and_its_parts_by_weight(tiny_model):
         made = blend(a, b, weight)
         expected = weight * a.vector + (1 - weight) * b.vector
         assert made.norm == pytest.approx(1.0, abs=1e-6)
-        assert np.allclose(made.vector, expected / np.linalg.norm(expected), atol=1e-6)
+        assert np.allclose(made.vector, expected / np.linalg.norm(expected), **ROUNDED)
         assert made.residual_norm == a.residual_norm and made.layer == a.layer
     with pytest.raises(SteeringError):
         blend(a, -a, 0.5)
@@ -44,7 +45,7 @@ def clips(odds: np.ndarray, weights=WEIGHTS) -> pd.DataFrame:
 def test_the_ladder_of_each_seed_is_ranked_by_itself():
     odds = np.array([[-1.0, 0.0, 1.0], [10.0, 11.0, 12.0], [-9.0, -8.5, -8.0], [0.0, 1.0, -1.0]])
     found = fusion_of(clips(odds), ("jazz", "rock"))
-    assert np.allclose(found.odds, odds)
+    assert np.allclose(found.odds, odds, **DOUBLE)
     assert found.weights == WEIGHTS
     assert found.spearman.value == pytest.approx((1 + 1 + 1 - 0.5) / 4)
     assert found.spearman.low < found.spearman.value < found.spearman.high == 1.0
@@ -55,9 +56,9 @@ def test_the_ladder_of_each_seed_is_ranked_by_itself():
 def test_log_odds_are_those_of_the_first_against_the_second():
     odds = np.array([[-2.0, 0.0, 3.0], [-1.0, 1.0, 2.0]])
     found = fusion_of(clips(odds), ("jazz", "rock"))
-    assert np.allclose(found.odds, odds)
+    assert np.allclose(found.odds, odds, **DOUBLE)
     turned = fusion_of(clips(odds), ("rock", "jazz"))
-    assert np.allclose(turned.odds, -odds)
+    assert np.allclose(turned.odds, -odds, **DOUBLE)
     assert turned.spearman.value == -1.0
     assert found.table()["log_odds"].tolist() == pytest.approx([-1.5, 0.5, 2.5])
     assert (found.table()["low"] <= found.table()["log_odds"]).all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from planted import activations, planted
 from test_probing_multilabel import tagged
+from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ProbeError, SteeringError
 from workbench.probing import fit_multilabel, fit_probes
@@ -26,7 +27,7 @@ def test_a_read_out_gives_the_probabilities_of_its_probe(method):
     probe = fit_probes(acts, method=method, shuffles=0, folds=3).best
     x = acts.matrix(probe.layer)
     found = probe.read_out().probabilities(torch.tensor(x, dtype=torch.float32)).numpy()
-    np.testing.assert_allclose(found, probe.predict_proba(x), atol=1e-5)
+    np.testing.assert_allclose(found, probe.predict_proba(x), **SUMMED)
     assert np.ptp(found, axis=0).min() > 0.1, "the readings must differ"
     gate = probe.gate("jazz", below=0.8, over=0.5)
     assert gate == Gate(probe.read_out(), "jazz", "below", 0.8, 0.5)
@@ -42,7 +43,7 @@ def test_a_label_s_probability_gates_as_a_class_s_does(method):
     probe = fit_multilabel(acts, method=method, strengths=[0.1], folds=3).best
     x = acts.matrix(probe.layer)
     read = probe.read_out().probabilities(torch.tensor(x, dtype=torch.float32))
-    np.testing.assert_allclose(read.numpy(), probe.predict_proba(x), atol=1e-5)
+    np.testing.assert_allclose(read.numpy(), probe.predict_proba(x), **SUMMED)
     assert (probe.predict(x) == (probe.predict_proba(x) > 0.5)).all()
     gate = probe.gate("live", below=0.5, over=0.25)
     assert gate == Gate(probe.read_out(), "live", "below", 0.5, 0.25)
@@ -67,7 +68,7 @@ def test_a_ridge_label_s_probability_is_what_ridge_fits_to_0_and_1():
     one = fit_probes(replaced(acts, labels), method="ridge", strengths=[0.1], shuffles=0, folds=3)[1]
     many = fit_multilabel(acts, method="ridge", strengths=[0.1], folds=3, class_weights=None)[1]
     x = acts.matrix(1)
-    np.testing.assert_allclose(many.predict_proba(x)[:, 2], one.predict_proba(x)[:, 0], atol=1e-6)
+    np.testing.assert_allclose(many.predict_proba(x)[:, 2], one.predict_proba(x)[:, 0], **ROUNDED)
 
 
 def replaced(acts, labels):
@@ -77,10 +78,11 @@ def replaced(acts, labels):
 def test_a_sigmoid_read_out_reads_each_class_against_its_absence():
     x = np.random.default_rng(1).standard_normal((5, 16)).astype(np.float32)
     found = reads(link="sigmoid").probabilities(torch.tensor(x)).numpy()
-    np.testing.assert_allclose(found, 1 / (1 + np.exp(-(x @ W.T + reads().bias))), rtol=1e-5)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-(x @ W.T + reads().bias))), **SUMMED)
 
 
 def test_a_row_s_reading_does_not_depend_on_its_neighbours():
+    """To the bit in any batch: each row is multiplied and summed by itself, in the order of its terms."""
     x = torch.randn(7, 16, generator=torch.Generator().manual_seed(0))
     together = reads().probabilities(x)
     assert all(torch.equal(together[i], reads().probabilities(x[i : i + 1])[0]) for i in range(7))

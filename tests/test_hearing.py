@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from steering_fixture import direction
-from toy_judges import Reference
+from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import EvidenceError
 from workbench.evidence.damage import damage
@@ -43,6 +43,27 @@ def test_a_row_tells_what_was_heard_of_its_own_clip(tiny_model):
         assert row["nll"] == pytest.approx(likelihood(tiny_model, [take])[0].nll, abs=1e-5)
         assert row["ok"]
     assert table["method"].tolist() == ["unsteered", "x"] and table["more"].tolist()[1] == 7
+
+
+def test_each_row_of_a_sweep_is_the_verdict_on_its_own_take(tiny_model):
+    judge = Reference(tiny_model, {"three": 3, "nine": 9}, sharp=0.2)  # so unsure that no verdicts are alike
+    plans = [
+        planted(tiny_model, 3, name="three").at(DOSE),
+        None,
+        planted(tiny_model, 9, name="nine").at(DOSE),
+    ]
+    cells = [Trial("three", f"way {place}", None, 0.0, plan) for place, plan in enumerate(plans)]
+    settings = {"seconds": 1.0, "progress": False}
+    table = sweep(tiny_model, cells, judge, prompts=["a tune", "rock"], seeds=[1, 2], **settings)
+    assert table["method"].tolist() == ["way 0"] * 2 + ["way 1"] * 2 + ["way 2"] * 2
+    assert table["p_three"].nunique() > 3, "rows that are alike could be exchanged"
+    for (_, row), plan in zip(table.iterrows(), np.repeat(plans, 2), strict=True):
+        take = generate(tiny_model, row["prompt"], steering=plan, seed=row["seed"], **settings)
+        (odds,) = judge.probabilities([take.clip])
+        assert [row["p_three"], row["p_nine"]] == pytest.approx(odds.tolist(), abs=1e-3)
+        assert row["judged"] == judge.classes[int(odds.argmax())]
+        assert row["hit"] == (row["judged"] == "three")
+        assert row["level_db"] == pytest.approx(damage(take.clip)["level_db"], abs=1e-3)
 
 
 def test_a_sweep_tells_the_likelihood_where_it_is_asked_for(tiny_model):

@@ -135,6 +135,19 @@ _FOLDERS = ["root/", "home/[a-z]", "Users/[A-Za-z]", "work/", "tmp/[a-z]", "opt/
 MACHINE_PATH = re.compile(rf"(?<![\w.~/-])/(?:{'|'.join(_FOLDERS)})|[A-Z]:\\+Users")
 
 
+def unstated(source: str) -> list[int]:
+    """Return the lines of a test module that compare floats without saying how close they must lie."""
+    comparisons = ("allclose", "assert_allclose", "isclose", "assert_close")
+    stated = {None, "rtol", "atol", "rel_tol", "abs_tol"}  # None: ** of a tolerance with a name
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if ast.unparse(call.func).rpartition(".")[2] in comparisons
+        and not stated & {word.arg for word in call.keywords}
+    ]
+
+
 def machine_paths(text: str) -> list[str]:
     """Return the lines that name a path of somebody's machine."""
     return [line.strip()[:100] for line in text.splitlines() if MACHINE_PATH.search(line)]
@@ -144,7 +157,7 @@ def text_files() -> list[Path]:
     """Return the files of the repository that people write."""
     top = [path for path in ROOT.iterdir() if path.is_file() and path.stat().st_size < 1e6]
     deep = [path for folder in TEXT_FOLDERS for path in (ROOT / folder).rglob("*")]
-    made = {"__pycache__", ".ipynb_checkpoints"}
+    made = {"__pycache__", ".ipynb_checkpoints", ".git"}
     files = [path for path in [*top, *deep] if path.is_file() and path.suffix in TEXT]
     return sorted(path for path in files if not made & set(path.parts))
 
@@ -168,6 +181,18 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
     texts = {_name(path): path.read_text(encoding="utf-8", errors="replace") for path in text_files()}
     found = {name: machine_paths(text) for name, text in texts.items()}
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=_name)
+def test_tests_say_how_close_floats_must_lie(path: Path) -> None:
+    assert unstated(path.read_text()) == [], "see tests/tolerances.py"
+
+
+def test_a_comparison_without_a_tolerance_is_seen() -> None:
+    told = (
+        "np.allclose(a, b)\ntorch.allclose(a, b, atol=1e-6)\nassert_allclose(a, b, **SUMMED)\nisclose(a, b)"
+    )
+    assert unstated(told) == [1, 4]
 
 
 def test_there_is_something_to_check() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tolerances import SUMMED
 
 from workbench.errors import EvidenceError
 from workbench.evidence.likelihood import likelihood
@@ -80,7 +81,7 @@ def test_a_batch_of_takes_of_different_lengths_and_prompts_equals_singles(tiny_m
     for batch in (2, 8):
         for alone, together in zip(singles, likelihood(tiny_model, takes, batch=batch), strict=True):
             assert together.nats.shape == alone.nats.shape
-            assert np.allclose(together.nats, alone.nats, atol=1e-5)
+            assert np.allclose(together.nats, alone.nats, **SUMMED)
 
 
 def test_scoring_leaves_the_model_as_it_was(tiny_model):

@@ -12,6 +12,7 @@ import torch
 from steering_fixture import direction, untraced
 from test_generate import _residuals
 from test_take import Reader
+from tolerances import draws, same_codes
 
 from workbench.errors import Cancelled, GenerationError
 from workbench.generation.generate import generate
@@ -117,11 +118,12 @@ def test_law_12_a_batch_gives_the_codes_of_single_runs(tiny_model: Any) -> None:
     prompts, seeds, sounds = [PROMPT, "rock", PROMPT], [3, 4, 3], [None, OPENING, OPENING]
     together = long(tiny_model, prompts, steering=[plan, None, plan], seed=seeds, audio=sounds)
     for index, take in enumerate(together):
-        alone = long(
-            tiny_model, prompts[index], steering=[plan, None, plan][index], seed=seeds[index],
-            audio=sounds[index],
-        )  # fmt: skip
-        assert np.array_equal(take.codes, alone.codes)
+        with draws() as gaps:
+            alone = long(
+                tiny_model, prompts[index], steering=[plan, None, plan][index], seed=seeds[index],
+                audio=sounds[index],
+            )  # fmt: skip
+        same_codes(take.codes, alone.codes, gaps)
         assert take.receipt.cells.reason.equals(alone.receipt.cells.reason)
 
 

@@ -12,6 +12,7 @@ from live_fixture import session, until
 from plain_hooks import drawn, forced, recording
 from steering_fixture import direction, untraced
 from test_likelihood import seen_while_drawing
+from tolerances import NETWORK, SUMMED, draws, same_codes
 
 from workbench.evidence.likelihood import likelihood
 from workbench.generation.generate import generate
@@ -61,7 +62,7 @@ def test_codes_and_activations_equal_transformers_own_and_plain_hooks(
     ours = read_while_sampling(melody_model, run, FRAME_BY_FRAME, rows="both" if guidance > 1 else "cond")
     assert torch.equal(run.codes[0], codes)
     for site in SITES:
-        assert np.allclose(ours[site], held[site][:, :, 1 : FRAMES + 1].numpy(), rtol=1e-5, atol=1e-6), site
+        assert np.allclose(ours[site], held[site][:, :, 1 : FRAMES + 1].numpy(), **SUMMED), site
     assert np.array_equal(make(melody_model, prompt, melody=melody, guidance=guidance).codes, codes)
     unheard = make(melody_model, prompt, guidance=guidance).codes
     assert np.array_equal(unheard, codes) == (melody is None), "the melody must matter"
@@ -84,13 +85,12 @@ def test_law_12_a_batch_equals_its_single_runs(melody_model: Any, given: bool) -
     more: dict[str, Any] = {"audio": OPENING} if given else {}
     together = make(melody_model, PROMPTS, melody=MELODIES, steering=plans, seed=[3, 4, 5], **more)
     for row, take in enumerate(together):
-        one = make(
-            melody_model, PROMPTS[row], melody=MELODIES[row], steering=plans[row], seed=3 + row, **more
-        )
-        assert np.array_equal(take.codes, one.codes)
-        assert take.receipt.cells.norm_change.to_numpy() == pytest.approx(
-            one.receipt.cells.norm_change.to_numpy(), rel=1e-4
-        )
+        told = {"melody": MELODIES[row], "steering": plans[row], "seed": 3 + row}
+        with draws() as gaps:
+            one = make(melody_model, PROMPTS[row], **told, **more)
+        if same_codes(take.codes, one.codes, gaps):
+            norms = [each.receipt.cells.norm_change for each in (take, one)]
+            assert np.allclose(*norms, **NETWORK)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -166,7 +166,7 @@ def test_law_11_only_the_last_position_of_conditional_rows_is_edited(
     assert plain[0].shape == (6, 12 + 7 + 1, 32)
     assert torch.equal(steered[0][:, :-1], plain[0][:, :-1])
     push = 0.7 * one.residual_norm * torch.tensor(one.vector)
-    assert torch.allclose((steered[0] - plain[0])[:3, -1], push.expand(3, 32), atol=1e-4)
+    assert torch.allclose((steered[0] - plain[0])[:3, -1], push.expand(3, 32), **NETWORK)
     for then, now in zip(plain, steered, strict=True):
         assert torch.equal(then[3:], now[3:])
     assert all(take.receipt.changed == FRAMES + 3 for take in takes)

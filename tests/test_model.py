@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tone_clip
+from tolerances import SUMMED
 
 from workbench.errors import ModelError
 from workbench.model import devices, norms
@@ -126,7 +127,7 @@ def test_a_precision_that_nobody_asked_for_is_kept_only_if_the_next_codes_hardly
 def test_the_next_codes_are_those_of_the_model_itself(tiny_model: Any) -> None:
     found = next_codes(tiny_model)
     assert found.shape == (tiny_model.n_codebooks, 8, tiny_model.codebook_size)
-    assert torch.allclose(found.exp().sum(-1), torch.ones(found.shape[:2]), atol=1e-5)
+    assert torch.allclose(found.exp().sum(-1), torch.ones(found.shape[:2]), **SUMMED)
     assert not torch.equal(found, next_codes(tiny_model, seed=1))
 
 
@@ -182,7 +183,8 @@ def test_encode_resamples_and_decode_returns_the_length(tiny_model: Any) -> None
     short, long = codes[:, :10], codes
     sounds = tiny_model.decode_batch([short, long, short])
     assert [sound.seconds for sound in sounds] == pytest.approx([0.4, 2.0, 0.4])
-    assert sounds[0] == sounds[2] == tiny_model.decode(short)
+    alone = tiny_model.decode(short).samples  # the two short ones are decoded together
+    assert all(np.allclose(sounds[place].samples, alone, **SUMMED) for place in (0, 2))
 
 
 def test_different_codes_sound_different(tiny_model: Any) -> None:

@@ -25,6 +25,13 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
     "4": "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
+
+
+def group(number: str) -> pytest.MarkDecorator:
+    """All tests of one notebook run in one process, which executes it once."""
+    return pytest.mark.xdist_group(f"notebook-{number}")
+
+
 FEW = "10"  # clips of each genre: five folds need five grooves of each
 
 pytestmark = [
@@ -34,9 +41,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
-    """Return a function that runs a notebook once; they share the session's cache, as a user's do theirs."""
-    scratch = tmp_path_factory.mktemp("notebooks")
+def executed(tmp_path_factory: pytest.TempPathFactory, shared: Callable[..., Path]) -> Callable[[Path], Any]:
+    """Return a function that runs a notebook once; they share one cache, as a user's do theirs."""
+    scratch, cache = tmp_path_factory.mktemp("notebooks"), shared("notebooks", Path.mkdir)
     done: dict[Path, Any] = {}
 
     def run(path: Path) -> Any:
@@ -44,6 +51,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("WORKBENCH_PER_GENRE", FEW)
                 patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+                patch.setenv("WORKBENCH_CACHE", str(cache))
                 patch.setenv("WORKBENCH_OUT", str(scratch / "out"))
                 patch.setenv("IPYTHONDIR", str(scratch / "ipython"))
                 book = nbformat.read(path, as_version=4)
@@ -89,6 +97,11 @@ def heard(client: Any) -> list[list[str]]:
     return [[clip["name"] for clip in clips] for clips in states(client, "clips") if clips]
 
 
+def stem(path: Path) -> str:
+    """Return the name of a notebook, as the name of its test."""
+    return path.stem
+
+
 def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
     assert [path.stem[0] for path in BOOKS] == list("012345678")
     for path in BOOKS:
@@ -97,7 +110,7 @@ def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
         assert book.metadata.kernelspec.name == "python3"
 
 
-@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [pytest.param(path, marks=group(path.stem[0])) for path in BOOKS], ids=stem)
 def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Callable[[Path], Any]) -> None:
     client = executed(path)  # an error in a cell raises here
     kinds = [out.output_type for out in outputs(client)]
@@ -110,6 +123,7 @@ def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Calla
     assert shown(client).count("No answer yet.") == (6 if path.stem[0] == "6" else 2)
 
 
+@group("0")
 def test_the_quickstart_probes_maps_steers_and_plays(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[0])
     assert "In which layers can a linear probe read the genre?" in questions(client)
@@ -123,12 +137,14 @@ def test_the_quickstart_probes_maps_steers_and_plays(executed: Callable[[Path], 
     assert "cells changed" in shown(client) and "NOT as planned" not in shown(client)
 
 
+@group("1")
 def test_the_probe_notebook_shows_the_leak_and_every_target(executed: Callable[[Path], Any]) -> None:
     text = shown(executed(BOOKS[1]))
     for word in ("genre", "tempo", "mode", "mood", "lead", "density", "random split", "logistic, means"):
         assert word in text
 
 
+@group("2")
 def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[2])
     maps = [f for f in states(client, "figure") if f and "lie together" in f["layout"]["title"]["text"]]
@@ -137,6 +153,7 @@ def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable
     assert "share of the variance" in shown(client) and "trustworthiness" in shown(client)
 
 
+@group("3")
 def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[3])
     assert "How much steering does it take to change the genre?" in questions(client)
@@ -146,6 +163,7 @@ def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Call
     assert "random" in shown(client) and "flatness" in shown(client)
 
 
+@group("4")
 def test_the_folder_notebook_finds_the_planted_mistake(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[4])
     assert "contradiction" in shown(client) and "take five.wav" in shown(client)
@@ -153,6 +171,7 @@ def test_the_folder_notebook_finds_the_planted_mistake(executed: Callable[[Path]
     assert "Do clips of one genre lie together at layer 3?" in shown(client)
 
 
+@group("5")
 def test_the_probe_lab_examines_maps_and_reads_over_time(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[5])
     text = shown(client)
@@ -173,12 +192,14 @@ def test_the_probe_lab_examines_maps_and_reads_over_time(executed: Callable[[Pat
     assert "When does the probe hear which genre?" in questions(client)
 
 
+@group("6")
 def test_the_broken_probes_are_in_their_beds(executed: Callable[[Path], Any]) -> None:
     text = shown(executed(BOOKS[6]))
     assert "the owner says" in text and "has accuracy" in text
     assert all(f"{name}: No answer yet." in text for name in "ABCDEF")
 
 
+@group("7")
 def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable[[Path], Any]) -> None:
     client = executed(next(path for path in BOOKS if path.stem[0] == "7"))
     text = shown(client)
@@ -193,6 +214,7 @@ def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable
     assert ["unsteered", "0.2*jazz@2 | gate(jazz@5 < 0.8 over 1s)"] in heard(client)
 
 
+@group("8")
 def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path], Any]) -> None:
     client = executed(next(path for path in BOOKS if path.stem[0] == "8"))
     text = shown(client)

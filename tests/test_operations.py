@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tolerances import NETWORK, SUMMED
 
 from workbench.errors import SteeringError
 from workbench.steering.operations import OPERATIONS, add, apply, clamp, keep_norm, paper, remove
@@ -48,7 +49,7 @@ def test_law_05_remove_leaves_projection_0_and_is_idempotent(h, v):
 
 
 def test_law_05_clamp_leaves_its_target(h, v):
-    assert torch.allclose(clamp(h, v, 3.0) @ v, torch.full(h.shape[:2], 3.0), atol=1e-5)
+    assert torch.allclose(clamp(h, v, 3.0) @ v, torch.full(h.shape[:2], 3.0), **SUMMED)
 
 
 def test_each_operation_equals_its_formula_in_plain_numpy(h, v):
@@ -67,12 +68,12 @@ def test_each_operation_equals_its_formula_in_plain_numpy(h, v):
     assert set(expected) == set(OPERATIONS)
     for name, value in expected.items():
         found = apply(name, h, v, strengths[name], 20.0, mean=2.0)
-        np.testing.assert_allclose(found.numpy(), value, rtol=1e-4, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(found.numpy(), value, **NETWORK, err_msg=name)
 
 
 def test_keep_norm_keeps_the_norm_and_turns_towards_v(h, v):
     turned = keep_norm(h, v, 1.0, 20.0)
-    assert torch.allclose(turned.norm(dim=-1), h.norm(dim=-1), rtol=1e-5)
+    assert torch.allclose(turned.norm(dim=-1), h.norm(dim=-1), **SUMMED)
     assert ((turned @ v) > (h @ v)).all()
 
 
@@ -95,7 +96,7 @@ def test_law_01_strength_0_gives_back_the_same_bits(h, v, operation, dtype):
 def test_clamp_under_a_schedule_at_0_leaves_the_stream_alone(h, v):
     assert torch.equal(apply("clamp", h, v, 3.0, 20.0, factor=0.0), h)
     half = apply("clamp", h, v, 3.0, 20.0, factor=0.5)
-    assert torch.allclose(half @ v, (h @ v + 3.0) / 2, atol=1e-5)
+    assert torch.allclose(half @ v, (h @ v + 3.0) / 2, **SUMMED)
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
@@ -115,7 +116,7 @@ def test_rows_may_have_their_own_direction_and_strength(h, v):
     for operation in OPERATIONS:
         together = apply(operation, h, vs, doses, 20.0)
         alone = [apply(operation, h[i : i + 1], vs[i, 0], float(doses[i]), 20.0) for i in range(3)]
-        assert torch.allclose(together, torch.cat(alone), atol=1e-5), operation
+        assert torch.allclose(together, torch.cat(alone), **SUMMED), operation
 
 
 def test_the_input_is_left_alone(h, v):

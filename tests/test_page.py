@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import browser
+from browser import browser, figures_that_stay
 
 from workbench.show import plots
 from workbench.show.page import write_page
@@ -91,6 +91,7 @@ def test_page_plays_and_draws_without_the_network(page, tmp_path):
             " if (a.duration) done(a.duration); else a.onloadedmetadata = () => done(a.duration);"
             " setTimeout(() => done(null), 5000); })))"
         )
+        assert figures_that_stay(tab) == 2
         tab.screenshot(path=str(tmp_path / "page.png"), full_page=True)
     assert durations == [1, 1]
     assert not errors

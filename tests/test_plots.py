@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from tolerances import DOUBLE
 
 from workbench.errors import AudioError, EvidenceError, ProbeError
 from workbench.probing import Projection
@@ -75,7 +76,9 @@ def test_clip_names_decide_the_colours():
 def test_accuracy_draws_interval_chance_and_shuffled_band():
     figure = plots.accuracy_per_layer(sweep_table())
     line = next(trace for trace in figure.data if "interval" in trace.name)
-    assert np.allclose(line.error_y.array, 0.02) and np.allclose(line.error_y.arrayminus, 0.05)
+    assert np.allclose(line.error_y.array, 0.02, **DOUBLE) and np.allclose(
+        line.error_y.arrayminus, 0.05, **DOUBLE
+    )
     chance = next(trace for trace in figure.data if trace.name == "majority class")
     assert chance.line.dash == "dash" and set(chance.y) == {0.2}
     band = next(trace for trace in figure.data if trace.name == "labels shuffled")
@@ -101,7 +104,7 @@ def test_confusion_counts_rows():
     figure = plots.confusion(counts)
     heat = figure.data[0]
     assert list(heat.y) == ["jazz", "rock"]
-    assert np.allclose(heat.z, [[0.5, 0.5], [0, 1]])
+    assert np.allclose(heat.z, [[0.5, 0.5], [0, 1]], **DOUBLE)
     assert "75%" in figure.layout.title.subtitle.text
     with pytest.raises(ProbeError, match=r"sweep\.confusion"):
         plots.confusion(counts[["rock", "jazz"]])
@@ -122,7 +125,7 @@ def test_map_has_one_trace_per_genre_with_clip_ids():
 def test_map_by_number_has_a_scale_and_rings_the_playing_clip():
     shown = projection()
     figure = plots.map_scatter(shown, colour_by="tempo", playing="clip-7")
-    assert np.allclose(figure.data[0].marker.color, shown.labels.tempo)
+    assert np.allclose(figure.data[0].marker.color, shown.labels.tempo, **DOUBLE)
     assert (figure.data[1].x[0], figure.data[1].y[0]) == tuple(shown.points[7])
     with pytest.raises(ProbeError, match="tempo"):
         plots.map_scatter(shown, colour_by="mood")
@@ -159,7 +162,7 @@ def test_dose_response_has_intervals_and_a_dotted_control():
     figure = plots.dose_response(table, chance=1 / 6)
     lines = {trace.name: trace for trace in figure.data}
     assert lines["jazz"].line.color == GENRE_COLOURS["jazz"]
-    assert np.allclose(lines["jazz"].error_y.array, 0.1)
+    assert np.allclose(lines["jazz"].error_y.array, 0.1, **DOUBLE)
     control = lines["jazz: random direction"]
     assert control.line.dash == "dot" and control.line.color == UNSTEERED
     assert lines["chance"].line.dash == "dash"

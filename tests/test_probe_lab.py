@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from planted import planted
+from tolerances import DOUBLE
 
 from workbench.errors import ProbeError
 from workbench.model.capture import capture
@@ -41,7 +42,10 @@ def test_every_finding_has_a_figure_that_asks_a_question_and_shows_its_numbers(r
         assert figure.data, finding.name
     leak = report["group leak"].value
     shown = drawn_numbers(plots.diagnosis_figure(leak))
-    assert np.isclose(shown, leak.random.value).any() and np.isclose(shown, leak.grouped.value).any()
+    assert (
+        np.isclose(shown, leak.random.value, **DOUBLE).any()
+        and np.isclose(shown, leak.grouped.value, **DOUBLE).any()
+    )
     lead = report["baselines"].value
     rows = {trace.name: trace for trace in plots.diagnosis_figure(lead).data}
     assert rows["noise"].x[0] == pytest.approx(lead.accuracy["noise"].value)
@@ -56,7 +60,7 @@ def test_cosines_and_scores_over_time_are_drawn_with_their_values():
     sweep = fit_probes(acts, shuffles=0, strengths=[1.0])
     table = d.cosine_classes(sweep, 1)
     heat = plots.cosines(table, "How do they lie?", axis="genre").data[0]
-    np.testing.assert_allclose(np.asarray(heat.z), table.to_numpy())
+    np.testing.assert_allclose(np.asarray(heat.z), table.to_numpy(), **DOUBLE)
     seconds = np.array([[0.0, 1.0, np.nan]])
     odds = np.array([[[0.2, 0.3, 0.5], [0.6, 0.2, 0.2], [np.nan] * 3]])
     score = d.ScoreOverTime("genre", 1, ("a",), ("classical", "jazz", "rock"), seconds, odds)

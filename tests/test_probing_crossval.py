@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from planted import activations, labels_and_groups, planted
 from sklearn.linear_model import LogisticRegression, Ridge
+from tolerances import DOUBLE
 
 from workbench.errors import ProbeError
 from workbench.probing import fit_probes
@@ -48,7 +49,9 @@ def test_logits_are_those_of_the_folds_probes_and_each_sample_is_judged_once(met
     found = cross_validate(x, y, splits, groups=groups, method=method)
     for number, (_, test) in enumerate(splits):
         assert (found.fold[test] == number).all()
-        np.testing.assert_allclose(found.logits[test], x[test] @ found.weights[number].T + found.bias[number])
+        np.testing.assert_allclose(
+            found.logits[test], x[test] @ found.weights[number].T + found.bias[number], **DOUBLE
+        )
     assert (found.predicted == found.logits.argmax(1)).all()
     assert (found.predicted == y).mean() > 0.5
 
@@ -127,6 +130,7 @@ def test_class_weights_are_scikit_learns(weights):
         else:
             solver = Ridge(0.1 * counts.sum()).fit(z, one_hot(y[train], 3), counts)
         expected = Scaling.of(x[train]).fold_back(solver.coef_, solver.intercept_)
+        # two solvers that stop at their own tolerances
         np.testing.assert_allclose(found.weights[0], expected[0], rtol=0.01, atol=1e-3)
         np.testing.assert_allclose(
             found.bias[0] - found.bias[0].mean(), expected[1] - expected[1].mean(), atol=0.01

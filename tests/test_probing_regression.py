@@ -7,6 +7,7 @@ import pytest
 from planted import activations, labels_and_groups
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score
+from tolerances import DOUBLE
 
 from workbench.errors import DatasetError, ProbeError
 from workbench.probing import fit_regression
@@ -60,13 +61,13 @@ def test_readings_and_figures_are_scikit_learns_on_the_same_folds():
         scaling = Scaling.of(x[train])
         solver = Ridge(0.1 * len(train)).fit(scaling.apply(x[train]), y[train])
         predicted[test] = solver.predict(scaling.apply(x[test]))
-    np.testing.assert_allclose(sweep.held_out["predicted"], predicted)
+    np.testing.assert_allclose(sweep.held_out["predicted"], predicted, **DOUBLE)
     scores = sweep[1].scores
     assert scores.r2 == pytest.approx(r2_score(y, predicted))
     assert scores.error == pytest.approx(mean_absolute_error(y, predicted))
     assert (scores.samples, scores.groups, np.isnan(scores.shuffled_mean)) == (120, 30, True)
     solver = Ridge(0.1 * len(y)).fit(Scaling.of(x).apply(x), y)
-    np.testing.assert_allclose(sweep[1].predict(x), solver.predict(Scaling.of(x).apply(x)))
+    np.testing.assert_allclose(sweep[1].predict(x), solver.predict(Scaling.of(x).apply(x)), **DOUBLE)
 
 
 def test_law_07_the_strength_is_chosen_by_squared_error_inside_the_training_folds():

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from planted import activations, planted
+from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ProbeError, SteeringError
 from workbench.probing import fit_probes, ridge_trail
@@ -49,8 +50,8 @@ def test_few_strengths_and_many_give_the_same_ridge(wide):
     few = ridge_path(Design.of(x, counts), one_hot(y, 3), [1.0, 0.1])
     many = ridge_path(Design.of(x, counts), one_hot(y, 3), [1.0, 0.1, *np.arange(2.0, 10.0)])
     for one, two in zip(few, many, strict=False):
-        np.testing.assert_allclose(one[0], two[0], rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(one[1], two[1], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(one[0], two[0], **ROUNDED)
+        np.testing.assert_allclose(one[1], two[1], **ROUNDED)
 
 
 def test_the_trail_is_the_ridge_probes_directions_from_one_decomposition(monkeypatch):
@@ -63,7 +64,7 @@ def test_the_trail_is_the_ridge_probes_directions_from_one_decomposition(monkeyp
     assert len(counted) == 1
     for probe, found in zip(expected, trail, strict=False):
         wanted = probe.direction("jazz")
-        np.testing.assert_allclose(found.vector, wanted.vector, atol=1e-5)
+        np.testing.assert_allclose(found.vector, wanted.vector, **SUMMED)
         assert found.centre == pytest.approx(wanted.centre, abs=1e-3)
         assert (found.layer, found.name, found.residual_norm) == (0, "jazz", 10.0)
         assert found.origin["strength"] == f"{probe.strength:g}"

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import verify
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -29,12 +30,37 @@ def test_continuous_integration_runs_the_readmes_command():
     assert "make test" in README
 
 
-@pytest.mark.parametrize(
-    "target", ["lab", "app", "demo", "test", "verify", "verify-dependencies", "embedded"]
-)
+@pytest.mark.parametrize("target", ["lab", "app", "demo", "test", "verify", "embedded", "verify-laws"])
 def test_make_explains_each_target(target):
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf"^{target}\s+\w", told, flags=re.MULTILINE)
+
+
+def test_every_part_of_verify_has_a_target_and_steps():
+    (named,) = re.findall(r"^VERIFY := (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert named.split() == list(verify.PARTS)
+    assert all(verify.PARTS.values())
+    settings = [environment for environment, _command in verify.PARTS["processors"].values()]
+    asked = [("ATEN_CPU_CAPABILITY", ["default", "avx2"]), ("WORKBENCH_TEST_THREADS", ["1", "4"])]
+    for name, values in asked:
+        assert [one[name] for one in settings if name in one] == values
+    assert verify.main(["nothing"]) == 2
+
+
+def test_a_check_that_passed_on_this_code_is_not_run_again(tmp_path, monkeypatch):
+    def step(name, status=0):
+        source = f"open({str(tmp_path / name)!r}, 'a').write('x'); raise SystemExit({status})"
+        return {"MARK": "1"}, ("-c", source)
+
+    monkeypatch.setattr(verify, "PARTS", {"one": {"good": step("good"), "bad": step("bad", 1)}})
+    monkeypatch.setattr(verify, "DONE", tmp_path / "build" / "verify.json")
+    monkeypatch.setattr(verify, "TABLE", tmp_path / "verified.md")
+    for code, good, bad in (("a", 1, 1), ("a", 1, 2), ("b", 2, 3)):
+        monkeypatch.setattr(verify, "code_digest", lambda code=code: code)
+        assert verify.main(["one"]) == 1
+        assert [len((tmp_path / name).read_text()) for name in ("good", "bad")] == [good, bad]
+    (row,) = re.findall(r"^\| one: .*$", (tmp_path / "verified.md").read_text(), flags=re.MULTILINE)
+    assert re.search(r"good \| \d{4}-\d\d-\d\d \| [\d.]+ \| .* threads \| `b` \|", row)
 
 
 def test_nothing_in_the_makefile_weakens_jupyters_defaults():

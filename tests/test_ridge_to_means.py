@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from planted import planted
 from test_probing_trail import uneven
+from tolerances import ROUNDED
 
 from workbench.errors import ProbeError
 from workbench.probing import fit_probes, ridge_trail, ridge_trails
@@ -44,7 +45,7 @@ def test_the_trails_of_all_classes_are_those_of_each_from_one_decomposition(acts
     assert list(together) == ["classical", "jazz", "rock"]
     for class_, trail in together.items():
         for one, alone in zip(trail, ridge_trail(acts, 0, class_, STEPS), strict=True):
-            np.testing.assert_allclose(one.vector, alone.vector, atol=1e-6)
+            np.testing.assert_allclose(one.vector, alone.vector, **ROUNDED)
             assert one.name == class_
     with pytest.raises(ProbeError, match=r"'blues'.*classical, jazz, rock"):
         ridge_trails(acts, 0, STEPS, classes=["jazz", "blues"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from steering_fixture import direction
+from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import GenerationError
 from workbench.generation.generate import generate
@@ -96,5 +97,5 @@ def test_probe_trace_has_one_reading_per_frame(take: Take) -> None:
     (trace,) = take.probe_traces
     assert isinstance(trace, ProbeTrace)
     assert trace.probabilities.shape == (15, 2)
-    assert np.allclose(trace.probabilities.sum(1), 1, atol=1e-5)
-    assert np.allclose(np.diff(trace.seconds), 1 / 25)
+    assert np.allclose(trace.probabilities.sum(1), 1, **SUMMED)
+    assert np.allclose(np.diff(trace.seconds), 1 / 25, **ROUNDED)

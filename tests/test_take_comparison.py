@@ -16,6 +16,7 @@ from steering_fixture import direction
 from test_plots import tone
 from test_take import Reader
 from test_widgets import sent_by
+from tolerances import ROUNDED
 
 from workbench.errors import EvidenceError, GenerationError
 from workbench.evidence.damage import damage
@@ -128,11 +129,11 @@ def test_the_table_and_the_line_are_the_readings(takes: dict[str, Take]) -> None
     (trace,) = takes["jazz"].probe_traces
     figure = plots.take_scores({"jazz": trace}, "rock", seconds=1.0)
     faint, strong = figure.data[0], figure.data[1]
-    assert np.allclose(faint.y, trace.probabilities[:, 1])
+    assert np.allclose(faint.y, trace.probabilities[:, 1], **ROUNDED)
     assert strong.y[12] == pytest.approx(trace.probabilities[6:18, 1].mean(), abs=0.05)
     level = dataclasses.replace(trace, probabilities=np.full_like(trace.probabilities, 0.25))
     held = plots.take_scores({"jazz": level}, "rock", seconds=1.0).data[1].y
-    assert np.allclose(held, 0.25) and len(held) == 25, "the ends are means of what there is"
+    assert np.allclose(held, 0.25, **ROUNDED) and len(held) == 25, "the ends are means of what there is"
     assert figure.layout.shapes[0].y0 == 0.5
     table = TakeComparison(takes).scores.plot.csv.splitlines()
     assert table[0] == "take,seconds,jazz,rock" and len(table) == 1 + 3 * 25

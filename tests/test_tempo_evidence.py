@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tolerances import DOUBLE
 
 from workbench.errors import EvidenceError
 from workbench.evidence.features import block_slices
@@ -48,8 +49,8 @@ def test_a_clip_without_onsets_has_no_tempo():
 
 
 def test_the_expected_tempo_weighs_classes_by_probability(coin):
-    np.testing.assert_allclose(expected_bpm(coin, [clicks(90), clicks(120)]), [100, 100])
-    np.testing.assert_allclose(expected_bpm(coin, [clicks(90)], {"slow": 60, "fast": 100}), [80])
+    np.testing.assert_allclose(expected_bpm(coin, [clicks(90), clicks(120)]), [100, 100], **DOUBLE)
+    np.testing.assert_allclose(expected_bpm(coin, [clicks(90)], {"slow": 60, "fast": 100}), [80], **DOUBLE)
 
 
 def test_classes_without_a_tempo_are_told(coin):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from test_plan import JAZZ, ROCK, unit
+from tolerances import NETWORK, ROUNDED, SUMMED
 
 from workbench.errors import ActivationsError, SteeringError
 from workbench.steering import Steering, crossfade, orthogonalise, pulse, spread
@@ -62,23 +63,23 @@ THREE = [unit(name, centre=float(place)) for place, name in enumerate(("jazz", "
 def test_orthogonalised_directions_are_orthonormal_and_span_the_same(method):
     made = orthogonalise(THREE, method=method)
     v, w = (np.array([one.vector for one in ones]) for ones in (THREE, made))
-    np.testing.assert_allclose(w @ w.T, np.eye(3), atol=1e-5)
-    np.testing.assert_allclose((v @ w.T) @ w, v, atol=1e-5)
+    np.testing.assert_allclose(w @ w.T, np.eye(3), **SUMMED)
+    np.testing.assert_allclose((v @ w.T) @ w, v, **SUMMED)
     assert [one.name for one in made] == ["jazz", "rock", "reggae"]
     assert [one.residual_norm for one in made] == [20.0] * 3
     mean = np.linalg.lstsq(v, [one.centre for one in THREE], rcond=None)[0]
-    np.testing.assert_allclose([one.centre for one in made], w @ mean, atol=1e-4)
+    np.testing.assert_allclose([one.centre for one in made], w @ mean, **NETWORK)
     assert all(one.cosine(before) > 0.5 for one, before in zip(made, THREE, strict=True))
     assert Steering([one.at(0.1) for one in made]).layers == (5,)
 
 
 def test_gram_schmidt_keeps_the_first_and_symmetric_knows_no_order():
     first, second, _third = orthogonalise(THREE)
-    np.testing.assert_allclose(first.vector, THREE[0].vector, atol=1e-6)
+    np.testing.assert_allclose(first.vector, THREE[0].vector, **ROUNDED)
     assert second.cosine(THREE[1].orthogonal_to(THREE[0])) == pytest.approx(1, abs=1e-6)
     turned = orthogonalise(THREE[::-1], method="symmetric")[::-1]
     for one, other in zip(orthogonalise(THREE, method="symmetric"), turned, strict=True):
-        np.testing.assert_allclose(one.vector, other.vector, atol=1e-5)
+        np.testing.assert_allclose(one.vector, other.vector, **SUMMED)
     moved = {
         method: sum(np.sum((one.vector - was.vector) ** 2) for one, was in zip(made, THREE, strict=True))
         for method in ("gram-schmidt", "symmetric")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import soundfile
 from test_plots import tone
+from tolerances import ROUNDED
 
 from workbench.errors import AudioError, Cancelled, WorkbenchError
 from workbench.show import plots
@@ -153,7 +154,7 @@ def test_stream_sends_chunks_in_order_once_the_page_is_there():
     player.push(np.zeros(0))
     player.finish()
     assert [content["kind"] for content, _ in sent] == ["chunk", "chunk", "finish"]
-    assert np.allclose(np.frombuffer(sent[1][1][0], "<f4"), 0.2)
+    assert np.allclose(np.frombuffer(sent[1][1][0], "<f4"), 0.2, **ROUNDED)
     assert player.clip() == Clip(np.concatenate(chunks), 24000)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_widgets import sent_by
+from tolerances import ROUNDED, draws, same_codes
 
 from workbench.activations import Activations
 from workbench.errors import Cancelled, DatasetError, ProbeError, SteeringError
@@ -53,7 +54,7 @@ def test_the_map_draws_the_layer_that_is_chosen(acts, tiny_dataset):
     second = panel.wait(60)
     assert second.layer == 3 and "layer 3" in panel.plot.figure["layout"]["title"]["text"]
     middle = project(acts, 2, method="pca")  # all maps are laid onto that of the middle layer
-    np.testing.assert_allclose(second.points, project(acts, 3, method="pca", near=middle).points)
+    np.testing.assert_allclose(second.points, project(acts, 3, method="pca", near=middle).points, **ROUNDED)
     panel.layer.value = 1
     assert panel.projection is first  # made once, shown again at once
 
@@ -170,8 +171,9 @@ def test_the_unsteered_take_is_made_once_and_equals_a_single_run(tiny_model, swe
     assert list(takes) == [UNSTEERED, "-0.5*rock@1", CONTROL]
     assert takes[UNSTEERED] is alone[UNSTEERED]
     plan = Steering.parse("-0.5*rock@1", sweep.directions(1))
-    again = generate(tiny_model, "a calm tune", steering=plan, seed=3, seconds=1.0, progress=False)
-    assert np.array_equal(again.codes, takes["-0.5*rock@1"].codes)
+    with draws() as gaps:  # the panel draws its takes in one batch
+        again = generate(tiny_model, "a calm tune", steering=plan, seed=3, seconds=1.0, progress=False)
+    same_codes(again.codes, takes["-0.5*rock@1"].codes, gaps)
     assert "random" in takes[CONTROL].steering and takes[CONTROL].receipt.ok
     panel.seed.value = 4
     assert panel.start().wait(120)[UNSTEERED] is not alone[UNSTEERED]

@@ -69,7 +69,8 @@ def generate(
         prompt: Text.
         steering: A plan, or None. Rows with different plans are drawn in one batch, under one trace. Their
             schedules count seconds from the beginning of the new part.
-        seed: Belongs to the row: the same prompt, plan and seed give the same codes in any batch.
+        seed: Belongs to the row: the same prompt, plan and seed give the same codes in any batch,
+            unless two candidates of a draw tie within the rounding of float32.
         seconds: Length of what is made, which comes after the audio where there is one.
         guidance: Classifier-free guidance g; 1 or less runs without null rows.
         temperature: Divides the logits.

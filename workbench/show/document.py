@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from workbench.show.plots.grammar import CONFIG, plotly_source
 
 CSS = Path(__file__).with_name("page.css")
 
@@ -31,16 +34,20 @@ def figures(drawn: Mapping[str, Any], *, first: bool = True) -> str:
         drawn: caption -> figure.
         first: whether these are the first of their page, which then bring plotly.js along.
     """
-    return "".join(
+    library = _library() if first and drawn else ""
+    return library + "".join(
         f"<figure aria-label='{escape(caption, quote=True)}'>"
         + figure.to_html(
-            full_html=False,
-            include_plotlyjs=first and place == 0,
-            config={"displaylogo": False, "responsive": True},
-        )
+            full_html=False, include_plotlyjs=False, config=dict(CONFIG)
+        )  # plotly changes the dict
         + "</figure>"
-        for place, (caption, figure) in enumerate(drawn.items())
+        for caption, figure in drawn.items()
     )
+
+
+def _library() -> str:
+    """Return plotly.js, and its settings for the whole page: `to_html` drops an empty server's address."""
+    return f"<script>{plotly_source()}</script><script>Plotly.setPlotConfig({json.dumps(CONFIG)})</script>"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

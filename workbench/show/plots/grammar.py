@@ -6,11 +6,28 @@ from collections.abc import Iterable
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
 INK = "#222222"
 GRID = "#E6E6E6"
 SEQUENTIAL = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+
+# Buttons of plotly, of any version, that would send a figure to a server or open it elsewhere. Figures name
+# them in their layout too, so that they are gone also where plotly itself shows a figure.
+LEAVING = ["sendChartToCloud", "sendDataToCloud", "editInChartStudio"]
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "responsive": True,
+    "plotlyServerURL": "",
+    "showSendToCloud": False,
+    "modeBarButtonsToRemove": LEAVING,
+}
+
+
+def plotly_source() -> str:
+    """Return plotly.js of the installed plotly, so that no figure asks the network for it."""
+    return str(get_plotlyjs())
 
 
 def scale_bar(title: str, **more: Any) -> dict[str, Any]:
@@ -55,6 +72,7 @@ def figure(question: str, *, x: str, y: str, note: str = "", height: int = 400) 
             "paper_bgcolor": "white",
             "plot_bgcolor": "white",
             "hoverlabel": {"font": {"size": 13}},
+            "modebar": {"remove": LEAVING},
             "legend": {"orientation": "v", "x": 1.01, "xanchor": "left", "y": 1, "font": {"size": 12.5}},
         }
     )

@@ -60,8 +60,7 @@ async function render({ model, el }) {
   const draw = async () => {
     const { data, layout } = model.get("figure");
     chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, ""));
-    const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "lasso2d", "autoScale2d"] };
-    await Plotly.react(chart, structuredClone(data), structuredClone(layout), config);
+    await Plotly.react(chart, structuredClone(data), structuredClone(layout), structuredClone(model.get("config")));
   };
   await draw();
   chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));

@@ -15,8 +15,14 @@ import ipywidgets
 import pandas as pd
 import traitlets
 
+from workbench.show.plots.grammar import CONFIG, plotly_source
+
 Points = list[dict[str, Any]]  # each: curve, index, x, y and `data`, the point's customdata
 HERE = Path(__file__).parent
+# The panel has its own PNG button; a lasso and a second "reset" would only crowd the bar.
+PANEL_CONFIG = CONFIG | {
+    "modeBarButtonsToRemove": [*CONFIG["modeBarButtonsToRemove"], "toImage", "lasso2d", "autoScale2d"]
+}
 
 
 class PlotlyLibrary(ipywidgets.Widget):
@@ -31,9 +37,7 @@ class PlotlyLibrary(ipywidgets.Widget):
 
 @cache
 def _packed_plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6)).decode()
+    return base64.b64encode(gzip.compress(plotly_source().encode(), 6)).decode()
 
 
 _library: PlotlyLibrary | None = None
@@ -61,6 +65,7 @@ class PlotPanel(anywidget.AnyWidget):
     _css = HERE / "style.css"
     library = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
     figure = traitlets.Dict().tag(sync=True)
+    config = traitlets.Dict(PANEL_CONFIG).tag(sync=True)
     csv = traitlets.Unicode().tag(sync=True)
     name = traitlets.Unicode("figure").tag(sync=True)
     clock = traitlets.Unicode().tag(sync=True)
