@@ -44,7 +44,10 @@ PARTS: dict[str, dict[str, Step]] = {
         "steering engine": ({}, (*COMMAND, "evaluate-steering")),
     },
     "fuzz": {
-        "20,000 cases": ({"WORKBENCH_FUZZ": "20000"}, ("-m", "pytest", "tests/test_fuzz.py", "--timeout", "3600")),
+        "20,000 cases": (
+            {"WORKBENCH_FUZZ": "20000"},
+            ("-m", "pytest", "tests/test_fuzz.py", "--timeout", "3600"),
+        ),
     },
     "dependencies": {"lowest and highest": ({}, ("tests/dependencies.py",))},
 }  # fmt: skip
