@@ -134,7 +134,7 @@ def test_what_memory_cannot_hold_is_refused_before_anything_starts(
     monkeypatch.setattr(chunks_module, "read_chunk", refuse)
     monkeypatch.setattr(capture_module, "counted_frames", refuse)
     monkeypatch.setattr(drawing_module, "read_while_sampling", refuse)
-    with pytest.raises(ActivationsError, match=r"samples.*of memory and 0.01 MB are free.*smaller batch"):
+    with pytest.raises(ActivationsError, match=r"samples.*of memory and 10.0 kB are free.*smaller batch"):
         calls[source]()
 
 
@@ -149,7 +149,7 @@ def test_a_result_on_disk_needs_less_memory_and_a_full_disk_is_told(
     monkeypatch.setattr(capture_module, "counted_frames", lambda *a, **k: encoded.append(1) or count(*a, **k))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(0, 0, needed.disk - 1))
-        with pytest.raises(ActivationsError, match=r"the disk has .* GB free"):
+        with pytest.raises(ActivationsError, match=r"the disk has .* MB free"):
             capture(tiny_model, songs, path=tmp_path / "acts", **settings)
         assert encoded == [], "the disk is asked before sounds are encoded"
     acts = capture(tiny_model, songs, path=tmp_path / "acts", **settings)
@@ -166,7 +166,7 @@ def test_an_unfinished_store_is_not_resumed_where_memory_would_not_do(
     capture(tiny_model, songs, path=tmp_path / "acts", progress=False)
     (tmp_path / "acts" / "resid_post" / "c" / "0" / "0" / "0").unlink()
     read_at_most(monkeypatch, 1000)
-    with pytest.raises(ActivationsError, match=r"of memory and 0.00 MB are free"):
+    with pytest.raises(ActivationsError, match=r"of memory and 1.00 kB are free"):
         capture(tiny_model, songs, path=tmp_path / "acts", progress=False)
 
 

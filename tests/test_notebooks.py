@@ -40,7 +40,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests of other modules may run between two of one notebook
 def executed(tmp_path_factory: pytest.TempPathFactory, shared: Callable[..., Path]) -> Callable[[Path], Any]:
     """Return a function that runs a notebook once; they share one cache, as a user's do theirs."""
     scratch, cache = tmp_path_factory.mktemp("notebooks"), shared("notebooks", Path.mkdir)

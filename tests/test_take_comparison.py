@@ -279,9 +279,8 @@ def test_what_a_folder_says_of_itself_is_no_page(takes: dict[str, Take], tmp_pat
     (folder / "take.json").write_text(json.dumps({**kept, "seed": "<img src=x onerror=alert(1)>"}))
     with pytest.raises(GenerationError, match="seed is"):
         Take.load(folder)
-    forged = dataclasses.replace(takes["jazz"], seed=EVIL)  # type: ignore[arg-type]
-    assert (
-        EVIL not in forged._repr_html_()
-        and EVIL
-        not in TakeRow("sent", forged, "", on_tick=int, on_rename=lambda _row, name: name).words.value
-    )
+    with pytest.raises(GenerationError, match="its seed is"):
+        dataclasses.replace(takes["jazz"], seed=EVIL)  # type: ignore[arg-type]
+    forged = dataclasses.replace(takes["jazz"], prompt=EVIL, model_id=EVIL)
+    row = TakeRow("sent", forged, "", on_tick=int, on_rename=lambda _row, name: name)
+    assert EVIL not in forged._repr_html_() and EVIL not in row.words.value

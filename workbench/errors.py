@@ -134,11 +134,7 @@ def number_or_nan(value: object) -> float:
 
 def whole_number(value: object, what: str, error: type[WorkbenchError], *, least: int = 0) -> int:
     """Return `value` as an int; raise `error` where it is not a whole number of `least` or more."""
-    try:
-        number = least - 1 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        number = least - 1
-    if number < least:
-        found = f"it is {f'below {least}' if least else 'negative'} or no whole number"
-        raise error(f"{what} {value!r} was asked for", found, f"Use a whole number from {least} on")
-    return number
+    if not is_whole(value, least):
+        found = f"it is {f'below {least}' if least else 'negative'} or no whole number of 64 bits"
+        raise error(f"{what} {value!r:.40} was asked for", found, f"Use a whole number from {least} on")
+    return operator.index(cast(SupportsIndex, value))

@@ -108,6 +108,9 @@ def descriptions(path: Path) -> dict[str, Any]:
 def _compare_descriptions(path: Path, group: zarr.Group) -> None:
     """Raise ValueError where the description of a store is not what it was when the store was made."""
     told, record = descriptions(path), record_of(group)
+    unknown = set(record) - {"sites", "samples", "parts", DIGEST}
+    if unknown:  # a name of the record that is damaged, perhaps that of the digest itself
+        raise ValueError(f"its record holds {', '.join(sorted(unknown))}")
     check_digest(path, told | {DIGEST: record[DIGEST]} if DIGEST in record else told)
 
 

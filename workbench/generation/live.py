@@ -93,14 +93,7 @@ class LiveSession:
         rows_of(model, [prompt], setup.plan, seed)  # raises where something does not fit
         self.names = tuple(directions)
         begin = {self._known(name): number_or_nan(dose) for name, dose in (doses or {}).items()}
-        lengths = (number_or_nan(lead_s), number_or_nan(piece_seconds))
-        if not all(map(math.isfinite, (*lengths, *begin.values()))):
-            given = f"lead_s={lead_s!r}, piece_seconds={piece_seconds!r} and doses {doses}"
-            raise GenerationError(
-                f"A session with {given} was asked for",
-                "these are finite numbers",
-                "Use such as lead_s=0.85, piece_seconds=0.2 and doses of 0.1",
-            )
+        _check_numbers({"lead_s": lead_s, "piece_seconds": piece_seconds, **begin})
         self.worker = LiveWorker(
             model,
             setup,
@@ -266,3 +259,14 @@ def _end(wishes: Wishes, thread: threading.Thread) -> None:
     wishes.cut.set()
     if thread is not threading.current_thread():
         thread.join(_PATIENCE_S)
+
+
+def _check_numbers(numbers: Mapping[str, float]) -> None:
+    """Raise GenerationError unless all of these are finite."""
+    bad = [name for name, number in numbers.items() if not math.isfinite(number_or_nan(number))]
+    if bad:
+        raise GenerationError(
+            f"A session with {', '.join(f'{name}={numbers[name]!r}' for name in bad)} was asked for",
+            "these are no finite numbers",
+            "Use such as lead_s=0.85, piece_seconds=0.2 and doses of 0.1",
+        )

@@ -88,19 +88,16 @@ class Windows:
             new, or changes do not rise.
         """
         rate, most = model.frame_rate_hz, most_frames(model)
-        lengths = [one for one in (window_seconds, overlap_seconds) if one is not None]
-        if not all(0 < number_or_nan(one) < math.inf for one in [seconds, *lengths]):
+        if window_seconds is None:
+            window_seconds = own_window(model) / rate
+        if overlap_seconds is None:
+            overlap_seconds = OVERLAP_SHARE * number_or_nan(window_seconds)
+        lengths = [number_or_nan(one) for one in (seconds, window_seconds, overlap_seconds)]
+        fine = all(0 < length < math.inf for length in lengths)
+        window, overlap = (round(length * rate) if fine else 0 for length in lengths[1:])
+        if not fine or not 0 < overlap < window <= most:
             raise GenerationError(
-                f"Lengths of {', '.join(map(repr, [seconds, *lengths]))} s were asked for",
-                "a length is a number above 0",
-                "Use such numbers of seconds",
-            )
-        window = own_window(model) if window_seconds is None else frames_for(window_seconds, rate)
-        overlap = round(OVERLAP_SHARE * window if overlap_seconds is None else overlap_seconds * rate)
-        if not seconds > 0 or not 0 < overlap < window <= most:
-            raise GenerationError(
-                f"{seconds:g} s in windows of {window / rate:g} s that share {overlap / rate:g} s were "
-                "asked for",
+                f"{seconds} s in windows of {window_seconds} s that share {overlap_seconds} s were asked for",
                 f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time",
                 "Use 0 < overlap_seconds < window_seconds in that range",
             )
