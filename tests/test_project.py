@@ -100,3 +100,11 @@ def test_every_public_name_can_be_had():
     assert 20 <= len(workbench.__all__) <= 60
     with pytest.raises(AttributeError, match="it has: Activations"):
         workbench.nothing  # noqa: B018
+
+
+def test_every_test_that_the_table_of_faults_names_is_there():
+    named = set(re.findall(r"(tests/\w+\.py)::(\w+)", (ROOT / "docs" / "reliability.md").read_text("utf-8")))
+    assert len(named) > 100
+    assert not [
+        (file, name) for file, name in named if f"def {name}(" not in (ROOT / file).read_text("utf-8")
+    ]
