@@ -1,7 +1,7 @@
 """The band: what each code of the built-in model means as music, and how it is played.
 
-The built-in codec's codebooks are not levels of a residual quantiser but the parts of a band. Twenty-five times
-a second each part has one token; token 0 is a rest, token 1 holds what sounds, every other token begins
+The built-in codec's codebooks are not levels of a residual quantiser but the parts of a band. Twenty-five
+times a second each part has one token; token 0 is a rest, token 1 holds what sounds, every other token begins
 something:
 
 | book | part | a token says |
@@ -293,7 +293,7 @@ def accent_of(token: int) -> int:
 
 
 class ScoreReader:
-    """Reads codes frame by frame: which notes begin and which end. Reading in pieces equals reading at once."""
+    """Reads codes frame by frame: which notes begin, which end. Reading in pieces equals reading at once."""
 
     def __init__(self) -> None:
         self.frame = 0
@@ -383,7 +383,9 @@ class ScoreReader:
 
 def read_score(codes: np.ndarray) -> list[Note]:
     """Return the notes that codes (7, frames) stand for, in the order in which they begin."""
-    reader, notes, begun = ScoreReader(), [], {}
+    reader = ScoreReader()
+    notes: list[Note] = []
+    begun: dict[Note, int] = {}
     hits = 4
     for frame, tokens in enumerate(np.asarray(codes).T):
         begin, end = reader.read(tokens)

@@ -1,8 +1,9 @@
 """The built-in model's audio codec: codes are a band's score, and a sampler plays them.
 
 It speaks like transformers' ``EncodecModel`` (``encode``, ``decode``, ``config``), so everything that takes a
-MusicGen takes the built-in one. The recorded samples lie in the weights, as the bytes of Ogg files, and each is
-unpacked when it is first heard. Importing this module registers the codec with ``AutoConfig`` and ``AutoModel``.
+MusicGen takes the built-in one. The recorded samples lie in the weights, as the bytes of Ogg files, and each
+is unpacked when it is first heard. Importing this module registers the codec with ``AutoConfig`` and
+``AutoModel``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class BandCodecConfig(PreTrainedConfig):
 
     Attributes:
         bank_bytes: Length of all Ogg files together.
-        bank_index: [sound, MIDI pitch, bytes] of each, in order.
+        bank_index: What `unpack_bank` needs to know of each, in order.
     """
 
     model_type = "workbench_band"
@@ -76,7 +77,11 @@ class BandCodec(PreTrainedModel):
 
     @torch.no_grad()
     def decode(
-        self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, return_dict: bool | None = None
+        self,
+        audio_codes: Tensor,
+        audio_scales: Any = None,
+        padding_mask: Any = None,
+        return_dict: bool | None = None,
     ) -> Any:
         """Return the sound (batch, 1, frames x `FRAME`) of codes (1, batch, parts, frames)."""
         sounds = [self.player().play(codes) for codes in audio_codes[0].cpu().numpy()]

@@ -17,14 +17,16 @@ from workbench.model.band import (
     PITCHES,
     Instrument,
 )
-from workbench.model.sampler import LOOP_S, RATE_HZ, Bank, sound_name
+from workbench.model.sampler import RATE_HZ, Bank, sound_name
 
 _OVERSAMPLING = 2
 _LOUDNESS = 0.09
 """RMS of the loudest 0.2 s of every sound."""
 
 _HITS = (36, 37, 38, 39, 42, 43, 44, 46, 47, 49, 50, 51)
-_SECONDS = {"sustained": 1.7, "plucked": 2.4}
+_SECONDS = {"sustained": 1.6, "plucked": 2.2}
+_SILENCE = 0.0012
+"""RMS of 20 ms below which a sound has died, 37 dB below its loudest."""
 
 
 def record_bank(soundfont: Path) -> Bank:
@@ -59,15 +61,14 @@ def _kit(synth: Any, font: int, kit: Instrument) -> dict[int, np.ndarray]:
     synth.program_select(9, font, 128, kit.program, True)
     hits = {pitch: _recorded(synth, 9, pitch, 1.2 if pitch in (46, 49, 51) else 0.7) for pitch in _HITS}
     scale = 1.6 * _LOUDNESS / max(_loudness(hits[38]), _loudness(hits[36]) * 0.8)
-    return {pitch: _faded(samples * scale, 0.05) for pitch, samples in hits.items()}
+    return {pitch: _ended(samples * scale, 0.05) for pitch, samples in hits.items()}
 
 
 def _tone(synth: Any, font: int, instrument: Instrument, pitch: int) -> np.ndarray:
     synth.program_select(0, font, 0, instrument.program, False)
-    seconds = _SECONDS["sustained" if instrument.sustained else "plucked"]
-    samples = _recorded(synth, 0, pitch, seconds + (LOOP_S if instrument.sustained else 0.0))
+    samples = _recorded(synth, 0, pitch, _SECONDS["sustained" if instrument.sustained else "plucked"])
     samples *= _LOUDNESS / max(_loudness(samples), 1e-5)
-    return _looped(samples) if instrument.sustained else _faded(samples, 0.4)
+    return samples.astype(np.float32) if instrument.sustained else _ended(samples, 0.3)
 
 
 def _recorded(synth: Any, channel: int, pitch: int, seconds: float, velocity: int = 105) -> np.ndarray:
@@ -81,23 +82,23 @@ def _recorded(synth: Any, channel: int, pitch: int, seconds: float, velocity: in
     return np.asarray(soxr.resample(mono, RATE_HZ * _OVERSAMPLING, RATE_HZ), np.float64)
 
 
-def _loudness(samples: np.ndarray, window_s: float = 0.2) -> float:
+def _levels(samples: np.ndarray, window_s: float) -> np.ndarray:
+    """Return the RMS of every window."""
     size = round(window_s * RATE_HZ)
-    power = np.convolve(samples**2, np.ones(size) / size, mode="valid")[:: size // 4]
-    return float(np.sqrt(power.max())) if len(power) else 0.0
+    energy = np.concatenate([[0.0], np.cumsum(samples**2)])
+    return np.asarray(np.sqrt(np.maximum(energy[size:] - energy[:-size], 0.0) / size))
 
 
-def _looped(samples: np.ndarray) -> np.ndarray:
-    """Return samples whose last `LOOP_S` may be repeated: its end is cross-faded into what precedes it."""
-    loop = round(LOOP_S * RATE_HZ)
-    body = samples[:-loop].copy()
-    fade = np.sqrt(np.linspace(0, 1, loop // 2))
-    before = body[len(body) - loop - len(fade) : len(body) - loop]
-    body[-len(fade) :] = body[-len(fade) :] * fade[::-1] + before * fade
-    return body.astype(np.float32)
+def _loudness(samples: np.ndarray) -> float:
+    return float(_levels(samples, 0.2).max(initial=0.0))
 
 
-def _faded(samples: np.ndarray, seconds: float) -> np.ndarray:
-    count = min(len(samples), round(seconds * RATE_HZ))
-    samples[-count:] *= np.cos(np.linspace(0, np.pi / 2, count)) ** 2
-    return samples.astype(np.float32)
+def _ended(samples: np.ndarray, fade_s: float) -> np.ndarray:
+    """Return samples without the silence at their end, faded out."""
+    heard = np.flatnonzero(_levels(samples, 0.02) > _SILENCE)
+    fade = round(fade_s * RATE_HZ)
+    end = min(len(samples), (int(heard[-1]) if len(heard) else 0) + fade)
+    fade = min(fade, end)
+    kept = samples[:end].copy()
+    kept[end - fade :] *= np.cos(np.linspace(0, np.pi / 2, fade)) ** 2
+    return kept.astype(np.float32)
