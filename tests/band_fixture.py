@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import fixture_model
 import numpy as np
+import torch
 
 from workbench.model.band import (
     ACCOMPANIMENTS,
@@ -21,7 +25,8 @@ from workbench.model.band import (
     harmony_token,
     pitch_token,
 )
-from workbench.model.sampler import RATE_HZ, Bank, sound_name
+from workbench.model.band_codec import BandCodecConfig
+from workbench.model.sampler import RATE_HZ, Bank, pack_bank, sound_name
 
 TABLES = (BASSES, PADS, ACCOMPANIMENTS, LEADS)
 
@@ -68,3 +73,15 @@ def small_piece(beats: int = 8) -> np.ndarray:
         codes[6, at] = pitch_token("lead", 12, 72 + beat % 5)
         codes[6, at + 12] = REST
     return codes
+
+
+def save_tiny(folder: Path, seed: int = 0) -> Path:
+    """Write a tiny MusicGen around a band with the tiny bank, as `fixture_model.save` writes models."""
+    blob, index = pack_bank(tiny_bank())
+    codec = BandCodecConfig(bank_bytes=len(blob), bank_index=index)
+    decoder = fixture_model.decoder_config(
+        vocab_size=VOCABULARY, pad_token_id=VOCABULARY, bos_token_id=VOCABULARY, num_codebooks=len(PARTS)
+    )
+    model = fixture_model.build(seed, decoder=decoder, codec=codec)
+    model.audio_encoder.bank_ogg.copy_(torch.frombuffer(bytearray(blob), dtype=torch.uint8))
+    return fixture_model.save(model, folder)

@@ -65,6 +65,11 @@ class BandCodec(PreTrainedModel):
         """Return None: a codec has no vocabulary of its own."""
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights lie; the sampler plays on the CPU."""
+        return self.place.device
+
+    @property
     def bank(self) -> Bank:
         """The recorded sounds."""
         if self._bank is None:
