@@ -19,8 +19,9 @@ def packages() -> dict[str, str]:
 
 
 def circumstances(model: Model) -> dict[str, str]:
-    """Device, precision, threads, processor and versions, as `model` runs now."""
+    """Device, precision, threads, processor and versions, as `model` runs now, and its kind of codec."""
     return {
+        "codec": model.codec,
         "device": model.device.type,
         "precision": str(model.dtype).removeprefix("torch."),
         "threads": str(torch.get_num_threads()),

@@ -17,7 +17,9 @@ from safetensors.numpy import load_file, save_file
 from workbench.errors import GenerationError, ModelError, SteeringError
 from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
+from workbench.model.band import BAND
 from workbench.model.melody import Melody
+from workbench.model.score import Score
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
 
@@ -115,6 +117,21 @@ class Take:
     def new(self) -> Clip:
         """The sound without the given part."""
         return self.clip.section(self.given_s, self.seconds) if self.given_s else self.clip
+
+    def score(self) -> Score:
+        """The notes that its codes stand for, of models that write scores; they can be plotted and saved.
+
+        Raises:
+            GenerationError: The model's codes are no score.
+        """
+        codec = self.versions.get("codec", "unknown")
+        if codec != BAND:
+            raise GenerationError(
+                "The notes of a take were asked for",
+                f"the codes of {self.model_id or 'its model'} (codec: {codec}) are no score but sound",
+                'Use a model whose codec is a band, such as wb.load("embedded")',
+            )
+        return Score.read(self.codes)
 
     def _asked(self) -> dict[str, object]:
         """The plain facts, as JSON holds them."""

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BAND = "workbench_band"
+"""Name of the codec whose codes are read here."""
 FRAME_RATE_HZ = 25
 BEAT_FRAMES: dict[str, int] = {"slow": 20, "medium": 16, "fast": 12}
 """Frames of a beat: 75, 93.75 and 125 beats a minute."""
@@ -122,6 +124,19 @@ LEADS = (
     Instrument("saw synth", 81, 60, sustained=True),
     Instrument("square synth", 80, 60, sustained=True),
 )
+INSTRUMENTS: dict[tuple[str, str], Instrument] = {
+    (part, one.name): one
+    for part, table in (
+        ("drums", KITS),
+        ("bass", BASSES),
+        ("harmony", PADS),
+        ("accompaniment", ACCOMPANIMENTS),
+        ("colour", ACCOMPANIMENTS),
+        ("lead", LEADS),
+    )
+    for one in table
+}
+"""Part and name -> instrument."""
 PITCHES = 28
 """Pitches of a bass or lead, from its lowest."""
 

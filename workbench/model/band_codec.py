@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
 
-from workbench.model.band import PARTS, VOCABULARY
+from workbench.model.band import BAND, PARTS, VOCABULARY
 from workbench.model.sampler import FRAME, RATE_HZ, Bank, Player, unpack_bank
 
 
@@ -28,7 +28,7 @@ class BandCodecConfig(PreTrainedConfig):
         bank_index: What `unpack_bank` needs to know of each, in order.
     """
 
-    model_type = "workbench_band"
+    model_type = BAND
 
     sampling_rate: int = RATE_HZ
     audio_channels: int = 1

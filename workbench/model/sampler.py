@@ -22,31 +22,13 @@ import soundfile
 import soxr
 from scipy.signal import correlate
 
-from workbench.model.band import (
-    ACCOMPANIMENTS,
-    BASSES,
-    FRAME_RATE_HZ,
-    KITS,
-    LEADS,
-    PADS,
-    Instrument,
-    Note,
-    ScoreReader,
-)
+from workbench.model.band import FRAME_RATE_HZ, INSTRUMENTS, KITS, Instrument, Note, ScoreReader
 
 RATE_HZ = 32_000
 FRAME = RATE_HZ // FRAME_RATE_HZ
 LEVELS_DB = {"drums": 0.0, "bass": 0.0, "accompaniment": -5.0, "colour": -8.0, "harmony": -15.0, "lead": 0.0}
 """Level of each part; every sound is recorded at one loudness."""
 
-_BY_NAME: dict[tuple[str, str], Instrument] = {
-    **{("drums", i.name): i for i in KITS},
-    **{("bass", i.name): i for i in BASSES},
-    **{("harmony", i.name): i for i in PADS},
-    **{("accompaniment", i.name): i for i in ACCOMPANIMENTS},
-    **{("colour", i.name): i for i in ACCOMPANIMENTS},
-    **{("lead", i.name): i for i in LEADS},
-}
 _STRUMMED = {"nylon guitar", "steel guitar", "clean guitar", "harp", "banjo", "overdriven guitar"}
 _MASTER = 0.8
 _KNEE = 0.7
@@ -218,7 +200,7 @@ class Player:
                 self._held[note] = voice
 
     def _voice(self, note: Note, frame: int, order: int) -> _Voice:
-        instrument = _BY_NAME[note.part, note.instrument]
+        instrument = INSTRUMENTS[note.part, note.instrument]
         glide = instrument.glide if note.part == "lead" and note.velocity >= 103 else 0.0
         chance = crc32(f"{frame % 400}/{note.part}".encode())
         late = chance % 190 + (260 * order if instrument.name in _STRUMMED else 0)
