@@ -78,7 +78,7 @@ def small_piece(beats: int = 8) -> np.ndarray:
 def save_tiny(folder: Path, seed: int = 0) -> Path:
     """Write a tiny MusicGen around a band with the tiny bank, as `fixture_model.save` writes models."""
     blob, index = pack_bank(tiny_bank())
-    codec = BandCodecConfig(bank_bytes=len(blob), bank_index=index)
+    codec = BandCodecConfig(bank_bytes=len(blob), bank_index=index, ear_width=8)
     decoder = fixture_model.decoder_config(
         vocab_size=VOCABULARY, pad_token_id=VOCABULARY, bos_token_id=VOCABULARY, num_codebooks=len(PARTS)
     )

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
 
+from workbench.errors import ModelError
 from workbench.model.band import BAND, PARTS, VOCABULARY
+from workbench.model.band_ear import BandEar
 from workbench.model.sampler import FRAME, RATE_HZ, Bank, Player, unpack_bank
 
 
@@ -26,6 +28,7 @@ class BandCodecConfig(PreTrainedConfig):
     Attributes:
         bank_bytes: Length of all Ogg files together.
         bank_index: What `unpack_bank` needs to know of each, in order.
+        ear_width: Channels of the network that hears sound as codes, 0 for none.
     """
 
     model_type = BAND
@@ -38,6 +41,7 @@ class BandCodecConfig(PreTrainedConfig):
     hidden_size: int = 128
     bank_bytes: int = 0
     bank_index: list[list[Any]] | None = None
+    ear_width: int = 0
 
     @property
     def frame_rate(self) -> float:
@@ -55,11 +59,12 @@ class BandCodec(PreTrainedModel):
         super().__init__(config)
         self.bank_ogg = nn.Buffer(torch.zeros(config.bank_bytes, dtype=torch.uint8))
         self.place = nn.Buffer(torch.zeros(1))  # tells on which device the codec lives
+        self.ear = BandEar(config.ear_width) if config.ear_width else None
         self._bank: Bank | None = None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing is drawn at random here."""
+        """Leave the ear as its layers begin; nothing else is drawn at random."""
 
     def get_output_embeddings(self) -> None:
         """Return None: a codec has no vocabulary of its own."""
@@ -93,9 +98,23 @@ class BandCodec(PreTrainedModel):
         values = torch.from_numpy(np.stack(sounds))[:, None].to(audio_codes.device)
         return EncodecDecoderOutput(values) if return_dict is not False else (values,)
 
+    @torch.no_grad()
     def encode(self, input_values: Tensor, *_settings: Any, **_more: Any) -> EncodecEncoderOutput:
-        """Refuse: this band has not learned to listen."""
-        raise NotImplementedError("The band codec cannot encode sound yet.")
+        """Return the codes (1, batch, parts, frames) of what the band would play to sound like this.
+
+        Args:
+            input_values: Sound (batch, channels, samples) at the codec's rate.
+
+        Raises:
+            ModelError: This band was saved without an ear.
+        """
+        if self.ear is None:
+            raise ModelError(
+                "Codes of a sound were asked for",
+                "this band has no ear",
+                "Load one whose `ear_width` is not 0",
+            )
+        return EncodecEncoderOutput(self.ear.codes(input_values.mean(1))[None], [None])
 
 
 AutoConfig.register(BandCodecConfig.model_type, BandCodecConfig, exist_ok=True)
