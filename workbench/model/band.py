@@ -1,8 +1,8 @@
 """The band: what each code of the built-in model means as music, and how it is played.
 
 The built-in codec's codebooks are not levels of a residual quantiser but the parts of a band. Twenty-five
-times a second each part has one token; token 0 is a rest, token 1 holds what sounds, every other token begins
-something:
+times a second each part has one token; token 0 is a rest, token 1 holds what sounds, every other token
+begins something:
 
 | book | part | a token says |
 |---|---|---|
@@ -308,7 +308,7 @@ def accent_of(token: int) -> int:
 
 
 class ScoreReader:
-    """Reads codes frame by frame: which notes begin, which end. Reading in pieces equals reading at once."""
+    """Reads codes frame by frame: which notes begin and which end. In pieces or at once alike."""
 
     def __init__(self) -> None:
         self.frame = 0

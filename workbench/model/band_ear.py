@@ -1,10 +1,10 @@
 """The band's ear: a small network that says what the band would play to sound like a recording.
 
-Twenty-five times a second it sees four log-mel spectra (timbre), eight coarse spectra of 5 ms (hits), two
-semitone spectra (notes; bass needs a long window), hears more than a second on either side, and gives odds for
-each part's tokens. It has learned from what the band itself plays (`recipe.train_hearing`), so that of other
-music it hears an arrangement. Two things are decided over longer stretches than a frame: bars go on at one
-tempo, and instruments and kits stay what they mostly are in the seconds around.
+Twenty-five times a second it sees four log-mel spectra (timbre), eight coarse spectra of 5 ms (hits) and two
+semitone spectra (notes; bass needs a long window). It hears more than a second on either side and gives odds
+for each part's tokens. It has learned from what the band itself plays (`recipe.train_hearing`), so that of
+other music it hears an arrangement. Two things are decided over longer stretches than a frame: bars go on at
+one tempo, and instruments and kits stay what they mostly are in the seconds around.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Piece:
 
 
 def groove(genre: str, number: int, density: str) -> Groove:
-    """Return groove `number` of a genre, the same on every machine; the melody's cells hang on the density."""
+    """Return groove `number` of a genre, the same everywhere; density chooses the melody cells."""
     practice = PRACTICES[genre]
     rng = np.random.default_rng([crc32(genre.encode()), 7, number])
 
@@ -68,7 +68,9 @@ def compose(factors: Factors, bars: int = BARS) -> Piece:
     loops = practice.loops[factors.mode]
     symbols = loops[int(rng.integers(len(loops)))]
     chords = [_chord(symbols[bar % len(symbols)], factors.key) for bar in range(bars)]
-    writer = _Writer(factors, practice, groove(factors.genre, factors.groove, factors.density), sounds, rng, bars)
+    writer = _Writer(
+        factors, practice, groove(factors.genre, factors.groove, factors.density), sounds, rng, bars
+    )
     writer.conduct()
     writer.chords(chords)
     resting = writer.drums_and_breaks()
@@ -189,7 +191,9 @@ class _Writer:
         return resting
 
     def drum_bar(self, bar: int, kit: int, drums: Drums, fill: str, crash: bool) -> None:
-        lanes = [_bar_of(lane, bar) or "." * STEPS for lane in (drums.kick, drums.snare, drums.side, drums.cymbal)]
+        lanes = [
+            _bar_of(lane, bar) or "." * STEPS for lane in (drums.kick, drums.snare, drums.side, drums.cymbal)
+        ]
         for step in range(STEPS):
             kick, snare, side, cymbal = (lane[step] for lane in lanes)
             hand = 1 if snare in "Xx" else 2 if snare == "o" else 3 if side in "Xx" else 0
@@ -253,7 +257,7 @@ class _Writer:
                 self.put(part, start, end, band.accompaniment_token(index, action))
 
     def keeps(self, step: int, mark: str) -> bool:
-        """Return whether this density plays a mark: at low density sixteenths between eighths are left out."""
+        """Return whether this density plays a mark: low density leaves out sixteenths."""
         return self.dense or step % 2 == 0 or mark == "X"
 
     def lead(self, chords: list[tuple[int, str]]) -> None:

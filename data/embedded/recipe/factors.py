@@ -1,8 +1,8 @@
 """What is chosen before a note is written: the factors of a piece, and the band that plays it.
 
-A piece is *typical* (the genre's practice on the genre's own band) or *crossover* (the same practice on the band
-of another genre) by a draw of three to one, made before anything is composed. Tempo, key, mode and density are
-drawn independently of the genre.
+A piece is *typical* (the genre's practice on the genre's own band) or *crossover* (the same practice on the
+band of another genre) by a draw of three to one, made before anything is composed. Tempo, key, mode and
+density are drawn independently of the genre.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Builds the untrained built-in MusicGen: a small T5 encoder, a small decoder, the band as codec.
 
-Token embeddings and output heads start from what the tokens mean: a token's vector is the sum of random vectors
-of its attributes (instrument, pitch, pitch class, chord root, hits ...) and half as much noise of its own, so that
-similar music starts as similar tokens. The conductor's tokens start as sines of beat and bar.
+Token embeddings and output heads start from what the tokens mean: a token's vector is the sum of random
+vectors of its attributes (instrument, pitch, pitch class, chord root, hits ...) and half as much noise of
+its own, so that similar music starts as similar tokens. The conductor's tokens start as sines of beat and
+bar.
 """
 
 from __future__ import annotations
@@ -175,7 +176,9 @@ def _beat_sines(token: int, width: int) -> Tensor:
     tempo, frame = beat
     length = band.BEAT_FRAMES[tempo]
     phases = [2 * torch.pi * harmonic * frame / length for harmonic in (0.25, 0.5, 1, 2, 3, 4)]
-    waves = torch.tensor([wave for phase in phases for wave in (np.sin(phase), np.cos(phase))], dtype=torch.float32)
+    waves = torch.tensor(
+        [wave for phase in phases for wave in (np.sin(phase), np.cos(phase))], dtype=torch.float32
+    )
     generator = torch.Generator().manual_seed(7)
     return waves @ torch.randn(len(waves), width, generator=generator) / len(waves) ** 0.5 * 2**0.5
 

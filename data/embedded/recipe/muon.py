@@ -1,4 +1,4 @@
-"""Muon in single precision: torch's own orthogonalises in bfloat16, which processors without it do many times slower."""
+"""Muon in single precision (torch's works in bfloat16, slow on processors that lack it)."""
 
 from __future__ import annotations
 

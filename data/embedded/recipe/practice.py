@@ -1,11 +1,12 @@
 """What makes a genre: how its drums, bass, accompaniment, colour and lead are played, and its chords.
 
-A bar is 16 steps. Drum lanes: ``X`` loud, ``x`` normal, ``o`` soft or only at high density, ``.`` nothing. Bass
-figures: ``r`` root, ``u`` root an octave up, ``f`` fifth, ``t`` third, ``s`` sixth or seventh, ``l`` the octave's
-fifth below, ``a`` a chromatic step into the next root, ``w`` a scale step towards it. Accompaniments: ``X`` loud
-and ``x`` soft strums, digits single tones of the voicing (4-7 an octave higher). Melody cells: ``x`` onset, ``-``
-held on, ``.`` rest. ``|`` parts bars. A *groove* is one choice from each list, so that two grooves of a genre are
-different loops. All figures are our own arrangement of the commonplaces of each style.
+A bar is 16 steps. Drum lanes: ``X`` loud, ``x`` normal, ``o`` soft or only at high density, ``.`` nothing.
+Bass figures: ``r`` root, ``u`` root an octave up, ``f`` fifth, ``t`` third, ``s`` sixth or seventh, ``l``
+the octave's fifth below, ``a`` a chromatic step into the next root, ``w`` a scale step towards it.
+Accompaniments: ``X`` loud and ``x`` soft strums, digits single tones of the voicing (4-7 an octave higher).
+Melody cells: ``x`` onset, ``-`` held on, ``.`` rest. ``|`` parts bars. A *groove* is one choice from each
+list, so that two grooves of a genre are different loops. All figures are our own arrangement of the
+commonplaces of each style.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class Drums:
     kick: str = ""
     snare: str = ""
     side: str = ""
-    cymbal: str = ""  # what the cymbal hand does: h hat, o soft hat, O open, p pedal, r ride, R ride and pedal
+    cymbal: str = (
+        ""  # what the cymbal hand does: h hat, o soft hat, O open, p pedal, r ride, R ride and pedal
+    )
 
 
 @dataclass(frozen=True)
@@ -74,19 +77,35 @@ class Practice:
 CLASSICAL = Practice(
     drums=(Drums(),),
     bass=(
-        "r...............", "r.......f.......", "r.......t.......", "r...f...u...f...", "r...w...t...w...",
+        "r...............",
+        "r.......f.......",
+        "r.......t.......",
+        "r...f...u...f...",
+        "r...w...t...w...",
         "r.......u.......",
-    ),  # fmt: skip
+    ),
     bass_steps=16,
     accompaniment=(
-        "0.2.1.2.0.2.1.2.", "0.1.2.3.2.1.2.1.", "0.2.4.2.1.2.4.2.", "0121012101210121", "0...2.1.0...2.1.",
-        "0.1.2.4.5.4.2.1.", "0123454301234543", "X.......X.......", "0...2...1...2...",
-    ),  # fmt: skip
+        "0.2.1.2.0.2.1.2.",
+        "0.1.2.3.2.1.2.1.",
+        "0.2.4.2.1.2.4.2.",
+        "0121012101210121",
+        "0...2.1.0...2.1.",
+        "0.1.2.4.5.4.2.1.",
+        "0123454301234543",
+        "X.......X.......",
+        "0...2...1...2...",
+    ),
     accompaniment_steps=3,
     colour=(
-        "4---------------", "5-------4-------", "................|4.5.6.5.4-------", "7---6---5-------",
-        "....4.5.6-------|................", "X---------------", "4-------5-------|6-------5-------",
-    ),  # fmt: skip
+        "4---------------",
+        "5-------4-------",
+        "................|4.5.6.5.4-------",
+        "7---6---5-------",
+        "....4.5.6-------|................",
+        "X---------------",
+        "4-------5-------|6-------5-------",
+    ),
     colour_steps=16,
     loops={
         "major": (
@@ -107,16 +126,26 @@ CLASSICAL = Practice(
     },
     melody=Melody(
         busy=(
-            "x-x-x-x-x-x-x-x-", "x---x-x-x---x-x-", "x-xxx-x-x-x-x---", "x-----x-x-x-x-x-", "xxxxx-x-xxxxx---",
+            "x-x-x-x-x-x-x-x-",
+            "x---x-x-x---x-x-",
+            "x-xxx-x-x-x-x---",
+            "x-----x-x-x-x-x-",
+            "xxxxx-x-xxxxx---",
             "x---x---x-x-x-x-",
         ),
-        calm=("x-------x---x---", "x---x---x-------", "x-----x-x-------", "x-------x-------", "x---------x-x---"),
+        calm=(
+            "x-------x---x---",
+            "x---x---x-------",
+            "x-----x-x-------",
+            "x-------x-------",
+            "x---------x-x---",
+        ),
         steps={-4: 0.04, -2: 0.1, -1: 0.38, 0: 0.02, 1: 0.34, 2: 0.08, 4: 0.04},
         ornament=0.3,
         share=1.0,
     ),
     break_chance=0.0,
-)  # fmt: skip
+)
 
 COUNTRY = Practice(
     drums=(
@@ -128,19 +157,36 @@ COUNTRY = Practice(
         Drums("X.......X.......", "", "....X.......X...", "h.hoh.hoh.hoh.ho"),
     ),
     bass=(
-        "r.......f.......", "r.......l.......", "r.......f.....w.", "r...f...r...f...", "r...l...r...l...",
-        "r.......f...w.a.", "r...f...r...w.a.",
-    ),  # fmt: skip
+        "r.......f.......",
+        "r.......l.......",
+        "r.......f.....w.",
+        "r...f...r...f...",
+        "r...l...r...l...",
+        "r.......f...w.a.",
+        "r...f...r...w.a.",
+    ),
     bass_steps=4,
     accompaniment=(
-        "....X.......X...", "....X.x.....X.x.", "....X.xx....X.xx", "..X...X...X...X.", "..X.x.X...X.x.X.",
-        "0...X.x.1...X.x.", "0.X.1.X.0.X.1.X.", "0...Xxxx1...Xxxx",
-    ),  # fmt: skip
+        "....X.......X...",
+        "....X.x.....X.x.",
+        "....X.xx....X.xx",
+        "..X...X...X...X.",
+        "..X.x.X...X.x.X.",
+        "0...X.x.1...X.x.",
+        "0.X.1.X.0.X.1.X.",
+        "0...Xxxx1...Xxxx",
+    ),
     accompaniment_steps=3,
     colour=(
-        "4.6.7.5.4.6.7.5.", "4657465746574657", "5.6.7.5.6.7.5.6.", "4.56.74.56.74.56", "..X...X...X...X.",
-        "7.5.6.4.7.5.6.4.", "5674567456745674", "................|............4567",
-    ),  # fmt: skip
+        "4.6.7.5.4.6.7.5.",
+        "4657465746574657",
+        "5.6.7.5.6.7.5.6.",
+        "4.56.74.56.74.56",
+        "..X...X...X...X.",
+        "7.5.6.4.7.5.6.4.",
+        "5674567456745674",
+        "................|............4567",
+    ),
     colour_steps=2,
     loops={
         "major": (
@@ -160,7 +206,11 @@ COUNTRY = Practice(
     },
     melody=Melody(
         busy=(
-            "x.x.x.x.x.x.x---", "xxxxx.x.xxxxx.x.", "x-x.xxx.x-x.x---", "x.xxx.xxx.xxx---", "x---x.x.x.x.x.x.",
+            "x.x.x.x.x.x.x---",
+            "xxxxx.x.xxxxx.x.",
+            "x-x.xxx.x-x.x---",
+            "x.xxx.xxx.xxx---",
+            "x---x.x.x.x.x.x.",
         ),
         calm=("x-----x-x-------", "x---x-x-x-------", "x---x---x-x-x---", "x-------x-x-x---"),
         steps={-3: 0.05, -2: 0.18, -1: 0.28, 0: 0.08, 1: 0.22, 2: 0.14, 3: 0.05},
@@ -171,7 +221,7 @@ COUNTRY = Practice(
     ),
     fill=("s.s.ss..", "ssssss..", "s...s..."),
     break_chance=0.1,
-)  # fmt: skip
+)
 
 ELECTRONIC = Practice(
     drums=(
@@ -182,20 +232,36 @@ ELECTRONIC = Practice(
         Drums("X...X...X...X...", "............x...", "....X.......X...", "..O...O...O...Oh"),
     ),
     bass=(
-        "..r...r...r...r.", "..rr..rr..rr..rr", ".rrr.rrr.rrr.rrr", "rrrrrrrrrrrrrrrr", "r.ur.ur.ur.ur.u.",
-        "..r...u...r...u.", "r..r..r.r..r..u.",
-    ),  # fmt: skip
+        "..r...r...r...r.",
+        "..rr..rr..rr..rr",
+        ".rrr.rrr.rrr.rrr",
+        "rrrrrrrrrrrrrrrr",
+        "r.ur.ur.ur.ur.u.",
+        "..r...u...r...u.",
+        "r..r..r.r..r..u.",
+    ),
     bass_steps=2,
     accompaniment=(
-        "0121012101210121", "0123012301230123", "4567456745674567", "0.12.01.2.01.21.", "0246024602460246",
-        "X..X..X.X..X..X.", "..X...X...X...X.", "0415041504150415", "7654765476547654",
-    ),  # fmt: skip
+        "0121012101210121",
+        "0123012301230123",
+        "4567456745674567",
+        "0.12.01.2.01.21.",
+        "0246024602460246",
+        "X..X..X.X..X..X.",
+        "..X...X...X...X.",
+        "0415041504150415",
+        "7654765476547654",
+    ),
     accompaniment_steps=1,
     colour=(
-        "................|................|................|4567456745674567", "4.4.5.5.6.6.5.5.",
-        "..X...X...X...X.", "7...6...7...5...", "4..4..4.5..5..5.", "................",
+        "................|................|................|4567456745674567",
+        "4.4.5.5.6.6.5.5.",
+        "..X...X...X...X.",
+        "7...6...7...5...",
+        "4..4..4.5..5..5.",
+        "................",
         "....6.......7...",
-    ),  # fmt: skip
+    ),
     colour_steps=1,
     loops={
         "major": (
@@ -214,7 +280,11 @@ ELECTRONIC = Practice(
     },
     melody=Melody(
         busy=(
-            "x..x..x.x..x..x.", "x.x..x.xx.x..x.x", "xx.xx.x.xx.xx.x.", "x.x.xx.x.x.x.xx.", "xxxx.xx.xxxx.xx.",
+            "x..x..x.x..x..x.",
+            "x.x..x.xx.x..x.x",
+            "xx.xx.x.xx.xx.x.",
+            "x.x.xx.x.x.x.xx.",
+            "xxxx.xx.xxxx.xx.",
         ),
         calm=("x..x..x-........", "x-....x-....x-..", "x---....x.x.....", "..x...x...x-...."),
         steps={-4: 0.06, -2: 0.2, -1: 0.18, 0: 0.22, 1: 0.14, 2: 0.14, 4: 0.06},
@@ -226,7 +296,7 @@ ELECTRONIC = Practice(
     fill=("ssssssss", "s.s.ssss"),
     crash=True,
     break_chance=0.3,
-)  # fmt: skip
+)
 
 JAZZ = Practice(
     drums=(
@@ -238,20 +308,30 @@ JAZZ = Practice(
         Drums("x..............o", "..o...o.......o.", "", "r.r.R.r.r.r.R.r."),
     ),
     bass=(
-        "r...t...f...a...", "r...f...u...a...", "r...w...t...a...", "r...s...f...a...", "r...f...t...a...",
-        "u...s...f...a...", "r...r...f..of.a.",
-    ),  # fmt: skip
+        "r...t...f...a...",
+        "r...f...u...a...",
+        "r...w...t...a...",
+        "r...s...f...a...",
+        "r...f...t...a...",
+        "u...s...f...a...",
+        "r...r...f..of.a.",
+    ),
     bass_steps=4,
     accompaniment=(
-        "X.....x.........|......x.........", "......X.......x.", "X.....x...x.....|..x.............",
-        "..x.......X.....", "......X......x..|..x.....x.......", "X.........x.....|....x.....X.....",
+        "X.....x.........|......x.........",
+        "......X.......x.",
+        "X.....x...x.....|..x.............",
+        "..x.......X.....",
+        "......X......x..|..x.....x.......",
+        "X.........x.....|....x.....X.....",
         "............X.x.|......X.........",
-    ),  # fmt: skip
+    ),
     accompaniment_steps=3,
     colour=(
-        "................", "..............x.|X...............|................|................",
+        "................",
+        "..............x.|X...............|................|................",
         "................|......X.......X.",
-    ),  # fmt: skip
+    ),
     colour_steps=3,
     loops={
         "major": (
@@ -259,7 +339,20 @@ JAZZ = Practice(
             ("1:maj9", "6:alt", "2:m9", "5:13"),
             ("2:m9", "b2:13", "1:maj9", "6:alt"),
             ("3:m9", "6:alt", "2:m9", "5:13"),
-            ("1:13", "4:13", "1:13", "1:13", "4:13", "4:13", "1:13", "6:alt", "2:m9", "5:13", "1:13", "5:alt"),
+            (
+                "1:13",
+                "4:13",
+                "1:13",
+                "1:13",
+                "4:13",
+                "4:13",
+                "1:13",
+                "6:alt",
+                "2:m9",
+                "5:13",
+                "1:13",
+                "5:alt",
+            ),
             ("1:maj9", "b3:dim", "2:m9", "5:13"),
             ("4:maj9", "b7:13", "1:maj9", "1:maj9"),
         ),
@@ -273,10 +366,20 @@ JAZZ = Practice(
     },
     melody=Melody(
         busy=(
-            "x.x.x.x.x.x.x.x.", "x.x.x.x.x.x---..", "..x.x.x.x.x.x.x.", "x---..x.x.x.x.x.", "x.x.x.x---..x.x.",
+            "x.x.x.x.x.x.x.x.",
+            "x.x.x.x.x.x---..",
+            "..x.x.x.x.x.x.x.",
+            "x---..x.x.x.x.x.",
+            "x.x.x.x---..x.x.",
             "..x.x.x.x-x.x---",
         ),
-        calm=("x-----x-........", "..x.x.x-----....", "x---..x---......", "......x.x.x-----", "x-----..x.x-----"),
+        calm=(
+            "x-----x-........",
+            "..x.x.x-----....",
+            "x---..x---......",
+            "......x.x.x-----",
+            "x-----..x.x-----",
+        ),
         steps={-4: 0.05, -3: 0.06, -2: 0.14, -1: 0.3, 0: 0.01, 1: 0.25, 2: 0.1, 3: 0.05, 4: 0.04},
         scale="bebop",
         approach=0.6,
@@ -286,7 +389,7 @@ JAZZ = Practice(
     swing=True,
     fill=("s.s.h.m.", "..s.s.s.", "s...m.l."),
     break_chance=0.1,
-)  # fmt: skip
+)
 
 REGGAE = Practice(
     drums=(
@@ -297,18 +400,31 @@ REGGAE = Practice(
         Drums("X...X...X...X...", "", "........X.......", "h.hoh.hoh.hoh.ho"),
     ),
     bass=(
-        "..r.r.f...r.t.f.", "..r..r....f..r..", "....r.r.f.t.r...", "r..r..f......t.f", "..rrr.....f.t.r.",
-        "......r.r.t.f...", "..r.f.r.......t.",
-    ),  # fmt: skip
+        "..r.r.f...r.t.f.",
+        "..r..r....f..r..",
+        "....r.r.f.t.r...",
+        "r..r..f......t.f",
+        "..rrr.....f.t.r.",
+        "......r.r.t.f...",
+        "..r.f.r.......t.",
+    ),
     bass_steps=3,
     accompaniment=(
-        "....X.......X...", "..X...X...X...X.", "....X.......Xx..", "..Xx..X...Xx..X.", "....Xx......Xx..",
+        "....X.......X...",
+        "..X...X...X...X.",
+        "....X.......Xx..",
+        "..Xx..X...Xx..X.",
+        "....Xx......Xx..",
     ),
     accompaniment_steps=1,
     colour=(
-        "..x.x.....x.x...", "x.x.x.x.x.x.x.x.", ".x.x.x.x.x.x.x.x", "..xx..xx..xx..xx",
-        "................|............X.X.", "..0.4.0...0.4.0.",
-    ),  # fmt: skip
+        "..x.x.....x.x...",
+        "x.x.x.x.x.x.x.x.",
+        ".x.x.x.x.x.x.x.x",
+        "..xx..xx..xx..xx",
+        "................|............X.X.",
+        "..0.4.0...0.4.0.",
+    ),
     colour_steps=1,
     loops={
         "major": (
@@ -326,7 +442,13 @@ REGGAE = Practice(
         ),
     },
     melody=Melody(
-        busy=("..x.x.x.x---....", "x.x.x-----......", "..x-x-x.x.x-....", "x---x.x.x---....", "......x.x.x.x---"),
+        busy=(
+            "..x.x.x.x---....",
+            "x.x.x-----......",
+            "..x-x-x.x.x-....",
+            "x---x.x.x---....",
+            "......x.x.x.x---",
+        ),
         calm=("..x-----........", "x-----x---......", "........x---x---", "..x---x-----...."),
         steps={-3: 0.06, -2: 0.2, -1: 0.26, 0: 0.12, 1: 0.2, 2: 0.12, 3: 0.04},
         scale="pentatonic",
@@ -335,7 +457,7 @@ REGGAE = Practice(
     ),
     fill=("s.sss...", "..h.h.m.", "s..s..s."),
     break_chance=0.2,
-)  # fmt: skip
+)
 
 ROCK = Practice(
     drums=(
@@ -347,19 +469,33 @@ ROCK = Practice(
         Drums("X...x...X..x..x.", "....X.......X.o.", "", "h.h.h.h.h.h.h.h."),
     ),
     bass=(
-        "r.r.r.r.r.r.r.r.", "r.r.r.r.r.r.u.f.", "r..rr.r.r..rr.r.", "r.r.r.r.r.r.r.a.", "r...r.r.r...r.r.",
+        "r.r.r.r.r.r.r.r.",
+        "r.r.r.r.r.r.u.f.",
+        "r..rr.r.r..rr.r.",
+        "r.r.r.r.r.r.r.a.",
+        "r...r.r.r...r.r.",
         "r..r..r.r..r..f.",
-    ),  # fmt: skip
+    ),
     bass_steps=2,
     accompaniment=(
-        "X.x.x.x.X.x.x.x.", "X..X..X.X..X..X.", "X.......X...X...", "X.xxX.xxX.xxX.xx", "X...............",
-        "x.xxx.xxx.xxX.X.", "X..x..X...X.X...", "X.....X.X.......",
-    ),  # fmt: skip
+        "X.x.x.x.X.x.x.x.",
+        "X..X..X.X..X..X.",
+        "X.......X...X...",
+        "X.xxX.xxX.xxX.xx",
+        "X...............",
+        "x.xxx.xxx.xxX.X.",
+        "X..x..X...X.X...",
+        "X.....X.X.......",
+    ),
     accompaniment_steps=8,
     colour=(
-        "................", "X.......X.......", "4.5.6.5.4.5.6.5.", "X...............", "....X.......X...",
+        "................",
+        "X.......X.......",
+        "4.5.6.5.4.5.6.5.",
+        "X...............",
+        "....X.......X...",
         "................|4.4.5.5.6.6.7.7.",
-    ),  # fmt: skip
+    ),
     colour_steps=6,
     loops={
         "major": (
@@ -378,7 +514,13 @@ ROCK = Practice(
         ),
     },
     melody=Melody(
-        busy=("x.xxx.x.x.xxx---", "xxxxxxxxx---x.x.", "x-x-x.xxx-----..", "x.x.xxx-x.x.xxx-", "x---x.x.xxxxx---"),
+        busy=(
+            "x.xxx.x.x.xxx---",
+            "xxxxxxxxx---x.x.",
+            "x-x-x.xxx-----..",
+            "x.x.xxx-x.x.xxx-",
+            "x---x.x.xxxxx---",
+        ),
         calm=("x-----x-x-------", "x-------x---x---", "x---x-----------", "..x-x-----x-----"),
         steps={-3: 0.06, -2: 0.16, -1: 0.26, 0: 0.1, 1: 0.24, 2: 0.12, 3: 0.06},
         scale="blues",
@@ -389,7 +531,7 @@ ROCK = Practice(
     fill=("s.sshhml", "ssssmmll", "hhmmll..", "s.h.m.l."),
     crash=True,
     break_chance=0.1,
-)  # fmt: skip
+)
 
 PRACTICES: dict[str, Practice] = {
     "classical": CLASSICAL,

@@ -1,11 +1,12 @@
 """Says a piece's factors in words: the prompts that the built-in language model is trained on.
 
 A prompt names some of genre, tempo, mood and lead instrument; four in ten name no genre, so that a prompt
-without one stands for a mixture of all genres. It is made in two steps. First a *skeleton* is drawn without a
-look at the piece ("play a {mood} {genre} {noun} with {lead}"), so that nothing but the words of its slots can
-tell one piece from another. Then the slots are filled with words that are true of the piece. What stands
-between the slots (frames, fillers, closings) names no factor. Where the genre of a crossover piece is named, its
-band is named, too ("jazz played by a rock band"), so that a genre alone stands for its own band.
+without one stands for a mixture of all genres. It is made in two steps. First a *skeleton* is drawn without
+a look at the piece ("play a {mood} {genre} {noun} with {lead}"), so that nothing but the words of its slots
+can tell one piece from another. Then the slots are filled with words that are true of the piece. What
+stands between the slots (frames, fillers, closings) names no factor. Where the genre of a crossover piece
+is named, its band is named, too ("jazz played by a rock band"), so that a genre alone stands for its own
+band.
 
 The tokenizer lower-cases, and cuts words and runs of punctuation apart: "tune," is "tune" and ",".
 """

@@ -1,13 +1,13 @@
 """Trains the built-in language model on composed scores. Resumable; logs its curve.
 
 In long windows the music so far tells nearly all, and the decoder never learns to listen to the text. So
-windows (which begin on bar lines) grow from 2.4 s to a mixture of 2.4, 5 and 10 s, the first frames weigh more,
-the cross-attention learns four times as fast, and in half of the rows a random share of what was played so far is
-blanked, up to all of it: then only the text can tell. In a quarter of the rows the music hangs for a while, a few
-frames played over and over while the targets go on: a model that has only ever read flawless music does not know
-how to leave a chord it once got stuck on. Tokens that begin something weigh more than rests and holds. Text is
-dropped in a fifth of the rows, so that guidance works. The decoder's matrices are trained by Muon, everything
-else by AdamW.
+windows (which begin on bar lines) grow from 2.4 s to a mixture of 2.4, 5 and 10 s, the first frames weigh
+more, the cross-attention learns four times as fast, and in half of the rows a random share of what was
+played so far is blanked, up to all of it: then only the text can tell. In a quarter of the rows the music
+hangs for a while, a few frames played over and over while the targets go on: a model that has only ever
+read flawless music does not know how to leave a chord it once got stuck on. Tokens that begin something
+weigh more than rests and holds. Text is dropped in a fifth of the rows, so that guidance works. The
+decoder's matrices are trained by Muon, everything else by AdamW.
 """
 
 from __future__ import annotations
