@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import band_fixture
 import numpy as np
 import pytest
 import torch
-from recipe.train_hearing import hearing_loss
+from recipe import train_hearing
+from recipe.corpus import Scores
 
 from workbench.errors import ModelError
 from workbench.model import band_ear
 from workbench.model.band import BEAT_FRAMES, FIRST, KITS, PARTS, beat_of, drum_hits, drum_token, read_score
 from workbench.model.band_codec import BandCodec, BandCodecConfig
 from workbench.model.band_ear import HANDS, TOKENS, BandEar, exact, features_of, hands_of
-from workbench.model.sampler import FRAME, RATE_HZ, Player
+from workbench.model.sampler import FRAME, RATE_HZ, Player, pack_bank
 from workbench.sound.clip import Clip
 
 
@@ -61,7 +64,7 @@ def test_the_ear_learns_to_hear_what_the_band_plays() -> None:
         features = features_of(sound)
         for _ in range(200):
             optimiser.zero_grad()
-            hearing_loss(ear, features, told).backward()
+            train_hearing.hearing_loss(ear, features, told).backward()
             optimiser.step()
     heard = ear.codes(sound)[0].numpy()
     shares = exact(heard, codes)
@@ -118,3 +121,24 @@ def test_what_the_ear_sees_has_a_row_a_frame() -> None:
     assert features_of(tone[:, : 9 * FRAME + 5]).shape[1] == 10
     semitones = seen[0, 4:6, -band_ear._SEMITONES :].mean(0)
     assert int(semitones.argmax()) == 69 - band_ear._LOWEST
+
+
+def test_training_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: Any) -> None:
+    blob, index = pack_bank(band_fixture.tiny_bank())
+    (tmp_path / "bank.ogg").write_bytes(blob)
+    (tmp_path / "bank.json").write_text(json.dumps(index))
+    pieces = Scores((None,) * 2, (band_fixture.small_piece(32), band_fixture.small_piece(40)))  # type: ignore[arg-type]
+    monkeypatch.setattr(train_hearing, "scores", lambda _name, _build: pieces)
+    monkeypatch.setattr(train_hearing, "WIDTH", 8)
+    begun = train_hearing.train_hearing(tmp_path, minutes=1, steps=2)
+    told = {name: value.clone() for name, value in begun.state_dict().items()}
+    same = train_hearing.train_hearing(tmp_path, minutes=0, steps=4)
+    assert all(torch.equal(value, told[name]) for name, value in same.state_dict().items())
+    longer = train_hearing.train_hearing(tmp_path, minutes=1, steps=4)
+    assert not all(torch.equal(value, told[name]) for name, value in longer.state_dict().items())
+    assert torch.load(tmp_path / "hearing" / "checkpoint.pt", weights_only=True)["step"] == 4
+    codec = train_hearing.hearing_codec(tmp_path)
+    sound = codec.decode(torch.tensor(pieces.codes[0])[None, None]).audio_values
+    assert codec.encode(sound).audio_codes.shape == (1, 1, *pieces.codes[0].shape)
+    shares = train_hearing.report(longer, tmp_path, rows=2)
+    assert set(shares) == set(PARTS) and all(0 <= one["all"] <= 1 for one in shares.values())

@@ -103,7 +103,7 @@ def train_hearing(build: Path, *, minutes: float, steps: int = STEPS, seed: int 
     while step < steps and (time.time() - begin) / 60 < minutes:
         share = min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         for group in optimiser.param_groups:
-            group["lr"] = _PEAK_RATE * share
+            group["lr"] = float(_PEAK_RATE * share)
         loss = hearing_loss(ear, *data.batch())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
