@@ -118,14 +118,19 @@ class Take:
         """The sound without the given part."""
         return self.clip.section(self.given_s, self.seconds) if self.given_s else self.clip
 
+    @property
+    def has_score(self) -> bool:
+        """Whether its codes are a score, as those of a band are."""
+        return self.versions.get("codec") == BAND
+
     def score(self) -> Score:
         """The notes that its codes stand for, of models that write scores; they can be plotted and saved.
 
         Raises:
             GenerationError: The model's codes are no score.
         """
-        codec = self.versions.get("codec", "unknown")
-        if codec != BAND:
+        if not self.has_score:
+            codec = self.versions.get("codec", "unknown")
             raise GenerationError(
                 "The notes of a take were asked for",
                 f"the codes of {self.model_id or 'its model'} (codec: {codec}) are no score but sound",

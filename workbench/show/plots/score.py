@@ -11,6 +11,7 @@ from workbench.model.band import FRAME_RATE_HZ
 from workbench.model.score import DRUM_HITS, SOUNDING
 from workbench.show.colours import colours_for
 from workbench.show.plots.grammar import figure
+from workbench.show.plots.takes import LEFT, RIGHT
 
 if TYPE_CHECKING:
     from workbench.model.band import Note
@@ -20,9 +21,16 @@ _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _DRUM_SHARE = 0.3  # of the height
 
 
-def piano_roll(score: Score) -> go.Figure:
-    """Return the notes of a score as bars over time, a colour per part; drums below, a row per hit."""
-    result = figure("What does each part play?", x="seconds", y="pitch", height=460)
+def piano_roll(score: Score, *, name: str = "", seconds: float | None = None) -> go.Figure:
+    """Return the notes of a score as bars over time, a colour per part; drums below, a row per hit.
+
+    Args:
+        score: The notes.
+        name: Of the take, for the title.
+        seconds: Length of the time axis; by default the score's.
+    """
+    question = f"What does each part of {name} play?" if name else "What does each part play?"
+    result = figure(question, x="seconds", y="pitch", height=460)
     colours = colours_for(SOUNDING)
     drummed = sorted({note.pitch for note in score.notes if note.part == "drums"})
     pitched = sorted({note.pitch for note in score.notes if note.part != "drums"})
@@ -48,8 +56,12 @@ def piano_roll(score: Score) -> go.Figure:
             },
             xaxis={"anchor": "y2"},
         )  # fmt: skip
-    result.update_xaxes(range=[0, max(score.seconds, 0.1)])
-    result.update_layout(margin={"r": 120})
+    result.update_yaxes(automargin=False)
+    result.update_xaxes(range=[0, seconds or max(score.seconds, 0.1)], automargin=False)
+    result.update_layout(
+        margin={"l": LEFT, "r": RIGHT, "t": 90},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )
     return result
 
 
