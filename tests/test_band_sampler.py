@@ -8,6 +8,7 @@ import band_fixture
 import numpy as np
 import pytest
 import soundfile
+from recipe import samples
 
 from workbench.model import sampler
 from workbench.model.band import ACCOMPANIMENTS, BASSES, HOLD, LEADS, PARTS, REST, drum_token, pitch_token
@@ -99,3 +100,22 @@ def test_a_bank_is_unpacked_when_it_is_heard(bank: Bank, monkeypatch: Any) -> No
     assert len(opened) == 1, "the sound's one file, once"
     packed.tone(BASSES[1], 40)
     assert len(opened) == 2
+
+
+def test_a_recording_ends_where_it_has_died_away() -> None:
+    time_s = np.arange(2 * RATE_HZ) / RATE_HZ
+    sound = np.sin(2 * np.pi * 220 * time_s) * np.exp(-time_s * 12)
+    kept = samples._ended(sound.copy(), 0.05)
+    left = np.sqrt(np.mean(sound[len(kept) :] ** 2))
+    assert 0.4 < len(kept) / RATE_HZ < 0.75 and left < 0.001, "cut where nothing is heard any more"
+    assert abs(kept[-1]) < 1e-6 and np.array_equal(
+        kept[: RATE_HZ // 4], sound[: RATE_HZ // 4].astype(np.float32)
+    )
+    assert len(samples._ended(np.zeros(RATE_HZ), 0.05)) <= 0.05 * RATE_HZ
+
+
+def test_the_loudness_of_a_recording_is_that_of_its_loudest_moment() -> None:
+    sound = np.zeros(RATE_HZ)
+    sound[8000:16000] = 0.3
+    slow = np.sqrt(np.convolve(sound**2, np.ones(6400) / 6400, "valid").max())
+    assert samples._loudness(sound) == pytest.approx(slow) == pytest.approx(0.3)
