@@ -111,6 +111,17 @@ def melody_model(melody_folder: Path) -> Any:
     return load(melody_folder, device="cpu", dtype="float32")
 
 
+@pytest.fixture(scope="session")
+def band_model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny model whose codes are a score, with a synthetic bank, loaded through the real path."""
+    import band_fixture
+
+    from workbench.model.load import load
+
+    folder = band_fixture.save_tiny(tmp_path_factory.mktemp("models") / "band")
+    return load(folder, device="cpu", dtype="float32")
+
+
 def tone_clip(genre: int, index: int, *, rate_hz: int = 16_000, seconds: float = 2.0) -> np.ndarray:
     """A synthetic clip (n,) float32: each genre has its own register and pulse, each index its own detail."""
     generator = np.random.default_rng([genre, index])

@@ -23,6 +23,7 @@ from transformers import (
     MusicgenMelodyConfig,
     MusicgenMelodyDecoderConfig,
     MusicgenMelodyForConditionalGeneration,
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
     T5Config,
 )
@@ -121,7 +122,7 @@ def build(
     *,
     decoder: MusicgenDecoderConfig | None = None,
     text: T5Config | None = None,
-    codec: EncodecConfig | None = None,
+    codec: PreTrainedConfig | None = None,
 ) -> MusicgenForConditionalGeneration:
     """A random-weight model in evaluation mode with random codebooks; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
@@ -158,7 +159,8 @@ def build_melody(
 
 def _ready(model: Any, seed: int) -> Any:
     """The model with random codebooks, and with the settings that checkpoints carry."""
-    randomise_codebooks(model.audio_encoder, seed)
+    if isinstance(model.audio_encoder, EncodecModel):
+        randomise_codebooks(model.audio_encoder, seed)
     bos = model.config.decoder.bos_token_id
     model.generation_config = GenerationConfig(
         do_sample=True, guidance_scale=3.0, max_length=256, top_k=50,

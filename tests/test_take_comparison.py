@@ -284,3 +284,15 @@ def test_what_a_folder_says_of_itself_is_no_page(takes: dict[str, Take], tmp_pat
     forged = dataclasses.replace(takes["jazz"], prompt=EVIL, model_id=EVIL)
     row = TakeRow("sent", forged, "", on_tick=int, on_rename=lambda _row, name: name)
     assert EVIL not in forged._repr_html_() and EVIL not in row.words.value
+
+
+def test_the_notes_of_a_band_stand_under_the_player(band_model: Any, takes: dict[str, Take]) -> None:
+    plain = generate(band_model, "a tune", seed=3, seconds=0.6, progress=False)
+    comparison = TakeComparison({"unsteered": plain, "tone": tone(220, 2.0)})
+    (roll,) = comparison.rolls
+    assert comparison.children[:2] == (comparison.player, roll)
+    assert roll.clock == comparison.player.key
+    assert len(roll.csv.splitlines()) == 1 + len(plain.score())
+    assert roll.figure["layout"]["xaxis"]["range"] == [0, 2.0], "the player's clock"
+    comparison.load(takes)
+    assert comparison.rolls == [], "another codec's codes are no notes"

@@ -19,8 +19,9 @@ def packages() -> dict[str, str]:
 
 
 def circumstances(model: Model) -> dict[str, str]:
-    """Device, random numbers' device, precision, threads, processor and versions, as `model` runs now."""
+    """Kind of codec, device, random numbers' device, precision, threads, processor and versions."""
     return {
+        "codec": model.codec,
         "device": model.device.type,
         "random": model.random_device.type,
         "precision": str(model.dtype).removeprefix("torch."),
@@ -33,7 +34,8 @@ def circumstances(model: Model) -> dict[str, str]:
 
 def differences(then: Mapping[str, str], model: Model) -> list[str]:
     """What is other now than it was then, as "torch 2.9 then, 2.13 now"; nothing where all is the same."""
-    known = {"random": then.get("device"), **then}  # takes that do not say it drew where the model ran
+    # What older takes do not say: they drew where the model ran, and this model's codec is theirs.
+    known = {"codec": model.codec, "random": then.get("device"), **then}
     return [
         f"{name} {known.get(name, 'unknown')} then, {value} now"
         for name, value in circumstances(model).items()

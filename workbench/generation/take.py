@@ -20,7 +20,9 @@ from workbench.files import DIGEST, check_digest, digest_of, file_in, write_toge
 from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
 from workbench.generation.request import Settings
+from workbench.model.band import BAND
 from workbench.model.melody import Melody
+from workbench.model.score import Score
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
 from workbench.steering.plan_file import from_bytes, to_bytes
@@ -140,6 +142,26 @@ class Take:
     def new(self) -> Clip:
         """The sound without the given part."""
         return self.clip.section(self.given_s, self.seconds) if self.given_s else self.clip
+
+    @property
+    def has_score(self) -> bool:
+        """Whether its codes are a score, as those of a band are."""
+        return self.versions.get("codec") == BAND
+
+    def score(self) -> Score:
+        """The notes that its codes stand for, of models that write scores; they can be plotted and saved.
+
+        Raises:
+            GenerationError: The model's codes are no score.
+        """
+        if not self.has_score:
+            codec = self.versions.get("codec", "unknown")
+            raise GenerationError(
+                "The notes of a take were asked for",
+                f"the codes of {self.model_id or 'its model'} (codec: {codec}) are no score but sound",
+                'Use a model whose codec is a band, such as wb.load("embedded")',
+            )
+        return Score.read(self.codes)
 
     def _asked(self) -> dict[str, object]:
         """The plain facts, as JSON holds them."""

@@ -104,6 +104,11 @@ class Model:
         return int(self._config.bos_token_id)
 
     @property
+    def codec(self) -> str:
+        """The kind of its codec, as transformers calls it: "encodec", "workbench_band"."""
+        return str(self.musicgen.audio_encoder.config.model_type)
+
+    @property
     def rate_hz(self) -> int:
         """Samples per second of the sound that comes out."""
         return int(self.musicgen.audio_encoder.config.sampling_rate)

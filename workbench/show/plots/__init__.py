@@ -5,6 +5,7 @@ from workbench.show.plots.comparisons import crosstalk_matrix, fusion_line
 from workbench.show.plots.diagnosis import cosines, diagnosis_figure, score_over_time
 from workbench.show.plots.maps import map_scatter
 from workbench.show.plots.probing import accuracy_per_layer, confusion
+from workbench.show.plots.score import piano_roll
 from workbench.show.plots.sound import spectrogram, waveform
 from workbench.show.plots.steering import dose_response, judged_genres, judged_table
 from workbench.show.plots.takes import take_scores
@@ -24,6 +25,7 @@ __all__ = [
     "judged_genres",
     "judged_table",
     "map_scatter",
+    "piano_roll",
     "score_over_time",
     "spectrogram",
     "take_scores",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from workbench.errors import AudioError, EvidenceError
-from workbench.show.plots import judged_genres, judged_table
+from workbench.show.plots import judged_genres, judged_table, piano_roll
 from workbench.show.widgets.player import ComparisonPlayer, shortened
 from workbench.show.widgets.plot_panel import PlotPanel
 from workbench.show.widgets.take_scores import TakeScores
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     Judges = Mapping[str, Judge] | Sequence[Judge]
 
 BARS = 30  # more are no longer read as bars
+ROLLS = 4  # more are no longer compared by eye
 
 
 class TakeComparison(ipywidgets.VBox):
-    """Takes on one clock; below, as far as there is any: probe scores, verdicts, damage, plans and code.
+    """Takes on one clock; below, as far as there is any: notes, probe scores, verdicts, damage, plans, code.
 
     Args:
         takes: name -> take; clips may stand among them, which are heard and judged.
@@ -54,6 +55,7 @@ class TakeComparison(ipywidgets.VBox):
         self.player = ComparisonPlayer()
         self.scores = TakeScores(self.player)
         self.verdicts: dict[str, PlotPanel] = {}
+        self.rolls: list[PlotPanel] = []
         self.damage, self.made = ipywidgets.HTML(), ipywidgets.HTML()
         self.likelihoods: dict[str, Likelihood] = {}
         self._heard: dict[tuple[str, int], dict[str, float]] = {}
@@ -78,6 +80,7 @@ class TakeComparison(ipywidgets.VBox):
             )
             self.scores.load(made)
             self._judge()
+            self.rolls = self._rolls()
             self.likelihoods = {}
             self._tell()
             self._arrange()
@@ -120,6 +123,18 @@ class TakeComparison(ipywidgets.VBox):
                 self.verdicts[judge_name] = PlotPanel(figure, name=f"judged_{judge_name}")
         self._heard, self._judged = heard, clips
 
+    def _rolls(self) -> list[PlotPanel]:
+        """The notes of the first takes whose codes are a score, on the player's clock."""
+        seconds = max((clip.seconds for clip in self.player.sounds.values()), default=0.0)
+        scores = {name: take.score() for name, take in self.takes.items() if take.has_score}
+        return [
+            PlotPanel(
+                piano_roll(score, name=name, seconds=seconds),
+                table=score.table, name=f"notes_{name}", clock=self.player.key,
+            )
+            for name, score in list(scores.items())[:ROLLS]
+        ]  # fmt: skip
+
     def _tell(self) -> None:
         self.damage.value = damage_html(self.takes, self.twins, self.likelihoods) if self.takes else ""
         self.made.value = made_html(self.takes) if self.takes else ""
@@ -127,7 +142,7 @@ class TakeComparison(ipywidgets.VBox):
     def _arrange(self) -> None:
         verdicts = list(self.verdicts.values()) if self.player.sounds else []
         words = [self.damage, self.made] if self.takes else []
-        self.children = [self.player, self.scores, *verdicts, *words]
+        self.children = [self.player, *self.rolls, self.scores, *verdicts, *words]
 
     def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
         """Start at `at_s` seconds, with the clip of that name open (else the current one)."""

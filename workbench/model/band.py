@@ -1,0 +1,419 @@
+"""The band: what each code of the built-in model means as music, and how it is played.
+
+The built-in codec's codebooks are not levels of a residual quantiser but the parts of a band. Twenty-five
+times a second each part has one token; token 0 is a rest, token 1 holds what sounds, every other token
+begins something:
+
+| book | part | a token says |
+|---|---|---|
+| 0 | conductor | tempo and frame in the bar (silent) |
+| 1 | drums | kit, kick or none, what the snare hand hits, what the cymbal hand hits |
+| 2 | harmony | chord (root and quality) and which pad holds it; the accompaniments read their chord here |
+| 3 | bass | instrument and pitch |
+| 4 | accompaniment | instrument and a strum (loud, soft) or one tone of the chord |
+| 5 | colour | a second accompaniment |
+| 6 | lead | instrument and pitch |
+
+So codes are a score, `read_score` reads it, and every claim about them can be checked note by note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+BAND = "workbench_band"
+"""Name of the codec whose codes are read here."""
+FRAME_RATE_HZ = 25
+BEAT_FRAMES: dict[str, int] = {"slow": 20, "medium": 16, "fast": 12}
+"""Frames of a beat: 75, 93.75 and 125 beats a minute."""
+
+PARTS = ("conductor", "drums", "harmony", "bass", "accompaniment", "colour", "lead")
+REST, HOLD, FIRST = 0, 1, 2
+VOCABULARY = 512
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A sound of the band.
+
+    Attributes:
+        name: As it is called in scores.
+        program: General MIDI program, from 0; of a kit, the kit's number.
+        low: Lowest MIDI pitch of its part (leads and basses).
+        sustained: Whether it sounds as long as it is held.
+        release_s: How long it takes to die away after it is let go.
+        level_db: On top of the level of its part.
+        glide: Semitones from below which an accented tone is reached.
+    """
+
+    name: str
+    program: int
+    low: int = 48
+    sustained: bool = False
+    release_s: float = 0.08
+    level_db: float = 0.0
+    glide: float = 0.0
+
+
+KITS = (
+    Instrument("standard kit", 0),
+    Instrument("power kit", 16),
+    Instrument("machine kit", 25),
+    Instrument("jazz kit", 32),
+    Instrument("brush kit", 40),
+)
+BASSES = (
+    Instrument("upright bass", 32, 28),
+    Instrument("finger bass", 33, 28, level_db=2.5),
+    Instrument("picked bass", 34, 28),
+    Instrument("synth bass", 38, 28, sustained=True),
+    Instrument("cello bass", 42, 36, sustained=True, release_s=0.15),
+)
+PADS = (
+    Instrument("string pad", 49, sustained=True, release_s=0.3),
+    Instrument("synth pad", 89, sustained=True, release_s=0.3),
+)
+ACCOMPANIMENTS = (
+    Instrument("piano", 0, release_s=0.12),
+    Instrument("honky-tonk piano", 3, release_s=0.12),
+    Instrument("electric piano", 4, release_s=0.12),
+    Instrument("harpsichord", 6),
+    Instrument("vibraphone", 11, release_s=0.3),
+    Instrument("drawbar organ", 16, sustained=True),
+    Instrument("rock organ", 18, sustained=True),
+    Instrument("nylon guitar", 24, release_s=0.15),
+    Instrument("steel guitar", 25, release_s=0.15),
+    Instrument("jazz guitar", 26),
+    Instrument("clean guitar", 27),
+    Instrument("muted guitar", 28),
+    Instrument("overdriven guitar", 29, sustained=True),
+    Instrument("distorted guitar", 30, sustained=True),
+    Instrument("pizzicato strings", 45, release_s=0.2),
+    Instrument("harp", 46, release_s=0.4),
+    Instrument("strings", 48, sustained=True, release_s=0.2),
+    Instrument("brass section", 61, sustained=True),
+    Instrument("synth brass", 62, sustained=True),
+    Instrument("square synth", 80, sustained=True),
+    Instrument("saw synth", 81, sustained=True),
+    Instrument("poly synth", 90, sustained=True),
+    Instrument("banjo", 105, release_s=0.15),
+    Instrument("fiddle", 110, sustained=True),
+    Instrument("flute", 73, sustained=True, release_s=0.12),
+    Instrument("clarinet", 71, sustained=True, release_s=0.12),
+)
+LEADS = (
+    Instrument("piano", 0, 60, release_s=0.12),
+    Instrument("vibraphone", 11, 58, release_s=0.3),
+    Instrument("jazz guitar", 26, 52),
+    Instrument("steel guitar", 25, 52, release_s=0.15),
+    Instrument("overdriven guitar", 29, 55, sustained=True, glide=1.0),
+    Instrument("banjo", 105, 55, release_s=0.15),
+    Instrument("pedal steel", 27, 57, release_s=0.3, glide=2.0),
+    Instrument("violin", 40, 62, sustained=True, release_s=0.12),
+    Instrument("fiddle", 110, 60, sustained=True, glide=1.0),
+    Instrument("cello", 42, 48, sustained=True, release_s=0.15),
+    Instrument("saxophone", 66, 52, sustained=True, glide=0.5),
+    Instrument("trumpet", 56, 57, sustained=True),
+    Instrument("flute", 73, 65, sustained=True, release_s=0.12),
+    Instrument("clarinet", 71, 57, sustained=True, release_s=0.1),
+    Instrument("harmonica", 22, 60, sustained=True, glide=0.5),
+    Instrument("melodica", 21, 60, sustained=True),
+    Instrument("saw synth", 81, 60, sustained=True),
+    Instrument("square synth", 80, 60, sustained=True),
+)
+INSTRUMENTS: dict[tuple[str, str], Instrument] = {
+    (part, one.name): one
+    for part, table in (
+        ("drums", KITS),
+        ("bass", BASSES),
+        ("harmony", PADS),
+        ("accompaniment", ACCOMPANIMENTS),
+        ("colour", ACCOMPANIMENTS),
+        ("lead", LEADS),
+    )
+    for one in table
+}
+"""Part and name -> instrument."""
+PITCHES = 28
+"""Pitches of a bass or lead, from its lowest."""
+
+SNARE_HAND = ("", "snare", "soft snare", "side")
+CYMBAL_HAND = (
+    "", "hat", "soft hat", "open hat", "pedal hat", "ride", "ride and pedal hat", "crash",
+    "high tom", "middle tom", "low tom",
+)  # fmt: skip
+_HITS = 2 * len(SNARE_HAND) * len(CYMBAL_HAND)
+
+QUALITIES: dict[str, tuple[int, ...]] = {
+    "maj": (0, 4, 7),
+    "min": (0, 3, 7),
+    "5": (0, 7),
+    "7": (0, 4, 7, 10),
+    "m7": (0, 3, 7, 10),
+    "dim": (0, 3, 6, 9),
+    "sus": (0, 5, 7),
+    "6": (0, 4, 7, 9),
+    "maj9": (4, 7, 11, 14),
+    "m9": (3, 7, 10, 14),
+    "13": (10, 14, 16, 21),
+    "alt": (10, 13, 16, 20),
+    "m7b5": (0, 3, 6, 10),
+}
+"""Chord qualities as semitones above the root; the jazz ones leave the root to the bass."""
+
+_QUALITY = {name: index for index, name in enumerate(QUALITIES)}
+STRUMS = ("loud", "soft")
+TONES = 8
+"""Single tones that an accompaniment can play: the four of the voicing, and the same an octave higher."""
+
+
+def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
+    """Return the four MIDI pitches of a chord, in close position around middle C.
+
+    Power chords (``"5"``) lie low, as guitars play them.
+
+    Args:
+        root: Pitch class, 0 (C) to 11.
+        quality: One of `QUALITIES`.
+    """
+    if quality == "5":
+        low = 40 + (root - 40) % 12
+        return low, low + 7, low + 12, low + 19
+    tones = QUALITIES[quality]
+    choices = []
+    for first in range(len(tones)):
+        pitches: list[int] = []
+        for tone in tones[first:] + tones[:first]:
+            floor = pitches[-1] + 1 if pitches else 51
+            pitches.append(floor + (root + tone - floor) % 12)
+        if len(pitches) == 3:
+            pitches.append(pitches[0] + 12)
+        choices.append(pitches)
+    best = min(choices, key=lambda p: (abs(sum(p) - 4 * 61), p))
+    return best[0], best[1], best[2], best[3]
+
+
+def conductor_token(tempo: str, frame: int) -> int:
+    """Return the token of a frame in the bar (0 to 4 beats - 1) at a tempo."""
+    before = sum(4 * frames for name, frames in BEAT_FRAMES.items() if list(BEAT_FRAMES).index(name)
+                 < list(BEAT_FRAMES).index(tempo))  # fmt: skip
+    return FIRST + before + frame
+
+
+def drum_token(kit: int, *, kick: bool, snare_hand: int, cymbal_hand: int) -> int:
+    """Return the token of what a drummer hits in one frame: a kit, and an index into each hand's sounds."""
+    hits = (int(kick) * len(SNARE_HAND) + snare_hand) * len(CYMBAL_HAND) + cymbal_hand
+    return FIRST + kit * _HITS + hits if hits else REST
+
+
+def harmony_token(root: int, quality: str, pad: int = 0) -> int:
+    """Return the token of a chord; pad 0 is none, then `PADS`."""
+    return FIRST + (pad * 12 + root) * len(QUALITIES) + _QUALITY[quality]
+
+
+def pitch_token(part: str, instrument: int, pitch: int) -> int:
+    """Return the token that begins `pitch` on a bass or lead; pitches beyond its range move by octaves."""
+    low = (BASSES if part == "bass" else LEADS)[instrument].low
+    while pitch < low:
+        pitch += 12
+    while pitch >= low + PITCHES:
+        pitch -= 12
+    return FIRST + instrument * PITCHES + pitch - low
+
+
+def accompaniment_token(instrument: int, action: int) -> int:
+    """Return the token of a strum (0 loud, 1 soft) or of a single tone (2 + its number)."""
+    return FIRST + instrument * (len(STRUMS) + TONES) + action
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sounding note or hit.
+
+    Attributes:
+        part: One of `PARTS`.
+        instrument: Its name.
+        pitch: MIDI number; of drums, the General MIDI hit.
+        start: First frame.
+        length: In frames.
+        velocity: 1 to 127.
+    """
+
+    part: str
+    instrument: str
+    pitch: int
+    start: int
+    length: int
+    velocity: int
+
+
+_LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 64}
+"""Frames after which a held note has died, whatever the codes say."""
+
+_KICK, _SIDE, _PEDAL = 36, 37, 44
+_SNARE_PITCH = (0, 38, 38, _SIDE)
+_CYMBAL_PITCH = (0, 42, 42, 46, _PEDAL, 51, 51, 49, 50, 47, 43)
+
+
+def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
+    """Return the kit and (General MIDI pitch, velocity) of each hit of a drum token; none for others."""
+    if not FIRST <= token < FIRST + len(KITS) * _HITS:
+        return 0, []
+    kit, hits = divmod(token - FIRST, _HITS)
+    rest, cymbal = divmod(hits, len(CYMBAL_HAND))
+    kick, snare = divmod(rest, len(SNARE_HAND))
+    found = [(_KICK, 110)] if kick else []
+    if snare:
+        clap = snare == 3 and KITS[kit].name == "machine kit"
+        found.append((39 if clap else _SNARE_PITCH[snare], 50 if snare == 2 else 110))
+    if cymbal:
+        found.append((_CYMBAL_PITCH[cymbal], 62 if cymbal == 2 else 100))
+        if cymbal == 6:
+            found.append((_PEDAL, 90))
+    return kit, found
+
+
+def chord_of(token: int) -> tuple[int, str, int] | None:
+    """Return root, quality and pad of a harmony token, None for others."""
+    if not FIRST <= token < FIRST + (len(PADS) + 1) * 12 * len(QUALITIES):
+        return None
+    rest, quality = divmod(token - FIRST, len(QUALITIES))
+    pad, root = divmod(rest, 12)
+    return root, list(QUALITIES)[quality], pad
+
+
+def beat_of(token: int) -> tuple[str, int] | None:
+    """Return tempo and frame in the bar of a conductor token, None for others."""
+    offset = token - FIRST
+    for tempo, frames in BEAT_FRAMES.items():
+        if 0 <= offset < 4 * frames:
+            return tempo, offset
+        offset -= 4 * frames
+    return None
+
+
+def accent_of(token: int) -> int:
+    """Return how much louder or softer (in velocity) a conductor token's place in the bar is played."""
+    beat = beat_of(token)
+    if beat is None:
+        return 0
+    tempo, frame = beat
+    inside = frame % BEAT_FRAMES[tempo]
+    if inside == 0:
+        return 8 if frame == 0 else 3
+    return -3 if inside == BEAT_FRAMES[tempo] // 2 else -6
+
+
+class ScoreReader:
+    """Reads codes frame by frame: which notes begin and which end. In pieces or at once alike."""
+
+    def __init__(self) -> None:
+        self.frame = 0
+        self.chord: tuple[int, int, int, int] = voicing(0, "maj")
+        self._pad: tuple[int, str, int] | None = None
+        self._sounding: dict[str, list[Note]] = {}
+        self._serial = 0
+
+    def read(self, tokens: Iterable[int]) -> tuple[list[Note], list[Note]]:
+        """Return the notes (with length 0) that begin in the next frame, and those that end at it.
+
+        Args:
+            tokens: One for each of `PARTS`.
+        """
+        now = [int(token) for token in tokens]
+        begin: list[Note] = []
+        end: list[Note] = []
+        accent = accent_of(now[0])
+        kit, hits = drum_hits(now[1])
+        begin += [self._note("drums", KITS[kit], pitch, velocity + accent // 3) for pitch, velocity in hits]
+        self._read_harmony(now[2], begin, end)
+        for index, part in enumerate(PARTS[3:], start=3):
+            self._read_part(part, now[index], accent, begin, end)
+        self.frame += 1
+        return begin, end
+
+    def close(self) -> list[Note]:
+        """Return what still sounds: it ends here."""
+        left = [note for notes in self._sounding.values() for note in notes]
+        self._sounding = {}
+        return left
+
+    def _read_harmony(self, token: int, begin: list[Note], end: list[Note]) -> None:
+        if token == HOLD:
+            return
+        chord = chord_of(token)
+        if chord == self._pad:
+            return
+        self._stop("harmony", end)
+        self._pad = chord
+        if chord is None:
+            return
+        self.chord = voicing(chord[0], chord[1])
+        if chord[2]:
+            pad = PADS[chord[2] - 1]
+            self._start("harmony", [self._note("harmony", pad, pitch, 80) for pitch in self.chord], begin)
+
+    def _read_part(self, part: str, token: int, accent: int, begin: list[Note], end: list[Note]) -> None:
+        if token == HOLD:
+            sounding = self._sounding.get(part)
+            if sounding and self.frame - sounding[0].start >= _LONGEST[part]:
+                self._stop(part, end)
+            return
+        self._stop(part, end)
+        notes = self._tokens_notes(part, token, accent)
+        if notes:
+            self._start(part, notes, begin)
+
+    def _tokens_notes(self, part: str, token: int, accent: int) -> list[Note]:
+        if part in ("bass", "lead"):
+            table = BASSES if part == "bass" else LEADS
+            if not FIRST <= token < FIRST + len(table) * PITCHES:
+                return []
+            index, offset = divmod(token - FIRST, PITCHES)
+            return [self._note(part, table[index], table[index].low + offset, 100 + accent)]
+        actions = len(STRUMS) + TONES
+        if not FIRST <= token < FIRST + len(ACCOMPANIMENTS) * actions:
+            return []
+        index, action = divmod(token - FIRST, actions)
+        instrument = ACCOMPANIMENTS[index]
+        if action < len(STRUMS):
+            velocity = (106, 80)[action] + accent // 2
+            return [self._note(part, instrument, pitch, velocity) for pitch in self.chord]
+        octave, tone = divmod(action - len(STRUMS), 4)
+        return [self._note(part, instrument, self.chord[tone] + 12 * octave, 98 + accent)]
+
+    def _note(self, part: str, instrument: Instrument, pitch: int, velocity: int) -> Note:
+        return Note(part, instrument.name, pitch, self.frame, 0, velocity)
+
+    def _start(self, part: str, notes: list[Note], begin: list[Note]) -> None:
+        self._sounding[part] = notes
+        begin += notes
+
+    def _stop(self, part: str, end: list[Note]) -> None:
+        end += self._sounding.pop(part, [])
+
+
+def read_score(codes: np.ndarray) -> list[Note]:
+    """Return the notes that codes (7, frames) stand for, in the order in which they begin."""
+    reader = ScoreReader()
+    notes: list[Note] = []
+    begun: dict[Note, int] = {}
+    hits = 4
+    for frame, tokens in enumerate(np.asarray(codes).T):
+        begin, end = reader.read(tokens)
+        for note in begin:
+            begun[note] = len(notes)
+            notes.append(note)
+        for note in end:
+            where = begun.pop(note)
+            notes[where] = _lasting(note, frame - note.start)
+    for note in reader.close():
+        notes[begun.pop(note)] = _lasting(note, codes.shape[1] - note.start)
+    return [_lasting(note, hits) if note.part == "drums" else note for note in notes]
+
+
+def _lasting(note: Note, frames: int) -> Note:
+    return Note(note.part, note.instrument, note.pitch, note.start, max(1, frames), note.velocity)
