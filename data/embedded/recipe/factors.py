@@ -70,9 +70,9 @@ BANDS: dict[str, Band] = {
     "country": Band(
         kit={"brush kit": 2, "standard kit": 3},
         bass={"upright bass": 3, "finger bass": 2},
-        accompaniment={"steel guitar": 8, "clean guitar": 1},
-        colour={"banjo": 4, "steel guitar": 2, "fiddle": 1.5, "clean guitar": 1.5, "honky-tonk piano": 0.5},
-        lead={"pedal steel": 4, "fiddle": 3, "steel guitar": 3, "banjo": 1.5, "harmonica": 1.5},
+        accompaniment={"steel guitar": 1},
+        colour={"fiddle": 3, "clean guitar": 3, "banjo": 1.5},
+        lead={"pedal steel": 5, "steel guitar": 2.5, "fiddle": 2, "harmonica": 1},
         pad={"": 1},
     ),
     "electronic": Band(
