@@ -360,6 +360,17 @@ def test_a_score_is_the_mean_of_what_came_since_the_one_before() -> None:
     )  # float32
 
 
+def test_a_move_is_heard_where_its_step_sounds_also_in_later_windows(tiny_model: Any) -> None:
+    live = session(tiny_model)
+    live.worker._start = 20  # where the window begins
+    live.worker._read(5, (0.0, 0.0), 0.0)
+    live.worker.timer.heard(24.9 / tiny_model.frame_rate_hz)
+    assert live.figures().knob_to_ear_s is None
+    live.worker.timer.heard(25 / tiny_model.frame_rate_hz)
+    assert live.figures().knob_to_ear_s is not None
+    live.stop()
+
+
 def test_a_pause_is_no_delay_of_the_knob_that_was_moved_before_it(tiny_model: Any) -> None:
     live = session(tiny_model)
     live.worker.timer.read(0.0, 1.0)  # moved long ago, and not heard yet

@@ -219,6 +219,15 @@ def test_a_recording_is_a_take_with_its_sound(tiny_model: Any, tmp_path: Path) -
         repeat(tiny_model, still)
 
 
+def test_the_sound_of_a_part_is_that_part_of_the_sound(tiny_model: Any, tmp_path: Path) -> None:
+    untouched(tiny_model, tmp_path / "one")
+    whole = Recording.load(tmp_path / "one")
+    part = replace(whole, heard=whole.codes[:, :10], codes=whole.codes[:, 10:])
+    begin = round(10 * tiny_model.rate_hz / tiny_model.frame_rate_hz)
+    expected = whole.clip(tiny_model).samples[begin:]
+    assert len(expected) and np.array_equal(part.clip(tiny_model).samples, expected)
+
+
 def test_another_model_is_refused_and_another_machine_is_warned_of(tiny_model: Any, tmp_path: Path) -> None:
     performed(tiny_model, tmp_path / "one", 0, moves=1)
     recording = Recording.load(tmp_path / "one")
