@@ -360,6 +360,16 @@ def test_a_score_is_the_mean_of_what_came_since_the_one_before() -> None:
     )  # float32
 
 
+def test_the_worst_delay_of_a_knob_is_that_of_all_moves() -> None:
+    clock = Clock()
+    timer = KnobTimer(clock)
+    for moved, position_s, heard in ((0.0, 1.0, 5.0), (5.0, 2.0, 6.0)):
+        timer.read(moved, position_s)
+        clock.now = heard
+        timer.heard(position_s)
+    assert (timer.last_s, timer.worst_s) == (1.0, 5.0)
+
+
 def test_a_move_is_heard_where_its_step_sounds_also_in_later_windows(tiny_model: Any) -> None:
     live = session(tiny_model)
     live.worker._start = 20  # where the window begins
