@@ -220,6 +220,21 @@ def test_a_recording_is_a_take_with_its_sound(tiny_model: Any, tmp_path: Path) -
         repeat(tiny_model, still)
 
 
+def test_a_pause_within_a_window_is_replayed_to_the_step(tiny_model: Any, tmp_path: Path) -> None:
+    live = session(tiny_model)
+    live.record(tmp_path / "one")
+    live.start()
+    until(lambda: live.figures().frames >= 25)
+    live.pause()
+    until(lambda: live.state == "paused")
+    live.start()
+    until(lambda: live.figures().frames >= 60)
+    live.stop()
+    recording = Recording.load(tmp_path / "one")
+    assert any(window.cut for window in recording.windows[:-1])
+    assert np.array_equal(replay(tiny_model, recording), recording.codes)
+
+
 def test_knobs_that_do_not_move_stand_on_in_the_windows_that_follow(tiny_model: Any, tmp_path: Path) -> None:
     untouched(tiny_model, tmp_path / "one")
     whole, doses = Recording.load(tmp_path / "one"), (0.3, 0.0)
