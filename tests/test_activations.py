@@ -117,6 +117,18 @@ def test_frames_are_pooled_over_each_clips_own_length() -> None:
         mean.frames(2)
 
 
+def test_windows_begin_where_the_capture_began_and_tell_their_own_length() -> None:
+    frames = values(frames=8)
+    frames[1, :, 7:] = np.nan  # 3 + 3 frames, and one that is too few for a window
+    attrs = {"frame_rate_hz": 2.0, "start_s": 5.0}
+    acts = Activations.from_arrays({"resid_post": frames}, layers=LAYERS, samples=samples(), attrs=attrs)
+    cut = acts.subset(np.array([0, 1])).pooled("mean", window=1.5)
+    assert cut.clips.tolist() == ["clip 0"] * 3 + ["clip 1"] * 2
+    assert cut.coordinate("start_s").tolist() == [5.0, 6.5, 8.0, 5.0, 6.5]
+    assert cut.coordinate("length_s").tolist() == [1.5, 1.5, 1.0, 1.5, 1.5]
+    assert np.allclose(cut.matrix(2)[2], frames[0, 1, 6:].mean(axis=0), **ROUNDED)
+
+
 def test_numbers_that_are_not_finite_are_refused() -> None:
     broken = values()
     broken[3, 1, 2] = np.nan

@@ -329,6 +329,19 @@ def test_what_does_not_belong_into_a_chunk_is_refused(
     assert store.missing() == (0, 1, 2, 3, 4)
 
 
+@pytest.mark.parametrize(("sample", "frame"), [(0, 7), (1, 2), (1, 0)])
+def test_every_frame_of_a_clip_is_needed_up_to_its_last(tmp_path: Path, sample: int, frame: int) -> None:
+    held = np.full(N, 8)
+    held[1] = 3
+    of = spec(frames=8, sites=("resid_post",), samples={**spec().samples, "frames_held": held})
+    store = ActivationStore.open_or_create(tmp_path / "a.zarr", of)
+    sound = numbers(of)["resid_post"][:CHUNK]
+    sound[1, :, 3:] = np.nan
+    sound[sample, :, frame] = np.nan
+    with pytest.raises(ActivationsError, match="NaN"):
+        store.write_chunk(0, {"resid_post": sound})
+
+
 def test_frames_are_half_precision_and_checked_for_range(tmp_path: Path) -> None:
     held = np.full(N, 8)
     held[1] = 3

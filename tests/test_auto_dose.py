@@ -223,6 +223,13 @@ def test_clips_are_counted_over_frames_batches_and_runs():
 # ------------------------------------------------------------------------------- on the tiny model
 
 
+def test_the_plan_that_is_told_pushes_the_rows_that_were_searched(tiny_model):
+    mine = direction(tiny_model, 1)
+    space = Space((1,), (0.5,), (1, 2), (100, 101))
+    found = choose_dose(Fake({(1, 0.5): 1.0}), space, "jazz", Quality(), directions={1: mine}, rows="both")
+    assert found.steering == mine.at(0.5, rows="both") != mine.at(0.5)
+
+
 @pytest.fixture(scope="module")
 def judge(tiny_model) -> Reference:
     return Reference(tiny_model, {"three": 3, "nine": 9, "twenty": 20})

@@ -73,6 +73,12 @@ def test_repetition_sees_a_held_tone_and_an_exact_loop():
     assert 0.3 < measured(half)["repetition"] < 0.75
 
 
+def test_an_end_that_comes_back_to_the_beginning_is_no_loop():
+    tune = melody(4.5)
+    tune[-int(0.7 * RATE) :] = tune[: int(0.7 * RATE)]  # over lags of at most half the clip it is not seen
+    assert measured(tune)["repetition"] < 0.3
+
+
 def test_figures_but_the_level_do_not_depend_on_loudness():
     loud, soft = measured(melody()), measured(0.5 * melody())
     assert loud["level_db"] - soft["level_db"] == pytest.approx(6.02, abs=0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from tolerances import DOUBLE, ROUNDED
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, SteeringError
+from workbench.evidence import transitions
 from workbench.evidence.fusion import blend, fuse, fusion_of, rank_correlation
 from workbench.evidence.transitions import Way, compare_gains, gain, go_on
 from workbench.generation.generate import generate
@@ -191,6 +194,17 @@ def test_every_way_goes_on_from_the_same_beginnings_with_the_same_seeds(tiny_mod
         assert row["level_db"] == pytest.approx(alone.new.level_db, abs=0.01) and row["ok"]
         assert row["judged"] == ("loud" if alone.new.peak > 0.5 else "soft")
     assert table["gain"].nunique() == 4
+
+
+def test_verdict_and_guards_are_those_of_the_new_part(monkeypatch):
+    clip = steps(0.9, 0.1)
+    take = SimpleNamespace(
+        clip=clip, new=clip.section(1.0, 2.0), given_s=1.0, seed=3, receipt=SimpleNamespace(ok=True)
+    )
+    monkeypatch.setattr(transitions, "generate", lambda *_asked, **_options: [take])
+    (row,) = go_on(None, [clip], [Way("plain", "a tune")], Loudness(), "loud", seeds=(3,)).to_dict("records")
+    assert row["judged"] == "soft" and row["gain"] == pytest.approx(-0.8)
+    assert row["level_db"] == pytest.approx(-20, abs=0.01)
 
 
 @pytest.mark.parametrize(("seeds", "names"), [((1,), ("a", "b")), ((1, 2), ("a", "a")), ((1, 2), ())])

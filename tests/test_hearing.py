@@ -9,12 +9,13 @@ from steering_fixture import direction
 from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import EvidenceError
+from workbench.evidence import validate
 from workbench.evidence.damage import damage
 from workbench.evidence.hearing import Ask, asks, beside, hear, pair_names, paired
 from workbench.evidence.intervals import means, ratios
 from workbench.evidence.judge import Judge
 from workbench.evidence.likelihood import likelihood
-from workbench.evidence.sweep import Trial, sweep
+from workbench.evidence.sweep import Trial, random_trials, sweep
 from workbench.generation.generate import generate
 
 
@@ -64,6 +65,34 @@ def test_each_row_of_a_sweep_is_the_verdict_on_its_own_take(tiny_model):
         assert row["judged"] == judge.classes[int(odds.argmax())]
         assert row["hit"] == (row["judged"] == "three")
         assert row["level_db"] == pytest.approx(damage(take.clip)["level_db"], abs=1e-3)
+
+
+def test_every_control_has_a_random_direction_of_its_own(tiny_model):
+    aims = {"jazz": direction(tiny_model, 1), "rock": direction(tiny_model, 1, seed=1, name="rock")}
+    controls = random_trials(aims, {"jazz": 0.5, "rock": 0.7}, count=2)
+    assert [(one.aim, one.dose) for one in controls] == [("jazz", 0.5)] * 2 + [("rock", 0.7)] * 2
+    vectors = np.stack([one.steering.terms[0].direction.vector for one in controls])
+    apart = vectors @ vectors.T / np.linalg.norm(vectors[0]) ** 2 - np.eye(4)
+    assert np.abs(apart).max() < 0.9, "no two of them are the same"
+
+
+def test_controls_of_an_aim_have_the_dose_that_was_chosen_for_it(tiny_model, monkeypatch):
+    best = {"jazz": 0.3, "rock": 0.6}
+    aims = {name: direction(tiny_model, 1, seed=seed, name=name) for seed, name in enumerate(best)}
+
+    def heard(_model, cells, *, seeds, **_options):
+        told = [{**vars(cell), "seed": seed, "judged": cell.aim} for cell in cells for seed in seeds]
+        odds = [{f"p_{name}": one["dose"] == best[name] for name in best} for one in told]
+        return pd.DataFrame(
+            [one | p | {"hit": p[f"p_{one['aim']}"]} for one, p in zip(told, odds, strict=True)]
+        )
+
+    monkeypatch.setattr(validate, "sweep", heard)
+    protocol = validate.Protocol(("a tune",), (1,), doses=(0.3, 0.6), per_aim=True, unsteered=False)
+    found = validate.validate_directions(tiny_model, {1: aims}, None, protocol)
+    for method in ("probe", "random"):
+        part = found.part(method)
+        assert dict(zip(part["aim"], part["dose"], strict=True)) == best
 
 
 def test_a_sweep_tells_the_likelihood_where_it_is_asked_for(tiny_model):

@@ -56,6 +56,21 @@ def test_a_judge_is_deaf_to_blocks_it_was_not_given(judge):
     np.testing.assert_array_equal(judge.probabilities_of(changed), judge.probabilities_of(vectors))
 
 
+def test_layers_are_rectified_between_and_not_behind_the_last(judge):
+    whole = max(part.stop for part in block_slices().values())
+    vectors = np.zeros((4, whole))
+    heard = np.concatenate([np.arange(whole)[block_slices()[name]] for name in judge.hears])
+    standard = np.random.default_rng(0).normal(size=(4, len(heard)))
+    vectors[:, heard] = standard * judge.scale + judge.mean
+    *hidden, (weight, bias) = judge.layers
+    for inner, offset in hidden:
+        standard = np.maximum(standard @ inner + offset, 0)
+    outputs = standard @ weight + bias
+    assert (outputs < 0).any(), "what speaks against a class must count"
+    odds = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(judge.probabilities_of(vectors), odds, rtol=1e-3, atol=1e-6)  # float32
+
+
 def test_vectors_of_another_length_are_refused(judge):
     with pytest.raises(EvidenceError, match="got vectors of 7"):
         judge.probabilities_of(np.zeros((2, 7)))

@@ -23,6 +23,7 @@ from workbench.errors import GenerationError, SteeringError
 from workbench.generation import live_worker, steer_loop
 from workbench.generation.live import LiveSession
 from workbench.generation.live_controls import KnobTimer, LiveControls
+from workbench.generation.live_figures import Scores
 from workbench.generation.long import generate_long
 from workbench.generation.pacing import STRETCH_S, Pacing, held_back
 from workbench.generation.playback import Playback
@@ -339,6 +340,56 @@ def test_probes_are_read_once_a_second(tiny_model: Any) -> None:
     assert sum(lines[0].probabilities.values()) == pytest.approx(1)
 
 
+def test_a_score_is_the_mean_of_what_came_since_the_one_before() -> None:
+    probe, rows = Reader(), [torch.randn(1, 32, generator=torch.Generator().manual_seed(n)) for n in range(9)]
+    place = (probe.layer, probe.site)
+    seen: dict[Any, list[torch.Tensor]] = {place: rows[:4]}
+    scores = Scores([probe])
+    scores.begin(seen)
+    scores.step(0.9)
+    assert not scores.lines, "a second is not over"
+    scores.step(1.0)
+    seen[place] += rows[4:7]
+    scores.step(2.0)
+    scores.begin({place: rows[7:]})  # another window: its lists are new
+    scores.step(3.0)
+    parts = [torch.cat(rows[a:b]).numpy() for a, b in ((0, 4), (4, 7), (7, 9))]
+    expected = [probe.predict_proba(part).mean(0)[0] for part in parts]
+    assert [line.probabilities["jazz"] for line in scores.lines] == pytest.approx(
+        expected, rel=1e-5
+    )  # float32
+
+
+def test_the_worst_delay_of_a_knob_is_that_of_all_moves() -> None:
+    clock = Clock()
+    timer = KnobTimer(clock)
+    for moved, position_s, heard in ((0.0, 1.0, 5.0), (5.0, 2.0, 6.0)):
+        timer.read(moved, position_s)
+        clock.now = heard
+        timer.heard(position_s)
+    assert (timer.last_s, timer.worst_s) == (1.0, 5.0)
+
+
+def test_a_move_is_heard_where_its_step_sounds_also_in_later_windows(tiny_model: Any) -> None:
+    live = session(tiny_model)
+    live.worker._start = 20  # where the window begins
+    live.worker._read(5, (0.0, 0.0), 0.0)
+    live.worker.timer.heard(24.9 / tiny_model.frame_rate_hz)
+    assert live.figures().knob_to_ear_s is None
+    live.worker.timer.heard(25 / tiny_model.frame_rate_hz)
+    assert live.figures().knob_to_ear_s is not None
+    live.stop()
+
+
+def test_a_pause_is_no_delay_of_the_knob_that_was_moved_before_it(tiny_model: Any) -> None:
+    live = session(tiny_model)
+    live.worker.timer.read(0.0, 1.0)  # moved long ago, and not heard yet
+    live.pause()
+    live.worker.timer.heard(2.0)
+    assert live.figures().knob_to_ear_s is None
+    live.stop()
+
+
 def test_the_clock_plays_where_nobody_listens() -> None:
     clock = Clock()
     playback = Playback(0.5, now=clock)
@@ -391,6 +442,33 @@ def test_a_player_that_joins_says_what_is_heard() -> None:
     playback.deliver(1.0)
     clock.now = 100.0
     assert playback.played_s == 4.0
+
+
+def test_a_player_tells_all_its_gaps_each_time_and_none_starts_a_pause() -> None:
+    clock = Clock()
+    playback = Playback(now=clock)
+    playback.join()
+    playback.deliver(3.0)
+    for _report in range(3):
+        playback.report(0.5, playing=True, underruns=2)
+    assert playback.underruns == 2, "two gaps, told three times"
+    playback.pause()
+    playback.report(0.6, playing=True, underruns=2)  # it was underway when the pause began
+    clock.now = 1.0
+    assert playback.played_s == pytest.approx(0.6) and not playback.running
+
+
+@pytest.mark.parametrize("speed", [0.3, 0.8, 1.0])
+def test_what_is_held_back_is_what_is_not_made_while_it_plays(speed: float) -> None:
+    assert held_back(10.0, speed) + 10.0 * speed == pytest.approx(10.0)
+    assert held_back(10.0, 1.5) == 0, "a fast model holds nothing back"
+
+
+def test_the_shortest_lead_is_the_latency_and_two_pieces() -> None:
+    lengths = {"latency_s": 0.12, "piece_s": 0.2, "frame_rate_hz": 25}
+    assert Pacing(0.5201, **lengths).now().hold_s > 0.2, "a piece can play while the next is made"
+    with pytest.raises(GenerationError, match=r"Use lead_s=0\.57"):
+        Pacing(0.51, **lengths)
 
 
 def test_a_slow_model_holds_back_as_planned() -> None:

@@ -21,10 +21,11 @@ from saved_kinds import recorded
 from steering_fixture import direction
 
 from workbench.errors import Cancelled, GenerationError
-from workbench.generation.journal import CODES, EVENTS, Journal
+from workbench.generation.journal import CODES, EVENTS, Journal, RecordedWindow
 from workbench.generation.recording import Recording
 from workbench.generation.repeat import repeat
 from workbench.generation.replay import replay
+from workbench.generation.spans import Span
 from workbench.generation.take import Take
 
 
@@ -217,6 +218,40 @@ def test_a_recording_is_a_take_with_its_sound(tiny_model: Any, tmp_path: Path) -
     still = untouched(tiny_model, tmp_path / "still")
     with pytest.raises(GenerationError, match="only a recording knows"):
         repeat(tiny_model, still)
+
+
+def test_a_pause_within_a_window_is_replayed_to_the_step(tiny_model: Any, tmp_path: Path) -> None:
+    live = session(tiny_model)
+    live.record(tmp_path / "one")
+    live.start()
+    until(lambda: live.figures().frames >= 25)
+    live.pause()
+    until(lambda: live.state == "paused")
+    live.start()
+    until(lambda: live.figures().frames >= 60)
+    live.stop()
+    recording = Recording.load(tmp_path / "one")
+    assert any(window.cut for window in recording.windows[:-1])
+    assert np.array_equal(replay(tiny_model, recording), recording.codes)
+
+
+def test_knobs_that_do_not_move_stand_on_in_the_windows_that_follow(tiny_model: Any, tmp_path: Path) -> None:
+    untouched(tiny_model, tmp_path / "one")
+    whole, doses = Recording.load(tmp_path / "one"), (0.3, 0.0)
+    spans = [Span(start, 20, min(start, 10), "a tune") for start in (0, 20, 40)]
+    windows = (RecordedWindow(spans[0], [(4, doses)]), *map(RecordedWindow, spans[1:]))
+    read = replace(whole, windows=windows, codes=np.zeros((len(whole.codes), 60), np.int16)).doses()
+    assert read[0][:5] == [(0.0, 0.0)] * 4 + [doses]
+    assert set(read[1] + read[2]) == {doses} and min(map(len, read)) >= 20
+
+
+def test_the_sound_of_a_part_is_that_part_of_the_sound(tiny_model: Any, tmp_path: Path) -> None:
+    untouched(tiny_model, tmp_path / "one")
+    whole = Recording.load(tmp_path / "one")
+    part = replace(whole, heard=whole.codes[:, :10], codes=whole.codes[:, 10:])
+    begin = round(10 * tiny_model.rate_hz / tiny_model.frame_rate_hz)
+    expected = whole.clip(tiny_model).samples[begin:]
+    assert len(expected) and np.array_equal(part.clip(tiny_model).samples, expected)
 
 
 def test_another_model_is_refused_and_another_machine_is_warned_of(tiny_model: Any, tmp_path: Path) -> None:
