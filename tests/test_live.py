@@ -24,6 +24,7 @@ from workbench.generation import live_worker, steer_loop
 from workbench.generation.live import LiveSession
 from workbench.generation.live_controls import KnobTimer, LiveControls
 from workbench.generation.live_figures import Scores
+from workbench.generation.live_sound import LiveSound
 from workbench.generation.long import generate_long
 from workbench.generation.pacing import STRETCH_S, Pacing, held_back
 from workbench.generation.playback import Playback
@@ -358,6 +359,14 @@ def test_a_score_is_the_mean_of_what_came_since_the_one_before() -> None:
     assert [line.probabilities["jazz"] for line in scores.lines] == pytest.approx(
         expected, rel=1e-5
     )  # float32
+
+
+def test_the_last_piece_of_sound_may_be_short_and_is_not_lost(tiny_model: Any) -> None:
+    sound = LiveSound(tiny_model, 5)
+    codes = torch.zeros(tiny_model.n_codebooks, 12, dtype=torch.long)
+    pieces = [*sound.add(codes), *sound.rest()]
+    assert sound.frames == 12
+    assert sum(piece.seconds for piece in pieces) == pytest.approx(12 / tiny_model.frame_rate_hz)
 
 
 def test_the_worst_delay_of_a_knob_is_that_of_all_moves() -> None:
