@@ -1,1 +1,1 @@
-"""How the built-in music and model were made: composer, samples, language model, judges, evaluations."""
+"""How the next built-in music and model are made: composer, samples, language model, the ear of its codec."""

@@ -5,8 +5,8 @@
 | `train` | 0-11 | the language model, as tokens |
 | `music` | 0-13 | the labelled music that ships (12, 13 were never trained on) |
 | `held` | 12, 13 | cross-entropy of the language model |
-| `judge`, `judge-varied` | 100-115, 120-139 | training the judges, rendered with three soundfonts |
-| `exam` | 116-119 | validating the judges, rendered with a fourth soundfont |
+| `judge`, `judge-varied` | 100-115, 120-139 | kept for training judges |
+| `exam` | 116-119 | kept for validating judges |
 
 No piece is in two sets, and no groove is shared between `train` or `music` and the judges' sets.
 """
