@@ -21,7 +21,9 @@ VERIFY := processors laws figures fuzz dependencies
 # The laws that compare numbers of the model, which another processor may round otherwise.
 LAWS := $(wildcard tests/test_*laws.py) tests/test_generate.py tests/test_continue.py tests/test_long.py \
 	tests/test_capture.py tests/test_capture_sources.py tests/test_operations.py tests/test_steered_sites.py
-.PHONY: help lab app demo test verify $(VERIFY:%=verify-%) check browser embedded clean
+RECIPE := PYTHONPATH=data/embedded $(BIN)/python -m recipe
+.PHONY: help lab app demo test verify $(VERIFY:%=verify-%) check browser clean
+.PHONY: embedded evaluate-embedded evaluate-steering
 
 help: ## Show this list
 	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -58,7 +60,13 @@ $(VERIFY:%=verify-%):
 
 embedded: $(VENV)/installed ## Make the built-in music and model again, from nothing (hours; needs soundfonts)
 	$(UV) --no-deps "tinysoundfont>=0.3.7,<0.4"
-	$(BIN)/workbench build-embedded
+	$(RECIPE) build
+
+evaluate-embedded: $(VENV)/installed ## Measure the built-in model (LISTENER="..." has outside ears beside the judge)
+	$(RECIPE) evaluate $(if $(LISTENER),--listener "$(LISTENER)")
+
+evaluate-steering: $(VENV)/installed ## Measure what the steering engine does with the built-in model
+	$(RECIPE) steering
 
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) build out *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from conftest import tone_clip
+from recipe.evaluation.bench import Bench, Budget
 
-from workbench.embedded.evaluation.bench import Bench, Budget
 from workbench.evidence.features import features
 from workbench.sound import Clip, Dataset, Entry
 

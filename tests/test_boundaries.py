@@ -16,13 +16,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 ROOMS = (
     "errors", "files", "sound", "activations", "model", "steering", "probing", "generation", "evidence",
-    "show", "embedded", "datasets", "cli",
+    "show", "datasets", "cli",
 )  # fmt: skip
 
 # library -> where it may be imported: rooms, or module paths without suffix
 ALLOWED = {
     "nnsight": ("model", "generation", "evidence/causal"),
-    "transformers": ("model", "embedded", "evidence/judge"),
+    "transformers": ("model", "evidence/judge"),
     "plotly": ("show/plots",),
     "ipywidgets": ("show/widgets",),
     "anywidget": ("show/widgets",),

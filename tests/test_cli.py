@@ -8,9 +8,7 @@ from workbench.cli import main
 from workbench.cli.main import parser
 
 
-@pytest.mark.parametrize(
-    "command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer", "evaluate-embedded"]
-)
+@pytest.mark.parametrize("command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 from evaluation_fixture import tiny_bench
+from recipe import evaluate_steering
+from recipe.evaluate import stamp
+from recipe.evaluation import doses, pairs, several, turns
+from recipe.evaluation.bench import FIRST_SEED, Bench
+from recipe.steering_page import page_text, write_page
 
-from workbench.embedded import evaluate_steering
-from workbench.embedded.evaluate import stamp
-from workbench.embedded.evaluation import doses, pairs, several, turns
-from workbench.embedded.evaluation.bench import FIRST_SEED, Bench
-from workbench.embedded.steering_page import page_text, write_page
 from workbench.model.folders import builtin_folder
 
 DATA = builtin_folder().parent

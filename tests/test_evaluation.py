@@ -10,17 +10,17 @@ import pandas as pd
 import pytest
 import torch
 from evaluation_fixture import RATE_HZ, DeafJudge, tiny_bench
+from recipe.card import BEGIN, END, figures_text, write_card
+from recipe.evaluate import load_judges, measure
+from recipe.evaluation.bench import FIRST_SEED, Bench, Budget
+from recipe.evaluation.curves import draw_curves, read_log
+from recipe.evaluation.prompted import TEMPLATES, genre_prompt
+from recipe.evaluation.reading import random_weights
+from recipe.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
+from recipe.evaluation.sound import codec_rows, measure_size
+from recipe.evaluation.spectrograms import draw_spectrograms
+from recipe.evaluation.tempo import librosa_bpm, spearman
 
-from workbench.embedded.card import BEGIN, END, figures_text, write_card
-from workbench.embedded.evaluate import load_judges, measure
-from workbench.embedded.evaluation.bench import FIRST_SEED, Bench, Budget
-from workbench.embedded.evaluation.curves import draw_curves, read_log
-from workbench.embedded.evaluation.prompted import TEMPLATES, genre_prompt
-from workbench.embedded.evaluation.reading import random_weights
-from workbench.embedded.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
-from workbench.embedded.evaluation.sound import codec_rows, measure_size
-from workbench.embedded.evaluation.spectrograms import draw_spectrograms
-from workbench.embedded.evaluation.tempo import librosa_bpm, spearman
 from workbench.evidence.groove import groove_score
 from workbench.evidence.intervals import bootstrap
 from workbench.evidence.judge import Judge

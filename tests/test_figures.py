@@ -2,8 +2,9 @@
 
 import json
 
-from workbench.embedded.card import BEGIN, END, figures_text
-from workbench.embedded.evaluate import FIGURES, stamp
+from recipe.card import BEGIN, END, figures_text
+from recipe.evaluate import FIGURES, stamp
+
 from workbench.model.folders import builtin_folder
 
 DATA = builtin_folder().parent

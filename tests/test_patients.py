@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from workbench.datasets import dataset
-from workbench.embedded.patients import CAUSES, diagnosed, patients
 from workbench.model.load import load
 from workbench.probing.diagnosis import diagnose
+from workbench.show.patients import CAUSES, diagnosed, patients
 
 ALARM = {
     "text leak": "text leak",

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DONE, TABLE = ROOT / "build" / "verify.json", ROOT / "docs" / "verified.md"
 QUICK = ("-m", "pytest", "-m", "not long and not browser")
 LONG = ("-m", "pytest", "-m", "long", "--timeout", "3600")
-COMMAND = ("-c", "from workbench.cli import main; raise SystemExit(main())")
+RECIPE = {"PYTHONPATH": "data/embedded"}
 Step = tuple[dict[str, str], tuple[str, ...]]
 
 PARTS: dict[str, dict[str, Step]] = {
@@ -40,8 +40,8 @@ PARTS: dict[str, dict[str, Step]] = {
                        ("diagnosis_laws", "true_shapes", "live", "browser_live")))),
     },
     "figures": {
-        "built-in model": ({}, (*COMMAND, "evaluate-embedded")),
-        "steering engine": ({}, (*COMMAND, "evaluate-steering")),
+        "built-in model": (RECIPE, ("-m", "recipe", "evaluate", "--quiet")),
+        "steering engine": (RECIPE, ("-m", "recipe", "steering", "--quiet")),
     },
     "fuzz": {
         "20,000 cases": (

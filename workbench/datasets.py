@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from workbench.embedded.dataset import builtin_dataset
 from workbench.errors import DatasetError
+from workbench.model.builtin import builtin_dataset
 from workbench.sound import Dataset, from_csv, from_folder
 
 

@@ -8,7 +8,9 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from workbench.errors import WorkbenchError
 from workbench.files import file_names
+from workbench.model.folders import builtin_folder
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -95,27 +97,15 @@ def steer(asked: Namespace) -> int:
     return 0
 
 
-def build_embedded(asked: Namespace) -> int:
-    """Run the recipe of the built-in music and model."""
-    from workbench.embedded.recipe import Budget, build_embedded
-
-    given = {"vocoder_minutes": asked.vocoder_minutes, "language_minutes": asked.language_minutes}
-    budget = Budget(**{name: minutes for name, minutes in given.items() if minutes is not None})
-    print(build_embedded(asked.build, budget=budget, device=asked.device))
-    return 0
-
-
-def evaluate_embedded(asked: Namespace) -> int:
-    """Measure the built-in model and write its figures down."""
-    from workbench.embedded.evaluate import evaluate
-
-    print(evaluate(asked.out, clips=asked.clips, say=print, progress=not asked.quiet))
-    return 0
-
-
-def evaluate_steering(asked: Namespace) -> int:
-    """Measure the steering engine on the built-in model and write its figures down."""
-    from workbench.embedded.evaluate_steering import evaluate_steering as evaluate
-
-    print(evaluate(asked.out, clips=asked.clips, say=print, progress=not asked.quiet))
-    return 0
+def recipe(asked: Namespace) -> int:
+    """Forward an old command to the recipe of the built-in model, which lies in a clone of the repository."""
+    folder = builtin_folder().parent
+    if not (folder / "recipe").is_dir():
+        raise WorkbenchError(
+            f"workbench {asked.command} was asked for",
+            "the recipe of the built-in model is not part of the installed package",
+            "Clone the repository",
+        )
+    print(f"workbench {asked.command} has become: python -m recipe {asked.recipe}", file=sys.stderr)
+    command = [sys.executable, "-m", "recipe", asked.recipe, *asked.arguments]
+    return subprocess.call(command, env={**os.environ, "PYTHONPATH": str(folder)})

@@ -146,43 +146,18 @@ def _steer(sub: _Sub) -> None:  # type: ignore[valid-type]
         "--rows", choices=["cond", "both", "null"], default="cond", help="guidance rows to push"
     )
     steer.add_argument("--seconds", type=float, default=5.0)
-    steer.add_argument("--guidance", type=float, default=3.0)
+    steer.add_argument("--guidance", type=float, help="by default what the checkpoint says")
     steer.add_argument("--seed", type=int, default=0)
     steer.add_argument("-o", "--out", type=Path, default=Path("out/steered.wav"))
 
 
 def _embedded(sub: _Sub) -> None:  # type: ignore[valid-type]
-    build = _command(sub, "build-embedded", "make the built-in music and model again, from nothing")
-    build.add_argument(
-        "--build", type=Path, default=Path("build"), help="working folder, about 2 GB; resumable"
-    )
-    build.add_argument("--vocoder-minutes", type=float, help="for the codec's decoder")
-    build.add_argument(
-        "--language-minutes", type=float, help="at most; it ends earlier when all steps are taken"
-    )
-    build.add_argument("--device", default="cpu")
-    more = (
-        "Judges that hear sound alone mark every clip. Layers and doses are chosen on other seeds than those "
-        "reported on, and random directions stand beside every steering figure. Under --out lie report.json "
-        "(value, 95 %% interval, n, seeds and bar of every row) and the judged clips as WAV; the figures go "
-        "into data/embedded/figures.json and the model card. About ten minutes on two threads."
-    )
-    evaluate = _command(sub, "evaluate-embedded", "measure the built-in model against its bars", more)
-    evaluate.add_argument("--out", type=Path, default=Path("out/embedded"), help="for report and clips")
-    evaluate.add_argument(
-        "--clips", type=int, default=30, help="judged clips per genre; all else scales with it (default: 30)"
-    )
-    evaluate.add_argument("--quiet", action="store_true", help="no progress bars")
-
-    more = (
-        "Finds a dose for each attribute, then measures transitions, pairs of attributes, crosstalk and "
-        "blends. The figures go into data/embedded/steering.json and docs/steering.md. About twenty minutes "
-        "on two threads."
-    )
-    engine = _command(sub, "evaluate-steering", "measure the steering engine on the built-in model", more)
-    engine.add_argument("--out", type=Path, default=Path("out/steering"), help="for the report")
-    engine.add_argument("--clips", type=int, default=24, help="judged clips per condition (default: 24)")
-    engine.add_argument("--quiet", action="store_true", help="no progress bars")
+    for name, recipe in (
+        ("build-embedded", "build"), ("evaluate-embedded", "evaluate"), ("evaluate-steering", "steering"),
+    ):  # fmt: skip
+        old = sub.add_parser(name, add_help=False)  # type: ignore[attr-defined]
+        old.add_argument("arguments", nargs=argparse.REMAINDER)
+        old.set_defaults(run=commands.recipe, recipe=recipe)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -117,7 +117,7 @@ def auto_dose(
     finalists: int = 2,
     rows: str = "cond",
     seconds: float = 5.0,
-    guidance: float = 3.0,
+    guidance: float | None = None,
     progress: bool = True,
     on_clips: Callable[[float], object] | None = None,
     cancel: threading.Event | None = None,
@@ -139,7 +139,7 @@ def auto_dose(
         finalists: settings that are proved at most, one after another until one keeps within the budget.
         rows: guidance rows that are steered.
         seconds: length of the clips.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         progress: whether to show progress bars.
         on_clips: called after each frame with how many clips have been made (of about `Space.clips`).
         cancel: set it to stop before the next step.

@@ -60,7 +60,7 @@ def combine(
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(12)),
     seconds: float = 5.0,
-    guidance: float = 3.0,
+    guidance: float | None = None,
     progress: bool = True,
 ) -> Combined:
     """Return how well each attribute is steered alone and together with the others.
@@ -73,7 +73,7 @@ def combine(
         prompts: taken in turn, seed by seed.
         seeds: one clip per plan and seed.
         seconds: length of the clips.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         progress: whether to show progress bars.
 
     Raises:

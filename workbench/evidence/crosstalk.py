@@ -80,7 +80,7 @@ def crosstalk(
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(12)),
     seconds: float = 5.0,
-    guidance: float = 3.0,
+    guidance: float | None = None,
     progress: bool = True,
 ) -> Crosstalk:
     """Return what every judge hears under every plan, against the unsteered twins.
@@ -93,7 +93,7 @@ def crosstalk(
         prompts: taken in turn, seed by seed.
         seeds: one clip per plan and seed.
         seconds: length of the clips.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         progress: whether to show progress bars.
 
     Raises:

@@ -75,7 +75,7 @@ def fuse(
     seeds: Sequence[int] = tuple(range(8)),
     rows: str = "cond",
     seconds: float = 5.0,
-    guidance: float = 3.0,
+    guidance: float | None = None,
     progress: bool = True,
 ) -> Fusion:
     """Return what the judge hears in blends of two unit directions of one layer, all at the same dose.
@@ -92,7 +92,7 @@ def fuse(
         seeds: each makes a clip per weight.
         rows: guidance rows that are steered.
         seconds: length of the clips.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         progress: whether to show progress bars.
 
     Raises:

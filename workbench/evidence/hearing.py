@@ -60,7 +60,7 @@ def hear(
     judges: Mapping[str, Judge],
     *,
     seconds: float = 5.0,
-    guidance: float = 3.0,
+    guidance: float | None = None,
     likely: bool = True,
     progress: bool = True,
     on_frame: OnFrame | None = None,
@@ -76,7 +76,7 @@ def hear(
         asked: the clips.
         judges: by target.
         seconds: length of each clip.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         likely: whether the likelihood is measured.
         progress: whether to show progress bars.
         on_frame: as `generate` calls it; `ClipCount` makes clips of frames.

@@ -100,7 +100,7 @@ def sweep(
     prompts: Sequence[str],
     seeds: Sequence[int],
     seconds: float = 5.0,
-    guidance: float = 3.0,
+    guidance: float | None = None,
     likely: bool = False,
     progress: bool = True,
     keep: Keep | None = None,
@@ -118,7 +118,7 @@ def sweep(
         prompts: taken in turn, seed by seed.
         seeds: one clip per trial and seed.
         seconds: length of each clip.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         likely: whether the likelihood of the codes under the unsteered model is measured, too.
         progress: whether to show a progress bar.
         keep: where clips are kept; by default none is.

@@ -69,7 +69,7 @@ def go_on(
     seeds: Sequence[int],
     given_seconds: float = 5.0,
     seconds: float = 5.0,
-    guidance: float = 3.0,
+    guidance: float | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Return what becomes of beginnings that are gone on from in several ways, a row per way and beginning.
@@ -86,7 +86,7 @@ def go_on(
         seeds: one per beginning; every way uses the same.
         given_seconds: how much of the end of each beginning is heard.
         seconds: length of the new part.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         progress: whether to show a progress bar.
 
     Raises:

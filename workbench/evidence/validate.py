@@ -38,7 +38,7 @@ class Protocol:
         random_directions: controls per aim, which share the number of clips of a steered aim; 0 for none.
         unsteered: whether the same prompts and seeds are also heard unsteered.
         seconds: length of the clips.
-        guidance: classifier-free guidance.
+        guidance: classifier-free guidance; by default what the checkpoint says.
         rows: guidance rows that are steered.
     """
 
@@ -53,7 +53,7 @@ class Protocol:
     random_directions: int = 3
     unsteered: bool = True
     seconds: float = 5.0
-    guidance: float = 3.0
+    guidance: float | None = None
     rows: str = "cond"
 
     def asked(self, cells: Sequence[Trial]) -> list[Trial]:

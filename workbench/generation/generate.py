@@ -23,8 +23,8 @@ __all__ = ["OnFrame", "Readable", "generate"]
 @overload
 def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type checker
     model: Model, prompt: str, *, steering: Plan = ..., seed: int = ..., seconds: float = ...,
-    guidance: float = ..., temperature: float = ..., top_k: int | None = ..., progress: bool = ...,
-    on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
+    guidance: float | None = ..., temperature: float | None = ..., top_k: int | None = ...,
+    progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
     probes: Sequence[Readable] | None = ..., batch: int = ..., audio: Audio | None = ...,
     audio_seconds: float | None = ..., melody: Tune | None = ...,
 ) -> Take: ...  # fmt: skip
@@ -33,9 +33,10 @@ def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to t
 @overload
 def generate(
     model: Model, prompt: str | Sequence[str], *, steering: Plan | Sequence[Plan] = ...,
-    seed: int | Sequence[int] = ..., seconds: float = ..., guidance: float = ..., temperature: float = ...,
-    top_k: int | None = ..., progress: bool = ..., on_frame: OnFrame | None = ...,
-    cancel: threading.Event | None = ..., probes: Sequence[Readable] | None = ..., batch: int = ...,
+    seed: int | Sequence[int] = ..., seconds: float = ..., guidance: float | None = ...,
+    temperature: float | None = ..., top_k: int | None = ...,
+    progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
+    probes: Sequence[Readable] | None = ..., batch: int = ...,
     audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ...,
     melody: Tune | Sequence[Tune | None] | None = ...,
 ) -> list[Take]: ...  # fmt: skip
@@ -48,8 +49,8 @@ def generate(
     steering: Plan | Sequence[Plan] = None,
     seed: int | Sequence[int] = 0,
     seconds: float = 5.0,
-    guidance: float = 3.0,
-    temperature: float = 1.0,
+    guidance: float | None = None,
+    temperature: float | None = None,
     top_k: int | None = None,
     progress: bool = True,
     on_frame: OnFrame | None = None,
@@ -72,9 +73,10 @@ def generate(
         seed: Belongs to the row: the same prompt, plan and seed give the same codes in any batch,
             unless two candidates of a draw tie within the rounding of float32.
         seconds: Length of what is made, which comes after the audio where there is one.
-        guidance: Classifier-free guidance g; 1 or less runs without null rows.
+        guidance: Classifier-free guidance g; 1 or less runs without null rows. This and the next two are by
+            default what the checkpoint's generation config says, else 3, 1 and 250.
         temperature: Divides the logits.
-        top_k: Codes kept per draw; 0 keeps all; by default what the checkpoint's own settings say, else 250.
+        top_k: Codes kept per draw; 0 keeps all.
         progress: Whether to show a progress bar.
         on_frame: Called from the running loop after each finished frame.
         cancel: Set it (from any thread) to stop before the next step.

@@ -81,8 +81,8 @@ class LiveSession:
         melody: Tune | None = None,
         operation: str = "add",
         rows: str = "cond",
-        guidance: float = 3.0,
-        temperature: float = 1.0,
+        guidance: float | None = None,
+        temperature: float | None = None,
         top_k: float | None = None,
     ) -> None:
         windows = Windows.of(model, 1.0, window_seconds=window_seconds, overlap_seconds=overlap_seconds)

@@ -65,14 +65,22 @@ class Settings:
 
 
 def settings_of(
-    model: Model, *, guidance: float = 3.0, temperature: float = 1.0, top_k: float | None = None
+    model: Model,
+    *,
+    guidance: float | None = None,
+    temperature: float | None = None,
+    top_k: float | None = None,
 ) -> Settings:
-    """The checked settings; top_k is the checkpoint's own when None.
+    """The checked settings; those of the checkpoint's generation config where None.
 
     Raises:
         GenerationError: For a number that makes no sense.
     """
-    return Settings(guidance, temperature, model.top_k if top_k is None else cast(int, top_k))
+    return Settings(
+        model.guidance if guidance is None else guidance,
+        model.temperature if temperature is None else temperature,
+        model.top_k if top_k is None else cast(int, top_k),
+    )
 
 
 def rows_of(

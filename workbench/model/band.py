@@ -250,7 +250,7 @@ class Note:
     velocity: int
 
 
-_LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 64}
+_LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 48}
 """Frames after which a held note has died, whatever the codes say."""
 
 _KICK, _SIDE, _PEDAL = 36, 37, 44

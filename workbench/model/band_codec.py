@@ -8,10 +8,13 @@ is unpacked when it is first heard. Importing this module registers the codec wi
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
@@ -115,6 +118,22 @@ class BandCodec(PreTrainedModel):
                 "Load one whose `ear_width` is not 0",
             )
         return EncodecEncoderOutput(self.ear.codes(input_values.mean(1))[None], [None])
+
+
+def codec_of(folder: Path) -> BandCodec:
+    """Return the band of a model's folder alone, without the rest of the model."""
+    prefix = "audio_encoder."
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["audio_encoder"]
+    codec = BandCodec(BandCodecConfig(**config))
+    weights = {}
+    for shard in sorted(folder.glob("*.safetensors")):
+        with safe_open(shard, "pt") as file:
+            for key in file.keys():  # noqa: SIM118  (a safetensors file is no dictionary)
+                if key.startswith(prefix):
+                    value = file.get_tensor(key)
+                    weights[key.removeprefix(prefix)] = value.float() if value.is_floating_point() else value
+    codec.load_state_dict(weights)
+    return codec.eval()
 
 
 AutoConfig.register(BandCodecConfig.model_type, BandCodecConfig, exist_ok=True)

@@ -66,7 +66,7 @@ def capture_continued(
     pool: str | None = "mean",
     window: float | None = None,
     rows: str = "cond",
-    guidance: float = 3.0,
+    guidance: float | None = None,
     batch: int = 8,
     progress: bool = True,
     cancel: threading.Event | None = None,
@@ -96,9 +96,11 @@ def capture_continued(
     model.frames_for(seconds)
     given, frames = frames_for(heard, model.frame_rate_hz), model.frames_for(heard + seconds)
     codes = _openings(model, dataset, heard, given)
+    guidance = model.guidance if guidance is None else guidance
 
     def begin(some: slice) -> Sampling:
-        settings = {"guidance": guidance, "top_k": model.top_k, "cancel": cancel}
+        settings = {"guidance": guidance, "cancel": cancel}
+        settings |= {"temperature": model.temperature, "top_k": model.top_k}
         return begin_continuation(
             model, codes[some], texts[some], seeds=seeds[some], frames=frames, **settings
         )

@@ -27,7 +27,7 @@ def capture_generated(
     pool: str | None = "mean",
     window: float | None = None,
     rows: str = "cond",
-    guidance: float = 3.0,
+    guidance: float | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
     batch: int = 8,
     progress: bool = True,
@@ -41,7 +41,7 @@ def capture_generated(
     seconds  length of each generation
     sites, layers, pool, window  as in `capture`; frame t is what step t + 1 held
     rows     "cond", "null" (the rows of guidance without text), or "both": first all cond, then all null
-    guidance classifier-free guidance while generating; null rows exist above 1 only
+    guidance classifier-free guidance, by default the checkpoint's; null rows exist above 1 only
     labels   values per clip by target, for example the genre that each prompt names
     batch    clips drawn at once
     cancel   set it (from any thread) to stop before the next step
@@ -58,9 +58,11 @@ def capture_generated(
         )
     reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
     frames = model.frames_for(seconds)
+    guidance = model.guidance if guidance is None else guidance
 
     def begin(some: slice) -> Sampling:
-        settings: dict[str, Any] = {"guidance": guidance, "top_k": model.top_k, "cancel": cancel}
+        settings: dict[str, Any] = {"guidance": guidance, "cancel": cancel}
+        settings |= {"temperature": model.temperature, "top_k": model.top_k}
         return model.sampling(prompts[some], seeds=seeds[some], frames=frames, **settings)
 
     clips = {

@@ -29,7 +29,6 @@ from transformers import (
 
 from workbench.errors import ModelError, WorkbenchError
 from workbench.model import band_codec as _band_codec  # noqa: F401  (registers its codec with AutoModel)
-from workbench.model import codec as _codec  # noqa: F401  (likewise)
 from workbench.model.contract import check_contract, settle_codec
 from workbench.model.devices import choose_device, choose_dtype
 from workbench.model.fingerprint import folder_fingerprint, weight_files

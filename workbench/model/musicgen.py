@@ -139,6 +139,16 @@ class Model:
         return int(self._config.max_position_embeddings) - self.prefix_room - max(self.delays)
 
     @property
+    def guidance(self) -> float:
+        """Classifier-free guidance unless told otherwise: the checkpoint's setting, else MusicGen's 3."""
+        return float(self.musicgen.generation_config.guidance_scale or 3.0)
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the draws unless told otherwise: the checkpoint's setting, else 1."""
+        return float(self.musicgen.generation_config.temperature or 1.0)
+
+    @property
     def top_k(self) -> int:
         """Codes that each draw keeps unless told otherwise: the checkpoint's setting, else MusicGen's 250."""
         return int(self.musicgen.generation_config.top_k or 250)

@@ -13,6 +13,8 @@ from workbench.model import band
 
 STEPS = 16
 BARS = 12
+LONGEST_LEAD_FRAMES = 48
+"""No tone of a lead is longer (1.92 s): in music that a model plays, a longer one is a lead that hangs."""
 _CYMBALS = {"h": 1, "o": 2, "O": 3, "p": 4, "r": 5, "R": 6, "c": 7}
 _FILL = {"h": 8, "m": 9, "l": 10}
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
@@ -316,7 +318,7 @@ class _Writer:
         for count, onset in enumerate(onsets):
             held = len(cell[onset + 1 :]) - len(cell[onset + 1 :].lstrip("-"))
             start, stop = self.at(bar, onset), self.at(bar, onset + 1 + held)
-            end = start + max(2, round(melody.share * (stop - start)))
+            end = start + max(2, min(LONGEST_LEAD_FRAMES, round(melody.share * (stop - start))))
             if held >= 2 and start >= 4 and self.rng.random() < melody.ornament:
                 start = self.grace(start, pitches[count], index, scale)
             self.put("lead", start, end, band.pitch_token("lead", index, pitches[count]))

@@ -5,8 +5,8 @@
 | `train` | 0-11 | the language model, as tokens |
 | `music` | 0-13 | the labelled music that ships (12, 13 were never trained on) |
 | `held` | 12, 13 | cross-entropy of the language model |
-| `judge`, `judge-varied` | 100-115, 120-139 | kept for training judges |
-| `exam` | 116-119 | kept for validating judges |
+| `judge` | 120-149 | training judges |
+| `judge-test` | 116-119 | testing judges |
 
 No piece is in two sets, and no groove is shared between `train` or `music` and the judges' sets.
 """
@@ -47,9 +47,8 @@ SPLITS: dict[str, Split] = {
     "train": Split("train", range(12), 72, 0),
     "music": Split("music", range(14), 15, 10_000),
     "held": Split("held", range(12, 14), 12, 15_000),
-    "judge": Split("judge", range(100, 116), 18, 20_000),
-    "exam": Split("exam", range(116, 120), 10, 30_000),
-    "judge-varied": Split("judge-varied", range(120, 140), 8, 40_000),
+    "judge": Split("judge", range(120, 150), 9, 20_000),
+    "judge-test": Split("judge-test", range(116, 120), 10, 30_000),
 }
 
 

@@ -26,6 +26,9 @@ from recipe.prompts import vocabulary
 from workbench.model import band
 from workbench.model.band_codec import BandCodec
 
+SAMPLING = {"guidance_scale": 2.0, "temperature": 0.7, "top_k": 60}
+"""What the model is drawn with unless told otherwise."""
+
 TEXT_GAIN = 5.0
 """Gain on the text projection, which makes words about as large as what the cross-attention starts with."""
 
@@ -93,7 +96,7 @@ def build_model(
             if name.endswith((".o.weight", ".wo.weight")):
                 weight.mul_(CONTEXT_GAIN)
     ends = {"decoder_start_token_id": size, "pad_token_id": size, "bos_token_id": size}
-    model.generation_config.update(do_sample=True, guidance_scale=3.0, top_k=60, max_length=256, **ends)
+    model.generation_config.update(do_sample=True, max_length=256, **SAMPLING, **ends)
     model.freeze_audio_encoder()
     # While the text is still noise to the decoder, the quickest gain is to silence it: a trained text encoder
     # gives every word the same vector within a few hundred steps and never recovers. So it stays as it was

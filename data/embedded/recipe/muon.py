@@ -1,4 +1,4 @@
-"""Muon in single precision (torch's works in bfloat16, slow on processors that lack it)."""
+"""Muon; in single precision where the processor has no units for bfloat16, in which torch's always works."""
 
 from __future__ import annotations
 
@@ -52,8 +52,11 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Return matrices (n, rows, columns) with all singular values near 1."""
     a, b, c = _COEFFICIENTS
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.transpose(1, 2)
+    if matrices.is_cuda or torch.cpu._is_avx512_bf16_supported():
+        wide = wide.bfloat16()
     wide = wide / wide.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
     for _ in range(iterations):
         gram = wide @ wide.transpose(1, 2)
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    wide = wide.to(matrices.dtype)
     return wide if matrices.shape[1] <= matrices.shape[2] else wide.transpose(1, 2)

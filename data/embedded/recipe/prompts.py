@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from recipe.factors import GENRES, LEAD_FAMILIES, MOODS, Factors
-from workbench.embedded.phrasing import draw_skeleton, fixed_texts, pick
+from recipe.phrasing import draw_skeleton, fixed_texts, pick
 from workbench.model.band import BEAT_FRAMES
 
 TEMPO_WORDS = {

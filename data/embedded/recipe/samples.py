@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soxr
 
+from workbench.errors import AudioError
 from workbench.model.band import (
     ACCOMPANIMENTS,
     BASSES,
@@ -17,7 +19,7 @@ from workbench.model.band import (
     PITCHES,
     Instrument,
 )
-from workbench.model.sampler import RATE_HZ, Bank, sound_name
+from workbench.model.sampler import RATE_HZ, Bank, pack_bank, sound_name, unpack_bank
 
 _OVERSAMPLING = 2
 _LOUDNESS = 0.09
@@ -27,6 +29,46 @@ _HITS = (36, 37, 38, 39, 42, 43, 44, 46, 47, 49, 50, 51)
 _SECONDS = {"sustained": 1.6, "plucked": 2.2}
 _SILENCE = 0.0012
 """RMS of 20 ms below which a sound has died, 37 dB below its loudest."""
+
+
+SHIPPED = "FluidR3"
+SOUNDFONTS = {
+    SHIPPED: "FluidR3_GM.sf2",
+    "MuseScore": "MuseScore_General_Full.sf2",
+    "OPL-3": "OPL-3_FM_128M.sf2",
+    "TimGM6mb": "TimGM6mb.sf2",
+}
+"""The band that ships has the sounds of the first; judges hear all four."""
+_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/soundfonts", "/opt/homebrew/share/soundfonts")
+
+
+def packed_bank(font: str, build: Path) -> tuple[bytes, list[list[Any]]]:
+    """Return a soundfont's band as `pack_bank` packs it, recording it into the build folder if need be."""
+    samples, index = (build / "banks" / f"{font}.{suffix}" for suffix in ("ogg", "json"))
+    if not index.exists():
+        samples.parent.mkdir(parents=True, exist_ok=True)
+        blob, places = pack_bank(record_bank(find_soundfont(SOUNDFONTS[font])))
+        samples.write_bytes(blob)
+        index.write_text(json.dumps(places))
+    return samples.read_bytes(), json.loads(index.read_text())
+
+
+def bank_of(font: str, build: Path) -> Bank:
+    """Return a soundfont's band, unpacked."""
+    return unpack_bank(*packed_bank(font, build))
+
+
+def find_soundfont(name: str) -> Path:
+    """Return the path of an installed soundfont, or raise with the packages that bring it."""
+    for folder in _FOLDERS:
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise AudioError(
+        f"Soundfont {name} was asked for",
+        f"it is in none of {', '.join(_FOLDERS)}",
+        "Install it (Debian: fluid-soundfont-gm, timgm6mb-soundfont, musescore-general-soundfont-lossless, "
+        "opl3-soundfont)",
+    )
 
 
 def record_bank(soundfont: Path) -> Bank:

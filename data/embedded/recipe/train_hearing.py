@@ -3,14 +3,13 @@
 Making sound and spectra costs more than learning from them, so every step makes two windows anew, and learns
 from those and ten of the last 240.
 
-Run it as ``python -m recipe.train_hearing BUILD``; BUILD holds the packed bank (`bank.ogg`, `bank.json`). It
+Run it as ``python -m recipe.train_hearing BUILD``. It
 writes `hearing/ear.safetensors` there, and prints how many tokens of held-out pieces are heard exactly.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import deque
 from pathlib import Path
@@ -22,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recipe.corpus import Scores, scores
+from recipe.samples import SHIPPED, bank_of, packed_bank
 from workbench.model.band import FIRST, FRAME_RATE_HZ, PARTS
 from workbench.model.band_codec import BandCodec, BandCodecConfig
 from workbench.model.band_ear import HANDS, TOKENS, BandEar, exact, features_of, hands_of
-from workbench.model.sampler import FRAME, Bank, Player, unpack_bank
+from workbench.model.sampler import FRAME, Bank, Player
 
 WIDTH = 192
 STEPS = 1500
@@ -98,7 +98,7 @@ def train_hearing(build: Path, *, minutes: float, steps: int = STEPS, seed: int 
     ear = BandEar(WIDTH)
     optimiser = torch.optim.AdamW(ear.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     step = _resume(build, ear, optimiser)
-    data = Rendered(scores("train", build), _bank(build), np.random.default_rng([seed, step]))
+    data = Rendered(scores("train", build), bank_of(SHIPPED, build), np.random.default_rng([seed, step]))
     begin, recent = time.time(), []
     while step < steps and (time.time() - begin) / 60 < minutes:
         share = min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
@@ -113,7 +113,7 @@ def train_hearing(build: Path, *, minutes: float, steps: int = STEPS, seed: int 
         recent.append(float(loss.detach()))
         if step % 25 == 0 or step == steps:
             _save(build, ear, optimiser, step)
-            print(f"step {step}: {np.mean(recent):.3f} nats, {(time.time() - begin) / 60:.1f} min")  # noqa: T201
+            print(f"step {step}: {np.mean(recent):.3f} nats, {(time.time() - begin) / 60:.1f} min")
             recent = []
     _save(build, ear, optimiser, step)
     return ear.eval()
@@ -121,16 +121,15 @@ def train_hearing(build: Path, *, minutes: float, steps: int = STEPS, seed: int 
 
 def report(ear: BandEar, build: Path, *, rows: int = 48, seed: int = 1) -> dict[str, dict[str, float]]:
     """Return the share of exact tokens of each part, on pieces of grooves that were never trained on."""
-    data = Rendered(scores("held", build), _bank(build), np.random.default_rng(seed))
+    data = Rendered(scores("held", build), bank_of(SHIPPED, build), np.random.default_rng(seed))
     sound, codes = data.draw(rows)
-    heard = torch.cat([ear.codes(some) for some in sound.split(8)])
+    heard = torch.cat([ear.codes(some) for some in torch.split(sound, 8)])
     return exact(heard.transpose(0, 1).flatten(1).numpy(), codes.transpose(0, 1).flatten(1).numpy())
 
 
 def hearing_codec(build: Path) -> BandCodec:
     """Return the codec whole: the packed bank and the ear of a build folder."""
-    index = json.loads((build / "bank.json").read_text())
-    blob = (build / "bank.ogg").read_bytes()
+    blob, index = packed_bank(SHIPPED, build)
     codec = BandCodec(BandCodecConfig(bank_bytes=len(blob), bank_index=index, ear_width=WIDTH))
     codec.bank_ogg.copy_(torch.frombuffer(bytearray(blob), dtype=torch.uint8))
     weights = {
@@ -139,10 +138,6 @@ def hearing_codec(build: Path) -> BandCodec:
     assert codec.ear is not None
     codec.ear.load_state_dict(weights)
     return codec.eval()
-
-
-def _bank(build: Path) -> Bank:
-    return unpack_bank((build / "bank.ogg").read_bytes(), json.loads((build / "bank.json").read_text()))
 
 
 def _resume(build: Path, ear: BandEar, optimiser: torch.optim.Optimizer) -> int:
@@ -175,4 +170,4 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     trained = train_hearing(asked.build, minutes=asked.minutes, steps=asked.steps)
     for part, shares in report(trained, asked.build).items():
-        print(part, {name: round(share, 3) for name, share in shares.items()})  # noqa: T201
+        print(part, {name: round(share, 3) for name, share in shares.items()})

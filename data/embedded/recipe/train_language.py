@@ -1,11 +1,12 @@
 """Trains the built-in language model on composed scores. Resumable; logs its curve.
 
 In long windows the music so far tells nearly all, and the decoder never learns to listen to the text. So
-windows (which begin on bar lines) grow from 2.4 s to a mixture of 2.4, 5 and 10 s, the first frames weigh
+windows grow from 2.4 s to a mixture of 2.4, 5 and 10 s, the first frames weigh
 more, the cross-attention learns four times as fast, and in half of the rows a random share of what was
 played so far is blanked, up to all of it: then only the text can tell. In a quarter of the rows the music
 hangs for a while, a few frames played over and over while the targets go on: a model that has only ever
-read flawless music does not know how to leave a chord it once got stuck on. Tokens that begin something
+read flawless music does not know how to leave a chord it once got stuck on. The conductor never hangs: a
+model that learned to mistrust the beat jumps about in the bar when it is steered. Tokens that begin something
 weigh more than rests and holds. Text is dropped in a fifth of the rows, so that guidance works. The
 decoder's matrices are trained by Muon, everything else by AdamW.
 """
@@ -29,6 +30,8 @@ from recipe.prompts import prompt
 from workbench.model.band import BEAT_FRAMES, FIRST, FRAME_RATE_HZ
 from workbench.model.band_codec import BandCodec, BandCodecConfig
 
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -44,12 +47,13 @@ class Schedule:
     muon_lr_listening: float = 1e-2  # of the cross-attention
     adam_lr: float = 4e-3
     text_dropout: float = 0.2
+    unaligned_rows: float = 0.4
     blanked_rows: float = 0.5
     hanging_rows: float = 0.25
     first_frames: int = 40
     first_weight: float = 3.0
     onset_weight: float = 2.0
-    codebook_weights: tuple[float, ...] = (0.5, 1.0, 1.0, 1.0, 1.0, 0.8, 1.2)
+    codebook_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 1.2)
 
     def rate_at(self, step: int) -> float:
         """Return the share of the peak learning rates that a step takes."""
@@ -64,34 +68,44 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Windows:
-    """Draws training windows that begin on bar lines, and a true prompt for each."""
+    """Draws training windows, and a true prompt for each.
+
+    Most begin on bar lines, as music from nothing does. The others begin anywhere, as music does that goes on
+    from other music; what they begin with is no target. Were all aligned, the model would read the beat from
+    the position instead of the conductor, and lose it where it goes on.
+    """
 
     factors: tuple[Factors, ...]
     codes: list[np.ndarray]
     tokenizer: PreTrainedTokenizerFast
     rng: np.random.Generator
-    text_dropout: float
+    schedule: Schedule
     bar_frames: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bar_frames", tuple(4 * BEAT_FRAMES[f.tempo] for f in self.factors))
 
-    def draw(self, batch: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return codes (B, K, frames), token ids (B, n), attention mask (B, n): 0 where text is dropped."""
+    def draw(self, batch: int, frames: int) -> Batch:
+        """Return codes (B, K, frames), token ids (B, n), attention mask (B, n), alignment (B,).
+
+        The mask is 0 where text is dropped; alignment tells which rows begin on a bar line.
+        """
         rows, prompts = [], []
-        for i in self.rng.integers(len(self.codes), size=batch):
-            bars = (self.codes[i].shape[1] - frames) // self.bar_frames[i] + 1
-            start = int(self.rng.integers(max(1, bars))) * self.bar_frames[i]
+        aligned = self.rng.random(batch) >= self.schedule.unaligned_rows
+        for i, on_bar in zip(self.rng.integers(len(self.codes), size=batch), aligned, strict=True):
+            step = self.bar_frames[i] if on_bar else 1
+            start = int(self.rng.integers((self.codes[i].shape[1] - frames) // step + 1)) * step
             rows.append(self.codes[i][:, start : start + frames].astype(np.int64))
             prompts.append(prompt(self.factors[i], self.rng))
         text = self.tokenizer(prompts, padding=True, return_tensors="pt")
-        kept = torch.from_numpy(self.rng.random(batch) >= self.text_dropout).long()
-        return torch.from_numpy(np.stack(rows)), text.input_ids, text.attention_mask * kept[:, None]
+        kept = torch.from_numpy(self.rng.random(batch) >= self.schedule.text_dropout).long()
+        mask = text.attention_mask * kept[:, None]
+        return torch.from_numpy(np.stack(rows)), text.input_ids, mask, torch.from_numpy(aligned)
 
 
 def language_loss(
     model: MusicgenForConditionalGeneration,
-    batch: tuple[Tensor, Tensor, Tensor],
+    batch: Batch,
     schedule: Schedule,
     rng: np.random.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -99,13 +113,15 @@ def language_loss(
 
     Args:
         model: in training.
-        batch: codes, token ids and attention mask, as `Windows.draw` gives them.
+        batch: codes, token ids, attention mask and alignment, as `Windows.draw` gives them.
         schedule: weights, and how many rows have blanks.
         rng: draws what is blanked and what hangs; by default nothing does.
     """
-    codes, ids, mask = batch
+    codes, ids, mask, aligned = batch
     pad = model.config.decoder.pad_token_id
     inputs, targets = delayed(codes, pad)
+    for book in range(codes.shape[1]):
+        targets[~aligned, book, book] = -100
     if rng is not None:
         inputs = hang(inputs, schedule.hanging_rows, rng)
         inputs = inputs.masked_fill(torch.from_numpy(_blanks(inputs.shape, schedule.blanked_rows, rng)), pad)
@@ -140,14 +156,17 @@ def _blanks(shape: torch.Size, share: float, rng: np.random.Generator) -> np.nda
 
 
 def hang(inputs: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Return inputs (B, K, positions); in a share of the rows up to 12 frames repeat for up to 2 s."""
+    """Return inputs (B, K, positions); in a share of the rows up to 12 frames repeat for up to 2 s.
+
+    They repeat in all parts but the conductor.
+    """
     inputs = inputs.clone()
     positions = inputs.shape[2]
     for row in np.flatnonzero(rng.random(len(inputs)) < share):
         cycle = int(rng.integers(1, 13))
         begin = int(rng.integers(cycle, positions - 8))
         end = min(positions, begin + int(rng.integers(8, round(2 * FRAME_RATE_HZ))))
-        inputs[row, :, begin:end] = inputs[row, :, begin - cycle + torch.arange(end - begin) % cycle]
+        inputs[row, 1:, begin:end] = inputs[row, 1:, begin - cycle + torch.arange(end - begin) % cycle]
     return inputs
 
 
@@ -158,6 +177,7 @@ def train_language(
     schedule = schedule or Schedule()
     tokenizer = build_tokenizer()
     model = build_model(BandCodec(BandCodecConfig()), seed=seed).to(device)
+    fast_bfloat16 = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
     if device == "cpu":  # scaled_dot_product_attention's backward pass is so slow there that steps take 2.5 x
         model.decoder.set_attn_implementation("eager")
     optimisers = _optimisers(model, schedule)
@@ -168,7 +188,7 @@ def train_language(
         list(pieces.codes),
         tokenizer,
         np.random.default_rng([seed, step]),
-        schedule.text_dropout,
+        schedule,
     )
     begin, recent = time.time(), []
     while step < schedule.steps and (time.time() - begin) / 60 < minutes:
@@ -176,7 +196,7 @@ def train_language(
             group["lr"] = group["peak_lr"] * schedule.rate_at(step)
         frames = schedule.window_frames(step, windows.rng)
         batch = windows.draw(max(1, schedule.batch_frames // frames), frames)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device != "cpu"):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=fast_bfloat16):
             loss, per_book = language_loss(model, batch, schedule, windows.rng)
         model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

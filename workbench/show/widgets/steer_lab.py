@@ -68,7 +68,7 @@ class SteerLab(ipywidgets.VBox):
         prompt: str = "a calm tune",
         seconds: float = 5.0,
         seed: int = 0,
-        guidance: float = 3.0,
+        guidance: float | None = None,
         pad: Sequence[str] | None = None,
         folder: Path | str | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class SteerLab(ipywidgets.VBox):
         self._maker = TakeMaker(model, beginnings or {}, watched)
         self.desk = DoseDesk(self.groups, pad, self._rewrite)
         self.sliders, self.pad = self.desk.sliders, self.desk.pad
-        self._add_settings(prompt, seconds, seed, guidance)
+        self._add_settings(prompt, seconds, seed, model.guidance if guidance is None else guidance)
         readers = readers_of(watched)
         self.way = HowWhenWhere(self.groups, readers, self._rewrite)
         self.line = PlanLine(model, self.groups, readers, self._method_of)

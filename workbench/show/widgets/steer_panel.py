@@ -50,12 +50,12 @@ class SteerPanel(ipywidgets.VBox):
         prompt: str = "a calm tune",
         seconds: float = 5.0,
         seed: int = 0,
-        guidance: float = 3.0,
+        guidance: float | None = None,
     ) -> None:
         self.model, self.judge, self._given = model, judge, directions
         self.takes: dict[str, Take] = {}
         self._unsteered: dict[tuple[Any, ...], Take] = {}
-        self._add_settings(prompt, seconds, seed, guidance)
+        self._add_settings(prompt, seconds, seed, model.guidance if guidance is None else guidance)
         self.sliders = {name: _slider(name) for name in self.directions}
         self.plan_text = ipywidgets.HTML()
         self.player = ComparisonPlayer()

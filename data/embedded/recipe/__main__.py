@@ -1,0 +1,43 @@
+"""Makes and measures the built-in model: ``python -m recipe build | evaluate | steering``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recipe.build import Budget, build_embedded
+from recipe.evaluate import evaluate
+from recipe.evaluate_steering import evaluate_steering
+
+
+def main() -> None:
+    """Run one of the three."""
+    parser = argparse.ArgumentParser(prog="python -m recipe", description=__doc__)
+    sub = parser.add_subparsers(dest="command", required=True)
+    build = sub.add_parser("build", help="make music, judges and model again, from nothing (hours)")
+    build.add_argument("--build", type=Path, default=Path("build"), help="working folder; resumable")
+    build.add_argument("--hearing-minutes", type=float, default=Budget.hearing_minutes)
+    build.add_argument("--language-minutes", type=float, default=Budget.language_minutes)
+    build.add_argument("--device", default="cpu")
+    for name, what, clips in (("evaluate", "the model against its thresholds", 30),
+                              ("steering", "what the steering engine does with the model", 24)):  # fmt: skip
+        measure = sub.add_parser(name, help=f"measure {what}; writes figures, card and docs")
+        measure.add_argument("--out", type=Path, default=Path("out") / ("embedded" if clips == 30 else name))
+        measure.add_argument("--clips", type=int, default=clips, help="judged clips per genre and condition")
+        measure.add_argument("--quiet", action="store_true", help="no progress bars")
+        if name == "evaluate":
+            measure.add_argument("--listener", help="run as LISTENER FOLDER --out CSV")
+    asked = parser.parse_args()
+    if asked.command == "build":
+        budget = Budget(asked.hearing_minutes, asked.language_minutes)
+        build_embedded(asked.build, budget=budget, device=asked.device)
+        return
+    options = {"clips": asked.clips, "progress": not asked.quiet, "say": print}
+    if asked.command == "evaluate":
+        evaluate(asked.out, listener=asked.listener, **options)
+    else:
+        evaluate_steering(asked.out, **options)
+
+
+if __name__ == "__main__":
+    main()

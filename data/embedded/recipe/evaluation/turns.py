@@ -1,0 +1,137 @@
+"""The paper's four transitions: 5 s of one genre, continued into another, steered against prompted.
+
+Half of the grooves make the directions and choose layer and dose; the beginnings that are reported on are
+from the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recipe.evaluation.bench import Bench
+from recipe.evaluation.prompted import genre_prompt
+from recipe.evaluation.rows import NO_BAR, Bar, Row, seeds_text
+from workbench.activations import Activations
+from workbench.evidence.intervals import means
+from workbench.evidence.transitions import Gains, Way, compare_gains, go_on
+from workbench.probing import ProbeSweep, fit_probes
+from workbench.sound import Clip, Dataset
+from workbench.steering import Direction, random_direction
+
+TURNS = (("classical", "electronic"), ("electronic", "jazz"), ("jazz", "rock"), ("rock", "classical"))
+DOSES = (0.1, 0.2, 0.3, 0.45)
+NEUTRAL = "a tune"
+AHEAD = Bar(at_least=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Beginnings:
+    """Pieces to go on from, and the groove of each."""
+
+    clips: tuple[Clip, ...]
+    grooves: tuple[str, ...]
+
+
+def measure_turns(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str, Any]]:
+    """Return rows and details of the four transitions.
+
+    Args:
+        bench: what is measured.
+        acts: of the bench's music.
+    """
+    learnt, held = bench.music.split(test=0.5)
+    part = acts.subset(np.isin(acts.clips, learnt.ids))
+    probes = fit_probes(part, "genre", method="means", layers=bench.layers(4), folds=2, shuffles=0)
+    rows: list[Row] = []
+    details: dict[str, Any] = {}
+    for out_of, into in TURNS:
+        setting = _choose(bench, probes, beginnings(learnt, out_of, bench.budget.part(0.4)), into)
+        table, groups = _report(bench, setting, beginnings(held, out_of, bench.budget.clips), into)
+        rows += _rows(table, groups, out_of, into, setting)
+        details[f"{out_of} to {into}"] = _details(table, into)
+    return rows, details
+
+
+def beginnings(music: Dataset, genre: str, count: int) -> Beginnings:
+    """Return so many pieces of a genre, grooves taken in turn."""
+    table = music.where(genre=genre).table()
+    table["turn"] = table.groupby("group").cumcount()
+    chosen = table.sort_values(["turn", "group"]).head(count)
+    return Beginnings(tuple(music.clip(str(id_)) for id_ in chosen["id"]), tuple(map(str, chosen["group"])))
+
+
+def _go_on(bench: Bench, some: Beginnings, ways: Sequence[Way], into: str, use: str) -> pd.DataFrame:
+    return go_on(
+        bench.model, some.clips, ways, bench.judges["genre"], into,
+        seeds=bench.budget.seeds(use, len(some.clips)), given_seconds=bench.seconds, seconds=bench.seconds,
+        progress=bench.progress,
+    )  # fmt: skip
+
+
+def _choose(bench: Bench, probes: ProbeSweep, some: Beginnings, into: str) -> tuple[Direction, float]:
+    """Return direction and dose with the largest mean gain; of equals the smaller dose."""
+    cells = [(probe.direction(into), dose) for dose in DOSES for probe in probes]
+    ways = [Way(str(number), NEUTRAL, one.at(dose)) for number, (one, dose) in enumerate(cells)]
+    gains = _go_on(bench, some, ways, into, "choose turns").groupby("way")["gain"].mean()
+    best = max(range(len(cells)), key=lambda number: round(float(gains[str(number)]), 2))
+    return cells[best]
+
+
+def _report(
+    bench: Bench, setting: tuple[Direction, float], some: Beginnings, into: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    direction, dose = setting
+    prompt = genre_prompt(into, 0)
+    ways = [
+        Way("steered", NEUTRAL, direction.at(dose)),
+        Way("prompted", prompt),
+        Way("both", prompt, direction.at(dose)),
+        Way("random", NEUTRAL, random_direction(direction, seed=0).at(dose)),
+        Way("unsteered", NEUTRAL),
+    ]
+    return _go_on(bench, some, ways, into, "turns"), some.grooves
+
+
+def compared(table: pd.DataFrame, groups: Sequence[str], way: str, other: str) -> Gains:
+    """Return the gains of two ways, beginning beside beginning."""
+    first, second = (table[table["way"] == name].sort_values("beginning") for name in (way, other))
+    return compare_gains(first["gain"].to_numpy(), second["gain"].to_numpy(), groups=groups)
+
+
+def _rows(
+    table: pd.DataFrame, groups: Sequence[str], out_of: str, into: str, setting: tuple[Direction, float]
+) -> list[Row]:
+    found = compared(table, groups, "steered", "prompted")
+    direction, dose = setting
+    name, seeds = f"{out_of} to {into}", seeds_text(table["seed"].tolist())
+    note = (
+        f"gain {found.steered.value:.2f} steered, {found.prompted.value:.2f} prompted; layer "
+        f"{direction.layer}, dose {dose:g}, chosen on other grooves; bootstrap of {len(set(groups))} grooves"
+    )
+    difference = found.difference
+    steered = table[table["way"] == "steered"].sort_values("beginning")
+    hits = (steered["judged"] == into).to_numpy(float)
+    (heard,) = means(hits[:, None], np.array(groups))
+    return [
+        Row(f"turns.{name}", f"{name}: gain in P({into}), steered minus prompted", AHEAD, difference.value,
+            difference.low, difference.high, found.n, seeds, note),
+        Row(f"turns.{name}.heard", f"{name}: the steered continuation is heard as {into}", NO_BAR,
+            heard.value, heard.low, heard.high, found.n, seeds, f"bootstrap of {len(set(groups))} grooves"),
+    ]  # fmt: skip
+
+
+def _details(table: pd.DataFrame, into: str) -> Mapping[str, Any]:
+    """Return, per way, mean gain, share heard as the target, and medians of the guards."""
+    told = {}
+    for way, part in table.groupby("way", sort=False):
+        guards = {
+            name: round(float(part[name].median()), 3) for name in ("level_db", "flatness", "repetition")
+        }
+        hit = float((part["judged"] == into).mean())
+        told[str(way)] = {"gain": round(float(part["gain"].mean()), 4), "heard": round(hit, 4), **guards}
+    return told
