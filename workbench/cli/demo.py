@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from workbench.evidence.sweep import hit_rates
+from workbench.evidence.sweep import hit_rates, sweep, trials
 from workbench.evidence.validate import Protocol, Validation, validate_steering
 from workbench.files import file_names, write_atomically
 from workbench.model.norms import NEUTRAL_PROMPTS
@@ -17,6 +18,7 @@ from workbench.probing import ProbeSweep
 from workbench.show.page import write_page
 
 PACKAGES = ("musicgen-workbench", "torch", "transformers", "nnsight", "scikit-learn", "umap-learn", "plotly")
+DOSES = (0.05, 0.1, 0.15, 0.2, 0.3)
 PER_CLASS = 60
 """Clips per genre that the demo probes: enough for intervals of a few points, few enough for a minute."""
 
@@ -48,8 +50,11 @@ def run_demo(
     songs = songs.take(min(PER_CLASS, min((songs.labels() == g).sum() for g in songs.genres)))
     acts = wb.capture(network, songs, seconds=5)
     probes = wb.fit_probes(acts, target="genre")
-    validation = validate_steering(network, probes, wb.load_judge(), _protocol(probes, clips))
-    takes, speed = _takes(network, probes, validation, prompt, seed)
+    judge, protocol = wb.load_judge(), _protocol(probes, clips)
+    methods = {"logistic": probes, "means": wb.fit_probes(acts, target="genre", method="means", shuffles=0)}
+    method = _best_method(network, judge, methods, protocol)
+    validation = validate_steering(network, methods[method], judge, protocol)
+    takes, speed = _takes(network, methods[method], validation, prompt, seed)
     names = file_names(takes)
     files = {name: take.clip.write(out / f"{names[name]}.wav") for name, take in takes.items()}
     report = {
@@ -57,6 +62,7 @@ def run_demo(
         "music": {"name": songs.name, "clips": len(songs), "fingerprint": songs.fingerprint},
         "prompt": prompt,
         "seed": seed,
+        "method": method,
         "probe": _probe_rows(probes),
         "steering": validation.summary(),
         "receipts_ok": bool(validation.reporting["ok"].all() and all(t.receipt.ok for t in takes.values())),
@@ -69,25 +75,41 @@ def run_demo(
 
 
 def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
-    """Return a short validation around the middle layers, where pushes act best."""
+    """Return a short validation before and at the middle layer; each genre has its own layer and dose."""
     middle = len(probes.layers) // 2
     layers = tuple(probes.layers[max(0, middle - 1) : middle + 1])
     return Protocol(
         prompts=NEUTRAL_PROMPTS[:3],
         layers=layers,
-        doses=(0.1, 0.2),
+        doses=DOSES,
         choosing_seeds=tuple(range(min(3, clips))),
+        per_aim=True,
         reporting_seeds=tuple(range(1000, 1000 + clips)),
         random_directions=min(4, clips),
     )
+
+
+def _best_method(
+    network: wb.Model, judge: wb.Judge, methods: Mapping[str, ProbeSweep], protocol: Protocol
+) -> str:
+    """Return whose directions are heard more often at two doses, on the seeds that choose."""
+    heard = {}
+    for name, probes in methods.items():
+        directions = probes.directions(protocol.layers[-1])
+        plans = trials({aim: d for aim, d in directions.items() if aim in judge.classes}, DOSES[1::2])
+        clips = sweep(network, plans, judge, prompts=NEUTRAL_PROMPTS[:3], seeds=protocol.choosing_seeds)
+        heard[name] = float(clips["hit"].mean())
+    return max(heard, key=heard.__getitem__)
 
 
 def _takes(
     network: wb.Model, probes: ProbeSweep, validation: Validation, prompt: str, seed: int
 ) -> tuple[dict[str, wb.Take], float]:
     """Return the clips that are kept, unsteered first, and the seconds of work per second of sound."""
-    directions = probes.directions(validation.layer)
-    plans = [None, *(direction.at(validation.dose) for direction in directions.values())]
+    directions = {
+        aim: probes[layer].direction(aim).at(dose) for aim, (layer, dose) in validation.settings.items()
+    }
+    plans = [None, *directions.values()]
     begin = time.perf_counter()
     takes = wb.generate(network, prompt, steering=plans, seed=seed, seconds=5)
     speed = (time.perf_counter() - begin) / sum(take.seconds for take in takes)

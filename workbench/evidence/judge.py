@@ -41,7 +41,7 @@ class Judge:
             raise EvidenceError(
                 f"A judge of {self.target!r} was asked for",
                 problem,
-                "Fit it again (workbench build-embedded)",
+                "Fit it again (make embedded)",
             )
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
@@ -131,7 +131,7 @@ class Judge:
         raise EvidenceError(
             f"A judge of {target} in {folder} was asked for",
             f"it was fitted to features {fitted}, and the features are now {VERSION}",
-            "Fit it again (workbench build-embedded), or use the version that made it",
+            "Fit it again (make embedded), or use the version that made it",
         )
 
 

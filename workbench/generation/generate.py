@@ -83,7 +83,8 @@ def generate(
         probes: Probes to read while the clip is made, after steering; see `Take.probe_traces`.
         batch: The most clips drawn at once.
         audio: A clip, or codes (k, frames) of this model, to go on from. It becomes the beginning of the take
-            (`Take.given_s` says how long it is), its codes unchanged, its sound as the codec renders it.
+            (`Take.given_s` says how long it is), its codes unchanged, its sound as the codec gives it back:
+            of a clip from elsewhere the built-in model plays its band's arrangement.
         audio_seconds: How much of the end of the audio is used: the model hears the last seconds before the
             new part, and what lies before them is left out of the take. All of it when None.
         melody: A clip to follow, of which only the melody is heard (workbench.model.melody), or the melody of

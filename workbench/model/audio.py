@@ -1,5 +1,8 @@
 """Sound to codes and codes to sound, through whatever codec the checkpoint carries.
 
+Codes are what the codec can say. EnCodec's give back nearly the sound that went in; those of the built-in
+model are what its band would play to sound like it, an arrangement.
+
 Stereo checkpoints interleave left and right codebooks. Clips in the workbench are mono: a mono clip goes to
 both sides, and a decoded stereo pair is averaged.
 """
@@ -13,8 +16,9 @@ import torch
 
 from workbench.sound.clip import Clip
 
-# A batch sounds the same as its rows to 1e-7, not bit for bit, and gains nothing on a CPU; there a sound is a
-# function of its codes alone. On a GPU the bound is memory: about 100 times the sound that comes out.
+# EnCodec's batch sounds the same as its rows to 1e-7, not bit for bit, and gains nothing on a CPU; there a
+# sound is a function of its codes alone. On a GPU the bound is memory: about 100 times the sound that comes
+# out.
 _DECODE_BATCH = {"cpu": 1}
 _DECODE_BATCH_ELSEWHERE = 8
 

@@ -60,6 +60,8 @@ def capture(
 ) -> Activations:
     """The labelled activations of each clip in `dataset`; what an earlier call finished is not done again.
 
+    Sound that has no codes yet is encoded. The built-in model reads its band's arrangement of such a clip.
+
     sites   some of embed, resid_pre, head_out, attn_out, mlp_out, resid_post
     layers  blocks counted from 0; all when None
     pool    "mean", "max" or "last" over a clip's frames, in fp32; None keeps the frames (float16)

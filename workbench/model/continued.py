@@ -99,8 +99,7 @@ def capture_continued(
     guidance = model.guidance if guidance is None else guidance
 
     def begin(some: slice) -> Sampling:
-        settings = {"guidance": guidance, "cancel": cancel}
-        settings |= {"temperature": model.temperature, "top_k": model.top_k}
+        settings = {"guidance": guidance, **model.draws, "cancel": cancel}
         return begin_continuation(
             model, codes[some], texts[some], seeds=seeds[some], frames=frames, **settings
         )

@@ -61,8 +61,7 @@ def capture_generated(
     guidance = model.guidance if guidance is None else guidance
 
     def begin(some: slice) -> Sampling:
-        settings: dict[str, Any] = {"guidance": guidance, "cancel": cancel}
-        settings |= {"temperature": model.temperature, "top_k": model.top_k}
+        settings: dict[str, Any] = {"guidance": guidance, **model.draws, "cancel": cancel}
         return model.sampling(prompts[some], seeds=seeds[some], frames=frames, **settings)
 
     clips = {

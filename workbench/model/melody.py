@@ -4,8 +4,7 @@ The published melody checkpoints were trained on chroma of sound at 32 kHz: Four
 one every 4096, summed into twelve pitch classes, of which the strongest alone is kept. transformers'
 feature extractor does the same with torchaudio, which the workbench does not need: its filters come from
 transformers, the Fourier transform from torch. The one difference is resampling (soxr here): for a clip of
-another rate a frame between two notes may fall to the other one (none of 1580 frames of the built-in music
-at 16 and at 44.1 kHz did).
+another rate a frame between two notes may fall to the other one.
 
 Meta's own demo first removes drums and bass (Demucs). Neither transformers' extractor nor this module does
 so unless told: a solo line or a separated stem is followed better than a full mix.

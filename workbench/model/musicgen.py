@@ -85,12 +85,12 @@ class Model:
 
     @property
     def n_codebooks(self) -> int:
-        """Codes per frame, k: 4 for mono MusicGen, 8 for stereo."""
+        """Codes per frame, k: 4 for mono MusicGen, 8 for stereo, 7 for the built-in model."""
         return int(self._config.num_codebooks)
 
     @property
     def codebook_size(self) -> int:
-        """Codes per codebook: 2048 for MusicGen."""
+        """Codes per codebook: 2048 for MusicGen, 512 for the built-in model."""
         return int(self._config.vocab_size)
 
     @property
@@ -141,17 +141,22 @@ class Model:
     @property
     def guidance(self) -> float:
         """Classifier-free guidance unless told otherwise: the checkpoint's setting, else MusicGen's 3."""
-        return float(self.musicgen.generation_config.guidance_scale or 3.0)
+        return float(_unless_none(self.musicgen.generation_config.guidance_scale, 3.0))
 
     @property
     def temperature(self) -> float:
         """Temperature of the draws unless told otherwise: the checkpoint's setting, else 1."""
-        return float(self.musicgen.generation_config.temperature or 1.0)
+        return float(_unless_none(self.musicgen.generation_config.temperature, 1.0))
 
     @property
     def top_k(self) -> int:
         """Codes that each draw keeps unless told otherwise: the checkpoint's setting, else MusicGen's 250."""
-        return int(self.musicgen.generation_config.top_k or 250)
+        return int(_unless_none(self.musicgen.generation_config.top_k, 250))
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Temperature and top-k of the draws unless told otherwise, as `sampling` takes them."""
+        return {"temperature": self.temperature, "top_k": self.top_k}
 
     @property
     def device(self) -> torch.device:
@@ -188,7 +193,10 @@ class Model:
         return tokens.frames_for(seconds, self.frame_rate_hz)
 
     def encode(self, clip: Clip) -> torch.Tensor:
-        """The codes (k, frames), long, of `clip`, resampled to the codec's rate."""
+        """The codes (k, frames), long, of `clip`, resampled to the codec's rate.
+
+        The built-in model's are what its band would play to sound like the clip.
+        """
         return encode_clip(self.musicgen, clip).cpu()
 
     def decode(self, codes: torch.Tensor | np.ndarray) -> Clip:
@@ -290,3 +298,7 @@ class Model:
 def _as_tensor(codes: torch.Tensor | np.ndarray) -> torch.Tensor:
     """The codes as a tensor; arrays are copied, for those of a take are read-only."""
     return codes if isinstance(codes, torch.Tensor) else torch.tensor(codes)
+
+
+def _unless_none(value: float | None, default: float) -> float:
+    return default if value is None else value

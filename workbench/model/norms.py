@@ -1,7 +1,8 @@
 """R_l, the mean residual norm of each layer: the unit of dose.
 
 R_l is the mean of |h[l, t]| over unsteered generation from neutral prompts, conditional rows, after the
-first step (whose input is BOS alone). Measured once per model and kept: in the model's own folder
+first step (whose input is BOS alone), at guidance 3, temperature 1 and the 250 likeliest codes, whatever the
+checkpoint's own settings are. Measured once per model and kept: in the model's own folder
 (`workbench.json`, key "residual_norms") when it was shipped with it, else in the user's cache.
 """
 

@@ -2,7 +2,8 @@
 
 EnCodec's decoder begins with an LSTM, which remembers without end, and goes on with convolutions, which do
 not. So the LSTM's state is carried from piece to piece, and only the convolutions hear a few frames again.
-(Decoding each piece with two seconds of context instead was off by up to 0.6 times the level.)
+(Decoding each piece with two seconds of context instead was off by up to 0.6 times the level, with a decoder
+that had been trained for two hours.)
 
 A codec that has a ``player()`` (the band, `band_codec`) remembers by itself what sounds: it is given the next
 frames and needs to know none beyond them.

@@ -1,11 +1,11 @@
 """How sound codes become the decoder's positions and back, and how steps relate to seconds.
 
 MusicGen writes codebook c of frame t at step t + delay[c] (the delay pattern; delays are 0, 1, 2, 3 for
-mono and 0, 0, 1, 1, 2, 2, 3, 3 for stereo, whose left and right codebooks interleave). The decoder's
-*position* 0 holds BOS in every codebook, and position p holds what step p - 1 wrote, so that reading
-position p yields step p. T frames therefore take T + 1 + max(delay) positions and T + max(delay) steps: 503
-steps are exactly 10 s of mono MusicGen. Formula: Copet et al. 2023, arXiv 2306.05284, section 2.2 ("delay"
-pattern).
+four mono codebooks and 0, 0, 1, 1, 2, 2, 3, 3 for stereo, whose left and right codebooks interleave). The
+decoder's *position* 0 holds BOS in every codebook, and position p holds what step p - 1 wrote, so that
+reading position p yields step p. T frames therefore take T + 1 + max(delay) positions and T + max(delay)
+steps: 503 steps are exactly 10 s of mono MusicGen. Formula: Copet et al. 2023, arXiv 2306.05284, section 2.2
+("delay" pattern).
 
 transformers' `forward` applies none of this; its `generate` does. Feeding it plain codes gives residuals
 that are off by a quarter of their norm, which is why every teacher-forced pass here goes through

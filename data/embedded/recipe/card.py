@@ -46,6 +46,7 @@ def figures_text(report: Report, *, folder: str = "") -> str:
         *_attributes(report),
         *_probes(report),
         *_sound(report),
+        *_scores(report["scores"]),
         *_confusions(report["judges"]),
     ]
     return "\n".join(parts)
@@ -123,18 +124,24 @@ def _sound(report: Report) -> Iterator[str]:
         for name, found in report["sound"].items()
     ]
     yield table(["clips", *guards, "groove"], rows)
+    sizes = ", ".join(f"{name} {size:g} MB" for name, size in report["sizes_mb"].items())
+    yield f"What ships: {sizes}.\n"
+
+
+def _scores(scores: Mapping[str, Mapping[str, Report]]) -> Iterator[str]:
+    """Yield what the kept codes show, by kind of clip and genre; nothing where they are no score."""
+    genres = sorted({genre for found in scores.values() for genre in found})
+    if not genres:
+        return
     yield (
         "What the codes show: share of clips whose lead holds a tone for over 2 s / share of frames in which "
         "the conductor jumps / chord changes a second:\n"
     )
-    genres = list(next(iter(report["scores"].values())))
     yield table(["clips", *genres], [
-        [kind, *(f"{found[g]['stuck']:.0%} / {found[g]['jumps']:.1%} / {found[g]['chord_changes']:.2f}"
-                 for g in genres)]
-        for kind, found in report["scores"].items()
+        [kind, *(f"{one['stuck']:.0%} / {one['jumps']:.1%} / {one['chord_changes']:.2f}" if one else ""
+                 for one in map(found.get, genres))]
+        for kind, found in scores.items()
     ])  # fmt: skip
-    sizes = ", ".join(f"{name} {size:g} MB" for name, size in report["sizes_mb"].items())
-    yield f"What ships: {sizes}.\n"
 
 
 def _confusions(judges: Mapping[str, Report]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from recipe.card import write_card
 from recipe.evaluation.attributes import measure_attributes
 from recipe.evaluation.bench import Bench, Budget
 from recipe.evaluation.curves import draw_curves, read_log
-from recipe.evaluation.listener import measure_listener
+from recipe.evaluation.listener import command, measure_listener
 from recipe.evaluation.prompted import measure_text
 from recipe.evaluation.reading import measure_reading
 from recipe.evaluation.rows import Row
@@ -102,6 +102,8 @@ def measure(bench: Bench, *, listener: str | None = None, say: Say = lambda _: N
         listener: command line of an outside listener.
         say: is told, part by part, what was measured and how long it took.
     """
+    if listener is not None:
+        command(listener)  # a program that is not there is told before hours of measuring
     bench.clear()
     bench.out.mkdir(parents=True, exist_ok=True)
     minutes: dict[str, float] = {}
@@ -123,8 +125,8 @@ def measure(bench: Bench, *, listener: str | None = None, say: Say = lambda _: N
     with timed("mode, mood and lead steering", minutes, say):
         attribute_rows, attributes = measure_attributes(bench, read.acts, text.neutral)
     with timed("outside listener and scores", minutes, say):
-        outside_rows, outside = measure_listener(bench.out, bench.genres, listener)
-        score_rows, scores = measure_scores(bench.out, bench.genres)
+        outside_rows = measure_listener(bench.out, bench.genres, listener)
+        score_rows, scores = measure_scores(bench.out, bench.genres, bench.model.codec)
     rows += [*text.rows, *read.rows, *steered.rows, *outside_rows, *tempo_rows, *attribute_rows]
     rows += [*score_rows, groove, speed]
     return {
@@ -134,7 +136,6 @@ def measure(bench: Bench, *, listener: str | None = None, say: Say = lambda _: N
         "sound": {**damage, **steered.details["sound"]},
         "groove_medians": medians,
         "scores": scores,
-        "outside": outside,
         "tempo": tempo,
         "attributes": attributes,
         "judges": {name: {"classes": list(j.classes), "card": j.card} for name, j in bench.judges.items()},
@@ -160,8 +161,9 @@ def stamp(data: Path) -> dict[str, str]:
 
 
 def code_hash() -> str:
-    """Return the hash of the package's Python files, which the figures were measured with."""
-    return _hash(sorted(Path(workbench.__file__).parent.rglob("*.py")))
+    """Return the hash of the Python files of package and recipe, which the figures were measured with."""
+    folders = (Path(workbench.__file__).parent, Path(__file__).parent)
+    return _hash([path for folder in folders for path in sorted(folder.rglob("*.py"))])
 
 
 def _hash(paths: list[Path]) -> str:

@@ -47,7 +47,7 @@ def measure_attributes(
 def why_not(bench: Bench, acts: Activations, target: str) -> str:
     """Return why a target cannot be steered and heard, or nothing."""
     if target not in bench.judges:
-        return f"there is no judge of {target}; `workbench build-embedded` fits it"
+        return f"there is no judge of {target}; `make embedded` trains it"
     if target not in acts.targets:
         return f"the shipped music has no label {target}"
     return ""

@@ -20,7 +20,6 @@ from workbench.sound import Dataset
 
 _GROOVES = "interval: bootstrap of whole grooves, which no probe saw that judged them"
 
-
 MOMENT_S = 0.2
 
 
@@ -46,17 +45,12 @@ def measure_reading(bench: Bench) -> Read:
     probes = fit_probes(acts)
     first = capture(bench.model, songs, sites=("embed",), layers=[0], **options)  # type: ignore[arg-type]
     embedding = fit_probes(first, site="embed")
-    blank = capture(random_weights(bench.model), songs, **options)  # type: ignore[arg-type]
-    random = fit_probes(blank)
-    moment, moment_embedding, moment_random = (
-        _one_moment(bench.model, songs, bench, ("resid_post",)),
-        _one_moment(bench.model, songs, bench, ("embed",)),
-        _one_moment(random_weights(bench.model), songs, bench, ("resid_post",)),
-    )
+    untrained = random_weights(bench.model)
+    random = fit_probes(capture(untrained, songs, **options))  # type: ignore[arg-type]
     moments = {
-        "probe_moment": fit_probes(moment),
-        "probe_moment_embedding": fit_probes(moment_embedding, site="embed"),
-        "probe_moment_random": fit_probes(moment_random),
+        "probe_moment": fit_probes(_one_moment(bench.model, songs, bench, "resid_post")),
+        "probe_moment_embedding": fit_probes(_one_moment(bench.model, songs, bench, "embed"), site="embed"),
+        "probe_moment_random": fit_probes(_one_moment(untrained, songs, bench, "resid_post")),
     }
     rows = [*_own_rows(probes), _lead("probe.random_weights",
             "best layer minus best layer of a random-weight model", 0.15, probes, random),
@@ -92,13 +86,16 @@ def correct(probes: ProbeSweep, layer: int) -> np.ndarray:
     return np.asarray(rows["truth"] == rows["predicted"], float)
 
 
-def _one_moment(model: Model, songs: Dataset, bench: Bench, sites: tuple[str, ...]) -> Activations:
-    """Return the activations of one moment of `MOMENT_S` of each clip, drawn from its second half."""
-    layers = [0] if sites == ("embed",) else None
-    acts = capture(model, songs, seconds=bench.seconds, window=MOMENT_S, sites=sites, layers=layers,
+def _one_moment(model: Model, songs: Dataset, bench: Bench, site: str) -> Activations:
+    """Return the activations of one moment of `MOMENT_S` of each clip, drawn from its second half.
+
+    Model and site do not change which moment is drawn.
+    """
+    layers = [0] if site == "embed" else None
+    acts = capture(model, songs, seconds=bench.seconds, window=MOMENT_S, sites=(site,), layers=layers,
                    progress=bench.progress)  # fmt: skip
     rng = np.random.default_rng(0)
-    late = acts.data["start_s"].to_numpy() >= bench.seconds / 2
+    late = acts.coordinate("start_s") >= bench.seconds / 2
     chosen = [int(rng.choice(np.flatnonzero((acts.clips == clip) & late))) for clip in songs.ids]
     return acts.subset(np.array(chosen))
 

@@ -74,7 +74,7 @@ def measure_speed(bench: Bench) -> Row:
 
 def measure_size(data: Path) -> tuple[Row, dict[str, float]]:
     """Return the size in MB (1e6 bytes) of all files of the built-in model, and of each folder."""
-    files = [path for path in data.rglob("*") if path.is_file()]
+    files = [path for path in data.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     sizes: dict[str, float] = {}
     for path in files:
         top = path.relative_to(data).parts
