@@ -57,4 +57,4 @@ def tiny_bench(model: Any, folder: Path) -> Bench:
     data.mkdir(parents=True)
     (folder / "repo" / "docs").mkdir()
     music, out = labelled_tones(), folder / "out"
-    return Bench(model, music, judges, data, out, Budget(2), seconds=2.0, progress=False)
+    return Bench(model, music, judges, data, out, Budget(2), seconds=1.0, progress=False)

@@ -89,7 +89,7 @@ class Judge:
         tensors = {"mean": self.mean, "scale": self.scale}
         for i, (weight, bias) in enumerate(self.layers):
             tensors |= {f"weight_{i}": weight, f"bias_{i}": bias}
-        tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}
+        tensors = {k: _smallest(v) for k, v in tensors.items()}
         about = {
             "target": self.target,
             "features": VERSION,
@@ -118,7 +118,8 @@ class Judge:
             fitted = about.get("features", "of an older version")
             if fitted == VERSION:
                 tensors, count = load_file(file_in(folder, f"{target}.safetensors")), range(about["layers"])
-                check_digest(path, about, tensors, notice=False)  # the judges that ship carry none
+                check_digest(path, about, tensors)
+                tensors = {name: np.asarray(one, np.float32) for name, one in tensors.items()}
                 layers = tuple((tensors[f"weight_{i}"], tensors[f"bias_{i}"]) for i in count)
                 classes, hears = tuple(about["classes"]), tuple(about["hears"])
                 return cls(target, classes, tensors["mean"], tensors["scale"], layers, about["card"], hears)
@@ -133,6 +134,14 @@ class Judge:
             f"it was fitted to features {fitted}, and the features are now {VERSION}",
             "Fit it again (make embedded), or use the version that made it",
         )
+
+
+def _smallest(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers in half precision where nothing is lost by it, else in single precision."""
+    single = np.ascontiguousarray(numbers, np.float32)
+    with np.errstate(over="ignore"):
+        half = single.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), single) else single
 
 
 def _problem(judge: Judge) -> str:

@@ -103,7 +103,13 @@ def _fit(training: Crops, target: str, shape: Shape, *, seeds: Sequence[int]) ->
     if len(voters[0].classes_) == 2:  # one logistic output: split it over two, whose softmax is the same
         weight, bias = np.hstack([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
     classes = tuple(str(c) for c in voters[0].classes_)
-    return Judge(target, classes, mean, scale, (hidden, (weight, bias)), {}, HEARS[target])
+    layers = (_in_half(*hidden), _in_half(weight, bias))
+    return Judge(target, classes, mean, scale, layers, {}, HEARS[target])
+
+
+def _in_half(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights as half precision keeps them, in which they ship."""
+    return weight.astype(np.float16).astype(np.float32), bias.astype(np.float16).astype(np.float32)
 
 
 def _columns(target: str) -> np.ndarray:

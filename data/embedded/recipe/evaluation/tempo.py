@@ -65,11 +65,17 @@ def measure_tempo(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str,
 
 def spearman(table: pd.DataFrame, measured: str = "bpm") -> float:
     """Return the rank correlation of dose and a measured tempo; 0 where the tempo never changes."""
-    from scipy.stats import spearmanr
+    return _rank_correlation(table["dose"].to_numpy(), table[measured].to_numpy())
 
-    if table[measured].nunique() < 2 or table["dose"].nunique() < 2:
-        return 0.0
-    return float(spearmanr(table["dose"], table[measured]).statistic)
+
+def _rank_correlation(ones: np.ndarray, others: np.ndarray) -> float:
+    """Return Spearman's correlation of two rows of numbers (n,); 0 where one of them never changes."""
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(ones), rankdata(others)])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    spread = np.sqrt((ranks**2).sum(axis=1).prod())
+    return float(ranks.prod(axis=0).sum() / spread) if spread else 0.0
 
 
 def bpm_of_classes(bench: Bench) -> dict[str, float]:
@@ -163,14 +169,15 @@ def _rows(table: pd.DataFrame) -> list[Row]:
         ("tempo.steered", "bpm", _WHAT, STEERED),
         ("tempo.librosa", "librosa", _SECOND, Bar()),
     ):
-        low, high = bootstrap(partial(_drawn, table, measured), table["seed"].to_numpy())
+        drawn = partial(_drawn, table["dose"].to_numpy(), table[measured].to_numpy())
+        low, high = bootstrap(drawn, table["seed"].to_numpy())
         rows.append(Row(id_, what, bar, spearman(table, measured), low, high, len(table),
                         seeds_text(table["seed"].tolist()), "interval: bootstrap of seeds"))  # fmt: skip
     return rows
 
 
-def _drawn(table: pd.DataFrame, measured: str, chosen: np.ndarray) -> float:
-    return spearman(table.iloc[chosen], measured)
+def _drawn(doses: np.ndarray, measured: np.ndarray, chosen: np.ndarray) -> float:
+    return _rank_correlation(doses[chosen], measured[chosen])
 
 
 def _random_row(tables: Sequence[pd.DataFrame]) -> Row:
