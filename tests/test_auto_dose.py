@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from steering_fixture import direction
+from tolerances import TIE, draws
 from toy_judges import Reference, planted
 
 from workbench.errors import Cancelled, EvidenceError
@@ -253,9 +254,12 @@ def test_a_planted_direction_is_found_at_its_layer_and_the_plan_does_what_is_tol
     assert found.steering == directions[3].at(found.dose)
     proof = found.clips[(found.clips["stage"] == "proof") & (found.clips["method"] == "steered")]
     row = proof.iloc[1]
-    take = generate(tiny_model, row["prompt"], steering=found.steering, seed=int(row["seed"]), seconds=1.0,
-                    progress=False)  # fmt: skip
-    assert judge.probabilities([take.clip])[0, 1] == pytest.approx(row["p"], abs=1e-4)
+    with draws() as gaps:
+        take = generate(tiny_model, row["prompt"], steering=found.steering, seed=int(row["seed"]),
+                        seconds=1.0, progress=False)  # fmt: skip
+    # The sound of another batch: 321 bins to 1e-6 each, so a distance to 2e-5, which the judge takes 20-fold.
+    same = np.isclose(judge.probabilities([take.clip])[0, 1], row["p"], rtol=0, atol=1e-3)
+    assert same or min(gaps) <= TIE
     assert found.cost["nll_rise"].value > 0.1
     tight = on_tiny(tiny_model, directions, judge, budget=Quality(nll_rise=1e-6))
     assert "not steerable" in tight.verdict

@@ -15,7 +15,7 @@ import torch
 from conftest import tone_clip
 from plain_hooks import drawn
 from steering_fixture import direction, untraced
-from tolerances import NETWORK, draws, same_codes
+from tolerances import NETWORK, PUSHED, draws, same_codes
 
 from workbench.errors import Cancelled, GenerationError
 from workbench.generation.draw import Calls, draw_takes
@@ -139,7 +139,7 @@ def test_law_04_only_the_last_position_of_the_first_visit_is_edited(
     assert torch.equal(kept[0][1], plain[1])
     moved = (kept[0] - plain)[0, -1]
     assert torch.allclose(moved, 0.7 * one.residual_norm * torch.tensor(one.vector), **NETWORK)
-    assert take.receipt.cells.norm_change.to_numpy() == pytest.approx(0.7 * one.residual_norm, rel=1e-4)
+    assert np.allclose(take.receipt.cells.norm_change, 0.7 * one.residual_norm, **PUSHED)
     assert len(take.receipt) == take.receipt.changed == 18
 
 
@@ -197,7 +197,7 @@ def test_a_clip_is_encoded_and_its_last_seconds_are_heard(tiny_model: Any) -> No
     assert np.array_equal(take.codes[:, :12], codes)
     assert take.given_s == 0.48
     whole = go_on(tiny_model, audio=clip)
-    assert whole.given_s == pytest.approx(2.0, abs=0.05)
+    assert whole.given_s == pytest.approx(2.0, abs=0.05)  # a frame more or less
     assert np.array_equal(go_on(tiny_model, audio_seconds=0.12).codes[:, :3], OPENING[:, -3:])
     assert go_on(tiny_model, audio_seconds=99).given_s == GIVEN / RATE
     assert np.array_equal(go_on(tiny_model, audio=torch.tensor(OPENING)).codes, go_on(tiny_model).codes)

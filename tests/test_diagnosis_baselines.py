@@ -81,7 +81,7 @@ def test_statistics_of_a_tone_show_its_pitch_class_and_its_level(tiny_dataset):
     quiet, loud = (clip_statistics(Clip(gain * tone, 22_050)) for gain in (0.1, 1.0))
     assert loud.shape == (192,)
     assert np.argmax(loud[168:180]) == 9  # A, counted from C
-    assert loud[:64].max() - quiet[:64].max() == pytest.approx(20, abs=0.5)
+    assert loud[:64].max() - quiet[:64].max() == pytest.approx(20, abs=0.01)
     assert sound_statistics(tiny_dataset.subset([0, 1]), seconds=0.5).shape == (2, 192)
 
 

@@ -10,23 +10,25 @@ import pandas as pd
 import pytest
 import torch
 from evaluation_fixture import RATE_HZ, DeafJudge, tiny_bench
+from recipe import evaluate
 from recipe.card import BEGIN, END, figures_text, write_card
-from recipe.evaluate import load_judges, measure
+from recipe.evaluate import code_hash, load_judges, measure
 from recipe.evaluation.bench import FIRST_SEED, Bench, Budget
 from recipe.evaluation.curves import draw_curves, read_log
 from recipe.evaluation.prompted import TEMPLATES, genre_prompt
-from recipe.evaluation.reading import random_weights
+from recipe.evaluation.reading import MOMENT_S, _one_moment, random_weights
 from recipe.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
 from recipe.evaluation.sound import measure_size
 from recipe.evaluation.spectrograms import draw_spectrograms
 from recipe.evaluation.tempo import librosa_bpm, spearman
 
+from workbench.errors import EvidenceError
 from workbench.evidence.groove import groove_score
 from workbench.evidence.intervals import bootstrap
 from workbench.evidence.judge import Judge
 from workbench.evidence.sweep import wilson
 from workbench.evidence.validate import Protocol, ranked_settings, validate_directions
-from workbench.sound import Clip
+from workbench.sound import Clip, read_clip
 from workbench.steering import Direction
 
 
@@ -57,6 +59,16 @@ def clicks(times_s, seconds=5.0) -> Clip:
 def test_a_bar_is_met_from_its_bounds_on(bar, value, met, text):
     assert bar.met(value) is met
     assert str(bar) == text
+
+
+def test_a_bar_may_be_asked_of_the_lower_end_of_the_interval():
+    bar = Bar(interval_above=0.0)
+    assert [bar.met(0.5, low) for low in (0.1, 0.0, -0.1, float("nan"), None)] == [True, *[False] * 4]
+    assert str(bar) == "interval above 0"
+    assert Row("x", "x", bar, 0.5, 0.1, 0.9, 10).met
+    assert Row("x", "x", bar, 0.5, -0.1, 0.9, 10).record()["met"] is False
+    both = Bar(at_least=0.4, interval_above=0.0)
+    assert [both.met(0.3, 0.1), both.met(0.5, -0.1), both.met(0.5, 0.1)] == [False, False, True]
 
 
 def test_a_rate_has_wilsons_interval_and_a_verdict_made_before_rounding():
@@ -194,7 +206,7 @@ def test_a_validation_chooses_and_reports_on_different_seeds_and_prompts_of_each
         reporting_seeds=(10, 11),
         random_directions=2,
         unsteered=False,
-        seconds=2.0,
+        seconds=1.0,
     )
     judge = DeafJudge("letter", ("a", "b"))
     found = validate_directions(tiny_model, planted_directions(tiny_model), judge, protocol, progress=False)
@@ -232,6 +244,40 @@ def test_random_weights_have_the_shape_and_codec_of_the_model_and_nothing_it_lea
         constant = bool((theirs[name] == theirs[name].flatten()[0]).all())  # norms begin at 1, biases at 0
         assert same if name.startswith("audio_encoder") else not same or constant, name
     assert blank.fingerprint != tiny_model.fingerprint
+
+
+def test_a_moment_is_one_window_of_the_second_half_of_each_clip_the_same_for_every_model(bench):
+    songs = bench.music.take(3, seed=0)
+    found = [
+        _one_moment(model, songs, bench, site)
+        for model, site in ((bench.model, "resid_post"), (bench.model, "embed"),
+                            (random_weights(bench.model), "resid_post"))
+    ]  # fmt: skip
+    starts = [acts.coordinate("start_s") for acts in found]
+    for acts, start in zip(found, starts, strict=True):
+        assert list(acts.clips) == list(songs.ids)
+        np.testing.assert_array_equal(start, starts[0])
+        np.testing.assert_allclose(acts.coordinate("length_s"), MOMENT_S)
+    assert bench.seconds / 2 <= starts[0].min() < starts[0].max() <= bench.seconds - MOMENT_S
+
+
+def test_the_code_that_measured_is_that_of_package_and_recipe(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(evaluate, "_hash", lambda paths: hashed.extend(paths) or "hash")
+    assert code_hash() == "hash"
+    names = {f"{path.parent.name}/{path.name}" for path in hashed}
+    assert {
+        "workbench/__init__.py",
+        "evidence/damage.py",
+        "recipe/evaluate.py",
+        "evaluation/scores.py",
+    } <= names
+
+
+def test_a_listener_that_is_not_there_is_told_before_anything_is_done(bench):
+    with pytest.raises(EvidenceError, match="no such program"):
+        measure(bench, listener="no-such-program-here")
+    assert not bench.out.exists()
 
 
 def test_a_training_log_is_read_with_and_without_header_and_drawn(tmp_path):
@@ -294,8 +340,9 @@ def report(bench) -> dict:
 
 def test_every_row_of_the_table_is_reported(report):
     rows = {row["id"]: row for row in report["rows"]}
-    measured = """prompted.mean prompted.jazz neutral.rock probe.best probe.shuffled probe.rise
-        probe.random_weights steered.mean steered.rock steered.random steered.logistic
+    measured = """prompted.mean prompted.jazz neutral.rock judge.real probe.best probe.shuffled probe.rise
+        probe.random_weights probe.moment_rise probe.moment_random
+        steered.mean steered.rock steered.random steered.logistic
         against.mean against.survival
         tempo.steered tempo.librosa tempo.random mode.steered mode.random groove.ratio speed"""
     for id_ in measured.split():
@@ -306,6 +353,13 @@ def test_every_row_of_the_table_is_reported(report):
         assert rows[id_]["value"] is None
         assert rows[id_]["met"] is False
         assert "no judge of" in rows[id_]["note"]
+    for id_ in ("outside.real", "outside.prompted", "outside.steered"):
+        assert rows[id_]["value"] is None and rows[id_]["met"] is False
+        assert "--listener" in rows[id_]["note"]
+    for id_ in ("scores.stuck", "scores.jumps", "scores.chords"):
+        assert rows[id_]["value"] is None and rows[id_]["met"] is False
+        assert "no score" in rows[id_]["note"]
+    assert report["scores"] == {}
     assert report["receipts_ok"]
     json.dumps(report, allow_nan=False)
 
@@ -320,6 +374,13 @@ def test_the_judged_clips_are_kept_as_wav_where_anyone_finds_them(report, bench)
             assert list((bench.out / name / genre).glob("*.wav")), (name, genre)
     assert list((bench.out / "attributes" / "mode" / "major").glob("prompt-*-seed-*.wav"))
     assert list((bench.out / "attributes" / "tempo" / "faster").glob("*.wav"))
+    for name in ("prompted", "unsteered", "steered", "random", "real"):
+        for path in (bench.out / name).rglob("*.wav"):
+            codes = np.load(path.with_suffix(".npy"))
+            assert codes.shape == (bench.model.n_codebooks, 25)
+            if name != "real":
+                heard = read_clip(path).samples
+                np.testing.assert_allclose(bench.model.decode(codes).samples, heard, atol=1e-4)
     steered = {row["id"]: row for row in report["rows"]}["steered.mean"]
     assert steered["n"] == counts["steered"], "every clip that counts is kept, and no other"
 
@@ -343,8 +404,20 @@ def test_the_card_tells_all_rows_and_can_be_written_again(report, bench):
     assert all(row["what"] in text for row in report["rows"])
     assert "](spectrograms.png)" in text
     assert "](../data/spectrograms.png)" in figures_text(whole, folder="../data/")
+    assert "What the codes show" not in text
     missed = [row for row in report["rows"] if row["met"] is False]
     assert text.count("**no**") == len(missed) > 0
+
+
+def test_the_card_tells_what_codes_show_and_leaves_out_what_there_is_none_of(report):
+    one = {"n": 4, "stuck": 0.25, "jumps": 0.0125, "chord_changes": 0.5}
+    told = {"real": {"jazz": one, "rock": one}, "random": {"rock": one}}
+    lines = figures_text(
+        report | {"stamp": {}, "code": "", "pictures": [], "sizes_mb": {}, "scores": told}
+    ).splitlines()
+    head = lines.index("| clips | jazz | rock |")
+    assert lines[head + 2] == "| real | 25% / 1.2% / 0.50 | 25% / 1.2% / 0.50 |"
+    assert lines[head + 3] == "| random |  | 25% / 1.2% / 0.50 |"
 
 
 def test_judges_are_found_by_their_weights(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from live_fixture import WINDOWS, Hands, Heard, knobs, session, until
 from steering_fixture import untraced
 from test_generate import _residuals
 from test_take import Reader
+from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import GenerationError, SteeringError
 from workbench.generation import live_worker, steer_loop
@@ -110,11 +111,13 @@ def test_prompts_take_effect_with_the_next_window(tiny_model: Any, tmp_path: Pat
     live.start()
     until(lambda: live.figures().frames > 3)
     live.prompt = "sad jazz piano"
-    until(lambda: live.figures().frames >= 30)
+    heard = live.figures().frames
+    until(lambda: live.figures().frames >= heard + 40)
     live.stop()
     recording = Recording.load(tmp_path / "one")
-    (first, second, *_rest) = recording.prompts
-    assert first == (0.0, "a tune") and second[1] == "sad jazz piano" and second[0] % 0.8 == pytest.approx(0)
+    first, (start_s, prompt) = recording.prompts
+    assert first == (0.0, "a tune") and prompt == "sad jazz piano"
+    assert start_s in [20 * window / 25 for window in range(1, 9)], "a window has 20 new frames"
     with pytest.raises(GenerationError, match="a prompt is text"):
         live.prompt = 3  # type: ignore[assignment]
 
@@ -338,7 +341,7 @@ def test_probes_are_read_once_a_second(tiny_model: Any) -> None:
     live.stop()
     lines = live.scores
     assert [round(line.seconds) for line in lines[:3]] == [1, 2, 3]
-    assert sum(lines[0].probabilities.values()) == pytest.approx(1)
+    assert np.isclose(sum(lines[0].probabilities.values()), 1, **ROUNDED)
 
 
 def test_a_score_is_the_mean_of_what_came_since_the_one_before() -> None:
@@ -356,9 +359,8 @@ def test_a_score_is_the_mean_of_what_came_since_the_one_before() -> None:
     scores.step(3.0)
     parts = [torch.cat(rows[a:b]).numpy() for a, b in ((0, 4), (4, 7), (7, 9))]
     expected = [probe.predict_proba(part).mean(0)[0] for part in parts]
-    assert [line.probabilities["jazz"] for line in scores.lines] == pytest.approx(
-        expected, rel=1e-5
-    )  # float32
+    assert len(scores.lines) == len(expected)
+    assert np.allclose([line.probabilities["jazz"] for line in scores.lines], expected, **SUMMED)
 
 
 def test_the_last_piece_of_sound_may_be_short_and_is_not_lost(tiny_model: Any) -> None:

@@ -77,7 +77,7 @@ def test_the_notes_of_a_scale_are_heard(rate_hz: int) -> None:
     melody = Melody.of(notes(60, 64, 67, 69, 70, rate_hz=rate_hz))
     heard = [run.split("*")[0] for run in str(melody).split()]
     assert heard == ["C", "E", "G", "A", "A#"]
-    assert melody.seconds == pytest.approx(5, abs=0.2)
+    assert melody.seconds == pytest.approx(5, abs=0.2)  # a frame more or less
 
 
 def test_a_melody_begins_again_and_goes_on_later() -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import tone_clip
+from plain_hooks import recording
 from tolerances import SUMMED
 
 from workbench.errors import ModelError
-from workbench.model import devices, norms
+from workbench.model import devices
 from workbench.model.contract import check_contract
 from workbench.model.load import builtin_folder, load
 from workbench.model.musicgen import Model
@@ -193,15 +194,16 @@ def test_different_codes_sound_different(tiny_model: Any) -> None:
 
 
 def test_residual_norms_are_mean_norms_of_neutral_generations(tiny_model: Any) -> None:
-    from workbench.model.generated import capture_generated
+    from workbench.generation.generate import generate
 
     measured = measure_residual_norms(tiny_model)
-    acts = capture_generated(
-        tiny_model, list(norms.NEUTRAL_PROMPTS), seeds=range(4), seconds=norms.SECONDS, pool=None
-    )
-    for layer in range(4):
-        frames = acts.frames(layer)  # the trailing steps (delay) are not frames: a small difference remains
-        assert measured[layer] == pytest.approx(np.linalg.norm(frames, axis=-1).mean(), rel=0.03)
+    asked: dict[str, Any] = {"seed": [0, 1, 2, 3], "seconds": 2.0, "guidance": 3.0, "top_k": 250}
+    with recording(tiny_model.musicgen) as kept:
+        generate(tiny_model, ["a tune", "a piece of music", "a song", "a track"], progress=False, **asked)
+    for layer, steps in enumerate(kept["resid_post"]):
+        assert len(steps) == 50 + 3, "the frames and the delay"
+        cond = torch.cat([held[:4, -1:] for held in steps[1:]], 1)  # without the first step, that of BOS
+        assert np.isclose(measured[layer], cond.norm(dim=-1).mean(), **SUMMED)
     assert np.array_equal(tiny_model.residual_norms(), measured)
 
 

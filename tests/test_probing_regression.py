@@ -7,7 +7,7 @@ import pytest
 from planted import activations, labels_and_groups
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score
-from tolerances import DOUBLE
+from tolerances import DOUBLE, ROUNDED, SUMMED
 
 from workbench.errors import DatasetError, ProbeError
 from workbench.probing import fit_regression
@@ -45,10 +45,10 @@ def test_law_08_a_planted_number_is_read_and_its_direction_recovered():
     found = sweep.best.direction()
     assert found.vector @ direction > 0.95
     assert (found.layer, found.name, found.residual_norm) == (1, "bpm", 20.0)
-    assert found.norm == pytest.approx(1, abs=1e-5)
+    assert np.isclose(found.norm, 1, **ROUNDED)
     assert found.origin["target"] == "bpm"
     x = acts.matrix(1).astype(float)
-    assert found.centre == pytest.approx(float(x.mean(0) @ found.vector), rel=1e-4)
+    assert np.isclose(found.centre, x.mean(0) @ found.vector, **SUMMED)
     assert (sweep.best.predict(x + 2 * found.vector) > sweep.best.predict(x)).all()
 
 

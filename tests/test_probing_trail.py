@@ -65,7 +65,7 @@ def test_the_trail_is_the_ridge_probes_directions_from_one_decomposition(monkeyp
     for probe, found in zip(expected, trail, strict=False):
         wanted = probe.direction("jazz")
         np.testing.assert_allclose(found.vector, wanted.vector, **SUMMED)
-        assert found.centre == pytest.approx(wanted.centre, abs=1e-3)
+        assert np.isclose(found.centre, wanted.centre, **SUMMED)
         assert (found.layer, found.name, found.residual_norm) == (0, "jazz", 10.0)
         assert found.origin["strength"] == f"{probe.strength:g}"
     *_, huge, endless = trail
@@ -93,7 +93,7 @@ def test_the_probe_of_means_points_along_the_difference_in_means():
     for class_ in probe.classes:
         wanted = difference_in_means(acts, class_, layer=0)
         assert probe.direction(class_).cosine(wanted) > 0.999999
-        assert probe.direction(class_).centre == pytest.approx(wanted.centre, abs=1e-3)
+        assert np.isclose(probe.direction(class_).centre, wanted.centre, **SUMMED)
     assert math.isnan(probe.strength)
     balanced = fit_probes(acts.subset(np.arange(200)), method="means", shuffles=0, class_weights="balanced")[
         0

@@ -55,7 +55,7 @@ def test_cosines_are_taken_to_the_probe_and_to_the_difference_in_means(acts, cas
     _, probe = case_and_probe
     assert walk.strengths == STEPS  # in rising order, however they were given
     for class_ in walk.classes:
-        assert walk.to_probe[class_][1] == pytest.approx(1, abs=1e-5)  # the probe is ridge of strength 1
+        assert np.isclose(walk.to_probe[class_][1], 1, **ROUNDED)  # the probe is ridge of strength 1
         means = difference_in_means(acts, class_, layer=0)
         for place, strength in enumerate(STEPS):
             found = walk.direction(class_, strength)

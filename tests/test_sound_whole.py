@@ -73,6 +73,7 @@ def pitch_hz(clip: Clip, start_s: float, end_s: float) -> float:
 def assert_both(clip: Clip, *, slack_s: float = 0.0) -> None:
     """The clip holds LOW, then HIGH, whole."""
     assert clip.seconds == pytest.approx(FIRST_S + SECOND_S, abs=slack_s + 1e-6)
+    # a bin of the spectrum is 1 Hz wide or less
     assert pitch_hz(clip, 0.1, FIRST_S - 0.1) == pytest.approx(440, abs=2)
     assert pitch_hz(clip, FIRST_S + 0.2, FIRST_S + SECOND_S - 0.1) == pytest.approx(880, abs=2)
 
@@ -169,6 +170,7 @@ def test_a_file_is_what_it_holds_whatever_its_name(tmp_path: Path, name: str, fo
 
 @pytest.mark.parametrize("name", ["music.wav", "music.mp3", "music.ogg"])
 def test_a_variable_mp3_of_another_name_is_whole(tmp_path: Path, name: str) -> None:
+    # three frames of 36 ms are delay and padding
     assert read(tmp_path, uncounted(VARIABLE), name).seconds == pytest.approx(FIRST_S, abs=0.12)
 
 

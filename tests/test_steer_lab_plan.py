@@ -83,7 +83,7 @@ def test_a_spread_dose_adds_up_at_right_angles_in_every_layer(tiny_model: Any) -
     assert plan is not None and plan.layers == tuple(LAYERS)
     for name, dose in (("jazz", 0.2), ("slow without jazz", 0.1)):
         doses = [term.dose for term in plan.terms if term.direction.name == name]
-        assert len(doses) == 4 and sum(doses) == pytest.approx(dose, abs=1e-3)
+        assert len(doses) == 4 and sum(doses) == pytest.approx(dose, abs=1e-3)  # of four decimals each
     for layer in LAYERS:
         jazz, slow = (term.direction for term in plan.at_layer(layer))
         assert abs(jazz.cosine(slow)) < 1e-5
@@ -93,7 +93,7 @@ def test_a_clamp_holds_the_projection_that_the_dose_stands_for(tiny_model: Any) 
     plan = plan_of(pushes(tiny_model, jazz=0.5), Way(operation="clamp"))
     assert plan is not None
     norm = float(tiny_model.residual_norms()[2])
-    assert plan.terms[0].dose == pytest.approx(0.5 * norm, abs=1e-3)
+    assert plan.terms[0].dose == pytest.approx(0.5 * norm, abs=1e-3)  # told with three decimals
     with pytest.raises(SteeringError, match="no dose to share"):
         plan_of(pushes(tiny_model, jazz=0.5), Way(operation="clamp", spread=True))
 

@@ -127,10 +127,13 @@ def test_scores_stand_on_the_player_s_clock(takes: dict[str, Take]) -> None:
 
 def test_the_table_and_the_line_are_the_readings(takes: dict[str, Take]) -> None:
     (trace,) = takes["jazz"].probe_traces
+    read = np.random.default_rng(0).random(25)  # the tiny model's own readings are all but 0 and 1
+    trace = dataclasses.replace(trace, probabilities=np.stack([1 - read, read], axis=1))
     figure = plots.take_scores({"jazz": trace}, "rock", seconds=1.0)
     faint, strong = figure.data[0], figure.data[1]
-    assert np.allclose(faint.y, trace.probabilities[:, 1], **ROUNDED)
-    assert strong.y[12] == pytest.approx(trace.probabilities[6:18, 1].mean(), abs=0.05)
+    assert np.allclose(faint.y, read, **ROUNDED)
+    around = [read[6:end].mean() for end in (18, 19)]  # half a second is 12 or 13 of 25 readings
+    assert np.isclose(strong.y[12], around, **ROUNDED).any()
     level = dataclasses.replace(trace, probabilities=np.full_like(trace.probabilities, 0.25))
     held = plots.take_scores({"jazz": level}, "rock", seconds=1.0).data[1].y
     assert np.allclose(held, 0.25, **ROUNDED) and len(held) == 25, "the ends are means of what there is"

@@ -28,8 +28,11 @@ DOUBLE = {"rtol": 1e-9, "atol": 1e-9}
 ROUNDED = {"rtol": 1e-6, "atol": 1e-6}
 # float32, a sum of up to 160 products of size 1, such as a tiny model's row times a matrix: 160 x 6e-8.
 SUMMED = {"rtol": 1e-5, "atol": 1e-5}
-# float32, the residual stream of a tiny model in another batch: 1e-5 of its norm, of 10 at most (law 12).
+# float32, the residual stream of a tiny model in another batch: 1e-5 of numbers of size 10 (law 12).
 NETWORK = {"rtol": 1e-4, "atol": 1e-4}
+# float32, the length of a push as a receipt tells it: the stream, of norm 100 at most, is rounded before and
+# after, 2 x 100 x 6e-8, and a push is 0.2 or longer; where none is planned it is exactly 0.
+PUSHED = {"rtol": 1e-4, "atol": 0.0}
 
 # Law 12 says that residuals agree to 1e-5, and codes unless two candidates tie within it. Logits are sums
 # over the residual, of size 4 at most; guidance 3 takes 3 of the conditional and 2 of the null: 5 x 4 x 1e-5.

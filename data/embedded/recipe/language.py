@@ -26,7 +26,7 @@ from recipe.prompts import vocabulary
 from workbench.model import band
 from workbench.model.band_codec import BandCodec
 
-SAMPLING = {"guidance_scale": 2.0, "temperature": 0.7, "top_k": 60}
+SAMPLING = {"guidance_scale": 2.0, "temperature": 0.9, "top_k": 60}
 """What the model is drawn with unless told otherwise."""
 
 TEXT_GAIN = 5.0
