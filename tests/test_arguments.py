@@ -65,11 +65,32 @@ LENGTHS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+OWN_SETTING = ("guidance", "temperature", "captured guidance")
+"""None stands for the checkpoint's own."""
+
+
 @pytest.mark.parametrize("name", LENGTHS)
 def test_what_is_no_number_is_the_workbench_s_error(tiny_model: Any, name: str) -> None:
     for value in NO_NUMBERS:
+        if value is None and name in OWN_SETTING:
+            continue
         with pytest.raises(WorkbenchError):
             LENGTHS[name](tiny_model, value)
+
+
+def test_settings_that_are_not_given_are_the_checkpoint_s_own(tiny_model: Any, monkeypatch: Any) -> None:
+    config = tiny_model.musicgen.generation_config
+    told = {"guidance_scale": 2.5, "temperature": 0.7, "top_k": 17}
+    for name, value in told.items():
+        monkeypatch.setattr(config, name, value)
+    take = _generate(tiny_model)
+    assert (take.guidance, take.temperature, take.top_k) == (2.5, 0.7, 17)
+    assert _captured(tiny_model).data.attrs["guidance"] == 2.5
+    assert _generate(tiny_model, guidance=3.0, temperature=1.0, top_k=0).top_k == 0
+    for name in told:
+        monkeypatch.setattr(config, name, None)
+    take = _generate(tiny_model)
+    assert (take.guidance, take.temperature, take.top_k) == (3.0, 1.0, 250)
 
 
 COUNTS: dict[str, Callable[[Any, Any], Any]] = {

@@ -61,7 +61,7 @@ def _push_towards_rock(page: Any) -> None:
     handle.scroll_into_view_if_needed()
     for _press in range(3):
         handle.press("ArrowRight")
-    wanted = "0.15*jazz@3 + 0.15*rock@3"
+    wanted = "0.2*jazz@3 + 0.15*rock@3"
     until(lambda: page.get_by_text(f"plan: {wanted}").count(), what="the plan", seconds=60)
     assert float(page.evaluate(LEVEL)) == 0
     page.get_by_role("button", name="Generate").click()

@@ -21,11 +21,11 @@ def judge() -> Judge:
 
 @pytest.fixture(params=[16_000, 32_000], ids=["16 kHz", "32 kHz"])
 def rate_hz(request) -> int:
-    """The rate of the built-in codec, which is the judges' own, and that of MusicGen's."""
+    """The judges' own rate, and that of the built-in codec and of MusicGen's."""
     return request.param
 
 
-@pytest.mark.parametrize("given_hz", [32_000, 44_100])
+@pytest.mark.parametrize("given_hz", [16_000, 44_100])
 def test_features_are_those_of_the_sound_whatever_its_rate(judge, given_hz):
     """Measured in the spreads that the judge knows; taken for sound of another rate it lies 1.4 away.
 
@@ -99,9 +99,9 @@ def test_the_judge_hears_the_genre_of_shipped_pieces(judge, rate_hz):
     assert np.mean(np.array(heard) == songs.labels()) >= 0.85
 
 
-def test_the_judge_passed_its_exam_on_a_soundfont_it_never_heard(judge):
-    assert judge.card["exam_accuracy"] >= 0.92
-    assert judge.card["exam_accuracy_through_codec"] >= 0.90
+def test_the_judge_was_tested_on_a_soundfont_it_never_heard(judge):
+    assert judge.card["test_accuracy"] >= 0.92
+    assert judge.card["test_accuracy_shipped_sounds"] >= 0.95
 
 
 def test_probabilities_sum_to_one_and_a_judge_round_trips(judge, tmp_path, rate_hz):

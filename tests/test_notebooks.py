@@ -157,7 +157,7 @@ def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable
 def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[3])
     assert "How much steering does it take to change the genre?" in questions(client)
-    assert "['unsteered', '0.15*jazz@3']" in shown(client) and "What does the judge hear?" in shown(client)
+    assert "['unsteered', '0.2*jazz@3']" in shown(client) and "What does the judge hear?" in shown(client)
     assert any(names[:1] == ["unsteered"] and len(names) == 4 for names in heard(client))
     assert "ramp(1s,3s)" in shown(client) and "schedule left alone" in shown(client)
     assert "random" in shown(client) and "flatness" in shown(client)
@@ -167,7 +167,7 @@ def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Call
 def test_the_folder_notebook_finds_the_planted_mistake(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[4])
     assert "contradiction" in shown(client) and "take five.wav" in shown(client)
-    assert "['unsteered', '0.15*jazz@3']" in shown(client)
+    assert "['unsteered', '0.2*jazz@3']" in shown(client)
     assert "Do clips of one genre lie together at layer 3?" in shown(client)
 
 
@@ -187,7 +187,7 @@ def test_the_probe_lab_examines_maps_and_reads_over_time(executed: Callable[[Pat
         "Ridge to means",
     )
     assert all(tab in text for tab in tabs)
-    assert any(names[:1] == ["unsteered"] and "0.15*jazz@" in names[1] for names in heard(client))
+    assert any(names[:1] == ["unsteered"] and "0.2*jazz@" in names[1] for names in heard(client))
     assert "Do clips of one genre lie together" in text
     assert "When does the probe hear which genre?" in questions(client)
 

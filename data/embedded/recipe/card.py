@@ -11,6 +11,7 @@ Report = Mapping[str, Any]
 
 _PICTURES = {
     "spectrograms.png": "Log-mel spectrograms of the first clip of each genre: real, prompted, steered",
+    "piano_rolls.png": "The same clips as notes: what the codes say that each part plays",
     "training.svg": "Loss of the language model while it was trained, all codebooks and each",
 }
 

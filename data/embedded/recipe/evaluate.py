@@ -35,15 +35,17 @@ from recipe.evaluation.sound import (
     measure_size,
     measure_speed,
 )
-from recipe.evaluation.spectrograms import draw_spectrograms
+from recipe.evaluation.spectrograms import draw_rolls, draw_spectrograms
 from recipe.evaluation.steered import measure_steering
 from recipe.evaluation.tempo import measure_tempo
 from workbench.evidence.judge import Judge
+from workbench.model.band import BAND
 from workbench.model.builtin import builtin_dataset
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
 
-FIGURES, SPECTROGRAMS, CURVES, LOG = "figures.json", "spectrograms.png", "training.svg", "training.csv"
+FIGURES, SPECTROGRAMS, ROLLS = "figures.json", "spectrograms.png", "piano_rolls.png"
+CURVES, LOG = "training.svg", "training.csv"
 Say = Callable[[str], None]
 
 
@@ -185,6 +187,8 @@ def timed(name: str, minutes: dict[str, float], say: Say) -> Iterator[None]:
 def _pictures(bench: Bench) -> list[str]:
     """Draw what the card shows, and return the files' names."""
     drawn = [draw_spectrograms(bench.out, bench.genres, bench.data / SPECTROGRAMS)]
+    if bench.model.codec == BAND:
+        drawn.append(draw_rolls(bench.out, bench.genres, bench.data / ROLLS))
     log = read_log(bench.data / LOG) if (bench.data / LOG).exists() else []
     drawn += [draw_curves(log, bench.data / CURVES)] if log else []
     return [path.name for path in drawn if path is not None]
