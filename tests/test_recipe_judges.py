@@ -14,6 +14,7 @@ from recipe.factors import GENRES, draw_factors
 from recipe.judge_data import CROP_S, TEST_FONT, TRAINING_FONTS, Crops, plain, tilt_and_noise, training_crops
 from recipe.samples import SHIPPED
 from recipe.train_judges import HEARS, TARGETS, Shape, _balanced, _choose, _fit, _guessed_from_genre, _tested
+from sklearn.neural_network import MLPClassifier
 
 from workbench.evidence.features import block_slices
 from workbench.evidence.judge import Judge
@@ -148,6 +149,25 @@ def test_every_class_is_as_frequent_as_any_other_in_every_genre_that_has_it():
                       ("rock", "a"): 3, ("rock", "b"): 0, ("rock", "c"): 3}  # fmt: skip
 
 
+def test_networks_learn_from_as_many_crops_of_a_rare_class_as_of_a_frequent_one(monkeypatch):
+    training, _test = both_sets((), "mode")
+    minor = training.labels("mode") == "minor"
+    few = training.take(~minor | (np.cumsum(minor) % 8 == 0))
+    assert (few.labels("mode") == "minor").mean() < 0.15
+    learnt, fit = [], MLPClassifier.fit
+    monkeypatch.setattr(MLPClassifier, "fit", lambda self, x, y: learnt.append(y) or fit(self, x, y))
+    _fit(few, "mode", Shape(1.0, 8), seeds=(0, 1))
+    genres_with_both = [
+        genre for genre in GENRES if len(set(few.labels("mode")[few.labels("genre") == genre])) == 2
+    ]
+    assert len(genres_with_both) >= 3
+    for labels in learnt:
+        alone = len(few.x) - sum((few.labels("genre") == genre).sum() for genre in genres_with_both)
+        counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+        assert counts["major"] - counts["minor"] == alone
+    assert len(learnt) == 2
+
+
 def test_shapes_are_chosen_on_fonts_and_grooves_that_were_left_out(monkeypatch):
     training, _test = both_sets(("intervals", "key"), "mode")
     seen = []
@@ -181,14 +201,18 @@ def test_shapes_are_chosen_on_fonts_and_grooves_that_were_left_out(monkeypatch):
 
 @pytest.fixture
 def sounds(monkeypatch):
-    """Three composed-looking pieces and a tiny bank instead of scores and soundfonts; crops of one second."""
+    """Three pieces and tiny banks, no soundfonts: which fonts were asked for, and which played each crop."""
     factors = tuple(draw_factors(genre, 120, 1) for genre in GENRES[:3])
     codes = tuple(np.tile(band_fixture.small_piece(), 3) for _ in factors)
-    asked = []
+    asked, played = [], []
+    banks = {font: band_fixture.tiny_bank() for font in (*TRAINING_FONTS, TEST_FONT)}
+    fonts = {id(bank): font for font, bank in banks.items()}
+    player = judge_data.Player
+    monkeypatch.setattr(judge_data, "Player", lambda bank: played.append(fonts[id(bank)]) or player(bank))
     monkeypatch.setattr(judge_data, "scores", lambda name, build: Scores(factors, codes))
-    monkeypatch.setattr(judge_data, "bank_of", lambda font, build: asked.append(font) or BANK)
+    monkeypatch.setattr(judge_data, "bank_of", lambda font, build: asked.append(font) or banks[font])
     monkeypatch.setattr(judge_data, "CROP_S", 1.0)
-    return asked
+    return asked, played
 
 
 BANK = band_fixture.tiny_bank()
@@ -202,17 +226,20 @@ def test_training_crops_are_played_with_the_fonts_in_turn_plain_and_coloured(sou
     assert crops.labels("genre").tolist() == list(GENRES[:3]) * 2
     assert crops.source == f"judge, grooves 120-149, {', '.join(TRAINING_FONTS)}"
     assert (crops.x[:3] != crops.x[3:]).any(axis=1).all()
-    assert TEST_FONT not in sounds
-    before = len(sounds)
+    asked, played = sounds
+    assert played == crops.fonts.tolist()
+    assert TEST_FONT not in asked
+    before = len(asked)
     again = training_crops(tmp_path, 0)
     np.testing.assert_array_equal(again.x, crops.x)
-    assert len(sounds) == before, "what was made once is read"
+    assert len(asked) == before, "what was made once is read"
     assert (training_crops(tmp_path, 1).x != crops.x).any()
 
 
 def test_test_crops_have_a_font_of_their_own_and_what_ships(sounds, tmp_path):
     crops = judge_data.test_crops(tmp_path, 0)
     assert crops.fonts.tolist() == [TEST_FONT] * 3 + [SHIPPED] * 3
+    assert sounds[1] == crops.fonts.tolist()
     assert set(crops.colours) == {"plain"}
     assert TEST_FONT not in TRAINING_FONTS and SHIPPED in TRAINING_FONTS
     taken = crops.take(crops.fonts == SHIPPED)

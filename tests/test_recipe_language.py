@@ -343,12 +343,15 @@ def test_every_trained_weight_has_one_optimiser_and_a_few_steps_lower_the_loss(c
 def test_training_goes_on_where_it_stopped(pieces, codec, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "scores", lambda name, build: pieces if name == "train" else None)
     monkeypatch.setattr(training, "build_model", partial(build_model, **SMALL))
+    taken = []
+    monkeypatch.setattr(training, "language_loss", lambda *all_: taken.append(1) or language_loss(*all_))
     schedule = {"batch_frames": 120, "window_s": ((0.0, (2.4,)),)}
     first = training.train_language(tmp_path, minutes=5, schedule=Schedule(steps=2, **schedule))
     idle = training.train_language(tmp_path, minutes=0, schedule=Schedule(steps=3, **schedule))
     for name, weight in first.decoder.state_dict().items():
         assert torch.equal(weight, idle.decoder.state_dict()[name]), name
     further = training.train_language(tmp_path, minutes=5, schedule=Schedule(steps=3, **schedule))
+    assert len(taken) == 2 + 0 + 1
     heads = [model.decoder.lm_heads[0].weight for model in (first, further)]
     assert not torch.equal(*heads)
     log = read_log(tmp_path / "language" / "log.csv")

@@ -20,12 +20,12 @@ from workbench.model.conditions import NAMING_TEXT, capture_conditions
 from workbench.model.musicgen import Model
 from workbench.probing import fit_probes
 from workbench.show.exercises import Verdict
-from workbench.sound import Clip, Dataset, Entry, measures
+from workbench.sound import Dataset, measures
 
 CAUSES: Mapping[str, str] = {
     "text leak": "the prompt named the genre while the activations were captured",
     "track leak": "clips of one groove stood on both sides of the split",
-    "loudness": "the two classes were mastered at different levels",
+    "tempo confound": "one of the two classes is faster than the other",
     "imbalance": "one class has most of the clips, and accuracy flatters",
     "label noise": "15 % of the labels are wrong",
     "too few clips": "there are too few grooves to learn from",
@@ -33,12 +33,12 @@ CAUSES: Mapping[str, str] = {
 CLUES: Mapping[str, str] = {
     "text leak": "look at the four texts under Leaks: which accuracy falls when the words are wrong?",
     "track leak": "compare the random split with the held-out grooves under Leaks",
-    "loudness": "under Confounds, ask what the level in dB tells by itself",
+    "tempo confound": "under Confounds, ask what the beats a minute tell by themselves",
     "imbalance": "under Numbers, compare accuracy with the mean recall",
     "label noise": "under Labels, listen to the hardest clips: do their labels fit?",
     "too few clips": "under Numbers, see whether the learning curve still rises",
 }
-NOISE, GAIN_DB, RATIO, FEW = 0.15, 9.0, 9, 8
+NOISE, SLOWEST, RATIO, FEW = 0.15, 0.08, 9, 8
 GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the track leak needs
 
 
@@ -62,18 +62,6 @@ class Patient:
     cause: str = field(repr=False)
 
 
-@dataclass(frozen=True)
-class _Louder:
-    """Reads a clip of a dataset and changes its level by `gain_db[id]`."""
-
-    songs: Dataset
-    gain_db: Mapping[str, float]
-
-    def __call__(self, entry: Entry) -> Clip:
-        clip = self.songs.clip(entry.id)
-        return Clip(clip.samples * np.float32(10 ** (self.gain_db[entry.id] / 20)), clip.rate_hz)
-
-
 def patients(
     model: Model, songs: Dataset, *, per_genre: int = 40, seconds: float = 5.0, seed: int = 0
 ) -> dict[str, Patient]:
@@ -81,7 +69,7 @@ def patients(
 
     Args:
         model: whose residual stream is read.
-        songs: labelled with genre and mood, many clips of each of at least FEW grooves of each genre.
+        songs: labelled with genre, mood and tempo_bpm, with many clips of at least FEW grooves a genre.
         per_genre: clips of each genre that most patients have.
         seconds: of each clip that are used.
         seed: of everything that is drawn.
@@ -90,18 +78,28 @@ def patients(
     options: dict[str, Any] = {"seconds": seconds, "progress": False}
     few = songs.take(per_genre, seed=seed)
     acts = capture(model, few, **options)
-    level = measures(few, seconds=seconds)["level_db"]
-    plain = {"confounds": {"level_db": level}, "unit": "groove"}
+    plain = _measured(few, seconds)
     made = [
         _text_leak(model, few, plain, options, rng),
         _track_leak(model, songs, options, rng),
-        _loudness(model, few, level, options, rng),
-        _imbalance(acts, few, level, rng),
+        _tempo(acts, few, plain, rng),
+        _imbalance(acts, few, seconds, rng),
         _label_noise(acts, few, plain, rng),
-        _too_few(acts, few, level, np.random.default_rng(seed + 5)),  # a draw whose curve clearly rises
+        _too_few(acts, few, seconds, np.random.default_rng(seed + 5)),  # a draw whose curve clearly rises
     ]
     order = np.random.default_rng(seed + 1).permutation(len(made))
     return {name: replace(made[i], name=name) for name, i in zip("ABCDEF", order, strict=True)}
+
+
+def _measured(songs: Dataset, seconds: float, *, mood: bool = False) -> dict[str, Any]:
+    """Return what the lab is told besides: each clip's loudness and tempo, and what a group is.
+
+    A mood is a tempo to some degree, so that there the tempo is no confound.
+    """
+    confounds = {"level_db": measures(songs, seconds=seconds)["level_db"]}
+    if not mood:
+        confounds["tempo_bpm"] = songs.labels("tempo_bpm").astype(float)
+    return {"confounds": confounds, "unit": "groove"}
 
 
 def diagnosed(patient: Patient, answer: str | None) -> Verdict:
@@ -151,40 +149,29 @@ def _track_leak(model: Model, songs: Dataset, options: dict[str, Any], rng: np.r
     alone = Activations(acts.data.assign_coords(group=("sample", acts.clips)))
     accuracy = fit_probes(alone, "danceable", shuffles=0, progress=False).best.accuracy
     claim = f"Whether listeners call a clip danceable is read with {accuracy:.0%} on held-out clips."
-    made = {"confounds": measures(part, seconds=options["seconds"]), "unit": "groove"}
-    return Patient("", claim, acts, "danceable", part, made, "track leak")
+    return Patient("", claim, acts, "danceable", part, _measured(part, options["seconds"]), "track leak")
 
 
-def _loudness(
-    model: Model, songs: Dataset, level: np.ndarray, options: dict[str, Any], rng: np.random.Generator
-) -> Patient:
-    """Two studios, drawn for each groove; one of them masters louder."""
-    loud = _by_groove(songs.groups, rng)
-    gain = -(1 - loud) * GAIN_DB + rng.normal(0, 1.5, len(songs)) - level
-    gain += np.median(level)
-    mastered = replace(songs, reader=_Louder(songs, dict(zip(songs.ids, gain, strict=True))))
-    # Stored codes are those of the old level: without them, and with other digests, clips are encoded anew.
-    entries = (
-        replace(e, codes=None, digest=f"{e.digest} {db:+.3f} dB") for e, db in zip(songs, gain, strict=True)
-    )
-    mastered = replace(mastered, entries=tuple(entries))
-    acts = _labelled(capture(model, mastered, cache=False, **options), "studio", np.array(["A", "B"])[loud])
-    accuracy = fit_probes(acts, "studio", shuffles=0, progress=False).best.accuracy
-    claim = f"The model knows the sound of a studio: {accuracy:.0%} on held-out grooves."
-    made = {"confounds": {"level_db": level + gain}, "unit": "groove"}
-    return Patient("", claim, acts, "studio", mastered, made, "loudness")
+def _tempo(acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.random.Generator) -> Patient:
+    """Two radio stations, drawn for each clip; one of them mostly plays what is fast."""
+    bpm = acts.labels("tempo_bpm").astype(float)
+    fast = (bpm - bpm.min()) / (bpm.max() - bpm.min())
+    label = np.where(rng.random(len(bpm)) < SLOWEST + (1 - 2 * SLOWEST) * fast, "B", "A")
+    labelled = _labelled(acts, "station", label)
+    accuracy = fit_probes(labelled, "station", shuffles=0, progress=False).best.accuracy
+    claim = f"The model knows the taste of a radio station: {accuracy:.0%} on held-out grooves."
+    return Patient("", claim, labelled, "station", songs, plain, "tempo confound")
 
 
-def _imbalance(acts: Activations, songs: Dataset, level: np.ndarray, rng: np.random.Generator) -> Patient:
-    """Calm against the rest, with few calm clips."""
+def _imbalance(acts: Activations, songs: Dataset, seconds: float, rng: np.random.Generator) -> Patient:
+    """Sad against the rest, with few sad clips."""
     mood = np.where(acts.labels("mood") == "sad", "sad", "other")
     sad, other = (rng.permutation(np.flatnonzero(mood == name)) for name in ("sad", "other"))
     kept = np.sort(np.concatenate([other, sad[: max(2 * FEW, len(other) // RATIO)]]))
-    part = _labelled(acts.subset(kept), "sadness", mood[kept])
+    part, few = _labelled(acts.subset(kept), "sadness", mood[kept]), songs.subset(kept)
     accuracy = fit_probes(part, "sadness", shuffles=0, progress=False).best.accuracy
     claim = f"Sad clips are told from all others with {accuracy:.0%} on held-out grooves."
-    made = {"confounds": {"level_db": level[kept]}, "unit": "groove"}
-    return Patient("", claim, part, "sadness", songs.subset(kept), made, "imbalance")
+    return Patient("", claim, part, "sadness", few, _measured(few, seconds, mood=True), "imbalance")
 
 
 def _label_noise(
@@ -204,18 +191,17 @@ def _label_noise(
     return Patient("", claim, part, "tag", replace(songs, entries=tagged), plain, "label noise")
 
 
-def _too_few(acts: Activations, songs: Dataset, level: np.ndarray, rng: np.random.Generator) -> Patient:
+def _too_few(acts: Activations, songs: Dataset, seconds: float, rng: np.random.Generator) -> Patient:
     """One clip of each of FEW grooves of each genre."""
     kept = []
     for genre in songs.genres:
         own = np.flatnonzero(songs.labels() == genre)
         grooves = rng.permutation(np.unique(songs.groups[own]))[:FEW]
         kept += [int(rng.choice(own[songs.groups[own] == groove])) for groove in grooves]
-    part = acts.subset(np.sort(kept))
-    accuracy = fit_probes(part, shuffles=0, progress=False).best.accuracy
-    claim = f"Genre is read with {accuracy:.0%}: is this all that the model knows?"
-    made = {"confounds": {"level_db": level[np.sort(kept)]}, "unit": "groove"}
-    return Patient("", claim, part, "genre", songs.subset(np.sort(kept)), made, "too few clips")
+    part, few = acts.subset(np.sort(kept)), songs.subset(np.sort(kept))
+    accuracy = fit_probes(part, "mood", shuffles=0, progress=False).best.accuracy
+    claim = f"Mood is read with {accuracy:.0%}: is this all that the model knows?"
+    return Patient("", claim, part, "mood", few, _measured(few, seconds, mood=True), "too few clips")
 
 
 def _by_groove(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
