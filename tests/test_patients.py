@@ -21,7 +21,7 @@ ALARM = {
 
 @pytest.fixture(scope="module")
 def ward():
-    return patients(load("embedded"), dataset("embedded"), per_genre=20)
+    return patients(load("embedded"), dataset("embedded"), per_genre=30)
 
 
 QUICK = ("tempo confound", "too few clips")
