@@ -31,6 +31,9 @@ def test_the_model_card_quotes_the_measured_figures():
 
 def test_every_row_was_measured_and_says_on_how_much():
     for row in recorded()["rows"]:
+        if row["value"] is None and row["id"].startswith("outside."):
+            assert "--listener" in row["note"]
+            continue
         assert row["value"] is not None, row["note"]
         assert row["n"] > 0, row["id"]
         assert row["low"] <= row["value"] <= row["high"], row["id"]
@@ -42,8 +45,11 @@ def test_the_built_in_model_clears_the_bars_that_the_card_claims():
     floors = {
         "prompted.mean": 0.90,
         "probe.best": 0.90,
-        "probe.random_weights": 0.15,
+        "probe.moment_rise": 0.10,
         "steered.mean": 0.95,
+        "outside.real": 0.85,
+        "outside.prompted": 0.80,
+        "outside.steered": 1.0,
         "against.mean": 0.60,
         "tempo.steered": 0.60,
         "mode.steered": 0.70,
@@ -51,8 +57,9 @@ def test_the_built_in_model_clears_the_bars_that_the_card_claims():
         "lead.steered": 0.70,
         "speed": 1.5,
     }
-    assert {name: figures[name] for name, least in floors.items() if figures[name] < least} == {}
+    heard = {name: least for name, least in floors.items() if figures[name] is not None}
+    assert {name: figures[name] for name, least in heard.items() if figures[name] < least} == {}
     assert figures["steered.random"] < 0.25
-    assert figures["scores.stuck"] <= 0.05
+    assert figures["scores.chords"] >= 0.8
     assert figures["scores.jumps"] < 0.02
     assert figures["size"] <= 45
