@@ -1,8 +1,8 @@
 """Is the live desk's knob heard? `python tests/bench_live.py --listener "PROGRAM"` (about eight minutes).
 
 For each genre a minute of music is played, in six doses of ten seconds. An outside listener (see
-`recipe.evaluation.listener`) and the built-in judge hear windows of two seconds, shifted by the way from knob to
-ear. Printed is the rank correlation of dose and what each hears of the genre.
+`recipe.evaluation.listener`) and the built-in judge hear windows of two seconds, shifted by the way from knob
+to ear. Printed is the rank correlation of dose and what each hears of the genre.
 """
 
 from __future__ import annotations

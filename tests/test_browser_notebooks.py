@@ -72,6 +72,7 @@ def _push_towards_rock(page: Any) -> None:
     until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the steered clip", seconds=60)
 
 
+@pytest.mark.long  # runs a whole notebook, which the quick part runs without a browser
 def test_a_click_on_the_map_of_the_probe_lab_is_heard(lab: Lab, tmp_path: Path) -> None:
     with browser() as chromium:
         opened = lab.open(chromium, "5_probe_lab.ipynb", height=1600)
@@ -107,6 +108,7 @@ def click_a_point(page: Any, cell: Any) -> None:
     until(pressed, what="the clip that was clicked", seconds=60)
 
 
+@pytest.mark.long  # runs a whole notebook, which the quick part runs without a browser
 def test_a_patient_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: Path) -> None:
     with browser() as chromium:
         opened = lab.open(chromium, "6_debug_a_probe.ipynb", height=2000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from recipe.build import Budget, build_embedded
@@ -26,7 +27,9 @@ def main() -> None:
         measure.add_argument("--clips", type=int, default=clips, help="judged clips per genre and condition")
         measure.add_argument("--quiet", action="store_true", help="no progress bars")
         if name == "evaluate":
-            measure.add_argument("--listener", help="run as LISTENER FOLDER --out CSV")
+            measure.add_argument(
+                "--listener", default=os.environ.get("LISTENER"), help="run as LISTENER FOLDER --out CSV"
+            )
     asked = parser.parse_args()
     if asked.command == "build":
         budget = Budget(asked.hearing_minutes, asked.language_minutes)
