@@ -140,7 +140,17 @@ def test_the_quickstart_probes_maps_steers_and_plays(executed: Callable[[Path], 
 @group("1")
 def test_the_probe_notebook_shows_the_leak_and_every_target(executed: Callable[[Path], Any]) -> None:
     text = shown(executed(BOOKS[1]))
-    for word in ("genre", "tempo", "mode", "mood", "lead", "density", "random split", "logistic, means"):
+    for word in (
+        "genre",
+        "band",
+        "tempo",
+        "mode",
+        "mood",
+        "density",
+        "random split",
+        "logistic, means",
+        "0.2 s",
+    ):
         assert word in text
 
 
