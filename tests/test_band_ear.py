@@ -125,8 +125,9 @@ def test_what_the_ear_sees_has_a_row_a_frame() -> None:
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: Any) -> None:
     blob, index = pack_bank(band_fixture.tiny_bank())
-    (tmp_path / "bank.ogg").write_bytes(blob)
-    (tmp_path / "bank.json").write_text(json.dumps(index))
+    (tmp_path / "banks").mkdir()
+    (tmp_path / "banks" / f"{SHIPPED}.ogg").write_bytes(blob)
+    (tmp_path / "banks" / f"{SHIPPED}.json").write_text(json.dumps(index))
     pieces = Scores((None,) * 2, (band_fixture.small_piece(32), band_fixture.small_piece(40)))  # type: ignore[arg-type]
     monkeypatch.setattr(train_hearing, "scores", lambda _name, _build: pieces)
     monkeypatch.setattr(train_hearing, "WIDTH", 8)
