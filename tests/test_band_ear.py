@@ -12,6 +12,7 @@ import pytest
 import torch
 from recipe import train_hearing
 from recipe.corpus import Scores
+from recipe.samples import SHIPPED
 
 from workbench.errors import ModelError
 from workbench.model import band_ear
