@@ -28,7 +28,7 @@ from workbench.model.band_ear import HANDS, TOKENS, BandEar, exact, features_of,
 from workbench.model.sampler import FRAME, Bank, Player
 
 WIDTH = 192
-STEPS = 1500
+STEPS = 1800
 _WINDOW, _LEAD_IN = 8 * FRAME_RATE_HZ, 2 * FRAME_RATE_HZ
 _ROWS, _FRESH, _KEPT = 12, 2, 240  # windows a step learns from, and how many of them are made anew and kept
 _PEAK_RATE = 3e-3

@@ -37,8 +37,8 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 class Schedule:
     """How long and how fast to train: 100 steps up to the peak rates, then a cosine down to 2 % of them."""
 
-    steps: int = 10_000
-    batch_frames: int = 1500
+    steps: int = 4500
+    batch_frames: int = 2000
     window_s: tuple[tuple[float, tuple[float, ...]], ...] = (
         (0.0, (2.4,)),
         (0.25, (2.4, 5.0, 10.0)),
