@@ -26,7 +26,7 @@ from workbench.model.band import (
     pitch_token,
 )
 from workbench.model.band_codec import BandCodecConfig
-from workbench.model.sampler import RATE_HZ, Bank, pack_bank, sound_name
+from workbench.model.band_sampler import RATE_HZ, Bank, pack_bank, sound_name
 
 TABLES = (BASSES, PADS, ACCOMPANIMENTS, LEADS)
 

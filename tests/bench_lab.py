@@ -19,7 +19,7 @@ import torch
 import workbench as wb
 from workbench.activations import Activations
 from workbench.probing import diagnosis
-from workbench.probing.parallel import processors
+from workbench.probing.crossval import processors
 from workbench.probing.projection import project_layers
 
 LIMITS_S = {"maps of all layers, first import included": 60, "the whole lab, all layers": 120}

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data" / "embedd
 from recipe.evaluation.listener import listen
 
 import workbench as wb
-from workbench.generation.live import LiveSession
+from workbench.generation.live.session import LiveSession
 
 DOSES = (0.0, 0.06, 0.12, 0.18, 0.24, 0.3)
 EACH_S, WINDOW_S, LATE_S = 10, 2, 1.5

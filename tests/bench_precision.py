@@ -12,9 +12,9 @@ import time
 import numpy as np
 
 import workbench as wb
-from workbench.evidence.intervals import means
-from workbench.evidence.likelihood import likelihood
-from workbench.model.precision import divergence, next_codes
+from workbench.evidence.damage import likelihood
+from workbench.model.load import divergence, next_codes
+from workbench.stats import means
 
 SECONDS, FIRST_SEED = 5.0, 20_000
 

@@ -23,8 +23,7 @@ from planted import activations
 import workbench  # noqa: F401  # sets how OpenMP threads wait
 from workbench.activations import Activations
 from workbench.probing import fit_probes
-from workbench.probing.crossval import Fold, Recipe, cross_validate, plan
-from workbench.probing.parallel import processors
+from workbench.probing.crossval import Fold, Recipe, cross_validate, plan, processors
 from workbench.probing.solvers import STRENGTHS, Design, Scaling, logistic_path, one_hot, ridge_path
 from workbench.sound.splits import grouped_folds
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from steering_fixture import direction
 
-from workbench.generation.live import LiveSession
-from workbench.generation.playback import Playback
+from workbench.generation.live.pacing import Playback
+from workbench.generation.live.session import LiveSession
 
 WINDOWS = {"window_seconds": 1.2, "overlap_seconds": 0.4}  # 30 frames, 20 of them new
 

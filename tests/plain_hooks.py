@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from steering_fixture import prompt_ids
 
-from workbench.model.sites import SITES
+from workbench.model.network import SITES
 
 Kept = dict[str, list[list[torch.Tensor]]]
 """By site and layer: one tensor (rows, positions, d_model) for every forward pass."""

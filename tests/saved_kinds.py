@@ -27,18 +27,17 @@ from workbench.errors import (
 )
 from workbench.evidence.features import block_slices
 from workbench.evidence.judge import Judge
-from workbench.generation.live_window import Carried, LiveSetup
+from workbench.generation.engine import Span
+from workbench.generation.live.recording import Recording, begin_recording
+from workbench.generation.live.window import Carried, LiveSetup
 from workbench.generation.receipt import Receipt
-from workbench.generation.recording import Recording, begin_recording
 from workbench.generation.request import Settings
-from workbench.generation.spans import Span
 from workbench.generation.take import ProbeTrace, Take, Window
-from workbench.model.melody import Melody
+from workbench.model.conditioning import Melody
 from workbench.probing import LabelProbe, NumberProbe, Probe
-from workbench.probing.label_probe import LabelScores
-from workbench.probing.number_probe import NumberScores
-from workbench.probing.scores import Scores
+from workbench.probing.probe import LabelScores, NumberScores
 from workbench.sound.clip import Clip
+from workbench.stats import Scores
 from workbench.steering import Direction, Gate, ReadOut, Steering, ramp
 
 D = 8

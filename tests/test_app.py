@@ -19,7 +19,7 @@ from tornado.websocket import websocket_connect
 
 from workbench.cli import main
 from workbench.cli.app import DESKS, SHOWN, desks, only_the_desk
-from workbench.cli.commands import NOTEBOOKS
+from workbench.cli.main import NOTEBOOKS
 
 PAGE = "/voila/render/8_live_desk.ipynb"
 NOBODY = "/api/kernels/12345678-1234-1234-1234-123456789012"

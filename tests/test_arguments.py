@@ -21,14 +21,11 @@ from workbench.errors import (
     number_or_nan,
     whole_number,
 )
-from workbench.generation.generate import generate
-from workbench.generation.live import LiveSession
-from workbench.generation.long import generate_long
-from workbench.generation.stream import stream
+from workbench.generation.generate import generate, generate_long, stream
+from workbench.generation.live.session import LiveSession
 from workbench.model.capture import capture
-from workbench.model.continued import capture_continued
-from workbench.model.generated import capture_generated
-from workbench.model.reading import Reading, check_frames, read_codes
+from workbench.model.generated import capture_continued, capture_generated
+from workbench.model.teacher_forcing import Reading, check_frames, read_codes
 from workbench.sound import Clip, Dataset, from_folder
 from workbench.steering import Direction, knots, pulse, ramp
 
@@ -199,7 +196,7 @@ def test_a_header_that_lies_does_not_refuse_a_clip(
     tiny_model: Any, long_music: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = long_music.subset(np.array([0]))
-    monkeypatch.setattr("workbench.model.lengths._declared_s", lambda _entry: 1000.0)
+    monkeypatch.setattr("workbench.model.teacher_forcing._declared_s", lambda _entry: 1000.0)
     acts = capture(tiny_model, short, layers=[0], cache=False, progress=False)
     assert len(acts) == 1
 

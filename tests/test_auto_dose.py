@@ -15,10 +15,8 @@ from tolerances import TIE, draws
 from toy_judges import Reference, planted
 
 from workbench.errors import Cancelled, EvidenceError
-from workbench.evidence.auto_dose import auto_dose, choose_dose
-from workbench.evidence.dose_search import Cell, Quality, Space, search_dose, with_costs
-from workbench.evidence.hearing import UNSTEERED, ClipCount
-from workbench.evidence.sweep import wilson
+from workbench.evidence.search import Cell, Quality, Space, auto_dose, choose_dose, search_dose, with_costs
+from workbench.evidence.trials import UNSTEERED, ClipCount, wilson
 from workbench.generation.generate import generate
 
 DOSES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)

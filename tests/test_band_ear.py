@@ -15,11 +15,19 @@ from recipe.corpus import Scores
 from recipe.samples import SHIPPED
 
 from workbench.errors import ModelError
-from workbench.model import band_ear
+from workbench.model import band_codec as band_ear
 from workbench.model.band import BEAT_FRAMES, FIRST, KITS, PARTS, beat_of, drum_hits, drum_token, read_score
-from workbench.model.band_codec import BandCodec, BandCodecConfig
-from workbench.model.band_ear import HANDS, TOKENS, BandEar, exact, features_of, hands_of
-from workbench.model.sampler import FRAME, RATE_HZ, Player, pack_bank
+from workbench.model.band_codec import (
+    HANDS,
+    TOKENS,
+    BandCodec,
+    BandCodecConfig,
+    BandEar,
+    exact,
+    features_of,
+    hands_of,
+)
+from workbench.model.band_sampler import FRAME, RATE_HZ, Player, pack_bank
 from workbench.sound.clip import Clip
 
 

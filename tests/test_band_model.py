@@ -11,16 +11,14 @@ import torch
 from live_fixture import Heard, session, until
 from steering_fixture import direction
 
-from workbench.generation.generate import generate
-from workbench.generation.live_sound import LiveSound
-from workbench.generation.recording import Recording
-from workbench.generation.stream import stream
-from workbench.model.audio import decode_codes
+from workbench.generation.generate import generate, stream
+from workbench.generation.live.recording import Recording
+from workbench.generation.live.window import LiveSound
 from workbench.model.band import PARTS, read_score
+from workbench.model.band_sampler import FRAME, RATE_HZ
+from workbench.model.codec import PieceDecoder, decode_codes
 from workbench.model.generated import capture_generated
 from workbench.model.load import load
-from workbench.model.piecewise import PieceDecoder
-from workbench.model.sampler import FRAME, RATE_HZ
 
 
 def test_it_loads_with_its_sounds_in_the_weights(band_model: Any) -> None:

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from recipe import samples
 
-from workbench.model import sampler
+from workbench.model import band_sampler as sampler
 from workbench.model.band import ACCOMPANIMENTS, BASSES, HOLD, LEADS, PARTS, REST, drum_token, pitch_token
-from workbench.model.sampler import FRAME, RATE_HZ, Bank, Player, looped, pack_bank, unpack_bank
+from workbench.model.band_sampler import FRAME, RATE_HZ, Bank, Player, looped, pack_bank, unpack_bank
 
 
 @pytest.fixture(scope="module")

@@ -29,13 +29,14 @@ from workbench.errors import (
     is_whole,
     reason,
 )
-from workbench.generation.journal import RecordedWindow
-from workbench.generation.recording import Recording
-from workbench.generation.spans import Span
+from workbench.generation.engine import Span
+from workbench.generation.live.journal import RecordedWindow
+from workbench.generation.live.recording import Recording
 from workbench.generation.take import ProbeTrace, Take, Window
-from workbench.model.melody import Melody
-from workbench.steering import Gate, ReadOut, Schedule, Steering, plan_file
-from workbench.steering.plan_file import MOST_BYTES
+from workbench.model.conditioning import Melody
+from workbench.steering import Gate, ReadOut, Schedule, Steering
+from workbench.steering import plan as plan_file
+from workbench.steering.plan import MOST_BYTES
 
 HELD = {"jazz": unit()}
 NAN, INF = float("nan"), float("inf")

@@ -11,7 +11,7 @@ import pytest
 from app_fixture import App, write_notebook
 from browser import browser, figures_that_stay, until
 
-from workbench.generation.recording import Recording
+from workbench.generation.live.recording import Recording
 from workbench.model.folders import builtin_folder
 
 pytestmark = [

@@ -13,10 +13,10 @@ import pytest
 from browser import Lab, Stage, browser, until
 from test_plots import tone
 
-from workbench.generation.playback import Playback
+from workbench.generation.live.pacing import Playback
 from workbench.model.folders import builtin_folder
-from workbench.show.widgets.blend_pad import BlendPad
-from workbench.show.widgets.live_player import LivePlayer
+from workbench.show.widgets.players import LivePlayer
+from workbench.show.widgets.steer_lab import BlendPad
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

@@ -15,10 +15,9 @@ from test_plots import projection, tone
 from test_widgets import JUDGED
 
 from workbench.show import plots
-from workbench.show.document import document, figures
-from workbench.show.widgets.player import ComparisonPlayer
-from workbench.show.widgets.plot_panel import PlotPanel
-from workbench.show.widgets.stream_player import StreamPlayer
+from workbench.show.page import document, figures_html
+from workbench.show.widgets.base import PlotPanel
+from workbench.show.widgets.players import ComparisonPlayer, StreamPlayer
 from workbench.sound.clip import Clip
 
 pytestmark = pytest.mark.browser
@@ -76,7 +75,7 @@ def test_no_figure_has_a_button_that_shares_edits_or_uploads(stage, tmp_path):
     _press_every_button(stage.page)
     path = tmp_path / "page.html"
     path.write_text(
-        document("two figures", [figures({"house": house, "foreign": foreign})]), encoding="utf-8"
+        document("two figures", [figures_html({"house": house, "foreign": foreign})]), encoding="utf-8"
     )
     stage.page.goto(path.as_uri())
     assert figures_that_stay(stage.page) == 2

@@ -16,9 +16,9 @@ import pytest
 from workbench.activations import Activations
 from workbench.errors import ActivationsError
 from workbench.model.capture import capture
-from workbench.model.codes import codes_for
 from workbench.model.load import load
-from workbench.model.norms import residual_norms
+from workbench.model.musicgen import residual_norms
+from workbench.model.teacher_forcing import codes_for
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_whole_store_is_read_where_nothing_can_be_written(
     tiny_model: Any, songs: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from workbench.model import capture as capture_module
-    from workbench.model import chunks as chunks_module
+    from workbench.model import capture_plan as chunks_module
 
     first = captured(tiny_model, songs)
     monkeypatch.setattr(capture_module, "can_keep", lambda: False)

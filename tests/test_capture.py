@@ -17,15 +17,13 @@ from tolerances import NETWORK
 from workbench.activations import open_activations
 from workbench.errors import ActivationsError, Cancelled, ModelError
 from workbench.model import capture as capture_module
-from workbench.model import chunks as chunks_module
+from workbench.model import capture_plan as chunks_module
 from workbench.model.capture import capture
-from workbench.model.codes import codes_for
-from workbench.model.drawing import read_while_sampling
-from workbench.model.generated import capture_generated
+from workbench.model.generated import capture_generated, read_while_sampling
 from workbench.model.load import load
-from workbench.model.reading import Reading, read_codes
-from workbench.model.sites import SITES
-from workbench.model.tokens import apply_delay
+from workbench.model.network import SITES
+from workbench.model.sampling import apply_delay
+from workbench.model.teacher_forcing import Reading, codes_for, read_codes
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
 

@@ -11,14 +11,12 @@ from conftest import tone_clip
 from tolerances import SUMMED
 
 from workbench.activations import Activations, cut_head, head_name, head_slice
-from workbench.activations.windows import window_counts, window_times
+from workbench.activations.activations import window_counts, window_times
 from workbench.errors import ActivationsError, DatasetError, ModelError
 from workbench.model import capture as capture_module
-from workbench.model import cases as cases_module
-from workbench.model.capture import capture
-from workbench.model.codes import codes_for
-from workbench.model.conditions import CONDITIONS, capture_conditions, wrong_classes
-from workbench.model.reading import Reading, read_codes
+from workbench.model import capture_plan as cases_module
+from workbench.model.capture import CONDITIONS, capture, capture_conditions, wrong_classes
+from workbench.model.teacher_forcing import Reading, codes_for, read_codes
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
 

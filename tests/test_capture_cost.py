@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 from test_capture_cases import SECONDS, of_lengths
 
-from workbench.activations import Cost, budget, free_memory
+from workbench.activations import Cost, free_memory
+from workbench.activations import spec as budget
 from workbench.errors import ActivationsError
 from workbench.model import capture as capture_module
-from workbench.model import chunks as chunks_module
-from workbench.model import drawing as drawing_module
-from workbench.model.capture import capture, capture_cost
-from workbench.model.conditions import capture_conditions
-from workbench.model.continued import capture_continued
-from workbench.model.generated import capture_generated
-from workbench.model.lengths import counted_frames, guessed_frames
+from workbench.model import capture_plan as chunks_module
+from workbench.model import generated as drawing_module
+from workbench.model.capture import capture, capture_conditions, capture_cost
+from workbench.model.generated import capture_continued, capture_generated
+from workbench.model.teacher_forcing import counted_frames, guessed_frames
 
 SHAPES: list[dict[str, Any]] = [
     {},

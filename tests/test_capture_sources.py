@@ -15,12 +15,14 @@ from steering_fixture import untraced
 from tolerances import SUMMED, draws, same_codes
 
 from workbench.errors import ActivationsError, Cancelled, GenerationError, ModelError
-from workbench.model.codes import codes_for
-from workbench.model.continued import begin_continuation, capture_continued
-from workbench.model.drawing import read_while_sampling
-from workbench.model.generated import capture_generated
-from workbench.model.reading import Reading, read_codes
-from workbench.model.sites import SITES
+from workbench.model.generated import (
+    begin_continuation,
+    capture_continued,
+    capture_generated,
+    read_while_sampling,
+)
+from workbench.model.network import SITES
+from workbench.model.teacher_forcing import Reading, codes_for, read_codes
 
 ALL = tuple(range(4))
 PROMPTS = ["a calm tune", "fast rock"]

@@ -16,14 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from workbench.errors import ModelError
-from workbench.generation.circumstances import circumstances, differences
+from workbench.generation.take import circumstances, differences
 from workbench.model import contract
+from workbench.model.conditioning import TextStates
 from workbench.model.contract import check_contract, settle_codec
-from workbench.model.devices import choose_device, choose_dtype
-from workbench.model.fingerprint import folder_fingerprint, module_fingerprint
-from workbench.model.load import builtin_folder, load
+from workbench.model.folders import folder_fingerprint, module_fingerprint
+from workbench.model.load import builtin_folder, choose_device, choose_dtype, load
 from workbench.model.sampling import Sampling, draw
-from workbench.model.text import TextStates
 
 Weights = dict[str, torch.Tensor]
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 123456\n"

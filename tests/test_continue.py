@@ -18,11 +18,9 @@ from steering_fixture import direction, untraced
 from tolerances import NETWORK, PUSHED, draws, same_codes
 
 from workbench.errors import Cancelled, GenerationError
-from workbench.generation.draw import Calls, draw_takes
-from workbench.generation.generate import generate
+from workbench.generation.engine import Calls, Span, draw_takes
+from workbench.generation.generate import generate, stream
 from workbench.generation.request import Row, Settings
-from workbench.generation.spans import Span
-from workbench.generation.stream import stream
 from workbench.generation.take import Take
 from workbench.model.load import load
 from workbench.model.sampling import private_generators

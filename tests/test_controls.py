@@ -11,10 +11,9 @@ from steering_fixture import direction
 from tolerances import PUSHED, draws, same_codes
 
 from workbench.errors import GenerationError
-from workbench.generation.controls import Controls
-from workbench.generation.draw import Calls, draw_takes
+from workbench.generation.edits import Controls
+from workbench.generation.engine import Calls, Span, draw_takes
 from workbench.generation.request import Row, Settings
-from workbench.generation.spans import Span
 from workbench.generation.take import Take
 from workbench.steering import Gate, ReadOut, ramp
 

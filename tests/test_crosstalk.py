@@ -13,9 +13,8 @@ from tolerances import DOUBLE
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError
-from workbench.evidence.combining import combine, combined_of
-from workbench.evidence.crosstalk import aims_of, crosstalk, crosstalk_of
-from workbench.evidence.sweep import wilson
+from workbench.evidence.crosstalk import aims_of, combine, combined_of, crosstalk, crosstalk_of
+from workbench.evidence.trials import wilson
 from workbench.show import plots
 from workbench.steering import Steering
 

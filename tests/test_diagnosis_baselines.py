@@ -9,11 +9,11 @@ from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ProbeError
 from workbench.model.capture import capture
-from workbench.model.codes import codes_for, speaks_our_codes
+from workbench.model.teacher_forcing import codes_for, speaks_our_codes
 from workbench.probing import fit_probes
 from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis import baselines, examine
-from workbench.probing.diagnosis.baseline_features import (
+from workbench.probing.diagnosis.baselines import (
     clip_statistics,
     codec_histogram,
     random_weights,

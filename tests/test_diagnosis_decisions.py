@@ -12,19 +12,29 @@ from scipy.stats import t
 from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis import (
     Estimate,
-    calibration,
-    confound,
-    control_task,
     diagnose,
     examine,
-    group_leak,
-    text_leak,
 )
-from workbench.probing.diagnosis.case import TOLERATED
-from workbench.probing.diagnosis.confound import _curved, _matching
-from workbench.probing.diagnosis.control_task import _random_classes
-from workbench.probing.diagnosis.estimate import mean_over_groups
+from workbench.probing.diagnosis import (
+    baselines as control_task,
+)
+from workbench.probing.diagnosis import (
+    leaks as confound,
+)
+from workbench.probing.diagnosis import (
+    leaks as group_leak,
+)
+from workbench.probing.diagnosis import (
+    leaks as text_leak,
+)
+from workbench.probing.diagnosis import (
+    views as calibration,
+)
+from workbench.probing.diagnosis.baselines import _random_classes
+from workbench.probing.diagnosis.evaluation import TOLERATED
+from workbench.probing.diagnosis.leaks import _curved, _matching
 from workbench.sound.splits import grouped_folds
+from workbench.stats import mean_over_groups
 
 
 def case_of(acts, **settings):

@@ -9,12 +9,7 @@ from tolerances import DOUBLE
 
 from workbench.probing import accuracy_interval
 from workbench.probing.diagnosis import Estimate, holm
-from workbench.probing.diagnosis.estimate import (
-    jackknife,
-    mean_over_groups,
-    rate_over_groups,
-    sums_by_group,
-)
+from workbench.stats import jackknife, mean_over_groups, rate_over_groups, sums_by_group
 
 
 def test_with_groups_of_one_it_is_student_s_t_test():

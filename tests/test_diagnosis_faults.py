@@ -12,16 +12,28 @@ from workbench.probing import fit_probes
 from workbench.probing.diagnosis import (
     Estimate,
     class_imbalance,
-    confound,
-    control_task,
     examine,
-    group_leak,
-    label_noise,
-    learning_curve,
-    text_leak,
 )
-from workbench.probing.diagnosis.confound import _overlap
-from workbench.probing.diagnosis.label_noise import _fitted, _log_likelihood, _scores, _softmax
+from workbench.probing.diagnosis import (
+    baselines as control_task,
+)
+from workbench.probing.diagnosis import (
+    data_faults as label_noise,
+)
+from workbench.probing.diagnosis import (
+    data_faults as learning_curve,
+)
+from workbench.probing.diagnosis import (
+    leaks as confound,
+)
+from workbench.probing.diagnosis import (
+    leaks as group_leak,
+)
+from workbench.probing.diagnosis import (
+    leaks as text_leak,
+)
+from workbench.probing.diagnosis.data_faults import _fitted, _log_likelihood, _scores, _softmax
+from workbench.probing.diagnosis.leaks import _overlap
 
 
 def case_of(acts, **settings):
@@ -271,7 +283,7 @@ def test_the_curve_ends_at_the_case_s_own_accuracy_and_rises_on_the_way(clean):
 
 
 def test_training_sets_of_the_curve_have_the_groups_that_were_asked_for(clean):
-    from workbench.probing.diagnosis.learning_curve import _thinned
+    from workbench.probing.diagnosis.data_faults import _thinned
 
     case, _ = clean
     train = case.splits[0][0]

@@ -11,7 +11,7 @@ from tolerances import DOUBLE
 from workbench.errors import ProbeError
 from workbench.probing import fit_probes
 from workbench.probing.diagnosis import diagnose, holm
-from workbench.probing.diagnosis.battery import _judged
+from workbench.probing.diagnosis.report import _judged
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,20 @@ from workbench.errors import ProbeError
 from workbench.probing import fit_probes
 from workbench.probing.diagnosis import (
     accuracy_by_layer,
-    calibration,
-    confusion,
     cosine_classes,
     cosine_layers,
     direction_stability,
     examine,
     score_over_time,
-    transfer,
+)
+from workbench.probing.diagnosis import (
+    leaks as transfer,
+)
+from workbench.probing.diagnosis import (
+    views as calibration,
+)
+from workbench.probing.diagnosis import (
+    views as confusion,
 )
 
 

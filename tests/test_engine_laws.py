@@ -20,10 +20,10 @@ from test_generate import _residuals
 from tolerances import NETWORK, PUSHED, draws, same_codes
 
 from workbench.errors import Cancelled
-from workbench.generation.cells import lay_out
+from workbench.generation.edits import lay_out
 from workbench.generation.generate import generate
 from workbench.generation.receipt import TARGETED
-from workbench.generation.steer_loop import run_steered
+from workbench.generation.steer import run_steered
 from workbench.model import network
 from workbench.steering import Gate, ReadOut, Steering, constant, pulse, ramp, window
 from workbench.steering.operations import OPERATIONS

@@ -13,7 +13,7 @@ from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, SteeringError
 from workbench.evidence import transitions
-from workbench.evidence.fusion import blend, fuse, fusion_of, rank_correlation
+from workbench.evidence.crosstalk import blend, fuse, fusion_of, rank_correlation
 from workbench.evidence.transitions import Way, compare_gains, gain, go_on
 from workbench.generation.generate import generate
 from workbench.show import plots

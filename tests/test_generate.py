@@ -14,7 +14,8 @@ from steering_fixture import direction, prompt_ids, transformers_codes, untraced
 from tolerances import NETWORK, PUSHED, RESIDUALS, SUMMED, TIE, draws, same_codes
 
 from workbench.errors import Cancelled, GenerationError, ModelError, SteeringError
-from workbench.generation import cells, steer_loop
+from workbench.generation import edits as cells
+from workbench.generation import steer as steer_loop
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model import network

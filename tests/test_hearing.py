@@ -10,13 +10,11 @@ from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import EvidenceError
 from workbench.evidence import validate
-from workbench.evidence.damage import damage
-from workbench.evidence.hearing import Ask, asks, beside, hear, pair_names, paired
-from workbench.evidence.intervals import means, ratios
+from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.judge import Judge
-from workbench.evidence.likelihood import likelihood
-from workbench.evidence.sweep import Trial, random_trials, sweep
+from workbench.evidence.trials import Ask, Trial, asks, beside, hear, pair_names, paired, random_trials, sweep
 from workbench.generation.generate import generate
+from workbench.stats import means, ratios
 
 
 def test_every_plan_meets_the_same_prompts_and_seeds(tiny_model):

@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from workbench.evidence.features import feature_blocks
-from workbench.evidence.harmony import interval_profile, key_profile, semitones
-from workbench.evidence.melody import LOW, melody_timbre
-from workbench.evidence.melody import _decibels as decibels
-from workbench.evidence.melody import _salience as salience
-from workbench.evidence.rhythm import BEATS_S, pulse_scores
+from workbench.evidence.features import (
+    BEATS_S,
+    LOW,
+    feature_blocks,
+    interval_profile,
+    key_profile,
+    melody_timbre,
+    pulse_scores,
+    semitones,
+)
+from workbench.evidence.features import _decibels as decibels
+from workbench.evidence.features import _salience as salience
 from workbench.sound import Clip
 
 RATE = 16_000

@@ -15,11 +15,11 @@ from planted import activations, labels_and_groups
 from workbench.activations import Activations, ActivationStore, StoreSpec
 from workbench.errors import ActivationsError, DatasetError, ProbeError
 from workbench.probing import fit_multilabel, fit_probes, fit_regression, project
-from workbench.probing.diagnosis.case import examine
-from workbench.probing.trail import ridge_trails
+from workbench.probing.diagnosis.evaluation import examine
+from workbench.probing.solvers import ridge_trails
 from workbench.show.plots import confusion, map_scatter
 from workbench.sound import Clip, Dataset, Entry, from_csv
-from workbench.sound.labels import as_text, in_order, missing, numbered
+from workbench.sound.dataset import as_text, in_order, missing, numbered
 from workbench.steering import difference_in_means
 
 LABELS, GROUPS = labels_and_groups(groups=6, clips=2)

@@ -11,7 +11,7 @@ import torch
 from tolerances import NETWORK, SUMMED
 
 from workbench.errors import EvidenceError
-from workbench.evidence.likelihood import likelihood
+from workbench.evidence.damage import likelihood
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model import network as network_module

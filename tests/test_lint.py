@@ -11,7 +11,7 @@ import pytest
 
 from workbench.errors import AudioError, DatasetError
 from workbench.sound import Clip, Dataset, Entry, from_folder, lint
-from workbench.sound.listening import listen, same_sound
+from workbench.sound.lint import listen, same_sound
 
 RATE_HZ = 8000
 GENRES = ("jazz", "rock")

@@ -21,15 +21,13 @@ from test_take import Reader
 from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import GenerationError, SteeringError
-from workbench.generation import live_worker, steer_loop
-from workbench.generation.live import LiveSession
-from workbench.generation.live_controls import KnobTimer, LiveControls
-from workbench.generation.live_figures import Scores
-from workbench.generation.live_sound import LiveSound
-from workbench.generation.long import generate_long
-from workbench.generation.pacing import STRETCH_S, Pacing, held_back
-from workbench.generation.playback import Playback
-from workbench.generation.recording import Recording
+from workbench.generation import steer as steer_loop
+from workbench.generation.generate import generate_long
+from workbench.generation.live import session as live_worker
+from workbench.generation.live.pacing import STRETCH_S, Pacing, Playback, Scores, held_back
+from workbench.generation.live.recording import Recording
+from workbench.generation.live.session import LiveSession
+from workbench.generation.live.window import KnobTimer, LiveControls, LiveSound
 
 
 class Clock:

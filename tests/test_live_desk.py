@@ -12,14 +12,12 @@ from steering_fixture import direction
 from test_take import Reader
 
 from workbench.errors import GenerationError, SteeringError, WorkbenchError
-from workbench.generation import steer_loop
-from workbench.generation.live_figures import Score
-from workbench.generation.playback import Playback
-from workbench.generation.replay import replay
-from workbench.show.widgets.blend_pad import BlendPad
-from workbench.show.widgets.live_desk import LiveDesk
-from workbench.show.widgets.live_player import LivePlayer
-from workbench.show.widgets.score_lines import score_lines
+from workbench.generation import steer as steer_loop
+from workbench.generation.live.pacing import Playback, Score
+from workbench.generation.live.recording import replay
+from workbench.show.widgets.live_desk import LiveDesk, score_lines
+from workbench.show.widgets.players import LivePlayer
+from workbench.show.widgets.steer_lab import BlendPad
 from workbench.sound import read_clip
 
 FOUR = ("jazz", "rock", "classical", "reggae")

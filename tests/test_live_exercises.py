@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from live_fixture import session, until
 
-from workbench.generation.recording import Recording
-from workbench.show import live_exercises as exercises
+from workbench.generation.live.recording import Recording
+from workbench.show import exercises
 
 
 @pytest.fixture(scope="module")

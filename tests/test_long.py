@@ -15,9 +15,8 @@ from test_take import Reader
 from tolerances import PUSHED, draws, same_codes
 
 from workbench.errors import Cancelled, GenerationError
-from workbench.generation.generate import generate
-from workbench.generation.long import extend, generate_long
-from workbench.generation.spans import Span, Windows
+from workbench.generation.engine import Span, Windows
+from workbench.generation.generate import extend, generate, generate_long
 from workbench.generation.take import Take
 from workbench.steering import Gate, ReadOut, pulse, ramp, window
 

@@ -21,18 +21,16 @@ from transformers.models.musicgen_melody.feature_extraction_musicgen_melody impo
 )
 
 from workbench.errors import GenerationError, ModelError
-from workbench.generation.generate import generate
-from workbench.generation.live import LiveSession
-from workbench.generation.long import generate_long
-from workbench.generation.melody_prompt import heard_melody
-from workbench.generation.repeat import code_of, repeat
+from workbench.generation.generate import generate, generate_long
+from workbench.generation.live.session import LiveSession
+from workbench.generation.reproduce import code_of, repeat
+from workbench.generation.request import heard_melody
 from workbench.generation.take import Take
 from workbench.model.capture import capture, capture_cost
-from workbench.model.cost import drawn_cost
+from workbench.model.capture_plan import drawn_cost
+from workbench.model.conditioning import HOP, RATE_HZ, TEXT_ROOM, WINDOW, Melody, pitch_classes
 from workbench.model.load import load
-from workbench.model.melody import HOP, RATE_HZ, WINDOW, Melody, pitch_classes
-from workbench.model.prefix import TEXT_ROOM
-from workbench.model.reading import Reading
+from workbench.model.teacher_forcing import Reading
 from workbench.sound.clip import Clip
 
 PROMPTS = ["a tune", "fast jazz with drums and guitar", "calm piano"]
@@ -203,7 +201,7 @@ def test_a_forecast_counts_what_stands_before_the_music(
 
 
 def test_an_untrained_twin_follows_too(melody_model: Any) -> None:
-    from workbench.probing.diagnosis.baseline_features import text_embedding, untrained
+    from workbench.probing.diagnosis.baselines import text_embedding, untrained
 
     twin = untrained(melody_model)
     assert twin.takes_melody

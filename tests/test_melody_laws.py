@@ -14,18 +14,17 @@ from steering_fixture import direction, untraced
 from test_likelihood import seen_while_drawing
 from tolerances import NETWORK, SUMMED, draws, same_codes
 
-from workbench.evidence.likelihood import likelihood
-from workbench.generation.generate import generate
-from workbench.generation.journal import CODES
-from workbench.generation.long import extend, generate_long
-from workbench.generation.recording import Recording
+from workbench.evidence.damage import likelihood
+from workbench.generation.generate import extend, generate, generate_long
+from workbench.generation.live.journal import CODES
+from workbench.generation.live.recording import Recording
 from workbench.model import network
-from workbench.model.drawing import read_while_sampling
+from workbench.model.conditioning import Melody
+from workbench.model.generated import read_while_sampling
 from workbench.model.load import load
-from workbench.model.melody import Melody
-from workbench.model.reading import Reading, read_codes
-from workbench.model.sites import SITES
-from workbench.model.tokens import apply_delay
+from workbench.model.network import SITES
+from workbench.model.sampling import apply_delay
+from workbench.model.teacher_forcing import Reading, read_codes
 from workbench.steering import window
 
 PROMPTS = ["a calm tune", "fast jazz with drums and guitar", "rock"]

@@ -17,13 +17,11 @@ from plain_hooks import recording
 from tolerances import SUMMED
 
 from workbench.errors import ModelError
-from workbench.model import devices
+from workbench.model import load as devices
 from workbench.model.contract import check_contract
-from workbench.model.load import builtin_folder, load
-from workbench.model.musicgen import Model
+from workbench.model.load import builtin_folder, divergence, load, next_codes
+from workbench.model.musicgen import Model, measure_residual_norms
 from workbench.model.network import Network
-from workbench.model.norms import measure_residual_norms
-from workbench.model.precision import divergence, next_codes
 from workbench.sound.clip import Clip
 
 

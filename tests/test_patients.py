@@ -7,7 +7,7 @@ import pytest
 from workbench.datasets import dataset
 from workbench.model.load import load
 from workbench.probing.diagnosis import diagnose
-from workbench.show.patients import CAUSES, diagnosed, patients
+from workbench.show.broken_probes import CAUSES, diagnosed, patients
 
 ALARM = {
     "text leak": "text leak",

@@ -10,8 +10,7 @@ import torch
 from tolerances import ROUNDED
 from transformers import EncodecConfig, EncodecModel
 
-from workbench.model.audio import decode_codes
-from workbench.model.piecewise import PieceDecoder
+from workbench.model.codec import PieceDecoder, decode_codes
 
 FRAMES = 60
 

@@ -12,8 +12,8 @@ from tolerances import DOUBLE
 from workbench.errors import AudioError, EvidenceError, ProbeError
 from workbench.probing import Projection
 from workbench.show import plots
-from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for, colours_of_clips
-from workbench.show.spectrum import FLOOR_DB, log_mel, mel_frequencies, outline
+from workbench.show.plots.grammar import GENRE_COLOURS, UNSTEERED, colours_for, colours_of_clips
+from workbench.show.plots.sound import FLOOR_DB, log_mel, mel_frequencies, outline
 from workbench.sound.clip import Clip
 
 GENRES = sorted(GENRE_COLOURS)

@@ -13,8 +13,9 @@ from workbench.errors import ProbeError
 from workbench.model.capture import capture
 from workbench.probing import diagnosis as d
 from workbench.probing import fit_probes, ridge_trail
-from workbench.show import lab_exercises, plots
-from workbench.show.probe_page import write_probe_page
+from workbench.show import exercises as lab_exercises
+from workbench.show import plots
+from workbench.show.page import write_probe_page
 from workbench.show.widgets.probe_lab import HARDEST, ProbeLab
 
 

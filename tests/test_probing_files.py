@@ -14,9 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from workbench.errors import ProbeError
 from workbench.probing import LabelProbe, NumberProbe, Probe, fit_multilabel, fit_probes, fit_regression
-from workbench.probing.label_probe import LabelSweep
-from workbench.probing.number_probe import NumberSweep
-from workbench.probing.sweep import ProbeSweep
+from workbench.probing.probe import LabelSweep, NumberSweep, ProbeSweep
 
 KINDS = {"probe": Probe, "number probe": NumberProbe, "label probe": LabelProbe}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import DatasetError
-from workbench.probing.folds import label_folds, number_folds
+from workbench.probing.crossval import label_folds, number_folds
 
 
 def music(seed: int = 0):

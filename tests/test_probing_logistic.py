@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from workbench.errors import ProbeError
-from workbench.probing import logistic
+from workbench.probing import solvers as logistic
 from workbench.probing.solvers import CHOOSING, STRENGTHS, Design, Scaling, logistic_path, one_hot
 
 SHAPES = [(60, 90), (150, 20)]  # more features than samples, and fewer

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from workbench.errors import DatasetError, ProbeError
 from workbench.probing import fit_multilabel
-from workbench.probing.folds import label_folds
+from workbench.probing.crossval import label_folds
 from workbench.probing.solvers import Scaling
 
 D = 24

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from workbench.probing import parallel
-from workbench.probing.parallel import in_order, processors
+from workbench.probing import crossval as parallel
+from workbench.probing.crossval import in_order, processors
 
 
 def pools() -> list[int]:

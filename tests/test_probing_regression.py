@@ -11,7 +11,7 @@ from tolerances import DOUBLE, ROUNDED, SUMMED
 
 from workbench.errors import DatasetError, ProbeError
 from workbench.probing import fit_regression
-from workbench.probing.folds import number_folds
+from workbench.probing.crossval import number_folds
 from workbench.probing.solvers import Scaling
 
 D = 24

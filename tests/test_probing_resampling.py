@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, f1_score, mean_absolute_error, r2_score
 from tolerances import DOUBLE
 
-from workbench.probing import resampling
-from workbench.probing.resampling import (
+from workbench import stats as resampling
+from workbench.stats import (
     absolute_error,
     average_precision,
     f_score,

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from workbench.probing import accuracy_interval
-from workbench.probing.scores import macro_f1, score
+from workbench.stats import macro_f1, score
 
 
 def coverage(

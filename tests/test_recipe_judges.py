@@ -19,7 +19,7 @@ from sklearn.neural_network import MLPClassifier
 from workbench.evidence.features import block_slices
 from workbench.evidence.judge import Judge
 from workbench.model.band import HOLD, PARTS, REST, pitch_token
-from workbench.model.sampler import FRAME, RATE_HZ
+from workbench.model.band_sampler import FRAME, RATE_HZ
 
 LENGTH = max(part.stop for part in block_slices().values())
 

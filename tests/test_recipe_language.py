@@ -20,7 +20,7 @@ from recipe.train_language import Schedule, Windows, hang, language_loss
 
 from workbench.model import band
 from workbench.model.band_codec import BandCodec, BandCodecConfig
-from workbench.model.sampler import pack_bank
+from workbench.model.band_sampler import pack_bank
 
 FLAWLESS = Schedule(blanked_rows=0.0, hanging_rows=0.0)
 SMALL = {"hidden": 32, "layers": 1, "heads": 2, "feed_forward": 32}

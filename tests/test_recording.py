@@ -21,11 +21,10 @@ from saved_kinds import recorded
 from steering_fixture import direction
 
 from workbench.errors import Cancelled, GenerationError
-from workbench.generation.journal import CODES, EVENTS, Journal, RecordedWindow
-from workbench.generation.recording import Recording
-from workbench.generation.repeat import repeat
-from workbench.generation.replay import replay
-from workbench.generation.spans import Span
+from workbench.generation.engine import Span
+from workbench.generation.live.journal import CODES, EVENTS, Journal, RecordedWindow
+from workbench.generation.live.recording import Recording, replay
+from workbench.generation.reproduce import repeat
 from workbench.generation.take import Take
 
 

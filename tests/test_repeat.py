@@ -20,9 +20,8 @@ from test_long import WINDOWS
 from test_take import Reader
 
 from workbench.errors import Cancelled, GenerationError, SteeringError
-from workbench.generation.generate import generate
-from workbench.generation.long import extend, generate_long
-from workbench.generation.repeat import code_of, repeat
+from workbench.generation.generate import extend, generate, generate_long
+from workbench.generation.reproduce import code_of, repeat
 from workbench.generation.take import Take, Window
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load

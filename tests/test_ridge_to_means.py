@@ -14,8 +14,8 @@ from workbench.errors import ProbeError
 from workbench.probing import fit_probes, ridge_trail, ridge_trails
 from workbench.probing.diagnosis import examine, ridge_to_means
 from workbench.show import plots
-from workbench.show.colours import GENRE_COLOURS
-from workbench.show.widgets.trail_panel import TrailPanel
+from workbench.show.plots.grammar import GENRE_COLOURS
+from workbench.show.widgets.panels import TrailPanel
 from workbench.steering import difference_in_means
 
 STEPS = (0.01, 1.0, 100.0, math.inf)

@@ -25,8 +25,8 @@ from workbench.activations import open_activations
 from workbench.errors import DiskError, GenerationError, WorkbenchError
 from workbench.files import WRITTEN, size_text
 from workbench.generation.generate import generate
-from workbench.generation.journal import CODES, EVENTS
-from workbench.generation.recording import BEGIN, HEADER, Recording
+from workbench.generation.live.journal import CODES, EVENTS
+from workbench.generation.live.recording import BEGIN, HEADER, Recording
 from workbench.generation.take import ProbeTrace, Take
 from workbench.probing import LabelProbe, NumberProbe, Probe
 from workbench.sound.clip import Clip

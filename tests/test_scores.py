@@ -13,6 +13,7 @@ from recipe.evaluation import scores
 from recipe.evaluation.scores import chord_changes, jumps, measure_scores, stuck_lead_seconds
 from recipe.factors import GENRES, draw_factors
 
+from workbench.datasets import builtin_dataset
 from workbench.model.band import (
     BAND,
     BEAT_FRAMES,
@@ -26,7 +27,6 @@ from workbench.model.band import (
     harmony_token,
     pitch_token,
 )
-from workbench.model.builtin import builtin_dataset
 
 TONE, OTHER = pitch_token("lead", 12, 72), pitch_token("lead", 12, 74)
 C, F = harmony_token(0, "maj"), harmony_token(5, "maj")

@@ -13,7 +13,7 @@ from tolerances import NETWORK
 
 from workbench.errors import AudioError
 from workbench.sound import Clip, mp3, read_clip
-from workbench.sound.truncation import missing_end
+from workbench.sound.read import missing_end
 
 RATE_HZ = 16_000
 SECONDS = 3.0

@@ -363,7 +363,7 @@ def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_disk_that_fails_while_decoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.sound.layout import Splice
+    from workbench.sound.containers import Splice
 
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")

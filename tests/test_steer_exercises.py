@@ -10,7 +10,7 @@ from test_crosstalk import AIMS, CLASSES, heard
 from test_exercises import direction
 
 from workbench.evidence.crosstalk import crosstalk_of
-from workbench.show import steer_exercises as exercises
+from workbench.show import exercises
 from workbench.steering import Gate, ReadOut, Steering, ramp, window
 
 READ = ReadOut(("jazz", "rock"), np.eye(2, 16, dtype=np.float32), np.zeros(2, np.float32), 3)

@@ -11,12 +11,19 @@ from steering_fixture import direction
 from workbench.errors import SteeringError
 from workbench.model.capture import capture
 from workbench.probing import fit_probes
-from workbench.probing.sweep import ProbeSweep
-from workbench.show.widgets.steer_lab_groups import GIVEN, Group, groups_of
-from workbench.show.widgets.steer_lab_plan import Push, Way, plan_of
+from workbench.probing.probe import ProbeSweep
+from workbench.show.widgets.steer_lab_plan import (
+    GIVEN,
+    Group,
+    HowWhenWhere,
+    PlanLine,
+    Push,
+    Way,
+    groups_of,
+    plan_of,
+    readers_of,
+)
 from workbench.show.widgets.steer_lab_takes import in_words, name_of, wanted_takes
-from workbench.show.widgets.steer_lab_text import PlanLine
-from workbench.show.widgets.steer_lab_way import HowWhenWhere, readers_of
 from workbench.steering import ramp
 
 LAYERS = range(4)

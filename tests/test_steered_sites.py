@@ -10,10 +10,10 @@ import torch
 from steering_fixture import direction
 from tolerances import NETWORK, PUSHED
 
-from workbench.generation.cells import lay_out
+from workbench.generation.edits import lay_out
 from workbench.generation.generate import generate
-from workbench.generation.steer_loop import run_steered
-from workbench.model.sites import SITES
+from workbench.generation.steer import run_steered
+from workbench.model.network import SITES
 from workbench.steering import Steering
 from workbench.steering.operations import OPERATIONS
 

@@ -17,19 +17,15 @@ from steering_fixture import direction, untraced
 from test_likelihood import seen_while_drawing
 from tolerances import NETWORK, SUMMED
 
-from workbench.evidence.likelihood import likelihood
-from workbench.generation.generate import generate
-from workbench.generation.long import generate_long
-from workbench.generation.recording import Recording
-from workbench.generation.replay import replay
-from workbench.generation.stream import stream
+from workbench.evidence.damage import likelihood
+from workbench.generation.generate import generate, generate_long, stream
+from workbench.generation.live.recording import Recording, replay
 from workbench.model.capture import capture
-from workbench.model.continued import capture_continued
-from workbench.model.drawing import read_while_sampling
+from workbench.model.conditioning import Melody
+from workbench.model.generated import capture_continued, read_while_sampling
 from workbench.model.load import load
-from workbench.model.melody import Melody
-from workbench.model.reading import Reading, read_codes
-from workbench.model.sites import SITES
+from workbench.model.network import SITES
+from workbench.model.teacher_forcing import Reading, read_codes
 from workbench.sound.clip import Clip
 
 PROMPT, RATE, GIVEN, FRAMES, DELAY = "a calm tune", 25, 9, 20, 3

@@ -10,8 +10,7 @@ import pytest
 from steering_fixture import direction
 
 from workbench.errors import GenerationError
-from workbench.generation.generate import generate
-from workbench.generation.stream import stream
+from workbench.generation.generate import generate, stream
 from workbench.generation.take import Take
 from workbench.sound.clip import Clip
 

@@ -19,14 +19,13 @@ from test_widgets import sent_by
 from tolerances import ROUNDED
 
 from workbench.errors import EvidenceError, GenerationError
-from workbench.evidence.damage import damage
-from workbench.evidence.likelihood import likelihood
+from workbench.evidence.damage import damage, likelihood
 from workbench.generation.generate import generate
-from workbench.generation.repeat import code_of
+from workbench.generation.reproduce import code_of
 from workbench.generation.take import Take
 from workbench.show import plots
-from workbench.show.widgets.take_comparison import TakeComparison, compare
-from workbench.show.widgets.take_row import TakeRow
+from workbench.show.widgets.history import TakeRow
+from workbench.show.widgets.takes import TakeComparison, compare
 from workbench.sound.clip import Clip
 
 EVIL = "<script>alert(1)</script>"

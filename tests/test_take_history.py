@@ -15,8 +15,8 @@ from test_take_comparison import EVIL, Ear
 from workbench.errors import GenerationError
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
-from workbench.show.widgets.take_comparison import TakeComparison
-from workbench.show.widgets.take_history import TakeHistory
+from workbench.show.widgets.history import TakeHistory
+from workbench.show.widgets.takes import TakeComparison
 
 
 @pytest.fixture(scope="module")

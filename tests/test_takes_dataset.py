@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from workbench.errors import DatasetError, GenerationError
-from workbench.generation.dataset import takes_dataset
-from workbench.generation.generate import generate
+from workbench.generation.generate import generate, takes_dataset
 from workbench.model.capture import capture
-from workbench.model.codes import speaks_our_codes
+from workbench.model.teacher_forcing import speaks_our_codes
 from workbench.sound import Clip, Dataset, Entry, measures
 
 

@@ -6,8 +6,7 @@ from tolerances import DOUBLE
 
 from workbench.errors import EvidenceError
 from workbench.evidence.features import block_slices
-from workbench.evidence.judge import Judge
-from workbench.evidence.tempo import expected_bpm, fold_octaves, librosa_tempo
+from workbench.evidence.judge import Judge, expected_bpm, fold_octaves, librosa_tempo
 from workbench.sound import Clip
 
 RATE = 16_000

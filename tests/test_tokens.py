@@ -6,7 +6,7 @@ import pytest
 import torch
 from fixture_model import CODEBOOK_SIZE, build, decoder_config
 
-from workbench.model.tokens import (
+from workbench.model.sampling import (
     apply_delay,
     delay_pattern,
     frames_for,

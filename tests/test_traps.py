@@ -18,9 +18,9 @@ from fixture_model import build, codec_config
 from steering_fixture import direction, prompt_ids, untraced
 from transformers import EncodecModel
 
-from workbench.generation.cells import lay_out
+from workbench.generation.edits import lay_out
 from workbench.generation.generate import generate
-from workbench.generation.steer_loop import run_steered
+from workbench.generation.steer import run_steered
 from workbench.model.load import load
 from workbench.sound.clip import Clip
 

@@ -34,7 +34,7 @@ from transformers import MusicgenMelodyForConditionalGeneration as MusicgenMelod
 from workbench.generation.generate import generate
 from workbench.model.capture import capture
 from workbench.model.load import load
-from workbench.model.norms import measure_residual_norms
+from workbench.model.musicgen import measure_residual_norms
 from workbench.probing.fit import fit_probes
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry

@@ -16,13 +16,12 @@ from test_plots import tone
 from tolerances import ROUNDED
 
 from workbench.errors import AudioError, Cancelled, WorkbenchError
+from workbench.generation.live.pacing import held_back
 from workbench.show import plots
-from workbench.show.colours import GENRE_COLOURS, UNSTEERED
-from workbench.show.widgets.job_panel import JobPanel
-from workbench.show.widgets.player import ComparisonPlayer
-from workbench.show.widgets.plot_panel import PlotlyLibrary, PlotPanel, shared_library
-from workbench.show.widgets.stream_player import StreamPlayer, held_back
-from workbench.show.widgets.take_comparison import compare
+from workbench.show.plots.grammar import GENRE_COLOURS, UNSTEERED
+from workbench.show.widgets.base import JobPanel, PlotlyLibrary, PlotPanel, shared_library
+from workbench.show.widgets.players import ComparisonPlayer, StreamPlayer
+from workbench.show.widgets.takes import compare
 from workbench.sound.clip import Clip
 
 JUDGED = {"unsteered": {"jazz": 0.25, "rock": 0.75}, "0.6*jazz@3": {"jazz": 0.875, "rock": 0.125}}

@@ -15,9 +15,8 @@ from workbench.errors import Cancelled, DatasetError, ProbeError, SteeringError
 from workbench.model.capture import capture
 from workbench.probing import fit_probes, project
 from workbench.show.widgets.map_panel import MapPanel
-from workbench.show.widgets.probe_panel import ProbePanel
-from workbench.show.widgets.steer_panel import CONTROL, UNSTEERED, SteerPanel
-from workbench.show.widgets.take_comparison import compare
+from workbench.show.widgets.panels import CONTROL, UNSTEERED, ProbePanel, SteerPanel
+from workbench.show.widgets.takes import compare
 from workbench.steering import Steering, random_direction
 
 

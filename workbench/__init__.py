@@ -57,22 +57,22 @@ if TYPE_CHECKING:
     from workbench.evidence.damage import damage as damage
     from workbench.evidence.judge import Judge as Judge
     from workbench.evidence.judge import load_judge as load_judge
-    from workbench.generation.dataset import takes_dataset as takes_dataset
+    from workbench.generation.generate import extend as extend
     from workbench.generation.generate import generate as generate
-    from workbench.generation.long import extend as extend
-    from workbench.generation.long import generate_long as generate_long
-    from workbench.generation.recording import Recording as Recording
-    from workbench.generation.repeat import code_of as code_of
-    from workbench.generation.repeat import repeat as repeat
-    from workbench.generation.replay import replay as replay
+    from workbench.generation.generate import generate_long as generate_long
+    from workbench.generation.generate import takes_dataset as takes_dataset
+    from workbench.generation.live.recording import Recording as Recording
+    from workbench.generation.live.recording import replay as replay
+    from workbench.generation.reproduce import code_of as code_of
+    from workbench.generation.reproduce import repeat as repeat
     from workbench.generation.take import Take as Take
     from workbench.model.capture import capture as capture
+    from workbench.model.capture import capture_conditions as capture_conditions
     from workbench.model.capture import capture_cost as capture_cost
-    from workbench.model.conditions import capture_conditions as capture_conditions
-    from workbench.model.continued import capture_continued as capture_continued
+    from workbench.model.conditioning import Melody as Melody
+    from workbench.model.generated import capture_continued as capture_continued
     from workbench.model.generated import capture_generated as capture_generated
     from workbench.model.load import load as load
-    from workbench.model.melody import Melody as Melody
     from workbench.model.musicgen import Model as Model
     from workbench.probing import LabelProbe as LabelProbe
     from workbench.probing import NumberProbe as NumberProbe
@@ -105,25 +105,44 @@ if TYPE_CHECKING:
     from workbench.steering import spread as spread
 
 _HOMES = {
-    "activations": ("Activations", "open_activations"),
+    "activations": (
+        "Activations",
+        "open_activations",
+    ),
+    "datasets": ("dataset",),
     "errors": ("WorkbenchError",),
     "evidence.damage": ("damage",),
-    "evidence.judge": ("Judge", "load_judge"),
-    "generation.dataset": ("takes_dataset",),
-    "generation.generate": ("generate",),
-    "generation.long": ("extend", "generate_long"),
-    "generation.recording": ("Recording",),
-    "generation.repeat": ("code_of", "repeat"),
-    "generation.replay": ("replay",),
+    "evidence.judge": (
+        "Judge",
+        "load_judge",
+    ),
+    "generation.generate": (
+        "extend",
+        "generate",
+        "generate_long",
+        "takes_dataset",
+    ),
+    "generation.live.recording": (
+        "Recording",
+        "replay",
+    ),
+    "generation.reproduce": (
+        "code_of",
+        "repeat",
+    ),
     "generation.take": ("Take",),
-    "model.capture": ("capture", "capture_cost"),
-    "model.conditions": ("capture_conditions",),
-    "model.continued": ("capture_continued",),
-    "model.generated": ("capture_generated",),
+    "model.capture": (
+        "capture",
+        "capture_conditions",
+        "capture_cost",
+    ),
+    "model.conditioning": ("Melody",),
+    "model.generated": (
+        "capture_continued",
+        "capture_generated",
+    ),
     "model.load": ("load",),
-    "model.melody": ("Melody",),
     "model.musicgen": ("Model",),
-    "datasets": ("dataset",),
     "probing": (
         "LabelProbe",
         "NumberProbe",
@@ -146,7 +165,13 @@ _HOMES = {
         "TakeHistory",
         "compare",
     ),
-    "sound": ("Clip", "Dataset", "lint", "measures", "read_clip"),
+    "sound": (
+        "Clip",
+        "Dataset",
+        "lint",
+        "measures",
+        "read_clip",
+    ),
     "steering": (
         "Direction",
         "Steering",
@@ -155,7 +180,15 @@ _HOMES = {
         "random_direction",
         "spread",
     ),
-    "steering.schedule": ("constant", "decay", "fade", "knots", "pulse", "ramp", "window"),
+    "steering.schedule": (
+        "constant",
+        "decay",
+        "fade",
+        "knots",
+        "pulse",
+        "ramp",
+        "window",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -34,7 +34,7 @@ from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
 from workbench.errors import WorkbenchError
-from workbench.show.document import document
+from workbench.show.page import document
 
 DESKS = ("3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab", "8_live_desk")
 """The notebooks whose first part is worth a page of its own: it ends with something to be used."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from workbench.evidence.sweep import hit_rates, sweep, trials
+from workbench.evidence.trials import hit_rates, sweep, trials
 from workbench.evidence.validate import Protocol, Validation, validate_steering
 from workbench.files import file_names, write_atomically
-from workbench.model.norms import NEUTRAL_PROMPTS
+from workbench.model.musicgen import NEUTRAL_PROMPTS
 from workbench.probing import ProbeSweep
 from workbench.show.page import write_page
 

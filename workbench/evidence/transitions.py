@@ -15,9 +15,8 @@ import pandas as pd
 
 from workbench.errors import EvidenceError
 from workbench.evidence.damage import damage
-from workbench.evidence.intervals import means
 from workbench.generation.generate import generate
-from workbench.probing.diagnosis.estimate import Estimate
+from workbench.stats import Estimate, means
 
 if TYPE_CHECKING:
     from workbench.evidence.judge import Judge

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.evidence.judge import Judge
-from workbench.evidence.sweep import Keep, Trial, hit_rates, random_trials, sweep, trials
+from workbench.evidence.trials import Keep, Trial, hit_rates, random_trials, sweep, trials
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
 from workbench.steering import Direction

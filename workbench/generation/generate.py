@@ -5,19 +5,24 @@ The steering itself happens in `steer_loop`, one batch of takes is put together 
 
 from __future__ import annotations
 
+import hashlib
+import math
+import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, overload
 
-from workbench.generation.audio_prompt import Audio
-from workbench.generation.draw import Calls, OnFrame, Readable, draw_all
-from workbench.generation.melody_prompt import Tune
-from workbench.generation.request import Plan, rows_of, settings_of
-from workbench.generation.spans import Span, one_span
+import torch
+
+from workbench.errors import Cancelled, GenerationError, number_or_nan
+from workbench.generation.engine import Calls, OnFrame, Readable, Span, Windows, draw_all, one_span
+from workbench.generation.request import Audio, Plan, Tune, check_prompt, check_room, rows_of, settings_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
-
-__all__ = ["OnFrame", "Readable", "generate"]
+from workbench.sound.clip import Clip
+from workbench.sound.dataset import Dataset, Entry, Label
 
 
 @overload
@@ -87,7 +92,7 @@ def generate(
             of a clip from elsewhere the built-in model plays its band's arrangement.
         audio_seconds: How much of the end of the audio is used: the model hears the last seconds before the
             new part, and what lies before them is left out of the take. All of it when None.
-        melody: A clip to follow, of which only the melody is heard (workbench.model.melody), or the melody of
+        melody: A clip to follow, of which only the melody is heard (model/conditioning.py), or the melody of
             a take. It runs from the beginning of the take, given sound included, and again from its own where
             it is shorter. For models with `takes_melody`.
 
@@ -107,3 +112,260 @@ def generate(
 
     takes = draw_all(model, rows, spans, settings, calls, batch=batch, progress=progress)
     return takes if many else takes[0]
+
+
+# Music that is longer than the model's window: drawn in windows that slide on, as one take.
+
+
+@overload
+def generate_long(
+    model: Model, prompt: str, *, seconds: float = ..., window_seconds: float | None = ...,
+    overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ..., steering: Plan = ...,
+    seed: int = ..., audio: Audio | None = ..., audio_seconds: float | None = ..., melody: Tune | None = ...,
+    batch: int = ..., progress: bool = ..., on_frame: OnFrame | None = ...,
+    cancel: threading.Event | None = ..., probes: Sequence[Readable] | None = ..., **settings: Any,
+) -> Take: ...  # fmt: skip
+
+
+@overload
+def generate_long(
+    model: Model, prompt: str | Sequence[str], *, seconds: float = ..., window_seconds: float | None = ...,
+    overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ...,
+    steering: Plan | Sequence[Plan] = ..., seed: int | Sequence[int] = ...,
+    audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ...,
+    melody: Tune | Sequence[Tune | None] | None = ..., batch: int = ..., progress: bool = ...,
+    on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
+    probes: Sequence[Readable] | None = ..., **settings: Any,
+) -> list[Take]: ...  # fmt: skip
+
+
+def generate_long(
+    model: Model,
+    prompt: str | Sequence[str],
+    *,
+    seconds: float = 60.0,
+    window_seconds: float | None = None,
+    overlap_seconds: float | None = None,
+    changes: Sequence[tuple[float, str]] = (),
+    steering: Plan | Sequence[Plan] = None,
+    seed: int | Sequence[int] = 0,
+    audio: Audio | Sequence[Audio | None] | None = None,
+    audio_seconds: float | None = None,
+    melody: Tune | Sequence[Tune | None] | None = None,
+    batch: int = 32,
+    progress: bool = True,
+    on_frame: OnFrame | None = None,
+    cancel: threading.Event | None = None,
+    probes: Sequence[Readable] | None = None,
+    **settings: Any,
+) -> Take | list[Take]:
+    """A take of any length (a list of them where `generate` gives one), drawn in windows that slide on.
+
+    Each window hears the end of what is there already and goes on from it. Schedules, gates and chance count
+    the time of the whole new part; each row's private generator is carried on. A window ends with a few steps
+    that finish its last frames, and the next one passes through their times again, so a receipt has these
+    steps twice (`Take.windows` says where).
+
+    Args:
+        model: The model.
+        prompt: Text.
+        seconds: Length of the new part.
+        window_seconds: The most that is heard and made in one window; what the checkpoint's own settings say
+            when None (30 s for the published ones). Beyond what a model was trained for, it loses the thread.
+        overlap_seconds: How much of the end each window hears; 0.4 of a window when None.
+        changes: (seconds of the new part, prompt): from there on this prompt stands for every row. A window
+            ends there, so that the change comes in time.
+        steering: As in `generate`, and so are seed, batch, progress, on_frame, cancel and probes.
+        seed: One per row, or one for all.
+        audio: To go on from, of any length: its last `overlap_seconds` are heard, all of it begins the take.
+        audio_seconds: How much of the end of the audio is used; all of it when None.
+        melody: As in `generate`; each window is told what the melody does from there on.
+        batch: The most clips drawn at once.
+        progress: Whether to show a progress bar.
+        on_frame: Called after each finished frame, with the codes of the whole.
+        cancel: Set it to stop before the next step.
+        probes: Probes to read meanwhile.
+        settings: guidance, temperature and top_k, as in `generate`.
+
+    Raises:
+        As `generate`, and GenerationError for windows that leave nothing new.
+    """
+    heard: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
+    rows, many = rows_of(model, prompt, steering, seed, **heard)
+    lengths = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
+    windows = Windows.of(model, seconds, **lengths, changes=changes)
+    for _at_s, text in changes:
+        check_prompt(text)
+    check_room(model, [text for _at_s, text in changes])
+    calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
+    drawn = settings_of(model, **settings)
+    takes = draw_all(model, rows, windows.spans, drawn, calls, batch=batch, progress=progress)
+    return takes if many else takes[0]
+
+
+def extend(
+    model: Model,
+    take: Take,
+    *,
+    seconds: float = 10.0,
+    prompt: str | None = None,
+    steering: Plan = None,
+    **settings: Any,
+) -> Take:
+    """A take that begins with `take` and goes on for `seconds`, by `generate_long`.
+
+    Args:
+        model: The model that made it.
+        take: What is gone on from; all of it is kept, its end is heard.
+        seconds: Length of the new part, from whose beginning the plan's schedules count.
+        prompt: The take's own when None.
+        steering: A plan for the new part; `take.plan` goes on with its own.
+        settings: Those of `generate_long`; seed, guidance, temperature, top_k and melody are the take's own
+            unless given.
+
+    Raises:
+        GenerationError: When another model made the take, and as `generate_long`.
+    """
+    if take.model_id and take.model_id != model.id:
+        raise GenerationError(
+            f"A take of {take.model_id} was to be extended by {model.id}",
+            "codes mean nothing to another model",
+            "Give its sound instead: generate_long(..., audio=take.clip)",
+        )
+    own = {name: getattr(take, name) for name in ("seed", "guidance", "temperature", "top_k", "melody")}
+    text = take.prompt if prompt is None else prompt
+    fixed = {"seconds": seconds, "steering": steering, "audio": take.codes}
+    return generate_long(model, text, **{**own, **settings, **fixed})
+
+
+# Sound while it is made: the same loop as `generate`, in a thread, its frames decoded as they arrive.
+
+
+def stream(
+    model: Model, prompt: str, *, piece_seconds: float = 0.5, **settings: Any
+) -> Generator[Clip, None, Take]:
+    """Pieces of the sound in order, as soon as they are known; the generator returns the Take.
+
+    Closing the generator (or leaving its loop) cancels the run and leaves the model clean. Together the
+    pieces are the sound of the take.
+
+    Args:
+        model: The model.
+        prompt: Text; one clip at a time.
+        piece_seconds: Length of each piece; the last one may be shorter.
+        settings: Those of `generate` for one clip (steering, seed, seconds ...), but `cancel` and `on_frame`.
+
+    Raises:
+        Whatever `generate` raises, at the next piece.
+    """
+    if not 0 < number_or_nan(piece_seconds) < math.inf:
+        found = "a length is a number above 0"
+        raise GenerationError(f"Pieces of {piece_seconds!r} s were asked for", found, "Use 0.5")
+    frames: queue.Queue[torch.Tensor | None] = queue.Queue()
+    cancel, outcome = threading.Event(), _Outcome()
+    settings = {"progress": False, **settings, "cancel": cancel}
+
+    def work() -> None:
+        try:
+            outcome.take = generate(
+                model, prompt, on_frame=lambda done, codes: frames.put(codes[0, :, :done].clone()), **settings
+            )
+        except BaseException as error:  # handed over to the reader, who raises it
+            outcome.error = error
+        finally:
+            frames.put(None)
+
+    thread = threading.Thread(target=work, name="workbench-stream", daemon=True)
+    thread.start()
+    try:
+        yield from _pieces(model, frames, max(1, round(piece_seconds * model.frame_rate_hz)))
+    finally:
+        cancel.set()
+        thread.join()
+    return outcome.result()
+
+
+class _Outcome:
+    """How the run in the thread ended."""
+
+    take: Take | None = None
+    error: BaseException | None = None
+
+    def result(self) -> Take:
+        if self.error is not None:
+            raise self.error
+        if self.take is None:
+            raise Cancelled("Stopped on request before the clip was finished.")
+        return self.take
+
+
+def _pieces(
+    model: Model, frames: queue.Queue[torch.Tensor | None], piece: int
+) -> Generator[Clip, None, None]:
+    """Decoded pieces of `piece` frames, each as soon as the frames ahead of it are known."""
+    codes, decoder = torch.empty(0), model.piece_decoder()
+    while (known := frames.get()) is not None:
+        codes = known
+        with suppress(queue.Empty):  # the reader may be slow: only the newest codes matter
+            while (newer := frames.get_nowait()) is not None:
+                codes = newer
+            frames.put(None)
+        while codes.shape[-1] >= decoder.done + piece + decoder.ahead:
+            yield decoder.decode(codes, decoder.done + piece)
+    while codes.ndim == 2 and decoder.done < codes.shape[-1]:
+        yield decoder.decode(codes, min(decoder.done + piece, codes.shape[-1]))
+
+
+# Takes as a dataset, so that generated clips can be captured, listened to and mapped like any others.
+
+
+@dataclass(frozen=True, eq=False)
+class _TakeReader:
+    """Reads the clip of an entry that stands for a take."""
+
+    clips: Mapping[str, Clip]
+
+    def __call__(self, entry: Entry) -> Clip:
+        return self.clips[entry.id]
+
+
+def takes_dataset(
+    takes: Sequence[Take],
+    *,
+    names: Sequence[str] | None = None,
+    labels: Mapping[str, Sequence[Label]] | None = None,
+    name: str = "takes",
+) -> Dataset:
+    """Return the takes as labelled clips with their codes; prompt and seed make the default names.
+
+    Args:
+        takes: made by `generate`.
+        names: an id for each; by default "prompt (seed n)", with the plan where there is one.
+        labels: target -> a value for each take, such as the genre that was aimed at. `prompt` and `steering`
+            are always labels.
+        name: of the dataset.
+
+    The group of a take is its prompt: takes of one prompt are variations of one thing.
+
+    Raises:
+        GenerationError: names or labels are not as many as the takes.
+        DatasetError: there is no take, or two have one name.
+    """
+    lengths = {"names": names, **(labels or {})}
+    wrong = [what for what, values in lengths.items() if values is not None and len(values) != len(takes)]
+    if wrong:
+        found = f"{', '.join(wrong)} have another length"
+        raise GenerationError(f"A dataset of {len(takes)} takes was asked for", found, "Give one each")
+    ids = [_name(take) for take in takes] if names is None else [str(one) for one in names]
+    entries = []
+    for place, (id_, take) in enumerate(zip(ids, takes, strict=True)):
+        told: dict[str, Label] = {"prompt": take.prompt, "steering": take.steering or "unsteered"}
+        told |= {target: values[place] for target, values in (labels or {}).items()}
+        digest = hashlib.sha256(take.codes.tobytes() + take.model_id.encode()).hexdigest()
+        entries.append(Entry(id_, told, take.prompt, f"take: {id_}", digest, take.codes))
+    return Dataset(tuple(entries), name, _TakeReader(dict(zip(ids, (t.clip for t in takes), strict=True))))
+
+
+def _name(take: Take) -> str:
+    plan = f", {take.steering}" if take.steering else ""
+    return f"{take.prompt} (seed {take.seed}{plan})"

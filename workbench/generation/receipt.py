@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.generation.cells import Edit
-from workbench.generation.controls import Factors
+from workbench.generation.edits import Edit, Factors
 
 TARGETED = frozenset({"remove", "clamp"})
 """Operations with a target, which may find the stream already there."""

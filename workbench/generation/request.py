@@ -9,17 +9,115 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, cast
 
 import numpy as np
+import torch
 
 from workbench.errors import GenerationError, number_or_nan, whole_number
-from workbench.generation.audio_prompt import Audio, given_codes, listed
-from workbench.generation.melody_prompt import Tune, heard_melody
-from workbench.model.melody import Melody
+from workbench.model.conditioning import TEXT_ROOM, Melody, prompt_problem
 from workbench.model.musicgen import Model
-from workbench.model.prefix import TEXT_ROOM
-from workbench.model.sites import SITES
-from workbench.model.text import prompt_problem
+from workbench.model.network import SITES
+from workbench.model.sampling import frames_for
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Steering
+
+# Sound to go on from: a clip or codes, checked and cut to what is heard.
+
+
+Audio = Clip | np.ndarray | torch.Tensor
+"""A clip, or codes (k, frames) of the model's own codec."""
+
+
+def given_codes(model: Model, audio: object, seconds: float | None = None) -> np.ndarray:
+    """The codes (k, frames) int64 of the last `seconds` of `audio`; of all of it when None or shorter.
+
+    Raises:
+        GenerationError: When the audio is neither a clip nor this model's codes, or `seconds` is not above 0.
+    """
+    if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
+        raise _refusal(f"{seconds} s of audio", "there must be something to hear", "Use more than 0 s")
+    if isinstance(audio, Clip):
+        heard = audio if seconds is None or seconds >= audio.seconds else _end(audio, seconds)
+        codes = model.encode(heard).numpy()
+    elif isinstance(audio, np.ndarray | torch.Tensor):
+        codes = np.asarray(audio.cpu() if isinstance(audio, torch.Tensor) else audio)
+        _check(model, codes)
+    else:
+        found = f"{type(audio).__name__} is neither a clip nor codes"
+        raise _refusal("A continuation", found, "Give a Clip (read_clip), or the codes of a take")
+    if seconds is not None:
+        codes = codes[:, -frames_for(seconds, model.frame_rate_hz) :]
+    return codes.astype(np.int64)
+
+
+def _end(clip: Clip, seconds: float) -> Clip:
+    return clip.section(clip.seconds - seconds, clip.seconds)
+
+
+def _check(model: Model, codes: np.ndarray) -> None:
+    """Refuse codes that this model's codec cannot have made."""
+    whole = np.issubdtype(codes.dtype, np.integer) and codes.ndim == 2 and codes.size > 0
+    if not whole or codes.shape[0] != model.n_codebooks:
+        raise _refusal(
+            f"A continuation of codes of shape {codes.shape} and type {codes.dtype}",
+            f"{model.id} speaks whole numbers ({model.n_codebooks}, frames)",
+            "Give codes of this model, or the clip itself",
+        )
+    if codes.min() < 0 or codes.max() >= model.codebook_size:
+        raise _refusal(
+            f"A continuation of codes from {codes.min()} to {codes.max()}",
+            f"{model.id} has codes from 0 to {model.codebook_size - 1}",
+            "Give codes of this model, or the clip itself",
+        )
+
+
+def listed(audio: object) -> tuple[list[object], bool]:
+    """The audio as a list, and whether it was one."""
+    if audio is None or isinstance(audio, Clip | np.ndarray | torch.Tensor):
+        return [audio], False
+    if not isinstance(audio, Sequence) or isinstance(audio, str):
+        found = f"{type(audio).__name__} is neither a clip nor codes"
+        raise _refusal("A continuation", found, "Give a Clip (read_clip), or the codes of a take")
+    return list(audio), True
+
+
+def _refusal(asked: str, found: str, do: str) -> GenerationError:
+    return GenerationError(f"{asked} was asked for", found, do)
+
+
+# Melody to follow, checked: it is a condition, like the text, where audio is the beginning.
+
+
+Tune = Clip | Melody
+"""A clip, of which only the melody is heard, or that melody."""
+
+
+def heard_melody(model: Model, tune: object) -> Melody | None:
+    """The melody of `tune`; None stays None.
+
+    Raises:
+        GenerationError: When the model takes no melody, or the tune is silent or neither clip nor melody.
+    """
+    if tune is None:
+        return None
+    if not model.takes_melody:
+        raise _melody_refusal(
+            f"{model.id} follows no melody", 'Load "facebook/musicgen-melody", or give the sound as audio=...'
+        )
+    if isinstance(tune, Melody):
+        return tune
+    if not isinstance(tune, Clip):
+        raise _melody_refusal(
+            f"{type(tune).__name__} is neither a clip nor a melody", "Give a Clip (read_clip)"
+        )
+    if tune.silent:
+        raise _melody_refusal(
+            f"it is silent ({tune.level_db:.0f} dBFS)", "Give a clip in which something is played"
+        )
+    return Melody.of(tune)
+
+
+def _melody_refusal(found: str, do: str) -> GenerationError:
+    return GenerationError("Music that follows a melody was asked for", found, do)
+
 
 Plan = Steering | None
 

@@ -5,27 +5,65 @@ from __future__ import annotations
 import html
 import io
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 from safetensors.numpy import load_file, save
 
 from workbench.errors import GenerationError, is_number, is_text, is_whole, reason
 from workbench.files import DIGEST, check_digest, digest_of, file_in, write_together
-from workbench.generation.circumstances import packages
 from workbench.generation.receipt import COLUMNS, Receipt
 from workbench.generation.request import Settings
+from workbench.generation.score import Score
 from workbench.model.band import BAND
-from workbench.model.melody import Melody
-from workbench.model.score import Score
+from workbench.model.conditioning import Melody
+from workbench.model.musicgen import Model
 from workbench.sound.clip import Clip
-from workbench.steering.plan import Steering
-from workbench.steering.plan_file import from_bytes, to_bytes
+from workbench.steering.plan import Steering, from_bytes, to_bytes
+
+# What must be the same for codes to be the same to the bit, beside the model and what it is asked.
+
+
+PACKAGES = ("musicgen-workbench", "torch", "transformers", "nnsight")
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that draw codes, as they are installed here."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def circumstances(model: Model) -> dict[str, str]:
+    """Kind of codec, device, random numbers' device, precision, threads, processor and versions."""
+    return {
+        "codec": model.codec,
+        "device": model.device.type,
+        "random": model.random_device.type,
+        "precision": str(model.dtype).removeprefix("torch."),
+        "threads": str(torch.get_num_threads()),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        **packages(),
+    }
+
+
+def differences(then: Mapping[str, str], model: Model) -> list[str]:
+    """What is other now than it was then, as "torch 2.9 then, 2.13 now"; nothing where all is the same."""
+    # What older takes do not say: they drew where the model ran, and this model's codec is theirs.
+    known = {"codec": model.codec, "random": then.get("device"), **then}
+    return [
+        f"{name} {known.get(name, 'unknown')} then, {value} now"
+        for name, value in circumstances(model).items()
+        if known.get(name) != value
+    ]
+
 
 FORMAT = "musicgen-workbench take 1"
 PLAN = "plan.safetensors"

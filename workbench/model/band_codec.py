@@ -9,6 +9,7 @@ is unpacked when it is first heard. Importing this module registers the codec wi
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,219 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
 
 from workbench.errors import ModelError
-from workbench.model.band import BAND, PARTS, VOCABULARY
-from workbench.model.band_ear import BandEar
-from workbench.model.sampler import FRAME, RATE_HZ, Bank, Player, unpack_bank
+from workbench.model.band import (
+    ACCOMPANIMENTS,
+    BAND,
+    BASSES,
+    BEAT_FRAMES,
+    CYMBAL_HAND,
+    FIRST,
+    FRAME_RATE_HZ,
+    KITS,
+    LEADS,
+    PADS,
+    PARTS,
+    PITCHES,
+    QUALITIES,
+    SNARE_HAND,
+    STRUMS,
+    TONES,
+    VOCABULARY,
+    conductor_token,
+    drum_token,
+)
+from workbench.model.band_sampler import FRAME, RATE_HZ, Bank, Player, unpack_bank
+
+# The band's ear: a small network that says what the band would play to sound like a recording.
+#
+# Twenty-five times a second it sees four log-mel spectra (timbre), eight coarse spectra of 5 ms (hits) and
+# two
+# semitone spectra (notes; bass needs a long window). It hears more than a second on either side and gives
+# odds
+# for each part's tokens. It has learned from what the band itself plays (`recipe.train_hearing`), so that of
+# other music it hears an arrangement. Two things are decided over longer stretches than a frame: bars go
+# on at
+# one tempo, and instruments and kits stay what they mostly are in the seconds around.
+
+
+_BARS = sum(4 * frames for frames in BEAT_FRAMES.values())
+_ACTIONS = len(STRUMS) + TONES
+TOKENS = {
+    "conductor": FIRST + _BARS,
+    "harmony": FIRST + (len(PADS) + 1) * 12 * len(QUALITIES),
+    "bass": FIRST + len(BASSES) * PITCHES,
+    "accompaniment": FIRST + len(ACCOMPANIMENTS) * _ACTIONS,
+    "colour": FIRST + len(ACCOMPANIMENTS) * _ACTIONS,
+    "lead": FIRST + len(LEADS) * PITCHES,
+}
+"""Tokens of each pitched part; drums have a head a hand."""
+HANDS = {"kick": 2, "snare_hand": len(SNARE_HAND), "cymbal_hand": len(CYMBAL_HAND), "kit": len(KITS)}
+_HEADS = {**TOKENS, **HANDS}
+_OF_INSTRUMENT = {"bass": PITCHES, "accompaniment": _ACTIONS, "colour": _ACTIONS, "lead": PITCHES}
+_AROUND = 3 * FRAME_RATE_HZ  # frames on either side in which instruments stay what they mostly are
+
+_RATE_HZ, _FRAME = 32_000, 1280
+_LEVEL, _SILENCE = (
+    0.125,
+    0.001,
+)  # RMS at which the ear hears, that of most music; what is softer is not raised
+_MELS, _HITS, _LOWEST, _SEMITONES = 48, 16, 28, 72
+_SPECTRA = ((1024, 320, "mel"), (320, 160, "hits"), (8192, 1280, "semitones"), (4096, 1280, "semitones"))
+FEATURES = 4 * _MELS + 8 * _HITS + 2 * _SEMITONES
+
+
+class BandEar(nn.Module):
+    """Odds of each part's tokens in every frame.
+
+    Args:
+        width: Channels of its layers.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(FEATURES, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Conv1d(width, width, 5, padding=2 * spread, dilation=spread) for spread in (1, 2, 4, 8)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(len(self.blocks) + 1))
+        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in _HEADS.items()})
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Return logits (B, frames, tokens) of each head for features (B, frames, `FEATURES`)."""
+        dtype = self.first.weight.dtype
+        x = self.first((features.to(dtype)).transpose(1, 2))
+        for norm, block in zip(self.norms, self.blocks, strict=False):
+            x = x + block(functional.gelu(_across(norm, x)))
+        heard = functional.gelu(_across(self.norms[-1], x)).transpose(1, 2)
+        return {name: head(heard) for name, head in self.heads.items()}
+
+    @torch.no_grad()
+    def codes(self, waveform: Tensor) -> Tensor:
+        """Return tokens (B, parts, frames) for sound (B, samples) at 32 kHz, however loud it is."""
+        level = waveform.float().square().mean(-1, keepdim=True).sqrt()
+        logits = self(features_of(waveform.float() * (_LEVEL / level.clamp(min=_SILENCE))))
+        odds = {name: functional.log_softmax(head.float(), -1).cpu().numpy() for name, head in logits.items()}
+        rows = [_tokens({name: one[row] for name, one in odds.items()}) for row in range(len(waveform))]
+        return torch.from_numpy(np.stack(rows)).to(waveform.device)
+
+
+def _across(norm: nn.Module, x: Tensor) -> Tensor:
+    return norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+def features_of(waveform: Tensor) -> Tensor:
+    """Return what the ear sees (B, frames, `FEATURES`) of sound (B, samples) at 32 kHz."""
+    samples = waveform.float()
+    frames = -(-samples.shape[-1] // _FRAME)
+    found = []
+    for window, hop, kind in _SPECTRA:
+        whole = frames * _FRAME - samples.shape[-1]
+        margin = (window - hop) // 2
+        padded = functional.pad(samples, (margin, whole + margin))
+        shape = torch.hann_window(window, device=samples.device)
+        power = torch.stft(padded, window, hop, window=shape, center=False, return_complex=True).abs()
+        bands = _bands(window, kind).to(samples.device) @ (power / window**0.5)
+        level = torch.log10(bands + 1e-3) + 1.5
+        found.append(level.transpose(1, 2).reshape(len(samples), frames, -1))
+    return torch.cat(found, dim=-1)
+
+
+@lru_cache
+def _bands(window: int, kind: str) -> Tensor:
+    """Return triangular bands (bands, bins) over the bins of a spectrum."""
+    if kind == "semitones":
+        centres = 440.0 * 2 ** ((np.arange(-1, _SEMITONES + 1) + _LOWEST - 69) / 12)
+    else:
+        count, low, high = (_MELS, 40.0, 14_000.0) if kind == "mel" else (_HITS, 60.0, 15_500.0)
+        first, last = (2595 * np.log10(1 + hz / 700) for hz in (low, high))
+        centres = 700 * (10 ** (np.linspace(first, last, count + 2) / 2595) - 1)
+    bins = np.arange(window // 2 + 1) * _RATE_HZ / window
+    half = np.maximum(np.diff(centres), _RATE_HZ / window)  # at least the width of a bin
+    rising = 1 - (centres[1:-1, None] - bins) / half[:-1, None]
+    falling = 1 - (bins - centres[1:-1, None]) / half[1:, None]
+    bands = np.clip(np.minimum(rising, falling), 0.0, None)
+    return torch.from_numpy(bands / bands.sum(1, keepdims=True)).float()
+
+
+def hands_of(drums: Tensor) -> dict[str, Tensor]:
+    """Return what drum tokens say, a tensor like them for each of `HANDS`; kits are -1 where none is."""
+    hit = drums >= FIRST
+    rest = (drums - FIRST).clamp(min=0)
+    found = {}
+    for name in ("cymbal_hand", "snare_hand", "kick"):
+        found[name] = torch.where(hit, rest % HANDS[name], 0)
+        rest = rest // HANDS[name]
+    return {**found, "kit": torch.where(hit, rest, -1)}
+
+
+def _tokens(odds: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the likeliest tokens (parts, frames) from log-odds (frames, tokens) of each head."""
+    found = {"conductor": _counted(odds["conductor"]), "drums": _hit(odds)}
+    for part in PARTS[2:]:
+        one = odds[part]
+        found[part] = (_steady(one, _OF_INSTRUMENT[part]) if part in _OF_INSTRUMENT else one).argmax(-1)
+    return np.stack([found[part] for part in PARTS]).astype(np.int64)
+
+
+def _counted(odds: np.ndarray) -> np.ndarray:
+    """Return conductor tokens (frames,): the tempo and the place in the bar that fit all frames best."""
+    places, best, chosen = np.arange(len(odds)), -np.inf, np.zeros(len(odds), np.int64)
+    for tempo, beat in BEAT_FRAMES.items():
+        tokens = np.array([conductor_token(tempo, frame) for frame in range(4 * beat)])
+        for first in range(4 * beat):
+            told = tokens[(first + places) % len(tokens)]
+            fit = odds[places, told].sum()
+            if fit > best:
+                best, chosen = fit, told
+    return chosen
+
+
+def _hit(odds: dict[str, np.ndarray]) -> np.ndarray:
+    """Return drum tokens (frames,); the kit is what it mostly is around, where something is hit."""
+    hands = {name: odds[name].argmax(-1) for name in ("kick", "snare_hand", "cymbal_hand")}
+    hit = np.any([hand > 0 for hand in hands.values()], axis=0)
+    kits = _around(np.exp(odds["kit"]) * hit[:, None]).argmax(-1)
+    rows = zip(kits.tolist(), *(hand.tolist() for hand in hands.values()), strict=True)
+    return np.array([drum_token(k, kick=a > 0, snare_hand=b, cymbal_hand=c) for k, a, b, c in rows])
+
+
+def _steady(odds: np.ndarray, each: int) -> np.ndarray:
+    """Return log-odds in which instruments (`each` tokens a piece) count as often as they play around."""
+    begins = np.exp(odds[:, FIRST:]).reshape(len(odds), -1, each)
+    share = _around(begins.sum(-1)) + 1e-9
+    weighted = begins * (share / share.sum(-1, keepdims=True))[..., None]
+    weighted *= (begins.sum((1, 2)) / np.maximum(weighted.sum((1, 2)), 1e-30))[:, None, None]
+    told = odds.copy()
+    told[:, FIRST:] = np.log(weighted + 1e-30).reshape(len(odds), -1)
+    return told
+
+
+def _around(values: np.ndarray) -> np.ndarray:
+    """Return the sums (frames, n) of `values` over the frames around each."""
+    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+    places = np.arange(len(values))
+    return sums[np.minimum(places + _AROUND + 1, len(values))] - sums[np.maximum(places - _AROUND, 0)]
+
+
+def exact(heard: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return how many tokens (parts, frames) are exactly right: of all, where something begins, and hits.
+
+    Of "begins", every frame counts in which either says that something begins.
+    """
+    told = {}
+    for index, part in enumerate(PARTS):
+        same = heard[index] == played[index]
+        begins = (heard[index] >= FIRST) | (played[index] >= FIRST)
+        told[part] = {
+            "all": float(same.mean()),
+            "begins": float(same[begins].mean()) if begins.any() else 1.0,
+        }
+    return told
 
 
 class BandCodecConfig(PreTrainedConfig):

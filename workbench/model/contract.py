@@ -20,12 +20,10 @@ import numpy as np
 import torch
 
 from workbench.errors import AudioError, ModelError
-from workbench.model.audio import decode_codes, encode_clip
-from workbench.model.melody import Melody
-from workbench.model.sampling import Sampling, guide
-from workbench.model.sites import SITES, Place, in_order, live
-from workbench.model.text import TextStates
-from workbench.model.tokens import apply_delay
+from workbench.model.codec import decode_codes, encode_clip
+from workbench.model.conditioning import Melody, TextStates
+from workbench.model.network import SITES, Place, in_order, live
+from workbench.model.sampling import Sampling, apply_delay, guide
 from workbench.sound.clip import Clip
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import threading
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,13 +31,128 @@ from transformers import (
 from workbench.errors import ModelError, WorkbenchError
 from workbench.model import band_codec as _band_codec  # noqa: F401  (registers its codec with AutoModel)
 from workbench.model.contract import check_contract, settle_codec
-from workbench.model.devices import choose_device, choose_dtype
-from workbench.model.fingerprint import folder_fingerprint, weight_files
-from workbench.model.folders import builtin_folder
+from workbench.model.folders import builtin_folder, folder_fingerprint, weight_files
 from workbench.model.musicgen import Model
-from workbench.model.precision import MOST_NATS, divergence, next_codes
+from workbench.model.sampling import apply_delay
 
-__all__ = ["builtin_folder", "load"]
+# Which device and which precision, measured rather than guessed.
+
+
+_SMALL = 50_000_000  # below this many parameters fp32 is fast enough, and exact
+_SPEED_UP = 1.2  # bf16 must be at least this much faster to be worth its rounding
+
+
+def choose_device(asked: str | int | torch.device | None) -> torch.device:
+    """The device that was asked for, or the best one that is present: CUDA, then Apple MPS, then CPU.
+
+    Capitals do not matter; "gpu" is the accelerator that is present, and a number alone is that CUDA device.
+
+    Raises:
+        ModelError: When this is no device, or it is not here.
+    """
+    choices = _present()
+    if asked is None:
+        return torch.device(choices[0])
+    text = "" if isinstance(asked, bool) else str(asked).strip().lower()
+    if text == "gpu":
+        text = choices[0] if choices[0] != "cpu" else "cuda"
+    try:
+        device = torch.device(f"cuda:{text}" if text.isdecimal() else text)
+    except RuntimeError:
+        found = "torch knows no such device"
+    else:
+        if device.type in choices and (device.index or 0) < _count(device.type):
+            return device
+        found = "torch finds no such device here"
+    named = ", ".join(f'"{choice}"' for choice in choices)
+    raise ModelError(
+        f"The device {str(asked)!r} was asked for",
+        found,
+        f"Use one of {named}, or None for the best of them",
+    )
+
+
+def _present() -> list[str]:
+    """The kinds of device that are here, in the order in which they are preferred."""
+    found = ["cuda"] if torch.cuda.is_available() else []
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    other = torch.accelerator.current_accelerator(check_available=True)
+    return [*found, "cpu", *([other.type] if other is not None and other.type not in found else [])]
+
+
+def _count(kind: str) -> int:
+    """How many devices of a kind are here."""
+    return 1 if kind in ("cpu", "mps") else torch.get_device_module(kind).device_count()
+
+
+def choose_dtype(
+    asked: str | torch.dtype | None, device: torch.device, musicgen: Any
+) -> tuple[torch.dtype, str]:
+    """The decoder's precision and the reason for it in a few words."""
+    if asked is not None:
+        dtype = getattr(torch, str(asked).strip().lower().removeprefix("torch."), None)
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            raise ModelError(
+                f"The precision {asked!r} was asked for",
+                "it is none",
+                'Use "float32", "bfloat16", "float16" or "float64"',
+            )
+        return dtype, "as asked"
+    parameters = sum(parameter.numel() for parameter in musicgen.decoder.parameters())
+    if parameters < _SMALL:
+        return torch.float32, "small enough for float32"
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+        return (torch.bfloat16, "CUDA has it") if fast else (torch.float32, "no bfloat16 on this GPU")
+    if device.type == "mps":
+        return torch.float32, "bfloat16 on MPS is untested"
+    gain = _bf16_gain(int(musicgen.decoder.config.hidden_size))
+    wanted = torch.bfloat16 if gain >= _SPEED_UP else torch.float32
+    return wanted, f"bfloat16 measured {gain:.1f} x float32 on this processor"
+
+
+def _bf16_gain(width: int) -> float:
+    """How many times faster bf16 is here at a feed-forward product with two rows (one guided step)."""
+    weight, rows = torch.zeros(4 * width, width), torch.zeros(2, width)
+    seconds = []
+    for dtype in (torch.float32, torch.bfloat16):
+        typed, values = weight.to(dtype), rows.to(dtype)
+        torch.nn.functional.linear(values, typed)
+        start = time.perf_counter()
+        for _ in range(8):
+            torch.nn.functional.linear(values, typed)
+        seconds.append(time.perf_counter() - start)
+    return seconds[0] / max(seconds[1], 1e-9)
+
+
+# What coarser numbers cost a model: how far its odds of the next codes move.
+#
+# Rounding is judged where it matters, at the odds that codes are drawn from. A former built-in model (four
+# codebooks of a neural codec) lost 0.0014 nats per code to bfloat16, on codes drawn at random as on its own
+# (BENCHMARKS.md), and its judged music stayed the same; a model that loses more than ten times that is
+# kept in
+# float32.
+
+
+FRAMES = 8
+MOST_NATS = 0.02
+"""Divergence per code up to which a coarser precision is chosen without being asked for."""
+
+
+def next_codes(model: Model, *, seed: int = 0) -> torch.Tensor:
+    """The log-probabilities (k, positions, V) of the next codes after a few random ones, fp32 on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(model.codebook_size, (1, model.n_codebooks, FRAMES), generator=generator)
+    ids = apply_delay(codes.to(model.device), model.bos, model.delays)[..., :FRAMES]
+    with model.exclusive():
+        logits = model.network.score(ids, model.text(["music"]))
+    return logits[0].log_softmax(-1).cpu()
+
+
+def divergence(exact: torch.Tensor, coarse: torch.Tensor) -> float:
+    """The mean Kullback-Leibler divergence, nats per code, of two results of `next_codes`."""
+    return float((exact.exp() * (exact - coarse)).sum(-1).mean())
+
 
 _KINDS = {
     "musicgen": MusicgenForConditionalGeneration,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,16 +14,100 @@ import numpy as np
 import torch
 
 from workbench.errors import GenerationError, ModelError, number_or_nan
-from workbench.model import tokens
-from workbench.model.audio import decode_codes, encode_clip
-from workbench.model.fingerprint import folder_fingerprint, module_fingerprint, weight_files
-from workbench.model.melody import FRAMES_PER_SECOND, Melody
-from workbench.model.network import Network
-from workbench.model.piecewise import PieceDecoder
-from workbench.model.prefix import TEXT_ROOM, prefix_of
+from workbench.files import DIGEST, check_digest, digest_of
+from workbench.model import sampling as tokens
+from workbench.model.codec import PieceDecoder, decode_codes, encode_clip
+from workbench.model.conditioning import (
+    FRAMES_PER_SECOND,
+    TEXT_ROOM,
+    Melody,
+    TextStates,
+    encode_text,
+    null_text,
+    prefix_of,
+)
+from workbench.model.folders import (
+    cache_folder,
+    folder_fingerprint,
+    keep,
+    module_fingerprint,
+    say_damaged,
+    weight_files,
+)
+from workbench.model.network import Network, live
 from workbench.model.sampling import Sampling, private_generators
-from workbench.model.text import TextStates, encode_text, null_text
 from workbench.sound.clip import Clip
+
+# R_l, the mean residual norm of each layer: the unit of dose.
+#
+# R_l is the mean of |h[l, t]| over unsteered generation from neutral prompts, conditional rows, after the
+# first step (whose input is BOS alone), at guidance 3, temperature 1 and the 250 likeliest codes, whatever
+# the
+# checkpoint's own settings are. Measured once per model and kept: in the model's own folder
+# (`workbench.json`, key "residual_norms") when it was shipped with it, else in the user's cache.
+
+
+NEUTRAL_PROMPTS = ("a tune", "a piece of music", "a song", "a track")
+SEED, SECONDS, GUIDANCE, SHIPPED, KEY = 0, 2.0, 3.0, "workbench.json", "residual_norms"
+
+
+def residual_norms(model: Model, measured: np.ndarray | None = None, *, cache: bool = True) -> np.ndarray:
+    """R_l, shape (n_layers,) float32: shipped with the model, or cached, or measured now and cached.
+
+    Args:
+        model: The model.
+        measured: What was measured before; None: nothing was.
+        cache: Whether to keep what is measured now in the user's cache.
+    """
+    places = [cache_folder("norms") / f"{model.fingerprint}.json"]
+    if model.folder is not None:
+        places.insert(0, model.folder / SHIPPED)
+    for path in places:
+        held = _stored(path, model.n_layers)
+        if held is not None:
+            return held
+    norms = measure_residual_norms(model) if measured is None else measured
+    if cache:
+        record = {KEY: norms.tolist()}
+        keep(places[-1], json.dumps(record | {DIGEST: digest_of(record)}).encode())
+    return norms
+
+
+def _stored(path: Path, n_layers: int) -> np.ndarray | None:
+    """The norms in `path`; None where there are none for this number of layers, with notice of damage."""
+    try:
+        if not path.is_file():
+            return None
+        record = json.loads(path.read_bytes())
+        if (
+            path.name == SHIPPED and isinstance(record, dict) and KEY not in record
+        ):  # it may say other things of the model only
+            return None
+        check_digest(path, record, notice=False)
+        norms = np.array(record[KEY], dtype=np.float32)
+        if norms.shape != (n_layers,) or not (np.isfinite(norms) & (norms > 0)).all():
+            raise ValueError(f"it holds no norms of {n_layers} layers")
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        say_damaged(path, error)
+        return None
+    return norms
+
+
+def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndarray:
+    """R_l, shape (n_layers,) float32, from one unsteered batch of the neutral prompts."""
+    frames = model.frames_for(min(seconds, model.max_seconds))
+    seeds = [SEED + index for index in range(len(NEUTRAL_PROMPTS))]
+    run = model.sampling(NEUTRAL_PROMPTS, seeds=seeds, frames=frames, guidance=GUIDANCE)
+    totals = torch.zeros(model.n_layers, device=model.device)
+    network, layers = model.network, model.layers
+    with model.exclusive(), network.sample(run) as tracer:
+        for step in tracer.iter[: run.steps]:
+            for layer in layers:
+                norms = live(network, (layer, "resid_post"))[: run.batch].float().norm(dim=-1)
+                if step > 0:
+                    totals[layer] += norms.mean()
+    means: np.ndarray = (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)
+    return means
 
 
 class Model:
@@ -120,7 +205,7 @@ class Model:
 
     @property
     def takes_melody(self) -> bool:
-        """Whether it can be given a melody; text and melody then stand before the music (prefix.py)."""
+        """Whether it can be given a melody; text and melody then stand before the music (conditioning.py)."""
         return bool(self.musicgen.config.model_type == "musicgen_melody")
 
     @property
@@ -270,8 +355,6 @@ class Model:
 
         Measured once, and kept in the user's cache unless `cache` is False.
         """
-        from workbench.model.norms import residual_norms
-
         self._norms = residual_norms(self, self._norms, cache=cache)
         return self._norms.copy()
 

@@ -2,15 +2,21 @@
 
 from workbench.probing.crossval import HeldOut, cross_validate
 from workbench.probing.fit import fit_probes
-from workbench.probing.label_probe import LabelProbe, LabelScores, LabelSweep
 from workbench.probing.multilabel import fit_multilabel
-from workbench.probing.number_probe import NumberProbe, NumberScores, NumberSweep
-from workbench.probing.probe import Probe
+from workbench.probing.probe import (
+    LabelProbe,
+    LabelScores,
+    LabelSweep,
+    NumberProbe,
+    NumberScores,
+    NumberSweep,
+    Probe,
+    ProbeSweep,
+)
 from workbench.probing.projection import Projection, project, project_layers
 from workbench.probing.regression import fit_regression
-from workbench.probing.scores import Scores, accuracy_interval
-from workbench.probing.sweep import ProbeSweep
-from workbench.probing.trail import ridge_trail, ridge_trails
+from workbench.probing.solvers import ridge_trail, ridge_trails
+from workbench.stats import Scores, accuracy_interval
 
 __all__ = [
     "HeldOut",

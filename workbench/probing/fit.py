@@ -11,15 +11,22 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError
-from workbench.probing.crossval import Fitted, Fold, HeldOut, Recipe, fit_fold, held_out, plan
-from workbench.probing.layered import each_layer, layers_asked
-from workbench.probing.linear import origin_of
-from workbench.probing.parallel import in_order, processors
-from workbench.probing.probe import Probe
-from workbench.probing.scores import score
+from workbench.probing.crossval import (
+    Fitted,
+    Fold,
+    HeldOut,
+    Recipe,
+    fit_fold,
+    held_out,
+    in_order,
+    plan,
+    processors,
+)
+from workbench.probing.linear import each_layer, layers_asked, origin_of
+from workbench.probing.probe import Probe, ProbeSweep
 from workbench.probing.solvers import STRENGTHS, Design, one_hot, probabilities, ridge_path
-from workbench.probing.sweep import ProbeSweep
 from workbench.sound.splits import grouped_folds
+from workbench.stats import score
 
 if TYPE_CHECKING:
     from workbench.activations import Activations

@@ -11,15 +11,12 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import DatasetError, ProbeError
-from workbench.probing.crossval import INNER, Fold, Recipe
-from workbench.probing.folds import label_folds
-from workbench.probing.label_probe import LabelProbe, LabelScores, LabelSweep
-from workbench.probing.layered import each_layer, layers_asked
-from workbench.probing.linear import origin_of
-from workbench.probing.parallel import processors
-from workbench.probing.resampling import average_precision, f_score, interval, mean_of, once
+from workbench.probing.crossval import INNER, Fold, Recipe, label_folds, processors
+from workbench.probing.linear import each_layer, layers_asked, origin_of
+from workbench.probing.probe import LabelProbe, LabelScores, LabelSweep
 from workbench.probing.solvers import PATHS, Design, logistic_path, one_hot
-from workbench.sound.labels import in_order, missing
+from workbench.sound.dataset import in_order, missing
+from workbench.stats import average_precision, f_score, interval, mean_of, once
 
 if TYPE_CHECKING:
     from workbench.activations import Activations

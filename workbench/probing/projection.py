@@ -225,7 +225,7 @@ def _run(work: Any) -> Array:
     The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another program
     keeps a core busy, generation then takes a hundred times as long.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="openmp"):
         return np.asarray(work(), dtype=np.float64)

@@ -11,14 +11,11 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import DatasetError, ProbeError
-from workbench.probing.crossval import INNER, Fold, check_strengths
-from workbench.probing.folds import Split, number_folds
-from workbench.probing.layered import each_layer, layers_asked
-from workbench.probing.linear import origin_of
-from workbench.probing.number_probe import NumberProbe, NumberScores, NumberSweep
-from workbench.probing.parallel import processors
-from workbench.probing.resampling import absolute_error, interval, once, r_squared, rank_correlation
+from workbench.probing.crossval import INNER, Fold, Split, check_strengths, number_folds, processors
+from workbench.probing.linear import each_layer, layers_asked, origin_of
+from workbench.probing.probe import NumberProbe, NumberScores, NumberSweep
 from workbench.probing.solvers import STRENGTHS, Design, ridge_path
+from workbench.stats import absolute_error, interval, once, r_squared, rank_correlation
 
 if TYPE_CHECKING:
     from workbench.activations import Activations

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from workbench.steering import Direction, Steering
+from workbench.steering import Direction, Steering, Term
+from workbench.steering.operations import PUSHES
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
+    from workbench.evidence.crosstalk import Crosstalk
+    from workbench.generation.live.recording import Recording
+    from workbench.probing.diagnosis import ProbeReport
+    from workbench.probing.probe import ProbeSweep
     from workbench.probing.projection import Projection
-    from workbench.probing.sweep import ProbeSweep
     from workbench.sound import LintReport
 
 _SIGNS = {True: ("Right.", "#009E73"), False: ("Not yet.", "#D55E00"), None: ("No answer yet.", "#777777")}
@@ -243,3 +247,136 @@ def _pushes(plan: Steering, name: str) -> Callable[[float], float]:
 
 def _listed(names: Iterable[object]) -> str:
     return ", ".join(str(name) for name in sorted(names, key=str)) or "none"
+
+
+# Checks of the probe lab's exercises; the right answer comes from the reader's own figures.
+
+
+def alarms(report: ProbeReport, answer: Iterable[str] | None) -> Verdict:
+    """Check which findings of a report are alarms."""
+    tested = [finding.name for finding in report if finding.adjusted is not None]
+    if answer is None:
+        return Verdict(None, f"Give a list, [] if there is none; tested were: {', '.join(tested)}.")
+    given, raised = set(answer), {finding.name for finding in report.alarms}
+    strange = sorted(given - set(tested))
+    if strange:
+        return Verdict(False, f"{', '.join(strange)} was not tested; tested were: {', '.join(tested)}.")
+    told = "; ".join(f"{name}: corrected p = {report[name].adjusted:.2g}" for name in tested)
+    if given == raised:
+        return Verdict(True, f"{told}. An alarm needs p at or below 0.05, and a size that matters.")
+    wrong = min(given ^ raised)
+    verb = "is" if wrong in raised else "is not"
+    return Verdict(False, f"{wrong} {verb} an alarm: {report[wrong].sentence()}")
+
+
+def owed_to_the_model(report: ProbeReport, answer: float | None) -> Verdict:
+    """Check how many points of accuracy the model adds to the strongest baseline."""
+    found = report["baselines"].value
+    if answer is None:
+        return Verdict(None, "Give a number of percentage points, for example 12.")
+    points = 100 * found.effect
+    if abs(float(answer) - points) > 1:
+        return Verdict(False, f"You say {float(answer):g} points. Read the Baselines tab: {found.sentence()}")
+    more = "The rest was in the sound, or in the codes, before the model heard anything."
+    return Verdict(True, f"{found.sentence()} {more}")
+
+
+# Checks of the live desk's exercises; the right answer comes from what the reader has played.
+
+
+def first_touch(recording: Recording, name: str, answer: float | None) -> Verdict:
+    """Check at which second of the recording a step first read that a knob was not at 0."""
+    knobs = recording.knobs()
+    if name not in knobs:
+        return Verdict(False, f"There is no knob {name!r}; there are {', '.join(knobs.columns[1:])}.")
+    touched = knobs.loc[knobs[name] != 0, "seconds"]
+    if answer is None:
+        return Verdict(None, "Give seconds, for example 3.2: recording.knobs() has a line for every change.")
+    if not len(touched):
+        return Verdict(False, f"Nobody turned {name} in this recording: play again, and turn it.")
+    first = float(touched.iloc[0])
+    if abs(float(answer) - first) > 0.05:
+        return Verdict(False, f"You say {float(answer):g} s. Look for the first line whose {name} is not 0.")
+    more = "You turned it a little earlier: what is drawn lies ahead of what is heard."
+    return Verdict(True, f"The step that makes the sound at {first:.2f} s was the first to read it. {more}")
+
+
+def parting(moved: Recording, still: Recording, answer: float | None) -> Verdict:
+    """Check at which second two recordings of one seed part: the first frame whose codes differ."""
+    frames = min(moved.codes.shape[-1], still.codes.shape[-1])
+    differ = np.flatnonzero((moved.codes[:, :frames] != still.codes[:, :frames]).any(axis=0))
+    if answer is None:
+        return Verdict(None, "Compare moved.codes with still.codes: frames count from 0 in the last axis.")
+    if not len(differ):
+        return Verdict(False, "The two are equal throughout: turn a knob in one of them, and play again.")
+    first = differ[0] / moved.frame_rate_hz
+    told = f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s"
+    if abs(float(answer) - first) > 0.05:
+        found = f"You say {float(answer):g} s, and that is not where the first different frame lies."
+        return Verdict(False, f"{found} np.flatnonzero tells it from (a != b).any(axis=0).")
+    more = "Until then the same seed makes the same music, bit for bit; after it, every code that differs "
+    return Verdict(True, f"{told}. {more}is heard by all that follow.")
+
+
+# Checks of the steering lab's exercises; the right answer comes from the reader's own plan and figures.
+
+
+def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
+    """Check a plan that pushes towards a class from `after_s` on, and only until a probe reads it."""
+    if plan is None:
+        hint = "Move sliders and settings of the lab, or edit its line, then answer with lab.steering."
+        return Verdict(None, f"{hint} A gate and a schedule are under 'How, when, where'.")
+    if not isinstance(plan, Steering):
+        return Verdict(False, f"This is a {type(plan).__name__}, not a plan. Answer with lab.steering.")
+    told = f"Your plan reads: {plan.text()}."
+    if not plan.terms:
+        return Verdict(False, "Your plan does nothing.")
+    early = [s for s in np.linspace(0, after_s, 41)[:-1] if any(t.acts(float(s), 1) for t in plan.terms)]
+    if early:
+        return Verdict(False, f"{told} It already acts at {early[0]:.1f} s, before {after_s:g} s.")
+    mine = [term for term in plan.terms if term.direction.name == towards and _pushes_towards(term)]
+    if not mine:
+        return Verdict(False, f"{told} In the end nothing pushes towards {towards}.")
+    open_ = [term for term in mine if term.gate is None or term.gate.class_ != towards]
+    if open_:
+        return Verdict(False, f"{told} Nothing ends the push once {towards} is heard: give it a gate.")
+    if any(term.gate is not None and term.gate.side != "below" for term in mine):
+        return Verdict(False, f"{told} Its gate opens only once {towards} is heard: it must open below.")
+    gate = mine[0].gate
+    assert gate is not None
+    return Verdict(
+        True,
+        f"{told} Nothing is touched before {after_s:g} s, and the push rests while the probe of layer "
+        f"{gate.read_out.layer} reads {towards} with {gate.threshold:.0%} or more.",
+    )
+
+
+def _pushes_towards(term: Term) -> bool:
+    """Return whether a term pushes towards its direction at the end; on the unprompted half it is away."""
+    return term.operation in PUSHES and term.rows != "null" and term.dose * term.schedule.factor(1e6, 1) > 0
+
+
+def side_effect(found: Crosstalk, plan: str, answer: str | None) -> Verdict:
+    """Check which class of another target a plan moves most, up or down.
+
+    answer  "target: class", for example "mood: calm"
+    """
+    cells = found.cells[found.cells["plan"] == plan]
+    own = set(cells.loc[cells["own"], "target"])
+    others = cells[~cells["target"].isin(own)]
+    names = (others["target"] + ": " + others["class"]).tolist()
+    if answer is None:
+        return Verdict(None, f"Look along the row {plan}, and give one of: {', '.join(names)}.")
+    if answer not in names:
+        return Verdict(False, f"{answer!r} is not one of: {', '.join(names)}.")
+    most = others.iloc[int(others["change"].abs().to_numpy().argmax())]
+    given = others.iloc[names.index(answer)]
+    if abs(given["change"]) < abs(most["change"]):
+        change = f"{100 * given['change']:+.0f} points"
+        return Verdict(False, f"{plan} moves {answer} by {change}; another class moves more.")
+    sure = most["change_low"] > 0 or most["change_high"] < 0
+    interval = f"{100 * most['change_low']:+.0f} to {100 * most['change_high']:+.0f}"
+    more = (
+        "That is more than chance." if sure else "But the interval holds 0: with more seeds you would know."
+    )
+    return Verdict(True, f"{plan} moves {answer} by {100 * most['change']:+.0f} points ({interval}). {more}")

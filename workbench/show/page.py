@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from workbench.errors import ProbeError
 from workbench.files import write_atomically
-from workbench.show.colours import colours_of_clips
-from workbench.show.document import document, table
-from workbench.show.document import figures as drawn
+from workbench.show.plots import diagnosis_figure
+from workbench.show.plots.grammar import CONFIG, colours_of_clips, plotly_source
+
+if TYPE_CHECKING:
+    from workbench.probing.diagnosis import Finding, ProbeReport
+
+# The parts of a self-contained HTML page: one stylesheet, figures with plotly.js inside, escaped tables.
+
+
+CSS = Path(__file__).with_name("page.css")
+
+
+def document(title: str, parts: Iterable[str], *, script: str = "") -> str:
+    """Return a whole page; `parts` are HTML, `title` is text."""
+    return "".join(
+        [
+            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+            "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+            f"<title>{escape(title)}</title><link rel='icon' href='data:,'>",
+            f"<style>{CSS.read_text(encoding='utf-8')}</style></head><body><main>",
+            *parts,
+            f"</main>{f'<script>{script}</script>' if script else ''}</body></html>\n",
+        ]
+    )
+
+
+def figures_html(drawn: Mapping[str, Any], *, first: bool = True) -> str:
+    """Return plotly figures by caption.
+
+    Args:
+        drawn: caption -> figure.
+        first: whether these are the first of their page, which then bring plotly.js along.
+    """
+    library = _library() if first and drawn else ""
+    return library + "".join(
+        f"<figure aria-label='{escape(caption, quote=True)}'>"
+        + figure.to_html(
+            full_html=False, include_plotlyjs=False, config=dict(CONFIG)
+        )  # plotly changes the dict
+        + "</figure>"
+        for caption, figure in drawn.items()
+    )
+
+
+def _library() -> str:
+    """Return plotly.js, and its settings for the whole page: `to_html` drops an empty server's address."""
+    return f"<script>{plotly_source()}</script><script>Plotly.setPlotConfig({json.dumps(CONFIG)})</script>"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return an HTML table, everything escaped."""
+    top = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<div class='table'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+
 
 ONE_AT_A_TIME = """
 document.addEventListener("play", (event) => {
@@ -60,7 +114,7 @@ def write_page(
         _facts(report),
         _clips(clips, target),
         _steering(report.get("steering")),
-        f"<h2>See</h2>{drawn(figures)}" if figures else "",
+        f"<h2>See</h2>{figures_html(figures)}" if figures else "",
         _probe(report.get("probe")),
         _versions(report.get("versions")),
     ]
@@ -165,3 +219,88 @@ def _share(value: Any) -> str:
 
 def _number(value: Any) -> str:
     return "–" if value is None else f"{float(value):g}"
+
+
+# A report on a probe as one HTML page: the verdict, then each finding with its number and its figure.
+
+
+PROBE_LEAD = (
+    "Accuracy on clips whose groups the probe never saw, and what else could explain it. A finding is an "
+    "alarm when its p-value stays at or below 0.05 after Holm's correction for all that were tested and its "
+    "size matters; the others are told for completeness."
+)
+
+
+def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
+    """Return the path of the page, which this writes; it needs nothing from the network.
+
+    Args:
+        path: a file name ending in ".html", or a folder, in which "probe.html" is written.
+        report: as `diagnose` or `ProbeSweep.report` returns it.
+    """
+    path = Path(path)
+    page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
+    case = report.case
+    title = f"Can the {case.target} be read at layer {case.layer}?"
+    raised = list(report.alarms)
+    quiet = [finding for finding in report if not finding.alarm]
+    shown = [(finding, figure_of(finding)) for finding in (*raised, *quiet)]
+    drawn = [finding.name for finding, figure in shown if figure is not None]
+    parts = [
+        f"<h1>{escape(title)}</h1><p class='lead'>{escape(report.verdict())}</p><p>{LEAD}</p>",
+        _probe_facts(report),
+        *[_section(finding, figure, first=finding.name == drawn[0]) for finding, figure in shown],
+        _skipped(report.skipped),
+        f"<h2>All figures</h2>{_numbers(report)}",
+    ]
+    return write_atomically(page, document(title, parts).encode())
+
+
+def figure_of(finding: Finding) -> Any | None:
+    """Return the figure of a finding, or None where there is none for its kind."""
+    try:
+        return diagnosis_figure(finding.value)
+    except ProbeError:
+        return None
+
+
+def _probe_facts(report: ProbeReport) -> str:
+    case = report.case
+    facts = {
+        "Target": case.target,
+        "Layer": f"{case.layer} ({case.site})",
+        "Probe": f"{case.method}, strength {case.strength:g}",
+        "Clips": str(len(case.y)),
+        f"{case.unit.capitalize()}s": str(len(set(case.groups.tolist()))),
+    }
+    items = "".join(f"<li>{escape(name)}<b>{escape(value)}</b></li>" for name, value in facts.items())
+    said, look = (f"{len(report.alarms)} raised", "bad") if report.alarms else ("none", "good")
+    return f"<ul class='facts'>{items}<li>Alarms<b class='{look}'>{said}</b></li></ul>"
+
+
+def _section(finding: Finding, figure: Any | None, *, first: bool) -> str:
+    mark = "<span class='bad'>alarm</span> " if finding.alarm else ""
+    chance = "" if finding.adjusted is None else f" <small>(corrected p = {finding.adjusted:.3g})</small>"
+    head = f"<h2>{mark}{escape(finding.name)}{chance}</h2><p>{escape(finding.sentence())}</p>"
+    return head + ("" if figure is None else figures_html({finding.name: figure}, first=first))
+
+
+def _skipped(sentences: tuple[str, ...]) -> str:
+    if not sentences:
+        return ""
+    return f"<h2>Not looked at</h2><ul>{''.join(f'<li>{escape(one)}</li>' for one in sentences)}</ul>"
+
+
+def _numbers(report: ProbeReport) -> str:
+    head = ["finding", "effect", "p", "corrected p", "alarm"]
+    rows = [
+        [
+            row["finding"],
+            f"{row['effect']:.3f}",
+            "" if row["p_value"] != row["p_value"] else f"{row['p_value']:.3g}",
+            "" if row["adjusted"] != row["adjusted"] else f"{row['adjusted']:.3g}",
+            "yes" if row["alarm"] else "",
+        ]
+        for row in report.table().to_dict("records")
+    ]
+    return table(head, rows)

@@ -2,11 +2,9 @@
 
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
-from workbench.sound.files import FileReader, from_csv, from_folder
-from workbench.sound.lint import Finding, LintReport, lint
-from workbench.sound.listening import measures
-from workbench.sound.published import from_fma, from_gtzan
-from workbench.sound.reading import read_clip
+from workbench.sound.lint import Finding, LintReport, lint, measures
+from workbench.sound.loaders import FileReader, from_csv, from_fma, from_folder, from_gtzan
+from workbench.sound.read import read_clip
 from workbench.sound.splits import grouped_folds
 
 __all__ = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from workbench.sound.layout import Layout, Part, Piece, id3_size, is_padding
+from workbench.sound.containers import Layout, Part, Piece, id3_size, is_padding
 
 _MPEG1 = 3  # the version bits: 3 is MPEG 1, 2 is MPEG 2 (half the rates), 0 is MPEG 2.5 (a quarter)
 _MONO = 3

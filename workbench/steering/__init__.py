@@ -1,11 +1,10 @@
 """What is pushed, how hard, when and how: directions, schedules, operations, and the plans that join them."""
 
-from workbench.steering.direction import Direction, random_direction
-from workbench.steering.gate import Gate, ReadOut
-from workbench.steering.means import difference_in_means
 from workbench.steering.operations import OPERATIONS
-from workbench.steering.plan import Steering, Term
+from workbench.steering.plan import Direction, Steering, random_direction
 from workbench.steering.schedule import (
+    Gate,
+    ReadOut,
     Schedule,
     constant,
     decay,
@@ -16,7 +15,8 @@ from workbench.steering.schedule import (
     ramp,
     window,
 )
-from workbench.steering.together import crossfade, orthogonalise, spread
+from workbench.steering.term import Term
+from workbench.steering.together import crossfade, difference_in_means, orthogonalise, spread
 
 __all__ = [
     "OPERATIONS",

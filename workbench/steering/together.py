@@ -4,15 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.errors import SteeringError
-from workbench.steering.direction import Direction, random_direction
 from workbench.steering.operations import PUSHES
-from workbench.steering.plan import Steering
+from workbench.steering.plan import Direction, Steering, random_direction
 from workbench.steering.schedule import Schedule, constant, fade, ramp
+
+if TYPE_CHECKING:
+    from workbench.activations import Activations
+
+# The difference in means: the plainest direction, and often the stronger one.
+
+
+def difference_in_means(
+    acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
+) -> Direction:
+    """Return the unit vector along mean(x | class) - mean(x | not class) of the activations at `layer`.
+
+    Raises SteeringError when the class is not held, or nothing else is held to compare it with.
+    """
+    names, y = acts.numbered(target)
+    inside = np.array(names)[y] == class_
+    if not inside.any() or inside.all():
+        raise SteeringError(
+            f"The difference in means of {class_!r} was asked for",
+            f"the activations hold these values of {target!r}: {', '.join(names)}",
+            "Use one of at least two",
+        )
+    x = acts.matrix(layer, site=site).astype(np.float64)
+    difference = x[inside].mean(0) - x[~inside].mean(0)
+    origin = {
+        "method": "difference in means",
+        "model_id": str(acts.data.attrs.get("model_id", "")),
+        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
+        "distance": f"{np.linalg.norm(difference):.6g}",
+        "samples": f"{inside.sum()} against {(~inside).sum()}",
+    }
+    found = Direction(
+        difference.astype(np.float32),
+        layer,
+        site,
+        name=class_,
+        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
+        centre=float(x.mean(0) @ difference),
+        origin=origin,
+    )
+    return found.unit()
+
 
 _APART = 1_000_003  # seeds of the directions of one plan: no other control meets them
 METHODS = ("gram-schmidt", "symmetric")

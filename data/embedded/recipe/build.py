@@ -25,7 +25,7 @@ from recipe.train_language import Schedule, train_language
 from workbench.model.band import BEAT_FRAMES, FRAME_RATE_HZ
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
-from workbench.model.norms import measure_residual_norms
+from workbench.model.musicgen import measure_residual_norms
 
 PIECE_S = 10.0
 _FIRST_BARS = 7  # a shipped piece begins with one of so many bars, so that intros are not all that is heard

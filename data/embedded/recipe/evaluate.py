@@ -38,9 +38,9 @@ from recipe.evaluation.sound import (
 from recipe.evaluation.spectrograms import draw_rolls, draw_spectrograms
 from recipe.evaluation.steered import measure_steering
 from recipe.evaluation.tempo import measure_tempo
+from workbench.datasets import builtin_dataset
 from workbench.evidence.judge import Judge
 from workbench.model.band import BAND
-from workbench.model.builtin import builtin_dataset
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
 

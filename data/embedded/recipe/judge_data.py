@@ -21,7 +21,7 @@ from recipe.factors import Factors
 from recipe.samples import SHIPPED, bank_of
 from workbench.evidence.features import VERSION, features
 from workbench.model.band import FRAME_RATE_HZ
-from workbench.model.sampler import FRAME, RATE_HZ, Bank, Player
+from workbench.model.band_sampler import FRAME, RATE_HZ, Bank, Player
 from workbench.sound import Clip
 
 CROP_S = 5.0

@@ -10,16 +10,8 @@ import numpy as np
 import soxr
 
 from workbench.errors import AudioError
-from workbench.model.band import (
-    ACCOMPANIMENTS,
-    BASSES,
-    KITS,
-    LEADS,
-    PADS,
-    PITCHES,
-    Instrument,
-)
-from workbench.model.sampler import RATE_HZ, Bank, pack_bank, sound_name, unpack_bank
+from workbench.model.band import ACCOMPANIMENTS, BASSES, KITS, LEADS, PADS, PITCHES, Instrument
+from workbench.model.band_sampler import RATE_HZ, Bank, pack_bank, sound_name, unpack_bank
 
 _OVERSAMPLING = 2
 _LOUDNESS = 0.09

@@ -23,9 +23,17 @@ from torch.nn import functional
 from recipe.corpus import Scores, scores
 from recipe.samples import SHIPPED, bank_of, packed_bank
 from workbench.model.band import FIRST, FRAME_RATE_HZ, PARTS
-from workbench.model.band_codec import BandCodec, BandCodecConfig
-from workbench.model.band_ear import HANDS, TOKENS, BandEar, exact, features_of, hands_of
-from workbench.model.sampler import FRAME, Bank, Player
+from workbench.model.band_codec import (
+    HANDS,
+    TOKENS,
+    BandCodec,
+    BandCodecConfig,
+    BandEar,
+    exact,
+    features_of,
+    hands_of,
+)
+from workbench.model.band_sampler import FRAME, Bank, Player
 
 WIDTH = 192
 STEPS = 1800

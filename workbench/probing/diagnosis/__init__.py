@@ -5,37 +5,54 @@ its numbers, an effect in the unit of the fault, a p-value where something is te
 `diagnose` runs them all.
 """
 
-from workbench.probing.diagnosis.baseline_features import (
+from workbench.probing.diagnosis.baselines import (
+    Baselines,
+    ControlTask,
+    baselines,
     codec_histogram,
+    control_task,
     random_weights,
     sound_statistics,
     text_embedding,
     untrained,
 )
-from workbench.probing.diagnosis.baselines import Baselines, baselines
-from workbench.probing.diagnosis.battery import diagnose
-from workbench.probing.diagnosis.calibration import Calibration, calibration
-from workbench.probing.diagnosis.case import Case, examine
-from workbench.probing.diagnosis.confound import Confound, confound
-from workbench.probing.diagnosis.confusion import Confusion, confusion
-from workbench.probing.diagnosis.control_task import ControlTask, control_task
-from workbench.probing.diagnosis.directions import (
+from workbench.probing.diagnosis.data_faults import (
+    ClassImbalance,
+    LabelNoise,
+    LearningCurve,
+    class_imbalance,
+    label_noise,
+    learning_curve,
+)
+from workbench.probing.diagnosis.evaluation import Case, examine
+from workbench.probing.diagnosis.leaks import (
+    Confound,
+    GroupLeak,
+    TextLeak,
+    Transfer,
+    confound,
+    group_leak,
+    text_leak,
+    transfer,
+)
+from workbench.probing.diagnosis.report import Diagnosis, Finding, ProbeReport, diagnose
+from workbench.probing.diagnosis.views import (
+    AccuracyByLayer,
+    Calibration,
+    Confusion,
     DirectionStability,
+    RidgeToMeans,
+    ScoreOverTime,
+    accuracy_by_layer,
+    calibration,
+    confusion,
     cosine_classes,
     cosine_layers,
     direction_stability,
+    ridge_to_means,
+    score_over_time,
 )
-from workbench.probing.diagnosis.estimate import Estimate, holm
-from workbench.probing.diagnosis.group_leak import GroupLeak, group_leak
-from workbench.probing.diagnosis.imbalance import ClassImbalance, class_imbalance
-from workbench.probing.diagnosis.label_noise import LabelNoise, label_noise
-from workbench.probing.diagnosis.layers import AccuracyByLayer, accuracy_by_layer
-from workbench.probing.diagnosis.learning_curve import LearningCurve, learning_curve
-from workbench.probing.diagnosis.over_time import ScoreOverTime, score_over_time
-from workbench.probing.diagnosis.report import Diagnosis, Finding, ProbeReport
-from workbench.probing.diagnosis.ridge_to_means import RidgeToMeans, ridge_to_means
-from workbench.probing.diagnosis.text_leak import TextLeak, text_leak
-from workbench.probing.diagnosis.transfer import Transfer, transfer
+from workbench.stats import Estimate, holm
 
 __all__ = [
     "AccuracyByLayer",

@@ -12,10 +12,8 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
 from workbench.probing import diagnosis as d
-from workbench.show.colours import GENRE_COLOURS, UNSTEERED, colours_for
-from workbench.show.plots.estimates import rows_from, rows_of, shares
-from workbench.show.plots.grammar import INK, figure, scale_bar
-from workbench.show.plots.probing import accuracy_per_layer, confusion
+from workbench.show.plots.grammar import GENRE_COLOURS, INK, UNSTEERED, colours_for, figure, scale_bar
+from workbench.show.plots.probing import accuracy_per_layer, confusion, rows_from, rows_of, shares
 
 Drawn = Callable[[Any], go.Figure]
 DIVERGING = [[0.0, "#0072B2"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]  # blue against orange, white is none

@@ -10,9 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
-from workbench.show.colours import colours_for
-from workbench.show.plots.grammar import INK, SEQUENTIAL, figure, scale_bar
-from workbench.sound.labels import as_text
+from workbench.show.plots.grammar import INK, SEQUENTIAL, colours_for, figure, scale_bar
+from workbench.sound.dataset import as_text
 
 if TYPE_CHECKING:
     from workbench.probing.projection import Projection

@@ -3,14 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.errors import EvidenceError
-from workbench.show.colours import UNSTEERED, colours_for, colours_of_clips
-from workbench.show.plots.grammar import SEQUENTIAL, figure, scale_bar
-from workbench.sound.labels import in_order
+from workbench.evidence.crosstalk import Crosstalk, Fusion
+from workbench.show.plots.diagnosis import DIVERGING
+from workbench.show.plots.grammar import (
+    INK,
+    SEQUENTIAL,
+    UNSTEERED,
+    colours_for,
+    colours_of_clips,
+    figure,
+    scale_bar,
+)
+from workbench.sound.dataset import in_order
+
+if TYPE_CHECKING:
+    from workbench.generation.take import ProbeTrace
+
+# Figures of takes beside each other: what a probe read in each while it was made.
+
+
+MEAN_S = 0.5
+"""Seconds of readings that the drawn line averages; the readings themselves are drawn faint."""
+DASHES = ("solid", "dot", "dashdot", "longdash", "longdashdot")
+LEFT, RIGHT = 152, 66
+"""Pixels left and right of a waveform in the comparison player, so that figure and player share a clock."""
+
+
+def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float) -> go.Figure:
+    """Return P(class) along several takes, a line per take in its colour in the player.
+
+    Args:
+        traces: name of the take -> what one probe read in it.
+        class_: one of that probe's classes.
+        seconds: the length of the time axis, that of the longest clip in the player.
+
+    Raises:
+        EvidenceError: there is no trace, or one does not know the class.
+    """
+    if not traces or any(class_ not in trace.classes for trace in traces.values()):
+        raise EvidenceError(
+            f"The readings of {class_!r} were to be drawn",
+            f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}",
+            "Pass traces of one probe, and one of its classes",
+        )
+    first = next(iter(traces.values()))
+    chance = 1 / len(first.classes)
+    result = figure(
+        f"When does the probe read {class_}?",
+        x="seconds",
+        y=f"P({class_})",
+        note=f"{first.target}, layer {first.layer}; means of {MEAN_S} s over single readings; "
+        f"dashed: an even guess, {chance:.0%}.",
+        height=300,
+    )
+    styles = _styles(traces)
+    for name, trace in traces.items():
+        read = np.asarray(trace.probabilities)[:, trace.classes.index(class_)]
+        for line in _lines(name, np.asarray(trace.seconds), read, styles[name]):
+            result.add_trace(line)
+    result.add_hline(y=chance, line={"dash": "dash", "color": INK, "width": 1.5})
+    result.update_yaxes(range=[-0.02, 1.04], tickformat=".0%", automargin=False)
+    result.update_xaxes(range=[0, seconds], automargin=False)
+    result.update_layout(
+        margin={"l": LEFT, "r": RIGHT, "t": 100},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )
+    return result
+
+
+def _styles(names: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Return a line style per take; takes that share a colour differ in their dashes."""
+    colours = colours_of_clips(names)
+    shades = list(colours.values())
+    return {
+        name: {"color": colour, "dash": DASHES[shades[:place].count(colour) % len(DASHES)], "width": 2.5}
+        for place, (name, colour) in enumerate(colours.items())
+    }
+
+
+def _lines(name: str, seconds: np.ndarray, read: np.ndarray, style: dict[str, Any]) -> list[go.Scatter]:
+    """Return the faint line of the readings and the strong one of their running mean."""
+    apart = float(np.diff(seconds).mean()) if len(seconds) > 1 else 1.0
+    width = min(len(read), max(1, round(MEAN_S / apart)))
+    counts = np.convolve(np.ones(len(read)), np.ones(width), "same")
+    mean = np.convolve(read, np.ones(width), "same") / counts
+    faint = {"color": style["color"], "width": 1}
+    return [
+        go.Scatter(
+            x=seconds, y=read, mode="lines", line=faint, opacity=0.3, hoverinfo="skip", showlegend=False,
+            legendgroup=name,
+        ),
+        go.Scatter(
+            x=seconds, y=mean, mode="lines", line=style, name=name, legendgroup=name,
+            hovertemplate="%{x:.2f} s: %{y:.0%}<extra>%{fullData.name}</extra>",
+        ),
+    ]  # fmt: skip
+
 
 HATCHES = ("", "/", ".", "x")
 NEEDED = ("dose", "hit_rate", "low", "high")
@@ -184,3 +280,116 @@ def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
             "Pass the same genres for every clip",
         )
     return genres
+
+
+# Figures that compare plans: what every judge hears under each, and what a blend becomes.
+
+
+def crosstalk_matrix(value: Crosstalk) -> go.Figure:
+    """Return the mean change of every class's probability under every plan; what a plan aims at is framed.
+
+    Changes whose 95 % interval holds 0 are written in brackets; targets stand apart.
+    """
+    cells = value.cells
+    plans, classes = list(cells["plan"].unique()), _columns(value)
+    result = figure(
+        "What else does steering change?",
+        x="class of a judge",
+        y="steered towards",
+        note="Change of the judge's probability against the unsteered twin; aims are framed, "
+        "brackets: the 95 % interval holds 0.",
+        height=230 + 44 * len(plans),
+    )
+    places = {name: place for place, name in enumerate(classes)}
+    shape = (len(plans), len(classes))
+    z, words, hover = np.full(shape, np.nan), np.full(shape, "", object), np.full(shape, "", object)
+    for row in cells.to_dict("records"):
+        at = plans.index(row["plan"]), places[row["target"], row["class"]]
+        sure = row["change_low"] > 0 or row["change_high"] < 0
+        z[at] = row["change"]
+        words[at] = f"{100 * row['change']:+.0f}" if sure else f"({100 * row['change']:+.0f})"
+        hover[at] = _hover(row)
+        if row["own"]:
+            result.add_shape(
+                type="rect", x0=at[1] - 0.5, x1=at[1] + 0.5, y0=at[0] - 0.5, y1=at[0] + 0.5,
+                line={"color": INK, "width": 2.5},
+            )  # fmt: skip
+    result.add_trace(_heat(z, words, hover))
+    for place, (one, other) in enumerate(pairwise(classes)):
+        if one[0] != other[0]:
+            result.add_vline(x=place + 0.5, line={"color": INK, "width": 1})
+    ticks = [f"{target}<br>{name}" for target, name in classes]
+    result.update_xaxes(tickvals=list(range(len(classes))), ticktext=ticks, showgrid=False)
+    result.update_yaxes(
+        tickvals=list(range(len(plans))), ticktext=plans, autorange="reversed", showgrid=False
+    )
+    return result
+
+
+def _columns(value: Crosstalk) -> list[tuple[str, str]]:
+    """Return (target, class) in the order of the judges."""
+    pairs = zip(value.cells["target"], value.cells["class"], strict=True)
+    return list(dict.fromkeys((str(target), str(name)) for target, name in pairs))
+
+
+def _heat(z: np.ndarray, words: np.ndarray, hover: np.ndarray) -> go.Heatmap:
+    """Return the matrix, blue for less and orange for more, numbers in percentage points."""
+    return go.Heatmap(
+        z=z,
+        zmin=-1,
+        zmax=1,
+        colorscale=DIVERGING,
+        xgap=2,
+        ygap=2,
+        text=words,
+        texttemplate="%{text}",
+        textfont={"size": 12, "color": INK},
+        customdata=hover,
+        hovertemplate="%{customdata}<extra></extra>",
+        colorbar=scale_bar("change of P", tickformat="+.0%"),
+    )
+
+
+def _hover(row: dict[Any, Any]) -> str:
+    return (
+        f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * row['change']:+.1f} points "
+        f"({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})<br>"
+        f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, "
+        f"n = {row['n']}"
+    )
+
+
+def fusion_line(value: Fusion) -> go.Figure:
+    """Return the log-odds of the first class against the second over its weight: every seed, and the mean."""
+    table = value.table()
+    colours = colours_for([value.first, value.second])
+    result = figure(
+        f"Can one play between {value.second} and {value.first}?",
+        x=f"weight of {value.first} (the rest is {value.second})",
+        y=f"log-odds, {value.first} against {value.second} (nats)",
+        note=f"Rank correlation inside a seed: {value.spearman}; bars are 95 % intervals over seeds.",
+    )
+    for number, row in enumerate(value.odds):
+        line = {"color": UNSTEERED, "width": 1}
+        result.add_trace(
+            go.Scatter(
+                x=list(value.weights), y=row.tolist(), mode="lines", line=line, opacity=0.5,
+                name="one seed", legendgroup="seeds", showlegend=number == 0, hoverinfo="skip",
+            )
+        )  # fmt: skip
+    bars = {"type": "data", "symmetric": False, "thickness": 1.8, "width": 5,
+            "array": (table["high"] - table["log_odds"]).tolist(),
+            "arrayminus": (table["log_odds"] - table["low"]).tolist()}  # fmt: skip
+    result.add_trace(
+        go.Scatter(
+            x=table["weight"].tolist(), y=table["log_odds"].tolist(), mode="lines+markers",
+            name="mean, 95 % interval", line={"color": colours[value.first], "width": 2.5},
+            marker={"size": 9}, error_y=bars,
+            hovertemplate="weight %{x}: %{y:.2f}<extra></extra>",
+        )
+    )  # fmt: skip
+    result.add_hline(y=0, line={"dash": "dash", "color": INK, "width": 1.5})
+    result.add_annotation(
+        x=1, xref="paper", y=0, text="as much of both", showarrow=False, xanchor="right", yanchor="bottom"
+    )
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import os
 import threading
@@ -12,19 +13,64 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from workbench.errors import GenerationError, SteeringError, WorkbenchError
-from workbench.generation.draw import Readable
-from workbench.generation.live import OVER, LiveSession
-from workbench.generation.playback import Playback
-from workbench.generation.recording import Recording
-from workbench.show.widgets.blend_pad import BlendPad
-from workbench.show.widgets.job_panel import note_html, problem_html
-from workbench.show.widgets.live_player import LivePlayer
-from workbench.show.widgets.score_lines import score_lines
+from workbench.generation.engine import Readable
+from workbench.generation.live.pacing import Playback, Score
+from workbench.generation.live.recording import Recording
+from workbench.generation.live.session import OVER, LiveSession
+from workbench.show.plots.grammar import colours_for
+from workbench.show.widgets.base import note_html, problem_html
+from workbench.show.widgets.players import LivePlayer
+from workbench.show.widgets.steer_lab import BlendPad
 
 if TYPE_CHECKING:
-    from workbench.generation.live_figures import LiveFigures
+    from workbench.generation.live.pacing import LiveFigures
     from workbench.model.musicgen import Model
-    from workbench.steering.direction import Direction
+    from workbench.steering.plan import Direction
+
+# What probes read while music plays, as a small picture: cheap enough to be drawn anew every second.
+
+
+SHOWN_S = 60.0
+_WIDTH, _HEIGHT = 420, 90
+
+
+def score_lines(scores: Sequence[Score]) -> str:
+    """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words."""
+    targets = dict.fromkeys(score.target for score in scores)
+    return "".join(_picture([score for score in scores if score.target == name]) for name in targets)
+
+
+def _picture(scores: Sequence[Score]) -> str:
+    last = scores[-1]
+    begin = max(0.0, last.seconds - SHOWN_S)
+    shown = [score for score in scores if score.seconds >= begin]
+    shades = colours_for(last.probabilities)
+    lines = "".join(_line(shown, name, shades[name], begin) for name in last.probabilities)
+    told = ", ".join(
+        f"<span style='border-left: 5px solid {shades[name]}; padding: 0 5px'>"
+        f"{html.escape(name)} {share:.0%}</span>"
+        for name, share in sorted(last.probabilities.items(), key=lambda item: -item[1])
+    )
+    title = f"What does the probe hear? ({html.escape(last.target)}, the last minute)"
+    return (
+        f"<div class='wb-note'><b>{title}</b><br>"
+        f"<svg role='img' aria-label='{title}' viewBox='0 0 {_WIDTH} {_HEIGHT}' "
+        f"style='width: min(100%, {_WIDTH}px); border: 1px solid #bbb; background: white'>{lines}"
+        f"<text x='3' y='11' font-size='10'>100 %</text>"
+        f"<text x='3' y='{_HEIGHT - 3}' font-size='10'>0 %</text>"
+        f"<text x='{_WIDTH - 3}' y='11' font-size='10' text-anchor='end'>{begin + SHOWN_S:.0f} s</text></svg>"
+        f"<br>{told}</div>"
+    )
+
+
+def _line(scores: Sequence[Score], name: str, colour: str, begin: float) -> str:
+    """One class over time: probability 1 is the top edge."""
+    points = " ".join(
+        f"{(score.seconds - begin) / SHOWN_S * _WIDTH:.0f},{(1 - score.probabilities[name]) * _HEIGHT:.0f}"
+        for score in scores
+    )
+    return f"<polyline fill='none' stroke='{colour}' stroke-width='2' points='{points}'/>"
+
 
 WIDE: dict[str, Any] = {"width": "min(100%, 420px)"}
 _EVERY_S = 0.5  # how often figures are shown

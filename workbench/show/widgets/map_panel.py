@@ -13,17 +13,15 @@ import ipywidgets
 import numpy as np
 
 from workbench.errors import Cancelled
-from workbench.show.colours import colours_for
 from workbench.show.plots import map_scatter
-from workbench.show.widgets.clip_list import ClipList
-from workbench.show.widgets.job_panel import Job, JobPanel, note_html, problem_html
-from workbench.show.widgets.player import ComparisonPlayer
-from workbench.show.widgets.plot_panel import PlotPanel, Points
+from workbench.show.plots.grammar import colours_for
+from workbench.show.widgets.base import ClipList, Job, JobPanel, PlotPanel, Points, note_html, problem_html
+from workbench.show.widgets.players import ComparisonPlayer
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
+    from workbench.probing.probe import ProbeSweep
     from workbench.probing.projection import Projection
-    from workbench.probing.sweep import ProbeSweep
     from workbench.sound import Clip
     from workbench.sound.dataset import Dataset
 

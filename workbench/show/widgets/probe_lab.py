@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ipywidgets
 
 from workbench.errors import DatasetError, WorkbenchError
-from workbench.show.colours import colours_for
+from workbench.show.page import figure_of, write_probe_page
 from workbench.show.plots import cosines
-from workbench.show.probe_page import figure_of, write_probe_page
-from workbench.show.widgets.clip_list import ClipList
-from workbench.show.widgets.job_panel import STYLE, Job, JobPanel, note_html, problem_html
-from workbench.show.widgets.player import ComparisonPlayer
-from workbench.show.widgets.plot_panel import PlotPanel
-from workbench.show.widgets.trail_panel import TrailPanel
+from workbench.show.plots.grammar import colours_for
+from workbench.show.widgets.base import STYLE, ClipList, Job, JobPanel, PlotPanel, note_html, problem_html
+from workbench.show.widgets.panels import TrailPanel
+from workbench.show.widgets.players import ComparisonPlayer
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
     from workbench.probing.diagnosis import Finding, ProbeReport, RidgeToMeans
-    from workbench.probing.sweep import ProbeSweep
+    from workbench.probing.probe import ProbeSweep
     from workbench.sound.dataset import Dataset
     from workbench.steering import Direction
 
@@ -257,3 +256,50 @@ def finding_html(finding: Finding) -> str:
     chance = "" if finding.adjusted is None else f" (corrected p = {finding.adjusted:.2g})"
     text = f"{mark}{html.escape(finding.sentence())}{chance}"
     return f"<div style='line-height:1.45;margin-top:10px'>{text}</div>"
+
+
+# The consulting room: several probes under examination, one lab each, opened when it is asked for.
+
+
+class Patient(Protocol):
+    """What a lab needs to know of a probe, and what its owner claims."""
+
+    claim: str
+    acts: Activations
+    target: str
+    songs: Dataset
+    options: Mapping[str, Any]
+
+
+class ConsultingRoom(ipywidgets.VBox):
+    """A choice of patients; each one's lab is made when it is first chosen.
+
+    Args:
+        patients: by name.
+        options: passed on to every `ProbeLab`.
+    """
+
+    def __init__(self, patients: Mapping[str, Patient], **options: Any) -> None:
+        self.patients, self.options = dict(patients), options
+        self.labs: dict[str, ProbeLab] = {}
+        names = list(self.patients)
+        self.patient = ipywidgets.ToggleButtons(options=names, value=names[0], description="patient")
+        self.claim = ipywidgets.HTML()
+        super().__init__([self.patient, self.claim], layout={"width": "100%"})
+        self.patient.observe(lambda _change: self._open(), "value")
+        self._open()
+
+    @property
+    def lab(self) -> ProbeLab:
+        """The lab of the chosen patient."""
+        return self.labs[self.patient.value]
+
+    def _open(self) -> None:
+        name = self.patient.value
+        one = self.patients[name]
+        if name not in self.labs:
+            self.labs[name] = ProbeLab(
+                one.acts, one.songs, target=one.target, **{**one.options, **self.options}
+            )
+        self.claim.value = f"<p><b>The owner says:</b> {html.escape(one.claim)}</p>"
+        self.children = [self.patient, self.claim, self.labs[name]]

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workbench.evidence.damage import damage
-from workbench.evidence.dose_search import COSTS, Quality
-from workbench.evidence.likelihood import likelihood
+import ipywidgets
+
+from workbench.errors import WorkbenchError
+from workbench.evidence.damage import damage, likelihood
+from workbench.evidence.search import COSTS, DOSES, AutoDose, Quality, Space, auto_dose
 from workbench.generation.generate import generate
-from workbench.show.widgets.job_panel import Job
-from workbench.show.widgets.steer_lab_plan import plain_name
-from workbench.show.widgets.steer_panel import CONTROL, UNSTEERED, frame_reporter
+from workbench.show.widgets.base import Job, JobPanel, note_html
+from workbench.show.widgets.panels import CONTROL, UNSTEERED, frame_reporter
+from workbench.show.widgets.steer_lab_plan import Group, plain_name
 from workbench.steering.plan import Steering
 from workbench.steering.together import randomised
 
 if TYPE_CHECKING:
-    from workbench.generation.draw import Readable
+    from workbench.evidence.judge import Judge
+    from workbench.generation.engine import Readable
     from workbench.generation.take import Take
     from workbench.model.musicgen import Model
     from workbench.sound.clip import Clip
+    from workbench.steering.plan import Direction
 
 NOTHING = "silence"
 """The beginning of a take that goes on from nothing."""
@@ -183,3 +188,200 @@ def told(name: str, take: Take, cost: Mapping[str, float]) -> str:
         f"{cost['repetition_rise']:+.2f} repetition"
     )
     return f"{name}: {take.receipt}; {verdict} ({figures})"
+
+
+# Find the dose for me: a search for the layer and dose of one aim, its budget, estimate and proof.
+
+
+EFFORTS = {
+    "quick (3 and 6 seeds)": (3, 6),
+    "usual (6 and 12 seeds)": (6, 12),
+    "thorough (12 and 24 seeds)": (12, 24),
+}
+"""Words -> seeds that choose, further seeds that prove."""
+FURTHER = 1000  # the first of the further seeds
+_FIELD: dict[str, Any] = {"width": "320px", "max_width": "100%"}
+_NAMED: dict[str, Any] = {"description_width": "96px"}
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is searched for: a class of the judge of `target`, pushed by the direction of this name."""
+
+    group: str
+    name: str
+    target: str
+
+
+class DoseFinder(ipywidgets.VBox):
+    """Searches the layer and dose at which one aim is best reached within a quality budget.
+
+    Args:
+        model: the model.
+        groups: the directions; names that a judge knows as a class can be aimed at.
+        judges: by target; may be empty, then there is nothing to aim at.
+        method_of: the method chosen for a group.
+        settings: seconds and guidance of the clips.
+        pace: seconds of sound made in a second, None while that is unknown.
+        on_found: called with the aim and what was found, where it kept within the budget.
+
+    `start()` and `wait()` do what the button does; `found` is the last result.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        groups: Sequence[Group],
+        judges: Mapping[str, Judge],
+        *,
+        method_of: Callable[[str], str],
+        settings: Callable[[], dict[str, Any]],
+        pace: Callable[[], float | None],
+        on_found: Callable[[Aim, AutoDose], object],
+    ) -> None:
+        self.model, self.groups, self.judges = model, {group.name: group for group in groups}, dict(judges)
+        self._method_of, self._settings, self._pace, self._on_found = method_of, settings, pace, on_found
+        self.found: AutoDose | None = None
+        aims = aims_of(groups, judges)
+        self.aim = ipywidgets.Dropdown(
+            description="aim", options=aims, disabled=not aims, layout=_FIELD, style=_NAMED
+        )
+        self.effort = ipywidgets.Dropdown(
+            description="effort", options=list(EFFORTS.items()), layout=_FIELD, style=_NAMED
+        )
+        self.nll_rise = _cost("nats lost", Quality.nll_rise, "nats per code that may be lost")
+        self.level_db = _cost("level (dB)", Quality.level_change_db, "decibels that it may change")
+        self.repetition = _cost("repetition", Quality.repetition_rise, "share that may be added")
+        self.note, self.verdict = ipywidgets.HTML(), ipywidgets.HTML()
+        self.job: JobPanel[tuple[Aim, AutoDose]] = JobPanel(
+            self._search, label="Find layer and dose", on_done=self._show
+        )
+        budget = [ipywidgets.HTML("<b>Budget</b>"), self.nll_rise, self.level_db, self.repetition]
+        wrap = {"flex_flow": "row wrap", "align_items": "center"}
+        rows = [
+            ipywidgets.Box([self.aim, self.effort], layout=wrap),
+            ipywidgets.Box(budget, layout=wrap),
+        ]
+        super().__init__([*rows, self.note, self.job, self.verdict], layout={"width": "100%"})
+        for control in (self.aim, self.effort):
+            control.observe(lambda _change: self.tell(), "value")
+        self.tell()
+
+    def start(self) -> DoseFinder:
+        """Begin to search, as the button does."""
+        self.job.start()
+        return self
+
+    def wait(self, timeout_s: float | None = None) -> AutoDose:
+        """Return what was found once the search has ended."""
+        return self.job.wait(timeout_s)[1]
+
+    def aim_at(self, name: str) -> DoseFinder:
+        """Choose an aim by its name.
+
+        Raises:
+            WorkbenchError: no judge hears a direction of this name.
+        """
+        for aim in self.aims:
+            if aim.name == name:
+                self.aim.value = aim
+                return self
+        held = ", ".join(aim.name for aim in self.aims) or "nothing"
+        asked = f"A dose for {name!r} was to be searched"
+        raise WorkbenchError(asked, f"judges hear directions of: {held}", "Aim at one of these")
+
+    @property
+    def aims(self) -> list[Aim]:
+        """What can be aimed at."""
+        return [aim for _words, aim in self.aim.options]
+
+    @property
+    def budget(self) -> Quality:
+        """What steering may cost."""
+        return Quality(float(self.nll_rise.value), float(self.level_db.value), float(self.repetition.value))
+
+    def tell(self) -> None:
+        """Say how many clips the search makes as a rule, and at most how long that takes."""
+        if not self.aims:
+            self.note.value = note_html("No judge hears any of these directions: give judges to the lab.")
+            return
+        clips, seconds = self._space().clips, self._settings()["seconds"]
+        pace = self._pace()
+        time_told = (
+            "how long that takes is known once something has been generated"
+            if pace is None
+            else f"about {spoken(clips * seconds / pace)}, or less, at the pace of the last run"
+        )
+        self.note.value = note_html(
+            f"About {clips} clips of {seconds:g} s from neutral prompts and seeds of their own; {time_told}. "
+            "Layer and dose are chosen on some seeds and proved on others."
+        )
+
+    def _directions(self, aim: Aim) -> dict[int, Direction]:
+        return self.groups[aim.group].by_layer(aim.name, self._method_of(aim.group))
+
+    def _space(self) -> Space:
+        few, further = self.effort.value
+        layers = tuple(self._directions(self.aim.value))
+        return Space(layers, DOSES, tuple(range(few)), tuple(range(FURTHER, FURTHER + further)))
+
+    def _search(self, job: Job) -> tuple[Aim, AutoDose]:
+        if not self.aims:
+            asked, missing = "A dose was to be searched", "no judge hears any of the directions"
+            raise WorkbenchError(asked, missing, "Give judges to the lab")
+        aim, space, settings, budget = self.aim.value, self._space(), self._settings(), self.budget
+        directions = self._directions(aim)  # now: the controls may move while the model is waited for
+        wait_for_model(self.model, job)
+        began = time.monotonic()
+
+        def report(made: float) -> None:
+            share = min(made / space.clips, 0.99)
+            left = (time.monotonic() - began) * (1 / share - 1) if share > 0.02 else math.nan
+            about = f", about {spoken(left)} left" if math.isfinite(left) else ""
+            if not job.cancel.is_set():
+                job.progress(share, f"clip {made:.0f} of about {space.clips}{about}")
+
+        found = auto_dose(
+            self.model, directions, aim.name, self.judges[aim.target], budget=budget,
+            seeds=space.seeds, further_seeds=space.further_seeds, doses=space.doses, progress=False,
+            on_clips=report, cancel=job.cancel, **settings,
+        )  # fmt: skip
+        return aim, found
+
+    def _show(self, result: tuple[Aim, AutoDose]) -> None:
+        aim, self.found = result
+        done = "Layer and slider are set, the rest to how it was tried."
+        set_ = done if self.found.within else "Nothing was set."
+        self.verdict.value = note_html(f"{self.found.verdict} {set_}")
+        if self.found.within:
+            self._on_found(aim, self.found)
+
+
+def aims_of(groups: Sequence[Group], judges: Mapping[str, Judge]) -> list[tuple[str, Aim]]:
+    """Return what can be aimed at, with its words: names of directions that a judge knows as a class.
+
+    A class of the judge of the group's own name comes before one of the same name elsewhere.
+    """
+    aims = []
+    for group in groups:
+        targets = sorted(judges, key=lambda target, own=group.name: target != own)  # type: ignore[misc]
+        for name in group.names:
+            heard = [target for target in targets if name in judges[target].classes]
+            aims += [(f"{heard[0]}: {name}", Aim(group.name, name, heard[0]))] if heard else []
+    return aims
+
+
+def spoken(seconds: float) -> str:
+    """Return a time as people say it.
+
+    >>> spoken(42.3), spoken(200)
+    ('42 s', '3.3 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _cost(name: str, value: float, tooltip: str) -> ipywidgets.BoundedFloatText:
+    return ipywidgets.BoundedFloatText(
+        description=name, min=0.01, max=100, step=0.1, value=value, tooltip=f"{name}: {tooltip}",
+        layout={"width": "190px"}, style=_NAMED,
+    )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from recipe.prompts import BARE_PROMPTS
 from workbench.evidence.features import features
 from workbench.evidence.judge import Judge
-from workbench.evidence.sweep import Keep, Trial
+from workbench.evidence.trials import Keep, Trial
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model

@@ -14,8 +14,8 @@ from recipe.evaluation.bench import Bench
 from recipe.evaluation.rows import NO_BAR, Row, seeds_text
 from recipe.prompts import BARE_PROMPTS
 from workbench.activations import Activations
-from workbench.evidence.auto_dose import AutoDose, auto_dose
 from workbench.evidence.crosstalk import Aim
+from workbench.evidence.search import AutoDose, auto_dose
 from workbench.probing import fit_probes
 from workbench.steering import Direction, Steering
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from recipe.evaluation.rows import NO_BAR, Bar, Row, absent
 from workbench.errors import EvidenceError
-from workbench.evidence.intervals import bootstrap
+from workbench.stats import bootstrap
 
 REAL_MEAN, REAL_EACH = Bar(at_least=0.85), Bar(at_least=0.70)
 PROMPTED_MEAN, PROMPTED_EACH = Bar(at_least=0.80), Bar(at_least=0.65)

@@ -13,8 +13,8 @@ from recipe.evaluation.bench import Bench
 from recipe.evaluation.doses import AIMS, Doses
 from recipe.evaluation.rows import Bar, Row, seeds_text
 from recipe.prompts import BARE_PROMPTS
-from workbench.evidence.combining import combine
-from workbench.evidence.hearing import Ask, hear, paired
+from workbench.evidence.crosstalk import combine
+from workbench.evidence.trials import Ask, hear, paired
 from workbench.steering import Steering
 
 PAIRS = (("jazz", "slow"), ("rock", "calm"), ("electronic", "minor"), ("classical", "piano"))

@@ -12,11 +12,11 @@ from transformers import MusicgenForConditionalGeneration
 from recipe.evaluation.bench import Bench
 from recipe.evaluation.rows import Bar, Row
 from workbench.activations import Activations
-from workbench.evidence.intervals import bootstrap
 from workbench.model.capture import capture
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep, fit_probes
 from workbench.sound import Dataset
+from workbench.stats import bootstrap
 
 _GROOVES = "interval: bootstrap of whole grooves, which no probe saw that judged them"
 

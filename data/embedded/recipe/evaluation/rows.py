@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.evidence.sweep import wilson
+from workbench.evidence.trials import wilson
 
 
 @dataclass(frozen=True)

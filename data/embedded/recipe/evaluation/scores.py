@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from recipe.evaluation.rows import Bar, Row, absent, rate_row
-from workbench.evidence.intervals import bootstrap
 from workbench.model.band import (
     BAND,
     BEAT_FRAMES,
@@ -23,6 +22,7 @@ from workbench.model.band import (
     chord_of,
     conductor_token,
 )
+from workbench.stats import bootstrap
 
 KINDS = ("real", "prompted", "unsteered", "steered", "random")
 LONG_S = 2.0

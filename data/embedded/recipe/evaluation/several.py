@@ -11,8 +11,7 @@ from recipe.evaluation.doses import AIMS, Doses
 from recipe.evaluation.pairs import measure_pairs
 from recipe.evaluation.rows import NO_BAR, Bar, Row, seeds_text
 from recipe.prompts import BARE_PROMPTS
-from workbench.evidence.crosstalk import Crosstalk, crosstalk
-from workbench.evidence.fusion import WEIGHTS, Fusion, fuse
+from workbench.evidence.crosstalk import WEIGHTS, Crosstalk, Fusion, crosstalk, fuse
 from workbench.steering import random_direction
 
 BLEND, BLEND_DOSES = ("jazz", "electronic"), (0.05, 0.1, 0.15)

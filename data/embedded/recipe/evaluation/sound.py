@@ -13,9 +13,9 @@ from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.rows import Bar, Row
 from workbench.evidence.damage import damage
 from workbench.evidence.groove import groove_score
-from workbench.evidence.intervals import bootstrap
 from workbench.generation.generate import generate
 from workbench.sound import Clip
+from workbench.stats import bootstrap
 
 GROOVE, SPEED, SIZE = Bar(at_least=0.9), Bar(at_least=5), Bar(at_most=45)
 _REPEATS = 5

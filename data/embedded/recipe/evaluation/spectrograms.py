@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.model.band import FRAME_RATE_HZ, PARTS, read_score
-from workbench.show.spectrum import FLOOR_DB, log_mel, mel_frequencies
+from workbench.show.plots.sound import FLOOR_DB, log_mel, mel_frequencies
 from workbench.sound import Clip, read_clip
 
 COLUMNS = ("real", "prompted", "steered")

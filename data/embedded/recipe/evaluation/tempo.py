@@ -14,11 +14,11 @@ from recipe.evaluation.attributes import why_not
 from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.rows import Bar, Row, absent, seeds_text
 from workbench.activations import Activations
-from workbench.evidence.intervals import bootstrap
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.probing import fit_probes
 from workbench.sound import Clip
+from workbench.stats import bootstrap
 from workbench.steering import Direction, random_direction
 
 LEVELS = (0.05, 0.1, 0.2, 0.3)  # tried with both signs; the largest dose is one of the last three

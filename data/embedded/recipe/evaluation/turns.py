@@ -17,10 +17,10 @@ from recipe.evaluation.bench import Bench
 from recipe.evaluation.prompted import genre_prompt
 from recipe.evaluation.rows import NO_BAR, Bar, Row, seeds_text
 from workbench.activations import Activations
-from workbench.evidence.intervals import means
 from workbench.evidence.transitions import Gains, Way, compare_gains, go_on
 from workbench.probing import ProbeSweep, fit_probes
 from workbench.sound import Clip, Dataset
+from workbench.stats import means
 from workbench.steering import Direction, random_direction
 
 TURNS = (("classical", "electronic"), ("electronic", "jazz"), ("jazz", "rock"), ("rock", "classical"))

@@ -1,0 +1,377 @@
+"""One batch of takes: spans laid out, drawn under a trace each, checked against the receipt, decoded once."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from workbench.errors import GenerationError, number_or_nan
+from workbench.generation.edits import Controls, lay_out
+from workbench.generation.receipt import Receipt, joined
+from workbench.generation.request import Row, Settings, alike
+from workbench.generation.steer import run_steered
+from workbench.generation.take import ProbeTrace, Take, Window, circumstances
+from workbench.model.conditioning import shifted
+from workbench.model.musicgen import Model
+from workbench.model.sampling import Sampling, frames_for, seconds_at
+
+# Which stretches of new music are drawn one after another, and how much before each of them is heard.
+#
+# One stretch is the ordinary case. Music that is longer than the model's positions is drawn in windows that
+# slide on: each hears the last seconds of what is there already and goes on from them.
+
+
+OVERLAP_SHARE = 0.4
+"""Of a window, unless told otherwise: MusicGen's own extension hears 12 of its 30 s again."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One run: `frames` new ones, the first of which is number `start` of the new part.
+
+    heard   how many frames before it the model hears
+    prompt  replaces the rows' own; None leaves them
+    """
+
+    start: int
+    frames: int
+    heard: int = 0
+    prompt: str | None = None
+
+    @property
+    def end(self) -> int:
+        """The first frame after it."""
+        return self.start + self.frames
+
+
+def most_frames(model: Model) -> int:
+    """The most frames, heard and new, that one run can hold."""
+    return round(model.max_seconds * model.frame_rate_hz)
+
+
+def one_span(model: Model, seconds: float, given: int) -> Span:
+    """The span of one run that goes on from `given` frames.
+
+    Raises:
+        GenerationError: When both do not fit the model's positions.
+    """
+    frames = model.frames_for(seconds)
+    if given + frames > most_frames(model):
+        raise GenerationError(
+            f"{seconds:g} s of sound after {given / model.frame_rate_hz:g} s were asked for",
+            f"{model.id} holds at most {model.max_seconds:.1f} s at a time",
+            "Let it hear less (audio_seconds=...), or use generate_long",
+        )
+    return Span(0, frames, given)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How long music is cut: `window` frames at most in one run, of which `overlap` are heard again.
+
+    changes  (frame of the new part, prompt): a window ends where the prompt changes
+    """
+
+    frames: int
+    window: int
+    overlap: int
+    changes: tuple[tuple[int, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        seconds: float,
+        *,
+        window_seconds: float | None = None,
+        overlap_seconds: float | None = None,
+        changes: Sequence[tuple[float, str]] = (),
+    ) -> Windows:
+        """The windows for `seconds` of new music; the checkpoint's own length is the window when None.
+
+        Raises:
+            GenerationError: When lengths are not above 0, a window does not fit the model or leaves nothing
+            new, or changes do not rise.
+        """
+        rate, most = model.frame_rate_hz, most_frames(model)
+        if window_seconds is None:
+            window_seconds = own_window(model) / rate
+        if overlap_seconds is None:
+            overlap_seconds = OVERLAP_SHARE * number_or_nan(window_seconds)
+        lengths = [number_or_nan(one) for one in (seconds, window_seconds, overlap_seconds)]
+        fine = all(0 < length < math.inf for length in lengths)
+        window, overlap = (round(length * rate) if fine else 0 for length in lengths[1:])
+        if not fine or not 0 < overlap < window <= most:
+            raise GenerationError(
+                f"{seconds} s in windows of {window_seconds} s that share {overlap_seconds} s were asked for",
+                f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time",
+                "Use 0 < overlap_seconds < window_seconds in that range",
+            )
+        times = [0.0, *(number_or_nan(at_s) for at_s, _prompt in changes)]
+        if not all(earlier < later < math.inf for earlier, later in pairwise(times)):
+            asked = f"Prompts that change at {', '.join(f'{at_s:g}' for at_s in times[1:])} s were asked for"
+            raise GenerationError(
+                asked, "the times do not rise from 0", "Give rising times in seconds of the new part"
+            )
+        cuts = tuple((round(at_s * rate), prompt) for at_s, prompt in changes)
+        return cls(frames_for(seconds, rate), window, overlap, cuts)
+
+    def spans(self, given: int) -> list[Span]:
+        """The spans after `given` frames that are there already."""
+        spans: list[Span] = []
+        start, prompt, waiting = 0, None, list(self.changes)
+        while start < self.frames:
+            while waiting and waiting[0][0] <= start:
+                prompt = waiting.pop(0)[1]
+            heard = min(self.overlap, given + start)
+            end = min(start + self.window - heard, self.frames, *(at for at, _prompt in waiting[:1]))
+            spans.append(Span(start, end - start, heard, prompt))
+            start = end
+        return spans
+
+
+def own_window(model: Model) -> int:
+    """The frames that the checkpoint itself makes at most in one go, as its generation settings say."""
+    own = model.musicgen.generation_config.max_length
+    return min(int(own), most_frames(model)) if own else most_frames(model)
+
+
+OnFrame = Callable[[int, torch.Tensor], None]
+"""Called with the number of finished frames and the codes (B, k, T), of which so many are filled in."""
+
+
+class Readable(Protocol):
+    """What a probe must offer to be watched while a clip is made."""
+
+    @property
+    def layer(self) -> int:
+        """The block it reads."""
+
+    @property
+    def site(self) -> str:
+        """The site it reads."""
+
+    @property
+    def target(self) -> str:
+        """What it tells apart."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of what it tells apart."""
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) for residuals (n, d_model)."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Who is told what while codes are drawn, how the run is stopped, and what is watched."""
+
+    advance: Callable[[], object] = int
+    on_frame: OnFrame | None = None
+    cancel: threading.Event | None = None
+    probes: Sequence[Readable] = ()
+
+    def on_step(self, known: torch.Tensor, heard: int, delay: int) -> Callable[[int, torch.Tensor], None]:
+        """What a run calls after each step, given the codes (B, k, frames) of the whole before it."""
+        kept = known[..., : known.shape[-1] - heard]
+
+        def report(step: int, codes: torch.Tensor) -> None:
+            self.advance()
+            done = kept.shape[-1] + step + 1 - delay
+            if self.on_frame is not None and done > known.shape[-1]:
+                self.on_frame(done, torch.cat([kept, codes], dim=-1))  # a copy: the run goes on with its own
+
+        return report
+
+
+@dataclass
+class _Whole:
+    """What has been drawn so far: codes (B, k, frames), the given ones included, and records of each span."""
+
+    codes: torch.Tensor
+    controls: Controls
+    generators: Sequence[torch.Generator] | None = None
+    receipts: list[list[Receipt]] = field(default_factory=list)
+    visits: list[int] = field(default_factory=list)
+    read: list[list[np.ndarray]] = field(default_factory=list)
+    """Per span what each watched place held, (frames, B, d_model)."""
+    seconds: list[np.ndarray] = field(default_factory=list)
+    """Per span when those frames sound, from the beginning of the whole."""
+
+
+def draw_all(
+    model: Model,
+    rows: Sequence[Row],
+    spans_after: Callable[[int], Sequence[Span]],
+    settings: Settings,
+    calls: Calls,
+    *,
+    batch: int,
+    progress: bool,
+) -> list[Take]:
+    """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many given frames.
+
+    Raises:
+        As `draw_takes`.
+    """
+    parts = [(part, spans_after(rows[part[0]].given_frames)) for part in alike(rows, batch)]
+    total = sum(span.frames + max(model.delays) for _part, spans in parts for span in spans)
+    takes: dict[int, Take] = {}
+    with tqdm(total=total, desc="Generating", unit="step", disable=not progress, leave=False) as bar:
+        calls = replace(calls, advance=bar.update)
+        for part, spans in parts:
+            made = draw_takes(model, [rows[number] for number in part], spans, settings, calls)
+            takes |= dict(zip(part, made, strict=True))
+    return [takes[number] for number in range(len(rows))]
+
+
+def draw_takes(
+    model: Model,
+    rows: Sequence[Row],
+    spans: Sequence[Span],
+    settings: Settings,
+    calls: Calls,
+    *,
+    controls: Controls | None = None,
+) -> list[Take]:
+    """The takes of one batch, whose rows go on from equally many given frames.
+
+    Sliders of `controls` may be moved meanwhile.
+
+    Raises:
+        GenerationError: When a receipt shows that a planned edit failed.
+        Cancelled: When the calls' `cancel` was set.
+    """
+    whole = _Whole(_given(model, rows), controls or Controls())
+    for span in spans:
+        run = _begin(model, rows, span, settings, calls=calls, whole=whole)
+        _draw_span(model, rows, span, run, probes=calls.probes, whole=whole)
+    receipts = [joined(parts, whole.visits) for parts in zip(*whole.receipts, strict=True)]
+    for row, receipt in zip(rows, receipts, strict=True):
+        _check_receipt(row, receipt)
+    clips, codes = model.decode_batch(list(whole.codes)), whole.codes.cpu().numpy()
+    traces = [_traces(calls.probes, whole, index) for index in range(len(rows))]
+    versions = {**circumstances(model), "batch": str(len(rows))}
+    return [
+        Take(
+            clip=clips[index],
+            codes=codes[index],
+            prompt=row.prompt,
+            seed=row.seed,
+            steering=row.plan.text() if row.plan else "",
+            steering_json=row.plan.to_json() if row.plan else "[]",
+            receipt=receipts[index],
+            model_id=model.id,
+            probe_traces=traces[index],
+            given_s=seconds_at(row.given_frames, model.frame_rate_hz),
+            melody=row.melody,
+            windows=_windows(model, row, spans),
+            plan=row.plan,
+            versions=versions,
+            **asdict(settings),
+        )
+        for index, row in enumerate(rows)
+    ]
+
+
+def _given(model: Model, rows: Sequence[Row]) -> torch.Tensor:
+    """The codes (B, k, frames) that the rows go on from; no frames where there are none."""
+    nothing = np.zeros((model.n_codebooks, 0), dtype=np.int64)
+    codes = [nothing if row.given is None else row.given for row in rows]
+    return torch.tensor(np.stack(codes), dtype=torch.long, device=model.device)
+
+
+def _draw_span(
+    model: Model,
+    rows: Sequence[Row],
+    span: Span,
+    run: Sampling,
+    *,
+    probes: Sequence[Readable],
+    whole: _Whole,
+) -> None:
+    """Draw one span and add what came of it to `whole`."""
+    seconds = [seconds_at(span.start + visit, model.frame_rate_hz) for visit in range(run.visits)]
+    seeds, plans = [row.seed for row in rows], [row.plan for row in rows]
+    lay = partial(lay_out, guided=run.guided, device=model.device, seeds=seeds, first_step=span.start)
+    edits = lay(plans, seconds)
+    watched = [(probe.layer, probe.site) for probe in probes]
+    writer, seen = run_steered(model, run, edits, watched, whole.controls)
+    every = [edit for group in edits.values() for edit in group]
+    whole.receipts.append(writer.receipts(len(rows), every, seconds))
+    whole.visits.append(run.visits)
+    # Frame t is read at step t + 1, the first that has heard it.
+    whole.read.append([seen[place][1 : span.frames + 1].cpu().numpy() for place in watched])
+    start_s = seconds_at(rows[0].given_frames, model.frame_rate_hz)
+    whole.seconds.append(start_s + np.array(seconds[: min(span.frames, run.visits - 1)]))
+    whole.codes = torch.cat([whole.codes, run.codes[..., span.heard :]], dim=-1)
+    whole.generators = run.generators
+
+
+def _begin(
+    model: Model, rows: Sequence[Row], span: Span, settings: Settings, *, calls: Calls, whole: _Whole
+) -> Sampling:
+    """The run of one span: it hears the end of the whole, and goes on with the same generators."""
+    asked: dict[str, Any] = {**asdict(settings), "cancel": calls.cancel}
+    asked["on_step"] = calls.on_step(whole.codes, span.heard, max(model.delays))
+    begin_s = seconds_at(whole.codes.shape[-1] - span.heard, model.frame_rate_hz)
+    asked["melodies"] = shifted([row.melody for row in rows], begin_s)
+    if span.heard:
+        asked["given"] = whole.codes[..., -span.heard :]
+    prompts = [row.prompt if span.prompt is None else span.prompt for row in rows]
+    seeds = [row.seed for row in rows]
+    run = model.sampling(prompts, seeds=seeds, frames=span.heard + span.frames, **asked)
+    if whole.generators is not None:
+        run.generators = whole.generators
+    return run
+
+
+def _check_receipt(row: Row, receipt: Receipt) -> None:
+    """Raise GenerationError when a scheduled, non-zero cell did not change, or an unplanned one did."""
+    if receipt.ok:
+        return
+    first = receipt.missed.head(1).to_dict("records")
+    where = f"step {first[0]['step']}, layer {first[0]['layer']}" if first else "a cell that was not planned"
+    raise GenerationError(
+        f"The plan {row.plan.text() if row.plan else ''!r} was to be carried out",
+        f"{len(receipt.missed)} planned edits did not change the residual stream as planned ({where})",
+        "Raise the dose (it may vanish in the model's precision), or report this as a bug",
+    )
+
+
+def _traces(probes: Sequence[Readable], whole: _Whole, index: int) -> tuple[ProbeTrace, ...]:
+    """What each probe read in clip `index`."""
+    seconds = np.concatenate(whole.seconds)
+    traces = []
+    for number, probe in enumerate(probes):
+        residuals = np.concatenate([read[number][:, index] for read in whole.read])
+        read = np.asarray(probe.predict_proba(residuals), dtype=np.float32)
+        classes = tuple(str(name) for name in probe.classes)
+        traces.append(ProbeTrace(probe.target, int(probe.layer), classes, seconds, read))
+    return tuple(traces)
+
+
+def _windows(model: Model, row: Row, spans: Sequence[Span]) -> tuple[Window, ...]:
+    """What a take keeps of the spans it was drawn in; nothing for one span that heard all there was."""
+    if len(spans) == 1 and spans[0].heard == row.given_frames:
+        return ()
+    rate = model.frame_rate_hz
+    return tuple(
+        Window(
+            seconds_at(span.start, rate),
+            seconds_at(span.end, rate),
+            seconds_at(span.heard, rate),
+            row.prompt if span.prompt is None else span.prompt,
+        )
+        for span in spans
+    )

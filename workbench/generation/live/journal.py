@@ -1,0 +1,278 @@
+"""The journal of a session: what happened, line by line, and the codes, appended as they are drawn.
+
+Nothing is buffered: every line and frame is handed to the operating system at once, so a process that is
+killed loses the frames that were not finished, and nothing else. A line that was cut off is not read. A
+damaged line ends what can be told: what was drawn before it was written is kept. Every visit has a line for
+that reason; older recordings have one only where the doses changed.
+
+    {"window": [start, frames, heard], "prompt": ...}   a window begins
+    {"visit": v, "doses": [...]}                        what visit v of it read at the knobs
+    {"cut": v}                                          it was cut after v visits
+    {"pushes": [changed, alone, failed]}                what its pushes did, at its end
+    {"end": "stopped", "frames": n}                     the recording ended on request, or by an error
+
+Each line ends with `"check"`, and behind the k codes of each frame, 16 bits each, stands such a check, too:
+the CRC-32 of its file up to there, checks left out. So damage is noticed also where nothing was ended.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import GenerationError, is_number, is_text, is_whole, reason
+from workbench.generation.engine import Span
+
+EVENTS, CODES = "journal.jsonl", "codes.i16"
+_CHECK, _CHECK_BYTES = b', "check": ', 4  # before the check of a line; of that behind a frame
+
+Doses = tuple[float, ...]
+
+NONE: Mapping[str, int] = {"changed": 0, "alone": 0, "failed": 0}
+"""What pushes did before there were any."""
+
+
+def added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    """What two lots of pushes did together."""
+    return {what: first[what] + second[what] for what in NONE}
+
+
+@dataclass
+class RecordedWindow:
+    """One window of a recording: its span, the knobs' doses where they changed, and where it was cut.
+
+    changes  (visit, doses) in order; the first window has one for visit 0
+    visits   how many visits are known to have begun, and what the last of them read
+    cut      after how many visits it was cut; None when it came to its end, or the recording just stops
+    pushes   how many of them "changed" the stream, were left "alone" (dose 0), "failed"
+    """
+
+    span: Span
+    changes: list[tuple[int, Doses]] = field(default_factory=list)
+    visits: int = 0
+    last: Doses | None = None
+    cut: int | None = None
+    pushes: Mapping[str, int] = field(default_factory=lambda: NONE)
+
+
+class Journal:
+    """Writes the journal of one recording into a folder that holds none yet."""
+
+    def __init__(self, folder: Path) -> None:
+        # Without buffers on our side: what is written here survives the process.
+        self._events = (folder / EVENTS).open("xb", buffering=0)
+        self._codes = (folder / CODES).open("xb", buffering=0)
+        self.frames = self._line_check = self._frame_check = 0
+
+    def window(self, span: Span) -> None:
+        """Note that a window begins."""
+        self._write({"window": [span.start, span.frames, span.heard], "prompt": span.prompt})
+
+    def doses(self, visit: int, doses: Doses) -> None:
+        """Note what a visit of the present window read at the knobs."""
+        self._write({"visit": visit, "doses": list(doses)})
+
+    def cut(self, visits: int) -> None:
+        """Note that the present window was cut after so many visits."""
+        self._write({"cut": visits})
+
+    def pushes(self, counts: Mapping[str, int]) -> None:
+        """Note what the pushes of the present window did."""
+        self._write({"pushes": [counts[what] for what in NONE]})
+
+    def add(self, codes: np.ndarray) -> None:
+        """Append finished frames, codes (k, n)."""
+        check, data = self._frame_check, b""
+        for frame in np.ascontiguousarray(codes.T, dtype="<i2"):
+            check = zlib.crc32(frame.tobytes(), check)
+            data += frame.tobytes() + check.to_bytes(_CHECK_BYTES, "little")
+        _write_whole(self._codes, data)
+        self._frame_check, self.frames = check, self.frames + codes.shape[-1]
+
+    def end(self, how: str) -> None:
+        """Note how the recording ended, and close the files, also when nothing more can be written."""
+        if not self._events.closed:
+            try:
+                self._write({"end": how, "frames": self.frames})
+            finally:
+                self._events.close()
+                self._codes.close()
+
+    def discard(self) -> None:
+        """Close and remove the files of a recording that could not begin."""
+        for file in (self._events, self._codes):
+            file.close()
+            Path(file.name).unlink(missing_ok=True)
+
+    def _write(self, event: dict[str, object]) -> None:
+        body = json.dumps(event, ensure_ascii=False).encode()[:-1]
+        check = zlib.crc32(body, self._line_check)
+        _write_whole(self._events, body + _CHECK + b'"%08x"}\n' % check)
+        self._line_check = check
+
+
+def _write_whole(file: io.FileIO, data: bytes) -> None:
+    """Append all of `data`, or nothing: a write may be shorter than asked, and none may follow half a line.
+
+    Raises:
+        GenerationError: When the disk takes no more; the file ends where it ended before.
+    """
+    begin, left = file.tell(), memoryview(data)
+    try:
+        while left:
+            written = file.write(left)
+            if not written:
+                raise OSError(f"{len(left)} of {len(data)} bytes were not taken")
+            left = left[written:]
+    except OSError as error:
+        try:
+            file.truncate(begin)
+            file.seek(begin)
+        except OSError:
+            file.close()  # nothing may follow half a line
+        raise GenerationError(
+            f"The recording was to go on in {file.name!s}",
+            f"it cannot be written ({reason(error)})",
+            "Free space on the disk, and record again; what was recorded before is kept",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a journal tells.
+
+    windows  the windows of the recording
+    ended    how it ended: empty when its process was killed
+    damaged  the number of the first damaged line, behind which nothing is told; 0 where there is none
+    frames   how many there were when it ended; None when that is not told
+    """
+
+    windows: list[RecordedWindow]
+    ended: str = ""
+    damaged: int = 0
+    frames: int | None = None
+
+
+def read_events(folder: Path, knobs: int, *, checked: bool = True) -> Events:
+    """What the journal of a recording with so many knobs tells, up to its first damaged line.
+
+    `checked` says whether its lines carry checks; older ones do not.
+    """
+    windows: list[RecordedWindow] = []
+    ended, frames, check = "", None, 0
+    lines = (folder / EVENTS).read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
+    for number, line in enumerate(lines, start=1):
+        try:
+            if checked:
+                body, _, own = line.rpartition(_CHECK)
+                check = zlib.crc32(body, check)
+                _expect(own == b'"%08x"}' % check)
+            event = json.loads(line)
+            ended, frames = _take_in(event, windows, knobs), event.get("frames")
+        except Exception:  # a damaged line can be wrong in any way; its number is told
+            return Events(windows, damaged=number)
+    return Events(windows, ended, frames=frames)
+
+
+def _take_in(event: Mapping[str, Any], windows: list[RecordedWindow], knobs: int) -> str:
+    """Add an event to the windows; return how the recording ended, if it tells; raise where it is none."""
+    if "window" in event:
+        windows.append(_window(event, windows))
+    elif "visit" in event:
+        window, visit, doses = windows[-1], event["visit"], tuple(event["doses"])
+        _expect(is_whole(visit, window.visits) and window.cut is None)
+        _expect(len(doses) == knobs and all(map(is_number, doses)))
+        if doses != window.last:
+            window.changes.append((visit, tuple(map(float, doses))))
+        window.visits, window.last = visit + 1, doses
+    elif "cut" in event:  # it may come while a visit is being drawn
+        _expect(is_whole(event["cut"], windows[-1].visits - 1) and windows[-1].cut is None)
+        windows[-1].cut = event["cut"]
+    elif "pushes" in event:
+        _expect(all(map(is_whole, event["pushes"])))
+        windows[-1].pushes = dict(zip(NONE, event["pushes"], strict=True))
+    else:
+        _expect(event["end"] in ("stopped", "failed"))
+        return str(event["end"])
+    return ""
+
+
+def _window(event: Mapping[str, Any], windows: Sequence[RecordedWindow]) -> RecordedWindow:
+    """The window that an event begins; it begins where the last one can have ended."""
+    (start, frames, heard), prompt = event["window"], event["prompt"]
+    first, most = (windows[-1].span.start, windows[-1].span.end) if windows else (0, math.inf)
+    _expect(is_whole(start, first, most) and is_whole(frames, 1) and is_whole(heard))
+    _expect(prompt is None or is_text(prompt))
+    return RecordedWindow(Span(start, frames, heard, prompt), last=windows[-1].last if windows else None)
+
+
+def _expect(holds: bool) -> None:
+    if not holds:
+        raise ValueError
+
+
+def read_codes(folder: Path, n_codebooks: int, events: Events, *, checked: bool = True) -> np.ndarray:
+    """The codes (k, frames) int16 that were written; a frame that was cut off is left out.
+
+    `checked` says whether the frames carry checks; older ones do not.
+
+    Raises:
+        ValueError: When the number of codebooks is none, a frame is damaged, or frames are missing.
+    """
+    if not is_whole(n_codebooks, 1):
+        raise ValueError(f"it has {n_codebooks!r} codebooks")
+    size = 2 * n_codebooks + _CHECK_BYTES * checked
+    data = (folder / CODES).read_bytes()
+    held = _undamaged(data, size) if checked else len(data) // size
+    if events.frames not in (None, held):
+        raise ValueError(f"{CODES} holds {held} whole frames of {events.frames}")
+    values = np.frombuffer(data[: held * size], dtype="<i2").reshape(-1, size // 2)
+    codes = np.ascontiguousarray(values[:, :n_codebooks].T.astype(np.int16))
+    codes.setflags(write=False)
+    return codes
+
+
+def _undamaged(data: bytes, size: int) -> int:
+    """How many frames of `size` bytes, checks included, are whole; what was cut off at the end is none.
+
+    Raises:
+        ValueError: When one is damaged: a later one is whole.
+    """
+    fit, check = [], 0
+    for end in range(size, len(data) + 1, size):
+        expected = zlib.crc32(data[end - size : end - _CHECK_BYTES], check)
+        check = int.from_bytes(data[end - _CHECK_BYTES : end], "little")
+        fit.append(check == expected)
+    held = fit.index(False) if False in fit else len(fit)
+    if any(fit[held:]):
+        raise ValueError(f"frame {held + 1} of {CODES} is damaged")
+    return held
+
+
+def told_frames(events: Events, delay: int) -> int:
+    """How many frames a damaged journal explains: those that were finished when the damaged line was written.
+
+    Its last window is then one that was cut after the visits that are known.
+    """
+    if not events.windows:
+        return 0
+    last = events.windows[-1]
+    last.cut = last.visits if last.cut is None else min(last.cut, last.visits)
+    return last.span.start - events.windows[0].span.start + max(0, last.cut - delay)
+
+
+def doses_at(changes: Sequence[tuple[int, Doses]], visits: int, before: Doses) -> list[Doses]:
+    """What each of `visits` visits read, given the changes in its window and what was read before it."""
+    told, read = dict(changes), []
+    for visit in range(visits):
+        before = told.get(visit, before)
+        read.append(before)
+    return read

@@ -1,0 +1,335 @@
+"""How far ahead of the ear music is made, and what is held back where the model is slower than real time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from workbench.errors import GenerationError, message
+from workbench.generation.engine import Readable
+from workbench.model.network import Place
+
+STRETCH_S = 10.0
+"""What a model slower than real time is to play without a gap, before sound is held back again."""
+
+_ENOUGH = 25  # steps, before the speed is believed
+_SLOWER, _FASTER = 1.0, 1.15  # real-time factors between which the mode that is on stays on
+
+
+def held_back(total_s: float, speed: float) -> float:
+    """Return the seconds to hold back so that `total_s`, made at `speed` times real time, never stutters.
+
+    The last chunk is made after total / speed seconds and cannot be heard earlier, so playing may begin
+    total * (1 / speed - 1) seconds after making; by then total * (1 - speed) seconds of sound are there.
+    """
+    return max(0.0, total_s * (1.0 - speed))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far ahead of the ear a session may draw, and how much sound has to be there before it plays.
+
+    lead_s  seconds from the step that is drawn to the sound that is heard: the longest way from knob to ear
+    hold_s  seconds of finished sound
+    slow    whether this is the pace of a model that is slower than real time
+    """
+
+    lead_s: float
+    hold_s: float
+    slow: bool = False
+
+
+class Pacing:
+    """The pace of a session, by the speed that was measured over its last steps.
+
+    Args:
+        lead_s: the lead that is kept while the model is fast enough.
+        latency_s: from the step that begins a frame to its sound: delay pattern, look-ahead of the codec.
+        piece_s: length of a piece of sound.
+        frame_rate_hz: steps per second of sound.
+    """
+
+    def __init__(self, lead_s: float, *, latency_s: float, piece_s: float, frame_rate_hz: float) -> None:
+        least = latency_s + 2 * piece_s
+        if not lead_s >= least:
+            raise GenerationError(
+                f"A lead of {lead_s:g} s was asked for",
+                f"a sound takes {latency_s:g} s from its first step to its last, and comes in pieces of "
+                f"{piece_s:g} s",
+                f"Use lead_s={least + 0.05:.2f} or more, or shorter pieces",
+            )
+        self._latency_s, self._piece_s, self._rate_hz = latency_s, piece_s, frame_rate_hz
+        self._fast = Pace(lead_s, lead_s - latency_s - piece_s)
+        self._busy: deque[float] = deque(maxlen=100)
+        self._slow = False
+
+    def worked(self, seconds: float) -> None:
+        """Note how long one step kept the worker busy, waiting left out."""
+        self._busy.append(seconds)
+
+    @property
+    def steps_per_second(self) -> float:
+        """What the model makes when nothing holds it back, over the last 100 steps; 0 before there is one."""
+        spent = sum(self._busy)
+        return len(self._busy) / spent if spent else 0.0
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of sound made in a second of work."""
+        return self.steps_per_second / self._rate_hz
+
+    def now(self) -> Pace:
+        """The pace for the next step."""
+        speed = self.real_time_factor
+        if len(self._busy) >= _ENOUGH:
+            self._slow = speed < (_FASTER if self._slow else _SLOWER)
+        if not self._slow:
+            return self._fast
+        hold_s = self._fast.hold_s + held_back(STRETCH_S, speed)
+        return Pace(hold_s + self._latency_s + self._piece_s, hold_s, True)
+
+
+# How much of the sound has been heard: by what a player reports, or by the clock where nobody listens.
+#
+# Between two reports the clock runs on, because reports come late or not at all while a notebook's cell runs.
+# A player that says nothing for a while is taken to play; one that waits (for a click, for more) says so.
+
+
+PATIENCE_S = 1.5
+"""How long a player may be silent before the clock goes on without it."""
+
+
+class Playback:
+    """What was delivered, what of it was heard, and how often there was a gap.
+
+    Without a player the clock plays: it begins when `hold_s` seconds are there, and again after a gap.
+
+    Args:
+        hold_s: seconds that must be there before sound begins; may be changed meanwhile.
+        speed: how fast the clock plays, 1 is real time.
+        now: the clock, in seconds.
+    """
+
+    def __init__(
+        self, hold_s: float = 0.0, *, speed: float = 1.0, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.hold_s, self._speed, self._now = hold_s, speed, now
+        self._lock = threading.Lock()
+        self._delivered = self._played = self._base = 0.0
+        self._since = self._told_at = now()
+        self._running = self._paused = self._finished = self._attached = False
+        self._gaps = self._heard_gaps = 0
+
+    @property
+    def played_s(self) -> float:
+        """Seconds heard, never more than were delivered."""
+        with self._lock:
+            self._settle()
+            return self._played
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds delivered and not heard yet."""
+        with self._lock:
+            self._settle()
+            return self._delivered - self._played
+
+    @property
+    def underruns(self) -> int:
+        """Gaps: how often sound was wanted and none was there."""
+        with self._lock:
+            self._settle()
+            return self._gaps
+
+    @property
+    def running(self) -> bool:
+        """Whether sound is heard now."""
+        with self._lock:
+            self._settle()
+            return self._running
+
+    def deliver(self, seconds: float) -> None:
+        """Note that so much more sound is there."""
+        with self._lock:
+            self._settle()
+            self._delivered += seconds
+            self._settle()
+
+    def pause(self) -> None:
+        """Stop the clock; what is there stays there."""
+        with self._lock:
+            self._settle()
+            self._running, self._paused = False, True
+
+    def resume(self) -> None:
+        """Let the clock go on."""
+        with self._lock:
+            self._settle()
+            self._paused, self._told_at = False, self._since
+            self._running = not self._attached and self._delivered > self._played
+
+    def finish(self) -> None:
+        """Note that nothing more comes: what is held back plays, and the end is no gap."""
+        with self._lock:
+            self._settle()
+            self._finished = True
+            self._settle()
+
+    def join(self) -> None:
+        """Note that a player is there: it hears what is delivered from now on, and its reports count."""
+        with self._lock:
+            self._settle()
+            self._attached, self._running, self._told_at = True, False, self._since
+            self._base = self._played = self._delivered
+            self._heard_gaps = 0
+
+    def leave(self) -> None:
+        """Note that the player is gone: the clock plays on alone."""
+        with self._lock:
+            self._settle()
+            self._attached = False
+
+    def report(self, played_s: float, *, playing: bool, underruns: int = 0) -> None:
+        """Take over what the player says: seconds heard and gaps since it joined."""
+        with self._lock:
+            self._settle()
+            self._played = min(self._base + played_s, self._delivered)
+            self._running, self._told_at = playing and not self._paused, self._since
+            self._gaps += max(0, underruns - self._heard_gaps)
+            self._heard_gaps = underruns
+
+    def _settle(self) -> None:
+        """Move the clock's hand to now."""
+        now = self._now()
+        passed, self._since = (now - self._since) * self._speed, now
+        if self._running:
+            self._played += passed
+            if self._played >= self._delivered:
+                self._played = self._delivered
+                if not self._attached:  # a player counts its gaps itself
+                    self._running = False
+                    self._gaps += not self._finished
+        elif not self._paused and (not self._attached or now - self._told_at > PATIENCE_S):
+            ahead = self._delivered - self._played
+            self._running = ahead > 0 and (ahead >= self.hold_s - 1e-9 or self._finished)
+
+
+# What a session says of itself, in numbers and in words; and what probes read while it plays.
+
+
+@dataclass(frozen=True)
+class LiveFigures:
+    """How a session is doing.
+
+    state             "ready", "playing", "paused", "stopped" or "failed"
+    played_s          seconds heard
+    lead_s            seconds of finished sound that lie ahead of the ear
+    underruns         gaps that were heard
+    steps, frames, windows
+                      what was drawn; `sounding` of the frames have been turned into sound
+    steps_per_second  what the model makes when nothing holds it back
+    real_time_factor  seconds of sound in a second of work; below 1 the model is slower than real time
+    hold_s            seconds of sound that must be there before it plays
+    slow              whether sound is held back because the model is slower than real time
+    knob_to_ear_s     from the last move of a knob that was heard to its sound; `worst_` of all of them
+    pushes            steered cells that "changed", were left "alone" (dose 0), "failed": the receipt, counted
+                      once a second
+    """
+
+    state: str
+    played_s: float
+    lead_s: float
+    underruns: int
+    steps: int
+    frames: int
+    sounding: int
+    windows: int
+    steps_per_second: float
+    real_time_factor: float
+    hold_s: float
+    slow: bool = False
+    knob_to_ear_s: float | None = None
+    worst_knob_to_ear_s: float | None = None
+    pushes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> str:
+        """That pushes did not arrive in the model, and what to do; empty when all did."""
+        return lost_words(self.pushes)
+
+    def __str__(self) -> str:
+        gaps = "no gaps" if not self.underruns else f"{self.underruns} gap{'s'[: self.underruns > 1]}"
+        told = [f"{self.state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
+        if self.steps_per_second:
+            speed = f"{self.steps_per_second:.0f} steps/s, {self.real_time_factor:.1f} x real time"
+            told.append(speed)
+        if self.knob_to_ear_s is not None and self.worst_knob_to_ear_s is not None:
+            told.append(f"knob to ear {self.knob_to_ear_s:.1f} s (at most {self.worst_knob_to_ear_s:.1f} s)")
+        if self.lost:
+            told.append(f"{self.pushes['failed']} pushes did NOT arrive in the model")
+        words = "; ".join(told) + "."
+        if self.slow:
+            words += (
+                f" The model is slower than real time: {self.hold_s:.1f} s of sound are held back, so that "
+                f"{STRETCH_S:g} s play without a gap, and a knob is heard that much later."
+            )
+        return words
+
+
+def lost_words(pushes: Mapping[str, int]) -> str:
+    """What is to be said of pushes that were counted, some of which failed; empty when none did."""
+    failed = pushes.get("failed", 0)
+    if not failed:
+        return ""
+    return message(
+        f"{failed + pushes.get('changed', 0)} pushes were to act",
+        f"{failed} of them did not change the residual stream as planned",
+        "Turn the knob further (a small dose may vanish in the model's precision), or report this as a bug",
+    )
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one probe read over the last second: probabilities by class, at `seconds` of the music."""
+
+    seconds: float
+    target: str
+    probabilities: Mapping[str, float]
+
+
+class Scores:
+    """What probes read, averaged once a second; the last minutes are kept."""
+
+    def __init__(self, probes: Sequence[Readable], *, every_s: float = 1.0) -> None:
+        self.probes, self._every_s, self._next_s = tuple(probes), every_s, every_s
+        self.lines: deque[Score] = deque(maxlen=300 * max(1, len(self.probes)))
+        self._seen: Mapping[Place, list[torch.Tensor]] = {}
+        self._from = 0
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the probes read."""
+        return [(probe.layer, probe.site) for probe in self.probes]
+
+    def begin(self, seen: Mapping[Place, list[torch.Tensor]]) -> None:
+        """Read from these lists, which fill while a window is drawn."""
+        self._seen, self._from = seen, 0
+
+    def step(self, seconds: float) -> None:
+        """Average what came since the last time, when a second of music has passed."""
+        if not self.probes or seconds < self._next_s:
+            return
+        self._next_s = seconds + self._every_s
+        for probe in self.probes:
+            rows = self._seen[probe.layer, probe.site][self._from :]
+            if rows:
+                read = np.asarray(probe.predict_proba(torch.cat(rows).cpu().numpy())).mean(0)
+                named = dict(zip(map(str, probe.classes), map(float, read), strict=True))
+                self.lines.append(Score(seconds, probe.target, named))
+        self._from = max((len(rows) for rows in self._seen.values()), default=0)

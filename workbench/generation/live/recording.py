@@ -1,0 +1,450 @@
+"""A recording: one session on disk, complete in itself, from which its codes can be drawn again to the bit.
+
+header.json              what was asked for, by which model, on what machine
+directions/0.safetensors ... the knobs' directions
+begin.safetensors        where it begins: the generator's state, and the codes that were heard before; the
+                         digest in the header is over both
+journal.jsonl, codes.i16 what happened, and the codes (journal.py)
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import load_file, save
+
+from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason
+from workbench.files import DIGEST, check_digest, digest_of, disk_errors, require_room, write_atomically
+from workbench.generation.edits import Controls, Slider
+from workbench.generation.engine import most_frames
+from workbench.generation.live.journal import (
+    CODES,
+    EVENTS,
+    NONE,
+    Events,
+    Journal,
+    RecordedWindow,
+    added,
+    doses_at,
+    read_codes,
+    read_events,
+    told_frames,
+)
+from workbench.generation.live.pacing import lost_words
+from workbench.generation.live.window import Carried, Listener, LiveSetup, LiveSound, draw_window
+from workbench.generation.request import Settings
+from workbench.generation.take import Take, Window, circumstances, differences
+from workbench.model.conditioning import Melody, shifted
+from workbench.model.musicgen import Model
+from workbench.model.sampling import seconds_at
+from workbench.sound.clip import Clip
+from workbench.steering.plan import Direction
+
+FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench recording 1"
+HEADER, BEGIN = "header.json", "begin.safetensors"
+_FIRST_MINUTES = 1 << 20  # bytes
+_UNENDED = (
+    "The recording in {} was not ended: its process was killed, or it still goes on. "
+    "All frames that were finished are read."
+)
+
+
+def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carried) -> Journal:
+    """Write what is known at the beginning into `folder`; return the journal for the rest.
+
+    Raises:
+        GenerationError: When the folder holds a recording already.
+        DiskError: When the disk is full or the folder cannot be written.
+    """
+    check_free(folder)
+    knobs = []
+    for number, (name, direction) in enumerate(setup.directions):
+        direction.save(folder / "directions" / f"{number}.safetensors")
+        knobs.append({"name": name, "fingerprint": direction.fingerprint})
+    begin = {
+        "generator": carried.generator.get_state().numpy(),
+        "heard": np.ascontiguousarray(carried.tail.cpu().numpy().astype(np.int64)),
+    }
+    write_atomically(folder / BEGIN, save(begin))
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "model_id": model.id,
+        "model_fingerprint": model.fingerprint,
+        "knobs": knobs,
+        "seed": setup.seed,
+        "settings": asdict(setup.settings),
+        "window": setup.window,
+        "overlap": setup.overlap,
+        "operation": setup.operation,
+        "rows": setup.rows,
+        "melody": None if setup.melody is None else list(setup.melody.pitches),
+        "frame_rate_hz": model.frame_rate_hz,
+        "n_codebooks": model.n_codebooks,
+        "delay": max(model.delays),
+        "circumstances": circumstances(model),
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    header[DIGEST] = digest_of(header, begin)
+    with disk_errors(folder):
+        for name in (EVENTS, CODES):
+            (folder / name).unlink(missing_ok=True)  # empty: of a recording that could not begin
+        journal = Journal(folder)
+    try:  # last: with a header there is all that a recording needs
+        write_atomically(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False).encode())
+    except BaseException:
+        journal.discard()
+        raise
+    return journal
+
+
+def check_room(folder: Path, setup: LiveSetup) -> None:
+    """Raise DiskError unless `folder` can be written and has room for directions and the first minutes."""
+    vectors = sum(direction.vector.nbytes for _name, direction in setup.directions)
+    require_room(folder, vectors + _FIRST_MINUTES)
+
+
+def check_free(folder: Path) -> None:
+    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten.
+
+    Empty files are none: they are what is left of one that could not begin.
+    """
+    if any(file.is_file() and file.stat().st_size for file in (folder / HEADER, folder / EVENTS)):
+        raise GenerationError(
+            f"A recording into {folder} was asked for",
+            "there is one already",
+            "Name another folder, or remove that one",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One recorded session.
+
+    setup              what stayed the same: directions, seed, settings, lengths
+    model_id, model_fingerprint
+                       the model
+    circumstances      device, precision, threads and versions: what else the bits may depend on
+    windows            the windows, with the knobs' doses as the steps read them
+    codes              (k, frames) int16, read-only: all that was recorded
+    heard              (k, frames) codes that were there before, where recording began in the middle
+    generator_state    of the private generator at the beginning
+    ended              "stopped", "failed", or empty when the process was killed
+    """
+
+    folder: Path
+    setup: LiveSetup
+    model_id: str
+    model_fingerprint: str
+    circumstances: Mapping[str, str]
+    windows: tuple[RecordedWindow, ...]
+    codes: np.ndarray
+    heard: np.ndarray
+    generator_state: np.ndarray
+    frame_rate_hz: float
+    ended: str = ""
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise GenerationError(f"The recording in {self.folder} was asked for", problem)
+
+    @property
+    def seconds(self) -> float:
+        """The length of the recorded sound."""
+        return seconds_at(self.codes.shape[-1], self.frame_rate_hz)
+
+    @property
+    def pushes(self) -> Mapping[str, int]:
+        """How many pushes "changed" the stream, were left "alone" (dose 0), "failed"."""
+        return reduce(added, (one.pushes for one in self.windows), NONE)
+
+    @property
+    def lost(self) -> str:
+        """That pushes did not arrive in the model, and what to do; empty when all did."""
+        return lost_words(self.pushes)
+
+    @property
+    def prompts(self) -> list[tuple[float, str]]:
+        """(seconds, prompt) wherever a window began under another prompt than the one before."""
+        found: list[tuple[float, str]] = []
+        first = self.windows[0].span.start if self.windows else 0
+        for one in self.windows:
+            text = one.span.prompt or ""
+            if not found or found[-1][1] != text:
+                found.append((seconds_at(one.span.start - first, self.frame_rate_hz), text))
+        return found
+
+    def knobs(self) -> pd.DataFrame:
+        """Where the knobs stood: a line per change, `seconds` of the recording and a dose per knob."""
+        first = self.windows[0].span.start if self.windows else 0
+        lines = [
+            [seconds_at(one.span.start - first + visit, self.frame_rate_hz), *doses]
+            for one in self.windows
+            for visit, doses in one.changes
+        ]
+        return pd.DataFrame(lines, columns=["seconds", *(name for name, _direction in self.setup.directions)])
+
+    def clip(self, model: Model) -> Clip:
+        """The sound, decoded by `model`.
+
+        Raises:
+            GenerationError: When another model made the codes, or nothing was recorded.
+        """
+        self.check(model)
+        if not self.codes.shape[-1]:
+            raise GenerationError(
+                "The sound of a recording was asked for", "it holds no frame", "Record for longer"
+            )
+        sound, given = LiveSound(model, 250), self.heard.shape[-1]
+        codes = torch.tensor(np.concatenate([self.heard, self.codes.astype(np.int64)], axis=-1))
+        pieces = [piece.samples for piece in [*sound.add(codes), *sound.rest()]]
+        begin = round(given * model.rate_hz / self.frame_rate_hz)
+        return Clip(np.concatenate(pieces)[begin:], model.rate_hz)
+
+    def take(self, model: Model) -> Take:
+        """The recording as a take, to compare, judge and capture like others.
+
+        Its `steering` says between which doses the knobs stood, in words; only the recording can replay it.
+        """
+        first, rate = self.windows[0].span.start if self.windows else 0, self.frame_rate_hz
+        windows = [
+            Window(
+                seconds_at(one.span.start - first, rate),
+                min(seconds_at(one.span.end - first, rate), self.seconds),
+                seconds_at(one.span.heard, rate),
+                one.span.prompt or "",
+            )
+            for one in self.windows
+            if one.span.start - first < max(1, self.codes.shape[-1])
+        ]
+        for number, later in enumerate(windows[1:]):  # a window that was cut ends where the next begins
+            windows[number] = Window(**{**asdict(windows[number]), "end_s": later.start_s})
+        doses = self.knobs().drop(columns="seconds")
+        told = [
+            f"{low:g}..{high:g}*{name}"
+            for name, (low, high) in doses.agg(["min", "max"]).items()
+            if high or low
+        ]
+        settings = asdict(self.setup.settings)
+        settings["melody"] = shifted([self.setup.melody], seconds_at(first, rate))[0]
+        return Take(
+            self.clip(model),
+            self.codes,
+            self.prompts[0][1],
+            self.setup.seed,
+            steering=f"live: {', '.join(told) or 'no knob turned'}",
+            model_id=self.model_id,
+            windows=tuple(windows),
+            versions=dict(self.circumstances),
+            **settings,
+        )
+
+    def check(self, model: Model) -> None:
+        """Raise GenerationError when another model made this recording, saying how they differ."""
+        differ = {
+            "name": (self.model_id, model.id),
+            "fingerprint": (self.model_fingerprint[:12], model.fingerprint[:12]),
+        }
+        if self.model_fingerprint != model.fingerprint:
+            found = ", ".join(
+                f"its {what} is {theirs}, not {ours}" for what, (ours, theirs) in differ.items()
+            )
+            raise GenerationError(
+                f"The recording in {self.folder} by {self.model_id} was to be used with {model.id}",
+                f"that is another model: {found}",
+                "Load the model that made it",
+            )
+
+    def doses(self) -> list[list[tuple[float, ...]]]:
+        """What every visit of every window read at the knobs, as far as it can have gone."""
+        read, last = [], tuple(0.0 for _knob in self.setup.directions)
+        for one in self.windows:
+            left = self.codes.shape[-1] - (one.span.start - self.windows[0].span.start)
+            most = max(0, min(one.span.frames, left)) + self.codes.shape[0]
+            read.append(doses_at(one.changes, most if one.cut is None else min(one.cut, most), last))
+            last = one.changes[-1][1] if one.changes else last
+        return read
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Recording:
+        """The recording in `folder`, also one whose process was killed.
+
+        Raises:
+            GenerationError: When the folder holds none, or one of its files is damaged.
+        """
+        folder = Path(folder)
+        try:
+            kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+            begin = load_file(folder / BEGIN)
+            checked = _checked(folder, kept, begin)
+            knobs = _knobs(folder, kept["knobs"], notice=checked)
+            names = ("seed", "window", "overlap", "operation", "rows")
+            told = {name: kept[name] for name in names} | {"settings": Settings(**kept["settings"])}
+            if kept.get("melody") is not None:
+                told["melody"] = Melody(tuple(kept["melody"]))
+            setup = LiveSetup(knobs, **told)
+            events = read_events(folder, len(knobs), checked=checked)
+            codes = read_codes(folder, kept["n_codebooks"], events, checked=checked)
+            if events.damaged:
+                codes = _explained(folder, events, codes, kept.get("delay", len(codes) - 1))
+            elif checked and not events.ended:
+                warnings.warn(_UNENDED.format(folder), stacklevel=2)
+            plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "circumstances")}
+            return cls(
+                folder,
+                setup,
+                windows=tuple(events.windows),
+                codes=codes,
+                heard=begin["heard"],
+                generator_state=begin["generator"],
+                frame_rate_hz=kept["frame_rate_hz"],
+                ended=events.ended,
+                **plain,
+            )
+        except Exception as error:  # a damaged file can be wrong in any way
+            raise GenerationError(
+                f"The recording in {folder} was asked for",
+                f"it cannot be read ({reason(error)})",
+                "Use a folder that a session recorded",
+            ) from error
+
+
+def _checked(folder: Path, kept: dict[str, Any], begin: Mapping[str, np.ndarray]) -> bool:
+    """Whether a recording with this header carries checks; the digest of the header is compared."""
+    if kept["format"] not in (FORMAT, UNCHECKED):
+        raise KeyError("format")
+    check_digest(folder, kept, begin)
+    return bool(kept["format"] == FORMAT)
+
+
+def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> np.ndarray:
+    """The codes up to where a damaged journal can tell how they were drawn; it warns of the others."""
+    kept = codes[:, : told_frames(events, delay)]
+    warnings.warn(
+        f"Line {events.damaged} of {folder / EVENTS} is damaged: it is known how the first "
+        f"{kept.shape[-1]} of {codes.shape[-1]} frames were drawn, and the others are left out.",
+        stacklevel=4,
+    )
+    return kept
+
+
+def _problem(one: Recording) -> str:
+    """What is wrong with the values of a recording, or an empty text."""
+    if not is_number(one.frame_rate_hz, 1e-6, 1e6):
+        return f"its frame rate is {one.frame_rate_hz!r} Hz"
+    if not (is_text(one.model_id) and is_text(one.model_fingerprint)):
+        return f"its model is {one.model_id!r} with the fingerprint {one.model_fingerprint!r}"
+    if one.heard.ndim != 2 or len(one.heard) != len(one.codes) or one.heard.dtype.kind != "i":
+        return f"the codes before it have the shape {one.heard.shape} and are {one.heard.dtype}"
+    if min(one.codes.min(initial=0), one.heard.min(initial=0)) < 0:
+        return "some of its codes are negative"
+    if one.generator_state.ndim != 1 or one.generator_state.dtype != np.uint8:
+        return f"its generator's state has the shape {one.generator_state.shape}"
+    if not all(is_text(name) and is_text(value) for name, value in one.circumstances.items()):
+        return "its circumstances are not text"
+    spans = [window.span for window in one.windows]
+    if any(span.frames + span.heard > one.setup.window or span.heard > one.setup.overlap for span in spans):
+        return f"a window is longer than the {one.setup.window} frames of its header"
+    return ""
+
+
+def _knobs(folder: Path, kept: list[dict[str, str]], *, notice: bool) -> tuple[tuple[str, Direction], ...]:
+    """Each knob's name and direction, checked against the header."""
+    knobs = []
+    for number, knob in enumerate(kept):
+        direction = Direction.load(folder / "directions" / f"{number}.safetensors", notice=notice)
+        if direction.fingerprint != knob["fingerprint"]:
+            raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
+        knobs.append((knob["name"], direction))
+    return tuple(knobs)
+
+
+# Replay: the codes of a recording drawn again by the same loop, the knobs where every step read them.
+
+
+class WrittenDoses(Controls):
+    """Knobs that stand at each step where a recording says that they stood."""
+
+    def __init__(self, doses: Sequence[tuple[float, ...]]) -> None:
+        super().__init__()
+        self._waiting = iter(doses)
+
+    def read_sliders(self, keys: Sequence[Slider]) -> list[float]:
+        """Return what the next step of the recording read."""
+        doses = next(self._waiting)
+        return [doses[term] for _clip, term in keys]
+
+
+def replay(model: Model, recording: Recording, *, cancel: threading.Event | None = None) -> np.ndarray:
+    """The codes (k, frames) int16 of a recording, drawn again.
+
+    On the same machine, in the same precision, with as many threads and the same versions they are equal to
+    `recording.codes` bit for bit. Where one of these differs a warning says so.
+
+    Raises:
+        GenerationError: When another model made the recording, or its windows or generator do not fit.
+        Cancelled: When `cancel` was set.
+    """
+    recording.check(model)
+    _warn(model, recording)
+    if recording.setup.window > most_frames(model):
+        raise GenerationError(
+            f"The recording in {recording.folder} was to be replayed",
+            f"its windows have {recording.setup.window} frames, and {model.id} holds {most_frames(model)}",
+            "Use a folder that a session recorded, unchanged",
+        )
+    state = torch.tensor(recording.generator_state)
+    on_cpu = len(state) == len(torch.Generator().get_state())
+    generator = torch.Generator(device="cpu" if on_cpu else model.device)  # where the recording drew
+    try:
+        generator.set_state(state)
+    except RuntimeError as error:
+        raise GenerationError(
+            f"The recording in {recording.folder} was to be replayed",
+            f"the state of its generator is none of this device ({reason(error)})",
+            "Replay it on the device that it was recorded on",
+        ) from error
+    heard = torch.tensor(recording.heard, dtype=torch.long, device=model.device)
+    carried = Carried(generator, heard, recording.setup.overlap)
+    drawn: list[np.ndarray] = []
+    wanted = recording.codes.shape[-1]
+    for window, doses in zip(recording.windows, recording.doses(), strict=True):
+        listener = _until(drawn, wanted, window.cut, cancel)
+        if window.cut != 0 and len(drawn) < wanted:
+            draw_window(model, recording.setup, window.span, carried, WrittenDoses(doses), to=listener)
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(f"Stopped on request after {len(drawn)} of {wanted} frames.")
+    codes = np.concatenate([np.zeros((model.n_codebooks, 0)), *drawn], axis=-1)
+    return codes.astype(np.int16)
+
+
+def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: threading.Event | None) -> Listener:
+    """What collects frames, and cuts the window where it was cut or the recording has no more frames."""
+    stop = threading.Event()
+
+    def stepped(visits: int) -> None:
+        asked = cancel is not None and cancel.is_set()
+        if asked or visits == cut or len(drawn) >= wanted:
+            stop.set()
+
+    return Listener(lambda frames: drawn.append(frames.cpu().numpy()), stepped, stop)
+
+
+def _warn(model: Model, recording: Recording) -> None:
+    """Warn of everything here that may change bits and was different then."""
+    differ = differences(recording.circumstances, model)
+    if differ:
+        told = (
+            f"The replay may differ from the recording in single bits, and so in codes: {'; '.join(differ)}."
+        )
+        warnings.warn(told, stacklevel=3)

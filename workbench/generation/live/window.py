@@ -1,0 +1,279 @@
+"""One window of a music that does not end: drawn under one trace, as often as it takes, live or replayed.
+
+Live drawing and replay both go through `draw_window`. What decides the codes is the setup, the span, what
+is carried from window to window, and what the sliders said at each step; nothing else may enter here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from workbench.errors import Cancelled, GenerationError, is_whole
+from workbench.generation.edits import Controls, Slider, lay_out
+from workbench.generation.engine import Span
+from workbench.generation.live.journal import Doses
+from workbench.generation.request import Settings
+from workbench.generation.steer import Begun, run_steered
+from workbench.model.codec import CONTEXT_FRAMES
+from workbench.model.conditioning import Melody, shifted
+from workbench.model.musicgen import Model
+from workbench.model.network import Place
+from workbench.model.sampling import seconds_at
+from workbench.sound.clip import Clip
+from workbench.steering.operations import PUSHES
+from workbench.steering.plan import Direction, Steering
+
+# The knobs of a session: doses that hands move while every step writes down what it read.
+
+
+class LiveControls(Controls):
+    """Sliders that begin at given doses instead of 1; what a step read is told, not kept: music has no end.
+
+    Args:
+        doses: one per term of the plan, whose own doses are 1.
+        on_read: called at each step, in the thread that draws, with the visit of the window, the doses, and
+            when the first of the moves was made that this step is the first to read (None: nothing moved).
+        now: the clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        doses: Sequence[float],
+        on_read: Callable[[int, Doses, float | None], object],
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._on_read, self._visit, self._now = on_read, 0, now
+        self._moving = threading.Lock()
+        self._doses: Doses = tuple(float(dose) for dose in doses)
+        self._moved_at: float | None = None
+
+    def slide(self, term: int, value: float, *, clip: int | None = None) -> None:
+        """Set the dose of a knob from the next step on.
+
+        Raises:
+            GenerationError: When the value is not finite.
+        """
+        super().slide(term, value, clip=clip)
+        with self._moving:  # two hands at once: neither move may be lost
+            doses = (*self._doses[:term], float(value), *self._doses[term + 1 :])
+            if doses != self._doses:
+                self._doses = doses
+                self._moved_at = self._now() if self._moved_at is None else self._moved_at
+
+    @property
+    def doses(self) -> Doses:
+        """Where the knobs stand."""
+        return self._doses
+
+    def begin_window(self) -> None:
+        """Count the visits from 0 again."""
+        self._visit = 0
+
+    def read_sliders(self, keys: Sequence[Slider]) -> list[float]:
+        """Return the doses that this step uses, after telling of them."""
+        with self._moving:  # one glance: a move takes effect for a whole step or not yet
+            doses, moved, self._moved_at = self._doses, self._moved_at, None
+        self._on_read(self._visit, doses, moved)
+        self._visit += 1
+        return [doses[term] for _clip, term in keys]
+
+
+class KnobTimer:
+    """How long it takes from a knob that is moved to the sound that was made with it.
+
+    `last_s` and `worst_s` are None until a move was heard. The page's own part of the way (some 10 ms from
+    the mouse to Python) comes on top.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._underway: deque[tuple[float, float]] = deque(maxlen=1000)
+        self.last_s: float | None = None
+        self.worst_s: float | None = None
+
+    def read(self, moved: float, position_s: float) -> None:
+        """Note that the step that makes the sound at `position_s` is the first to read what moved then."""
+        self._underway.append((moved, position_s))
+
+    def heard(self, played_s: float) -> None:
+        """Note how much has been heard."""
+        while self._underway and self._underway[0][1] <= played_s:
+            moved, position_s = self._underway.popleft()
+            self.last_s = max(0.0, self._now() - moved - (played_s - position_s))
+            self.worst_s = max(self.last_s, self.worst_s or 0.0)
+
+    def forget(self) -> None:
+        """Leave out moves that are underway: a pause is no delay."""
+        self._underway.clear()
+
+
+# Frames to pieces of sound for a music that does not end: only the last frames are kept.
+
+
+class LiveSound:
+    """Turns frames into pieces of equal length as soon as each can be decoded.
+
+    Args:
+        model: whose codec is used.
+        piece: frames of a piece.
+
+    Attributes:
+        frames: frames that have been turned into sound.
+    """
+
+    def __init__(self, model: Model, piece: int) -> None:
+        self.piece, self.frames = piece, 0
+        self._decoder = model.piece_decoder()
+        self._known = torch.zeros(model.n_codebooks, 0, dtype=torch.long)
+
+    @property
+    def ahead(self) -> int:
+        """Frames that have to be known beyond a piece."""
+        return self._decoder.ahead
+
+    def add(self, frames: torch.Tensor) -> Iterator[Clip]:
+        """Yield the pieces that `frames` (k, n) complete."""
+        self._known = torch.cat([self._known, frames.cpu()], dim=-1)
+        while self._known.shape[-1] >= self._decoder.done + self.piece + self.ahead:
+            yield self._decode(self._decoder.done + self.piece)
+
+    def rest(self) -> Iterator[Clip]:
+        """Yield what is left at the end."""
+        while self._decoder.done < self._known.shape[-1]:
+            yield self._decode(min(self._decoder.done + self.piece, self._known.shape[-1]))
+
+    def _decode(self, end: int) -> Clip:
+        """The sound up to frame `end` of the known ones; what the decoder hears no more is forgotten."""
+        begin = self._decoder.done
+        clip = self._decoder.decode(self._known, end)
+        self.frames += end - begin
+        past = max(0, end - CONTEXT_FRAMES)
+        self._known = self._known[:, past:].clone()
+        self._decoder.done -= past  # it counts in the codes that it is given
+        return clip
+
+
+@dataclass(frozen=True)
+class LiveSetup:
+    """What stays the same throughout a session.
+
+    directions  name and unit direction of each knob; the plan holds each with dose 1, and the knob's dose is
+                the slider that it is multiplied by, so that a knob that begins at 0 can be turned up later
+    seed        of the one private generator
+    window      frames that are heard and made in one window, at most
+    overlap     frames that are heard again, at most
+    melody      what the music follows from the session's beginning, again and again
+    """
+
+    directions: tuple[tuple[str, Direction], ...]
+    seed: int
+    settings: Settings
+    window: int
+    overlap: int
+    operation: str = "add"
+    rows: str = "cond"
+    melody: Melody | None = None
+
+    def __post_init__(self) -> None:
+        if self.operation not in PUSHES:
+            raise GenerationError(
+                f"Knobs that {self.operation} were asked for",
+                f"a knob's dose multiplies a push, which are {', '.join(PUSHES)}",
+                "Use one of these",
+            )
+        whole = is_whole(self.seed, 0, 2**63 - 1) and is_whole(self.window, 2) and is_whole(self.overlap, 1)
+        if not (whole and self.overlap < self.window):
+            raise GenerationError(
+                f"Windows of {self.window!r} frames that share {self.overlap!r} and the seed {self.seed!r} "
+                "were asked for",
+                "a window shares some of its frames, and a seed is a whole number from 0 to 2**63 - 1",
+                "Use 0 < overlap < window",
+            )
+
+    @property
+    def plan(self) -> Steering:
+        """Every direction with dose 1."""
+        parts = [one.at(1.0, operation=self.operation, rows=self.rows) for _name, one in self.directions]
+        return Steering(tuple(term for part in parts for term in part.terms))
+
+    def span(self, start: int, prompt: str, known: int) -> Span:
+        """The window that begins at frame `start`, where `known` frames can be heard."""
+        return Span(start, self.window - self.overlap, min(self.overlap, known), prompt)
+
+
+@dataclass
+class Carried:
+    """What one window hands to the next: the end of the codes (k, at most `most`), and the generator."""
+
+    generator: torch.Generator
+    tail: torch.Tensor
+    most: int
+
+    def add(self, frames: torch.Tensor) -> None:
+        """Append frames (k, n) and forget what no window hears any more."""
+        self.tail = torch.cat([self.tail, frames], dim=-1)[:, -self.most :].clone()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what while a window is drawn.
+
+    on_frames  each finished frame, codes (k, 1), in order and once
+    on_step    after each visit of the decoder, with how many there have been; it may block
+    cancel     set it to cut the window before the next step
+    """
+
+    on_frames: Callable[[torch.Tensor], object]
+    on_step: Callable[[int], object]
+    cancel: threading.Event = field(default_factory=threading.Event)
+    watched: Sequence[Place] = ()
+    begun: Begun | None = None
+
+
+def draw_window(
+    model: Model, setup: LiveSetup, span: Span, carried: Carried, controls: Controls, *, to: Listener
+) -> bool:
+    """Draw a window; say whether it came to its end, or was cut by the listener's `cancel`.
+
+    A window that was cut keeps its finished frames. The generator stays where it is: the next window, live
+    or replayed, goes on from there.
+    """
+    delay, made, done = max(model.delays), 0, span.heard
+
+    def stepped(step: int, codes: torch.Tensor) -> None:
+        nonlocal made, done
+        made += 1
+        whole = step + 1 - delay
+        if whole > done:
+            frames = codes[0, :, done:whole].clone()
+            done = whole
+            carried.add(frames)
+            to.on_frames(frames)
+        to.on_step(made)
+
+    run = model.sampling(
+        [span.prompt or ""],
+        seeds=[setup.seed],
+        frames=span.heard + span.frames,
+        melodies=shifted([setup.melody], seconds_at(span.start - span.heard, model.frame_rate_hz)),
+        given=carried.tail[None, :, -span.heard :] if span.heard else None,
+        cancel=to.cancel,
+        on_step=stepped,
+        **asdict(setup.settings),
+    )
+    run.generators = [carried.generator]
+    seconds = [seconds_at(visit, model.frame_rate_hz) for visit in range(run.visits)]
+    edits = lay_out([setup.plan], seconds, guided=run.guided, device=model.device, seeds=[setup.seed])
+    try:
+        run_steered(model, run, edits, to.watched, controls, begun=to.begun)
+    except Cancelled:
+        return False
+    return True

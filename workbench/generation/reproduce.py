@@ -1,0 +1,232 @@
+"""A take drawn again from what it carries, and the code that does so in a fresh process.
+
+Model, plan, prompt, seed and settings determine the codes; of a continuation also the codes it went on from,
+of a long take also its windows, of one that follows a melody the melody. A take carries all but the model.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import textwrap
+import threading
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from workbench.errors import GenerationError
+from workbench.generation.engine import Calls, OnFrame, Readable, Span, Windows, draw_all
+from workbench.generation.request import Settings, rows_of
+from workbench.generation.take import Take, differences
+from workbench.model.musicgen import Model
+
+_COLUMNS = 96  # of packed codes
+
+
+def repeat(
+    model: Model,
+    take: Take,
+    *,
+    probes: Sequence[Readable] | None = None,
+    progress: bool = True,
+    on_frame: OnFrame | None = None,
+    cancel: threading.Event | None = None,
+) -> Take:
+    """The take drawn again: in the circumstances of the first time its codes are the same bit for bit.
+
+    Where they are not, a warning says from when on they differ, and what is different here.
+
+    Args:
+        model: The model that made it.
+        take: A take of `generate`, `generate_long` or `extend`, also one loaded from disk.
+        probes: Probes to read meanwhile; those of the first time are not kept.
+        progress: Whether to show a progress bar.
+        on_frame: Called after each finished frame, as in `generate`.
+        cancel: Set it to stop before the next step.
+
+    Raises:
+        GenerationError: When another model made the take, or it does not carry its plan.
+        Cancelled: When `cancel` was set.
+    """
+    _check(take)
+    if take.model_id != model.id:
+        raise GenerationError(
+            f"A take of {take.model_id or 'an unknown model'} was to be drawn again by {model.id}",
+            "another model draws other codes",
+            "Load the model that made it",
+        )
+    given = round(take.given_s * model.frame_rate_hz)
+    audio = take.codes[:, :given] if given else None
+    rows, _many = rows_of(model, take.prompt, take.plan, take.seed, audio=audio, melody=take.melody)
+    spans = _spans(take, model.frame_rate_hz)
+    settings = Settings(take.guidance, take.temperature, take.top_k)
+    calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
+    (again,) = draw_all(model, rows, lambda _given: spans, settings, calls, batch=1, progress=progress)
+    _compare(model, take, again)
+    return again
+
+
+def code_of(take: Take, folder: Path | str | None = None, *, model: str | None = None) -> str:
+    """Python text that draws the take again in a fresh process and prints whether the codes are the same.
+
+    Args:
+        take: As in `repeat`.
+        folder: Where `take.save` has written it; the text is then four short lines. None packs plan and given
+            codes as letters into the text, which needs nothing else.
+        model: What `load` is to be given; by default what the take's `model_id` says, which of a folder is
+            only its name.
+
+    Raises:
+        GenerationError: When the take does not carry its plan, or its windows are none that `generate_long`
+            makes and no folder is given.
+    """
+    _check(take)
+    name = repr(model or _loadable(take.model_id))
+    place = "".join(
+        f", {name}={take.versions[key]!r}"
+        for name, key in (("device", "device"), ("dtype", "precision"))
+        if key in take.versions
+    )
+    load = f"model = wb.load({name}{place})  # {take.model_id!r}"
+    if folder is not None:
+        read = [
+            f"take = wb.Take.load({str(folder)!r})",
+            "again = wb.repeat(model, take)  # warns where a code differs",
+            "print((again.codes == take.codes).all())",
+        ]
+        return "\n".join(["import workbench as wb", "", load, *read, ""])
+    return "\n".join([*_imports(take), "", load, *_plan(take), *_given(take), *_call(take), ""])
+
+
+def _check(take: Take) -> None:
+    """Refuse a take that was steered by what it does not carry."""
+    if not take.steering or take.plan is not None:
+        return
+    found, do = "its directions were not kept with it", "Generate it again and save that take"
+    if take.steering.startswith("live: "):
+        found, do = "only a recording knows where its knobs stood", "Replay the recording (wb.replay)"
+    raise GenerationError(f"The take steered by {take.steering!r} was to be drawn again", found, do)
+
+
+def _spans(take: Take, rate_hz: float) -> list[Span]:
+    """The spans that the take was drawn in."""
+    given = round(take.given_s * rate_hz)
+    if not take.windows:
+        return [Span(0, take.codes.shape[-1] - given, given)]
+    found = []
+    for one in take.windows:
+        start, end, heard = (round(seconds * rate_hz) for seconds in (one.start_s, one.end_s, one.heard_s))
+        found.append(Span(start, end - start, heard, one.prompt))
+    return found
+
+
+def _compare(model: Model, take: Take, again: Take) -> None:
+    """Warn where the codes are not the same."""
+    apart = np.flatnonzero((take.codes != again.codes).any(axis=0))
+    if not apart.size:
+        return
+    differ = "; ".join(differences(take.versions, model))
+    if (batch := take.versions.get("batch", "1")) != "1":  # kernels round by the batch's shape
+        differ = "; ".join([*([differ] if differ else []), f"drawn among {batch} clips then, alone now"])
+    why = differ or "device, precision, threads and versions are the same, so the take does not say how it "
+    told = f"The codes differ from the take's from {apart[0] / model.frame_rate_hz:.2f} s on: {why}"
+    warnings.warn(f"{told}{'' if differ else 'was made'}.", stacklevel=3)
+
+
+def _loadable(model_id: str) -> str:
+    """What `load` takes, of an id that `load` gave."""
+    if not model_id:
+        raise GenerationError(
+            "The code of a take was asked for",
+            "it does not say which model made it",
+            "Name the model (model=...)",
+        )
+    return model_id.rsplit("#", 1)[0]
+
+
+def _imports(take: Take) -> list[str]:
+    packed = ["import base64", "import hashlib", "import zlib", "", "import numpy as np"]
+    return [*(packed if take.given_s else ["import hashlib", ""]), "import workbench as wb"]
+
+
+def _plan(take: Take) -> list[str]:
+    """The lines that hold the plan and its vectors."""
+    if take.plan is None:
+        return []
+    told = " ".join(take.steering.split())
+    return [f"# {told}", f'plan = wb.Steering.unpack("""\n{take.plan.pack()}\n""")']
+
+
+def _given(take: Take) -> list[str]:
+    """The lines that hold the codes that a continuation goes on from."""
+    if not take.given_s:
+        return []
+    books, frames = take.codes.shape[0], round(take.given_s * _rate(take))
+    raw = np.ascontiguousarray(take.codes[:, :frames], dtype="<i2").tobytes()
+    letters = "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(raw, 9)).decode(), _COLUMNS))
+    unpacked = "np.frombuffer(zlib.decompress(base64.b64decode(packed)), '<i2')"
+    return [f'packed = """\n{letters}\n"""', f"given = {unpacked}.reshape({books}, {frames})"]
+
+
+def _call(take: Take) -> list[str]:
+    """The lines that draw the codes and say whether they are those of the take."""
+    rate = _rate(take)
+    frames = take.codes.shape[-1] - round(take.given_s * rate)
+    settings: dict[str, object] = {"seed": take.seed, "seconds": _seconds(frames, rate)}
+    settings |= {name: getattr(take, name) for name in ("guidance", "temperature", "top_k")}
+    if take.windows:
+        settings |= _window_settings(take, rate)
+    lines = [f"    {name}={value!r}," for name, value in settings.items()]
+    lines += ["    steering=plan,"] if take.plan is not None else []
+    lines += ["    audio=given,"] if take.given_s else []
+    lines += [f"    melody=wb.Melody({take.melody.pitches}),"] if take.melody is not None else []
+    draw = "generate_long" if take.windows else "generate"
+    digest = hashlib.sha256(take.codes.tobytes()).hexdigest()
+    return [
+        f"take = wb.{draw}(\n    model,\n    {take.prompt!r},",
+        *lines,
+        ")",
+        f'print(hashlib.sha256(take.codes.tobytes()).hexdigest() == "{digest}")',
+    ]
+
+
+def _window_settings(take: Take, rate: float) -> dict[str, object]:
+    """What makes `generate_long` draw in the windows of the take.
+
+    Raises:
+        GenerationError: When nothing does.
+    """
+    spans = _spans(take, rate)
+    window, overlap = max(one.heard + one.frames for one in spans), max(one.heard for one in spans)
+    turns = [
+        (later.start, later.prompt or "") for one, later in pairwise(spans) if later.prompt != one.prompt
+    ]
+    every = [(later.start, later.prompt or "") for later in spans[1:]]  # also where a prompt came again
+    for changes in (turns, every):
+        made = Windows(spans[-1].end, window, overlap, tuple(changes)).spans(round(take.given_s * rate))
+        if [replace(one, prompt=take.prompt if one.prompt is None else one.prompt) for one in made] == spans:
+            break
+    else:
+        raise GenerationError(
+            f"The code of a take in {len(spans)} windows was asked for",
+            "no single call draws in such windows",
+            "Save the take and give its folder: code_of(take, folder)",
+        )
+    told: dict[str, object] = {"window_seconds": _seconds(window, rate)}
+    told["overlap_seconds"] = _seconds(overlap, rate)
+    return told | {"changes": [(_seconds(at, rate), prompt) for at, prompt in changes]}
+
+
+def _rate(take: Take) -> float:
+    """Frames per second of the take."""
+    return take.codes.shape[-1] / take.seconds
+
+
+def _seconds(frames: int, rate: float) -> float:
+    """The length of so many frames, without what floating point adds behind the ninth digit."""
+    return float(f"{frames / rate:.9g}")

@@ -1,0 +1,79 @@
+"""The heart: one nnsight trace around a whole generation, in which vectors enter the residual stream.
+
+Visits are made in the order in which the model computes (layers ascending, then sites): nnsight would bind
+a late request to the next step without a warning. The loop has an exact bound: code after an open one never
+runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from workbench.generation.edits import Controls, Edit, Factors
+from workbench.generation.receipt import ReceiptWriter
+from workbench.model.musicgen import Model
+from workbench.model.network import Place, in_order, live
+from workbench.model.sampling import Sampling
+
+Begun = Callable[[ReceiptWriter, Mapping[Place, list[torch.Tensor]]], object]
+"""Called before the first step with what is measured and read as the run goes on; all that a cut leaves."""
+
+
+def run_steered(
+    model: Model,
+    run: Sampling,
+    edits: Mapping[Place, Sequence[Edit]],
+    watched: Sequence[Place] = (),
+    controls: Controls | None = None,
+    *,
+    begun: Begun | None = None,
+) -> tuple[ReceiptWriter, dict[Place, torch.Tensor]]:
+    """Draw the codes of `run` (into `run.codes`), steering every visit of the decoder as `edits` say.
+
+    A continuation's first visit reads the given frames all at once; only its last position, the one that new
+    music is drawn from, is edited and watched. What visit v draws is step v of the new part.
+
+    Args:
+        model: The model.
+        run: What is drawn.
+        edits: Laid out for `run.visits` steps.
+        watched: Where the conditional rows are read, after steering.
+        controls: Sliders that may be moved meanwhile, and what gates have read before; nothing when None.
+        begun: Is handed the receipt's writer and the lists of what is read, before they fill.
+
+    Returns the measured changes, and what was read at each `watched` place: (visits, B, d_model) in fp32.
+
+    Raises:
+        Cancelled: When `run.cancel` was set.
+        ModelError: When the model is already running on this thread.
+    """
+    network, batch = model.network, run.batch
+    factors = Factors(
+        controls or Controls(), edits, batch=batch, rate_hz=model.frame_rate_hz, heard=run.given_frames > 0
+    )
+    receipt = ReceiptWriter(factors)
+    seen: dict[Place, list[torch.Tensor]] = {place: [] for place in watched}
+    gated = factors.places
+    places = in_order([*edits, *watched, *gated])
+    if begun is not None:
+        begun(receipt, seen)
+    with model.exclusive(), network.sample(run) as tracer:
+        for visit in tracer.iter[: run.visits]:
+            for place in places:
+                stream = live(network, place)[:, -1:]  # (rows, 1, d_model): a view of the model's own tensor
+                factors.begin(visit)
+                for edit in edits.get(place, ()):
+                    if (acting := edit.groups[visit]) is not None:
+                        lanes, rows = acting
+                        before = stream[rows]
+                        after = edit.after(before, lanes, factors.at(edit, visit, lanes))
+                        # ===> Here the steering vector enters the residual stream, in place. <===
+                        stream[rows] = after
+                        receipt.measure(edit, visit, before=before, meant=after, now=stream[rows])
+                if place in seen:
+                    seen[place].append(stream[:batch, 0].float().clone())
+                if place in gated:
+                    factors.read(place, stream[:batch, 0])
+    return receipt, {place: torch.stack(rows) for place, rows in seen.items()}

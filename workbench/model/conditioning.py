@@ -1,0 +1,287 @@
+"""Melody and text as positions before the music: how MusicGen's melody checkpoints are told what to play.
+
+Their decoder has no cross-attention. A fixed number of chroma frames and the states of the text stand before
+BOS, and the first visit of the decoder reads them together with it. All of this stays in this room: steps,
+frames, cells and edits count the music's positions only.
+
+Rows with shorter texts begin with padding that nobody attends to. The decoder would number their positions
+from the padding on, and its position embeddings are absolute: so what goes in carries the difference to the
+row's own numbers, and a row is what it would be alone (to rounding; exactly, where texts are equally long).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.audio_utils import chroma_filter_bank
+
+from workbench.errors import ModelError, is_whole
+from workbench.sound.clip import Clip
+
+# Prompts as the states that the decoder is told: by cross-attention here, before the music further down.
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """What cross-attention reads: `states` (rows, L, d_model), zero where `mask` (rows, L) is zero."""
+
+    states: torch.Tensor
+    mask: torch.Tensor
+
+    @property
+    def prefix(self) -> int:
+        """Positions of the decoder that stand before the music: none, where text is cross-attended."""
+        return 0
+
+    def words(self) -> TextStates:
+        """The text's own states."""
+        return self
+
+    def with_null(self) -> TextStates:
+        """2B rows: these B, then B null rows, whose states and mask are zero (classifier-free guidance)."""
+        return TextStates(
+            torch.cat([self.states, torch.zeros_like(self.states)]),
+            torch.cat([self.mask, torch.zeros_like(self.mask)]),
+        )
+
+    def arguments(self, decoder: Any, ids: torch.Tensor, past: int = 0) -> dict[str, Any]:
+        """What a visit of the decoder is given.
+
+        Args:
+            decoder: The checkpoint's decoder, with its heads.
+            ids: Delayed ids (rows, k, positions).
+            past: Positions that earlier visits have read.
+        """
+        return {
+            "input_ids": ids.reshape(-1, ids.shape[-1]),
+            "encoder_hidden_states": self.states,
+            "encoder_attention_mask": self.mask,
+        }
+
+
+def prompt_problem(prompt: object) -> str:
+    """What is wrong with a prompt, "" if nothing: it is text, and can be written in UTF-8."""
+    if not isinstance(prompt, str):
+        return "a prompt is text"
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # half of a pair, as cut or badly decoded text has it
+        return f"its letter {error.start + 1} is no character ({prompt[error.start]!r})"
+    return ""
+
+
+@torch.no_grad()
+def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextStates:
+    """The states of `prompts`, padded to the longest: T5's states, projected to d_model, masked.
+
+    Raises:
+        ModelError: For what is no text.
+    """
+    for prompt in prompts:
+        if problem := prompt_problem(prompt):
+            raise ModelError(f"The text {prompt!r} was to be read", problem, "Give plain text")
+    batch = tokenizer(list(prompts), padding=True, return_tensors="pt")
+    device = musicgen.decoder.device
+    ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+    states = musicgen.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    if hasattr(musicgen, "enc_to_dec_proj"):
+        states = musicgen.enc_to_dec_proj(states)
+    return TextStates(states * mask[..., None], mask)
+
+
+def null_text(musicgen: Any, rows: int) -> TextStates:
+    """The null condition of guidance for `rows` rows: one masked state of zeros each."""
+    decoder = musicgen.decoder
+    states = torch.zeros((rows, 1, decoder.config.hidden_size), device=decoder.device, dtype=decoder.dtype)
+    return TextStates(states, torch.zeros((rows, 1), device=decoder.device, dtype=torch.long))
+
+
+# Melody: the pitch class that is strongest in each eighth of a second, all that MusicGen hears of a tune.
+#
+# The published melody checkpoints were trained on chroma of sound at 32 kHz: Fourier windows of 16384
+# samples,
+# one every 4096, summed into twelve pitch classes, of which the strongest alone is kept. transformers'
+# feature extractor does the same with torchaudio, which the workbench does not need: its filters come from
+# transformers, the Fourier transform from torch. The one difference is resampling (soxr here): for a clip of
+# another rate a frame between two notes may fall to the other one.
+#
+# Meta's own demo first removes drums and bass (Demucs). Neither transformers' extractor nor this module does
+# so unless told: a solo line or a separated stem is followed better than a full mix.
+
+
+NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+RATE_HZ, WINDOW, HOP = 32_000, 16_384, 4_096
+FRAMES_PER_SECOND = RATE_HZ / HOP
+_BLOCK = 64  # frames that are transformed at once
+
+
+@dataclass(frozen=True)
+class Melody:
+    """`pitches` (frames,): the strongest pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second.
+
+    Time counts from the beginning of the clip that is made. A melody that is shorter begins again: so did
+    the model's training, and so do transformers and audiocraft.
+
+    Raises:
+        ModelError: When there is no frame, or something else than a pitch class.
+    """
+
+    pitches: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        pitches = tuple(self.pitches)
+        if not pitches or not all(is_whole(pitch, 0, len(NAMES) - 1) for pitch in pitches):
+            raise ModelError(
+                f"A melody of the pitch classes {sorted(set(map(str, pitches)))} was asked for",
+                "it is one or more of 0 (C) to 11 (B)",
+                "Give such numbers, 7.8125 a second, or Melody.of(clip)",
+            )
+        object.__setattr__(self, "pitches", tuple(map(int, pitches)))
+
+    @classmethod
+    def of(cls, clip: Clip) -> Melody:
+        """The melody of a clip; silence counts as C, which is also what no melody looks like to the model."""
+        return cls(tuple(pitch_classes(clip).tolist()))
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts before it begins again."""
+        return len(self.pitches) / FRAMES_PER_SECOND
+
+    def later(self, seconds: float) -> Melody:
+        """The same melody as it goes on `seconds` after its beginning, to the nearest frame (0.128 s)."""
+        shift = round(seconds * FRAMES_PER_SECOND) % len(self.pitches)
+        return Melody(self.pitches[shift:] + self.pitches[:shift])
+
+    def frames(self, count: int) -> tuple[int, ...]:
+        """The first `count` pitch classes, from the beginning again where it is shorter."""
+        return (self.pitches * -(-count // len(self.pitches)))[:count]
+
+    def __str__(self) -> str:
+        runs = [(NAMES[pitch], len(list(run))) for pitch, run in groupby(self.pitches)]
+        return " ".join(name if count == 1 else f"{name}*{count}" for name, count in runs)
+
+
+def pitch_classes(clip: Clip) -> np.ndarray:
+    """The strongest pitch class (frames,) of each frame of `clip`, 1 + samples // 4096 frames at 32 kHz."""
+    samples = clip.resample(RATE_HZ).samples
+    missing = max(0, WINDOW - len(samples))
+    samples = np.pad(samples, (missing // 2, missing - missing // 2))
+    samples = np.pad(samples, WINDOW // 2, mode="reflect")
+    filters = torch.tensor(chroma_filter_bank(WINDOW, len(NAMES), RATE_HZ)).float()
+    shape, found = torch.hann_window(WINDOW), []
+    windows = torch.tensor(samples).unfold(0, WINDOW, HOP)
+    for start in range(0, len(windows), _BLOCK):
+        chroma = torch.fft.rfft(windows[start : start + _BLOCK] * shape).abs().square() @ filters.T
+        found.append(chroma.numpy().argmax(-1))
+    return np.concatenate(found)
+
+
+def shifted(melodies: Sequence[Melody | None], seconds: float) -> list[Melody | None]:
+    """Each melody as it goes on `seconds` later; none stays none."""
+    return [None if melody is None else melody.later(seconds) for melody in melodies]
+
+
+TEXT_ROOM = 256
+"""Positions that are kept free for a text: of 2048 there remain 31 s of music behind it and 235 of chroma."""
+
+
+@dataclass(frozen=True)
+class Prefix(TextStates):
+    """`states` (rows, n, d_model): `chroma` frames of melody, then text; padding in front, `mask` zero there.
+
+    `null` (d_model,) is a frame of the null melody.
+    """
+
+    chroma: int
+    null: torch.Tensor
+
+    @property
+    def prefix(self) -> int:
+        """Positions before the music, padding included."""
+        return int(self.states.shape[1])
+
+    @cached_property
+    def padding(self) -> torch.Tensor | None:
+        """How much padding each row (rows,) begins with; None where no row does."""
+        padding = (self.mask == 0).sum(1)
+        return padding if bool(padding.any()) else None
+
+    def words(self) -> TextStates:
+        """The text's own states, zero at the melody."""
+        said = ((self.mask > 0) & (self.mask.cumsum(1) > self.chroma)).long()
+        return TextStates(self.states * said[..., None], said)
+
+    def with_null(self) -> Prefix:
+        """2B rows: these B, then B null rows with the null melody and a text of zeros.
+
+        As in transformers, such a null text is not masked: it is as long as the row's own.
+        """
+        melody = (self.mask > 0) & (self.mask.cumsum(1) <= self.chroma)
+        nothing = torch.where(melody[..., None], self.null, torch.zeros_like(self.states))
+        return replace(self, states=torch.cat([self.states, nothing]), mask=torch.cat([self.mask, self.mask]))
+
+    def arguments(self, decoder: Any, ids: torch.Tensor, past: int = 0) -> dict[str, Any]:
+        """What a visit of the decoder is given: the prefix at the first one only; arguments as above."""
+        if self.padding is None:
+            plain = {"input_ids": ids.reshape(-1, ids.shape[-1])}
+            return plain if past else {**plain, "encoder_hidden_states": self.states}
+        inner, end = decoder.model.decoder, (past or self.prefix) + ids.shape[-1]
+        moved = _moved(inner, self.padding, past, end).to(self.states.dtype)
+        embedded = sum(embed(ids[:, book]) for book, embed in enumerate(inner.embed_tokens))
+        given = {"inputs_embeds": embedded + moved[:, -ids.shape[-1] :]}
+        if past:
+            music = self.mask.new_ones((len(self.mask), end - self.prefix))
+            return {**given, "attention_mask": torch.cat([self.mask, music], dim=1)}
+        states = self.states + moved[:, : self.prefix]
+        return {**given, "encoder_hidden_states": states, "encoder_attention_mask": self.mask}
+
+
+def _moved(inner: Any, padding: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+    """What turns the embeddings of positions (rows, end - begin, d_model) into those without the padding."""
+    inner.embed_positions(
+        padding.new_empty((1, 1, 0)), end - 1
+    )  # makes the table longer where it is too short
+    table, numbers = inner.embed_positions.weights, torch.arange(begin, end, device=padding.device)
+    return table[(numbers - padding[:, None]).clamp(min=0)] - table[numbers]
+
+
+@torch.no_grad()
+def prefix_of(musicgen: Any, text: TextStates, melodies: Sequence[Melody | None] | None = None) -> Prefix:
+    """The prefix of as many rows as `text` has; None is the null melody.
+
+    Raises:
+        ModelError: When a text is longer than the room for it.
+    """
+    longest = int(text.mask.sum(1).max())
+    if longest > TEXT_ROOM:
+        raise ModelError(
+            f"A prompt of {longest} tokens was asked for",
+            f"this model reads its text before the music and has room for {TEXT_ROOM}",
+            "Use a shorter prompt",
+        )
+    frames, classes = int(musicgen.config.chroma_length), int(musicgen.config.num_chroma)
+    told = [None] * len(text.mask) if melodies is None else melodies
+    pitches = [[0] * frames if melody is None else melody.frames(frames) for melody in told]
+    chroma = _projected(musicgen, torch.tensor(pitches, device=text.mask.device), classes)
+    texts = zip(chroma, text.states, text.mask, strict=True)
+    rows = [torch.cat([melody, words[held > 0]]) for melody, words, held in texts]
+    states = chroma.new_zeros((len(rows), max(map(len, rows)), chroma.shape[-1]))
+    mask = text.mask.new_zeros(states.shape[:2])
+    for row, own in enumerate(rows):
+        states[row, -len(own) :] = own
+        mask[row, -len(own) :] = 1
+    null = _projected(musicgen, torch.zeros(1, dtype=torch.long, device=mask.device), classes)[0]
+    return Prefix(states, mask, frames, null)
+
+
+def _projected(musicgen: Any, pitches: torch.Tensor, classes: int) -> torch.Tensor:
+    """States (..., d_model) of pitch classes (...)."""
+    chroma = torch.nn.functional.one_hot(pitches, classes).to(musicgen.decoder.dtype)
+    return musicgen.audio_enc_to_dec_proj(chroma) if hasattr(musicgen, "audio_enc_to_dec_proj") else chroma

@@ -1,0 +1,585 @@
+"""From ridge to means: how a direction turns as the penalty grows, and what each is worth on new groups.
+
+A ridge probe with a small penalty sets features that vary together against one another; with a large one it
+only looks at how far the class means lie apart. Everything between is one slider (`probing.trail`). A
+direction is judged alone, as steering uses it: clips are cut half-way between the means of the class and of
+the rest, and the share on the right side is counted, both sides alike. That has no bias to fit, and no scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import ProbeError
+from workbench.probing.diagnosis.evaluation import Case
+from workbench.probing.probe import Probe, ProbeSweep
+from workbench.probing.solvers import Design, one_hot, ridge_trails, trail_weights
+from workbench.stats import Estimate, jackknife, mean_over_groups, rate_over_groups, sums_by_group
+from workbench.steering import Direction, difference_in_means
+
+if TYPE_CHECKING:
+    from workbench.activations import Activations
+
+# Calibration: whether 80 % are read rightly of the clips that a probe is 80 % sure of.
+#
+# ECE (expected calibration error) is the mean distance between confidence and accuracy over bins, weighted by
+# how many clips fall into each. It is above zero even for a perfectly calibrated probe, because bins are
+# small:
+# what a perfect probe with these very confidences would get is simulated, and quoted beside it.
+
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The reliability curve and its summary.
+
+    ece       expected calibration error
+    expected  ECE of a perfectly calibrated probe with these confidences, and 95 % of simulations
+    excess    mean confidence minus accuracy: above 0 the probe is too sure
+    """
+
+    target: str
+    layer: int
+    ece: float
+    expected: Estimate
+    excess: Estimate
+    bins: pd.DataFrame = field(repr=False, compare=False)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per filled bin: confidence, accuracy, low, high, clips."""
+        return self.bins
+
+    @property
+    def effect(self) -> float:
+        """ECE beyond what perfect calibration would show."""
+        return self.ece - self.expected.value
+
+    @property
+    def p_value(self) -> None:
+        """None: calibration is described, no alarm hangs on it."""
+        return
+
+    def sentence(self) -> str:
+        """Return what was found, with its number."""
+        beyond = self.ece > self.expected.high
+        side = "too sure" if self.excess.value > 0 else "not sure enough"
+        verdict = (
+            f"the probe is {side} by {abs(self.excess.value):.2f}"
+            if beyond
+            else "its confidences can be trusted"
+        )
+        return (
+            f"At layer {self.layer} confidence and accuracy lie {self.ece:.2f} apart (ECE; perfect "
+            f"calibration would show {self.expected}): {verdict}."
+        )
+
+
+def calibration(case: Case, *, bins: int = 10, draws: int = 500) -> Calibration:
+    """Return the reliability curve of the held-out probabilities.
+
+    bins   equal parts of the range of confidences from 0 to 1
+    draws  simulations of a perfectly calibrated probe
+    """
+    sure = case.probabilities.max(1)
+    where = np.minimum((sure * bins).astype(int), bins - 1)
+    right = case.correct.astype(np.float64)
+    rng = np.random.default_rng(case.seed)
+    simulated = rng.random((draws, len(sure))) < sure
+    perfect = np.array([_ece(sure, one, where, bins) for one in simulated])
+    low, high = np.quantile(perfect, [0.025, 0.975])
+    return Calibration(
+        target=case.target,
+        layer=case.layer,
+        ece=_ece(sure, right, where, bins),
+        expected=Estimate(float(perfect.mean()), float(low), float(high)),
+        excess=mean_over_groups(sure - right, case.groups),
+        bins=_curve(sure, right, where, case.groups),
+    )
+
+
+def _ece(sure: Array, right: Array, where: Array, bins: int) -> float:
+    """Return sum over bins of |hits - summed confidence| / n."""
+    return float(np.abs(np.bincount(where, weights=right - sure, minlength=bins)).sum() / len(sure))
+
+
+def _curve(sure: Array, right: Array, where: Array, groups: Array) -> pd.DataFrame:
+    rows = []
+    for one in np.unique(where):
+        inside = where == one
+        found = rate_over_groups(right[inside], groups[inside])
+        rows.append(
+            {
+                "confidence": float(sure[inside].mean()),
+                "accuracy": found.value,
+                "low": found.low,
+                "high": found.high,
+                "clips": int(inside.sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# Confusion: which class is taken for which.
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of held-out samples, true class down, called class across."""
+
+    target: str
+    layer: int
+    counts: pd.DataFrame = field(compare=False)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per class: clips, recall, precision, f1, and the class it is most taken for."""
+        counts = self.counts.to_numpy(dtype=float)
+        hits, present, named = np.diag(counts), counts.sum(1), counts.sum(0)
+        missed = counts - np.diag(hits)
+        names = self.counts.index.to_numpy()
+        return pd.DataFrame(
+            {
+                "class": names,
+                "clips": present.astype(int),
+                "recall": hits / present,
+                "precision": np.divide(hits, named, out=np.zeros_like(hits), where=named > 0),
+                "f1": 2 * hits / (present + named),
+                "taken_for": np.where(missed.sum(1) > 0, names[missed.argmax(1)], ""),
+            }
+        )
+
+    @property
+    def worst(self) -> tuple[str, str, float]:
+        """The pair that is confused most: true class, called class, share of the true class's clips."""
+        shares = self.counts.to_numpy(dtype=float)
+        shares = shares / shares.sum(1, keepdims=True)
+        np.fill_diagonal(shares, 0.0)
+        row, column = divmod(int(shares.argmax()), len(shares))
+        return str(self.counts.index[row]), str(self.counts.columns[column]), float(shares[row, column])
+
+    @property
+    def effect(self) -> float:
+        """Share of the worst pair."""
+        return self.worst[2]
+
+    @property
+    def p_value(self) -> None:
+        """None: nothing is tested."""
+        return
+
+    def sentence(self) -> str:
+        """Return what was found, with its number."""
+        true, called, share = self.worst
+        if share == 0:
+            return f"At layer {self.layer} no {self.target} is taken for another."
+        return f"At layer {self.layer}, {true} is misread most: {share:.0%} of its clips are called {called}."
+
+
+def confusion(case: Case) -> Confusion:
+    """Return which class is taken for which by probes that saw nothing of the clip's group."""
+    size = len(case.classes)
+    counts = np.bincount(case.y * size + case.held.predicted, minlength=size * size).reshape(size, size)
+    names = list(case.classes)
+    return Confusion(case.target, case.layer, pd.DataFrame(counts, index=names, columns=names))
+
+
+# Accuracy over layers: where a label can be read, beside the lines that must be beaten.
+
+
+@dataclass(frozen=True)
+class AccuracyByLayer:
+    """The table of a sweep (accuracy, macro-F1, intervals, chance lines) and its best layer."""
+
+    target: str
+    best: int
+    rows: pd.DataFrame = field(repr=False, compare=False)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per layer."""
+        return self.rows
+
+    @property
+    def _row(self) -> pd.Series[Any]:
+        return self.rows[self.rows["layer"] == self.best].iloc[0]
+
+    @property
+    def effect(self) -> float:
+        """The best layer's accuracy above always naming the most frequent class."""
+        return float(self._row["accuracy"] - self._row["chance"])
+
+    @property
+    def p_value(self) -> None:
+        """None: what can be read is no fault."""
+        return
+
+    def sentence(self) -> str:
+        """Return what was found, with its number."""
+        row = self._row
+        band = row["shuffled_high"]
+        shuffled = f", shuffled labels reach {band:.2f}" if band == band else ""
+        beaten = (
+            "can be read" if row["low"] > max(row["chance"], band if band == band else 0) else "is not shown"
+        )
+        verdict = (
+            f"the {self.target} {beaten}" if beaten == "can be read" else f"it {beaten} that it can be read"
+        )
+        return (
+            f"The {self.target} is read best at layer {self.best}, with accuracy {row['accuracy']:.2f} "
+            f"({row['low']:.2f} to {row['high']:.2f}) and macro-F1 {row['macro_f1']:.2f} over "
+            f"{int(row['groups'])} held-out groups; always naming the commonest class gives "
+            f"{row['chance']:.2f}{shuffled}: {verdict}."
+        )
+
+
+def accuracy_by_layer(sweep: ProbeSweep) -> AccuracyByLayer:
+    """Return accuracy, macro-F1, intervals and chance lines of every layer of a sweep."""
+    return AccuracyByLayer(sweep.best.target, sweep.best.layer, sweep.table())
+
+
+# Directions: whether they are the same over folds and layers, and how classes lie to one another.
+
+
+@dataclass(frozen=True)
+class DirectionStability:
+    """Cosines between the directions of a class that were found without one fold and without another.
+
+    Training parts of two folds share most of their clips, so that even a direction of pure noise has a cosine
+    of about 0.5 to 0.7 over five folds; what is meant by stable is 0.9 and more.
+
+    rows  one row per layer and class: layer, class, cosine (mean over pairs of folds), lowest
+    """
+
+    target: str
+    rows: pd.DataFrame = field(compare=False)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per layer and class."""
+        return self.rows
+
+    @property
+    def effect(self) -> float:
+        """The lowest mean cosine of a class."""
+        return float(self.rows["cosine"].min())
+
+    @property
+    def p_value(self) -> None:
+        """None: nothing is tested."""
+        return
+
+    def sentence(self) -> str:
+        """Return what was found, with its number."""
+        row = self.rows.iloc[int(self.rows["cosine"].to_numpy().argmin())]
+        verdict = "stable" if row["cosine"] >= 0.9 else "unsure" if row["cosine"] >= 0.7 else "mostly noise"
+        return (
+            f"Over folds the {self.target} directions agree with cosine {self.rows['cosine'].mean():.2f}; "
+            f"least {row['class']} at layer {row['layer']} with {row['cosine']:.2f}: {verdict}."
+        )
+
+
+def direction_stability(*cases: Case) -> DirectionStability:
+    """Return how well the folds of each case agree on the direction of each class; one case per layer."""
+    rows = []
+    for case in cases:
+        units = _units(case.held.weights)
+        pairs = np.triu_indices(case.folds, 1)
+        for number, class_ in enumerate(case.classes):
+            cosines = (units[:, number] @ units[:, number].T)[pairs]
+            rows.append(
+                {
+                    "layer": case.layer,
+                    "class": class_,
+                    "cosine": float(cosines.mean()),
+                    "lowest": float(cosines.min()),
+                }
+            )
+    return DirectionStability(cases[0].target, pd.DataFrame(rows))
+
+
+def cosine_layers(sweep: ProbeSweep, class_: str) -> pd.DataFrame:
+    """Return the cosines (layers x layers) between the directions of a class.
+
+    The residual stream carries a direction on from block to block, so that neighbours are alike.
+    """
+    units = np.stack([probe.direction(class_).vector for probe in sweep])
+    return _square(units @ units.T, [str(layer) for layer in sweep.layers])
+
+
+def cosine_classes(sweep: ProbeSweep, layer: int | None = None) -> pd.DataFrame:
+    """Return the cosines (classes x classes) between directions at a layer (default: the best).
+
+    k classes that have nothing to do with one another lie at -1 / (k - 1), for softmax logits sum to zero.
+    """
+    units = np.stack([one.vector for one in sweep.directions(layer).values()])
+    return _square(units @ units.T, sweep.classes)
+
+
+def _units(weights: Array) -> Array:
+    return np.asarray(weights / np.maximum(np.linalg.norm(weights, axis=-1, keepdims=True), 1e-30))
+
+
+def _square(values: Array, names: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(values, index=list(names), columns=list(names))
+
+
+# A probe over time: what it says of each frame or window of a clip, with seconds, to draw under a player.
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreOverTime:
+    """P(class) along each clip.
+
+    clips          (n,) ids; `classes` (k,)
+    seconds        (n, t) where each frame or window starts; NaN behind a clip's end
+    probabilities  (n, t, k), NaN likewise
+    """
+
+    target: str
+    layer: int
+    clips: tuple[str, ...]
+    classes: tuple[str, ...]
+    seconds: Array
+    probabilities: Array
+
+    def table(self, clip: str | None = None) -> pd.DataFrame:
+        """Return one row per clip and moment: clip, seconds, and P of each class in a column of its name."""
+        chosen = range(len(self.clips)) if clip is None else [self._position(clip)]
+        parts = []
+        for position in chosen:
+            held = np.isfinite(self.seconds[position])
+            part = pd.DataFrame(self.probabilities[position][held], columns=list(self.classes))
+            part.insert(0, "seconds", self.seconds[position][held])
+            part.insert(0, "clip", self.clips[position])
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    @property
+    def effect(self) -> float:
+        """Share of moments at which the class that leads is not the one that leads over the whole clip."""
+        held = np.isfinite(self.seconds)
+        leads = np.where(held, np.nan_to_num(self.probabilities).argmax(2), -1)
+        whole = np.nanmean(self.probabilities, axis=1).argmax(1)
+        return float((leads != whole[:, None])[held].mean())
+
+    @property
+    def p_value(self) -> None:
+        """None: nothing is tested."""
+        return
+
+    def sentence(self) -> str:
+        """Return what was found, with its number."""
+        return (
+            f"Over {len(self.clips)} clips the probe of layer {self.layer} names, at {self.effect:.0%} of "
+            f"the moments, another {self.target} than over the whole clip."
+        )
+
+    def _position(self, clip: str) -> int:
+        if clip not in self.clips:
+            found = f"there are {', '.join(self.clips[:3])} and others, {len(self.clips)} in all"
+            raise ProbeError(f"The clip {clip!r} was asked for", found, "Use one of .clips")
+        return self.clips.index(clip)
+
+
+def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
+    """Return what a probe says along each clip.
+
+    acts   activations that keep their frames (capture with pool=None), or windows (coordinate `start_s`)
+    probe  read at its layer and site; it was fitted on averages over longer stretches, so that single frames
+           are noisier than what it knows
+
+    Raises ProbeError for activations that are pooled over whole clips.
+    """
+    if acts.per_frame:
+        clips, seconds, x = _frames(acts, probe)
+    elif "start_s" in acts.data.coords:
+        clips, seconds, x = _windows(acts, probe)
+    else:
+        found = "these activations are pooled over whole clips"
+        do = "Capture with pool=None or with window=1.0"
+        raise ProbeError("Scores over time were asked for", found, do)
+    held = np.isfinite(seconds)
+    shares = np.full((*seconds.shape, len(probe.classes)), np.nan)
+    shares[held] = probe.predict_proba(x[held])
+    return ScoreOverTime(probe.target, probe.layer, clips, probe.classes, seconds, shares)
+
+
+def _frames(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, Array]:
+    """Return clips (n,), seconds (n, t) and activations (n, t, d) of frames."""
+    x = acts.frames(probe.layer, site=probe.site)
+    rate_hz = float(acts.data.attrs.get("frame_rate_hz", 0))
+    if rate_hz <= 0:
+        found = "the activations do not say how many frames a second has"
+        raise ProbeError("Scores in seconds were asked for", found, "Set the attribute frame_rate_hz")
+    seconds = np.where(np.isfinite(x).all(2), np.arange(x.shape[1])[None] / rate_hz, np.nan)
+    return tuple(acts.clips.tolist()), seconds, x
+
+
+def _windows(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, Array]:
+    """Return the same of windows: one clip's windows are samples of their own, put in order of time."""
+    x, start_s = acts.matrix(probe.layer, site=probe.site), acts.coordinate("start_s").astype(float)
+    clips, first, member = np.unique(acts.clips, return_index=True, return_inverse=True)
+    most = int(np.bincount(member).max())
+    seconds = np.full((len(clips), most), np.nan)
+    stacked = np.zeros((len(clips), most, x.shape[1]))
+    for clip in range(len(clips)):
+        own = np.flatnonzero(member == clip)
+        own = own[np.argsort(start_s[own], kind="stable")]
+        seconds[clip, : len(own)], stacked[clip, : len(own)] = start_s[own], x[own]
+    order = np.argsort(first)  # clips in the order in which they came
+    return tuple(clips[order].tolist()), seconds[order], stacked[order]
+
+
+STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
+"""Half-decades of the penalty per sample, and the limit."""
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeToMeans:
+    """The trails of all classes of one layer.
+
+    strengths   L2 penalties in rising order; math.inf: the difference in means of standardised features
+    directions  class -> its direction at each strength
+    to_probe    class -> cosine to the weight of the probe, at each strength
+    to_means    class -> cosine to the difference in means of the raw activations
+    accuracy    class -> held-out share of clips that the direction alone puts on the right side, class and
+                rest counted alike (0.5 is chance)
+    """
+
+    target: str
+    layer: int
+    unit: str
+    strengths: tuple[float, ...]
+    directions: Mapping[str, tuple[Direction, ...]] = field(repr=False)
+    to_probe: Mapping[str, tuple[float, ...]] = field(repr=False)
+    to_means: Mapping[str, tuple[float, ...]] = field(repr=False)
+    accuracy: Mapping[str, tuple[Estimate, ...]] = field(repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in rising order."""
+        return tuple(self.directions)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a direction that has nothing to do with the class: both sides count alike."""
+        return 0.5
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The strengths as text, to two digits."""
+        return tuple("∞" if math.isinf(one) else f"{float(f'{one:.2g}'):g}" for one in self.strengths)
+
+    def direction(self, class_: str, strength: float) -> Direction:
+        """Return the direction of a class at a strength of the trail; raise ProbeError for any other."""
+        return self.directions[self._known(class_)][self._place(strength)]
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per class and strength: cosines to probe and means, accuracy with its interval."""
+        rows = [
+            {
+                "class": class_,
+                "strength": strength,
+                "to_probe": self.to_probe[class_][place],
+                "to_means": self.to_means[class_][place],
+                "accuracy": self.accuracy[class_][place].value,
+                "low": self.accuracy[class_][place].low,
+                "high": self.accuracy[class_][place].high,
+            }
+            for class_ in self.classes
+            for place, strength in enumerate(self.strengths)
+        ]
+        return pd.DataFrame(rows)
+
+    def sentence(self, class_: str, strength: float) -> str:
+        """Return what holds of a class's direction at a strength, with its numbers."""
+        place = self._place(strength)
+        right = self.accuracy[self._known(class_)][place]
+        probe, means = self.to_probe[class_][place], self.to_means[class_][place]
+        return (
+            f"At λ = {self.labels[place]} the {class_} direction of layer {self.layer} has a cosine of "
+            f"{probe:.2f} to the probe's weight and {means:.2f} to the difference in means; alone it puts "
+            f"{right.value:.0%} ({right.low:.0%} to {right.high:.0%}) of the clips of new {self.unit}s on "
+            f"the right side of {class_} and the rest (chance {self.chance:.0%})."
+        )
+
+    def _known(self, class_: str) -> str:
+        if class_ in self.directions:
+            return class_
+        found = f"there are {', '.join(self.classes)}"
+        raise ProbeError(f"A direction of {class_!r} was asked for", found, "Use one of those")
+
+    def _place(self, strength: float) -> int:
+        if strength in self.strengths:
+            return self.strengths.index(strength)
+        found = f"the trail has {', '.join(f'{one:g}' for one in self.strengths)}"
+        raise ProbeError(f"The strength {strength:g} was asked for", found, "Use one of those")
+
+
+def ridge_to_means(
+    acts: Activations, case: Case, probe: Probe, *, strengths: Sequence[float] = STEPS
+) -> RidgeToMeans:
+    """Return the trails of every class at the case's layer; one decomposition per fold serves all strengths.
+
+    acts       the activations that the case was made of
+    probe      the probe that cosines are taken to
+    strengths  L2 penalties above 0 (`ridge_trail`)
+
+    Raises ProbeError as `ridge_trail` does; SteeringError for a class whose direction has no length.
+    """
+    steps = tuple(sorted(float(one) for one in strengths))
+    place = {"target": case.target, "site": case.site}
+    trails = ridge_trails(acts, case.layer, steps, **place)
+    weights = {class_: probe.direction(class_) for class_ in case.classes}
+    means = {class_: difference_in_means(acts, class_, layer=case.layer, **place) for class_ in case.classes}
+    return RidgeToMeans(
+        target=case.target,
+        layer=case.layer,
+        unit=case.unit,
+        strengths=steps,
+        directions=trails,
+        to_probe={name: tuple(one.cosine(weights[name]) for one in trail) for name, trail in trails.items()},
+        to_means={name: tuple(one.cosine(means[name]) for one in trail) for name, trail in trails.items()},
+        accuracy=_accuracy(case, steps),
+    )
+
+
+def _accuracy(case: Case, strengths: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
+    truth = one_hot(case.y, len(case.classes))
+    right = np.empty((len(truth), len(strengths), len(case.classes)))
+    for train, test in case.splits:
+        right[test] = _right(case.x, truth, (train, test), strengths)
+    found = {}
+    for number, class_ in enumerate(case.classes):
+        sides = np.stack([truth[:, number], 1 - truth[:, number]], 1)
+        rates = []
+        for place in range(len(strengths)):
+            sums = sums_by_group(np.hstack([sides * right[:, place, number, None], sides]), case.groups)
+            rate = jackknife(_both_sides, sums)
+            rates.append(Estimate(rate.value, max(rate.low, 0.0), min(rate.high, 1.0)))
+        found[class_] = tuple(rates)
+    return found
+
+
+def _right(x: Array, truth: Array, split: tuple[Array, Array], strengths: tuple[float, ...]) -> Array:
+    """Return 1 where a tested clip lies on the right side (test, strengths, classes), else 0."""
+    train, test = split
+    weights = trail_weights(Design.of(x[train]), truth[train], strengths)
+    inside = truth[train] / truth[train].sum(0)
+    outside = (1 - truth[train]) / (1 - truth[train]).sum(0)
+    # The cut lies half-way between the means of class and rest (classes, d), along each direction.
+    middle = (inside + outside).T @ x[train] / 2
+    cut = np.einsum("skd,kd->sk", weights, middle)
+    named = np.einsum("nd,skd->nsk", x[test], weights, optimize=True) > cut
+    return np.asarray(named == truth[test][:, None].astype(bool), dtype=np.float64)
+
+
+def _both_sides(total: Array) -> float:
+    """Return the mean of the shares of class and of rest that lie on the right side."""
+    hits, clips = total[:2], total[2:]
+    return float((hits / clips).mean()) if (clips > 0).all() else math.nan

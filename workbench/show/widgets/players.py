@@ -1,0 +1,294 @@
+"""The stream player of a live session: keeps no sound, can be paused, and tells what has been heard."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from workbench.errors import AudioError
+from workbench.files import file_names
+from workbench.generation.live.pacing import Playback
+from workbench.show.plots.grammar import colours_of_clips
+from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
+from workbench.sound.clip import Clip
+
+# Comparison player: several clips on one clock, changed without a gap, all at the same gain.
+
+
+HERE = Path(__file__).parent
+
+
+class SoundWidget(anywidget.AnyWidget):
+    """What both players share: messages wait until a page is there, and the page reports its level.
+
+    `level` is the loudest RMS (0-1) measured at the loudspeaker since the sound began; 0 means silence.
+    """
+
+    key = traitlets.Unicode().tag(sync=True)  # under which the page keeps the one engine of all outputs
+    ready = traitlets.Bool(False).tag(sync=True)
+    playing = traitlets.Bool(False).tag(sync=True)
+    level = traitlets.Float(0.0).tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(key=uuid.uuid4().hex, **traits)
+        self._waiting: deque[tuple[dict[str, Any], list[bytes] | None]] = deque()
+        self.observe(self._flush, "ready")
+
+    def _tell(self, content: dict[str, Any], chunk: bytes | None = None) -> None:
+        """Send a message, perhaps with a binary chunk, in order, once the page has said that it is ready."""
+        self._waiting.append((content, None if chunk is None else [chunk]))
+        self._flush(None)
+
+    def _flush(self, _change: object) -> None:
+        while self.ready and self._waiting:
+            content, buffers = self._waiting.popleft()
+            self.send(content, buffers=buffers)
+
+
+class ComparisonPlayer(SoundWidget):
+    """Clips one below the other: press Play, then change between them while they run, or click a waveform.
+
+    Args:
+        clips: name -> clip; rates and lengths may differ.
+        colours: name -> hex colour; by default the genre named in the clip's name, grey for the unsteered.
+        spectrogram: whether a log-mel spectrogram stands under each waveform.
+
+    All clips play at one gain, so that a clip which steering has made louder, or destroyed, sounds like that.
+    """
+
+    _esm = (HERE / "sound.js").read_text(encoding="utf-8") + (HERE / "player.js").read_text(encoding="utf-8")
+    _css = HERE / "style.css"
+    clips = traitlets.List().tag(sync=True)
+    current = traitlets.Int(0).tag(sync=True)
+
+    def __init__(
+        self,
+        clips: Mapping[str, Clip] | None = None,
+        *,
+        colours: Mapping[str, str] | None = None,
+        spectrogram: bool = True,
+    ) -> None:
+        super().__init__()
+        self.spectrogram = spectrogram
+        self.load(clips or {}, colours=colours)
+
+    def load(self, clips: Mapping[str, Clip], *, colours: Mapping[str, str] | None = None) -> None:
+        """Replace the clips; what plays stops."""
+        self.sounds = dict(clips)
+        gain = _shared_gain(self.sounds.values())
+        shades = {**colours_of_clips(self.sounds), **(colours or {})}
+        with self.hold_sync():
+            self.current = 0
+            self.clips = [
+                _described(name, clip, shades[name], gain=gain, spectrogram=self.spectrogram)
+                for name, clip in self.sounds.items()
+            ]
+
+    def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
+        """Start at `at_s` seconds, with the clip of that name open (else the current one).
+
+        Raises:
+            AudioError: no clip has that name.
+        """
+        if name is not None and name not in self.sounds:
+            raise AudioError(
+                f"The clip {name!r} was to be played",
+                f"the player holds {list(self.sounds)}",
+                "Choose one of these names",
+            )
+        index = None if name is None else list(self.sounds).index(name)
+        self._tell({"kind": "play", "index": index, "at_s": at_s})
+
+    def stop(self) -> None:
+        """Stop the sound and keep the place."""
+        self._tell({"kind": "stop"})
+
+    def save(self, folder: Path | str) -> list[Path]:
+        """Write every clip as `<name>.wav` into `folder` and return the paths.
+
+        Names are changed where a disk could not hold them, or two of them as one.
+        """
+        names = file_names(self.sounds)
+        return [clip.write(Path(folder) / f"{names[name]}.wav") for name, clip in self.sounds.items()]
+
+
+def shortened(plan: str) -> str:
+    """Return a plan's text without what goes without saying: a constant schedule on the conditional rows."""
+    return plan.replace(" | constant | cond", "")
+
+
+def _shared_gain(clips: Any) -> float:
+    """Return the one factor that keeps the loudest peak at full scale; 1 unless a clip exceeds it."""
+    return 1.0 / max([1.0, *(float(clip.peak) for clip in clips)])
+
+
+def _described(name: str, clip: Clip, colour: str, *, gain: float, spectrogram: bool) -> dict[str, Any]:
+    """Return what the page needs of one clip: lossless FLAC as text, waveform outline, spectrogram."""
+    scaled = clip if gain == 1.0 else Clip(np.asarray(clip.samples) * np.float32(gain), clip.rate_hz)
+    return {
+        "name": name,
+        "colour": colour,
+        "rate_hz": clip.rate_hz,
+        "seconds": clip.seconds,
+        "audio": base64.b64encode(scaled.encode("flac")).decode(),
+        "outline": np.round(outline(scaled), 3).tolist(),
+        "spectrum": _spectrum(scaled) if spectrogram else None,
+    }
+
+
+def _spectrum(clip: Clip) -> dict[str, Any]:
+    """Return log-mel levels as base64 bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order."""
+    levels = log_mel(clip)
+    grey = np.round((levels - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)
+    return {
+        "bands": grey.shape[0],
+        "frames": grey.shape[1],
+        "levels": base64.b64encode(grey.tobytes()).decode(),
+    }
+
+
+# Streaming player: sound is heard while it is still being made, chunk by chunk.
+
+
+class StreamPlayer(SoundWidget):
+    """Plays float32 chunks back to back as they are pushed, from any thread.
+
+    Args:
+        rate_hz: sample rate of all chunks.
+        lead_s: seconds that must have come before the sound begins. A producer of r times real time (r < 1)
+            needs `total * (1 - r)` seconds, or it stutters; `held_back` says how many.
+
+    The page reports `underruns` (gaps heard), `lead_now_s` (scheduled ahead), `received_s` and `level`.
+    """
+
+    _esm = (HERE / "sound.js").read_text(encoding="utf-8") + (HERE / "stream_player.js").read_text(
+        encoding="utf-8"
+    )
+    _css = HERE / "style.css"
+    rate_hz = traitlets.Int().tag(sync=True)
+    lead_s = traitlets.Float(0.3).tag(sync=True)
+    lead_now_s = traitlets.Float(0.0).tag(sync=True)
+    received_s = traitlets.Float(0.0).tag(sync=True)
+    underruns = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, rate_hz: int, *, lead_s: float = 0.3) -> None:
+        super().__init__(rate_hz=rate_hz, lead_s=lead_s)
+        self._chunks: list[np.ndarray] = []
+
+    def push(self, chunk: np.ndarray) -> None:
+        """Append (n,) samples in -1..1 to the sound.
+
+        Raises:
+            AudioError: the chunk is not one row of finite numbers.
+        """
+        samples = np.ascontiguousarray(chunk, dtype="<f4")
+        if samples.ndim != 1 or not np.isfinite(samples).all():
+            raise AudioError(
+                "A chunk was to be played",
+                f"it has shape {samples.shape} or is not finite",
+                "Push one-dimensional, finite samples",
+            )
+        if len(samples):
+            self._chunks.append(samples)
+            self._tell({"kind": "chunk"}, samples.tobytes())
+
+    def finish(self) -> None:
+        """Say that nothing more comes; what is held back begins to play."""
+        self._tell({"kind": "finish"})
+
+    def reset(self) -> None:
+        """Silence the player and forget all chunks."""
+        self._chunks.clear()
+        self._waiting.clear()
+        self._tell({"kind": "reset"})
+
+    def clip(self) -> Clip:
+        """Return everything pushed so far as one clip.
+
+        Raises:
+            AudioError: nothing has been pushed.
+        """
+        if not self._chunks:
+            raise AudioError(
+                "The streamed clip was asked for", "nothing has been pushed", "Push chunks first"
+            )
+        return Clip(np.concatenate(self._chunks), self.rate_hz)
+
+
+class LivePlayer(StreamPlayer):
+    """Plays what a session delivers, on every page that shows it; where there is none, sound is let go.
+
+    `heard` is what the page reports four times a second: seconds played and gaps since the last `follow`.
+    """
+
+    live = traitlets.Bool(True).tag(sync=True)
+    epoch = traitlets.Int(0).tag(sync=True)
+    heard = traitlets.Dict().tag(sync=True)
+    silenced = traitlets.Int(0)
+    """Counts how often another player on the page has taken the loudspeaker."""
+
+    def __init__(self, rate_hz: int) -> None:
+        super().__init__(rate_hz)
+        self._playback = Playback()
+        self._there = self._joining = False
+        self.on_msg(self._receive)
+        self.observe(self._report, "heard")
+
+    def follow(self, playback: Playback) -> None:
+        """Begin anew, for another session: what is heard is told to `playback`."""
+        self.epoch += 1
+        self._waiting.clear()
+        if self._there:
+            self._tell({"kind": "reset", "epoch": self.epoch})
+        self._playback, self._joining = playback, self._there
+        self.lead_s = playback.hold_s
+
+    def push(self, chunk: np.ndarray) -> None:
+        """Play (n,) samples after those that came before, on the page that is there, if one is.
+
+        Call it just before these samples are delivered to the playback.
+
+        Raises:
+            AudioError: the chunk is not one row of finite numbers.
+        """
+        if self._joining:
+            self._joining = False
+            self._playback.join()
+        if self._there:
+            super().push(chunk)
+            self._chunks.clear()  # music without an end is not kept
+
+    def pause(self) -> None:
+        """Fall silent at once, and keep what was not heard yet."""
+        if self._there:
+            self._tell({"kind": "pause"})
+
+    def resume(self) -> None:
+        """Go on."""
+        if self._there:
+            self._tell({"kind": "resume"})
+
+    def _receive(self, _player: object, content: Mapping[str, Any], _buffers: object) -> None:
+        if content.get("kind") == "joined":
+            self._waiting.clear()
+            self._there = self._joining = True
+        elif content.get("kind") == "left":
+            self._there = self._joining = False
+            self._playback.leave()
+        elif content.get("kind") == "silenced":
+            self.silenced += 1
+
+    def _report(self, _change: object) -> None:
+        told = self.heard
+        if told.get("epoch") == self.epoch and not self._joining:
+            self._playback.report(
+                float(told["played_s"]), playing=bool(told["playing"]), underruns=int(told["underruns"])
+            )

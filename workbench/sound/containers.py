@@ -1,0 +1,366 @@
+"""Files made of chunks that declare their sizes: WAV (RIFF, RIFX, RF64, W64), AIFF, CAF and AU.
+
+A program that streams does not know the size of the sound when it writes the header, and leaves a number
+that stands for "unknown". Then the sound reaches to the end of the file; any other size that is not there is
+a cut.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, BinaryIO, Literal
+
+# Where the sound lies in a file: the bytes that a decoder is given, and what a look at the container found.
+#
+# A decoder stops where the first counted stretch of sound ends, and a joined file, a wrong header or a
+# piece of
+# junk makes it stop early without a word. So each container is walked first. What the walk found is a
+# `Layout`:
+# one `Part` for each sound that was put into the file, of stretches of the file and bytes that replace
+# others.
+
+
+Piece = bytes | range
+
+_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sound of a file.
+
+    Args:
+        pieces: what the decoder is given, in order: bytes, or a range of positions in the file.
+        samples: samples per channel that a decoder must declare at least; None where nothing counted them.
+        slack: how many samples fewer than it declares are no fault.
+    """
+
+    pieces: tuple[Piece, ...]
+    samples: int | None = None
+    slack: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of a file before it is decoded.
+
+    Args:
+        parts: its sounds, in order.
+        missing: what is missing at the end, in words; None when nothing is known to be missing.
+        fault: what else makes it unusable, in words.
+        damage: what is known to be broken inside; the decoder's own finding comes first.
+        notes: what the listener should know of a file that is read all the same.
+    """
+
+    parts: tuple[Part, ...]
+    missing: str | None = None
+    fault: str | None = None
+    damage: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Splice(io.RawIOBase):
+    """A read-only file made of pieces of another, so that a decoder sees one sound with a true header.
+
+    An error of the disk is kept in `error`: a decoder would take it for the end of the file.
+    """
+
+    def __init__(self, file: BinaryIO, pieces: Sequence[Piece]) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._furthest = 0
+        self._file, self._pieces, self._position = file, pieces, 0
+        self._ends = list(accumulate(len(piece) for piece in pieces))
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in the spliced file."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to a position and return it."""
+        size = self._ends[-1] if self._ends else 0
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer as far as the pieces reach and return the number of bytes."""
+        view, filled, start = memoryview(buffer).cast("B"), 0, 0
+        try:
+            for piece, end in zip(self._pieces, self._ends, strict=True):
+                wanted = min(end - self._position, len(view) - filled)
+                if wanted > 0:
+                    part = self._part(piece, self._position - start, wanted)
+                    view[filled : filled + len(part)] = part
+                    filled += len(part)
+                    self._position += len(part)
+                    if len(part) < wanted:
+                        break
+                start = end
+        except OSError as error:
+            self.error = error
+        self._furthest = max(self._furthest, self._position)
+        return filled
+
+    def unread(self) -> bytes:
+        """Return what lies behind the furthest position that was read."""
+        self.seek(self._furthest)
+        return self.read()
+
+    def _part(self, piece: Piece, start: int, size: int) -> bytes:
+        if isinstance(piece, bytes):
+            return piece[start : start + size]
+        self._file.seek(piece.start + start)
+        return self._file.read(size)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Return the size of an open file in bytes."""
+    return file.seek(0, io.SEEK_END)
+
+
+def read_at(file: BinaryIO, position: int, size: int) -> bytes:
+    """Return up to `size` bytes of an open file from a position."""
+    file.seek(position)
+    return file.read(size)
+
+
+def id3_size(head: bytes) -> int:
+    """Return the size that the first ten bytes of an ID3v2 tag declare; 0 without a tag.
+
+    Seven bits of each byte count; some programs use all eight.
+    """
+    if len(head) < 10 or head[:3] != b"ID3" or 0xFF in head[3:5]:
+        return 0
+    bits, size = (8 if max(head[6:10]) > 0x7F else 7), 0
+    for byte in head[6:10]:
+        size = size << bits | byte
+    return 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def is_padding(rest: bytes) -> bool:
+    """Return whether bytes behind a sound are tags or zeros, as programs leave them, and not unread sound."""
+    return not rest.strip(b"\x00") or rest.lstrip(b"\x00").startswith(_TAGS) or b"APETAGEX" in rest[-160:]
+
+
+_UNKNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # sox, arecord, ffmpeg and others; 0 is told by what follows
+_NEAR = 0x10000  # some subtract the size of the header, or round
+_TAIL_S = 0.1  # bytes behind the sound that would be longer than this are not ignored
+_MAX_PADDING = 1 << 20
+_MPEG_FORMAT = 0x55
+_W64_HEAD = 24  # a W64 chunk: a name of 16 bytes, then its size with these
+
+Order = Literal["little", "big"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk: its name, where its content starts, the size that it declares."""
+
+    name: bytes
+    start: int
+    size: int
+
+
+def is_unknown(size: int) -> bool:
+    """Return whether a size of 4 bytes stands for "until the end of the file" (0 does so at times)."""
+    return any(abs(size - mark) <= _NEAR for mark in _UNKNOWN)
+
+
+def riff(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of a RIFF, RIFX or RF64 file lies.
+
+    Args:
+        file: the open file.
+        base: where the RIFF mark stands.
+    """
+    order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
+    end = size_of(file)
+    header = list(_until(file, base + 12, order, b"data"))
+    if not header or header[-1].name != b"data":
+        return Layout((Part((range(base, end),)),), "it ends before the chunk that holds the sound")
+    data = header[-1]
+    wide = next((chunk for chunk in header if chunk.name == b"ds64"), None)
+    declared = data.size
+    if wide is not None and is_unknown(data.size):
+        declared = int.from_bytes(read_at(file, wide.start + 8, 8), order)
+        declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
+    size, missing = _reach(file, data.start, declared, order)
+    if missing is not None or wide is not None:
+        return Layout((Part((range(base, end),)),), missing)
+    step, second = _pcm(file, header, order)
+    head = bytearray(read_at(file, base, data.start - base))
+    size -= size % step if size != declared else 0
+    head[4:8] = min(len(head) + size - 8, 0xFFFFFFFE).to_bytes(4, order)
+    head[-4:] = min(size, 0xFFFFFFFE).to_bytes(4, order)
+    pieces: tuple[Piece, ...] = (bytes(head), range(data.start, data.start + size))
+    return _with_tail(file, pieces, data.start + size, order, second)
+
+
+def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
+    """Return where the MPEG stream of a RIFF file lies; None where the file holds other sound."""
+    chunks = list(_until(file, base + 12, "little", b"data"))
+    form = next((chunk for chunk in chunks if chunk.name == b"fmt "), None)
+    if form is None or int.from_bytes(read_at(file, form.start, 2), "little") != _MPEG_FORMAT:
+        return None
+    data = chunks[-1]
+    if data.name != b"data":
+        return None
+    size, missing = _reach(file, data.start, data.size, "little")
+    return range(data.start, data.start + size) if missing is None else None
+
+
+def w64(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of a W64 file lies, or what is missing of it."""
+    declared, held = int.from_bytes(read_at(file, base + 16, 8), "little"), size_of(file) - base
+    missing = None if held >= declared or declared >= 1 << 62 else _short(declared, held)
+    return Layout((Part((range(base, base + held),)),), missing)
+
+
+def caf(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of a CAF file lies, or what is missing of it."""
+    end, position = size_of(file), base + 8
+    whole = (Part((range(base, end),)),)
+    while len(head := read_at(file, position, 12)) == 12:
+        declared, held = int.from_bytes(head[4:], "big", signed=True), end - position - 12
+        if declared > held:
+            return Layout(whole, _short(declared, held))
+        if declared < 0:  # -1: to the end of the file
+            break
+        position += 12 + declared
+    return Layout(whole)
+
+
+def aiff(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of an AIFF or AIFC file lies."""
+    end = size_of(file)
+    whole = Layout((Part((range(base, end),)),))
+    form = int.from_bytes(read_at(file, base + 4, 4), "big")
+    chunks = list(_until(file, base + 12, "big", b"SSND"))
+    if not is_unknown(form) and form > end - base - 8:
+        return Layout(whole.parts, _short(form, end - base - 8))
+    if not chunks or chunks[-1].name != b"SSND" or all(chunk.name != b"COMM" for chunk in chunks):
+        return whole
+    sound = chunks[-1]
+    size, missing = _reach(file, sound.start, sound.size, "big", least=8)
+    if missing is not None:
+        return Layout(whole.parts, missing)
+    head = bytearray(read_at(file, base, sound.start - base))
+    stop = sound.start + size
+    head[4:8] = min(len(head) + size - 8, 0xFFFFFFFE).to_bytes(4, "big")
+    head[-4:] = min(size, 0xFFFFFFFE).to_bytes(4, "big")
+    return _with_tail(file, (bytes(head), range(sound.start, stop)), stop, "big", None)
+
+
+def au(file: BinaryIO, base: int) -> Layout:
+    """Return where the sound of an AU file lies."""
+    head = bytearray(read_at(file, base, 24))
+    start, declared = base + int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
+    end = size_of(file)
+    if len(head) < 24 or start > end:
+        return Layout((Part((range(base, end),)),), "its header is cut")
+    size = end - start if declared == 0 or (is_unknown(declared) and declared > end - start) else declared
+    if size > end - start:
+        return Layout((Part((range(base, end),)),), _short(size, end - start))
+    head[8:12] = min(size, 0xFFFFFFFE).to_bytes(4, "big")
+    pieces = (bytes(head), range(base + 24, start + size))
+    rate, channels = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    return _with_tail(file, pieces, start + size, None, max(1, rate * channels))
+
+
+def _until(file: BinaryIO, position: int, order: Order, name: bytes) -> Iterator[Chunk]:
+    """Yield the chunks from a position up to and including the first of a name."""
+    while len(head := read_at(file, position, 8)) == 8:
+        chunk = Chunk(head[:4], position + 8, int.from_bytes(head[4:], order))
+        yield chunk
+        if chunk.name == name:
+            return
+        position = chunk.start + chunk.size + chunk.size % 2
+
+
+def _reach(
+    file: BinaryIO, start: int, declared: int, order: Order, *, least: int = 0
+) -> tuple[int, str | None]:
+    """Return how many bytes the sound that starts at `start` has, and what is missing of it in words."""
+    held = size_of(file) - start
+    if declared > held:
+        return (held, None) if is_unknown(declared) else (held, _short(declared, held))
+    behind = start + declared
+    if declared <= least < held and not _is_start(read_at(file, _tail(file, behind, order), 4)):
+        return (declared if _tail(file, behind, order) == start + held else held), None
+    return declared, None
+
+
+def _tail(file: BinaryIO, position: int, order: Order | None) -> int:
+    """Return how far well-formed chunks reach from a position on: to the end, or to what is no chunk."""
+    end = size_of(file)
+    while order is not None and position < end:
+        start = position + (read_at(file, position, 1) == b"\x00")  # a chunk of odd size is filled up with 0
+        head = read_at(file, start, 8)
+        if len(head) < 8 or _is_start(head) or not (head[:4].isascii() and head[:4].decode().isprintable()):
+            return start if _is_start(head) else position
+        size = int.from_bytes(head[4:], order)
+        if start + 8 + size > end:
+            return position
+        position = start + 8 + size
+    return min(position, end)
+
+
+def _is_start(head: bytes) -> bool:
+    """Return whether another sound file of this family begins here."""
+    return head[:4] in (b"RIFF", b"RIFX", b"FORM", b".snd")
+
+
+def _with_tail(
+    file: BinaryIO, pieces: tuple[Piece, ...], stop: int, order: Order | None, second: int | None
+) -> Layout:
+    """Return the layout of a sound and of what stands behind it: chunks, another file, or bytes unread.
+
+    Args:
+        file: the open file.
+        pieces: the sound.
+        stop: where it ends.
+        order: of the bytes in the sizes of chunks; None where the format has none.
+        second: bytes of sound in a second, where that is known.
+    """
+    own, position = Part(pieces), _tail(file, stop, order)
+    if _is_start(read_at(file, position, 4)):
+        return _joined(own, file, position)
+    rest = size_of(file) - position
+    if rest < 8 or (rest <= _MAX_PADDING and is_padding(read_at(file, position, rest))):
+        return Layout((own,))
+    told = f"{rest} bytes behind the sound that its header counts belong to no chunk"
+    if second is None or rest > _TAIL_S * second:
+        return Layout((own,), fault=f"{told}, so sound may lie in them")
+    return Layout((own,), notes=(f"{told} and were not read",))
+
+
+def _joined(own: Part, file: BinaryIO, position: int) -> Layout:
+    """Return the layout of a sound followed by another file's."""
+    head = read_at(file, position, 4)
+    more = {b"FORM": aiff, b".snd": au}.get(head, riff)(file, position)
+    return Layout((own, *more.parts), more.missing, fault=more.fault, notes=more.notes)
+
+
+def _pcm(file: BinaryIO, header: list[Chunk], order: Order) -> tuple[int, int | None]:
+    """Return the bytes of a sample of all channels, and of a second, by the fmt chunk of a RIFF file."""
+    form = next((chunk for chunk in header if chunk.name == b"fmt "), None)
+    if form is None:
+        return 1, None
+    told = read_at(file, form.start, 14)
+    return max(1, int.from_bytes(told[12:14], order)), int.from_bytes(told[8:12], order) or None
+
+
+def _short(declared: int, held: int) -> str:
+    return f"the header declares {declared} bytes and {held} are there"

@@ -1,0 +1,513 @@
+"""Reading a sound file into a Clip, and refusing what is broken, cut short, not finite or absurd."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+
+from workbench.errors import AudioError
+from workbench.sound import containers as chunks
+from workbench.sound import mp3
+from workbench.sound.clip import SILENT_LEVEL_DB, Clip, level_db
+from workbench.sound.containers import Layout, Part, Piece, Splice, id3_size, is_padding, read_at, size_of
+
+# What a sound file is, by its content; where its sound lies; and whether it stops before its own end.
+#
+# Decoders forgive: half an MP3, WAV, AIFF, AU or Ogg file reads as a shorter sound and nobody notices, and of
+# two files that were joined they read the first. Each format says how long it should be in its own way, and
+# `examine` compares that with what is there, without decoding.
+
+
+_FOREIGN = {
+    b"\x30\x26\xb2\x75": "a WMA file",
+    b"\x1aE\xdf\xa3": "a Matroska or WebM file",
+    b"MThd": "a MIDI file, which holds notes and no sound",
+    b"MAC ": "a Monkey's Audio file",
+    b"wvpk": "a WavPack file",
+    b"MPCK": "a Musepack file",
+    b"ADIF": "an AAC file",
+    b"TTA1": "a True Audio file",
+    b"#!AM": "an AMR file",
+    b"DSD ": "a DSD file",
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "a PDF document",
+    b"<!DO": "a web page",
+    b"<htm": "a web page",
+    b"vers": "a text file, perhaps a Git LFS pointer whose sound was not downloaded",
+}
+_KNOWN_ELSEWHERE = (b"Crea", b"NIST")  # VOC, NIST: left to the decoder
+_FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # the mark, and the length of what follows
+_BLOCK = 1 << 20
+_TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def missing_end(path: Path) -> str | None:
+    """Return what is missing at the end of the file in words, None when nothing is known to be missing."""
+    with path.open("rb") as file:
+        return examine(file).missing
+
+
+def examine(file: BinaryIO) -> Layout:
+    """Return where the sound of an open file lies, whatever its name says that it is."""
+    base = _behind_tags(file)
+    head = read_at(file, base, 16)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        stream = chunks.mpeg_in_riff(file, base)
+        if stream is None:
+            return chunks.riff(file, base)
+        return mp3.layout(read_at(file, stream.start, len(stream)), stream.start) or chunks.riff(file, base)
+    if head[:4] == b"FORM":
+        return chunks.aiff(file, base)
+    if head[:4] == b".snd":
+        return chunks.au(file, base)
+    if head[:16] == b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00":
+        return chunks.w64(file, base)
+    if head[:4] == b"caff":
+        return chunks.caf(file, base)
+    if head[:4] == b"OggS":
+        return _ogg(read_at(file, base, size_of(file)), base)
+    if head[:4] == b"fLaC":
+        return _flac(file, base)
+    return _mpeg_or_foreign(file, head)
+
+
+def _mpeg_or_foreign(file: BinaryIO, head: bytes) -> Layout:
+    """Return the layout of an MPEG stream, or of what libsndfile alone may know; name what is not read."""
+    whole = (Part((range(size_of(file)),)),)
+    if head[:4] in _KNOWN_ELSEWHERE:
+        return Layout(whole)
+    foreign = "an MP4 or M4A file" if head[4:8] == b"ftyp" else _FOREIGN.get(head[:4])
+    if foreign is None and len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        foreign = "an AAC file"
+    if foreign is not None:
+        return Layout(whole, fault=f"it cannot be decoded: by its content it is {foreign}")
+    return mp3.layout(read_at(file, 0, size_of(file))) or Layout(whole)
+
+
+def _behind_tags(file: BinaryIO) -> int:
+    """Return where the file proper begins, behind ID3v2 tags."""
+    position = 0
+    while (size := id3_size(read_at(file, position, 10))) > 0:
+        position += size
+    return position
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A page of an Ogg file: its place, flags, stream and number, and whether it is intact."""
+
+    start: int
+    stop: int
+    flags: int
+    stream: bytes
+    number: int
+    intact: bool
+
+
+def _ogg(data: bytes, base: int) -> Layout:
+    """Return the links of an Ogg file: sounds in a chain, each with its own mark of the end.
+
+    RFC 3533, section 6: of a page's header type, 0x02 begins a logical stream and 0x04 ends it.
+    """
+    pages = list(_pages(data))
+    firsts = [
+        i for i, page in enumerate(pages) if page.flags & 0x02 and not (i and pages[i - 1].flags & 0x02)
+    ]
+    whole = (Part((range(base, base + len(data)),)),)
+    if not firsts or pages[-1].stop > len(data):
+        return Layout(whole, "the last page is cut" if pages else None)
+    lasts = [i - 1 for i in [*firsts[1:], len(pages)]]
+    parts = tuple(
+        Part((range(base + pages[first].start, base + pages[last].stop),))
+        for first, last in zip(firsts, lasts, strict=True)
+    )
+    if any(not pages[last].flags & 0x04 for last in lasts):
+        return Layout(parts, "the last page does not carry the end-of-stream mark")
+    rest = data[pages[-1].stop :]
+    told = f"{len(rest)} bytes behind the last page are no Ogg pages and were not read"
+    return Layout(parts, damage=_ogg_damage(pages), notes=() if is_padding(rest) else (told,))
+
+
+def _ogg_damage(pages: list[_Page]) -> str | None:
+    """Return which page is missing or broken: a decoder passes over both."""
+    numbers: dict[bytes, int] = {}
+    for at, page in enumerate(pages, 1):
+        if not page.intact:
+            return f"page {at} of {len(pages)} is damaged: its checksum is another"
+        if not page.flags & 0x02 and page.number != numbers.get(page.stream, -2) + 1:
+            return f"a page is missing before page {at} of {len(pages)}"
+        numbers[page.stream] = page.number
+    return None
+
+
+def _pages(data: bytes) -> Iterator[_Page]:
+    """Yield the pages of an Ogg file; the last may reach beyond the data."""
+    position = data.find(b"OggS")
+    while position >= 0:
+        segments = data[position + 26] if position + 26 < len(data) else 0
+        stop = position + 27 + segments + sum(data[position + 27 : position + 27 + segments])
+        head = data[position : position + 27].ljust(27, b"\x00")
+        intact = _ogg_checksum(data[position:stop]) == int.from_bytes(head[22:26], "little")
+        number = int.from_bytes(head[18:22], "little")
+        yield _Page(position, stop, head[5], head[14:18], number, intact)
+        # a page that is cut may declare bytes of the one behind it
+        position = data.find(b"OggS", stop if intact else position + 4)
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """Return the checksum of a page (RFC 3533: polynomial 0x04c11db7, its own field as zeros).
+
+    zlib's has the same polynomial with the bits of each byte, and of the sum, the other way round.
+    """
+    turned = (page[:22] + bytes(4) + page[26:]).translate(_TURNED)
+    return int.from_bytes(
+        (zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "little").translate(_TURNED)
+    )
+
+
+def _flac(file: BinaryIO, base: int) -> Layout:
+    """Return the sounds of a FLAC file, each under a header with as many samples as its last frame says.
+
+    A program that streams leaves the number 0; and a decoder stops at a number that is too small.
+    """
+    starts = list(_flac_starts(file, base))
+    parts = []
+    for start, stop in zip(starts, [*starts[1:], size_of(file)], strict=True):
+        header = bytearray(read_at(file, start, 42))
+        declared = int.from_bytes(header[21:26], "big") & 0xFFFFFFFFF
+        counted = _flac_samples(file, bytes(header), start, stop)
+        if counted is not None and counted > declared:
+            header[21] = header[21] & 0xF0 | counted >> 32
+            header[22:26] = (counted & 0xFFFFFFFF).to_bytes(4, "big")
+        elif declared == 0:
+            told = "its header does not say how long it is, and its last frame is not whole"
+            return Layout((Part((range(base, size_of(file)),)),), fault=told)
+        pieces: tuple[Piece, ...] = (bytes(header), range(start + len(header), stop))
+        parts.append(Part(pieces))
+    return Layout(tuple(parts))
+
+
+def _flac_starts(file: BinaryIO, base: int) -> Iterator[int]:
+    """Yield where FLAC streams begin in a file."""
+    yield base
+    position, size = base + 4, size_of(file)
+    while position < size:
+        block = read_at(file, position, _BLOCK + 7)  # a mark may lie across two blocks
+        found = sorted(at for mark in _FLAC_STARTS for at in _all(block, mark))
+        yield from (position + at for at in found if at < _BLOCK)
+        position += _BLOCK
+
+
+def _all(block: bytes, mark: bytes) -> Iterator[int]:
+    at = block.find(mark)
+    while at >= 0:
+        yield at
+        at = block.find(mark, at + 1)
+
+
+def _flac_samples(file: BinaryIO, header: bytes, start: int, stop: int) -> int | None:
+    """Return how many samples lie before the end of the last whole FLAC frame; None where it is not found.
+
+    RFC 9639, section 9: a frame begins with a sync code and its number, and ends with a CRC of all its bytes.
+    """
+    largest = int.from_bytes(header[15:18], "big") or 1 << 17
+    tail = read_at(file, max(start + 42, stop - largest - 1024), largest + 1024)
+    for end in _flac_ends(tail):
+        at = end
+        while (at := tail.rfind(b"\xff", 0, at)) >= 0:
+            if tail[at + 1 : at + 2] in (b"\xf8", b"\xf9") and _crc16(tail[at:end]) == 0:
+                return _flac_frame_end(tail[at : at + 16], int.from_bytes(header[10:12], "big"))
+    return None
+
+
+def _flac_ends(tail: bytes) -> Iterator[int]:
+    """Yield where the last frame may end: at the end of the data, or before a tag."""
+    yield len(tail)
+    for mark in (b"TAG", b"ID3"):
+        if (at := tail.rfind(mark)) > 0:
+            yield at
+
+
+def _flac_frame_end(frame: bytes, block: int) -> int | None:
+    """Return the number of the first sample behind a frame; `block` is the block size of the stream."""
+    lead, code = frame[4], frame[2] >> 4
+    more = next((n for n in range(7) if not lead << n & 0x80), 7)  # as in UTF-8: ones tell the length
+    size = max(1, more)
+    number = lead & (0x7F if more == 0 else 0x7F >> more)
+    for byte in frame[5 : 4 + size]:
+        number = number << 6 | byte & 0x3F
+    behind = frame[4 + size :]
+    samples = {6: behind[0] + 1, 7: int.from_bytes(behind[:2], "big") + 1, 1: 192}.get(code)
+    if samples is None:
+        samples = 576 << code - 2 if code < 6 else 256 << code - 8
+    return number + samples if frame[1] & 1 else number * block + samples
+
+
+def _crc16(data: bytes) -> int:
+    """Return the CRC of FLAC frames (polynomial 0x8005); 0 for a whole frame with its own."""
+    crc = 0
+    for byte in data:
+        crc = crc << 8 & 0xFFFF ^ _CRC16[crc >> 8 ^ byte]
+    return crc
+
+
+def _crc16_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte << 8
+        for _ in range(8):
+            crc = crc << 1 & 0xFFFF ^ (0x8005 if crc & 0x8000 else 0)
+        table.append(crc)
+    return table
+
+
+_CRC16 = _crc16_table()
+
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au")
+RATES_HZ = (1_000, 768_000)
+MAX_CHANNELS = 24
+MAX_SECONDS = 3 * 3600.0
+CANCELLED_DB = 20.0  # channels without relation lose 14 dB in a mean of 24: more is one against the other
+_READ_AHEAD = 4096
+_REPAIR = "Copy or export the file again, or leave it out"
+
+
+def read_clip(
+    path: Path | str, *, rate_hz: int | None = None, seconds: float | None = None, offset_s: float = 0
+) -> Clip:
+    """Return the sound of a file as mono: the mean of its channels.
+
+    Args:
+        path: WAV, FLAC, OGG, Opus, MP3, AIFF or AU file; its content counts, not its suffix. Sounds that
+            were joined into one file (such as two MP3 files, or a chained Ogg) are read one after another.
+        rate_hz: rate of the clip; the file's own when None.
+        seconds: at most this much of the file; all of it when None.
+        offset_s: where to start, in seconds.
+
+    Silence is allowed here: it is legal sound. Datasets and capture refuse it.
+
+    Warns:
+        UserWarning: bytes that are no sound were passed over; all sound that the file counts was read.
+
+    Raises:
+        AudioError: the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN or
+            channels that cancel each other, or declares an absurd rate, number of channels or length. The
+            message names the file.
+    """
+    path = Path(path)
+    _check_window(path, seconds, offset_s)
+    try:
+        samples, file_rate_hz, notes = _read(path, seconds, offset_s)
+    except FileNotFoundError as error:
+        raise AudioError(f"{shown(path)} was asked for", "there is no such file", "Check the path") from error
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or str(error)
+        raise _refused(path, f"it cannot be read ({told})", "Check the file and its permissions") from error
+    except (soundfile.LibsndfileError, RuntimeError, MemoryError) as error:
+        raise _refused(path, f"it cannot be decoded ({_reason(error)})") from error
+    if len(samples) == 0:
+        raise _refused(path, f"it holds no sound after {offset_s:g} s")
+    try:
+        clip = Clip(samples, file_rate_hz)
+    except AudioError as error:
+        raise AudioError(f"{shown(path)}: {error}") from error
+    for note in notes:
+        warnings.warn(f"{shown(path)}: {note}", stacklevel=2)
+    return clip if rate_hz is None else clip.resample(rate_hz)
+
+
+def on_disk(path: Path | str) -> Path:
+    """Return the path as this system takes it, also where its encoding (ASCII) lacks letters of the name.
+
+    Raises:
+        UnicodeError: the name has characters that no encoding writes.
+    """
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return Path(os.fsdecode(os.fspath(path).encode("utf-8", "surrogateescape")))
+    return Path(path)
+
+
+def portable(path: Path) -> str:
+    """Return a path by UTF-8, the same whatever this system's encoding; as it is where it is not UTF-8."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        return str(path)
+
+
+def shown(path: Path | str) -> str:
+    r"""Return a path that can be printed: bytes that are not UTF-8 as "\xff"."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        name = os.fspath(path).encode("utf-8", "backslashreplace")
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _read(path: Path, seconds: float | None, offset_s: float) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Return the mean of the channels over the window (n,), its rate, and what is to be said of the file."""
+    place = on_disk(path)
+    if not place.is_file():
+        place.stat()  # says why it cannot be reached, if that is the reason
+        raise OSError("it is a folder or a device, not a file")
+    with place.open("rb") as file:
+        layout = examine(file)
+        if layout.missing is not None:
+            raise _refused(path, f"it is truncated: {layout.missing}")
+        if layout.fault is not None:
+            raise _refused(path, layout.fault, "Convert or export it again as WAV or FLAC, or leave it out")
+        window = _Window(path, seconds, offset_s)
+        for part in layout.parts:
+            if window.open:
+                window.take(file, part)
+    if layout.damage is not None:
+        raise _refused(path, layout.damage)
+    return window.samples(), window.rate_hz, layout.notes + window.notes
+
+
+class _Window:
+    """Collects the stretch of a file that is wanted, over all its parts."""
+
+    def __init__(self, path: Path, seconds: float | None, offset_s: float) -> None:
+        self.rate_hz = 0
+        self._path, self._seconds, self._offset_s = path, seconds, offset_s
+        self._passed = 0  # samples of the parts before
+        self._wanted = 0.0  # samples still to come, infinite without `seconds`
+        self.notes: tuple[str, ...] = ()
+        self._mono: list[np.ndarray] = []
+        self._power = 0.0  # of the channels, summed over samples and averaged over channels
+
+    @property
+    def open(self) -> bool:
+        """Whether more is wanted."""
+        return self.rate_hz == 0 or self._wanted > 0
+
+    def take(self, file: BinaryIO, part: Part) -> None:
+        """Read what is wanted of one part."""
+        source = Splice(file, part.pieces)
+        try:
+            with soundfile.SoundFile(source) as sound:
+                self._check(sound, part)
+                start = max(0, round(self._offset_s * self.rate_hz) - self._passed)
+                self._passed += sound.frames
+                if start < sound.frames:
+                    self._collect(sound, start, part.slack)
+                    if self.open:  # decoded to its end
+                        self._look_behind(source)
+        except (soundfile.LibsndfileError, RuntimeError):
+            if source.error is not None:
+                raise source.error from None
+            raise
+        if source.error is not None:
+            raise source.error
+
+    def samples(self) -> np.ndarray:
+        """Return the mean of the channels, shape (n,).
+
+        Raises:
+            AudioError: the channels cancel each other.
+        """
+        if not self._mono:
+            return np.zeros(0, np.float32)
+        mono = np.concatenate(self._mono)
+        channels_db = level_db(self._power / len(mono))
+        mean_db = level_db(float(np.mean(np.square(mono, dtype=np.float64))))
+        if channels_db >= SILENT_LEVEL_DB and mean_db <= channels_db - CANCELLED_DB:
+            raise _refused(
+                self._path,
+                f"its channels cancel each other: they have {channels_db:.0f} dBFS and their mean "
+                f"{mean_db:.0f}, as when one is the other upside down",
+                "Export one channel as mono, or turn one over",
+            )
+        return mono
+
+    def _collect(self, sound: soundfile.SoundFile, start: int, slack: int) -> None:
+        sound.seek(start)
+        expected = int(min(sound.frames - start, self._wanted))
+        held = 0
+        for block in _blocks(sound, expected):
+            held += len(block)
+            self._power += float(np.sum(np.square(block, dtype=np.float64))) / block.shape[1]
+            self._mono.append(block.mean(axis=1))
+        self._wanted -= expected
+        if held < expected - slack:
+            raise RuntimeError(f"{expected} samples were declared and {held} could be decoded")
+
+    def _look_behind(self, source: Splice) -> None:
+        """Note bytes that the decoder left unread; it reads a little ahead, so a few may go unseen."""
+        rest = source.unread()
+        if len(rest) > _READ_AHEAD and not is_padding(rest):
+            self.notes += (f"{len(rest)} bytes behind its sound were not read",)
+
+    def _check(self, sound: soundfile.SoundFile, part: Part) -> None:
+        """Raise AudioError when what a part declares cannot be music, or does not fit what is wanted."""
+        low, high = RATES_HZ
+        if not low <= sound.samplerate <= high:
+            raise _refused(self._path, f"it declares {sound.samplerate} Hz, outside {low}-{high} Hz")
+        if not 1 <= sound.channels <= MAX_CHANNELS:
+            raise _refused(self._path, f"it declares {sound.channels} channels, more than {MAX_CHANNELS}")
+        if sound.frames == 0:
+            raise _refused(self._path, "it is empty: it holds no samples")
+        if self.rate_hz not in (0, sound.samplerate):
+            told = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
+            raise _refused(self._path, told, "Cut it into one file for each")
+        if part.samples is not None and sound.frames < part.samples:
+            told = f"its frames hold at least {part.samples} samples and the decoder counts {sound.frames}"
+            raise _refused(self._path, told)
+        if self.rate_hz == 0:
+            self.rate_hz = sound.samplerate
+            self._wanted = math.inf if self._seconds is None else max(1, round(self._seconds * self.rate_hz))
+        length_s = (
+            min(self._passed + sound.frames - self._offset_s * self.rate_hz, self._wanted) / self.rate_hz
+        )
+        if length_s > MAX_SECONDS:
+            raise _refused(
+                self._path,
+                f"it declares {length_s / 3600:.1f} h of sound, more than {MAX_SECONDS / 3600:g} h",
+                "Read a part of it with seconds=, cut it, or leave it out",
+            )
+
+
+def _blocks(sound: soundfile.SoundFile, expected: int) -> Iterator[np.ndarray]:
+    """Yield the sound in blocks of shape (n, channels).
+
+    An Ogg file is read in one call: in pieces, one with a hole comes back at full length, the hole filled
+    with anything. The others come in pieces, so that a header which lies does not claim memory.
+    """
+    size = expected if sound.format == "OGG" else _BLOCK
+    while expected > 0:
+        block = sound.read(min(size, expected), dtype="float32", always_2d=True)
+        if len(block) == 0:
+            return
+        yield block
+        expected -= len(block) if sound.format != "OGG" else expected
+
+
+def _check_window(path: Path, seconds: float | None, offset_s: float) -> None:
+    if not (math.isfinite(offset_s) and offset_s >= 0) or (seconds is not None and not seconds > 0):
+        raise AudioError(
+            f"{seconds} s from {offset_s} s of {path.name} were asked for",
+            "that is no stretch of time",
+            "Give offset_s >= 0 and seconds > 0",
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return the decoder's own words, without the path that the message already names."""
+    return str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
+
+
+def _refused(path: Path, found: str, do: str = _REPAIR) -> AudioError:
+    return AudioError(f"The sound of {shown(path)} was asked for", found, do)
