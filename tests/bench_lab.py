@@ -17,6 +17,7 @@ import sklearn.linear_model  # noqa: F401  # imports are not what is measured
 import torch
 
 import workbench as wb
+from workbench import sound
 from workbench.activations import Activations
 from workbench.probing import diagnosis
 from workbench.probing.crossval import processors
@@ -37,7 +38,7 @@ def inputs(per_genre: int | None) -> tuple[Activations, dict[str, Any]]:
     }
     given = {
         "conditions": wb.capture_conditions(model, songs, seconds=5),
-        "confounds": wb.measures(songs, seconds=5),
+        "confounds": sound.measures(songs, seconds=5),
         "baselines": plain,
     }
     return wb.capture(model, songs, seconds=5), given
@@ -47,7 +48,7 @@ def whole_lab(acts: Activations, given: dict[str, Any]) -> None:
     """Fit the probes of all layers and examine each."""
     sweep = wb.fit_probes(acts, "genre", progress=False)
     for layer in sweep.layers:
-        sweep.report(acts, layer=layer, unit="groove", **given)
+        diagnosis.diagnose(acts, sweep.target, sweep=sweep, layer=layer, unit="groove", **given)
 
 
 def timed(function: Callable[[], Any]) -> float:

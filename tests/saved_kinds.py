@@ -29,7 +29,7 @@ from workbench.evidence.features import block_slices
 from workbench.evidence.judge import Judge
 from workbench.generation.engine import Span
 from workbench.generation.live.recording import Recording, begin_recording
-from workbench.generation.live.window import Carried, LiveSetup
+from workbench.generation.live.window import LiveSetup, WindowState
 from workbench.generation.receipt import Receipt
 from workbench.generation.request import Settings
 from workbench.generation.take import ProbeTrace, Take, Window
@@ -112,7 +112,7 @@ def recorded(folder: Path) -> None:
         random_device=device, codec="encodec", dtype=torch.float32,
     )  # fmt: skip
     knobs = (("jazz", unit()), ("rock", unit("rock", 2, 1)))
-    carried = Carried(torch.Generator(), torch.zeros(4, 2, dtype=torch.long), 4)
+    carried = WindowState(torch.Generator(), torch.zeros(4, 2, dtype=torch.long), 4)
     journal = begin_recording(folder, model, LiveSetup(knobs, 3, Settings(), 12, 4), carried)
     codes = np.arange(40).reshape(4, 10) % 60
     for start, frames, visits in ((0, 5, 8), (5, 5, 8)):

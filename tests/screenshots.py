@@ -28,7 +28,7 @@ FACES = {
     "3": "SteerPanel(",
     "4": "lint(",
     "5": "ProbeLab(",
-    "6": "ConsultingRoom(",
+    "6": "BrokenProbes(",
     "7": "lab = wb.SteerLab(",
     "8": "desk = wb.LiveDesk(",
 }

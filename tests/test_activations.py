@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tolerances import ROUNDED
 
-from workbench.activations import Activations, join_activations
+from workbench.activations import Activations, concat_activations
 from workbench.errors import ActivationsError
 
 N, LAYERS, D = 6, (0, 2, 5), 4
@@ -185,7 +185,7 @@ def test_joined_parts_keep_what_they_share(acts: Activations) -> None:
         samples={"clip": ["x", "y"], "group": ["p", "p"], "label_genre": ["rock", "jazz"], "seed": [1, 2]},
         attrs={"model_id": "tiny", "guidance": 3.0},
     )
-    both = join_activations([acts, made])
+    both = concat_activations([acts, made])
     assert (both.sites, both.targets, len(both)) == (("mlp_out",), ("genre",), N + 2)
     assert np.array_equal(both.matrix(2, site="mlp_out"), np.concatenate([values(1)[:, 1], values(2)[:2, 1]]))
     assert both.labels().tolist() == [*acts.labels().tolist(), "rock", "jazz"]
@@ -206,8 +206,8 @@ def test_parts_that_do_not_match_are_not_joined(acts: Activations) -> None:
         part(arrays={"attn_out": values()}),
     ):
         with pytest.raises(ActivationsError, match="layers, width, frames or sites"):
-            join_activations([acts, other])
+            concat_activations([acts, other])
     with pytest.raises(ActivationsError, match="differ in model_fingerprint"):
-        join_activations([acts, part(attrs={"model_fingerprint": "other"})])
+        concat_activations([acts, part(attrs={"model_fingerprint": "other"})])
     with pytest.raises(ActivationsError, match="there are none"):
-        join_activations([])
+        concat_activations([])

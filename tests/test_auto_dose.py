@@ -15,7 +15,15 @@ from tolerances import TIE, draws
 from toy_judges import Reference, planted
 
 from workbench.errors import Cancelled, EvidenceError
-from workbench.evidence.search import Cell, Quality, Space, auto_dose, choose_dose, search_dose, with_costs
+from workbench.evidence.search import (
+    Cell,
+    DamageBudget,
+    Space,
+    auto_dose,
+    choose_dose,
+    search_dose,
+    with_costs,
+)
 from workbench.evidence.trials import UNSTEERED, ClipCount, wilson
 from workbench.generation.generate import generate
 
@@ -70,7 +78,7 @@ def steered(*settings: tuple[int, float]) -> list[Cell]:
 
 def test_layers_are_tried_coarsely_then_doses_around_the_best_then_it_is_proved():
     fake = Fake({(4, 0.3): 0.5, (4, 0.4): 1.0, (4, 0.5): 0.75, (7, 0.5): 0.25})
-    assert search_dose(fake, SPACE, Quality()).setting == (4, 0.4)
+    assert search_dose(fake, SPACE, DamageBudget()).setting == (4, 0.4)
     first, second, third = fake.log
     coarse = steered(*[(layer, dose) for layer in (1, 4, 7) for dose in (0.3, 0.5)])
     assert first == ((Cell(UNSTEERED), *coarse), SPACE.seeds)
@@ -83,46 +91,46 @@ def test_layers_are_tried_coarsely_then_doses_around_the_best_then_it_is_proved(
 def test_what_breaks_the_budget_does_not_compete(cost):
     effect = {(4, 0.5): 1.0, (4, 0.3): 0.5, (1, 0.3): 0.25}
     for size, chosen in ((0.2, (4, 0.5)), (7.0, (4, 0.3))):
-        assert search_dose(Fake(effect, {(4, 0.5): size}, cost=cost), SPACE, Quality()).setting == chosen
+        assert search_dose(Fake(effect, {(4, 0.5): size}, cost=cost), SPACE, DamageBudget()).setting == chosen
 
 
 def test_a_loss_of_level_breaks_the_budget_and_likelier_codes_do_not():
     effect = {(4, 0.5): 1.0, (4, 0.3): 0.5}
     for cost, chosen in (("level_db", (4, 0.3)), ("nll", (4, 0.5)), ("repetition", (4, 0.5))):
-        assert search_dose(Fake(effect, {(4, 0.5): -7.0}, cost=cost), SPACE, Quality()).setting == chosen
+        assert search_dose(Fake(effect, {(4, 0.5): -7.0}, cost=cost), SPACE, DamageBudget()).setting == chosen
 
 
 def test_a_layer_that_did_better_too_dearly_is_tried_again_with_weaker_doses():
     effect = {(4, 0.3): 0.5, (7, 0.5): 0.75, (7, 0.3): 1.0, (7, 0.2): 1.0, (7, 0.1): 0.25, (1, 0.3): 0.75}
     fake = Fake(effect, {(7, 0.5): 3.0, (7, 0.3): 2.0, (7, 0.2): 0.9, (1, 0.3): 1.5})
-    assert search_dose(fake, SPACE, Quality()).setting == (7, 0.2)
+    assert search_dose(fake, SPACE, DamageBudget()).setting == (7, 0.2)
     assert fake.log[1][0] == tuple(steered((4, 0.1), (4, 0.2), (4, 0.4), (7, 0.1), (7, 0.2)))
     worse = Fake({**effect, (4, 0.3): 1.0}, fake.costs)
-    search_dose(worse, SPACE, Quality())
+    search_dose(worse, SPACE, DamageBudget())
     assert worse.log[1][0] == tuple(steered((4, 0.1), (4, 0.2), (4, 0.4))), "it did no better"
 
 
 def test_a_cost_that_does_not_matter_is_infinite():
     effect = {(4, 0.5): 1.0, (4, 0.3): 0.5}
-    budget = Quality(nll_rise=np.inf)
+    budget = DamageBudget(nll_rise=np.inf)
     assert search_dose(Fake(effect, {(4, 0.5): 9.0}), SPACE, budget).setting == (4, 0.5)
 
 
 def test_of_equals_the_smaller_dose_wins():
     effect = dict.fromkeys([(4, dose) for dose in DOSES], 0.75)
-    assert search_dose(Fake(effect), SPACE, Quality()).setting == (4, 0.1)
+    assert search_dose(Fake(effect), SPACE, DamageBudget()).setting == (4, 0.1)
 
 
 def test_a_setting_that_breaks_the_budget_in_the_proof_makes_way_for_the_next():
     fake = Fake({(4, 0.5): 1.0, (4, 0.4): 0.75, (4, 0.3): 0.5}, proof_costs={(4, 0.5): 2.0})
-    found = choose_dose(fake, SPACE, "jazz", Quality())
+    found = choose_dose(fake, SPACE, "jazz", DamageBudget())
     assert (found.layer, found.dose, found.within, found.steerable) == (4, 0.4, True, True)
     assert [cells[-1] for cells, seeds in fake.log if seeds[0] >= 100] == [
         Cell("random", 4, 0.5), Cell("random", 4, 0.4)
     ]  # fmt: skip
     assert sum(Cell(UNSTEERED) in cells for cells, _ in fake.log) == 2, "twins are made once per set of seeds"
     costs = {(4, dose): 2.0 for dose in DOSES}
-    none = choose_dose(replace(fake, proof_costs=costs, log=[]), SPACE, "jazz", Quality())
+    none = choose_dose(replace(fake, proof_costs=costs, log=[]), SPACE, "jazz", DamageBudget())
     assert (none.layer, none.dose, none.within, none.steerable) == (4, 0.5, False, False)
     assert "breaks it" in none.verdict
 
@@ -130,7 +138,7 @@ def test_a_setting_that_breaks_the_budget_in_the_proof_makes_way_for_the_next():
 def test_where_nothing_keeps_within_the_budget_the_mildest_is_told():
     costs = {(layer, dose): 2.0 + dose for layer in SPACE.layers for dose in DOSES} | {(7, 0.3): 1.9}
     fake = Fake(dict.fromkeys(costs, 1.0), costs)
-    found = choose_dose(fake, SPACE, "jazz", Quality())
+    found = choose_dose(fake, SPACE, "jazz", DamageBudget())
     assert (found.layer, found.dose) == (7, 0.3)
     assert not found.steerable
     assert "jazz is not steerable within the budget: the best that was tried breaks it" in found.verdict
@@ -140,7 +148,7 @@ def test_where_nothing_keeps_within_the_budget_the_mildest_is_told():
 def test_the_evidence_comes_from_the_further_seeds_alone():
     found = choose_dose(
         Fake({(4, 0.3): 1.0}, proof_effect={(4, 0.3): 0.75}, proof_costs={(4, 0.3): 0.25}, random=0.25),
-        SPACE, "jazz", Quality(),
+        SPACE, "jazz", DamageBudget(),
     )  # fmt: skip
     assert (found.hit_rate.value, found.hit_rate.low, found.hit_rate.high) == (0.75, *wilson(9, 12))
     assert (found.rates["random"].value, found.rates["unsteered"].value) == (0.25, 0.0)
@@ -161,13 +169,13 @@ def test_the_evidence_comes_from_the_further_seeds_alone():
 )  # fmt: skip
 def test_what_random_directions_or_no_steering_do_as_well_is_no_steering(random, unsteered, told):
     fake = Fake({(4, 0.3): 0.5}, random=random, unsteered=unsteered)
-    found = choose_dose(fake, SPACE, "jazz", Quality())
+    found = choose_dose(fake, SPACE, "jazz", DamageBudget())
     assert not found.steerable
     assert told in found.verdict
 
 
 def test_a_difference_that_a_few_clips_make_is_not_sure():
-    found = choose_dose(Fake({(4, 0.3): 2 / 12}), SPACE, "jazz", Quality())
+    found = choose_dose(Fake({(4, 0.3): 2 / 12}), SPACE, "jazz", DamageBudget())
     assert found.gains["unsteered"].value > 0
     assert not found.steerable
 
@@ -193,7 +201,7 @@ def test_a_search_that_makes_no_sense_is_refused(change):
 
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(EvidenceError, match="nll_rise=0"):
-        Quality(nll_rise=0.0)
+        DamageBudget(nll_rise=0.0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
@@ -206,7 +214,7 @@ def test_every_dose_can_be_reached_from_a_coarse_one(count):
 
 def test_the_clips_of_a_search_are_known_before():
     fake = Fake({(4, 0.3): 0.5, (4, 0.4): 1.0})
-    search_dose(fake, SPACE, Quality())
+    search_dose(fake, SPACE, DamageBudget())
     assert SPACE.clips == sum(len(cells) * len(seeds) for cells, seeds in fake.log)
 
 
@@ -225,7 +233,9 @@ def test_clips_are_counted_over_frames_batches_and_runs():
 def test_the_plan_that_is_told_pushes_the_rows_that_were_searched(tiny_model):
     mine = direction(tiny_model, 1)
     space = Space((1,), (0.5,), (1, 2), (100, 101))
-    found = choose_dose(Fake({(1, 0.5): 1.0}), space, "jazz", Quality(), directions={1: mine}, rows="both")
+    found = choose_dose(
+        Fake({(1, 0.5): 1.0}), space, "jazz", DamageBudget(), directions={1: mine}, rows="both"
+    )
     assert found.steering == mine.at(0.5, rows="both") != mine.at(0.5)
 
 
@@ -238,7 +248,7 @@ def on_tiny(model, directions, judge, **more):
     options: dict = {
         "prompts": ("a tune", "a song"), "seeds": (1, 2), "further_seeds": (11, 12, 13, 14, 15, 16),
         "doses": (0.5, 1.0, 2.0), "seconds": 1.0, "progress": False,
-        "budget": Quality(nll_rise=np.inf, level_change_db=np.inf, repetition_rise=np.inf),
+        "budget": DamageBudget(nll_rise=np.inf, level_change_db=np.inf, repetition_rise=np.inf),
     }  # fmt: skip
     return auto_dose(model, directions, "nine", judge, **options | more)
 
@@ -259,7 +269,7 @@ def test_a_planted_direction_is_found_at_its_layer_and_the_plan_does_what_is_tol
     same = np.isclose(judge.probabilities([take.clip])[0, 1], row["p"], rtol=0, atol=1e-3)
     assert same or min(gaps) <= TIE
     assert found.cost["nll_rise"].value > 0.1
-    tight = on_tiny(tiny_model, directions, judge, budget=Quality(nll_rise=1e-6))
+    tight = on_tiny(tiny_model, directions, judge, budget=DamageBudget(nll_rise=1e-6))
     assert "not steerable" in tight.verdict
     again = on_tiny(tiny_model, directions, judge)
     assert again.clips.equals(found.clips)

@@ -1,4 +1,4 @@
-"""A room imports only from rooms before it, and heavy libraries stay in the rooms that need them."""
+"""A package imports only from packages before it, nothing in a circle, heavy libraries where they belong."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "workbench"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-ROOMS = (
-    "errors", "files", "sound", "activations", "model", "steering", "probing", "generation", "evidence",
-    "show", "datasets", "cli",
+PACKAGES = (
+    "errors", "files", "stats", "sound", "activations", "model", "steering", "probing", "generation",
+    "evidence", "show", "datasets", "cli",
 )  # fmt: skip
+FIGURES = "workbench.show.plots."  # a value's `plot` may import its figure, as long as there is no circle
 
-# library -> where it may be imported: rooms, or module paths without suffix
+# library -> where it may be imported: packages, or module paths without suffix
 ALLOWED = {
     "nnsight": ("model", "generation", "evidence/causal"),
     "transformers": ("model", "evidence/judge"),
@@ -77,15 +78,15 @@ def faults(source: str, module: str) -> list[str]:
 
 def _order(one: Import) -> str | None:
     parts = one.name.split(".")
-    room = one.module.split("/")[0]
-    if parts[0] != "workbench" or room == "__init__":
+    package = one.module.split("/")[0]
+    if parts[0] != "workbench" or package == "__init__" or (one.lazy and one.name.startswith(FIGURES)):
         return None
     if len(parts) == 1:
-        return None if room == "cli" else "imports the whole package"  # the last room stands over all others
-    if parts[1] not in ROOMS:
-        return f"imports workbench.{parts[1]}, which is no room"
-    if ROOMS.index(parts[1]) > ROOMS.index(room):
-        return f"{room} imports {parts[1]}, a later room"
+        return None if package == "cli" else "imports the whole of workbench"  # the last is above all others
+    if parts[1] not in PACKAGES:
+        return f"imports workbench.{parts[1]}, which is no package of it"
+    if PACKAGES.index(parts[1]) > PACKAGES.index(package):
+        return f"{package} imports {parts[1]}, a later package"
     return None
 
 
@@ -107,20 +108,94 @@ def _name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_a_room_imports_only_from_rooms_before_it(path: Path) -> None:
+def test_a_package_imports_only_from_packages_before_it(path: Path) -> None:
     module = path.relative_to(PACKAGE).with_suffix("").as_posix()
     assert faults(path.read_text(encoding="utf-8"), module) == []
 
 
-def test_every_module_stands_in_a_room() -> None:
+def test_every_module_stands_in_a_package() -> None:
     tops = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES}
-    assert tops - {"__init__"} <= set(ROOMS)
+    assert tops - {"__init__"} <= set(PACKAGES)
+
+
+def edges(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Return which modules each module imports, lazily or not; what only annotations need is left out.
+
+    Args:
+        sources: module path without suffix -> its text.
+    """
+    names = {"workbench." + path.replace("/", ".").removesuffix(".__init__"): path for path in sources}
+    found: dict[str, set[str]] = {}
+    for path, text in sources.items():
+        asked = set(_each_name(ast.parse(text), ["workbench", *path.split("/")][:-1]))
+        hits = {names.get(name) or names.get(name.rpartition(".")[0]) for name in asked}
+        found[path] = {hit for hit in hits if hit} - {path}
+    return found
+
+
+def _each_name(tree: ast.AST, package: list[str]) -> Iterator[str]:
+    """Yield the full name of everything that is imported, also by `import_module`."""
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            yield str(getattr(node.args[0], "value", ""))
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules that stand on circles of imports, and those that need them: what no order loads."""
+    left = {path: set(targets) for path, targets in graph.items()}
+    while ready := [path for path, targets in left.items() if not targets & left.keys()]:
+        for path in ready:
+            del left[path]
+    return sorted(left)
+
+
+def test_there_is_no_circle_of_imports_not_even_a_lazy_one() -> None:
+    sources = {
+        path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+        for path in MODULES
+    }
+    assert circle(edges(sources)) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from workbench.a import x",
+        "from .a import x",
+        "from . import a",
+        "def f():\n    from workbench.a import x",
+        "def f():\n    return import_module('workbench.a')",
+        "import workbench.a",
+    ],
+)
+def test_a_circle_is_seen_in_every_guise(back: str) -> None:
+    assert circle(edges({"a": "from workbench.b import y", "b": back})) == ["a", "b"]
+
+
+def test_what_only_annotations_need_closes_no_circle() -> None:
+    annotated = "if TYPE_CHECKING:\n    from workbench.a import x"
+    assert circle(edges({"a": "from workbench.b import y", "b": annotated})) == []
 
 
 @pytest.mark.parametrize(
     ("source", "module", "told"),
     [
-        ("from workbench.model import load", "sound/clip", "sound imports model, a later room"),
+        ("from workbench.model import load", "sound/clip", "sound imports model, a later package"),
         ("import workbench.show.page", "probing/fit", "probing imports show"),
         ("from ..probing import fit", "steering/plan", "steering imports probing"),
         ("from workbench import probing", "steering/plan", "steering imports probing"),
@@ -130,8 +205,8 @@ def test_every_module_stands_in_a_room() -> None:
             "steering/plan",
             "steering imports probing",
         ),
-        ("import workbench as wb", "sound/clip", "whole package"),
-        ("from workbench.extras import x", "cli", "no room"),
+        ("import workbench as wb", "sound/clip", "whole of workbench"),
+        ("from workbench.extras import x", "cli", "no package"),
         ("import nnsight", "evidence/sweep", "imports nnsight"),
         ("from nnsight.intervention import envoy", "steering/operations", "imports nnsight"),
         ("import transformers", "generation/generate", "imports transformers"),

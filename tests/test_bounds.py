@@ -207,7 +207,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ("take", "melody", [99]), ("take", "receipt", 5), ("take", "probe_traces", [5]), ("take", "versions", 5),
     ("recording", "frame_rate_hz", 0), ("recording", "n_codebooks", 0), ("recording", "window", 10**12),
     ("recording", "settings", {"guidance": NAN}), ("recording", "knobs", 5), ("recording", "seed", "x"),
-    ("recording", "circumstances", 5), ("recording", "overlap", -3), ("recording", "n_codebooks", 10**9),
+    ("recording", "environment", 5), ("recording", "overlap", -3), ("recording", "n_codebooks", 10**9),
     ("judge", "layers", 10**9), ("judge", "layers", "x"), ("judge", "classes", 5), ("judge", "hears", [5]),
     ("judge", "classes", ["jazz"]),
 ]  # fmt: skip

@@ -114,7 +114,7 @@ def test_a_patient_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: 
         opened = lab.open(chromium, "6_debug_a_probe.ipynb", height=2000)
         opened.fold_sidebars()
         page = opened.page
-        number = page.evaluate(CELL, "ConsultingRoom")
+        number = page.evaluate(CELL, "BrokenProbes")
         opened.run_to(number, seconds=300)
         opened.show_cell(number)
         verdict = page.locator(".wb-verdict")

@@ -21,7 +21,8 @@ plans = [None, jazz.at(0.6), late]
 takes = wb.generate(model, "a tune", steering=plans, seconds=2, progress=False, probes=[probe])
 """,
     """
-history, comparison = wb.TakeHistory({out!r}), wb.TakeComparison(judges=[wb.load_judge()])
+from workbench.show.widgets import TakeComparison, TakeHistory
+history, comparison = TakeHistory({out!r}), TakeComparison(judges=[wb.load_judge()])
 for name, take in zip(["unsteered", "jazz", "late jazz, less rock, and by chance"], takes):
     history.add(name, take)
 history.observe(lambda _: comparison.load(history.chosen_takes), "chosen")

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from workbench.errors import ModelError
-from workbench.generation.take import circumstances, differences
+from workbench.generation.take import differences, environment
 from workbench.model import contract
 from workbench.model.conditioning import TextStates
 from workbench.model.contract import check_contract, settle_codec
@@ -463,7 +463,7 @@ def test_random_numbers_are_the_cpu_s_whatever_the_device(
     try:
         with pytest.raises(RuntimeError):  # asked for where there are no random numbers
             tiny_model.sampling(["music"], seeds=[3], frames=2)
-        then = {**circumstances(tiny_model)}
+        then = {**environment(tiny_model)}
     finally:
         tiny_model.random_device = torch.device("cpu")
     assert differences(then, tiny_model) == [f"random {elsewhere.type} then, cpu now"]

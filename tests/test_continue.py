@@ -18,7 +18,7 @@ from steering_fixture import direction, untraced
 from tolerances import NETWORK, PUSHED, draws, same_codes
 
 from workbench.errors import Cancelled, GenerationError
-from workbench.generation.engine import Calls, Span, draw_takes
+from workbench.generation.engine import Callbacks, Span, draw_takes
 from workbench.generation.generate import generate, stream
 from workbench.generation.request import Row, Settings
 from workbench.generation.take import Take
@@ -90,7 +90,7 @@ def test_law_02_nothing_is_left_on_the_model(
                 raise ZeroDivisionError
 
     row = Row(PROMPT, direction(tiny_model, 1).at(2.0, rows="both"), 3, OPENING)
-    arguments = [row], [Span(0, 15, GIVEN)], Settings(top_k=50), Calls(stop, cancel=cancel)
+    arguments = [row], [Span(0, 15, GIVEN)], Settings(top_k=50), Callbacks(stop, cancel=cancel)
     if stop_at >= 17:  # set too late to stop anything
         draw_takes(tiny_model, *arguments)
     else:

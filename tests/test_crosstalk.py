@@ -13,7 +13,7 @@ from tolerances import DOUBLE
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError
-from workbench.evidence.crosstalk import aims_of, combine, combined_of, crosstalk, crosstalk_of
+from workbench.evidence.crosstalk import aims_of, crosstalk, crosstalk_of, pairs, pairs_of
 from workbench.evidence.trials import wilson
 from workbench.show import plots
 from workbench.steering import Steering
@@ -125,7 +125,7 @@ def test_together_is_divided_by_alone_clip_beside_clip():
         [clips("unsteered", 0.1, 0.9), clips("jazz", part, 0.1), clips("minor", 0.1, part),
          clips("together", part, other)], ignore_index=True,
     )  # fmt: skip
-    found = combined_of(table, AIMS)
+    found = pairs_of(table, AIMS)
     assert (found.alone["jazz"].value, found.together["jazz"].value) == (0.5, 0.5)
     ratio = found.ratio["jazz"]
     assert (ratio.low, ratio.value, ratio.high) == (1.0, 1.0, 1.0), (
@@ -139,7 +139,7 @@ def test_together_is_divided_by_alone_clip_beside_clip():
     row = found.table().set_index("attribute").loc["minor"]
     assert (row["alone"], row["together"], row["ratio"], row["unsteered"]) == (0.5, 0.25, 0.5, 1.0)
     with pytest.raises(EvidenceError, match="same prompts and seeds"):
-        combined_of(table[(table["method"] != "jazz") | (table["seed"] > 3)], AIMS)
+        pairs_of(table[(table["method"] != "jazz") | (table["seed"] > 3)], AIMS)
 
 
 # ------------------------------------------------------------------------------- on the tiny model
@@ -173,10 +173,10 @@ def test_all_plans_act_when_they_are_steered_together(tiny_model, toys):
     plans = {
         name: planted(tiny_model, code, name=name).at(2.0) for name, code in {"three": 3, "six": 6}.items()
     }
-    found = combine(tiny_model, plans, toys, **SHORT)
+    found = pairs(tiny_model, plans, toys, **SHORT)
     assert found.alone["three"].value == found.alone["six"].value == 1.0
     off = {**plans, "six": direction(tiny_model, 3, name="six").at(0.0)}
-    same = combine(tiny_model, off, toys, **SHORT)
+    same = pairs(tiny_model, off, toys, **SHORT)
     assert same.ratio["three"].value == 1.0, "a second plan of dose 0 changes nothing"
     apart = found.clips.loc[found.clips["method"] == "together", "p_code_three"].to_numpy()
     alone = found.clips.loc[found.clips["method"] == "three", "p_code_three"].to_numpy()
@@ -187,7 +187,7 @@ def test_comparisons_that_make_no_sense_are_refused(tiny_model, toys):
     plan = planted(tiny_model, 3, name="three").at(1.0)
     for plans in ({"three": plan}, {"three": plan, "together": plan}):
         with pytest.raises(EvidenceError, match="at least two"):
-            combine(tiny_model, plans, toys)
+            pairs(tiny_model, plans, toys)
     with pytest.raises(EvidenceError, match="0 plans"):
         crosstalk(tiny_model, {}, toys)
     assert Steering((plan,)) == plan

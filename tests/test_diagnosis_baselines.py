@@ -9,10 +9,10 @@ from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ProbeError
 from workbench.model.capture import capture
-from workbench.model.teacher_forcing import codes_for, speaks_our_codes
+from workbench.model.teacher_forcing import codes_for, codes_match_codec
 from workbench.probing import fit_probes
 from workbench.probing.crossval import cross_validate
-from workbench.probing.diagnosis import baselines, examine
+from workbench.probing.diagnosis import baselines, evaluate_probe
 from workbench.probing.diagnosis.baselines import (
     clip_statistics,
     codec_histogram,
@@ -27,7 +27,7 @@ from workbench.sound import Clip
 @pytest.fixture(scope="module")
 def case():
     acts, _ = planted(1.5, clips=4)
-    return examine(acts, fit_probes(acts, layers=[1], strengths=[0.1], shuffles=0, progress=False)[1])
+    return evaluate_probe(acts, fit_probes(acts, layers=[1], strengths=[0.1], shuffles=0, progress=False)[1])
 
 
 def test_a_baseline_is_judged_on_the_case_s_own_folds_and_its_lead_is_paired(case):
@@ -67,7 +67,7 @@ def test_the_histogram_counts_every_code_of_every_codebook(tiny_model, tiny_data
     rows = codec_histogram(tiny_model, some, seconds=1.0)
     size = tiny_model.codebook_size
     assert rows.shape == (2, tiny_model.n_codebooks * size)
-    stored = speaks_our_codes(tiny_model, some)
+    stored = codes_match_codec(tiny_model, some)
     for row, entry in zip(rows, some, strict=True):
         codes = codes_for(tiny_model, some, entry, seconds=1.0, stored=stored)
         shares = (row**2).reshape(tiny_model.n_codebooks, size)

@@ -9,7 +9,7 @@ from tolerances import DOUBLE, ROUNDED
 
 from workbench.errors import DatasetError, ProbeError
 from workbench.probing import fit_probes
-from workbench.probing.diagnosis import examine
+from workbench.probing.diagnosis import evaluate_probe
 
 
 def probe_of(acts, **settings):
@@ -23,7 +23,7 @@ def acts():
 
 @pytest.fixture(scope="module")
 def case(acts):
-    return examine(acts, probe_of(acts))
+    return evaluate_probe(acts, probe_of(acts))
 
 
 def test_a_case_is_the_cross_validation_that_the_sweep_reported(acts, case):
@@ -68,22 +68,22 @@ def test_each_round_is_predicted_by_its_own_probes(case):
 
 def test_class_weights_reach_every_probe(acts):
     weights = {"jazz": 30.0}
-    plain = examine(acts, probe_of(acts))
-    leaning = examine(acts, probe_of(acts, class_weights=weights), class_weights=weights)
+    plain = evaluate_probe(acts, probe_of(acts))
+    leaning = evaluate_probe(acts, probe_of(acts, class_weights=weights), class_weights=weights)
     jazz = leaning.classes.index("jazz")
     assert (leaning.held.predicted == jazz).sum() > (plain.held.predicted == jazz).sum() + 5
     (again,) = leaning.predicted([leaning.splits])
     assert again.tolist() == leaning.held.predicted.tolist()
     with pytest.raises(ProbeError, match="class weights"):
-        examine(acts, probe_of(acts), class_weights={"blues": 2.0})
+        evaluate_probe(acts, probe_of(acts), class_weights={"blues": 2.0})
 
 
 def test_what_the_probe_was_not_fitted_on_is_refused(acts):
     other, _ = planted(classes=4, clips=4)
     with pytest.raises(ProbeError, match=r"classical, jazz, rock \(width 48\).*reggae"):
-        examine(other, probe_of(acts))
+        evaluate_probe(other, probe_of(acts))
     narrow = activations(np.zeros((len(acts), 2, 7)), acts.labels(), acts.groups)
     with pytest.raises(ProbeError, match=r"width 7"):
-        examine(narrow, probe_of(acts))
+        evaluate_probe(narrow, probe_of(acts))
     with pytest.raises(DatasetError, match="11 folds"):
-        examine(acts, probe_of(acts), folds=11)
+        evaluate_probe(acts, probe_of(acts), folds=11)

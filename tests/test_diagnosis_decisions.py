@@ -12,23 +12,13 @@ from scipy.stats import t
 from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis import (
     Estimate,
+    calibration,
+    confound,
+    control_task,
     diagnose,
-    examine,
-)
-from workbench.probing.diagnosis import (
-    baselines as control_task,
-)
-from workbench.probing.diagnosis import (
-    leaks as confound,
-)
-from workbench.probing.diagnosis import (
-    leaks as group_leak,
-)
-from workbench.probing.diagnosis import (
-    leaks as text_leak,
-)
-from workbench.probing.diagnosis import (
-    views as calibration,
+    evaluate_probe,
+    group_leak,
+    text_leak,
 )
 from workbench.probing.diagnosis.baselines import _random_classes
 from workbench.probing.diagnosis.evaluation import TOLERATED
@@ -38,7 +28,7 @@ from workbench.stats import mean_over_groups
 
 
 def case_of(acts, **settings):
-    return examine(acts, pf.probes(acts)[0], **settings)
+    return evaluate_probe(acts, pf.probes(acts)[0], **settings)
 
 
 @pytest.fixture(scope="module")

@@ -12,32 +12,20 @@ from workbench.probing import fit_probes
 from workbench.probing.diagnosis import (
     Estimate,
     class_imbalance,
-    examine,
-)
-from workbench.probing.diagnosis import (
-    baselines as control_task,
-)
-from workbench.probing.diagnosis import (
-    data_faults as label_noise,
-)
-from workbench.probing.diagnosis import (
-    data_faults as learning_curve,
-)
-from workbench.probing.diagnosis import (
-    leaks as confound,
-)
-from workbench.probing.diagnosis import (
-    leaks as group_leak,
-)
-from workbench.probing.diagnosis import (
-    leaks as text_leak,
+    confound,
+    control_task,
+    evaluate_probe,
+    group_leak,
+    label_noise,
+    learning_curve,
+    text_leak,
 )
 from workbench.probing.diagnosis.data_faults import _fitted, _log_likelihood, _scores, _softmax
 from workbench.probing.diagnosis.leaks import _overlap
 
 
 def case_of(acts, **settings):
-    return examine(acts, pf.probes(acts)[0], **settings)
+    return evaluate_probe(acts, pf.probes(acts)[0], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +292,7 @@ def test_accuracy_that_comes_from_the_commonest_class_is_called_flattering():
     x = np.eye(6)[y] + rng.standard_normal((300, 6))
     acts = activations(x[:, None], pf.NAMES[y], np.array([f"t{n}" for n in group]))
     probe = fit_probes(acts, strengths=[0.1], shuffles=0, progress=False)[0]
-    case = examine(acts, probe)
+    case = evaluate_probe(acts, probe)
     found = class_imbalance(case)
     recalls = [case.correct[y == c].mean() for c in range(3)]
     assert found.recall == pytest.approx(np.mean(recalls))
@@ -312,7 +300,7 @@ def test_accuracy_that_comes_from_the_commonest_class_is_called_flattering():
     assert (found.commonest, found.ratio, found.majority) == ("classical", 8.0, 0.8)
     assert found.p_value < 0.001
     assert "flatters" in found.sentence()
-    balanced = examine(acts, probe, class_weights="balanced")
+    balanced = evaluate_probe(acts, probe, class_weights="balanced")
     assert class_imbalance(balanced).effect < found.effect / 2
 
 

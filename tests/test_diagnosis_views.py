@@ -12,20 +12,14 @@ from workbench.errors import ProbeError
 from workbench.probing import fit_probes
 from workbench.probing.diagnosis import (
     accuracy_by_layer,
+    calibration,
+    confusion,
     cosine_classes,
     cosine_layers,
     direction_stability,
-    examine,
+    evaluate_probe,
     score_over_time,
-)
-from workbench.probing.diagnosis import (
-    leaks as transfer,
-)
-from workbench.probing.diagnosis import (
-    views as calibration,
-)
-from workbench.probing.diagnosis import (
-    views as confusion,
+    transfer,
 )
 
 
@@ -45,7 +39,7 @@ def sweep(acts):
 
 @pytest.fixture(scope="module")
 def case(acts, sweep):
-    return examine(acts, sweep[1])
+    return evaluate_probe(acts, sweep[1])
 
 
 def test_the_best_layer_is_told_with_its_interval(acts):
@@ -105,11 +99,11 @@ def test_a_probe_that_is_too_sure_is_called_so(case):
 
 
 def test_planted_directions_are_steadier_than_noise(acts, sweep):
-    found = direction_stability(*(examine(acts, probe) for probe in sweep))
+    found = direction_stability(*(evaluate_probe(acts, probe) for probe in sweep))
     table = found.table()
     assert table.groupby("layer")["cosine"].mean()[1] > table.groupby("layer")["cosine"].mean()[0] + 0.05
     assert found.effect == pytest.approx(table["cosine"].min())
-    weights = examine(acts, sweep[1]).held.weights[:, 0]
+    weights = evaluate_probe(acts, sweep[1]).held.weights[:, 0]
     units = weights / np.linalg.norm(weights, axis=1, keepdims=True)
     cosines = (units @ units.T)[np.triu_indices(5, 1)]
     row = table.query("layer == 1").iloc[0]
@@ -180,8 +174,8 @@ def test_transfer_reads_what_is_shared_and_loses_what_is_not(acts, sweep, case):
     rng = np.random.default_rng(1)
     alike = activations(np.stack([case.x, case.x], 1) + 0.3 * rng.standard_normal((120, 2, 48)), labels, made)
     turned = activations(np.stack([case.x, case.x], 1)[..., ::-1].copy(), labels, made)
-    same = transfer(case, examine(alike, sweep_of(alike)[1]))
-    other = transfer(case, examine(turned, sweep_of(turned)[1]))
+    same = transfer(case, evaluate_probe(alike, sweep_of(alike)[1]))
+    other = transfer(case, evaluate_probe(turned, sweep_of(turned)[1]))
     assert same.out.value > case.accuracy.value - 0.05
     assert other.out.value < 0.5 < other.there.value
     assert other.effect == pytest.approx(other.there.value - other.out.value)
@@ -200,4 +194,4 @@ def test_a_group_on_both_sides_is_read_by_probes_that_did_not_see_it(case):
 
 def test_cases_that_do_not_match_are_refused(acts, sweep, case):
     with pytest.raises(ProbeError, match="their layer are 1 and 0"):
-        transfer(case, examine(acts, sweep[0]))
+        transfer(case, evaluate_probe(acts, sweep[0]))

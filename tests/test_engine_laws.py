@@ -20,7 +20,7 @@ from test_generate import _residuals
 from tolerances import NETWORK, PUSHED, draws, same_codes
 
 from workbench.errors import Cancelled
-from workbench.generation.edits import lay_out
+from workbench.generation.edits import compile_plans
 from workbench.generation.generate import generate
 from workbench.generation.receipt import TARGETED
 from workbench.generation.steer import run_steered
@@ -66,7 +66,7 @@ def drawn(model: Any, plans: list[Any], *, watched: Any = (), seeds: Any = None,
     seeds = seeds or [number % 5 for number in range(len(plans))]
     run = model.sampling([PROMPT] * len(plans), seeds=seeds, frames=FRAMES, **{"top_k": 50, **settings})
     seconds = [step / RATE for step in range(VISITS)]
-    edits = lay_out(plans, seconds, guided=run.guided, device=model.device, seeds=seeds)
+    edits = compile_plans(plans, seconds, guided=run.guided, device=model.device, seeds=seeds)
     writer, seen = run_steered(model, run, edits, watched)
     every = [edit for group in edits.values() for edit in group]
     return writer.receipts(len(plans), every, seconds), seen, run.codes.numpy()

@@ -13,7 +13,7 @@ from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, SteeringError
 from workbench.evidence import transitions
-from workbench.evidence.crosstalk import blend, fuse, fusion_of, rank_correlation
+from workbench.evidence.crosstalk import blend, blend_curve, blend_curve_of, rank_correlation
 from workbench.evidence.transitions import Way, compare_gains, gain, go_on
 from workbench.generation.generate import generate
 from workbench.show import plots
@@ -47,20 +47,20 @@ def clips(odds: np.ndarray, weights=WEIGHTS) -> pd.DataFrame:
 
 def test_the_ladder_of_each_seed_is_ranked_by_itself():
     odds = np.array([[-1.0, 0.0, 1.0], [10.0, 11.0, 12.0], [-9.0, -8.5, -8.0], [0.0, 1.0, -1.0]])
-    found = fusion_of(clips(odds), ("jazz", "rock"))
+    found = blend_curve_of(clips(odds), ("jazz", "rock"))
     assert np.allclose(found.odds, odds, **DOUBLE)
     assert found.weights == WEIGHTS
     assert found.spearman.value == pytest.approx((1 + 1 + 1 - 0.5) / 4)
     assert found.spearman.low < found.spearman.value < found.spearman.high == 1.0
-    flat = fusion_of(clips(np.zeros((3, 3))), ("jazz", "rock"))
+    flat = blend_curve_of(clips(np.zeros((3, 3))), ("jazz", "rock"))
     assert flat.spearman.value == 0.0
 
 
 def test_log_odds_are_those_of_the_first_against_the_second():
     odds = np.array([[-2.0, 0.0, 3.0], [-1.0, 1.0, 2.0]])
-    found = fusion_of(clips(odds), ("jazz", "rock"))
+    found = blend_curve_of(clips(odds), ("jazz", "rock"))
     assert np.allclose(found.odds, odds, **DOUBLE)
-    turned = fusion_of(clips(odds), ("rock", "jazz"))
+    turned = blend_curve_of(clips(odds), ("rock", "jazz"))
     assert np.allclose(turned.odds, -odds, **DOUBLE)
     assert turned.spearman.value == -1.0
     assert found.table()["log_odds"].tolist() == pytest.approx([-1.5, 0.5, 2.5])
@@ -69,16 +69,16 @@ def test_log_odds_are_those_of_the_first_against_the_second():
 
 def test_certainty_beyond_the_floor_counts_no_further():
     table = clips(np.array([[-30.0, 0.0, 30.0]] * 2))
-    assert abs(fusion_of(table, ("jazz", "rock")).odds).max() == pytest.approx(np.log(0.5 / 1e-6))
+    assert abs(blend_curve_of(table, ("jazz", "rock")).odds).max() == pytest.approx(np.log(0.5 / 1e-6))
 
 
 def test_ladders_with_holes_are_refused():
     table = clips(np.zeros((2, 3)))
     blends = table[table["method"] == "blend"]
     with pytest.raises(EvidenceError, match="miss some weights"):
-        fusion_of(blends.iloc[1:], ("jazz", "rock"))
+        blend_curve_of(blends.iloc[1:], ("jazz", "rock"))
     with pytest.raises(EvidenceError, match="twice"):
-        fusion_of(pd.concat([blends, blends.iloc[:1]]), ("jazz", "rock"))
+        blend_curve_of(pd.concat([blends, blends.iloc[:1]]), ("jazz", "rock"))
 
 
 def test_rank_correlation_is_spearmans():
@@ -90,21 +90,21 @@ def test_a_blend_of_planted_directions_goes_from_one_to_the_other(tiny_model):
     judge = Reference(tiny_model, {"three": 3, "nine": 9})
     a, b = (planted(tiny_model, code, name=name) for code, name in ((3, "three"), (9, "nine")))
     short: dict = {"prompts": ("a tune", "a song"), "seeds": (1, 2, 3), "seconds": 1.0, "progress": False}
-    found = fuse(tiny_model, a, b, judge, dose=2.0, weights=(1.0, 0.0, 0.5), **short)
+    found = blend_curve(tiny_model, a, b, judge, dose=2.0, weights=(1.0, 0.0, 0.5), **short)
     assert found.weights == (0.0, 0.5, 1.0)
     assert found.spearman.value > 0.9
     means = found.table()["log_odds"].tolist()
     assert means[0] < -1 and means[-1] > 1
     assert (found.clips["method"] == "unsteered").sum() == 3
     with pytest.raises(EvidenceError, match="three, nine"):
-        fuse(tiny_model, a, b.named("jazz"), judge, dose=1.0)
+        blend_curve(tiny_model, a, b.named("jazz"), judge, dose=1.0)
     with pytest.raises(EvidenceError, match="weights"):
-        fuse(tiny_model, a, b, judge, dose=1.0, weights=(0.5, 0.5))
+        blend_curve(tiny_model, a, b, judge, dose=1.0, weights=(0.5, 0.5))
 
 
 def test_a_fusion_is_drawn_with_every_seed_and_the_interval():
     odds = np.array([[-2.0, 0.0, 3.0], [-1.0, 1.0, 2.0]])
-    drawn = plots.fusion_line(fusion_of(clips(odds), ("jazz", "rock")))
+    drawn = plots.blend_line(blend_curve_of(clips(odds), ("jazz", "rock")))
     assert [len(trace.x) for trace in drawn.data] == [3, 3, 3]
     mean = drawn.data[-1]
     assert "95 %" in mean.name and max(mean.error_y.array) > 0

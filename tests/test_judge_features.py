@@ -5,7 +5,7 @@ import pytest
 
 from workbench.evidence.features import (
     BEATS_S,
-    LOW,
+    MELODY_LOW,
     feature_blocks,
     interval_profile,
     key_profile,
@@ -74,7 +74,7 @@ def test_the_pulse_scores_single_out_the_true_beat(tempo):
 def test_the_melody_is_followed_above_a_chord_and_a_bass():
     tune = np.concatenate([tone(p, 0.5) for p in (72, 76, 79, 74)])
     below = np.concatenate([chords((-12, -9, -5)), chords((-12, -7, -3))]) * 0.5 + tone(40, 2.0)
-    line = LOW + salience(decibels(tune + below, RATE), RATE).argmax(axis=1)
+    line = MELODY_LOW + salience(decibels(tune + below, RATE), RATE).argmax(axis=1)
     truth = np.repeat((72, 76, 79, 74), 25)
     assert np.mean(line[: len(truth)] == truth) > 0.8
 

@@ -15,8 +15,8 @@ from planted import activations, labels_and_groups
 from workbench.activations import Activations, ActivationStore, StoreSpec
 from workbench.errors import ActivationsError, DatasetError, ProbeError
 from workbench.probing import fit_multilabel, fit_probes, fit_regression, project
-from workbench.probing.diagnosis.evaluation import examine
-from workbench.probing.solvers import ridge_trails
+from workbench.probing.diagnosis.evaluation import evaluate_probe
+from workbench.probing.solvers import regularization_paths
 from workbench.show.plots import confusion, map_scatter
 from workbench.sound import Clip, Dataset, Entry, from_csv
 from workbench.sound.dataset import as_text, in_order, missing, numbered
@@ -61,7 +61,7 @@ def test_numbers_that_are_nan_are_no_class_no_group_and_no_number() -> None:
     holed = gaps(NUMBERS, math.nan, float)
     for use in (
         lambda acts: fit_probes(acts, "k", **QUICK),
-        lambda acts: ridge_trails(acts, 1, [1.0], target="k"),
+        lambda acts: regularization_paths(acts, 1, [1.0], target="k"),
         lambda acts: difference_in_means(acts, "1", target="k", layer=1),
     ):
         with pytest.raises(ActivationsError, match=rf"'k'.* 3 of {N} samples have none"):
@@ -117,8 +117,10 @@ def test_labels_that_are_numbers_keep_their_names_and_their_order(kind: Any) -> 
     assert set(probes.held_out["truth"]) == {"1", "2", "10"}
     assert probes.confusion(1).loc["10", "10"] == 12
     assert probes[1].predict(acts.matrix(1))[NUMBERS == 10].tolist() == ["10"] * 12
-    assert list(ridge_trails(acts, 1, [1.0], target="k")) == ["1", "2", "10"]
-    assert examine(acts, probes[1], folds=3).y.tolist() == np.searchsorted([1, 2, 10], NUMBERS).tolist()
+    assert list(regularization_paths(acts, 1, [1.0], target="k")) == ["1", "2", "10"]
+    assert (
+        evaluate_probe(acts, probes[1], folds=3).y.tolist() == np.searchsorted([1, 2, 10], NUMBERS).tolist()
+    )
     assert difference_in_means(acts, "2", target="k", layer=1).name == "2"
     assert len(acts.where(k="10")) == len(acts.subset(NUMBERS == 10))
 

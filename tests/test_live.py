@@ -27,7 +27,7 @@ from workbench.generation.live import session as live_worker
 from workbench.generation.live.pacing import STRETCH_S, Pacing, Playback, Scores, held_back
 from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import LiveSession
-from workbench.generation.live.window import KnobTimer, LiveControls, LiveSound
+from workbench.generation.live.window import KnobTimer, LiveSliders, LiveSound
 
 
 class Clock:
@@ -146,7 +146,7 @@ def test_knob_to_ear_is_measured_by_what_was_heard() -> None:
         if moved is not None:
             timer.read(moved, visit / 25)
 
-    knobs, keys = LiveControls([0.0, 0.0], read, now=clock), [(0, 0), (0, 1)]
+    knobs, keys = LiveSliders([0.0, 0.0], read, now=clock), [(0, 0), (0, 1)]
     clock.now = 0.5
     knobs.slide(0, 0.0)  # it stands where it stood
     knobs.read_sliders(keys)

@@ -1,4 +1,4 @@
-"""The live desk without a browser: what its controls do, what it says, and a page that is played by hand."""
+"""The live desk without a browser: what its sliders do, what it says, and a page that is played by hand."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from transformers.models.musicgen_melody.feature_extraction_musicgen_melody impo
 from workbench.errors import GenerationError, ModelError
 from workbench.generation.generate import generate, generate_long
 from workbench.generation.live.session import LiveSession
-from workbench.generation.reproduce import code_of, repeat
+from workbench.generation.reproduce import reproduce, reproduction_code
 from workbench.generation.request import heard_melody
 from workbench.generation.take import Take
 from workbench.model.capture import capture, capture_cost
@@ -232,8 +232,8 @@ def test_a_take_that_follows_a_melody_is_drawn_again_from_disk(
     take = generate(melody_model, "a calm tune", melody=tune, **asked)
     assert not np.array_equal(take.codes, generate(melody_model, "a calm tune", **asked).codes)
     kept = Take.load(take.save(tmp_path / "kept"))
-    assert np.array_equal(repeat(melody_model, kept, progress=False).codes, take.codes)
-    code = code_of(take, model=str(melody_folder))
+    assert np.array_equal(reproduce(melody_model, kept, progress=False).codes, take.codes)
+    code = reproduction_code(take, model=str(melody_folder))
     told = io.StringIO()
     with contextlib.redirect_stdout(told):
         exec(code, {})

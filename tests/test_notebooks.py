@@ -117,7 +117,7 @@ def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Calla
     assert "error" not in kinds
     spoken = [str(out) for out in outputs(client) if out.get("name") == "stderr"]
     assert not [text for text in spoken if "Traceback" in text or "Warning" in text]
-    words = "diagnosed(" if path.stem[0] == "6" else "exercises."
+    words = "check_cause(" if path.stem[0] == "6" else "exercises."
     checks = [cell for cell in client.nb.cells if cell.cell_type == "code" and words in cell.source]
     assert len(checks) == (1 if path.stem[0] == "6" else 2)
     assert shown(client).count("No answer yet.") == (6 if path.stem[0] == "6" else 2)

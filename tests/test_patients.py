@@ -7,7 +7,7 @@ import pytest
 from workbench.datasets import dataset
 from workbench.model.load import load
 from workbench.probing.diagnosis import diagnose
-from workbench.show.broken_probes import CAUSES, diagnosed, patients
+from workbench.show.broken_probes import CAUSES, broken_probes, check_cause
 
 ALARM = {
     "text leak": "text leak",
@@ -21,7 +21,7 @@ ALARM = {
 
 @pytest.fixture(scope="module")
 def ward():
-    return patients(load("embedded"), dataset("embedded"), per_genre=30)
+    return broken_probes(load("embedded"), dataset("embedded"), per_genre=30)
 
 
 QUICK = ("tempo confound", "too few clips")
@@ -45,9 +45,11 @@ def test_the_lab_raises_the_alarm_that_the_cause_deserves(ward, cause):
 
 def test_an_answer_is_judged_in_words(ward):
     one = ward["A"]
-    assert diagnosed(one, None).right is None
-    assert diagnosed(one, one.cause).right is True and CAUSES[one.cause] in diagnosed(one, one.cause).words
+    assert check_cause(one, None).right is None
+    assert (
+        check_cause(one, one.cause).right is True and CAUSES[one.cause] in check_cause(one, one.cause).words
+    )
     wrong = next(cause for cause in CAUSES if cause != one.cause)
-    told = diagnosed(one, wrong)
+    told = check_cause(one, wrong)
     assert told.right is False and "hint" in told.words and one.cause not in told.words
-    assert "none of the six" in diagnosed(one, "bad luck").words
+    assert "none of the six" in check_cause(one, "bad luck").words

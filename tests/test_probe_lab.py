@@ -12,7 +12,7 @@ from tolerances import DOUBLE
 from workbench.errors import ProbeError
 from workbench.model.capture import capture
 from workbench.probing import diagnosis as d
-from workbench.probing import fit_probes, ridge_trail
+from workbench.probing import fit_probes, regularization_path
 from workbench.show import exercises as lab_exercises
 from workbench.show import plots
 from workbench.show.page import write_probe_page
@@ -86,15 +86,15 @@ def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_
     first = lab.wait(120)
     assert first.case.layer == 1 and first.verdict() in lab.verdict.value
     assert {"Accuracy", "Leaks", "Labels", "Numbers", "Directions", "Ridge to means"} <= set(lab.tabs.titles)
-    assert lab.trail in lab.tabs.children[lab.tabs.titles.index("Ridge to means")].children
-    lab.trail.strength.value = math.inf
+    assert lab.regularization in lab.tabs.children[lab.tabs.titles.index("Ridge to means")].children
+    lab.regularization.strength.value = math.inf
     name = sweep.classes[0]
-    assert lab.direction(name).cosine(ridge_trail(acts, 1, name, [math.inf])[0]) > 0.999999
+    assert lab.direction(name).cosine(regularization_path(acts, 1, name, [math.inf])[0]) > 0.999999
     assert lab.direction(name).at(dose=0.1).layers == (1,)
     assert "Confounds" not in lab.tabs.titles  # none were given, and the verdict says so
     assert "Confounds: not looked at" in lab.verdict.value
     lab.layer.value = 3
-    assert lab.direction(name).cosine(ridge_trail(acts, 3, name, [math.inf])[0]) > 0.999999  # λ stays
+    assert lab.direction(name).cosine(regularization_path(acts, 3, name, [math.inf])[0]) > 0.999999  # λ stays
     assert lab.wait(120).case.layer == 3
     hardest = lab.report["label noise"].value.table()["clip"].tolist()[:HARDEST]
     assert lab.list.clips == hardest

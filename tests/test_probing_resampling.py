@@ -15,7 +15,7 @@ from workbench.stats import (
     f_score,
     interval,
     mean_of,
-    once,
+    point_estimate,
     r_squared,
     rank_correlation,
 )
@@ -42,7 +42,7 @@ def test_a_figure_is_the_librarys_on_the_samples_drawn(make, library):
     counts = rng.multinomial(40, np.full(40, 1 / 40), 5)
     expected = [library(np.repeat(truth, one), np.repeat(read, one)) for one in counts]
     np.testing.assert_allclose(figure(counts), expected, **DOUBLE)
-    assert once(figure, 40) == pytest.approx(library(truth, read))
+    assert point_estimate(figure, 40) == pytest.approx(library(truth, read))
 
 
 def test_groups_are_drawn_whole_and_as_many_as_there_are(monkeypatch):
@@ -74,11 +74,11 @@ def test_the_interval_covers_the_truth_about_95_times_in_100():
 
 def test_what_has_no_value_is_left_out():
     never = np.zeros(6, dtype=bool)
-    assert np.isnan(once(f_score(never, never), 6))
-    assert np.isnan(once(average_precision(never, np.arange(6.0)), 6))
-    assert np.isnan(once(rank_correlation(np.ones(6), np.arange(6.0)), 6))
+    assert np.isnan(point_estimate(f_score(never, never), 6))
+    assert np.isnan(point_estimate(average_precision(never, np.arange(6.0)), 6))
+    assert np.isnan(point_estimate(rank_correlation(np.ones(6), np.arange(6.0)), 6))
     ones = [f_score(~never, ~never), f_score(never, never)]
-    assert once(mean_of(ones), 6) == 1
-    assert np.isnan(once(mean_of(ones[1:]), 6))
+    assert point_estimate(mean_of(ones), 6) == 1
+    assert np.isnan(point_estimate(mean_of(ones[1:]), 6))
     assert np.isnan(interval(ones[1], np.arange(6))).all()
     assert interval(ones[0], np.arange(6)) == (1, 1)

@@ -10,7 +10,7 @@ from planted import activations, planted
 from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ProbeError, SteeringError
-from workbench.probing import fit_probes, ridge_trail
+from workbench.probing import fit_probes, regularization_path
 from workbench.probing.solvers import Design, Scaling, means_path, one_hot, probabilities, ridge_path
 from workbench.steering import difference_in_means
 
@@ -60,31 +60,31 @@ def test_the_trail_is_the_ridge_probes_directions_from_one_decomposition(monkeyp
     expected = [fit_probes(acts, method="ridge", strengths=[one], shuffles=0)[0] for one in strengths]
     counted, decompose = [], np.linalg.eigh
     monkeypatch.setattr(np.linalg, "eigh", lambda gram: counted.append(1) or decompose(gram))
-    trail = ridge_trail(acts, 0, "jazz", [*strengths, 1e9, math.inf])
+    path = regularization_path(acts, 0, "jazz", [*strengths, 1e9, math.inf])
     assert len(counted) == 1
-    for probe, found in zip(expected, trail, strict=False):
+    for probe, found in zip(expected, path, strict=False):
         wanted = probe.direction("jazz")
         np.testing.assert_allclose(found.vector, wanted.vector, **SUMMED)
         assert np.isclose(found.centre, wanted.centre, **SUMMED)
         assert (found.layer, found.name, found.residual_norm) == (0, "jazz", 10.0)
         assert found.origin["strength"] == f"{probe.strength:g}"
-    *_, huge, endless = trail
+    *_, huge, endless = path
     assert huge.cosine(endless) > 0.9999
     assert "difference in means" in endless.origin["method"]
-    # A strength counts per sample: the same trail from the same music heard twice.
+    # A strength counts per sample: the same path from the same music heard twice.
     twice = activations(
         np.vstack([acts.matrix(0)] * 2)[:, None], np.tile(acts.labels(), 2), np.tile(acts.groups, 2)
     )
-    assert ridge_trail(twice, 0, "jazz", [1.0])[0].cosine(trail[1]) > 0.99999
+    assert regularization_path(twice, 0, "jazz", [1.0])[0].cosine(path[1]) > 0.99999
 
 
 def test_trails_that_do_not_exist_are_refused():
     acts = uneven()
     with pytest.raises(ProbeError, match=r"'blues'.*classical, jazz, rock"):
-        ridge_trail(acts, 0, "blues", [1.0])
+        regularization_path(acts, 0, "blues", [1.0])
     for strengths in ([], [0.0], [math.nan]):
         with pytest.raises(ProbeError, match="number above 0"):
-            ridge_trail(acts, 0, "jazz", strengths)
+            regularization_path(acts, 0, "jazz", strengths)
 
 
 def test_the_probe_of_means_points_along_the_difference_in_means():

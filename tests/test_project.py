@@ -10,6 +10,8 @@ import pytest
 import verify
 import yaml
 
+from workbench.errors import RenamedWarning
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -64,7 +66,7 @@ def test_a_check_that_passed_on_this_code_is_not_run_again(tmp_path, monkeypatch
 
 
 def test_nothing_in_the_makefile_weakens_jupyters_defaults():
-    commands = (ROOT / "Makefile").read_text() + (ROOT / "workbench" / "cli" / "commands.py").read_text()
+    commands = (ROOT / "Makefile").read_text() + (ROOT / "workbench" / "cli" / "main.py").read_text()
     assert not re.search(r"token=|password|disable_check_xsrf|--ip|allow-root|allow_origin", commands)
 
 
@@ -97,9 +99,20 @@ def test_every_public_name_can_be_had():
     import workbench
 
     assert all(hasattr(workbench, name) for name in workbench.__all__)
-    assert 20 <= len(workbench.__all__) <= 60
+    assert 20 <= len(workbench.__all__) <= 45
     with pytest.raises(AttributeError, match="it has: Activations"):
         workbench.nothing  # noqa: B018
+
+
+def test_names_of_the_version_before_work_and_warn():
+    import workbench
+
+    for old in workbench._MOVED:
+        with pytest.warns(RenamedWarning, match=f"workbench.{old} is now"):
+            assert getattr(workbench, old) is not None
+        assert old not in workbench.__all__
+    with pytest.warns(RenamedWarning):
+        assert workbench.repeat is workbench.reproduce
 
 
 def test_every_test_that_the_table_of_faults_names_is_there():

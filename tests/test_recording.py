@@ -24,7 +24,7 @@ from workbench.errors import Cancelled, GenerationError
 from workbench.generation.engine import Span
 from workbench.generation.live.journal import CODES, EVENTS, Journal, RecordedWindow
 from workbench.generation.live.recording import Recording, replay
-from workbench.generation.reproduce import repeat
+from workbench.generation.reproduce import reproduce
 from workbench.generation.take import Take
 
 
@@ -213,10 +213,10 @@ def test_a_recording_is_a_take_with_its_sound(tiny_model: Any, tmp_path: Path) -
     assert take.windows[0].start_s == 0 and take.windows[-1].end_s == pytest.approx(recording.seconds)
     assert Take.load(take.save(tmp_path / "take")) == take
     assert recording.prompts[0][1] == "a tune"
-    assert take.versions == recording.circumstances
+    assert take.versions == recording.environment
     still = untouched(tiny_model, tmp_path / "still")
     with pytest.raises(GenerationError, match="only a recording knows"):
-        repeat(tiny_model, still)
+        reproduce(tiny_model, still)
 
 
 def test_a_pause_within_a_window_is_replayed_to_the_step(tiny_model: Any, tmp_path: Path) -> None:
@@ -266,9 +266,9 @@ def test_another_model_is_refused_and_another_machine_is_warned_of(tiny_model: A
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         replay(tiny_model, recording)
-    elsewhere = {**recording.circumstances, "threads": "7", "torch": "1.0"}
+    elsewhere = {**recording.environment, "threads": "7", "torch": "1.0"}
     with pytest.warns(UserWarning, match=r"threads 7 then, 1 now; .*torch 1\.0 then"):
-        codes = replay(tiny_model, replace(recording, circumstances=elsewhere))
+        codes = replay(tiny_model, replace(recording, environment=elsewhere))
     assert np.array_equal(codes, recording.codes)
 
 

@@ -21,7 +21,7 @@ from test_take import Reader
 
 from workbench.errors import Cancelled, GenerationError, SteeringError
 from workbench.generation.generate import extend, generate, generate_long
-from workbench.generation.reproduce import code_of, repeat
+from workbench.generation.reproduce import reproduce, reproduction_code
 from workbench.generation.take import Take, Window
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
@@ -62,7 +62,7 @@ def same_again(model: Any, take: Take, **settings: Any) -> Take:
     """The take drawn again, which must happen without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        return repeat(model, take, progress=False, **settings)
+        return reproduce(model, take, progress=False, **settings)
 
 
 def run(code: str) -> str:
@@ -89,13 +89,13 @@ def test_every_plan_is_drawn_again_from_disk(tiny_model: Any, tmp_path: Path, na
 def test_the_code_alone_draws_the_codes_again(tiny_model: Any, tiny_folder: Path, name: str) -> None:
     plan, settings = plans(tiny_model)[name], {"guidance": 2.0, "top_k": 9, **QUICK}
     take = generate(tiny_model, 'a "tune"\n', steering=plan, **settings)
-    code = code_of(take, model=str(tiny_folder))
+    code = reproduction_code(take, model=str(tiny_folder))
     assert run(code) == "True"
     assert run(code.replace("seed=3", "seed=4")) == "False", "what it prints is no matter of course"
 
 
 def test_the_code_of_an_unsteered_take_is_short(tiny_model: Any, tiny_folder: Path) -> None:
-    code = code_of(generate(tiny_model, "a tune", temperature=0.7, **QUICK), model=str(tiny_folder))
+    code = reproduction_code(generate(tiny_model, "a tune", temperature=0.7, **QUICK), model=str(tiny_folder))
     assert run(code) == "True"
     assert "unpack" not in code and "audio=" not in code and len(code.splitlines()) < 16
 
@@ -110,8 +110,8 @@ def test_a_continuation_goes_on_from_its_own_beginning(
     plan = plans(tiny_model)["ramp"]
     take = generate(tiny_model, "a tune", steering=plan, **audio[how], **QUICK)
     assert same_again(tiny_model, Take.load(take.save(tmp_path))) == take
-    assert run(code_of(take, model=str(tiny_folder))) == "True"
-    assert run(code_of(take, tmp_path, model=str(tiny_folder))) == "True"
+    assert run(reproduction_code(take, model=str(tiny_folder))) == "True"
+    assert run(reproduction_code(take, tmp_path, model=str(tiny_folder))) == "True"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_long_take_is_drawn_in_its_windows(
     plan = plans(tiny_model)["gate"] + plans(tiny_model)["chance"]
     take = generate_long(tiny_model, "a tune", steering=plan, **{**QUICK, **settings})
     assert same_again(tiny_model, Take.load(take.save(tmp_path))) == take
-    assert run(code_of(take, model=str(tiny_folder))) == "True"
+    assert run(reproduction_code(take, model=str(tiny_folder))) == "True"
 
 
 def test_an_extended_take_is_drawn_again(tiny_model: Any, tiny_folder: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_extended_take_is_drawn_again(tiny_model: Any, tiny_folder: Path) -> 
     for seconds in (0.3, 1.2):
         more = extend(tiny_model, first, seconds=seconds, progress=False, **WINDOWS)
         assert same_again(tiny_model, more) == more
-        assert run(code_of(more, model=str(tiny_folder))) == "True"
+        assert run(reproduction_code(more, model=str(tiny_folder))) == "True"
 
 
 def test_probes_may_listen_again(tiny_model: Any) -> None:
@@ -152,7 +152,7 @@ def test_a_repetition_can_be_stopped(tiny_model: Any) -> None:
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled):
-        repeat(tiny_model, generate(tiny_model, "a tune", **QUICK), progress=False, cancel=cancel)
+        reproduce(tiny_model, generate(tiny_model, "a tune", **QUICK), progress=False, cancel=cancel)
 
 
 def test_codes_that_differ_are_told_with_the_reason(tiny_model: Any) -> None:
@@ -161,12 +161,12 @@ def test_codes_that_differ_are_told_with_the_reason(tiny_model: Any) -> None:
     codes[0, 10] ^= 1
     other = dataclasses.replace(take, codes=codes, versions={**take.versions, "torch": "1.0"})
     with pytest.warns(UserWarning, match=r"from 0.40 s on: torch 1.0 then, \S+ now\.$"):
-        repeat(tiny_model, other, progress=False)
+        reproduce(tiny_model, other, progress=False)
     among = {**take.versions, "batch": "18"}
     with pytest.warns(UserWarning, match=r"on: drawn among 18 clips then, alone now\.$"):
-        repeat(tiny_model, dataclasses.replace(other, versions=among), progress=False)
+        reproduce(tiny_model, dataclasses.replace(other, versions=among), progress=False)
     with pytest.warns(UserWarning, match="does not say how it was made"):
-        repeat(tiny_model, dataclasses.replace(other, versions=take.versions), progress=False)
+        reproduce(tiny_model, dataclasses.replace(other, versions=take.versions), progress=False)
 
 
 def test_what_cannot_be_drawn_again_is_refused(tiny_model: Any) -> None:
@@ -174,13 +174,13 @@ def test_what_cannot_be_drawn_again_is_refused(tiny_model: Any) -> None:
     bare = dataclasses.replace(take, plan=None)
     live = dataclasses.replace(bare, steering="live: 0..1*jazz")
     for one, found in ((bare, "directions were not kept"), (live, "only a recording knows")):
-        for ask in (lambda one=one: repeat(tiny_model, one), lambda one=one: code_of(one)):
+        for ask in (lambda one=one: reproduce(tiny_model, one), lambda one=one: reproduction_code(one)):
             with pytest.raises(GenerationError, match=found):
                 ask()
     with pytest.raises(GenerationError, match="another model draws other codes"):
-        repeat(tiny_model, dataclasses.replace(take, model_id="another"))
+        reproduce(tiny_model, dataclasses.replace(take, model_id="another"))
     with pytest.raises(GenerationError, match="which model made it"):
-        code_of(dataclasses.replace(take, model_id=""))
+        reproduction_code(dataclasses.replace(take, model_id=""))
 
 
 def test_windows_that_no_call_makes_are_refused_without_a_folder(tiny_model: Any, tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_windows_that_no_call_makes_are_refused_without_a_folder(tiny_model: Any
     first, second, third = take.windows
     odd = dataclasses.replace(take, windows=(first, dataclasses.replace(second, heard_s=0.2), third))
     with pytest.raises(GenerationError, match="no single call draws in such windows"):
-        code_of(odd)
-    assert str(tmp_path) in code_of(odd, tmp_path)
+        reproduction_code(odd)
+    assert str(tmp_path) in reproduction_code(odd, tmp_path)
     assert isinstance(odd.windows[1], Window)
 
 
@@ -254,9 +254,11 @@ def test_the_code_of_built_in_takes_runs_in_a_fresh_process(tmp_path: Path) -> N
     takes.append(generate(model, "a tune", steering=made["gate"], audio=takes[0].clip, **QUICK))
     windows = {"window_seconds": 0.5, "overlap_seconds": 0.2, "changes": [(0.4, "a slow tune")]}
     takes.append(generate_long(model, "a tune", steering=made["chance"], **windows, **QUICK))
-    codes = [code_of(take) for take in takes]
+    codes = [reproduction_code(take) for take in takes]
     assert all('wb.load("embedded"' in code or "wb.load('embedded'" in code for code in codes)
-    codes += [code_of(take, take.save(tmp_path / str(place))) for place, take in enumerate(takes[-2:])]
+    codes += [
+        reproduction_code(take, take.save(tmp_path / str(place))) for place, take in enumerate(takes[-2:])
+    ]
     script = "import json, sys\nfor code in json.load(sys.stdin): exec(code, {})"
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", script], cwd=tmp_path, check=False, text=True,

@@ -11,11 +11,11 @@ from test_probing_trail import uneven
 from tolerances import ROUNDED
 
 from workbench.errors import ProbeError
-from workbench.probing import fit_probes, ridge_trail, ridge_trails
-from workbench.probing.diagnosis import examine, ridge_to_means
+from workbench.probing import fit_probes, regularization_path, regularization_paths
+from workbench.probing.diagnosis import evaluate_probe, ridge_to_means
 from workbench.show import plots
 from workbench.show.plots.grammar import GENRE_COLOURS
-from workbench.show.widgets.panels import TrailPanel
+from workbench.show.widgets.panels import RegularizationPanel
 from workbench.steering import difference_in_means
 
 STEPS = (0.01, 1.0, 100.0, math.inf)
@@ -29,7 +29,7 @@ def acts():
 @pytest.fixture(scope="module")
 def case_and_probe(acts):
     probe = fit_probes(acts, method="ridge", strengths=[1.0], shuffles=0)[0]
-    return examine(acts, probe, unit="track"), probe
+    return evaluate_probe(acts, probe, unit="track"), probe
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +40,15 @@ def walk(acts, case_and_probe):
 def test_the_trails_of_all_classes_are_those_of_each_from_one_decomposition(acts, monkeypatch):
     counted, decompose = [], np.linalg.eigh
     monkeypatch.setattr(np.linalg, "eigh", lambda gram: counted.append(1) or decompose(gram))
-    together = ridge_trails(acts, 0, STEPS)
+    together = regularization_paths(acts, 0, STEPS)
     assert len(counted) == 1
     assert list(together) == ["classical", "jazz", "rock"]
-    for class_, trail in together.items():
-        for one, alone in zip(trail, ridge_trail(acts, 0, class_, STEPS), strict=True):
+    for class_, path in together.items():
+        for one, alone in zip(path, regularization_path(acts, 0, class_, STEPS), strict=True):
             np.testing.assert_allclose(one.vector, alone.vector, **ROUNDED)
             assert one.name == class_
     with pytest.raises(ProbeError, match=r"'blues'.*classical, jazz, rock"):
-        ridge_trails(acts, 0, STEPS, classes=["jazz", "blues"])
+        regularization_paths(acts, 0, STEPS, classes=["jazz", "blues"])
 
 
 def test_cosines_are_taken_to_the_probe_and_to_the_difference_in_means(acts, case_and_probe, walk):
@@ -76,7 +76,7 @@ def test_accuracy_is_that_of_directions_fitted_without_the_tested_groups(acts, c
         right = np.empty(len(inside), bool)
         for train, test in case.splits:
             assert not set(case.groups[train]) & set(case.groups[test])
-            (direction,) = ridge_trail(acts.subset(train), 0, "jazz", [strength])
+            (direction,) = regularization_path(acts.subset(train), 0, "jazz", [strength])
             along = acts.matrix(0).astype(float) @ direction.vector.astype(float)
             seen = along[train], inside[train]
             cut = (seen[0][seen[1]].mean() + seen[0][~seen[1]].mean()) / 2
@@ -92,7 +92,7 @@ def test_noise_reads_as_chance_however_uneven_the_classes_are():
     kept = np.flatnonzero((acts.labels() != "rock") | (np.arange(len(acts)) % 4 == 0))
     acts = acts.subset(kept)
     probe = fit_probes(acts, method="ridge", strengths=[1.0], shuffles=0, layers=[0])[0]
-    found = ridge_to_means(acts, examine(acts, probe), probe, strengths=[1e-2, 1e4, math.inf])
+    found = ridge_to_means(acts, evaluate_probe(acts, probe), probe, strengths=[1e-2, 1e4, math.inf])
     for class_ in found.classes:
         assert all(abs(one.value - found.chance) < 0.12 for one in found.accuracy[class_]), class_
 
@@ -110,17 +110,17 @@ def test_the_sentence_has_the_numbers_and_what_is_not_there_is_refused(walk):
         assert number in told
     with pytest.raises(ProbeError, match=r"'blues' was asked for, but there are classical, jazz, rock"):
         walk.direction("blues", 1.0)
-    with pytest.raises(ProbeError, match=r"strength 2 was asked for, but the trail has 0.01, 1, 100, inf"):
+    with pytest.raises(ProbeError, match=r"strength 2 was asked for, but the path has 0.01, 1, 100, inf"):
         walk.direction("jazz", 2.0)
 
 
 def test_the_figures_show_the_trail_in_the_colour_of_the_class_with_interval_and_chance(walk):
-    turned = plots.trail_cosines(walk, "jazz", 100.0)
+    turned = plots.path_cosines(walk, "jazz", 100.0)
     lines = {trace.name: trace for trace in turned.data}
     assert tuple(lines["to the probe's weight"].y) == walk.to_probe["jazz"]
     assert tuple(lines["to the difference in means"].y) == walk.to_means["jazz"]
     assert tuple(turned.data[0].x) == (-2.0, 0.0, 2.0, 3.0)  # decades, infinity beyond the last
-    read = plots.trail_accuracy(walk, "jazz", 100.0)
+    read = plots.path_accuracy(walk, "jazz", 100.0)
     lines = {trace.name: trace for trace in read.data}
     rates = walk.accuracy["jazz"]
     assert list(lines["jazz"].y) == [one.value for one in rates]
@@ -136,7 +136,7 @@ def test_the_figures_show_the_trail_in_the_colour_of_the_class_with_interval_and
 
 
 def test_the_panel_follows_its_slider_and_keeps_its_place_from_layer_to_layer(walk, acts, case_and_probe):
-    panel = TrailPanel()
+    panel = RegularizationPanel()
     with pytest.raises(ProbeError, match="nothing has been examined yet"):
         panel.direction()
     panel.show(walk)

@@ -13,9 +13,9 @@ import pytest
 
 from workbench.errors import GenerationError
 from workbench.generation.generate import generate
-from workbench.generation.score import SOUNDING, Score
+from workbench.generation.score import Score
 from workbench.generation.take import Take
-from workbench.model.band import BEAT_FRAMES, INSTRUMENTS, read_score
+from workbench.model.band import BEAT_FRAMES, INSTRUMENTS, SOUNDING, read_score
 from workbench.show.plots import piano_roll
 
 PIECES = {

@@ -13,7 +13,7 @@ from tolerances import draws, same_codes
 from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import Cancelled, SteeringError, WorkbenchError
-from workbench.evidence.search import Quality
+from workbench.evidence.search import DamageBudget
 from workbench.generation.generate import generate
 from workbench.show.widgets.panels import CONTROL, UNSTEERED
 from workbench.show.widgets.steer_lab import SteerLab
@@ -236,7 +236,7 @@ def test_what_breaks_the_budget_is_not_set(tiny_model: Any, own: Any, judge: Any
     lab = lab_of(tiny_model, own, judges={"genre": judge})
     lab.finder.nll_rise.value = 0.01
     found = lab.finder.aim_at("rock").start().wait(200)
-    assert found.budget == Quality(nll_rise=0.01)
+    assert found.budget == DamageBudget(nll_rise=0.01)
     assert not found.within and "Nothing was set" in lab.finder.verdict.value
     assert lab.doses["rock"] == 0 and lab.text == "none"
 

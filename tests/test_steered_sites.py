@@ -10,7 +10,7 @@ import torch
 from steering_fixture import direction
 from tolerances import NETWORK, PUSHED
 
-from workbench.generation.edits import lay_out
+from workbench.generation.edits import compile_plans
 from workbench.generation.generate import generate
 from workbench.generation.steer import run_steered
 from workbench.model.network import SITES
@@ -26,7 +26,7 @@ def seen(model: Any, plan: Steering | None, given: np.ndarray | None = None) -> 
     settings = {} if given is None else {"given": torch.tensor(given)[None], "frames": 8 + given.shape[-1]}
     run = model.sampling([PROMPT], seeds=[3], **{"frames": 8, "top_k": 50, **settings})
     seconds = [step / 25 for step in range(run.visits)]
-    edits = lay_out([plan], seconds, guided=True, device=model.device)
+    edits = compile_plans([plan], seconds, guided=True, device=model.device)
     writer, held = run_steered(model, run, edits, WATCHED)
     every = [edit for group in edits.values() for edit in group]
     (receipt,) = writer.receipts(1, every, seconds)

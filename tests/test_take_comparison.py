@@ -21,7 +21,7 @@ from tolerances import ROUNDED
 from workbench.errors import EvidenceError, GenerationError
 from workbench.evidence.damage import damage, likelihood
 from workbench.generation.generate import generate
-from workbench.generation.reproduce import code_of
+from workbench.generation.reproduce import reproduction_code
 from workbench.generation.take import Take
 from workbench.show import plots
 from workbench.show.widgets.history import TakeRow
@@ -197,7 +197,7 @@ def test_each_take_says_how_it_was_made(takes: dict[str, Take]) -> None:
     assert takes["more jazz"].steering in text and str(takes["more jazz"].receipt) in text
     assert [
         html.unescape(code) for code in re.findall("<pre>(.*?)</pre>", comparison.made.value, re.DOTALL)
-    ] == [code_of(take) for take in takes.values()]
+    ] == [reproduction_code(take) for take in takes.values()]
     lost = dataclasses.replace(takes["jazz"], plan=None)
     told = TakeComparison({"lost": lost}).made.value
     assert "<pre>" not in told and "directions were not kept" in html.unescape(told)

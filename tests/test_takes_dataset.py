@@ -8,7 +8,7 @@ import pytest
 from workbench.errors import DatasetError, GenerationError
 from workbench.generation.generate import generate, takes_dataset
 from workbench.model.capture import capture
-from workbench.model.teacher_forcing import speaks_our_codes
+from workbench.model.teacher_forcing import codes_match_codec
 from workbench.sound import Clip, Dataset, Entry, measures
 
 
@@ -23,7 +23,7 @@ def test_takes_are_clips_with_their_codes_prompts_and_labels(takes, tiny_model):
     assert songs.groups.tolist() == ["jazz", "rock", "jazz"]
     assert songs.labels("steering").tolist() == ["unsteered"] * 3
     assert songs.clip("rock (seed 1)") == takes[1].clip
-    assert speaks_our_codes(tiny_model, songs)
+    assert codes_match_codec(tiny_model, songs)
     acts = capture(tiny_model, songs, cache=False, progress=False)
     assert acts.labels("genre").tolist() == ["jazz", "rock", "jazz"]
     assert len({entry.digest for entry in songs}) == 3

@@ -8,7 +8,7 @@ from test_plan import JAZZ, ROCK, unit
 from tolerances import NETWORK, ROUNDED, SUMMED
 
 from workbench.errors import ActivationsError, SteeringError
-from workbench.steering import Steering, crossfade, orthogonalise, pulse, spread
+from workbench.steering import Steering, crossfade, orthogonalise, pulse, split_dose
 from workbench.steering.together import randomised
 
 
@@ -30,11 +30,11 @@ def test_a_crossfade_of_a_plan_with_a_schedule_is_refused():
 
 def test_a_dose_is_shared_among_layers_by_weight():
     directions = [unit("jazz", layer) for layer in (6, 2, 4)]
-    plan = spread(directions, 0.8, [1, -1, 2], rows="both")
+    plan = split_dose(directions, 0.8, [1, -1, 2], rows="both")
     assert [(term.at_layer, term.dose, term.rows) for term in plan.terms] == [
         (2, -0.2, "both"), (4, 0.4, "both"), (6, 0.2, "both"),
     ]  # fmt: skip
-    even = spread({one.layer: one for one in directions}, 0.9)
+    even = split_dose({one.layer: one for one in directions}, 0.9)
     assert [term.dose for term in even.terms] == pytest.approx([0.3, 0.3, 0.3])
     assert even.layers == (2, 4, 6)
 
@@ -53,7 +53,7 @@ def test_a_dose_is_shared_among_layers_by_weight():
 )
 def test_doses_that_cannot_be_shared_are_refused(directions, settings, says):
     with pytest.raises(SteeringError, match=says):
-        spread(directions, 0.5, **settings)
+        split_dose(directions, 0.5, **settings)
 
 
 THREE = [unit(name, centre=float(place)) for place, name in enumerate(("jazz", "rock", "reggae"))]

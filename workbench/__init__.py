@@ -24,7 +24,11 @@ import tempfile
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import lazy_loader
+
+from workbench.errors import warn_renamed
 
 # OpenMP threads spin while they wait, unless told otherwise before the library is loaded. One step of a small
 # model has hundreds of short waits, and where another program holds a core each of them lasts a time slice:
@@ -49,158 +53,35 @@ def _let_numba_compile() -> None:
 with suppress(OSError, RuntimeError):  # no home, no temporary folder: numba then says so
     _let_numba_compile()
 
-if TYPE_CHECKING:
-    from workbench.activations import Activations as Activations
-    from workbench.activations import open_activations as open_activations
-    from workbench.datasets import dataset as dataset
-    from workbench.errors import WorkbenchError as WorkbenchError
-    from workbench.evidence.damage import damage as damage
-    from workbench.evidence.judge import Judge as Judge
-    from workbench.evidence.judge import load_judge as load_judge
-    from workbench.generation.generate import extend as extend
-    from workbench.generation.generate import generate as generate
-    from workbench.generation.generate import generate_long as generate_long
-    from workbench.generation.generate import takes_dataset as takes_dataset
-    from workbench.generation.live.recording import Recording as Recording
-    from workbench.generation.live.recording import replay as replay
-    from workbench.generation.reproduce import code_of as code_of
-    from workbench.generation.reproduce import repeat as repeat
-    from workbench.generation.take import Take as Take
-    from workbench.model.capture import capture as capture
-    from workbench.model.capture import capture_conditions as capture_conditions
-    from workbench.model.capture import capture_cost as capture_cost
-    from workbench.model.conditioning import Melody as Melody
-    from workbench.model.generated import capture_continued as capture_continued
-    from workbench.model.generated import capture_generated as capture_generated
-    from workbench.model.load import load as load
-    from workbench.model.musicgen import Model as Model
-    from workbench.probing import LabelProbe as LabelProbe
-    from workbench.probing import NumberProbe as NumberProbe
-    from workbench.probing import Probe as Probe
-    from workbench.probing import fit_multilabel as fit_multilabel
-    from workbench.probing import fit_probes as fit_probes
-    from workbench.probing import fit_regression as fit_regression
-    from workbench.probing import project as project
-    from workbench.show.widgets import BlendPad as BlendPad
-    from workbench.show.widgets import ConsultingRoom as ConsultingRoom
-    from workbench.show.widgets import LiveDesk as LiveDesk
-    from workbench.show.widgets import MapPanel as MapPanel
-    from workbench.show.widgets import ProbeLab as ProbeLab
-    from workbench.show.widgets import ProbePanel as ProbePanel
-    from workbench.show.widgets import SteerLab as SteerLab
-    from workbench.show.widgets import SteerPanel as SteerPanel
-    from workbench.show.widgets import TakeComparison as TakeComparison
-    from workbench.show.widgets import TakeHistory as TakeHistory
-    from workbench.show.widgets import compare as compare
-    from workbench.sound import Clip as Clip
-    from workbench.sound import Dataset as Dataset
-    from workbench.sound import lint as lint
-    from workbench.sound import measures as measures
-    from workbench.sound import read_clip as read_clip
-    from workbench.steering import Direction as Direction
-    from workbench.steering import Steering as Steering
-    from workbench.steering import crossfade as crossfade
-    from workbench.steering import difference_in_means as difference_in_means
-    from workbench.steering import random_direction as random_direction
-    from workbench.steering import spread as spread
+_public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-_HOMES = {
-    "activations": (
-        "Activations",
-        "open_activations",
-    ),
-    "datasets": ("dataset",),
-    "errors": ("WorkbenchError",),
-    "evidence.damage": ("damage",),
-    "evidence.judge": (
-        "Judge",
-        "load_judge",
-    ),
-    "generation.generate": (
-        "extend",
-        "generate",
-        "generate_long",
-        "takes_dataset",
-    ),
-    "generation.live.recording": (
-        "Recording",
-        "replay",
-    ),
-    "generation.reproduce": (
-        "code_of",
-        "repeat",
-    ),
-    "generation.take": ("Take",),
-    "model.capture": (
-        "capture",
-        "capture_conditions",
-        "capture_cost",
-    ),
-    "model.conditioning": ("Melody",),
-    "model.generated": (
-        "capture_continued",
-        "capture_generated",
-    ),
-    "model.load": ("load",),
-    "model.musicgen": ("Model",),
-    "probing": (
-        "LabelProbe",
-        "NumberProbe",
-        "Probe",
-        "fit_multilabel",
-        "fit_probes",
-        "fit_regression",
-        "project",
-    ),
-    "show.widgets": (
-        "BlendPad",
-        "ConsultingRoom",
-        "LiveDesk",
-        "MapPanel",
-        "ProbeLab",
-        "ProbePanel",
-        "SteerLab",
-        "SteerPanel",
-        "TakeComparison",
-        "TakeHistory",
-        "compare",
-    ),
-    "sound": (
-        "Clip",
-        "Dataset",
-        "lint",
-        "measures",
-        "read_clip",
-    ),
-    "steering": (
-        "Direction",
-        "Steering",
-        "crossfade",
-        "difference_in_means",
-        "random_direction",
-        "spread",
-    ),
-    "steering.schedule": (
-        "constant",
-        "decay",
-        "fade",
-        "knots",
-        "pulse",
-        "ramp",
-        "window",
-    ),
+# Names of the version before, kept for one release: old name -> where it is now, below `workbench`.
+_MOVED = {
+    "BlendPad": "show.widgets.BlendPad",
+    "ConsultingRoom": "BrokenProbes",
+    "LabelProbe": "probing.LabelProbe",
+    "Melody": "model.conditioning.Melody",
+    "NumberProbe": "probing.NumberProbe",
+    "TakeComparison": "show.widgets.TakeComparison",
+    "TakeHistory": "show.widgets.TakeHistory",
+    "capture_continued": "model.generated.capture_continued",
+    "capture_cost": "model.capture.capture_cost",
+    "code_of": "generation.reproduce.reproduction_code",
+    "constant": "steering.constant",
+    "damage": "evidence.damage.damage",
+    "decay": "steering.decay",
+    "knots": "steering.knots",
+    "pulse": "steering.pulse",
+    "repeat": "reproduce",
+    "spread": "steering.split_dose",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"workbench has no {name!r}; it has: {', '.join(__all__)}")
-    value = getattr(import_module(f"workbench.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+    if name in _MOVED:
+        home, _, new = _MOVED[name].rpartition(".")
+        warn_renamed(f"workbench.{name}", f"workbench.{_MOVED[name]}")
+        return getattr(import_module(f"workbench.{home}" if home else "workbench"), new)
+    if name.startswith("_") or name in __all__:
+        return _public(name)
+    raise AttributeError(f"workbench has no {name!r}; it has: {', '.join(__all__)}")

@@ -1,5 +1,7 @@
 """One root error and a few subclasses; every message says what was asked, what was found, what to do.
 
+Errors about what was given are ValueErrors too, and what a lookup does not find is a KeyError (`lookup`).
+
 Beside them stand the checks of plain values that constructors share: a value that a file or a user gives is a
 whole number, a finite number or text, or it is refused.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from numbers import Integral, Real
-from typing import SupportsIndex, cast
+from typing import Self, SupportsIndex, cast
 
 
 class WorkbenchError(Exception):
@@ -33,16 +36,30 @@ class WorkbenchError(Exception):
             return self.asked
         return message(self.asked, self.found, self.do or "")
 
+    @classmethod
+    def lookup(cls, asked: str, found: str, do: str) -> Self:
+        """Return an error for a name or number that is not held, which is a KeyError besides.
 
-class AudioError(WorkbenchError):
+        >>> try:
+        ...     raise ProbeError.lookup("Layer 9 was asked for", "there are layers 0-5", "Use one of them")
+        ... except KeyError as error:
+        ...     print(error)
+        Layer 9 was asked for, but there are layers 0-5. Use one of them.
+        """
+        return cast(
+            Self, type(cls.__name__, (cls, KeyError), {"__module__": cls.__module__})(asked, found, do)
+        )
+
+
+class AudioError(WorkbenchError, ValueError):
     """A sound that cannot be read, written or used."""
 
 
-class DatasetError(WorkbenchError):
+class DatasetError(WorkbenchError, ValueError):
     """A set of clips that is empty, ambiguous or cannot be split as asked."""
 
 
-class ActivationsError(WorkbenchError):
+class ActivationsError(WorkbenchError, ValueError):
     """An activation store that is unfinished, damaged or does not hold what was asked."""
 
 
@@ -50,19 +67,19 @@ class ModelError(WorkbenchError):
     """A model that cannot be loaded, or that breaks the contract which the workbench relies on."""
 
 
-class ProbeError(WorkbenchError):
+class ProbeError(WorkbenchError, ValueError):
     """A probe that cannot be fitted, read or applied."""
 
 
-class SteeringError(WorkbenchError):
+class SteeringError(WorkbenchError, ValueError):
     """A direction, schedule or plan that cannot be carried out on this model."""
 
 
-class GenerationError(WorkbenchError):
+class GenerationError(WorkbenchError, ValueError):
     """A generation that cannot start, or whose receipt shows that a planned edit did not happen."""
 
 
-class EvidenceError(WorkbenchError):
+class EvidenceError(WorkbenchError, ValueError):
     """A judge or a measurement that cannot give an honest answer."""
 
 
@@ -72,6 +89,17 @@ class DiskError(WorkbenchError, OSError):
 
 class Cancelled(WorkbenchError):
     """Work that was stopped on request; what was finished before is kept."""
+
+
+class RenamedWarning(DeprecationWarning):
+    """A name of the version before was used; it works for one release."""
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn, at the line of the caller's caller, that a name is now another."""
+    warnings.warn(
+        f"{old} is now {new}; the old name goes with the next version", RenamedWarning, stacklevel=3
+    )
 
 
 def message(asked: str, found: str, do: str = "") -> str:

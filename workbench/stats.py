@@ -317,7 +317,7 @@ def mean_of(figures: list[Figure]) -> Figure:
     return figure
 
 
-def once(figure: Figure, samples: int) -> float:
+def point_estimate(figure: Figure, samples: int) -> float:
     """Return the figure of the samples as they are."""
     return float(figure(np.ones((1, samples)))[0])
 

@@ -1,6 +1,6 @@
 """Labelled activations (xarray), and the resumable, checksummed store that holds them on disk (Zarr)."""
 
-from workbench.activations.activations import Activations, cut_head, head_name, head_slice, join_activations
+from workbench.activations.activations import Activations, concat_activations, cut_head, head_name, head_slice
 from workbench.activations.spec import Cost, StoreSpec, bytes_needed, free_memory
 from workbench.activations.store import ActivationStore, UnusableStore, open_activations
 
@@ -11,10 +11,10 @@ __all__ = [
     "StoreSpec",
     "UnusableStore",
     "bytes_needed",
+    "concat_activations",
     "cut_head",
     "free_memory",
     "head_name",
     "head_slice",
-    "join_activations",
     "open_activations",
 ]

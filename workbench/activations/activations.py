@@ -487,7 +487,7 @@ def cut_head(acts: Activations, head: int, *, n_heads: int | None = None) -> Act
 _SAME = ("model_fingerprint", "pool", "window")
 
 
-def join_activations(parts: Sequence[Activations]) -> Activations:
+def concat_activations(parts: Sequence[Activations]) -> Activations:
     """Return the samples of all parts, one part after the other, in memory.
 
     Kept are the sites that all parts hold, the coordinates that all of them have (labels included), and the

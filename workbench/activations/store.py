@@ -216,7 +216,8 @@ def _labelled(path: Path, group: zarr.Group) -> xr.Dataset:
         except _BROKEN as error:
             raise _damaged(path, file, error, _RESTART) from error
     data = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
-    data = data.drop_vars(["done", *held])
+    # Zarr lists a group in the order in which its files answer, which differs from one opening to the next.
+    data = data.drop_vars(["done", *held])[list(record_of(group)["sites"])]
     layers, norms = held.pop("layer"), held.pop("residual_norm")
     samples = {name: ("sample", _plain(values)) for name, values in held.items()}
     return data.assign_coords({"layer": layers, **samples}).assign(residual_norm=("layer", norms))

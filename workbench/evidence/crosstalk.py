@@ -184,7 +184,7 @@ TOGETHER = "together"
 
 
 @dataclass(frozen=True, eq=False)
-class Combined:
+class Pairs:
     """Attributes steered alone and together; every interval is a bootstrap over (prompt, seed).
 
     alone       hit rate of each aim under its own plan
@@ -213,7 +213,7 @@ class Combined:
         return pd.DataFrame(rows)
 
 
-def combine(
+def pairs(
     model: Model,
     plans: Mapping[str, Steering],
     judges: Mapping[str, Judge],
@@ -224,7 +224,7 @@ def combine(
     seconds: float = 5.0,
     guidance: float | None = None,
     progress: bool = True,
-) -> Combined:
+) -> Pairs:
     """Return how well each attribute is steered alone and together with the others.
 
     Args:
@@ -248,10 +248,10 @@ def combine(
     own = aims_of(plans, judges, aims, needed=True)
     every = {**plans, TOGETHER: Steering(tuple(term for plan in plans.values() for term in plan.terms))}
     asked = asks(every, prompts, seeds)
-    return combined_of(hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress), own)
+    return pairs_of(hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress), own)
 
 
-def combined_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Combined:
+def pairs_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Pairs:
     """Return the comparison of clips that are already heard: methods are the plans, together, unsteered.
 
     Args:
@@ -274,7 +274,7 @@ def combined_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Combined:
     def named(found: list[Estimate]) -> dict[str, Estimate]:
         return dict(zip(names, found, strict=True))
 
-    return Combined(
+    return Pairs(
         named(means(alone, groups)),
         named(means(both, groups)),
         named(means(unsteered[names].to_numpy(), groups)),
@@ -307,7 +307,7 @@ FLOOR = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Fusion:
+class BlendCurve:
     """What a judge hears in blends of two directions.
 
     first, second   the classes; weight 1 is the first alone
@@ -339,7 +339,7 @@ def blend(first: Direction, second: Direction, weight: float) -> Direction:
     return (weight * first + (1 - weight) * second).unit().named(f"{first.name} {weight:g} {second.name}")
 
 
-def fuse(
+def blend_curve(
     model: Model,
     first: Direction,
     second: Direction,
@@ -354,7 +354,7 @@ def fuse(
     seconds: float = 5.0,
     guidance: float | None = None,
     progress: bool = True,
-) -> Fusion:
+) -> BlendCurve:
     """Return what the judge hears in blends of two unit directions of one layer, all at the same dose.
 
     Args:
@@ -384,10 +384,10 @@ def fuse(
         plan = blend(first, second, weight).at(dose, rows=rows)
         asked += [Ask(plan, *pair, {"method": "blend", "weight": weight}) for pair in pairs]
     clips = hear(model, asked, {"judge": judge}, seconds=seconds, guidance=guidance, progress=progress)
-    return fusion_of(clips, names)
+    return blend_curve_of(clips, names)
 
 
-def fusion_of(clips: pd.DataFrame, classes: tuple[str, str]) -> Fusion:
+def blend_curve_of(clips: pd.DataFrame, classes: tuple[str, str]) -> BlendCurve:
     """Return what follows from clips that are already heard by a judge called "judge".
 
     Args:
@@ -409,7 +409,7 @@ def fusion_of(clips: pd.DataFrame, classes: tuple[str, str]) -> Fusion:
     odds, weights = wide.to_numpy(float), tuple(float(weight) for weight in wide.columns)
     each = np.array([rank_correlation(np.array(weights), row) for row in odds])
     (spearman,) = means(each[:, None], np.arange(len(each)))
-    return Fusion(*classes, odds, weights, spearman, clips)
+    return BlendCurve(*classes, odds, weights, spearman, clips)
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:

@@ -56,7 +56,7 @@ probability of the aim), nll, level_db, repetition. The same seeds come with the
 
 
 @dataclass(frozen=True)
-class Quality:
+class DamageBudget:
     """What steering may cost on average against the unsteered twins; ``inf`` where a cost does not matter.
 
     nll_rise         nats per code by which the codes become less likely to the unsteered model. Codes that
@@ -136,7 +136,7 @@ class Found:
     tried: pd.DataFrame
 
 
-def search_dose(run: Runner, space: Space, budget: Quality) -> Found:
+def search_dose(run: Runner, space: Space, budget: DamageBudget) -> Found:
     """Return the best setting within the budget; the mildest one tried when none is within it.
 
     Args:
@@ -179,11 +179,11 @@ def _finer(tried: pd.DataFrame, space: Space) -> list[Setting]:
     return [*around, *below]
 
 
-def settings(clips: pd.DataFrame, budget: Quality) -> pd.DataFrame:
+def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
     """Return a row per steered setting, in the order they were heard: effect, costs, share of the budget.
 
-    Columns: stage, layer, dose, n, hit_rate, p, score (the mean of the two), the costs of `Quality`, used,
-    within.
+    Columns: stage, layer, dose, n, hit_rate, p, score (the mean of the two), the costs of `DamageBudget`,
+    used, within.
 
     Args:
         clips: rows of a runner with their stage, the twins among them.
@@ -249,7 +249,7 @@ class AutoDose:
     layer, dose     the setting
     rates           share of hits by method (steered, unsteered, random) with Wilson's interval
     gains           hit rate steered minus that of the other method (unsteered, random), paired bootstrap
-    cost            mean change against the unsteered twins by name (see `Quality`), paired bootstrap
+    cost            mean change against the unsteered twins by name (see `DamageBudget`), paired bootstrap
     budget          what it was allowed to cost
     tried           every setting, stage by stage, with effect and cost
     clips           every clip that was heard
@@ -262,7 +262,7 @@ class AutoDose:
     rates: Mapping[str, Estimate]
     gains: Mapping[str, Estimate]
     cost: Mapping[str, Estimate]
-    budget: Quality
+    budget: DamageBudget
     tried: pd.DataFrame = field(repr=False)
     clips: pd.DataFrame = field(repr=False)
     steering: Steering | None = None
@@ -310,7 +310,7 @@ def auto_dose(
     aim: str,
     judge: Judge,
     *,
-    budget: Quality | None = None,
+    budget: DamageBudget | None = None,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(6)),
     further_seeds: Sequence[int] = tuple(range(1000, 1012)),
@@ -332,7 +332,7 @@ def auto_dose(
         directions: layer -> unit direction of the aim at that layer.
         aim: a class of the judge.
         judge: hears sound only.
-        budget: what steering may cost; by default that of `Quality`.
+        budget: what steering may cost; by default that of `DamageBudget`.
         prompts: taken in turn, seed by seed.
         seeds: on which layer and dose are chosen.
         further_seeds: others, on which the choice is proved; few of them prove little.
@@ -370,14 +370,14 @@ def auto_dose(
         hit, p = table[f"judged_{judge.target}"] == aim, table[f"p_{judge.target}_{aim}"]
         return table.assign(hit=hit, p=p)
 
-    return choose_dose(run, space, aim, budget or Quality(), directions=directions, rows=rows)
+    return choose_dose(run, space, aim, budget or DamageBudget(), directions=directions, rows=rows)
 
 
 def choose_dose(
     run: Runner,
     space: Space,
     aim: str,
-    budget: Quality,
+    budget: DamageBudget,
     *,
     directions: Mapping[int, Direction] | None = None,
     rows: str = "cond",

@@ -1,6 +1,6 @@
 """What only the run itself knows: sliders that somebody moves, gates that readings open and close.
 
-The factor of a lane at a step is schedule x chance x slider x gate. The first two are laid out beforehand
+The factor of a row_edit at a step is schedule x chance x slider x gate. The first two are laid out beforehand
 (`cells`); the other two are read here, once at the beginning of each step, so that all edits of a step agree,
 and what was read is kept for the receipt and for replay. Offline nothing is moved.
 
@@ -39,11 +39,11 @@ HALVES = ("cond", "null")
 """The two halves of a guided batch."""
 
 Group = tuple[torch.Tensor, torch.Tensor]
-"""Indices of lanes, and of their rows in the decoder's batch."""
+"""Indices of row_edits, and of their rows in the decoder's batch."""
 
 
 @dataclass(frozen=True)
-class Lane:
+class RowEdit:
     """One term of one clip's plan on one row of the decoder's batch."""
 
     clip: int
@@ -55,17 +55,17 @@ class Lane:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """One operation on several rows at one place: tensors (lanes, 1, ...) made once per run, on the device.
+    """One operation on n rows at one place: tensors (n, 1, ...) made once per run, on the device.
 
-    `factors` (steps, lanes) are the schedules' values, `weights` the same as a tensor. `acts` (steps, lanes)
-    says which lanes a step changes as far as that is known beforehand (schedule, dose, chance), and `groups`
-    holds for every step those lanes and their rows in the decoder's batch, or None where there are none.
-    Gates and sliders, which only the run knows, come in with the factor that `after` is given.
+    `factors` (steps, n) are the schedules' values, `weights` the same as a tensor. `acts` (steps, n) says
+    which rows a step changes as far as that is known beforehand (schedule, dose, chance), and `groups` holds
+    for every step which of the n these are and their rows in the decoder's batch, or None where there are
+    none. Gates and sliders, which only the run knows, come in with the factor that `after` is given.
     """
 
     place: Place
     operation: str
-    lanes: tuple[Lane, ...]
+    row_edits: tuple[RowEdit, ...]
     vectors: torch.Tensor
     doses: torch.Tensor
     scales: torch.Tensor
@@ -75,20 +75,20 @@ class Edit:
     weights: torch.Tensor
     groups: tuple[Group | None, ...]
 
-    def after(self, before: torch.Tensor, lanes: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        """The stream (lanes, 1, d_model) after this edit, for `lanes` and their factors (lanes, 1, 1)."""
+    def after(self, before: torch.Tensor, row_edits: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """The stream (n, 1, d_model) after this edit, for n `row_edits` and their factors (n, 1, 1)."""
         return apply(
             self.operation,
             before,
-            self.vectors[lanes],
-            self.doses[lanes],
-            self.scales[lanes],
+            self.vectors[row_edits],
+            self.doses[row_edits],
+            self.scales[row_edits],
             factor=factor,
-            mean=self.centres[lanes],
+            mean=self.centres[row_edits],
         )
 
 
-def lay_out(
+def compile_plans(
     plans: Sequence[Steering | None],
     seconds: Sequence[float],
     *,
@@ -110,7 +110,7 @@ def lay_out(
     Raises:
         GenerationError: When a term is for null rows and the run has none.
     """
-    stacked: dict[Place, dict[tuple[int, str], list[Lane]]] = {}
+    stacked: dict[Place, dict[tuple[int, str], list[RowEdit]]] = {}
     for clip, plan in enumerate(plans):
         slots: dict[Place, int] = {}
         for term_index, term in enumerate(plan.terms if plan is not None else ()):
@@ -120,7 +120,7 @@ def lay_out(
             edits = stacked.setdefault(place, {})
             for row, half in _rows(term, clip, len(plans), guided):
                 key = (slot, term.operation)
-                edits.setdefault(key, []).append(Lane(clip, term_index, term, row, half))
+                edits.setdefault(key, []).append(RowEdit(clip, term_index, term, row, half))
     clock = _Clock(np.asarray(seconds, dtype=np.float64), first_step, seeds or [0] * len(plans))
     return {
         place: [_edit(place, key[1], stacked[place][key], clock, device) for key in sorted(stacked[place])]
@@ -136,19 +136,21 @@ class _Clock:
     first_step: int
     seeds: Sequence[int]
 
-    def factors(self, lane: Lane) -> np.ndarray:
+    def factors(self, row_edit: RowEdit) -> np.ndarray:
         """The schedule's value at each step."""
-        schedule, start = lane.term.schedule, self.first_step
+        schedule, start = row_edit.term.schedule, self.first_step
         return np.array([schedule.factor(now, step) for step, now in enumerate(self.seconds.tolist(), start)])
 
-    def lucky(self, lane: Lane) -> np.ndarray:
+    def bernoulli_mask(self, row_edit: RowEdit) -> np.ndarray:
         """Whether chance lets each step act: drawn by the clip's seed, the term and the half alone.
 
         The luck of a step belongs to its time, not to the window in which it is drawn.
         """
-        draws = np.random.default_rng([self.seeds[lane.clip], lane.term_index, HALVES.index(lane.half)])
+        draws = np.random.default_rng(
+            [self.seeds[row_edit.clip], row_edit.term_index, HALVES.index(row_edit.half)]
+        )
         count = self.first_step + len(self.seconds)
-        return np.asarray(draws.random(count)[self.first_step :] < lane.term.chance)
+        return np.asarray(draws.random(count)[self.first_step :] < row_edit.term.chance)
 
 
 def _rows(term: Term, clip: int, batch: int, guided: bool) -> list[tuple[int, str]]:
@@ -165,21 +167,23 @@ def _rows(term: Term, clip: int, batch: int, guided: bool) -> list[tuple[int, st
     return rows
 
 
-def _edit(place: Place, operation: str, lanes: list[Lane], clock: _Clock, device: torch.device) -> Edit:
-    """The edit of `lanes`, which share place and operation."""
-    terms = [lane.term for lane in lanes]
+def _edit(
+    place: Place, operation: str, row_edits: list[RowEdit], clock: _Clock, device: torch.device
+) -> Edit:
+    """The edit of `row_edits`, which share place and operation."""
+    terms = [row_edit.term for row_edit in row_edits]
 
     def column(values: list[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
-    factors = np.stack([clock.factors(lane) for lane in lanes], axis=1)
-    acts = np.stack([clock.lucky(lane) for lane in lanes], axis=1) & (factors != 0)
+    factors = np.stack([clock.factors(row_edit) for row_edit in row_edits], axis=1)
+    acts = np.stack([clock.bernoulli_mask(row_edit) for row_edit in row_edits], axis=1) & (factors != 0)
     acts &= np.array([not term.idle for term in terms])
     vectors = torch.tensor(np.stack([term.direction.vector for term in terms]), device=device)
     return Edit(
         place,
         operation,
-        tuple(lanes),
+        tuple(row_edits),
         vectors[:, None, :],
         column([term.dose for term in terms]),
         column([term.direction.residual_norm for term in terms]),
@@ -187,18 +191,18 @@ def _edit(place: Place, operation: str, lanes: list[Lane], clock: _Clock, device
         factors,
         acts,
         torch.tensor(factors, dtype=torch.float32, device=device),
-        _groups(acts, [lane.row for lane in lanes], device),
+        _groups(acts, [row_edit.row for row_edit in row_edits], device),
     )
 
 
 def _groups(acts: np.ndarray, rows: list[int], device: torch.device) -> tuple[Group | None, ...]:
-    """For every step the acting lanes and their rows; steps with the same lanes share their tensors."""
+    """For every step what acts and on which rows; steps where the same acts share their tensors."""
     made: dict[bytes, Group | None] = {}
     for pattern in acts:
         if pattern.tobytes() not in made:
-            lanes = torch.tensor(np.flatnonzero(pattern), device=device)
+            row_edits = torch.tensor(np.flatnonzero(pattern), device=device)
             made[pattern.tobytes()] = (
-                (lanes, torch.tensor(rows, device=device)[lanes]) if len(lanes) else None
+                (row_edits, torch.tensor(rows, device=device)[row_edits]) if len(row_edits) else None
             )
     return tuple(made[pattern.tobytes()] for pattern in acts)
 
@@ -207,7 +211,7 @@ Slider = tuple[int, int]
 """(clip, term): which term of which clip's plan a slider scales."""
 
 
-class Controls:
+class Sliders:
     """Sliders, one per term of a plan, that may be moved from any thread while a run goes on; all begin at 1.
 
     nnsight sees attributes that are changed, not names that are bound anew: hand the object over and call
@@ -261,11 +265,11 @@ class Controls:
         return values
 
 
-class Factors:
-    """The factor of every lane of one run at the present step, and what was read on the way.
+class StepGains:
+    """The factor of every row_edit of one run at the present step, and what was read on the way.
 
     Args:
-        controls: The sliders, and the readings so far.
+        sliders: The sliders, and the readings so far.
         edits: What the run does.
         batch: B, the number of clips.
         rate_hz: Steps per second.
@@ -274,18 +278,20 @@ class Factors:
 
     def __init__(
         self,
-        controls: Controls,
+        sliders: Sliders,
         edits: Mapping[Place, Sequence[Edit]],
         *,
         batch: int,
         rate_hz: float,
         heard: bool,
     ) -> None:
-        self._controls, self._batch, self._rate_hz, self._heard = controls, batch, rate_hz, heard
+        self._controls, self._batch, self._rate_hz, self._heard = sliders, batch, rate_hz, heard
         every = [edit for group in edits.values() for edit in group]
-        lanes = [lane for edit in every for lane in edit.lanes]
-        self._keys = sorted({(lane.clip, lane.term_index) for lane in lanes})
-        self._gates = list(dict.fromkeys(lane.term.gate for lane in lanes if lane.term.gate is not None))
+        row_edits = [row_edit for edit in every for row_edit in edit.row_edits]
+        self._keys = sorted({(row_edit.clip, row_edit.term_index) for row_edit in row_edits})
+        self._gates = list(
+            dict.fromkeys(row_edit.term.gate for row_edit in row_edits if row_edit.term.gate is not None)
+        )
         self._read_outs = list(dict.fromkeys(gate.read_out for gate in self._gates))
         self._device = every[0].vectors.device if every else torch.device("cpu")
         self._slider_of = {id(edit): self._places(edit, self._slider_place) for edit in every}
@@ -296,7 +302,7 @@ class Factors:
         }
         longest = max((self._count(gate) for gate in self._gates), default=1)
         for one in self._read_outs:
-            controls.readings.setdefault(one, deque(maxlen=longest))
+            sliders.readings.setdefault(one, deque(maxlen=longest))
         self._sliders: torch.Tensor | None = None
         self._open: torch.Tensor | None = None
         self._slid: list[list[float]] = []
@@ -326,13 +332,13 @@ class Factors:
             self._open = torch.cat([*(self._is_open(gate).float() for gate in self._gates), always])
             self._opened.append(self._open)
 
-    def at(self, edit: Edit, step: int, lanes: torch.Tensor) -> torch.Tensor:
-        """The factors (lanes, 1, 1) of some lanes of an edit: schedule x slider x gate."""
-        factor = edit.weights[step, lanes]
+    def at(self, edit: Edit, step: int, row_edits: torch.Tensor) -> torch.Tensor:
+        """The factors (row_edits, 1, 1) of some row_edits of an edit: schedule x slider x gate."""
+        factor = edit.weights[step, row_edits]
         if self._sliders is not None:
-            factor = factor * self._sliders[self._slider_of[id(edit)][lanes]]
+            factor = factor * self._sliders[self._slider_of[id(edit)][row_edits]]
         if self._open is not None:
-            factor = factor * self._open[self._gate_of[id(edit)][lanes]]
+            factor = factor * self._open[self._gate_of[id(edit)][row_edits]]
         return factor[:, None, None]
 
     def read(self, place: Place, rows: torch.Tensor) -> None:
@@ -344,27 +350,27 @@ class Factors:
                 self._controls.readings[one].append(probabilities(rows, *self._tensors[one], one.link))
 
     def sliders_of(self, edit: Edit) -> np.ndarray:
-        """What was read at the sliders of an edit's lanes, (steps, lanes)."""
+        """What was read at the sliders of an edit's row_edits, (steps, row_edits)."""
         return np.array(self._slid)[:, self._slider_of[id(edit)].cpu().numpy()]
 
     def open_of(self, edit: Edit) -> np.ndarray:
-        """Whether the gates of an edit's lanes were open, bool (steps, lanes)."""
+        """Whether the gates of an edit's row_edits were open, bool (steps, row_edits)."""
         if not self._gates:
-            return np.ones((len(self._slid), len(edit.lanes)), dtype=bool)
+            return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
         opened = torch.stack(self._opened)[:, self._gate_of[id(edit)]]
         return np.asarray(opened.cpu().numpy() != 0)
 
-    def _places(self, edit: Edit, place: Callable[[Lane], int]) -> torch.Tensor:
-        """The place of each lane among the sliders or the gates, (lanes,)."""
-        return torch.tensor([place(lane) for lane in edit.lanes], device=self._device)
+    def _places(self, edit: Edit, place: Callable[[RowEdit], int]) -> torch.Tensor:
+        """The place of each row_edit among the sliders or the gates, (row_edits,)."""
+        return torch.tensor([place(row_edit) for row_edit in edit.row_edits], device=self._device)
 
-    def _slider_place(self, lane: Lane) -> int:
-        return self._keys.index((lane.clip, lane.term_index))
+    def _slider_place(self, row_edit: RowEdit) -> int:
+        return self._keys.index((row_edit.clip, row_edit.term_index))
 
-    def _gate_place(self, lane: Lane) -> int:
+    def _gate_place(self, row_edit: RowEdit) -> int:
         """Its gate's place for its clip; that of the gate that is always open when it has none."""
-        gate, gates = lane.term.gate, self._gates
-        return len(gates) * self._batch if gate is None else gates.index(gate) * self._batch + lane.clip
+        gate, gates = row_edit.term.gate, self._gates
+        return len(gates) * self._batch if gate is None else gates.index(gate) * self._batch + row_edit.clip
 
     def _is_open(self, gate: Gate) -> torch.Tensor:
         """Whether a gate is open now, bool (B,)."""

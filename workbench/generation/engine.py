@@ -15,11 +15,11 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.errors import GenerationError, number_or_nan
-from workbench.generation.edits import Controls, lay_out
+from workbench.generation.edits import Sliders, compile_plans
 from workbench.generation.receipt import Receipt, joined
 from workbench.generation.request import Row, Settings, alike
 from workbench.generation.steer import run_steered
-from workbench.generation.take import ProbeTrace, Take, Window, circumstances
+from workbench.generation.take import ProbeTrace, Take, Window, environment
 from workbench.model.conditioning import shifted
 from workbench.model.musicgen import Model
 from workbench.model.sampling import Sampling, frames_for, seconds_at
@@ -173,7 +173,7 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class Calls:
+class Callbacks:
     """Who is told what while codes are drawn, how the run is stopped, and what is watched."""
 
     advance: Callable[[], object] = int
@@ -182,7 +182,7 @@ class Calls:
     probes: Sequence[Readable] = ()
 
     def on_step(self, known: torch.Tensor, heard: int, delay: int) -> Callable[[int, torch.Tensor], None]:
-        """What a run calls after each step, given the codes (B, k, frames) of the whole before it."""
+        """What a run callbacks after each step, given the codes (B, k, frames) of the whole before it."""
         kept = known[..., : known.shape[-1] - heard]
 
         def report(step: int, codes: torch.Tensor) -> None:
@@ -199,7 +199,7 @@ class _Whole:
     """What has been drawn so far: codes (B, k, frames), the given ones included, and records of each span."""
 
     codes: torch.Tensor
-    controls: Controls
+    sliders: Sliders
     generators: Sequence[torch.Generator] | None = None
     receipts: list[list[Receipt]] = field(default_factory=list)
     visits: list[int] = field(default_factory=list)
@@ -214,7 +214,7 @@ def draw_all(
     rows: Sequence[Row],
     spans_after: Callable[[int], Sequence[Span]],
     settings: Settings,
-    calls: Calls,
+    callbacks: Callbacks,
     *,
     batch: int,
     progress: bool,
@@ -228,9 +228,9 @@ def draw_all(
     total = sum(span.frames + max(model.delays) for _part, spans in parts for span in spans)
     takes: dict[int, Take] = {}
     with tqdm(total=total, desc="Generating", unit="step", disable=not progress, leave=False) as bar:
-        calls = replace(calls, advance=bar.update)
+        callbacks = replace(callbacks, advance=bar.update)
         for part, spans in parts:
-            made = draw_takes(model, [rows[number] for number in part], spans, settings, calls)
+            made = draw_takes(model, [rows[number] for number in part], spans, settings, callbacks)
             takes |= dict(zip(part, made, strict=True))
     return [takes[number] for number in range(len(rows))]
 
@@ -240,28 +240,28 @@ def draw_takes(
     rows: Sequence[Row],
     spans: Sequence[Span],
     settings: Settings,
-    calls: Calls,
+    callbacks: Callbacks,
     *,
-    controls: Controls | None = None,
+    sliders: Sliders | None = None,
 ) -> list[Take]:
     """The takes of one batch, whose rows go on from equally many given frames.
 
-    Sliders of `controls` may be moved meanwhile.
+    Sliders of `sliders` may be moved meanwhile.
 
     Raises:
         GenerationError: When a receipt shows that a planned edit failed.
-        Cancelled: When the calls' `cancel` was set.
+        Cancelled: When the callbacks' `cancel` was set.
     """
-    whole = _Whole(_given(model, rows), controls or Controls())
+    whole = _Whole(_given(model, rows), sliders or Sliders())
     for span in spans:
-        run = _begin(model, rows, span, settings, calls=calls, whole=whole)
-        _draw_span(model, rows, span, run, probes=calls.probes, whole=whole)
+        run = _begin(model, rows, span, settings, callbacks=callbacks, whole=whole)
+        _draw_span(model, rows, span, run, probes=callbacks.probes, whole=whole)
     receipts = [joined(parts, whole.visits) for parts in zip(*whole.receipts, strict=True)]
     for row, receipt in zip(rows, receipts, strict=True):
         _check_receipt(row, receipt)
     clips, codes = model.decode_batch(list(whole.codes)), whole.codes.cpu().numpy()
-    traces = [_traces(calls.probes, whole, index) for index in range(len(rows))]
-    versions = {**circumstances(model), "batch": str(len(rows))}
+    traces = [_traces(callbacks.probes, whole, index) for index in range(len(rows))]
+    versions = {**environment(model), "batch": str(len(rows))}
     return [
         Take(
             clip=clips[index],
@@ -303,10 +303,10 @@ def _draw_span(
     """Draw one span and add what came of it to `whole`."""
     seconds = [seconds_at(span.start + visit, model.frame_rate_hz) for visit in range(run.visits)]
     seeds, plans = [row.seed for row in rows], [row.plan for row in rows]
-    lay = partial(lay_out, guided=run.guided, device=model.device, seeds=seeds, first_step=span.start)
+    lay = partial(compile_plans, guided=run.guided, device=model.device, seeds=seeds, first_step=span.start)
     edits = lay(plans, seconds)
     watched = [(probe.layer, probe.site) for probe in probes]
-    writer, seen = run_steered(model, run, edits, watched, whole.controls)
+    writer, seen = run_steered(model, run, edits, watched, whole.sliders)
     every = [edit for group in edits.values() for edit in group]
     whole.receipts.append(writer.receipts(len(rows), every, seconds))
     whole.visits.append(run.visits)
@@ -319,11 +319,11 @@ def _draw_span(
 
 
 def _begin(
-    model: Model, rows: Sequence[Row], span: Span, settings: Settings, *, calls: Calls, whole: _Whole
+    model: Model, rows: Sequence[Row], span: Span, settings: Settings, *, callbacks: Callbacks, whole: _Whole
 ) -> Sampling:
     """The run of one span: it hears the end of the whole, and goes on with the same generators."""
-    asked: dict[str, Any] = {**asdict(settings), "cancel": calls.cancel}
-    asked["on_step"] = calls.on_step(whole.codes, span.heard, max(model.delays))
+    asked: dict[str, Any] = {**asdict(settings), "cancel": callbacks.cancel}
+    asked["on_step"] = callbacks.on_step(whole.codes, span.heard, max(model.delays))
     begin_s = seconds_at(whole.codes.shape[-1] - span.heard, model.frame_rate_hz)
     asked["melodies"] = shifted([row.melody for row in rows], begin_s)
     if span.heard:

@@ -17,7 +17,7 @@ from typing import Any, overload
 import torch
 
 from workbench.errors import Cancelled, GenerationError, number_or_nan
-from workbench.generation.engine import Calls, OnFrame, Readable, Span, Windows, draw_all, one_span
+from workbench.generation.engine import Callbacks, OnFrame, Readable, Span, Windows, draw_all, one_span
 from workbench.generation.request import Audio, Plan, Tune, check_prompt, check_room, rows_of, settings_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
@@ -105,12 +105,12 @@ def generate(
     heard: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
     rows, many = rows_of(model, prompt, steering, seed, **heard)
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
-    calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
+    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or ())
 
     def spans(given: int) -> list[Span]:
         return [one_span(model, seconds, given)]
 
-    takes = draw_all(model, rows, spans, settings, calls, batch=batch, progress=progress)
+    takes = draw_all(model, rows, spans, settings, callbacks, batch=batch, progress=progress)
     return takes if many else takes[0]
 
 
@@ -197,9 +197,9 @@ def generate_long(
     for _at_s, text in changes:
         check_prompt(text)
     check_room(model, [text for _at_s, text in changes])
-    calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
+    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or ())
     drawn = settings_of(model, **settings)
-    takes = draw_all(model, rows, windows.spans, drawn, calls, batch=batch, progress=progress)
+    takes = draw_all(model, rows, windows.spans, drawn, callbacks, batch=batch, progress=progress)
     return takes if many else takes[0]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.generation.edits import Edit, Factors
+from workbench.generation.edits import Edit, StepGains
 
 TARGETED = frozenset({"remove", "clamp"})
 """Operations with a target, which may find the stream already there."""
@@ -104,7 +104,7 @@ class ReceiptWriter:
         factors: What the run read at sliders and gates.
     """
 
-    def __init__(self, factors: Factors) -> None:
+    def __init__(self, factors: StepGains) -> None:
         self._factors = factors
         self._visits: list[tuple[Edit, int]] = []
         self._norms: list[torch.Tensor] = []
@@ -113,7 +113,7 @@ class ReceiptWriter:
     def measure(
         self, edit: Edit, step: int, *, before: torch.Tensor, meant: torch.Tensor, now: torch.Tensor
     ) -> None:
-        """Note |now - before| for the lanes that act at `step`; all tensors are (lanes, 1, d_model).
+        """Note |now - before| for the row_edits that act at `step`; all tensors are (row_edits, 1, d_model).
 
         `now` was read back from the model's tensor. `meant` is what the formula gave: where an operation
         with a target finds the stream already there, nothing has to change.
@@ -134,9 +134,9 @@ class ReceiptWriter:
         }
         norms, meant, start = _read(self._norms), _read(self._meant), 0
         for edit, step in self._visits:
-            lanes = np.flatnonzero(edit.acts[step])
-            sliders, opened = (values[step, lanes] for values in read[id(edit)])
-            now = slice(start, start + len(lanes))
+            row_edits = np.flatnonzero(edit.acts[step])
+            sliders, opened = (values[step, row_edits] for values in read[id(edit)])
+            now = slice(start, start + len(row_edits))
             changed, planned = norms[now] > 0, (sliders != 0) & opened
             settled = (meant[now] == 0) & (edit.operation in TARGETED)
             told["changed"] += int(changed.sum())
@@ -152,22 +152,22 @@ class ReceiptWriter:
         start = 0
         flat, flat_meant = _read(self._norms), _read(self._meant)
         for edit, step in self._visits:
-            lanes = np.flatnonzero(edit.acts[step])
-            norms[id(edit)][step, lanes] = flat[start : start + len(lanes)]
-            meant[id(edit)][step, lanes] = flat_meant[start : start + len(lanes)]
-            start += len(lanes)
+            row_edits = np.flatnonzero(edit.acts[step])
+            norms[id(edit)][step, row_edits] = flat[start : start + len(row_edits)]
+            meant[id(edit)][step, row_edits] = flat_meant[start : start + len(row_edits)]
+            start += len(row_edits)
         parts: list[list[pd.DataFrame]] = [[] for _ in range(batch)]
         for edit in edits:
             read = self._factors.sliders_of(edit), self._factors.open_of(edit)
-            for index, lane in enumerate(edit.lanes):
+            for index, row_edit in enumerate(edit.row_edits):
                 changes = norms[id(edit)][:, index], meant[id(edit)][:, index]
                 asked = _asked(edit, index, *(values[:, index] for values in read))
-                parts[lane.clip].append(_cells(edit, index, seconds, asked, changes))
+                parts[row_edit.clip].append(_cells(edit, index, seconds, asked, changes))
         return [_join(part) for part in parts]
 
 
 def _distance(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """|now - before| for each lane, shape (lanes,)."""
+    """|now - before| for each row_edit, shape (row_edits,)."""
     norms: torch.Tensor = torch.linalg.vector_norm(now.float() - before.float(), dim=-1)
     return norms.flatten()
 
@@ -179,8 +179,8 @@ def _read(norms: list[torch.Tensor]) -> np.ndarray:
 
 
 def _asked(edit: Edit, index: int, sliders: np.ndarray, opened: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What was planned for one lane at each step, and the reason where that is nothing."""
-    acts, factors, term = edit.acts[:, index], edit.factors[:, index], edit.lanes[index].term
+    """What was planned for one row_edit at each step, and the reason where that is nothing."""
+    acts, factors, term = edit.acts[:, index], edit.factors[:, index], edit.row_edits[index].term
     reasons = {
         "schedule": factors == 0,
         "dose 0": np.full(len(acts), term.idle),
@@ -199,7 +199,7 @@ def _cells(
     asked: tuple[np.ndarray, np.ndarray],
     changes: tuple[np.ndarray, np.ndarray],
 ) -> pd.DataFrame:
-    """The cells of one lane, a line per step; `asked` from `_asked`, `changes` measured and meant."""
+    """The cells of one row_edit, a line per step; `asked` from `_asked`, `changes` measured and meant."""
     (planned, reason), (change, meant) = asked, changes
     settled = (planned != 0) & (meant == 0) & (edit.operation in TARGETED)
     layer, site = edit.place
@@ -209,8 +209,8 @@ def _cells(
             "seconds": np.asarray(seconds, dtype=np.float64),
             "layer": layer,
             "site": site,
-            "row": edit.lanes[index].half,
-            "term": edit.lanes[index].term_index,
+            "row": edit.row_edits[index].half,
+            "term": edit.row_edits[index].term_index,
             "planned": planned,
             "norm_change": change,
             "reason": np.where(settled, "already there", reason),

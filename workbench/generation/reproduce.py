@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import GenerationError
-from workbench.generation.engine import Calls, OnFrame, Readable, Span, Windows, draw_all
+from workbench.generation.engine import Callbacks, OnFrame, Readable, Span, Windows, draw_all
 from workbench.generation.request import Settings, rows_of
 from workbench.generation.take import Take, differences
 from workbench.model.musicgen import Model
@@ -28,7 +28,7 @@ from workbench.model.musicgen import Model
 _COLUMNS = 96  # of packed codes
 
 
-def repeat(
+def reproduce(
     model: Model,
     take: Take,
     *,
@@ -37,7 +37,7 @@ def repeat(
     on_frame: OnFrame | None = None,
     cancel: threading.Event | None = None,
 ) -> Take:
-    """The take drawn again: in the circumstances of the first time its codes are the same bit for bit.
+    """The take drawn again: in the environment of the first time its codes are the same bit for bit.
 
     Where they are not, a warning says from when on they differ, and what is different here.
 
@@ -65,17 +65,17 @@ def repeat(
     rows, _many = rows_of(model, take.prompt, take.plan, take.seed, audio=audio, melody=take.melody)
     spans = _spans(take, model.frame_rate_hz)
     settings = Settings(take.guidance, take.temperature, take.top_k)
-    calls = Calls(on_frame=on_frame, cancel=cancel, probes=probes or ())
-    (again,) = draw_all(model, rows, lambda _given: spans, settings, calls, batch=1, progress=progress)
+    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or ())
+    (again,) = draw_all(model, rows, lambda _given: spans, settings, callbacks, batch=1, progress=progress)
     _compare(model, take, again)
     return again
 
 
-def code_of(take: Take, folder: Path | str | None = None, *, model: str | None = None) -> str:
+def reproduction_code(take: Take, folder: Path | str | None = None, *, model: str | None = None) -> str:
     """Python text that draws the take again in a fresh process and prints whether the codes are the same.
 
     Args:
-        take: As in `repeat`.
+        take: As in `reproduce`.
         folder: Where `take.save` has written it; the text is then four short lines. None packs plan and given
             codes as letters into the text, which needs nothing else.
         model: What `load` is to be given; by default what the take's `model_id` says, which of a folder is
@@ -96,7 +96,7 @@ def code_of(take: Take, folder: Path | str | None = None, *, model: str | None =
     if folder is not None:
         read = [
             f"take = wb.Take.load({str(folder)!r})",
-            "again = wb.repeat(model, take)  # warns where a code differs",
+            "again = wb.reproduce(model, take)  # warns where a code differs",
             "print((again.codes == take.codes).all())",
         ]
         return "\n".join(["import workbench as wb", "", load, *read, ""])
@@ -151,7 +151,8 @@ def _loadable(model_id: str) -> str:
 
 def _imports(take: Take) -> list[str]:
     packed = ["import base64", "import hashlib", "import zlib", "", "import numpy as np"]
-    return [*(packed if take.given_s else ["import hashlib", ""]), "import workbench as wb"]
+    melody = [] if take.melody is None else ["from workbench.model.conditioning import Melody"]
+    return [*(packed if take.given_s else ["import hashlib", ""]), "import workbench as wb", *melody]
 
 
 def _plan(take: Take) -> list[str]:
@@ -184,7 +185,7 @@ def _call(take: Take) -> list[str]:
     lines = [f"    {name}={value!r}," for name, value in settings.items()]
     lines += ["    steering=plan,"] if take.plan is not None else []
     lines += ["    audio=given,"] if take.given_s else []
-    lines += [f"    melody=wb.Melody({take.melody.pitches}),"] if take.melody is not None else []
+    lines += [f"    melody=Melody({take.melody.pitches}),"] if take.melody is not None else []
     draw = "generate_long" if take.windows else "generate"
     digest = hashlib.sha256(take.codes.tobytes()).hexdigest()
     return [
@@ -215,7 +216,7 @@ def _window_settings(take: Take, rate: float) -> dict[str, object]:
         raise GenerationError(
             f"The code of a take in {len(spans)} windows was asked for",
             "no single call draws in such windows",
-            "Save the take and give its folder: code_of(take, folder)",
+            "Save the take and give its folder: reproduction_code(take, folder)",
         )
     told: dict[str, object] = {"window_seconds": _seconds(window, rate)}
     told["overlap_seconds"] = _seconds(overlap, rate)

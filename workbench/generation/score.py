@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,8 @@ import mido
 import numpy as np
 import pandas as pd
 
-from workbench.model.band import BEAT_FRAMES, FRAME_RATE_HZ, INSTRUMENTS, PARTS, Note, beat_of, read_score
+from workbench.model.band import BEAT_FRAMES, FRAME_RATE_HZ, INSTRUMENTS, SOUNDING, Note, beat_of, read_score
 
-DRUM_HITS = {
-    36: "kick", 37: "side stick", 38: "snare", 39: "clap", 42: "hi-hat", 43: "low tom", 44: "pedal hi-hat",
-    46: "open hi-hat", 47: "middle tom", 49: "crash", 50: "high tom", 51: "ride",
-}  # fmt: skip
-"""General MIDI's hits as they are called."""
-SOUNDING = PARTS[1:]
 _TICKS = 480  # a beat in a MIDI file
 _DRUM_CHANNEL = 9  # counted from 0: channel 10
 
@@ -68,8 +61,9 @@ class Score:
 
     def plot(self) -> Any:
         """A piano roll, a colour per part; the drums below, a row per hit."""
-        # Figures lie in a later room; asked for by name, it is loaded only when somebody wants to see one.
-        return import_module("workbench.show.plots").piano_roll(self)
+        from workbench.show.plots.sound import piano_roll
+
+        return piano_roll(self)
 
     def save(self, path: Path | str) -> Path:
         """Write a MIDI file, a track per part, drums on channel 10; return its path."""

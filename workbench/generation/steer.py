@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from workbench.generation.edits import Controls, Edit, Factors
+from workbench.generation.edits import Edit, Sliders, StepGains
 from workbench.generation.receipt import ReceiptWriter
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, in_order, live
@@ -26,7 +26,7 @@ def run_steered(
     run: Sampling,
     edits: Mapping[Place, Sequence[Edit]],
     watched: Sequence[Place] = (),
-    controls: Controls | None = None,
+    sliders: Sliders | None = None,
     *,
     begun: Begun | None = None,
 ) -> tuple[ReceiptWriter, dict[Place, torch.Tensor]]:
@@ -40,7 +40,7 @@ def run_steered(
         run: What is drawn.
         edits: Laid out for `run.visits` steps.
         watched: Where the conditional rows are read, after steering.
-        controls: Sliders that may be moved meanwhile, and what gates have read before; nothing when None.
+        sliders: Sliders that may be moved meanwhile, and what gates have read before; nothing when None.
         begun: Is handed the receipt's writer and the lists of what is read, before they fill.
 
     Returns the measured changes, and what was read at each `watched` place: (visits, B, d_model) in fp32.
@@ -50,8 +50,8 @@ def run_steered(
         ModelError: When the model is already running on this thread.
     """
     network, batch = model.network, run.batch
-    factors = Factors(
-        controls or Controls(), edits, batch=batch, rate_hz=model.frame_rate_hz, heard=run.given_frames > 0
+    factors = StepGains(
+        sliders or Sliders(), edits, batch=batch, rate_hz=model.frame_rate_hz, heard=run.given_frames > 0
     )
     receipt = ReceiptWriter(factors)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in watched}
@@ -66,9 +66,9 @@ def run_steered(
                 factors.begin(visit)
                 for edit in edits.get(place, ()):
                     if (acting := edit.groups[visit]) is not None:
-                        lanes, rows = acting
+                        row_edits, rows = acting
                         before = stream[rows]
-                        after = edit.after(before, lanes, factors.at(edit, visit, lanes))
+                        after = edit.after(before, row_edits, factors.at(edit, visit, row_edits))
                         # ===> Here the steering vector enters the residual stream, in place. <===
                         stream[rows] = after
                         receipt.measure(edit, visit, before=before, meant=after, now=stream[rows])

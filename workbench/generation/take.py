@@ -40,7 +40,7 @@ def packages() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def circumstances(model: Model) -> dict[str, str]:
+def environment(model: Model) -> dict[str, str]:
     """Kind of codec, device, random numbers' device, precision, threads, processor and versions."""
     return {
         "codec": model.codec,
@@ -60,7 +60,7 @@ def differences(then: Mapping[str, str], model: Model) -> list[str]:
     known = {"codec": model.codec, "random": then.get("device"), **then}
     return [
         f"{name} {known.get(name, 'unknown')} then, {value} now"
-        for name, value in circumstances(model).items()
+        for name, value in environment(model).items()
         if known.get(name) != value
     ]
 

@@ -33,6 +33,12 @@ BEAT_FRAMES: dict[str, int] = {"slow": 20, "medium": 16, "fast": 12}
 PARTS = ("conductor", "drums", "harmony", "bass", "accompaniment", "colour", "lead")
 REST, HOLD, FIRST = 0, 1, 2
 VOCABULARY = 512
+DRUM_HITS = {
+    36: "kick", 37: "side stick", 38: "snare", 39: "clap", 42: "hi-hat", 43: "low tom", 44: "pedal hi-hat",
+    46: "open hi-hat", 47: "middle tom", 49: "crash", 50: "high tom", 51: "ride",
+}  # fmt: skip
+"""General MIDI's hits as they are called."""
+SOUNDING = PARTS[1:]
 
 
 @dataclass(frozen=True)

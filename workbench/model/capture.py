@@ -41,12 +41,12 @@ from workbench.model.capture_plan import (
 from workbench.model.folders import cache_folder, can_keep, say_damaged
 from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import (
+    codes_match_codec,
     counted_frames,
     encoded,
     fitting_frames,
     guessed_frames,
     reading_of,
-    speaks_our_codes,
 )
 from workbench.sound.dataset import Dataset
 
@@ -98,8 +98,8 @@ def capture(
     job = job_for(
         model, dataset, sites=sites, layers=layers, pool=pool, window=window, seconds=seconds, batch=batch
     )
-    keeping = Keeping(cache, path, progress, client, cancel)
-    return capture_cases(model, dataset, cases_for(dataset, text, rows), job, keeping)
+    output = CaptureOutput(cache, path, progress, client, cancel)
+    return capture_cases(model, dataset, cases_for(dataset, text, rows), job, output)
 
 
 def capture_cost(
@@ -120,11 +120,11 @@ def capture_cost(
     job, cases = job_for(model, dataset, **settings), cases_for(dataset, text, rows)
     guess = guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
     longest, spec = _outline(model, dataset, cases, job, guess)
-    return _forecast(model, spec, job, longest, Keeping(cache, path))
+    return _forecast(model, spec, job, longest, CaptureOutput(cache, path))
 
 
 @dataclass(frozen=True)
-class Keeping:
+class CaptureOutput:
     """Where a capture's result goes and who does the work; the arguments of `capture` of the same names."""
 
     cache: bool = True
@@ -168,20 +168,22 @@ def job_for(
             "Use a number above 0, or None for all of it",
         )
     batch = whole_number(batch, "A batch of", ActivationsError, least=1)
-    return Job(reading, seconds, batch, speaks_our_codes(model, dataset))
+    return Job(reading, seconds, batch, codes_match_codec(model, dataset))
 
 
-def capture_cases(model: Model, dataset: Dataset, cases: Cases, job: Job, keeping: Keeping) -> Activations:
+def capture_cases(
+    model: Model, dataset: Dataset, cases: Cases, job: Job, output: CaptureOutput
+) -> Activations:
     """The activations of these cases: forecast and checked, then captured as `capture` says."""
-    if keeping.cache:
-        keeping = replace(keeping, writable=can_keep())
-    job = replace(job, cache=keeping.cache and keeping.writable)
+    if output.cache:
+        output = replace(output, writable=can_keep())
+    job = replace(job, cache=output.cache and output.writable)
     guess = fitting_frames(model, dataset, seconds=job.seconds, stored=job.stored)
     longest, outline = _outline(model, dataset, cases, job, guess)
-    forecast = _forecast(model, outline, job, longest, keeping)
-    free = free_on_device(model) if keeping.client is None else None
+    forecast = _forecast(model, outline, job, longest, output)
+    free = free_on_device(model) if output.client is None else None
     norms = model.residual_norms(cache=job.cache)[list(job.reading.layers)]
-    place = keeping.place(replace(outline, residual_norm=norms))
+    place = output.place(replace(outline, residual_norm=norms))
     if place is None or not place.exists():  # what stands there may be finished: then nothing is needed
         forecast.check(place, free_device=free)
     own = job
@@ -192,7 +194,7 @@ def capture_cases(model: Model, dataset: Dataset, cases: Cases, job: Job, keepin
         own = replace(job, seconds=None, stored=True)
     held = _held(model, dataset, own)
     spec = replace(_spec(model, dataset, cases, job, held), residual_norm=norms)
-    place, own = keeping.place(spec), replace(own, frames=spec.frames)
+    place, own = output.place(spec), replace(own, frames=spec.frames)
 
     def work(store: ActivationStore | None) -> Activations:
         missing = store.missing() if store else tuple(range(spec.n_chunks))
@@ -200,15 +202,15 @@ def capture_cases(model: Model, dataset: Dataset, cases: Cases, job: Job, keepin
             forecast.check(free_device=free)
         counts = np.ones(len(cases), int) if held is None else job.reading.counts(held[cases.entries])
         chunks = [_chunk(dataset, cases, counts, number, spec.rows(number)) for number in missing]
-        client = keeping.client
+        client = output.client
         parts = run_here(model, chunks, own) if client is None else run_there(model, chunks, own, client)
-        kept = _collect(parts, spec, store, keeping)
+        kept = _collect(parts, spec, store, output)
         return store.finish() if store else _in_memory(spec, kept)
 
     if place is None:
         return work(None)
     make = partial(ActivationStore.open_or_create, place, spec)
-    return work(make()) if keeping.path is not None else _mending(place, lambda: work(make()))
+    return work(make()) if output.path is not None else _mending(place, lambda: work(make()))
 
 
 def _finished(place: Path) -> bool:
@@ -261,27 +263,30 @@ def _outline(
     return int(guess.max()), _spec(model, dataset, cases, job, own)
 
 
-def _forecast(model: Model, spec: StoreSpec, job: Job, longest: int, keeping: Keeping) -> Cost:
+def _forecast(model: Model, spec: StoreSpec, job: Job, longest: int, output: CaptureOutput) -> Cost:
     return forced_cost(
         model,
         spec,
         job.reading,
         longest=longest,
-        batch=job.batch if keeping.client is None else 0,  # the passes are the workers' business
-        on_disk=keeping.on_disk,
+        batch=job.batch if output.client is None else 0,  # the passes are the workers' business
+        on_disk=output.on_disk,
         encodes=not job.stored,
     )
 
 
 def _collect(
-    work: Iterator[tuple[Chunk, Arrays]], spec: StoreSpec, store: ActivationStore | None, keeping: Keeping
+    work: Iterator[tuple[Chunk, Arrays]],
+    spec: StoreSpec,
+    store: ActivationStore | None,
+    output: CaptureOutput,
 ) -> dict[int, Arrays]:
     """Write each chunk as it comes, or return them all by number when there is no store."""
     kept: dict[int, Arrays] = {}
     missing = store.missing() if store else range(spec.n_chunks)
     done = spec.n_samples - sum(spec.rows(chunk).stop - spec.rows(chunk).start for chunk in missing)
     unit = "clip" if spec.n_samples == len(set(spec.samples["clip"])) else "sample"
-    bar = tqdm(desc="Capturing", unit=unit, total=spec.n_samples, disable=not keeping.progress, leave=False)
+    bar = tqdm(desc="Capturing", unit=unit, total=spec.n_samples, disable=not output.progress, leave=False)
     with bar:
         bar.update(done)
         for chunk, arrays in work:
@@ -291,7 +296,7 @@ def _collect(
                 kept[chunk.number] = arrays
             done += chunk.n_samples
             bar.update(chunk.n_samples)
-            cancel = keeping.cancel
+            cancel = output.cancel
             if cancel is not None and cancel.is_set() and done < spec.n_samples:
                 raise Cancelled(f"Stopped on request after {done} of {spec.n_samples} {unit}s.")
     return kept
@@ -386,8 +391,8 @@ def capture_conditions(
             "named": np.concatenate([named[condition] for condition in conditions]),
         },
     )
-    keeping = Keeping(**{name: settings.pop(name) for name in _KEEPING if name in settings})
-    return capture_cases(model, dataset, cases, job_for(model, dataset, **settings), keeping)
+    output = CaptureOutput(**{name: settings.pop(name) for name in _KEEPING if name in settings})
+    return capture_cases(model, dataset, cases, job_for(model, dataset, **settings), output)
 
 
 def wrong_classes(own: np.ndarray, *, seed: int = 0) -> np.ndarray:

@@ -18,7 +18,7 @@ from workbench.model.capture_plan import drawn_cost, free_on_device
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, live
 from workbench.model.sampling import Sampling, frames_for
-from workbench.model.teacher_forcing import Reading, codes_for, reading_attrs, reading_of, speaks_our_codes
+from workbench.model.teacher_forcing import Reading, codes_for, codes_match_codec, reading_attrs, reading_of
 from workbench.sound.dataset import Dataset, Entry
 
 # Reading activations while codes are drawn: what captures from prompts and of continuations share.
@@ -305,7 +305,7 @@ def capture_continued(
 
 def _openings(model: Model, dataset: Dataset, heard: float, given: int) -> list[np.ndarray]:
     """The first `given` frames of each clip's codes."""
-    stored = speaks_our_codes(model, dataset)
+    stored = codes_match_codec(model, dataset)
     codes = [codes_for(model, dataset, entry, seconds=heard, stored=stored) for entry in dataset.entries]
     for entry, array in zip(dataset.entries, codes, strict=True):
         if array.shape[-1] < given:

@@ -283,7 +283,7 @@ def codes_for(
         dataset: Where the sound comes from.
         entry: One of its entries.
         seconds: How much of the clip's beginning is used; all of it when None.
-        stored: Whether the entry's own codes are this model's (see `speaks_our_codes`).
+        stored: Whether the entry's own codes are this model's (see `codes_match_codec`).
         cache: Whether to keep what is encoded now in the user's cache.
 
     Raises:
@@ -328,7 +328,7 @@ def codes_path(model: Model, entry: Entry, seconds: float | None) -> Path:
     return cache_folder("codes", model.fingerprint[:16]) / f"{key}.safetensors"
 
 
-def speaks_our_codes(model: Model, dataset: Dataset) -> bool:
+def codes_match_codec(model: Model, dataset: Dataset) -> bool:
     """Whether the dataset's stored codes are codes of this model's codec: both must give the same sound.
 
     Codes are numbers without meaning outside their codec: fed to another model they would be accepted in

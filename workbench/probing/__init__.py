@@ -15,7 +15,7 @@ from workbench.probing.probe import (
 )
 from workbench.probing.projection import Projection, project, project_layers
 from workbench.probing.regression import fit_regression
-from workbench.probing.solvers import ridge_trail, ridge_trails
+from workbench.probing.solvers import regularization_path, regularization_paths
 from workbench.stats import Scores, accuracy_interval
 
 __all__ = [
@@ -37,6 +37,6 @@ __all__ = [
     "fit_regression",
     "project",
     "project_layers",
-    "ridge_trail",
-    "ridge_trails",
+    "regularization_path",
+    "regularization_paths",
 ]

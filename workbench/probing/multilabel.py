@@ -16,7 +16,7 @@ from workbench.probing.linear import each_layer, layers_asked, origin_of
 from workbench.probing.probe import LabelProbe, LabelScores, LabelSweep
 from workbench.probing.solvers import PATHS, Design, logistic_path, one_hot
 from workbench.sound.dataset import in_order, missing
-from workbench.stats import average_precision, f_score, interval, mean_of, once
+from workbench.stats import average_precision, f_score, interval, mean_of, point_estimate
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -166,8 +166,8 @@ def _score(task: _Task, logits: Array) -> LabelScores:
     of_label = pd.DataFrame(
         {
             "label": task.labels,
-            "f1": [once(one, samples) for one in f1],
-            "average_precision": [once(one, samples) for one in precision],
+            "f1": [point_estimate(one, samples) for one in f1],
+            "average_precision": [point_estimate(one, samples) for one in precision],
             "share": share,
             "groups": [len(np.unique(task.groups[task.held[:, one]])) for one in range(labels)],
         }

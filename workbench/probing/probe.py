@@ -16,8 +16,7 @@ from workbench.stats import Scores
 from workbench.steering import Direction, Gate, ReadOut
 
 if TYPE_CHECKING:
-    from workbench.activations import Activations
-    from workbench.probing.diagnosis import ProbeReport
+    pass
 
 Array = np.ndarray
 
@@ -402,15 +401,11 @@ class ProbeSweep(Layered[Probe]):
         probe = self.best if layer is None else self[layer]
         return {class_: probe.direction(class_) for class_ in probe.classes}
 
-    def report(self, acts: Activations, **options: Any) -> ProbeReport:
-        """Return what holds of these probes and what does not, in sentences with numbers (see `diagnose`).
+    def plot(self) -> Any:
+        """Return the figure of accuracy per layer, with chance and the band of shuffled labels."""
+        from workbench.show.plots.probing import accuracy_per_layer
 
-        acts     the activations that the probes were fitted on
-        options  those of `diagnose`: layer, conditions, confounds, baselines, generated, unit ...
-        """
-        from workbench.probing.diagnosis import diagnose
-
-        return diagnose(acts, self.target, sweep=self, **options)
+        return accuracy_per_layer(self.table(), target=self.target)
 
     def confusion(self, layer: int | None = None) -> pd.DataFrame:
         """Return counts of held-out samples: true class down, predicted across (default: best layer)."""

@@ -15,7 +15,7 @@ from workbench.probing.crossval import INNER, Fold, Split, check_strengths, numb
 from workbench.probing.linear import each_layer, layers_asked, origin_of
 from workbench.probing.probe import NumberProbe, NumberScores, NumberSweep
 from workbench.probing.solvers import STRENGTHS, Design, ridge_path
-from workbench.stats import absolute_error, interval, once, r_squared, rank_correlation
+from workbench.stats import absolute_error, interval, point_estimate, r_squared, rank_correlation
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -126,10 +126,10 @@ def _score(task: _Task, predicted: Array, shuffled: Array) -> NumberScores:
     figures = {"r2": r_squared, "error": absolute_error, "rank": rank_correlation}
     for name, make in figures.items():
         figure = make(task.y, predicted)
-        found[name] = once(figure, samples)
+        found[name] = point_estimate(figure, samples)
         found[f"{name}_low"], found[f"{name}_high"] = interval(figure, task.groups)
     pairs = zip(task.shuffled, shuffled, strict=True)
-    runs = np.array([once(r_squared(truth, reading), samples) for truth, reading in pairs])
+    runs = np.array([point_estimate(r_squared(truth, reading), samples) for truth, reading in pairs])
     band = np.quantile(runs, [0.025, 0.975]) if runs.size else np.full(2, np.nan)
     return NumberScores(
         **found,

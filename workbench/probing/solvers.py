@@ -367,7 +367,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
 # The slider of the ridge probe: from the probe's weight to the difference in means, as directions.
 
 
-def ridge_trail(
+def regularization_path(
     acts: Activations,
     layer: int,
     class_: str,
@@ -384,10 +384,10 @@ def ridge_trail(
     Raises ProbeError for a class that is not held, or that all samples are of, and for a strength that is no
     number above 0.
     """
-    return ridge_trails(acts, layer, strengths, classes=[class_], target=target, site=site)[class_]
+    return regularization_paths(acts, layer, strengths, classes=[class_], target=target, site=site)[class_]
 
 
-def ridge_trails(
+def regularization_paths(
     acts: Activations,
     layer: int,
     strengths: Sequence[float],
@@ -396,20 +396,20 @@ def ridge_trails(
     target: str = "genre",
     site: str = "resid_post",
 ) -> dict[str, tuple[Direction, ...]]:
-    """Return the trail of each class (all when None), from one decomposition; raise as `ridge_trail` does."""
+    """Return the path of each class (all when None), from one decomposition; raises as for one path."""
     names, y = acts.numbered(target)
     classes = list(names if classes is None else classes)
     for class_ in classes:
         if class_ not in names or len(names) < 2:
             found = f"the values of {target!r} are {', '.join(names)}"
             do = "Use one of at least two"
-            raise ProbeError(f"A trail of {class_!r} was asked for", found, do)
+            raise ProbeError(f"A path of {class_!r} was asked for", found, do)
     if not (len(strengths) and all(one > 0 for one in strengths)):
         found = "a strength is a number above 0"
         raise ProbeError(f"The strengths {list(strengths)} were asked for", found, "Use such numbers")
     x = acts.matrix(layer, site=site).astype(np.float64)
     truth = (np.array(names)[y][:, None] == np.array(classes)).astype(np.float64)
-    weights = trail_weights(Design.of(x), truth, strengths)
+    weights = path_weights(Design.of(x), truth, strengths)
     return {
         class_: tuple(
             Direction(
@@ -427,7 +427,7 @@ def ridge_trails(
     }
 
 
-def trail_weights(design: Design, truth: Array, strengths: Sequence[float]) -> Array:
+def path_weights(design: Design, truth: Array, strengths: Sequence[float]) -> Array:
     """Return raw weights (strengths, m, d) of ridge for columns of `truth` (n, m).
 
     Each is the ridge solution times strength n, so that it does not shrink to nothing on the way to

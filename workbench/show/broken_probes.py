@@ -1,7 +1,7 @@
 """Six probes that are broken, each in its own way, made from real captures of the built-in music.
 
 A patient comes with its owner's claim, the figure of its owner's own evaluation, and all that the probe lab
-needs to find out. Its cause is one of CAUSES; `diagnosed` in this module says in words whether an answer is
+needs to find out. Its cause is one of CAUSES; `check_cause` in this module says in words whether an answer is
 right. Everything is made by the same functions that a user has: what is broken is the data or its handling.
 """
 
@@ -43,7 +43,7 @@ GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the t
 
 
 @dataclass(frozen=True, eq=False)
-class Patient:
+class BrokenProbe:
     """A broken probe.
 
     name     "A" to "F"
@@ -62,15 +62,15 @@ class Patient:
     cause: str = field(repr=False)
 
 
-def patients(
+def broken_probes(
     model: Model, songs: Dataset, *, per_genre: int = 40, seconds: float = 5.0, seed: int = 0
-) -> dict[str, Patient]:
-    """Return the six patients by name, in an order that tells nothing.
+) -> dict[str, BrokenProbe]:
+    """Return the six broken_probes by name, in an order that tells nothing.
 
     Args:
         model: whose residual stream is read.
         songs: labelled with genre, mood and tempo_bpm, with many clips of at least FEW grooves a genre.
-        per_genre: clips of each genre that most patients have.
+        per_genre: clips of each genre that most broken_probes have.
         seconds: of each clip that are used.
         seed: of everything that is drawn.
     """
@@ -102,14 +102,14 @@ def _measured(songs: Dataset, seconds: float, *, mood: bool = False) -> dict[str
     return {"confounds": confounds, "unit": "groove"}
 
 
-def diagnosed(patient: Patient, answer: str | None) -> Verdict:
+def check_cause(patient: BrokenProbe, answer: str | None) -> Verdict:
     """Check which of CAUSES is wrong with a patient, and say why or where to look."""
     if answer is None:
         return Verdict(None, f"Name one of: {', '.join(CAUSES)}.")
     if answer not in CAUSES:
         return Verdict(False, f"{answer!r} is none of the six causes: {', '.join(CAUSES)}.")
     if answer == patient.cause:
-        return Verdict(True, f"Patient {patient.name}: {CAUSES[answer]}.")
+        return Verdict(True, f"BrokenProbe {patient.name}: {CAUSES[answer]}.")
     tested = f"If it were {answer}, the lab would raise that alarm for patient {patient.name}"
     return Verdict(False, f"{tested}, and it does not. Another hint: {CLUES[patient.cause]}.")
 
@@ -121,7 +121,7 @@ def _labelled(acts: Activations, target: str, values: np.ndarray) -> Activations
 
 def _text_leak(
     model: Model, songs: Dataset, plain: dict[str, Any], options: dict[str, Any], rng: np.random.Generator
-) -> Patient:
+) -> BrokenProbe:
     """A request that is tossed for each groove: the sound knows nothing of it, the prompt says it."""
     asked = np.array(["jazz", "rock"])[_by_groove(songs.groups, rng)]
     entries = (replace(e, labels={**e.labels, "request": str(r)}) for e, r in zip(songs, asked, strict=True))
@@ -133,10 +133,12 @@ def _text_leak(
         f"What a listener had asked for is read with {accuracy:.0%} on held-out grooves. Each clip was "
         "captured under its request, as MusicGen would have been told it."
     )
-    return Patient("", claim, acts, "request", songs, {**plain, "conditions": conditions}, "text leak")
+    return BrokenProbe("", claim, acts, "request", songs, {**plain, "conditions": conditions}, "text leak")
 
 
-def _track_leak(model: Model, songs: Dataset, options: dict[str, Any], rng: np.random.Generator) -> Patient:
+def _track_leak(
+    model: Model, songs: Dataset, options: dict[str, Any], rng: np.random.Generator
+) -> BrokenProbe:
     """A label that is tossed for each groove: there is nothing in the sound but the groove itself."""
     kept: list[int] = []
     for genre in songs.genres:
@@ -149,10 +151,10 @@ def _track_leak(model: Model, songs: Dataset, options: dict[str, Any], rng: np.r
     alone = Activations(acts.data.assign_coords(group=("sample", acts.clips)))
     accuracy = fit_probes(alone, "danceable", shuffles=0, progress=False).best.accuracy
     claim = f"Whether listeners call a clip danceable is read with {accuracy:.0%} on held-out clips."
-    return Patient("", claim, acts, "danceable", part, _measured(part, options["seconds"]), "track leak")
+    return BrokenProbe("", claim, acts, "danceable", part, _measured(part, options["seconds"]), "track leak")
 
 
-def _tempo(acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.random.Generator) -> Patient:
+def _tempo(acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.random.Generator) -> BrokenProbe:
     """Two radio stations, drawn for each clip; one of them mostly plays what is fast."""
     bpm = acts.labels("tempo_bpm").astype(float)
     fast = (bpm - bpm.min()) / (bpm.max() - bpm.min())
@@ -160,10 +162,10 @@ def _tempo(acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.ran
     labelled = _labelled(acts, "station", label)
     accuracy = fit_probes(labelled, "station", shuffles=0, progress=False).best.accuracy
     claim = f"The model knows the taste of a radio station: {accuracy:.0%} on held-out grooves."
-    return Patient("", claim, labelled, "station", songs, plain, "tempo confound")
+    return BrokenProbe("", claim, labelled, "station", songs, plain, "tempo confound")
 
 
-def _imbalance(acts: Activations, songs: Dataset, seconds: float, rng: np.random.Generator) -> Patient:
+def _imbalance(acts: Activations, songs: Dataset, seconds: float, rng: np.random.Generator) -> BrokenProbe:
     """Sad against the rest, with few sad clips."""
     mood = np.where(acts.labels("mood") == "sad", "sad", "other")
     sad, other = (rng.permutation(np.flatnonzero(mood == name)) for name in ("sad", "other"))
@@ -171,12 +173,12 @@ def _imbalance(acts: Activations, songs: Dataset, seconds: float, rng: np.random
     part, few = _labelled(acts.subset(kept), "sadness", mood[kept]), songs.subset(kept)
     accuracy = fit_probes(part, "sadness", shuffles=0, progress=False).best.accuracy
     claim = f"Sad clips are told from all others with {accuracy:.0%} on held-out grooves."
-    return Patient("", claim, part, "sadness", few, _measured(few, seconds, mood=True), "imbalance")
+    return BrokenProbe("", claim, part, "sadness", few, _measured(few, seconds, mood=True), "imbalance")
 
 
 def _label_noise(
     acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.random.Generator
-) -> Patient:
+) -> BrokenProbe:
     labels = acts.labels("genre").copy()
     names = np.unique(labels)
     for i in rng.permutation(len(labels))[: round(NOISE * len(labels))]:
@@ -188,10 +190,10 @@ def _label_noise(
         replace(entry, labels={**entry.labels, "tag": str(label)})
         for entry, label in zip(songs, labels, strict=True)
     )
-    return Patient("", claim, part, "tag", replace(songs, entries=tagged), plain, "label noise")
+    return BrokenProbe("", claim, part, "tag", replace(songs, entries=tagged), plain, "label noise")
 
 
-def _too_few(model: Model, songs: Dataset, options: dict[str, Any], rng: np.random.Generator) -> Patient:
+def _too_few(model: Model, songs: Dataset, options: dict[str, Any], rng: np.random.Generator) -> BrokenProbe:
     """One clip of each of FEW grooves of each genre."""
     kept = []
     for genre in songs.genres:
@@ -202,7 +204,7 @@ def _too_few(model: Model, songs: Dataset, options: dict[str, Any], rng: np.rand
     acts = capture(model, few, **options)
     accuracy = fit_probes(acts, "mood", shuffles=0, progress=False).best.accuracy
     claim = f"Mood is read with {accuracy:.0%}: is this all that the model knows?"
-    return Patient(
+    return BrokenProbe(
         "", claim, acts, "mood", few, _measured(few, options["seconds"], mood=True), "too few clips"
     )
 

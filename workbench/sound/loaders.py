@@ -1,4 +1,4 @@
-"""Published collections as they come from their makers: GTZAN with its fault-filtered split, and FMA.
+"""Datasets from sound files: a folder per genre, a CSV table, and two published collections.
 
 GTZAN (Tzanetakis and Cook 2002) repeats artists and whole tracks; results on random splits are far too good
 (Sturm 2013, arXiv:1306.1461). The fault-filtered split (Kereliuk et al. 2015, arXiv:1507.04761: 443 tracks to
@@ -28,16 +28,12 @@ from workbench.sound.clip import SILENT_LEVEL_DB, Clip
 from workbench.sound.dataset import Dataset, Entry, Label, missing, some
 from workbench.sound.read import SUFFIXES, on_disk, portable, read_clip, shown
 
-# Datasets from sound files: a folder per genre, or a CSV table.
-
-
 # suffixes of sound that nobody here decodes: such files are named when they are left out, covers are not
 UNREAD_SUFFIXES = (
     *(".m4a", ".m4b", ".m4p", ".mp4", ".aac", ".alac", ".3gp", ".mov", ".wma", ".asf", ".webm", ".mka"),
     *(".ape", ".wv", ".mpc", ".tta", ".tak", ".dsf", ".dff", ".ac3", ".dts", ".amr", ".ra", ".mid", ".midi"),
 )
 _LEAVE_OUT = "Convert or repair them, or load with strict=False to leave them out"
-_SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -252,7 +248,7 @@ def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Return the table, all values as text without spaces around; its index is the line of each row."""
     try:
         text = on_disk(path).read_text(encoding="utf-8-sig")
-        separator = max(_SEPARATORS, key=lambda one: _fits(text, one, needed))
+        separator = max(",;\t", key=lambda one: _fits(text, one, needed))
         rows = [row for row in _rows(text, separator) if any(row[1])]
         if not rows:
             raise csv.Error("it is empty")
@@ -590,8 +586,7 @@ def _fma_titles(path: Path) -> dict[int, str]:
     """Return the title of each genre number; empty where there is no such table."""
     if not path.is_file():
         return {}
-    titles = pd.read_csv(path, index_col=0)["title"]
-    return {int(str(number)): str(title) for number, title in titles.items()}
+    return {int(str(n)): str(title) for n, title in pd.read_csv(path, index_col=0)["title"].items()}
 
 
 def _fma_entry(audio: Path, row: Mapping[str, object], titles: Mapping[int, str]) -> Entry:
@@ -601,5 +596,5 @@ def _fma_entry(audio: Path, row: Mapping[str, object], titles: Mapping[int, str]
     if titles:
         numbers = ast.literal_eval(str(row["genres"]))
         labels["genres"] = "|".join(sorted(titles[number] for number in numbers if number in titles))
-    file = audio / name[:3] / f"{name}.mp3"
-    return Entry(f"{name[:3]}/{name}.mp3", labels, f"artist {row['artist']}", str(file), "")
+    inside = f"{name[:3]}/{name}.mp3"
+    return Entry(inside, labels, f"artist {row['artist']}", str(audio / inside), "")

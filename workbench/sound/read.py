@@ -308,6 +308,8 @@ def read_clip(
     _check_window(path, seconds, offset_s)
     try:
         samples, file_rate_hz, notes = _read(path, seconds, offset_s)
+    except AudioError:
+        raise
     except FileNotFoundError as error:
         raise AudioError(f"{shown(path)} was asked for", "there is no such file", "Check the path") from error
     except (OSError, ValueError) as error:

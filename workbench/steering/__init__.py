@@ -16,7 +16,7 @@ from workbench.steering.schedule import (
     window,
 )
 from workbench.steering.term import Term
-from workbench.steering.together import crossfade, difference_in_means, orthogonalise, spread
+from workbench.steering.together import crossfade, difference_in_means, orthogonalise, split_dose
 
 __all__ = [
     "OPERATIONS",
@@ -37,6 +37,6 @@ __all__ = [
     "pulse",
     "ramp",
     "random_direction",
-    "spread",
+    "split_dose",
     "window",
 ]

@@ -160,9 +160,9 @@ class Steering:
 
     @cached_property
     def _texts(self) -> list[grammar.TermText]:
-        """The terms as text knows them, with marks where a name alone would be ambiguous."""
+        """The terms as text knows them, with fingerprint_suffixes where a name alone would be ambiguous."""
         named = {term.direction.fingerprint: term.direction for term in self.terms}
-        mark = written.marks({key: (one.name, one.layer) for key, one in named.items()})
+        mark = written.fingerprint_suffixes({key: (one.name, one.layer) for key, one in named.items()})
         read = dict.fromkeys(term.gate.read_out for term in self.terms if term.gate is not None)
         held = written.reading(read)
         return [written.as_text(term, mark, held) for term in self.terms]

@@ -27,8 +27,8 @@ from workbench.steering.operations import OPERATIONS
 from workbench.steering.schedule import (
     NAME,
     SIDES,
-    Scanner,
     Schedule,
+    Tokenizer,
     constant,
     read_schedule,
     written_name,
@@ -125,112 +125,112 @@ def _term(term: TermText, dose: float) -> str:
 
 def read(text: str) -> list[TermText]:
     """Return the terms that `text` writes, in order; a SteeringError says where it is no plan."""
-    scanner = Scanner(text)
+    tokenizer = Tokenizer(text)
     terms: list[TermText] = []
-    if scanner.has("none") and scanner.ended:
+    if tokenizer.has("none") and tokenizer.ended:
         return terms
-    scanner.position = 0
+    tokenizer.position = 0
     while True:
-        terms += _read_group(scanner)
-        if scanner.ended:
+        terms += _read_group(tokenizer)
+        if tokenizer.ended:
             return terms
-        if not scanner.has(";"):
-            scanner.fail("'+', '-', '|', ';' or the end")
+        if not tokenizer.has(";"):
+            tokenizer.fail("'+', '-', '|', ';' or the end")
 
 
-def _read_group(scanner: Scanner) -> list[TermText]:
-    sign = -1.0 if scanner.has("-") else 1.0
-    parts = [_read_term(scanner, sign)]
-    while (plus := scanner.has("+")) or scanner.has("-"):
-        parts.append(_read_term(scanner, 1.0 if plus else -1.0))
-    schedule, rows, chance, gate = _read_when(scanner)
+def _read_group(tokenizer: Tokenizer) -> list[TermText]:
+    sign = -1.0 if tokenizer.has("-") else 1.0
+    parts = [_read_term(tokenizer, sign)]
+    while (plus := tokenizer.has("+")) or tokenizer.has("-"):
+        parts.append(_read_term(tokenizer, 1.0 if plus else -1.0))
+    schedule, rows, chance, gate = _read_when(tokenizer)
     return [
         TermText(*place, dose, operation, schedule, rows, at, chance, gate)
         for place, dose, operation, at in parts
     ]
 
 
-def _read_when(scanner: Scanner) -> tuple[Schedule, str, float, GateText | None]:
+def _read_when(tokenizer: Tokenizer) -> tuple[Schedule, str, float, GateText | None]:
     """Return schedule, rows, chance and gate; each may be left out, the order is fixed."""
     schedule, rows, chance, gate = constant(), "cond", 1.0, None
     wanted = {"rows": "rows (cond, both or null)", "chance": "chance(...)", "gate": "gate(...)"}
-    first = scanner.has("|")
-    if first and not scanner.sees(NAME, (*ROWS, "chance", "gate")):
-        schedule, first = read_schedule(scanner), False
-    while wanted and (first or scanner.has("|")):
-        first, start, word = False, scanner.position, scanner.take(NAME)
+    first = tokenizer.has("|")
+    if first and not tokenizer.sees(NAME, (*ROWS, "chance", "gate")):
+        schedule, first = read_schedule(tokenizer), False
+    while wanted and (first or tokenizer.has("|")):
+        first, start, word = False, tokenizer.position, tokenizer.take(NAME)
         if word in ROWS and "rows" in wanted:
             rows, wanted = str(word), {name: wanted[name] for name in ("chance", "gate")}
         elif word == "chance" and "chance" in wanted:
-            chance, wanted = _read_chance(scanner), {"gate": wanted["gate"]}
+            chance, wanted = _read_chance(tokenizer), {"gate": wanted["gate"]}
         elif word == "gate":
-            gate, wanted = _read_gate(scanner), {}
+            gate, wanted = _read_gate(tokenizer), {}
         else:
-            scanner.position = start
-            scanner.fail(" or ".join(wanted.values()))
+            tokenizer.position = start
+            tokenizer.fail(" or ".join(wanted.values()))
     return schedule, rows, chance, gate
 
 
-def _read_chance(scanner: Scanner) -> float:
-    scanner.expect("(")
-    chance = scanner.number("a probability")
-    scanner.expect(")")
+def _read_chance(tokenizer: Tokenizer) -> float:
+    tokenizer.expect("(")
+    chance = tokenizer.number("a probability")
+    tokenizer.expect(")")
     return chance
 
 
-def _read_gate(scanner: Scanner) -> GateText:
-    scanner.expect("(")
-    class_ = scanner.name("a class that a probe reads")
-    mark = (scanner.take(_HEX) or scanner.fail("a fingerprint")) if scanner.has("#") else ""
-    scanner.expect("@")
-    layer = scanner.whole("a layer number")
-    side = next((side for side, sign in SIDES.items() if scanner.has(sign)), None)
+def _read_gate(tokenizer: Tokenizer) -> GateText:
+    tokenizer.expect("(")
+    class_ = tokenizer.name("a class that a probe reads")
+    mark = (tokenizer.take(_HEX) or tokenizer.fail("a fingerprint")) if tokenizer.has("#") else ""
+    tokenizer.expect("@")
+    layer = tokenizer.whole("a layer number")
+    side = next((side for side, sign in SIDES.items() if tokenizer.has(sign)), None)
     if side is None:
-        scanner.fail(f"one of {' '.join(SIDES.values())}")
-    gate = GateText(class_, mark, layer, side, scanner.number("a probability"))
-    if scanner.has("over"):
-        gate = replace(gate, over=scanner.number("a time in seconds"))
-        scanner.expect("s")
-    scanner.expect(")")
+        tokenizer.fail(f"one of {' '.join(SIDES.values())}")
+    gate = GateText(class_, mark, layer, side, tokenizer.number("a probability"))
+    if tokenizer.has("over"):
+        gate = replace(gate, over=tokenizer.number("a time in seconds"))
+        tokenizer.expect("s")
+    tokenizer.expect(")")
     return gate
 
 
-def _read_term(scanner: Scanner, sign: float) -> tuple[tuple[str, str, int, int], float, str, int]:
+def _read_term(tokenizer: Tokenizer, sign: float) -> tuple[tuple[str, str, int, int], float, str, int]:
     """Return (place, dose, operation, position) of the term that stands here, which `sign` stands before."""
-    start = scanner.here()
+    start = tokenizer.here()
     operation = "add"
-    if scanner.take(_LETTER) is not None:
+    if tokenizer.take(_LETTER) is not None:
         if sign < 0:
-            scanner.fail("a dose (a minus belongs inside the brackets of an operation)")
+            tokenizer.fail("a dose (a minus belongs inside the brackets of an operation)")
         operation = _read_word(
-            scanner, tuple(OPERATIONS), f"a dose or an operation ({', '.join(OPERATIONS)})"
+            tokenizer, tuple(OPERATIONS), f"a dose or an operation ({', '.join(OPERATIONS)})"
         )
-        scanner.expect("(")
-        dose, place = _read_product(scanner)
-        scanner.expect(")")
+        tokenizer.expect("(")
+        dose, place = _read_product(tokenizer)
+        tokenizer.expect(")")
     else:
-        dose, place = _read_product(scanner, signed=False)
+        dose, place = _read_product(tokenizer, signed=False)
     # + 0.0 turns -0.0 into 0.0: there is one way to write nothing.
     return place, sign * dose + 0.0, operation, start
 
 
-def _read_product(scanner: Scanner, *, signed: bool = True) -> tuple[float, tuple[str, str, int, int]]:
-    if not signed and scanner.take(_MINUS) is not None:
-        scanner.fail("a dose with one sign")
-    dose = scanner.number("a dose")
-    scanner.expect("*")
-    name = scanner.name("the name of a direction")
-    mark = (scanner.take(_HEX) or scanner.fail("a fingerprint")) if scanner.has("#") else ""
-    scanner.expect("@")
-    made_at = scanner.whole("a layer number")
-    applied_at = scanner.whole("a layer number") if scanner.has(">") else made_at
+def _read_product(tokenizer: Tokenizer, *, signed: bool = True) -> tuple[float, tuple[str, str, int, int]]:
+    if not signed and tokenizer.take(_MINUS) is not None:
+        tokenizer.fail("a dose with one sign")
+    dose = tokenizer.number("a dose")
+    tokenizer.expect("*")
+    name = tokenizer.name("the name of a direction")
+    mark = (tokenizer.take(_HEX) or tokenizer.fail("a fingerprint")) if tokenizer.has("#") else ""
+    tokenizer.expect("@")
+    made_at = tokenizer.whole("a layer number")
+    applied_at = tokenizer.whole("a layer number") if tokenizer.has(">") else made_at
     return dose, (name, mark, made_at, applied_at)
 
 
-def _read_word(scanner: Scanner, words: tuple[str, ...], what: str) -> str:
-    start = scanner.position
-    word = scanner.take(NAME)
+def _read_word(tokenizer: Tokenizer, words: tuple[str, ...], what: str) -> str:
+    start = tokenizer.position
+    word = tokenizer.take(NAME)
     if word is None or word not in words:
-        scanner.position = start
-        scanner.fail(what)
+        tokenizer.position = start
+        tokenizer.fail(what)
     return word

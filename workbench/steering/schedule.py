@@ -39,7 +39,7 @@ AROUND = 200  # characters that an error quotes on each side
 EXAMPLE = "0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond"
 
 
-class Scanner:
+class Tokenizer:
     """A text and the place that reading has reached; blanks between words mean nothing."""
 
     def __init__(self, text: str) -> None:
@@ -300,42 +300,42 @@ def knots(points: Sequence[tuple[float, float]]) -> Schedule:
 
 def parse_schedule(text: str) -> Schedule:
     """Return the schedule that `text` writes; raise SteeringError, with the place, when it writes none."""
-    scanner = Scanner(text)
-    schedule = read_schedule(scanner)
-    return schedule if scanner.ended else scanner.fail("the end of the schedule")
+    tokenizer = Tokenizer(text)
+    schedule = read_schedule(tokenizer)
+    return schedule if tokenizer.ended else tokenizer.fail("the end of the schedule")
 
 
-def read_schedule(scanner: Scanner) -> Schedule:
-    """Return the schedule that stands at the scanner's place, and step over it."""
-    start = scanner.position
-    kind = scanner.take(NAME)
+def read_schedule(tokenizer: Tokenizer) -> Schedule:
+    """Return the schedule that stands at the tokenizer's place, and step over it."""
+    start = tokenizer.position
+    kind = tokenizer.take(NAME)
     if kind is None or kind not in _KINDS or kind == "pulse_steps":
-        scanner.position = start
-        scanner.fail(f"a schedule ({', '.join(name for name in _KINDS if name != 'pulse_steps')})")
+        tokenizer.position = start
+        tokenizer.fail(f"a schedule ({', '.join(name for name in _KINDS if name != 'pulse_steps')})")
     if kind == "constant":
-        if scanner.has("("):
-            scanner.expect(")")
+        if tokenizer.has("("):
+            tokenizer.expect(")")
         return constant()
-    scanner.expect("(")
-    numbers = [scanner.number()]
-    if kind == "pulse" and scanner.has("steps"):
+    tokenizer.expect("(")
+    numbers = [tokenizer.number()]
+    if kind == "pulse" and tokenizer.has("steps"):
         kind = "pulse_steps"
     else:
-        _read_seconds(scanner, kind, numbers)
-    scanner.expect(")")
+        _read_seconds(tokenizer, kind, numbers)
+    tokenizer.expect(")")
     return Schedule(kind, tuple(numbers))
 
 
-def _read_seconds(scanner: Scanner, kind: str, numbers: list[float]) -> None:
+def _read_seconds(tokenizer: Tokenizer, kind: str, numbers: list[float]) -> None:
     """Read the rest of a list of seconds (or of `seconds:factor` pairs) into `numbers`."""
     while True:
-        scanner.expect("s")
+        tokenizer.expect("s")
         if kind == "knots":
-            scanner.expect(":")
-            numbers.append(scanner.number("a factor"))
-        if not scanner.has(","):
+            tokenizer.expect(":")
+            numbers.append(tokenizer.number("a factor"))
+        if not tokenizer.has(","):
             return
-        numbers.append(scanner.number("a time in seconds"))
+        numbers.append(tokenizer.number("a time in seconds"))
 
 
 # Self-monitoring: steer only while a linear read-out of the stream reads below (or above) a threshold.

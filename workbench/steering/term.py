@@ -126,7 +126,7 @@ def values(given: Mapping[str, Held] | Iterable[Held]) -> list[Held]:
     return list(given.values() if isinstance(given, Mapping) else given)
 
 
-def marks(places: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+def fingerprint_suffixes(places: Mapping[str, tuple[str, int]]) -> dict[str, str]:
     """Return fingerprint -> the digits that tell it from others of its name and layer, if there are any."""
     held = Counter(places.values())
     return {found: found[:12] if held[place] > 1 else "" for found, place in places.items()}

@@ -79,7 +79,7 @@ def _scheduled(plan: Steering, schedule: Schedule) -> Steering:
     return Steering(tuple(replace(term, schedule=schedule) for term in plan.terms))
 
 
-def spread(
+def split_dose(
     directions: Mapping[int, Direction] | Sequence[Direction],
     dose: float,
     weights: Sequence[float] | None = None,

@@ -280,7 +280,7 @@ class _Writer:
                 cell = cell[:8] + "x-------" if self.dense else "x-----------...."
             if inside in (0, 1) or melody.ostinato:
                 place = begin + (1 if inside == 1 and not melody.ostinato else 0)
-            place = self.phrase(bar, cell, steps, chord, scale, place, index, melody)
+            place = self.phrase(bar, cell, steps, chord, scale, place=place, index=index, melody=melody)
 
     def scale(self, melody: Melody, low: int) -> list[int]:
         """Return the pitches that the lead draws from."""
@@ -296,7 +296,7 @@ class _Writer:
         return cell, [int(step) for step in drawn]
 
     def phrase(
-        self, bar: int, cell: str, steps: list[int], chord: tuple[int, str], scale: list[int], place: int,
+        self, bar: int, cell: str, steps: list[int], chord: tuple[int, str], scale: list[int], *, place: int,
         index: int, melody: Melody,
     ) -> int:  # fmt: skip
         """Write one bar of the lead; return where in the scale it ends."""

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save
 
 from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason
 from workbench.files import DIGEST, check_digest, digest_of, disk_errors, require_room, write_atomically
-from workbench.generation.edits import Controls, Slider
+from workbench.generation.edits import Slider, Sliders
 from workbench.generation.engine import most_frames
 from workbench.generation.live.journal import (
     CODES,
@@ -42,9 +42,9 @@ from workbench.generation.live.journal import (
     told_frames,
 )
 from workbench.generation.live.pacing import lost_words
-from workbench.generation.live.window import Carried, Listener, LiveSetup, LiveSound, draw_window
+from workbench.generation.live.window import Listener, LiveSetup, LiveSound, WindowState, draw_window
 from workbench.generation.request import Settings
-from workbench.generation.take import Take, Window, circumstances, differences
+from workbench.generation.take import Take, Window, differences, environment
 from workbench.model.conditioning import Melody, shifted
 from workbench.model.musicgen import Model
 from workbench.model.sampling import seconds_at
@@ -60,7 +60,7 @@ _UNENDED = (
 )
 
 
-def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carried) -> Journal:
+def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> Journal:
     """Write what is known at the beginning into `folder`; return the journal for the rest.
 
     Raises:
@@ -92,7 +92,7 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Carri
         "frame_rate_hz": model.frame_rate_hz,
         "n_codebooks": model.n_codebooks,
         "delay": max(model.delays),
-        "circumstances": circumstances(model),
+        "environment": environment(model),
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     header[DIGEST] = digest_of(header, begin)
@@ -134,7 +134,7 @@ class Recording:
     setup              what stayed the same: directions, seed, settings, lengths
     model_id, model_fingerprint
                        the model
-    circumstances      device, precision, threads and versions: what else the bits may depend on
+    environment      device, precision, threads and versions: what else the bits may depend on
     windows            the windows, with the knobs' doses as the steps read them
     codes              (k, frames) int16, read-only: all that was recorded
     heard              (k, frames) codes that were there before, where recording began in the middle
@@ -146,7 +146,7 @@ class Recording:
     setup: LiveSetup
     model_id: str
     model_fingerprint: str
-    circumstances: Mapping[str, str]
+    environment: Mapping[str, str]
     windows: tuple[RecordedWindow, ...]
     codes: np.ndarray
     heard: np.ndarray
@@ -245,7 +245,7 @@ class Recording:
             steering=f"live: {', '.join(told) or 'no knob turned'}",
             model_id=self.model_id,
             windows=tuple(windows),
-            versions=dict(self.circumstances),
+            versions=dict(self.environment),
             **settings,
         )
 
@@ -299,7 +299,7 @@ class Recording:
                 codes = _explained(folder, events, codes, kept.get("delay", len(codes) - 1))
             elif checked and not events.ended:
                 warnings.warn(_UNENDED.format(folder), stacklevel=2)
-            plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "circumstances")}
+            plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "environment")}
             return cls(
                 folder,
                 setup,
@@ -350,8 +350,8 @@ def _problem(one: Recording) -> str:
         return "some of its codes are negative"
     if one.generator_state.ndim != 1 or one.generator_state.dtype != np.uint8:
         return f"its generator's state has the shape {one.generator_state.shape}"
-    if not all(is_text(name) and is_text(value) for name, value in one.circumstances.items()):
-        return "its circumstances are not text"
+    if not all(is_text(name) and is_text(value) for name, value in one.environment.items()):
+        return "its environment are not text"
     spans = [window.span for window in one.windows]
     if any(span.frames + span.heard > one.setup.window or span.heard > one.setup.overlap for span in spans):
         return f"a window is longer than the {one.setup.window} frames of its header"
@@ -372,7 +372,7 @@ def _knobs(folder: Path, kept: list[dict[str, str]], *, notice: bool) -> tuple[t
 # Replay: the codes of a recording drawn again by the same loop, the knobs where every step read them.
 
 
-class WrittenDoses(Controls):
+class WrittenDoses(Sliders):
     """Knobs that stand at each step where a recording says that they stood."""
 
     def __init__(self, doses: Sequence[tuple[float, ...]]) -> None:
@@ -415,7 +415,7 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
             "Replay it on the device that it was recorded on",
         ) from error
     heard = torch.tensor(recording.heard, dtype=torch.long, device=model.device)
-    carried = Carried(generator, heard, recording.setup.overlap)
+    carried = WindowState(generator, heard, recording.setup.overlap)
     drawn: list[np.ndarray] = []
     wanted = recording.codes.shape[-1]
     for window, doses in zip(recording.windows, recording.doses(), strict=True):
@@ -442,7 +442,7 @@ def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: thread
 
 def _warn(model: Model, recording: Recording) -> None:
     """Warn of everything here that may change bits and was different then."""
-    differ = differences(recording.circumstances, model)
+    differ = differences(recording.environment, model)
     if differ:
         told = (
             f"The replay may differ from the recording in single bits, and so in codes: {'; '.join(differ)}."

@@ -30,12 +30,12 @@ from workbench.generation.live.journal import NONE, Doses, Journal, added
 from workbench.generation.live.pacing import LiveFigures, Pacing, Playback, Score, Scores
 from workbench.generation.live.recording import begin_recording, check_free, check_room
 from workbench.generation.live.window import (
-    Carried,
     KnobTimer,
     Listener,
-    LiveControls,
     LiveSetup,
+    LiveSliders,
     LiveSound,
+    WindowState,
     draw_window,
 )
 from workbench.generation.receipt import ReceiptWriter
@@ -53,7 +53,7 @@ _GLANCE_S = 0.02  # how often a worker that waits looks up
 
 
 @dataclass
-class Wishes:
+class SessionRequests:
     """What the user wants: set from any thread, followed by the worker.
 
     Set `cut` after each other wish that cannot wait for the end of the window.
@@ -70,7 +70,7 @@ class LiveWorker:
     """Draws until it is told to stop. The arguments are those of `LiveSession`, checked.
 
     Attributes:
-        wishes, controls: what may be changed meanwhile.
+        requests, sliders: what may be changed meanwhile.
         playback, timer, scores: what is known of the listener, the knobs and the probes.
         state, over, error: how it is.
     """
@@ -89,8 +89,8 @@ class LiveWorker:
         probes: Sequence[Readable],
     ) -> None:
         self.model, self.setup, self.playback, self._on_piece = model, setup, playback, on_piece
-        self.wishes, self.timer, self.scores = Wishes(prompt), KnobTimer(), Scores(probes)
-        self.controls = LiveControls(doses, self._read)
+        self.requests, self.timer, self.scores = SessionRequests(prompt), KnobTimer(), Scores(probes)
+        self.sliders = LiveSliders(doses, self._read)
         rate = self._rate_hz = model.frame_rate_hz
         self.sound = LiveSound(model, frames_for(piece_seconds, rate))
         self.pacing = Pacing(
@@ -102,7 +102,7 @@ class LiveWorker:
         playback.hold_s = self.pacing.now().hold_s
         (generator,) = private_generators([setup.seed], model.random_device)
         tail = torch.zeros(model.n_codebooks, 0, dtype=torch.long, device=model.device)
-        self._carried = Carried(generator, tail, setup.overlap)
+        self._carried = WindowState(generator, tail, setup.overlap)
         self._journal: Journal | None = None
         self._recorded: Path | None = None
         self._writer: ReceiptWriter | None = None
@@ -156,13 +156,13 @@ class LiveWorker:
         """Draw windows until a stop is wished for."""
         fresh = True
         while True:
-            self.wishes.cut.clear()  # before looking: a wish that comes later cuts the window
-            if self.wishes.stopping.is_set():
+            self.requests.cut.clear()  # before looking: a wish that comes later cuts the window
+            if self.requests.stopping.is_set():
                 return
             self._follow_recording()
-            if self.wishes.pausing.is_set():
+            if self.requests.pausing.is_set():
                 self.state, fresh = "paused", True
-                self.wishes.stopping.wait(_GLANCE_S)
+                self.requests.stopping.wait(_GLANCE_S)
                 continue
             self.state = "playing"
             if fresh:
@@ -171,15 +171,15 @@ class LiveWorker:
 
     def _draw_window(self) -> None:
         """Draw one window, and count what its pushes did."""
-        span = self.setup.span(self._frames, self.wishes.prompt, self._carried.tail.shape[-1])
+        span = self.setup.span(self._frames, self.requests.prompt, self._carried.tail.shape[-1])
         if self._journal is not None:
             self._journal.window(span)
         self._start, self._visits = span.start, 0
         self._windows += 1
-        self.controls.begin_window()
-        listener = Listener(self._add, self._stepped, self.wishes.cut, self.scores.places, self._begun)
+        self.sliders.begin_window()
+        listener = Listener(self._add, self._stepped, self.requests.cut, self.scores.places, self._begun)
         try:
-            whole = draw_window(self.model, self.setup, span, self._carried, self.controls, to=listener)
+            whole = draw_window(self.model, self.setup, span, self._carried, self.sliders, to=listener)
             if self._journal is not None and not whole:
                 self._journal.cut(self._visits)
         finally:
@@ -229,7 +229,7 @@ class LiveWorker:
         self.timer.heard(self.playback.played_s)
         if visits % round(self._rate_hz) == 0:
             self._count()
-        if self.wishes.folder is None:
+        if self.requests.folder is None:
             self._end_journal()
         if self._steps:  # the first step of all warms up
             self.pacing.worked(time.monotonic() - self._free_at)
@@ -239,22 +239,22 @@ class LiveWorker:
 
     def _keep_pace(self, position_s: float) -> None:
         """Wait while the step that was drawn is further ahead of the ear than the lead."""
-        while not self.wishes.cut.is_set():
+        while not self.requests.cut.is_set():
             pace = self.pacing.now()
             self.playback.hold_s = pace.hold_s
             too_early_s = position_s - self.playback.played_s - pace.lead_s
             if too_early_s <= 0:
                 return
             self.timer.heard(self.playback.played_s)
-            self.wishes.cut.wait(min(too_early_s, _GLANCE_S))
+            self.requests.cut.wait(min(too_early_s, _GLANCE_S))
 
     def _follow_recording(self) -> None:
         """Begin or end a recording as is wished; only between windows can one begin."""
-        if self.wishes.folder == self._recorded:
+        if self.requests.folder == self._recorded:
             return
         self._end_journal()
-        if self.wishes.folder is not None:
-            self._recorded = self.wishes.folder
+        if self.requests.folder is not None:
+            self._recorded = self.requests.folder
             self._journal = begin_recording(self._recorded, self.model, self.setup, self._carried)
 
     def _end_journal(self) -> None:
@@ -352,12 +352,12 @@ class LiveSession:
     @property
     def prompt(self) -> str:
         """The text that the next window is drawn under."""
-        return self.worker.wishes.prompt
+        return self.worker.requests.prompt
 
     @prompt.setter
     def prompt(self, text: str) -> None:
         rows_of(self.worker.model, [text], None, 0)  # raises where it is no text
-        self.worker.wishes.prompt = text
+        self.worker.requests.prompt = text
 
     def start(self) -> LiveSession:
         """Begin to play, or go on after a pause; return at once.
@@ -369,19 +369,19 @@ class LiveSession:
             raise GenerationError(
                 f"A session that has {self.state} was to be started", "it is over", "Make a new one"
             )
-        self.worker.wishes.pausing.clear()
+        self.worker.requests.pausing.clear()
         self.worker.playback.resume()
         if self._thread is None:
             self.worker.state = "playing"
             self._thread = threading.Thread(target=self.worker.run, daemon=True, name="workbench-live")
             self._thread.start()
-            weakref.finalize(self.worker, _end, self.worker.wishes, self._thread)
+            weakref.finalize(self.worker, _end, self.worker.requests, self._thread)
         return self
 
     def pause(self) -> None:
         """Stop the music until `start`; the window is cut, so that the model is free for others."""
-        self.worker.wishes.pausing.set()
-        self.worker.wishes.cut.set()
+        self.worker.requests.pausing.set()
+        self.worker.requests.cut.set()
         self.worker.playback.pause()
         self.worker.timer.forget()
 
@@ -393,8 +393,8 @@ class LiveSession:
         Raises:
             BaseException: what went wrong in the worker, if something did.
         """
-        self.worker.wishes.stopping.set()
-        self.worker.wishes.cut.set()
+        self.worker.requests.stopping.set()
+        self.worker.requests.cut.set()
         if self._thread is None:
             self.worker.end("stopped")
         elif self._thread is not threading.current_thread():
@@ -419,7 +419,7 @@ class LiveSession:
         while not self.worker.over.wait(0.02):
             if until_s is not None and playback.played_s >= until_s:
                 break
-            if self._thread is None or (until_s is not None and self.worker.wishes.pausing.is_set()):
+            if self._thread is None or (until_s is not None and self.worker.requests.pausing.is_set()):
                 found = "it was not started" if self._thread is None else "it is paused"
                 raise GenerationError("More of the music was to be waited for", found, "Call start() first")
         if self.error is not None:
@@ -437,12 +437,12 @@ class LiveSession:
             GenerationError: there is no such knob, or the dose is not finite.
         """
         place = self.names.index(self._known(name))
-        self.worker.controls.slide(place, dose)
+        self.worker.sliders.slide(place, dose)
 
     @property
     def doses(self) -> dict[str, float]:
         """Where the knobs stand."""
-        return dict(zip(self.names, self.worker.controls.doses, strict=True))
+        return dict(zip(self.names, self.worker.sliders.doses, strict=True))
 
     def record(self, folder: Path | str) -> Path:
         """Begin to record into `folder`, with the next step; return the folder.
@@ -453,18 +453,18 @@ class LiveSession:
         """
         check_free(Path(folder))
         check_room(Path(folder), self.worker.setup)
-        self.worker.wishes.folder = Path(folder)
-        self.worker.wishes.cut.set()  # a recording begins with a window
+        self.worker.requests.folder = Path(folder)
+        self.worker.requests.cut.set()  # a recording begins with a window
         return Path(folder)
 
     def end_recording(self) -> None:
         """End the recording with what is drawn now; the music goes on."""
-        self.worker.wishes.folder = None
+        self.worker.requests.folder = None
 
     @property
     def recording(self) -> bool:
         """Whether a recording is going on, or about to begin."""
-        return self.worker.wishes.folder is not None
+        return self.worker.requests.folder is not None
 
     @property
     def scores(self) -> list[Score]:
@@ -485,10 +485,10 @@ class LiveSession:
         return name
 
 
-def _end(wishes: Wishes, thread: threading.Thread) -> None:
+def _end(requests: SessionRequests, thread: threading.Thread) -> None:
     """Stop a worker that still plays when Python ends: torch does not survive a thread that is frozen."""
-    wishes.stopping.set()
-    wishes.cut.set()
+    requests.stopping.set()
+    requests.cut.set()
     if thread is not threading.current_thread():
         thread.join(_PATIENCE_S)
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from workbench.errors import Cancelled, GenerationError, is_whole
-from workbench.generation.edits import Controls, Slider, lay_out
+from workbench.generation.edits import Slider, Sliders, compile_plans
 from workbench.generation.engine import Span
 from workbench.generation.live.journal import Doses
 from workbench.generation.request import Settings
@@ -32,7 +32,7 @@ from workbench.steering.plan import Direction, Steering
 # The knobs of a session: doses that hands move while every step writes down what it read.
 
 
-class LiveControls(Controls):
+class LiveSliders(Sliders):
     """Sliders that begin at given doses instead of 1; what a step read is told, not kept: music has no end.
 
     Args:
@@ -210,7 +210,7 @@ class LiveSetup:
 
 
 @dataclass
-class Carried:
+class WindowState:
     """What one window hands to the next: the end of the codes (k, at most `most`), and the generator."""
 
     generator: torch.Generator
@@ -239,7 +239,7 @@ class Listener:
 
 
 def draw_window(
-    model: Model, setup: LiveSetup, span: Span, carried: Carried, controls: Controls, *, to: Listener
+    model: Model, setup: LiveSetup, span: Span, carried: WindowState, sliders: Sliders, *, to: Listener
 ) -> bool:
     """Draw a window; say whether it came to its end, or was cut by the listener's `cancel`.
 
@@ -271,9 +271,9 @@ def draw_window(
     )
     run.generators = [carried.generator]
     seconds = [seconds_at(visit, model.frame_rate_hz) for visit in range(run.visits)]
-    edits = lay_out([setup.plan], seconds, guided=run.guided, device=model.device, seeds=[setup.seed])
+    edits = compile_plans([setup.plan], seconds, guided=run.guided, device=model.device, seeds=[setup.seed])
     try:
-        run_steered(model, run, edits, to.watched, controls, begun=to.begun)
+        run_steered(model, run, edits, to.watched, sliders, begun=to.begun)
     except Cancelled:
         return False
     return True

@@ -24,7 +24,7 @@ from workbench.probing.diagnosis.data_faults import (
     label_noise,
     learning_curve,
 )
-from workbench.probing.diagnosis.evaluation import Case, examine
+from workbench.probing.diagnosis.evaluation import ProbeEvaluation, evaluate_probe
 from workbench.probing.diagnosis.leaks import (
     Confound,
     GroupLeak,
@@ -58,7 +58,6 @@ __all__ = [
     "AccuracyByLayer",
     "Baselines",
     "Calibration",
-    "Case",
     "ClassImbalance",
     "Confound",
     "Confusion",
@@ -70,6 +69,7 @@ __all__ = [
     "GroupLeak",
     "LabelNoise",
     "LearningCurve",
+    "ProbeEvaluation",
     "ProbeReport",
     "RidgeToMeans",
     "ScoreOverTime",
@@ -87,7 +87,7 @@ __all__ = [
     "cosine_layers",
     "diagnose",
     "direction_stability",
-    "examine",
+    "evaluate_probe",
     "group_leak",
     "holm",
     "label_noise",

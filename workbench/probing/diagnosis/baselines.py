@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
-from workbench.probing.diagnosis.evaluation import Case
+from workbench.probing.diagnosis.evaluation import ProbeEvaluation
 from workbench.stats import Estimate, mean_over_groups, rate_over_groups
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def codec_histogram(model: Model, dataset: Dataset, *, seconds: float | None = N
     model    whose codec encodes the clips; codes that are stored or cached are not encoded again
     seconds  how much of each clip's beginning is counted; all when None
     """
-    from workbench.model.teacher_forcing import codes_for, speaks_our_codes
+    from workbench.model.teacher_forcing import codes_for, codes_match_codec
 
-    stored = speaks_our_codes(model, dataset)
+    stored = codes_match_codec(model, dataset)
     rows = []
     for entry in dataset:
         codes = codes_for(model, dataset, entry, seconds=seconds, stored=stored)
@@ -182,7 +182,7 @@ class Baselines:
         return row | {"lead": lead.value, "lead_low": lead.low, "lead_high": lead.high}
 
 
-def baselines(case: Case, features: Mapping[str, Array]) -> Baselines:
+def baselines(case: ProbeEvaluation, features: Mapping[str, Array]) -> Baselines:
     """Return what the probe's method reads from other features, under the case's own splits.
 
     features  name -> (n, f) numbers of the same samples, in the same order (`baseline_features` makes some);
@@ -200,7 +200,7 @@ def baselines(case: Case, features: Mapping[str, Array]) -> Baselines:
     return Baselines(case.target, case.layer, case.accuracy, accuracy, lead)
 
 
-def _correct(case: Case, name: str, values: Array) -> Array:
+def _correct(case: ProbeEvaluation, name: str, values: Array) -> Array:
     if values.ndim != 2 or len(values) != len(case.y) or not np.isfinite(values).all():
         found = f"their shape is {values.shape}" if np.isfinite(values).all() else "some are not finite"
         do = "Give one row of finite numbers for each sample"
@@ -247,7 +247,7 @@ class ControlTask:
         )
 
 
-def control_task(case: Case, *, repeats: int = 3) -> ControlTask:
+def control_task(case: ProbeEvaluation, *, repeats: int = 3) -> ControlTask:
     """Return the selectivity of the probe's recipe, over `repeats` random labellings of the groups."""
     rng = np.random.default_rng(case.seed)
     _, first, member = np.unique(case.groups, return_index=True, return_inverse=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError
-from workbench.probing.diagnosis.evaluation import TOLERATED, Case
+from workbench.probing.diagnosis.evaluation import TOLERATED, ProbeEvaluation
 from workbench.stats import (
     NOTHING,
     SURE,
@@ -71,7 +71,7 @@ class ClassImbalance:
         )
 
 
-def class_imbalance(case: Case) -> ClassImbalance:
+def class_imbalance(case: ProbeEvaluation) -> ClassImbalance:
     """Return how far accuracy lies above the mean recall of the classes, tested over groups."""
     counts = np.bincount(case.y, minlength=len(case.classes))
     of_class = np.eye(len(case.classes))[case.y]
@@ -157,7 +157,7 @@ class LabelNoise:
         )
 
 
-def label_noise(case: Case) -> LabelNoise:
+def label_noise(case: ProbeEvaluation) -> LabelNoise:
     """Return the estimated share of flipped labels with a test, and all clips, hardest first.
 
     Two tests must agree. The likelihood ratio against e = 0, which lies on the bound (half a chi-squared),
@@ -214,7 +214,7 @@ def _fitted(logits: Array, y: Array, *, lapse: bool) -> tuple[float, float]:
     return math.exp(float(found.x[0])), float(found.x[1])
 
 
-def _tested(logits: Array, case: Case, fitted: tuple[float, float], gain: float) -> Estimate:
+def _tested(logits: Array, case: ProbeEvaluation, fitted: tuple[float, float], gain: float) -> Estimate:
     """Return e with its interval and p-value; `gain` is what lapses add to the log-likelihood."""
     from scipy.stats import chi2, t
 
@@ -225,7 +225,7 @@ def _tested(logits: Array, case: Case, fitted: tuple[float, float], gain: float)
     return Estimate(e, max(e - half, 0.0), min(e + half, 1.0), chance if e > 0 else 1.0)
 
 
-def _error(logits: Array, case: Case, a: float, e: float) -> float:
+def _error(logits: Array, case: ProbeEvaluation, a: float, e: float) -> float:
     """Return the standard error of e: sandwich variance, with scores summed over groups."""
     step, y, middle = 1e-4, case.y, max(e, 1e-3)
 
@@ -239,7 +239,7 @@ def _error(logits: Array, case: Case, a: float, e: float) -> float:
     return math.sqrt(max(float((inverse @ (of_group.T @ of_group) @ inverse.T)[1, 1]), 0.0))
 
 
-def _hardest(case: Case, a: float, e: float) -> pd.DataFrame:
+def _hardest(case: ProbeEvaluation, a: float, e: float) -> pd.DataFrame:
     """Return the table of clips, the least believable label first."""
     each, shares = np.arange(len(case.y)), _softmax(a * case.held.logits)
     own = shares[each, case.y]
@@ -297,7 +297,9 @@ class LearningCurve:
         return f"{told}; the last doubling brought {self.rise}: {verdict}."
 
 
-def learning_curve(case: Case, *, sizes: Sequence[int] | None = None, repeats: int = 4) -> LearningCurve:
+def learning_curve(
+    case: ProbeEvaluation, *, sizes: Sequence[int] | None = None, repeats: int = 4
+) -> LearningCurve:
     """Return accuracy over the number of training groups per class, always judged on the same held-out clips.
 
     sizes    groups per class; by default 1, 2, 4 ... below half of what there is
@@ -325,7 +327,7 @@ def learning_curve(case: Case, *, sizes: Sequence[int] | None = None, repeats: i
     return LearningCurve(case.target, case.layer, case.unit, tuple(points), rise)
 
 
-def _groups_per_class(case: Case) -> float:
+def _groups_per_class(case: ProbeEvaluation) -> float:
     """Return the mean number of training groups of a class, over folds."""
     counts = [
         len(np.unique(case.groups[train][case.y[train] == class_]))
@@ -335,7 +337,7 @@ def _groups_per_class(case: Case) -> float:
     return float(np.mean(counts))
 
 
-def _right(case: Case, shares: Sequence[float], rng: np.random.Generator) -> Array:
+def _right(case: ProbeEvaluation, shares: Sequence[float], rng: np.random.Generator) -> Array:
     """Return who is read rightly (shares, n) by probes trained on each share of the groups."""
     if not shares:
         return np.empty((0, len(case.y)))
@@ -343,7 +345,7 @@ def _right(case: Case, shares: Sequence[float], rng: np.random.Generator) -> Arr
     return (case.predicted(rounds) == case.y).astype(np.float64)
 
 
-def _thinned(case: Case, train: Array, share: float, rng: np.random.Generator) -> Array:
+def _thinned(case: ProbeEvaluation, train: Array, share: float, rng: np.random.Generator) -> Array:
     """Return the samples of a share of the training groups, of each class the same.
 
     A group that holds several classes counts for the class that most of its samples have. Every class keeps a

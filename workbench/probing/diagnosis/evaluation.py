@@ -32,7 +32,7 @@ TOLERATED = 0.02
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Case:
+class ProbeEvaluation:
     """One probe under examination.
 
     x        (n, d) activations of its layer; `y` (n,) class numbers; `groups`, `clips` (n,)
@@ -140,7 +140,7 @@ class Case:
         return np.asarray(found)
 
 
-def examine(
+def evaluate_probe(
     acts: Activations,
     probe: Probe,
     *,
@@ -148,7 +148,7 @@ def examine(
     seed: int = 0,
     unit: str = "group",
     class_weights: Mapping[str, float] | str | None = None,
-) -> Case:
+) -> ProbeEvaluation:
     """Return the case of a probe that was fitted on these activations.
 
     acts           pooled activations that hold the probe's layer, site and target
@@ -179,7 +179,7 @@ def examine(
         x, y, splits, groups=acts.groups, method=probe.method, strengths=(probe.strength,), seed=seed,
         class_weights=numbered,
     )  # fmt: skip
-    return Case(
+    return ProbeEvaluation(
         x=x, y=y, groups=acts.groups, clips=acts.clips, classes=names, splits=splits, held=held,
         target=probe.target, layer=probe.layer, site=probe.site, method=probe.method,
         strength=probe.strength, seed=seed, unit=unit, class_weights=numbered,

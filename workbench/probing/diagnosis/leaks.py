@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
-from workbench.probing.diagnosis.evaluation import TOLERATED, Case
+from workbench.probing.diagnosis.evaluation import TOLERATED, ProbeEvaluation
 from workbench.probing.solvers import STRENGTHS, Design, probabilities, ridge_path
 from workbench.sound.dataset import as_text
 from workbench.sound.splits import grouped_folds
@@ -68,7 +68,7 @@ class GroupLeak:
         return f"{where} under a random split {stays}."
 
 
-def group_leak(case: Case, *, repeats: int = 2) -> GroupLeak:
+def group_leak(case: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
     """Return random-split accuracy minus grouped accuracy, paired clip by clip and tested over groups.
 
     Both arms have the same recipe, number of folds and samples; only the splits differ. The p-value tests
@@ -152,7 +152,7 @@ class TextLeak:
         )
 
 
-def text_leak(case: Case, conditions: Activations) -> TextLeak:
+def text_leak(case: ProbeEvaluation, conditions: Activations) -> TextLeak:
     """Return how far the case's probes follow the text, clip by clip, tested over groups.
 
     The probes are those of the case, trained on the activations it was given; each clip is read by probes
@@ -265,7 +265,7 @@ class Confound:
         )
 
 
-def confound(case: Case, name: str, values: Array, *, permutations: int = 1000) -> Confound:
+def confound(case: ProbeEvaluation, name: str, values: Array, *, permutations: int = 1000) -> Confound:
     """Return what the probe of a case owes to a number per sample.
 
     name          what the number is called, with its unit: "level_db", "seconds", "silence", "tempo_bpm"
@@ -301,7 +301,7 @@ def _standard(values: Array) -> Array:
     return np.asarray((values - values.mean()) / spread) if spread > 1e-9 else np.zeros(len(values))
 
 
-def _alone(case: Case, z: Array) -> Estimate:
+def _alone(case: ProbeEvaluation, z: Array) -> Estimate:
     """Return the held-out accuracy of a probe on the number alone."""
     held = cross_validate(
         _curved(z), case.y, case.splits, groups=case.groups, strengths=(_SHARE_STRENGTH,), seed=case.seed
@@ -322,7 +322,7 @@ def _curved(z: Array) -> Array:
     return np.stack([z, z**2], axis=1)
 
 
-def _matching(case: Case, weights: Array) -> tuple[Estimate, Estimate, Estimate, float]:
+def _matching(case: ProbeEvaluation, weights: Array) -> tuple[Estimate, Estimate, Estimate, float]:
     """Return mean recall as it is, among matched clips, the difference, and the clips left per class."""
     of_class = np.eye(len(case.classes))[case.y]
     weighted = of_class * weights[:, None]
@@ -347,7 +347,7 @@ def _recall(total: Array) -> tuple[float, float]:
     return float((hits / clips).mean()), float((weighted_hits / weights).mean())
 
 
-def _linked(z: Array, case: Case, permutations: int) -> float:
+def _linked(z: Array, case: ProbeEvaluation, permutations: int) -> float:
     """Return the p-value of the link between number and label: eta squared of groups, labels shuffled.
 
     Clips of one group are not independent witnesses: each group speaks once per class that it has.
@@ -371,7 +371,7 @@ def _linked(z: Array, case: Case, permutations: int) -> float:
     return (reached + 1) / (permutations + 1)
 
 
-def _readable(case: Case, z: Array) -> Estimate:
+def _readable(case: ProbeEvaluation, z: Array) -> Estimate:
     """Return the held-out R2 of a ridge regression of the number on the activations; grouped folds."""
     found = np.empty(len(z))
     for (train, test), design in zip(case.splits, case.designs, strict=True):
@@ -452,7 +452,9 @@ class Transfer:
         )
 
 
-def transfer(here: Case, there: Case, *, names: tuple[str, str] = ("real", "generated")) -> Transfer:
+def transfer(
+    here: ProbeEvaluation, there: ProbeEvaluation, *, names: tuple[str, str] = ("real", "generated")
+) -> Transfer:
     """Return the accuracy of the probes of one case on the clips of another, and back.
 
     A group that both sets share is judged by probes that did not see it on either side.

@@ -16,7 +16,7 @@ from workbench.probing.crossval import alone
 from workbench.probing.diagnosis.baselines import baselines as compare_baselines
 from workbench.probing.diagnosis.baselines import control_task
 from workbench.probing.diagnosis.data_faults import BELIEVABLE, class_imbalance, label_noise, learning_curve
-from workbench.probing.diagnosis.evaluation import Case, examine
+from workbench.probing.diagnosis.evaluation import ProbeEvaluation, evaluate_probe
 from workbench.probing.diagnosis.leaks import confound, group_leak, text_leak, transfer
 from workbench.probing.diagnosis.views import accuracy_by_layer, calibration, confusion, direction_stability
 from workbench.probing.fit import fit_probes
@@ -86,7 +86,7 @@ class ProbeReport:
     skipped  what was not looked at, and what is needed to do so, one sentence each
     """
 
-    case: Case
+    case: ProbeEvaluation
     findings: tuple[Finding, ...]
     skipped: tuple[str, ...] = ()
 
@@ -184,7 +184,9 @@ def diagnose(
     if sweep is None:
         sweep = fit_probes(acts, target, folds=folds, seed=seed, class_weights=class_weights)
     probe = sweep.best if layer is None else sweep[layer]
-    look = partial(examine, probe=probe, folds=folds, seed=seed, unit=unit, class_weights=class_weights)
+    look = partial(
+        evaluate_probe, probe=probe, folds=folds, seed=seed, unit=unit, class_weights=class_weights
+    )
     with alone():
         case = look(acts)
         tests = _tests(case, conditions, confounds or {})
@@ -198,7 +200,9 @@ def diagnose(
     return ProbeReport(case, _judged(tests, seen), skipped)
 
 
-def _tests(case: Case, conditions: Activations | None, confounds: Mapping[str, Array]) -> dict[str, Test]:
+def _tests(
+    case: ProbeEvaluation, conditions: Activations | None, confounds: Mapping[str, Array]
+) -> dict[str, Test]:
     """Return what can raise an alarm."""
     found: dict[str, Test] = {"group leak": group_leak(case)}
     if conditions is not None:
@@ -210,7 +214,7 @@ def _tests(case: Case, conditions: Activations | None, confounds: Mapping[str, A
     return found
 
 
-def _views(case: Case, sweep: ProbeSweep) -> dict[str, Diagnosis]:
+def _views(case: ProbeEvaluation, sweep: ProbeSweep) -> dict[str, Diagnosis]:
     """Return what is described and not tested."""
     return {
         "accuracy": accuracy_by_layer(sweep),

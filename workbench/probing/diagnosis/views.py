@@ -1,7 +1,7 @@
 """From ridge to means: how a direction turns as the penalty grows, and what each is worth on new groups.
 
 A ridge probe with a small penalty sets features that vary together against one another; with a large one it
-only looks at how far the class means lie apart. Everything between is one slider (`probing.trail`). A
+only looks at how far the class means lie apart. Everything between is one slider (`probing.path`). A
 direction is judged alone, as steering uses it: clips are cut half-way between the means of the class and of
 the rest, and the share on the right side is counted, both sides alike. That has no bias to fit, and no scale.
 """
@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError
-from workbench.probing.diagnosis.evaluation import Case
+from workbench.probing.diagnosis.evaluation import ProbeEvaluation
 from workbench.probing.probe import Probe, ProbeSweep
-from workbench.probing.solvers import Design, one_hot, ridge_trails, trail_weights
+from workbench.probing.solvers import Design, one_hot, path_weights, regularization_paths
 from workbench.stats import Estimate, jackknife, mean_over_groups, rate_over_groups, sums_by_group
 from workbench.steering import Direction, difference_in_means
 
@@ -82,7 +82,7 @@ class Calibration:
         )
 
 
-def calibration(case: Case, *, bins: int = 10, draws: int = 500) -> Calibration:
+def calibration(case: ProbeEvaluation, *, bins: int = 10, draws: int = 500) -> Calibration:
     """Return the reliability curve of the held-out probabilities.
 
     bins   equal parts of the range of confidences from 0 to 1
@@ -182,7 +182,7 @@ class Confusion:
         return f"At layer {self.layer}, {true} is misread most: {share:.0%} of its clips are called {called}."
 
 
-def confusion(case: Case) -> Confusion:
+def confusion(case: ProbeEvaluation) -> Confusion:
     """Return which class is taken for which by probes that saw nothing of the clip's group."""
     size = len(case.classes)
     counts = np.bincount(case.y * size + case.held.predicted, minlength=size * size).reshape(size, size)
@@ -283,7 +283,7 @@ class DirectionStability:
         )
 
 
-def direction_stability(*cases: Case) -> DirectionStability:
+def direction_stability(*cases: ProbeEvaluation) -> DirectionStability:
     """Return how well the folds of each case agree on the direction of each class; one case per layer."""
     rows = []
     for case in cases:
@@ -441,7 +441,7 @@ STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
 
 @dataclass(frozen=True, eq=False)
 class RidgeToMeans:
-    """The trails of all classes of one layer.
+    """The paths of all classes of one layer.
 
     strengths   L2 penalties in rising order; math.inf: the difference in means of standardised features
     directions  class -> its direction at each strength
@@ -476,7 +476,7 @@ class RidgeToMeans:
         return tuple("∞" if math.isinf(one) else f"{float(f'{one:.2g}'):g}" for one in self.strengths)
 
     def direction(self, class_: str, strength: float) -> Direction:
-        """Return the direction of a class at a strength of the trail; raise ProbeError for any other."""
+        """Return the direction of a class at a strength of the path; raise ProbeError for any other."""
         return self.directions[self._known(class_)][self._place(strength)]
 
     def table(self) -> pd.DataFrame:
@@ -517,24 +517,24 @@ class RidgeToMeans:
     def _place(self, strength: float) -> int:
         if strength in self.strengths:
             return self.strengths.index(strength)
-        found = f"the trail has {', '.join(f'{one:g}' for one in self.strengths)}"
+        found = f"the path has {', '.join(f'{one:g}' for one in self.strengths)}"
         raise ProbeError(f"The strength {strength:g} was asked for", found, "Use one of those")
 
 
 def ridge_to_means(
-    acts: Activations, case: Case, probe: Probe, *, strengths: Sequence[float] = STEPS
+    acts: Activations, case: ProbeEvaluation, probe: Probe, *, strengths: Sequence[float] = STEPS
 ) -> RidgeToMeans:
-    """Return the trails of every class at the case's layer; one decomposition per fold serves all strengths.
+    """Return the paths of every class at the case's layer; one decomposition per fold serves all strengths.
 
     acts       the activations that the case was made of
     probe      the probe that cosines are taken to
-    strengths  L2 penalties above 0 (`ridge_trail`)
+    strengths  L2 penalties above 0 (`regularization_path`)
 
-    Raises ProbeError as `ridge_trail` does; SteeringError for a class whose direction has no length.
+    Raises ProbeError as `regularization_path` does; SteeringError for a class whose direction has no length.
     """
     steps = tuple(sorted(float(one) for one in strengths))
     place = {"target": case.target, "site": case.site}
-    trails = ridge_trails(acts, case.layer, steps, **place)
+    paths = regularization_paths(acts, case.layer, steps, **place)
     weights = {class_: probe.direction(class_) for class_ in case.classes}
     means = {class_: difference_in_means(acts, class_, layer=case.layer, **place) for class_ in case.classes}
     return RidgeToMeans(
@@ -542,14 +542,14 @@ def ridge_to_means(
         layer=case.layer,
         unit=case.unit,
         strengths=steps,
-        directions=trails,
-        to_probe={name: tuple(one.cosine(weights[name]) for one in trail) for name, trail in trails.items()},
-        to_means={name: tuple(one.cosine(means[name]) for one in trail) for name, trail in trails.items()},
+        directions=paths,
+        to_probe={name: tuple(one.cosine(weights[name]) for one in path) for name, path in paths.items()},
+        to_means={name: tuple(one.cosine(means[name]) for one in path) for name, path in paths.items()},
         accuracy=_accuracy(case, steps),
     )
 
 
-def _accuracy(case: Case, strengths: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
+def _accuracy(case: ProbeEvaluation, strengths: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
     truth = one_hot(case.y, len(case.classes))
     right = np.empty((len(truth), len(strengths), len(case.classes)))
     for train, test in case.splits:
@@ -569,7 +569,7 @@ def _accuracy(case: Case, strengths: tuple[float, ...]) -> dict[str, tuple[Estim
 def _right(x: Array, truth: Array, split: tuple[Array, Array], strengths: tuple[float, ...]) -> Array:
     """Return 1 where a tested clip lies on the right side (test, strengths, classes), else 0."""
     train, test = split
-    weights = trail_weights(Design.of(x[train]), truth[train], strengths)
+    weights = path_weights(Design.of(x[train]), truth[train], strengths)
     inside = truth[train] / truth[train].sum(0)
     outside = (1 - truth[train]) / (1 - truth[train]).sum(0)
     # The cut lies half-way between the means of class and rest (classes, d), along each direction.

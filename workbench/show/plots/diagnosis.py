@@ -12,11 +12,18 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
 from workbench.probing import diagnosis as d
-from workbench.show.plots.grammar import GENRE_COLOURS, INK, UNSTEERED, colours_for, figure, scale_bar
+from workbench.show.plots.grammar import (
+    DIVERGING,
+    GENRE_COLOURS,
+    INK,
+    UNSTEERED,
+    colours_for,
+    figure,
+    scale_bar,
+)
 from workbench.show.plots.probing import accuracy_per_layer, confusion, rows_from, rows_of, shares
 
 Drawn = Callable[[Any], go.Figure]
-DIVERGING = [[0.0, "#0072B2"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]  # blue against orange, white is none
 
 
 @singledispatch

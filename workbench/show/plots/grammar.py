@@ -59,6 +59,9 @@ def _colour_of_clip(name: str) -> str | None:
 
 INK = "#222222"
 GRID = "#E6E6E6"
+DIVERGING = [[0.0, "#0072B2"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]  # blue against orange, white is none
+LEFT, RIGHT = 152, 66
+"""Pixels left and right of a waveform in the comparison player, so that figure and player share a clock."""
 SEQUENTIAL = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 

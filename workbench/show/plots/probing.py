@@ -242,17 +242,17 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     return result
 
 
-# Figures of the trail from ridge to means: how one class's direction turns, and what it is worth.
+# Figures of the path from ridge to means: how one class's direction turns, and what it is worth.
 
 
 PENALTY = "L2 penalty λ per sample (log scale; ∞: difference in means)"
 
 
-def trail_cosines(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
+def path_cosines(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
     """Return the cosines of a class's direction to the probe's weight and to the difference in means, over λ.
 
     Args:
-        walk: the trails of a layer (`ridge_to_means`).
+        walk: the paths of a layer (`ridge_to_means`).
         class_: the class that is shown.
         strength: where the slider stands; marked by a line.
     """
@@ -282,11 +282,11 @@ def trail_cosines(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure
     return _along_penalties(result, walk, strength)
 
 
-def trail_accuracy(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
+def path_accuracy(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
     """Return the held-out accuracy of a class's direction alone, over λ, with its 95 % interval and chance.
 
     Args:
-        walk: the trails of a layer (`ridge_to_means`).
+        walk: the paths of a layer (`ridge_to_means`).
         class_: the class that is shown.
         strength: where the slider stands; marked by a line.
     """

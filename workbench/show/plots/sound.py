@@ -10,10 +10,16 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.errors import AudioError
-from workbench.generation.score import DRUM_HITS, SOUNDING
-from workbench.model.band import FRAME_RATE_HZ
-from workbench.show.plots.grammar import SEQUENTIAL, colours_for, colours_of_clips, figure, scale_bar
-from workbench.show.plots.steering import LEFT, RIGHT
+from workbench.model.band import DRUM_HITS, FRAME_RATE_HZ, SOUNDING
+from workbench.show.plots.grammar import (
+    LEFT,
+    RIGHT,
+    SEQUENTIAL,
+    colours_for,
+    colours_of_clips,
+    figure,
+    scale_bar,
+)
 
 if TYPE_CHECKING:
     from workbench.generation.score import Score

@@ -11,10 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.errors import EvidenceError
-from workbench.evidence.crosstalk import Crosstalk, Fusion
-from workbench.show.plots.diagnosis import DIVERGING
 from workbench.show.plots.grammar import (
+    DIVERGING,
     INK,
+    LEFT,
+    RIGHT,
     SEQUENTIAL,
     UNSTEERED,
     colours_for,
@@ -25,6 +26,7 @@ from workbench.show.plots.grammar import (
 from workbench.sound.dataset import in_order
 
 if TYPE_CHECKING:
+    from workbench.evidence.crosstalk import BlendCurve, Crosstalk
     from workbench.generation.take import ProbeTrace
 
 # Figures of takes beside each other: what a probe read in each while it was made.
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 MEAN_S = 0.5
 """Seconds of readings that the drawn line averages; the readings themselves are drawn faint."""
 DASHES = ("solid", "dot", "dashdot", "longdash", "longdashdot")
-LEFT, RIGHT = 152, 66
-"""Pixels left and right of a waveform in the comparison player, so that figure and player share a clock."""
 
 
 def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float) -> go.Figure:
@@ -359,7 +359,7 @@ def _hover(row: dict[Any, Any]) -> str:
     )
 
 
-def fusion_line(value: Fusion) -> go.Figure:
+def blend_line(value: BlendCurve) -> go.Figure:
     """Return the log-odds of the first class against the second over its weight: every seed, and the mean."""
     table = value.table()
     colours = colours_for([value.first, value.second])

@@ -7,14 +7,14 @@ from workbench.show.widgets.live_desk import LiveDesk
 from workbench.show.widgets.map_panel import MapPanel
 from workbench.show.widgets.panels import ProbePanel, SteerPanel
 from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamPlayer
-from workbench.show.widgets.probe_lab import ConsultingRoom, ProbeLab
+from workbench.show.widgets.probe_lab import BrokenProbes, ProbeLab
 from workbench.show.widgets.steer_lab import BlendPad, SteerLab
 from workbench.show.widgets.takes import TakeComparison, compare
 
 __all__ = [
     "BlendPad",
+    "BrokenProbes",
     "ComparisonPlayer",
-    "ConsultingRoom",
     "Job",
     "JobPanel",
     "LiveDesk",

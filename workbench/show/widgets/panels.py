@@ -10,7 +10,7 @@ import ipywidgets
 import traitlets
 
 from workbench.errors import ProbeError, SteeringError
-from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, trail_accuracy, trail_cosines
+from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, path_accuracy, path_cosines
 from workbench.show.widgets.base import Job, JobPanel, PlotPanel, Points, note_html
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.steering.plan import Direction, Steering
@@ -158,8 +158,8 @@ MEANING = (
 )
 
 
-class TrailPanel(ipywidgets.VBox):
-    """The trail of one class at one layer; λ on a log scale picks the direction that `direction` returns.
+class RegularizationPanel(ipywidgets.VBox):
+    """The path of one class at one layer; λ on a log scale picks the direction that `direction` returns.
 
     It is empty until `show` was called.
     """
@@ -182,7 +182,7 @@ class TrailPanel(ipywidgets.VBox):
             control.observe(lambda _change: self._redraw(), "value")
 
     def show(self, walk: RidgeToMeans) -> None:
-        """Show the trails of a layer; class and λ stay where they were if it has them."""
+        """Show the paths of a layer; class and λ stay where they were if it has them."""
         class_, strength = self.class_.value, self.strength.value
         middle = walk.strengths[len(walk.strengths) // 2]
         self.walk = None  # setting options moves the values, which must not draw
@@ -201,7 +201,7 @@ class TrailPanel(ipywidgets.VBox):
         """
         if self.walk is None:
             found = "nothing has been examined yet"
-            raise ProbeError("A direction of the trail was asked for", found, "Call show(...) first")
+            raise ProbeError("A direction of the path was asked for", found, "Call show(...) first")
         return self.walk.direction(class_ or self.class_.value, self.strength.value)
 
     def _redraw(self) -> None:
@@ -209,7 +209,7 @@ class TrailPanel(ipywidgets.VBox):
         if self.walk is None:
             return
         shown = self.class_.value, self.strength.value
-        figures = trail_cosines(self.walk, *shown), trail_accuracy(self.walk, *shown)
+        figures = path_cosines(self.walk, *shown), path_accuracy(self.walk, *shown)
         self.words.value = _words(self.walk, *shown)
         if self.cosines is None or self.accuracy is None:
             self.cosines = PlotPanel(figures[0], name="ridge_to_means_cosines")
@@ -231,8 +231,8 @@ def _words(walk: RidgeToMeans, class_: str, strength: float) -> str:
     )
     head = "<tr><td></td><td>cosine to probe</td><td>to means</td><td>held-out accuracy</td></tr>"
     told = html.escape(walk.sentence(class_, strength))
-    cells = "<style>.wb-trail td{padding:1px 14px 1px 0}</style>"
-    return f"<div style='line-height:1.45'>{told}</div>{cells}<table class='wb-trail'>{head}{rows}</table>"
+    cells = "<style>.wb-path td{padding:1px 14px 1px 0}</style>"
+    return f"<div style='line-height:1.45'>{told}</div>{cells}<table class='wb-path'>{head}{rows}</table>"
 
 
 UNSTEERED = "unsteered"

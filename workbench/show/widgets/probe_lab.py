@@ -14,7 +14,7 @@ from workbench.show.page import figure_of, write_probe_page
 from workbench.show.plots import cosines
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets.base import STYLE, ClipList, Job, JobPanel, PlotPanel, note_html, problem_html
-from workbench.show.widgets.panels import TrailPanel
+from workbench.show.widgets.panels import RegularizationPanel
 from workbench.show.widgets.players import ComparisonPlayer
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ProbeLab(ipywidgets.VBox):
         self.sweep, self._first = sweep, layer
         self.report: ProbeReport | None = None
         self._reports: dict[int, ProbeReport] = {}
-        self._trails: dict[int, RidgeToMeans] = {}
+        self._paths: dict[int, RidgeToMeans] = {}
         self._panels: dict[str, PlotPanel] = {}
         self._words: dict[str, ipywidgets.HTML] = {}
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
@@ -77,7 +77,7 @@ class ProbeLab(ipywidgets.VBox):
         )  # fmt: skip
         self.verdict = ipywidgets.HTML()
         self.player = ComparisonPlayer()
-        self.trail = TrailPanel()
+        self.regularization = RegularizationPanel()
         self.list = ClipList(self._play)
         self.status = ipywidgets.HTML()
         self.tabs = ipywidgets.Tab()
@@ -113,7 +113,7 @@ class ProbeLab(ipywidgets.VBox):
             ProbeError: there is no such class.
         """
         self.wait()
-        return self.trail.direction(class_)
+        return self.regularization.direction(class_)
 
     def save(self, path: Path | str) -> Path:
         """Write the report that is shown as one HTML page and return its path.
@@ -140,7 +140,7 @@ class ProbeLab(ipywidgets.VBox):
         job.progress(0.4, f"examining layer {layer}")
         if layer not in self._reports:
             made = diagnose(self.acts, self.target, layer=layer, sweep=self.sweep, **self.options)
-            self._trails[layer] = ridge_to_means(self.acts, made.case, self.sweep[layer])
+            self._paths[layer] = ridge_to_means(self.acts, made.case, self.sweep[layer])
             self._reports[layer] = made
         return layer
 
@@ -159,7 +159,7 @@ class ProbeLab(ipywidgets.VBox):
         if not self.tabs.children:
             self._fill_tabs()
         self._list_hardest(report)
-        self.trail.show(self._trails[layer])
+        self.regularization.show(self._paths[layer])
         self._save.disabled = False
         self.report = report  # last: whoever waits for it may look at the figures
 
@@ -187,7 +187,7 @@ class ProbeLab(ipywidgets.VBox):
             if title == "Directions":
                 inside += self._cosines()
             if title == "Ridge to means":
-                inside.append(self.trail)
+                inside.append(self.regularization)
             if inside:
                 children.append(ipywidgets.VBox(inside, layout={"width": "100%"}))
                 titles.append(title)
@@ -261,7 +261,7 @@ def finding_html(finding: Finding) -> str:
 # The consulting room: several probes under examination, one lab each, opened when it is asked for.
 
 
-class Patient(Protocol):
+class BrokenProbe(Protocol):
     """What a lab needs to know of a probe, and what its owner claims."""
 
     claim: str
@@ -271,18 +271,18 @@ class Patient(Protocol):
     options: Mapping[str, Any]
 
 
-class ConsultingRoom(ipywidgets.VBox):
-    """A choice of patients; each one's lab is made when it is first chosen.
+class BrokenProbes(ipywidgets.VBox):
+    """A choice of broken_probes; each one's lab is made when it is first chosen.
 
     Args:
-        patients: by name.
+        broken_probes: by name.
         options: passed on to every `ProbeLab`.
     """
 
-    def __init__(self, patients: Mapping[str, Patient], **options: Any) -> None:
-        self.patients, self.options = dict(patients), options
+    def __init__(self, broken_probes: Mapping[str, BrokenProbe], **options: Any) -> None:
+        self.broken_probes, self.options = dict(broken_probes), options
         self.labs: dict[str, ProbeLab] = {}
-        names = list(self.patients)
+        names = list(self.broken_probes)
         self.patient = ipywidgets.ToggleButtons(options=names, value=names[0], description="patient")
         self.claim = ipywidgets.HTML()
         super().__init__([self.patient, self.claim], layout={"width": "100%"})
@@ -296,7 +296,7 @@ class ConsultingRoom(ipywidgets.VBox):
 
     def _open(self) -> None:
         name = self.patient.value
-        one = self.patients[name]
+        one = self.broken_probes[name]
         if name not in self.labs:
             self.labs[name] = ProbeLab(
                 one.acts, one.songs, target=one.target, **{**one.options, **self.options}

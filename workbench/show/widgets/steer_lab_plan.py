@@ -17,7 +17,7 @@ from workbench.show.widgets.base import note_html, problem_html
 from workbench.steering.plan import Direction, Steering
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, parse_schedule
 from workbench.steering.term import Reads
-from workbench.steering.together import orthogonalise, spread
+from workbench.steering.together import orthogonalise, split_dose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,7 +198,7 @@ def _one(held: Mapping[int, Direction], dose: float, way: Way) -> Steering:
         name: getattr(way, name) for name in ("schedule", "operation", "rows", "chance", "gate")
     }
     if len(held) > 1:
-        plan = spread(held, dose, **settings)
+        plan = split_dose(held, dose, **settings)
         return Steering(tuple(replace(term, dose=round(term.dose, 4)) for term in plan.terms))
     (direction,) = held.values()
     norm = direction.residual_norm

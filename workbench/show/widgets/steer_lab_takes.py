@@ -12,7 +12,7 @@ import ipywidgets
 
 from workbench.errors import WorkbenchError
 from workbench.evidence.damage import damage, likelihood
-from workbench.evidence.search import COSTS, DOSES, AutoDose, Quality, Space, auto_dose
+from workbench.evidence.search import COSTS, DOSES, AutoDose, DamageBudget, Space, auto_dose
 from workbench.generation.generate import generate
 from workbench.show.widgets.base import Job, JobPanel, note_html
 from workbench.show.widgets.panels import CONTROL, UNSTEERED, frame_reporter
@@ -165,7 +165,7 @@ def name_of(plan: Steering) -> str:
 
 
 def costs_of(model: Model, takes: Mapping[str, Take], twin: Take) -> dict[str, dict[str, float]]:
-    """Return, by name, what each take costs against its unsteered twin (see `Quality`).
+    """Return, by name, what each take costs against its unsteered twin (see `DamageBudget`).
 
     nll_rise in nats per code, level_change_db in decibels, repetition_rise as a share; the given part of a
     continuation is left out of the sound.
@@ -181,7 +181,7 @@ def costs_of(model: Model, takes: Mapping[str, Take], twin: Take) -> dict[str, d
 
 def told(name: str, take: Take, cost: Mapping[str, float]) -> str:
     """Return in a sentence what the push changed, and whether the music still holds together."""
-    used = Quality().used(cost)
+    used = DamageBudget().used(cost)
     verdict = "the music holds" if used <= 1 else "this breaks the music: use a smaller dose"
     figures = (
         f"{cost['nll_rise']:+.2f} nats per code, {cost['level_change_db']:+.1f} dB, "
@@ -249,9 +249,9 @@ class DoseFinder(ipywidgets.VBox):
         self.effort = ipywidgets.Dropdown(
             description="effort", options=list(EFFORTS.items()), layout=_FIELD, style=_NAMED
         )
-        self.nll_rise = _cost("nats lost", Quality.nll_rise, "nats per code that may be lost")
-        self.level_db = _cost("level (dB)", Quality.level_change_db, "decibels that it may change")
-        self.repetition = _cost("repetition", Quality.repetition_rise, "share that may be added")
+        self.nll_rise = _cost("nats lost", DamageBudget.nll_rise, "nats per code that may be lost")
+        self.level_db = _cost("level (dB)", DamageBudget.level_change_db, "decibels that it may change")
+        self.repetition = _cost("repetition", DamageBudget.repetition_rise, "share that may be added")
         self.note, self.verdict = ipywidgets.HTML(), ipywidgets.HTML()
         self.job: JobPanel[tuple[Aim, AutoDose]] = JobPanel(
             self._search, label="Find layer and dose", on_done=self._show
@@ -296,9 +296,11 @@ class DoseFinder(ipywidgets.VBox):
         return [aim for _words, aim in self.aim.options]
 
     @property
-    def budget(self) -> Quality:
+    def budget(self) -> DamageBudget:
         """What steering may cost."""
-        return Quality(float(self.nll_rise.value), float(self.level_db.value), float(self.repetition.value))
+        return DamageBudget(
+            float(self.nll_rise.value), float(self.level_db.value), float(self.repetition.value)
+        )
 
     def tell(self) -> None:
         """Say how many clips the search makes as a rule, and at most how long that takes."""

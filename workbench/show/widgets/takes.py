@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbench.errors import AudioError, EvidenceError, GenerationError
 from workbench.evidence.damage import damage
-from workbench.generation.reproduce import code_of
+from workbench.generation.reproduce import reproduction_code
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets.base import STYLE, PlotPanel, Points
 from workbench.show.widgets.players import ComparisonPlayer, shortened
@@ -141,7 +141,7 @@ def _made(name: str, take: Take) -> str:
 
 def _code(take: Take) -> str:
     try:
-        return f"<pre>{html.escape(code_of(take))}</pre>"
+        return f"<pre>{html.escape(reproduction_code(take))}</pre>"
     except GenerationError as problem:
         return f"<div class='wb-note'>{html.escape(str(problem))}</div>"
 

@@ -13,7 +13,7 @@ from recipe.evaluation.bench import Bench
 from recipe.evaluation.doses import AIMS, Doses
 from recipe.evaluation.rows import Bar, Row, seeds_text
 from recipe.prompts import BARE_PROMPTS
-from workbench.evidence.crosstalk import combine
+from workbench.evidence.crosstalk import pairs
 from workbench.evidence.trials import Ask, hear, paired
 from workbench.steering import Steering
 
@@ -34,7 +34,7 @@ def measure_pairs(bench: Bench, doses: Doses) -> tuple[list[Row], dict[str, Any]
     seeds = bench.budget.seeds("pairs", bench.budget.clips)
     for names in [pair for pair in PAIRS if set(pair) <= set(doses.found)]:
         setting, plans = _chosen(bench, doses, names)
-        found = combine(
+        found = pairs(
             bench.model, plans, bench.judges, aims={name: AIMS[name] for name in names},
             prompts=BARE_PROMPTS, seeds=seeds, seconds=bench.seconds, progress=bench.progress,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from recipe.evaluation.doses import AIMS, Doses
 from recipe.evaluation.pairs import measure_pairs
 from recipe.evaluation.rows import NO_BAR, Bar, Row, seeds_text
 from recipe.prompts import BARE_PROMPTS
-from workbench.evidence.crosstalk import WEIGHTS, Crosstalk, Fusion, crosstalk, fuse
+from workbench.evidence.crosstalk import WEIGHTS, BlendCurve, Crosstalk, blend_curve, crosstalk
 from workbench.steering import random_direction
 
 BLEND, BLEND_DOSES = ("jazz", "electronic"), (0.05, 0.1, 0.15)
@@ -24,7 +24,7 @@ class Several:
 
     rows: list[Row]
     crosstalk: Crosstalk
-    fusion: Fusion
+    fusion: BlendCurve
     details: dict[str, Any]
 
 
@@ -68,14 +68,14 @@ def _matrix(talk: Crosstalk) -> list[Mapping[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in cells.to_dict("records")]
 
 
-def _blends(bench: Bench, doses: Doses) -> tuple[Fusion, dict[str, Any]]:
+def _blends(bench: Bench, doses: Doses) -> tuple[BlendCurve, dict[str, Any]]:
     """Return the ladder of blends at the layer and dose that did best on other seeds."""
     first, second = BLEND
     grid: list[tuple[float, int, float]] = []
 
-    def ladder(layer: int, dose: float, use: str, count: int) -> Fusion:
+    def ladder(layer: int, dose: float, use: str, count: int) -> BlendCurve:
         both = doses.directions["genre"][layer]
-        return fuse(
+        return blend_curve(
             bench.model, both[first], both[second], bench.judges["genre"], dose=dose, weights=WEIGHTS,
             prompts=BARE_PROMPTS, seeds=bench.budget.seeds(use, count), seconds=bench.seconds,
             progress=bench.progress,

@@ -44,18 +44,19 @@ def draw_spectrograms(out: Path, genres: Sequence[str], path: Path) -> Path | No
     def panel(page: Any, draw: Any, file: Path, corner: tuple[int, int], *, labelled: bool) -> None:
         _panel(page, draw, read_clip(file), corner, labelled=labelled)
 
-    return _draw(out, genres, path, "*.wav", _palette(), panel, _scale)
+    return _draw(out, genres, path, files="*.wav", palette=_palette(), panel=panel, foot=_scale)
 
 
 def draw_rolls(out: Path, genres: Sequence[str], path: Path) -> Path | None:
     """Write one PNG with piano rolls of the same clips, from the codes ``<kind>/<genre>/*.npy``."""
-    return _draw(out, genres, path, "*.npy", _colours(), _roll, _legend)
+    return _draw(out, genres, path, files="*.npy", palette=_colours(), panel=_roll, foot=_legend)
 
 
 def _draw(
     out: Path,
     genres: Sequence[str],
     path: Path,
+    *,
     files: str,
     palette: list[int],
     panel: Callable[..., None],
