@@ -6,6 +6,7 @@ import numpy as np
 import planted_faults as pf
 import pytest
 from planted import activations
+from scipy.special import softmax
 
 from workbench.errors import ProbeError
 from workbench.probing import fit_probes
@@ -20,7 +21,7 @@ from workbench.probing.diagnosis import (
     learning_curve,
     text_leak,
 )
-from workbench.probing.diagnosis.data_faults import _fitted, _log_likelihood, _scores, _softmax
+from workbench.probing.diagnosis.data_faults import _fitted, _log_likelihood, _scores
 from workbench.probing.diagnosis.leaks import _overlap
 
 
@@ -203,7 +204,7 @@ def test_numbers_that_do_not_fit_are_refused(clean):
 def test_the_lapse_model_finds_what_it_was_drawn_from():
     rng = np.random.default_rng(0)
     logits = 3 * rng.standard_normal((6000, 4))
-    shares = _softmax(0.7 * logits)
+    shares = softmax(0.7 * logits, axis=1)
     drawn = (rng.random(6000)[:, None] > shares.cumsum(1)).sum(1)
     flipped = rng.random(6000) < 0.2
     y = np.where(flipped, (drawn + rng.integers(1, 4, 6000)) % 4, drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from workbench.errors import ProbeError
@@ -51,7 +51,7 @@ def test_the_optimum_is_scikit_learns(samples, features, classes, weighted):
         scale = Scaling.of(x).deviation
         away = np.linalg.norm((weights - best) * scale) / np.linalg.norm(best * scale)
         assert away < 1e-3, strength
-        shares = np.abs(logistic.softmax(x @ weights.T + bias) - logistic.softmax(x @ best.T + best_bias))
+        shares = np.abs(softmax(x @ weights.T + bias, axis=1) - softmax(x @ best.T + best_bias, axis=1))
         assert shares.max() < 2e-3
 
 
@@ -98,5 +98,5 @@ def test_choosing_among_strengths_takes_fewer_steps_and_reads_the_same(monkeypat
     exact = logistic_path(design, truth, strengths)
     assert steps < 0.9 * (len(counted) - steps)
     for one, two in zip(near, exact, strict=True):
-        shares = [logistic.softmax(x @ weights.T + bias) for weights, bias in (one, two)]
+        shares = [softmax(x @ weights.T + bias, axis=1) for weights, bias in (one, two)]
         assert np.abs(shares[0] - shares[1]).max() < 0.01

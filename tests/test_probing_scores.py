@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from scipy.stats import binomtest
 
 from workbench.probing import accuracy_interval
-from workbench.stats import macro_f1, score
+from workbench.stats import score, spearman, wilson
 
 
 def coverage(
@@ -65,12 +65,20 @@ def test_one_group_tells_nothing():
     assert accuracy_interval(np.array([True, False]), np.array(["a", "a"])) == (0.0, 1.0)
 
 
-def test_macro_f1_equals_scikit_learns():
-    rng = np.random.default_rng(0)
-    for classes in (2, 3, 6):
-        truth, predicted = rng.integers(0, classes, (2, 60))
-        assert macro_f1(truth, predicted) == pytest.approx(f1_score(truth, predicted, average="macro"))
-    assert macro_f1(np.array([0, 0, 1]), np.array([0, 0, 0])) == pytest.approx(0.4)
+def test_macro_f1_is_the_mean_over_classes_also_of_one_that_is_never_named():
+    found = score(np.array([0, 0, 1]), np.array([0, 0, 0]), np.arange(3), np.array([]))
+    assert found.macro_f1 == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("hits", [0, 3, 17, 20])
+def test_wilsons_interval_is_scipys(hits):
+    twin = binomtest(hits, 20).proportion_ci(method="wilson")
+    assert wilson(hits, 20) == pytest.approx((twin.low, twin.high), abs=1e-7)
+
+
+def test_spearmans_correlation_is_0_where_one_side_never_varies():
+    assert spearman(np.arange(4), np.array([1, 10, 5, 50])) == pytest.approx(0.8)
+    assert spearman(np.arange(4), np.ones(4)) == 0.0
 
 
 def test_score_tells_chance_and_the_shuffled_band():

@@ -23,6 +23,7 @@ from workbench.generation.engine import OnFrame
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
+from workbench.stats import wilson
 from workbench.steering import Direction, Steering, random_direction
 
 # Clips made to be compared: every plan on the same prompts and seeds, the unsteered twin among them.
@@ -304,11 +305,3 @@ def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer"
     grouped["hit_rate"] = grouped["sum"] / grouped["count"]
     grouped["low"], grouped["high"] = zip(*bounds, strict=True)
     return grouped.rename(columns={"count": "n"}).drop(columns="sum")
-
-
-def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion: (low, high), 95 % by default."""
-    share, square = hits / n, z * z / n
-    centre = (share + square / 2) / (1 + square)
-    half = z * np.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
+from sklearn.metrics import f1_score
 
 from workbench.errors import ProbeError
 from workbench.probing.diagnosis.evaluation import TOLERATED, ProbeEvaluation
@@ -16,7 +18,6 @@ from workbench.stats import (
     SURE,
     Estimate,
     jackknife,
-    macro_f1,
     mean_over_groups,
     rate_over_groups,
     sums_by_group,
@@ -84,7 +85,7 @@ def class_imbalance(case: ProbeEvaluation) -> ClassImbalance:
         majority=case.chance,
         ratio=float(counts.max() / counts.min()),
         accuracy=case.accuracy,
-        macro_f1=macro_f1(case.y, case.held.predicted),
+        macro_f1=float(f1_score(case.y, case.held.predicted, average="macro")),
         recall=case.accuracy.value - flattery.value,
         flattery=flattery,
     )
@@ -174,20 +175,15 @@ def label_noise(case: ProbeEvaluation) -> LabelNoise:
     return LabelNoise(case.target, case.layer, _tested(logits, case, (a, e), gain), _hardest(case, a, e))
 
 
-def _softmax(logits: Array) -> Array:
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(shares / shares.sum(1, keepdims=True))
-
-
 def _log_likelihood(logits: Array, y: Array, a: float, e: float) -> Array:
     """Return the log-likelihood of each label (n,)."""
-    s = _softmax(a * logits)[np.arange(len(y)), y]
+    s = softmax(a * logits, axis=1)[np.arange(len(y)), y]
     return np.log(np.maximum((1 - e) * s + e * (1 - s) / (logits.shape[1] - 1), 1e-12))
 
 
 def _scores(logits: Array, y: Array, a: float, e: float) -> Array:
     """Return the gradient of each label's log-likelihood by (log a, e), (n, 2)."""
-    shares = _softmax(a * logits)
+    shares = softmax(a * logits, axis=1)
     each = np.arange(len(y))
     s, others = shares[each, y], logits.shape[1] - 1
     rise = a * s * (logits[each, y] - (shares * logits).sum(1))  # of s by log a
@@ -241,7 +237,7 @@ def _error(logits: Array, case: ProbeEvaluation, a: float, e: float) -> float:
 
 def _hardest(case: ProbeEvaluation, a: float, e: float) -> pd.DataFrame:
     """Return the table of clips, the least believable label first."""
-    each, shares = np.arange(len(case.y)), _softmax(a * case.held.logits)
+    each, shares = np.arange(len(case.y)), softmax(a * case.held.logits, axis=1)
     own = shares[each, case.y]
     flipped = e * (1 - own) / (shares.shape[1] - 1)
     rows = {

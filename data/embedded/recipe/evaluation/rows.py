@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.evidence.trials import wilson
+from workbench.stats import wilson
 
 
 @dataclass(frozen=True)
