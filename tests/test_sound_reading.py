@@ -13,7 +13,7 @@ from tolerances import NETWORK
 
 from workbench.errors import AudioError
 from workbench.sound import Clip, mp3, read_clip
-from workbench.sound.read import missing_end
+from workbench.sound.read import examine
 
 RATE_HZ = 16_000
 SECONDS = 3.0
@@ -35,6 +35,11 @@ def cut(path: Path, share: float) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     return path
+
+
+def missing_end(path: Path) -> str | None:
+    with path.open("rb") as file:
+        return examine(file).missing
 
 
 def wav_bytes(*, rate_hz: int, channels: int, frames: int, declared: int | None = None) -> bytes:

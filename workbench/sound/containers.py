@@ -1,31 +1,32 @@
-"""Files made of chunks that declare their sizes: WAV (RIFF, RIFX, RF64, W64), AIFF, CAF and AU.
+"""Where the sound lies in a file, and files made of chunks: WAV (RIFF, RIFX, RF64, W64), AIFF, CAF and AU.
 
-A program that streams does not know the size of the sound when it writes the header, and leaves a number
-that stands for "unknown". Then the sound reaches to the end of the file; any other size that is not there is
-a cut.
+A decoder stops where the first counted stretch of sound ends, and a joined file, a wrong header or a piece of
+junk makes it stop early without a word. So each container is walked first. What the walk found is a `Layout`:
+one `Part` for each sound that was put into the file, of stretches of the file and bytes that replace others.
+
+Chunks declare their sizes. A program that streams does not know the size of the sound when it writes the
+header, and leaves a number that stands for "unknown". Then the sound reaches to the end of the file; any
+other size that is not there is a cut.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, BinaryIO, Literal
-
-# Where the sound lies in a file: the bytes that a decoder is given, and what a look at the container found.
-#
-# A decoder stops where the first counted stretch of sound ends, and a joined file, a wrong header or a
-# piece of
-# junk makes it stop early without a word. So each container is walked first. What the walk found is a
-# `Layout`:
-# one `Part` for each sound that was put into the file, of stretches of the file and bytes that replace
-# others.
-
+from typing import Any, BinaryIO, Literal, Self
 
 Piece = bytes | range
+Order = Literal["little", "big"]
 
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
+_UNKNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # sox, arecord, ffmpeg and others; 0 is told by what follows
+_NEAR = 0x10000  # some subtract the size of the header, or round
+_MOST = 0xFFFFFFFE  # the largest size that four bytes declare
+_TAIL_S = 0.1  # bytes behind the sound that would be longer than this are not ignored
+_MAX_PADDING = 1 << 20
+_MPEG_FORMAT = 0x55
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class Layout:
     fault: str | None = None
     damage: str | None = None
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def whole(
+        cls, file: BinaryIO, base: int, missing: str | None = None, *, fault: str | None = None
+    ) -> Self:
+        """Return the layout of a file that is one sound, from `base` to its end."""
+        return cls((Part((range(base, size_of(file)),)),), missing, fault)
 
 
 class Splice(io.RawIOBase):
@@ -154,21 +162,10 @@ def is_padding(rest: bytes) -> bool:
     return not rest.strip(b"\x00") or rest.lstrip(b"\x00").startswith(_TAGS) or b"APETAGEX" in rest[-160:]
 
 
-_UNKNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # sox, arecord, ffmpeg and others; 0 is told by what follows
-_NEAR = 0x10000  # some subtract the size of the header, or round
-_TAIL_S = 0.1  # bytes behind the sound that would be longer than this are not ignored
-_MAX_PADDING = 1 << 20
-_MPEG_FORMAT = 0x55
-_W64_HEAD = 24  # a W64 chunk: a name of 16 bytes, then its size with these
-
-Order = Literal["little", "big"]
-
-
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk: its name, where its content starts, the size that it declares."""
+    """A chunk: where its content starts, and the size that it declares."""
 
-    name: bytes
     start: int
     size: int
 
@@ -186,36 +183,29 @@ def riff(file: BinaryIO, base: int) -> Layout:
         base: where the RIFF mark stands.
     """
     order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
-    end = size_of(file)
-    header = list(_until(file, base + 12, order, b"data"))
-    if not header or header[-1].name != b"data":
-        return Layout((Part((range(base, end),)),), "it ends before the chunk that holds the sound")
-    data = header[-1]
-    wide = next((chunk for chunk in header if chunk.name == b"ds64"), None)
+    header, data = _until(file, base + 12, order, b"data")
+    if data is None:
+        return Layout.whole(file, base, "it ends before the chunk that holds the sound")
+    wide = header.get(b"ds64")
     declared = data.size
     if wide is not None and is_unknown(data.size):
         declared = int.from_bytes(read_at(file, wide.start + 8, 8), order)
         declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
     size, missing = _reach(file, data.start, declared, order)
     if missing is not None or wide is not None:
-        return Layout((Part((range(base, end),)),), missing)
-    step, second = _pcm(file, header, order)
-    head = bytearray(read_at(file, base, data.start - base))
-    size -= size % step if size != declared else 0
-    head[4:8] = min(len(head) + size - 8, 0xFFFFFFFE).to_bytes(4, order)
-    head[-4:] = min(size, 0xFFFFFFFE).to_bytes(4, order)
-    pieces: tuple[Piece, ...] = (bytes(head), range(data.start, data.start + size))
-    return _with_tail(file, pieces, data.start + size, order, second)
+        return Layout.whole(file, base, missing)
+    form = read_at(file, header[b"fmt "].start, 14) if b"fmt " in header else b""
+    second = int.from_bytes(form[8:12], order) or None
+    if size != declared:  # whole samples of all channels
+        size -= size % max(1, int.from_bytes(form[12:14], order))
+    return _with_tail(file, _counted(file, base, data, size, order), order, second)
 
 
 def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
     """Return where the MPEG stream of a RIFF file lies; None where the file holds other sound."""
-    chunks = list(_until(file, base + 12, "little", b"data"))
-    form = next((chunk for chunk in chunks if chunk.name == b"fmt "), None)
-    if form is None or int.from_bytes(read_at(file, form.start, 2), "little") != _MPEG_FORMAT:
-        return None
-    data = chunks[-1]
-    if data.name != b"data":
+    header, data = _until(file, base + 12, "little", b"data")
+    form = header.get(b"fmt ")
+    if form is None or int.from_bytes(read_at(file, form.start, 2), "little") != _MPEG_FORMAT or data is None:
         return None
     size, missing = _reach(file, data.start, data.size, "little")
     return range(data.start, data.start + size) if missing is None else None
@@ -225,42 +215,35 @@ def w64(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of a W64 file lies, or what is missing of it."""
     declared, held = int.from_bytes(read_at(file, base + 16, 8), "little"), size_of(file) - base
     missing = None if held >= declared or declared >= 1 << 62 else _short(declared, held)
-    return Layout((Part((range(base, base + held),)),), missing)
+    return Layout.whole(file, base, missing)
 
 
 def caf(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of a CAF file lies, or what is missing of it."""
     end, position = size_of(file), base + 8
-    whole = (Part((range(base, end),)),)
     while len(head := read_at(file, position, 12)) == 12:
         declared, held = int.from_bytes(head[4:], "big", signed=True), end - position - 12
         if declared > held:
-            return Layout(whole, _short(declared, held))
+            return Layout.whole(file, base, _short(declared, held))
         if declared < 0:  # -1: to the end of the file
             break
         position += 12 + declared
-    return Layout(whole)
+    return Layout.whole(file, base)
 
 
 def aiff(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of an AIFF or AIFC file lies."""
-    end = size_of(file)
-    whole = Layout((Part((range(base, end),)),))
+    held = size_of(file) - base - 8
     form = int.from_bytes(read_at(file, base + 4, 4), "big")
-    chunks = list(_until(file, base + 12, "big", b"SSND"))
-    if not is_unknown(form) and form > end - base - 8:
-        return Layout(whole.parts, _short(form, end - base - 8))
-    if not chunks or chunks[-1].name != b"SSND" or all(chunk.name != b"COMM" for chunk in chunks):
-        return whole
-    sound = chunks[-1]
+    if not is_unknown(form) and form > held:
+        return Layout.whole(file, base, _short(form, held))
+    header, sound = _until(file, base + 12, "big", b"SSND")
+    if sound is None or b"COMM" not in header:
+        return Layout.whole(file, base)
     size, missing = _reach(file, sound.start, sound.size, "big", least=8)
     if missing is not None:
-        return Layout(whole.parts, missing)
-    head = bytearray(read_at(file, base, sound.start - base))
-    stop = sound.start + size
-    head[4:8] = min(len(head) + size - 8, 0xFFFFFFFE).to_bytes(4, "big")
-    head[-4:] = min(size, 0xFFFFFFFE).to_bytes(4, "big")
-    return _with_tail(file, (bytes(head), range(sound.start, stop)), stop, "big", None)
+        return Layout.whole(file, base, missing)
+    return _with_tail(file, _counted(file, base, sound, size, "big"), "big", None)
 
 
 def au(file: BinaryIO, base: int) -> Layout:
@@ -269,24 +252,34 @@ def au(file: BinaryIO, base: int) -> Layout:
     start, declared = base + int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
     end = size_of(file)
     if len(head) < 24 or start > end:
-        return Layout((Part((range(base, end),)),), "its header is cut")
+        return Layout.whole(file, base, "its header is cut")
     size = end - start if declared == 0 or (is_unknown(declared) and declared > end - start) else declared
     if size > end - start:
-        return Layout((Part((range(base, end),)),), _short(size, end - start))
-    head[8:12] = min(size, 0xFFFFFFFE).to_bytes(4, "big")
-    pieces = (bytes(head), range(base + 24, start + size))
+        return Layout.whole(file, base, _short(size, end - start))
+    head[8:12] = min(size, _MOST).to_bytes(4, "big")
     rate, channels = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    return _with_tail(file, pieces, start + size, None, max(1, rate * channels))
+    own = Part((bytes(head), range(base + 24, start + size)))
+    return _with_tail(file, own, None, max(1, rate * channels))
 
 
-def _until(file: BinaryIO, position: int, order: Order, name: bytes) -> Iterator[Chunk]:
-    """Yield the chunks from a position up to and including the first of a name."""
-    while len(head := read_at(file, position, 8)) == 8:
-        chunk = Chunk(head[:4], position + 8, int.from_bytes(head[4:], order))
-        yield chunk
-        if chunk.name == name:
-            return
+def _until(
+    file: BinaryIO, position: int, order: Order, name: bytes
+) -> tuple[dict[bytes, Chunk], Chunk | None]:
+    """Return the first chunk of each name from a position up to the one named `name`, and that one."""
+    chunks: dict[bytes, Chunk] = {}
+    while name not in chunks and len(head := read_at(file, position, 8)) == 8:
+        chunk = Chunk(position + 8, int.from_bytes(head[4:], order))
+        chunks.setdefault(head[:4], chunk)
         position = chunk.start + chunk.size + chunk.size % 2
+    return chunks, chunks.get(name)
+
+
+def _counted(file: BinaryIO, base: int, sound: Chunk, size: int, order: Order) -> Part:
+    """Return the sound of a chunk behind its own header, in which both sizes are set right."""
+    head = bytearray(read_at(file, base, sound.start - base))
+    head[4:8] = min(len(head) + size - 8, _MOST).to_bytes(4, order)
+    head[-4:] = min(size, _MOST).to_bytes(4, order)
+    return Part((bytes(head), range(sound.start, sound.start + size)))
 
 
 def _reach(
@@ -296,9 +289,9 @@ def _reach(
     held = size_of(file) - start
     if declared > held:
         return (held, None) if is_unknown(declared) else (held, _short(declared, held))
-    behind = start + declared
-    if declared <= least < held and not _is_start(read_at(file, _tail(file, behind, order), 4)):
-        return (declared if _tail(file, behind, order) == start + held else held), None
+    tail = _tail(file, start + declared, order)
+    if declared <= least < held and tail < start + held and not _is_start(read_at(file, tail, 4)):
+        return held, None
     return declared, None
 
 
@@ -322,21 +315,22 @@ def _is_start(head: bytes) -> bool:
     return head[:4] in (b"RIFF", b"RIFX", b"FORM", b".snd")
 
 
-def _with_tail(
-    file: BinaryIO, pieces: tuple[Piece, ...], stop: int, order: Order | None, second: int | None
-) -> Layout:
+def _with_tail(file: BinaryIO, own: Part, order: Order | None, second: int | None) -> Layout:
     """Return the layout of a sound and of what stands behind it: chunks, another file, or bytes unread.
 
     Args:
         file: the open file.
-        pieces: the sound.
-        stop: where it ends.
+        own: the sound.
         order: of the bytes in the sizes of chunks; None where the format has none.
         second: bytes of sound in a second, where that is known.
     """
-    own, position = Part(pieces), _tail(file, stop, order)
-    if _is_start(read_at(file, position, 4)):
-        return _joined(own, file, position)
+    sound = own.pieces[-1]
+    assert isinstance(sound, range)
+    position = _tail(file, sound.stop, order)
+    head = read_at(file, position, 4)
+    if _is_start(head):  # another file was joined to it
+        more = {b"FORM": aiff, b".snd": au}.get(head, riff)(file, position)
+        return replace(more, parts=(own, *more.parts))
     rest = size_of(file) - position
     if rest < 8 or (rest <= _MAX_PADDING and is_padding(read_at(file, position, rest))):
         return Layout((own,))
@@ -344,22 +338,6 @@ def _with_tail(
     if second is None or rest > _TAIL_S * second:
         return Layout((own,), fault=f"{told}, so sound may lie in them")
     return Layout((own,), notes=(f"{told} and were not read",))
-
-
-def _joined(own: Part, file: BinaryIO, position: int) -> Layout:
-    """Return the layout of a sound followed by another file's."""
-    head = read_at(file, position, 4)
-    more = {b"FORM": aiff, b".snd": au}.get(head, riff)(file, position)
-    return Layout((own, *more.parts), more.missing, fault=more.fault, notes=more.notes)
-
-
-def _pcm(file: BinaryIO, header: list[Chunk], order: Order) -> tuple[int, int | None]:
-    """Return the bytes of a sample of all channels, and of a second, by the fmt chunk of a RIFF file."""
-    form = next((chunk for chunk in header if chunk.name == b"fmt "), None)
-    if form is None:
-        return 1, None
-    told = read_at(file, form.start, 14)
-    return max(1, int.from_bytes(told[12:14], order)), int.from_bytes(told[8:12], order) or None
 
 
 def _short(declared: int, held: int) -> str:

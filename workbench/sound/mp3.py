@@ -87,11 +87,6 @@ class Stream:
     junk: list[Junk] = field(default_factory=list)
     cut: str | None = None
 
-    @property
-    def frames(self) -> int:
-        """Frames with sound in all runs."""
-        return sum(run.frames for run in self.runs)
-
 
 def layout(data: bytes, base: int = 0) -> Layout | None:
     """Return where the sound of an MPEG audio stream lies; None when the data holds none.
@@ -105,8 +100,8 @@ def layout(data: bytes, base: int = 0) -> Layout | None:
         return None
     parts = tuple(_part(data, run, base) for run in stream.runs if run.frames)
     notes = tuple(
-        f"{junk.size} bytes at {junk.second:.2f} s are no MPEG frames and were passed over"
-        for junk in stream.junk
+        f"{one.size} bytes at {one.second:.2f} s are no MPEG frames and were passed over"
+        for one in stream.junk
     )
     return Layout(parts, _missing(stream), fault=_lost(data, stream), notes=notes)
 
@@ -262,7 +257,8 @@ def _is_new(data: bytes, position: int, run: Run) -> bool:
 def _missing(stream: Stream) -> str | None:
     """Return what is missing in words, None when nothing is known to be missing."""
     if stream.cut is not None:
-        return f"frame {stream.frames + 1} is cut after {stream.cut} bytes"
+        frames = sum(run.frames for run in stream.runs)
+        return f"frame {frames + 1} is cut after {stream.cut} bytes"
     for run in stream.runs:
         if run.declared is not None and run.frames < run.declared - 1:
             return f"the header declares {run.declared} frames and {run.frames} are there"
@@ -278,32 +274,24 @@ def _lost(data: bytes, stream: Stream) -> str | None:
     held = sum(len(stretch) for run in stream.runs for stretch in run.stretches)
     if junk * seconds <= _MAX_LOST_S * held:
         return None
-    return (
-        f"{junk} of its bytes are no MPEG frames, the place of about {junk * seconds / held:.1f} s of sound"
-    )
+    lost = junk * seconds / held
+    return f"{junk} of its bytes are no MPEG frames, the place of about {lost:.1f} s of sound"
 
 
 def _part(data: bytes, run: Run, base: int) -> Part:
     """Return what a decoder is given of a run: its frames under a count that is true."""
     frame = run.frame(data)
-    stretches = [range(base + stretch.start, base + stretch.stop) for stretch in run.stretches]
-    pieces: list[Piece] = [*stretches]
-    if frame.mark and not run.marked:
-        pieces = [_count_frame(data[run.first : run.first + 4], run.frames), *stretches]
-    elif frame.mark and run.declared not in (run.frames, run.frames + 1):
-        rest = range(stretches[0].start + run.marked, stretches[0].stop)
-        pieces = [_recounted(data, run, frame), rest, *stretches[1:]]
+    pieces: list[Piece] = [range(base + one.start, base + one.stop) for one in run.stretches]
+    if frame.mark and run.declared not in (run.frames, run.frames + 1):
+        first = bytearray(data[run.first : run.first + max(run.marked, 4)])
+        if run.marked and first[frame.mark + 7] & 1:
+            first[frame.mark + 8 : frame.mark + 12] = run.frames.to_bytes(4, "big")
+        else:  # no mark, or one without a count, which has no room for one
+            first[:] = _count_frame(bytes(first[:4]), run.frames)
+        begin = base + run.stretches[0].start + run.marked
+        pieces[:1] = [bytes(first), range(begin, base + run.stretches[0].stop)]
     least = max(0, run.frames - _TRIMMED_FRAMES) * frame.samples
     return Part(tuple(pieces), least, _SLACK_FRAMES * frame.samples)
-
-
-def _recounted(data: bytes, run: Run, frame: Frame) -> bytes:
-    """Return the marked frame of a run with a count that is true."""
-    first = bytearray(data[run.first : run.first + run.marked])
-    if not first[frame.mark + 7] & 1:  # a mark without a count has no room for one
-        return _count_frame(bytes(first[:4]), run.frames)
-    first[frame.mark + 8 : frame.mark + 12] = run.frames.to_bytes(4, "big")
-    return bytes(first)
 
 
 def _count_frame(head: bytes, frames: int) -> bytes:

@@ -1,13 +1,21 @@
-"""Reading a sound file into a Clip, and refusing what is broken, cut short, not finite or absurd."""
+"""Reading a sound file into a Clip, and refusing what is broken, cut short, not finite or absurd.
+
+Decoders forgive: half an MP3, WAV, AIFF, AU or Ogg file reads as a shorter sound and nobody notices, and of
+two files that were joined they read the first. So `examine` first finds out, without decoding, what a file is
+by its content, where its sound lies, and whether it stops before its own end: each format says in its own way
+how long it should be. What a decoder then declares and delivers is compared with that.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,13 +27,6 @@ from workbench.sound import containers as chunks
 from workbench.sound import mp3
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip, level_db
 from workbench.sound.containers import Layout, Part, Piece, Splice, id3_size, is_padding, read_at, size_of
-
-# What a sound file is, by its content; where its sound lies; and whether it stops before its own end.
-#
-# Decoders forgive: half an MP3, WAV, AIFF, AU or Ogg file reads as a shorter sound and nobody notices, and of
-# two files that were joined they read the first. Each format says how long it should be in its own way, and
-# `examine` compares that with what is there, without decoding.
-
 
 _FOREIGN = {
     b"\x30\x26\xb2\x75": "a WMA file",
@@ -45,60 +46,47 @@ _FOREIGN = {
     b"vers": "a text file, perhaps a Git LFS pointer whose sound was not downloaded",
 }
 _KNOWN_ELSEWHERE = (b"Crea", b"NIST")  # VOC, NIST: left to the decoder
-_FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # the mark, and the length of what follows
+_FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the mark, and the length of what follows
 _BLOCK = 1 << 20
 _TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
-def missing_end(path: Path) -> str | None:
-    """Return what is missing at the end of the file in words, None when nothing is known to be missing."""
-    with path.open("rb") as file:
-        return examine(file).missing
+_CRC16 = [  # of each byte, by the polynomial of FLAC frames
+    reduce(lambda crc, _: crc << 1 & 0xFFFF ^ (0x8005 if crc & 0x8000 else 0), range(8), byte << 8)
+    for byte in range(256)
+]
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au")
+RATES_HZ = (1_000, 768_000)
+MAX_CHANNELS = 24
+MAX_SECONDS = 3 * 3600.0
+CANCELLED_DB = 20.0  # channels without relation lose 14 dB in a mean of 24: more is one against the other
+_READ_AHEAD = 4096
 
 
 def examine(file: BinaryIO) -> Layout:
     """Return where the sound of an open file lies, whatever its name says that it is."""
-    base = _behind_tags(file)
+    base = 0
+    while (size := id3_size(read_at(file, base, 10))) > 0:  # the file proper begins behind ID3v2 tags
+        base += size
     head = read_at(file, base, 16)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
         stream = chunks.mpeg_in_riff(file, base)
-        if stream is None:
-            return chunks.riff(file, base)
-        return mp3.layout(read_at(file, stream.start, len(stream)), stream.start) or chunks.riff(file, base)
-    if head[:4] == b"FORM":
-        return chunks.aiff(file, base)
-    if head[:4] == b".snd":
-        return chunks.au(file, base)
+        mpeg = mp3.layout(read_at(file, stream.start, len(stream)), stream.start) if stream else None
+        return mpeg or chunks.riff(file, base)
     if head[:16] == b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00":
         return chunks.w64(file, base)
-    if head[:4] == b"caff":
-        return chunks.caf(file, base)
-    if head[:4] == b"OggS":
-        return _ogg(read_at(file, base, size_of(file)), base)
-    if head[:4] == b"fLaC":
-        return _flac(file, base)
-    return _mpeg_or_foreign(file, head)
+    by_mark = {b"FORM": chunks.aiff, b".snd": chunks.au, b"caff": chunks.caf, b"OggS": _ogg, b"fLaC": _flac}
+    return by_mark[head[:4]](file, base) if head[:4] in by_mark else _mpeg_or_foreign(file, head)
 
 
 def _mpeg_or_foreign(file: BinaryIO, head: bytes) -> Layout:
     """Return the layout of an MPEG stream, or of what libsndfile alone may know; name what is not read."""
-    whole = (Part((range(size_of(file)),)),)
     if head[:4] in _KNOWN_ELSEWHERE:
-        return Layout(whole)
+        return Layout.whole(file, 0)
     foreign = "an MP4 or M4A file" if head[4:8] == b"ftyp" else _FOREIGN.get(head[:4])
     if foreign is None and len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         foreign = "an AAC file"
     if foreign is not None:
-        return Layout(whole, fault=f"it cannot be decoded: by its content it is {foreign}")
-    return mp3.layout(read_at(file, 0, size_of(file))) or Layout(whole)
-
-
-def _behind_tags(file: BinaryIO) -> int:
-    """Return where the file proper begins, behind ID3v2 tags."""
-    position = 0
-    while (size := id3_size(read_at(file, position, 10))) > 0:
-        position += size
-    return position
+        return Layout.whole(file, 0, fault=f"it cannot be decoded: by its content it is {foreign}")
+    return mp3.layout(read_at(file, 0, size_of(file))) or Layout.whole(file, 0)
 
 
 @dataclass(frozen=True)
@@ -113,18 +101,17 @@ class _Page:
     intact: bool
 
 
-def _ogg(data: bytes, base: int) -> Layout:
+def _ogg(file: BinaryIO, base: int) -> Layout:
     """Return the links of an Ogg file: sounds in a chain, each with its own mark of the end.
 
     RFC 3533, section 6: of a page's header type, 0x02 begins a logical stream and 0x04 ends it.
     """
+    data = read_at(file, base, size_of(file))
     pages = list(_pages(data))
-    firsts = [
-        i for i, page in enumerate(pages) if page.flags & 0x02 and not (i and pages[i - 1].flags & 0x02)
-    ]
-    whole = (Part((range(base, base + len(data)),)),)
+    begins = [page.flags & 0x02 for page in pages]
+    firsts = [i for i, mark in enumerate(begins) if mark and not (i and begins[i - 1])]
     if not firsts or pages[-1].stop > len(data):
-        return Layout(whole, "the last page is cut" if pages else None)
+        return Layout.whole(file, base, "the last page is cut" if pages else None)
     lasts = [i - 1 for i in [*firsts[1:], len(pages)]]
     parts = tuple(
         Part((range(base + pages[first].start, base + pages[last].stop),))
@@ -190,7 +177,7 @@ def _flac(file: BinaryIO, base: int) -> Layout:
             header[22:26] = (counted & 0xFFFFFFFF).to_bytes(4, "big")
         elif declared == 0:
             told = "its header does not say how long it is, and its last frame is not whole"
-            return Layout((Part((range(base, size_of(file)),)),), fault=told)
+            return Layout.whole(file, base, fault=told)
         pieces: tuple[Piece, ...] = (bytes(header), range(start + len(header), stop))
         parts.append(Part(pieces))
     return Layout(tuple(parts))
@@ -202,16 +189,8 @@ def _flac_starts(file: BinaryIO, base: int) -> Iterator[int]:
     position, size = base + 4, size_of(file)
     while position < size:
         block = read_at(file, position, _BLOCK + 7)  # a mark may lie across two blocks
-        found = sorted(at for mark in _FLAC_STARTS for at in _all(block, mark))
-        yield from (position + at for at in found if at < _BLOCK)
+        yield from (position + one.start() for one in _FLAC_START.finditer(block))
         position += _BLOCK
-
-
-def _all(block: bytes, mark: bytes) -> Iterator[int]:
-    at = block.find(mark)
-    while at >= 0:
-        yield at
-        at = block.find(mark, at + 1)
 
 
 def _flac_samples(file: BinaryIO, header: bytes, start: int, stop: int) -> int | None:
@@ -221,20 +200,13 @@ def _flac_samples(file: BinaryIO, header: bytes, start: int, stop: int) -> int |
     """
     largest = int.from_bytes(header[15:18], "big") or 1 << 17
     tail = read_at(file, max(start + 42, stop - largest - 1024), largest + 1024)
-    for end in _flac_ends(tail):
+    before_tags = [at for mark in (b"TAG", b"ID3") if (at := tail.rfind(mark)) > 0]
+    for end in (len(tail), *before_tags):  # the last frame ends with the data, or before a tag
         at = end
         while (at := tail.rfind(b"\xff", 0, at)) >= 0:
             if tail[at + 1 : at + 2] in (b"\xf8", b"\xf9") and _crc16(tail[at:end]) == 0:
                 return _flac_frame_end(tail[at : at + 16], int.from_bytes(header[10:12], "big"))
     return None
-
-
-def _flac_ends(tail: bytes) -> Iterator[int]:
-    """Yield where the last frame may end: at the end of the data, or before a tag."""
-    yield len(tail)
-    for mark in (b"TAG", b"ID3"):
-        if (at := tail.rfind(mark)) > 0:
-            yield at
 
 
 def _flac_frame_end(frame: bytes, block: int) -> int | None:
@@ -260,28 +232,6 @@ def _crc16(data: bytes) -> int:
     return crc
 
 
-def _crc16_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        crc = byte << 8
-        for _ in range(8):
-            crc = crc << 1 & 0xFFFF ^ (0x8005 if crc & 0x8000 else 0)
-        table.append(crc)
-    return table
-
-
-_CRC16 = _crc16_table()
-
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au")
-RATES_HZ = (1_000, 768_000)
-MAX_CHANNELS = 24
-MAX_SECONDS = 3 * 3600.0
-CANCELLED_DB = 20.0  # channels without relation lose 14 dB in a mean of 24: more is one against the other
-_READ_AHEAD = 4096
-_REPAIR = "Copy or export the file again, or leave it out"
-
-
 def read_clip(
     path: Path | str, *, rate_hz: int | None = None, seconds: float | None = None, offset_s: float = 0
 ) -> Clip:
@@ -305,7 +255,9 @@ def read_clip(
             message names the file.
     """
     path = Path(path)
-    _check_window(path, seconds, offset_s)
+    if not (math.isfinite(offset_s) and offset_s >= 0) or (seconds is not None and not seconds > 0):
+        asked = f"{seconds} s from {offset_s} s of {path.name} were asked for"
+        raise AudioError(asked, "that is no stretch of time", "Give offset_s >= 0 and seconds > 0")
     try:
         samples, file_rate_hz, notes = _read(path, seconds, offset_s)
     except AudioError:
@@ -316,7 +268,9 @@ def read_clip(
         told = getattr(error, "strerror", None) or str(error)
         raise _refused(path, f"it cannot be read ({told})", "Check the file and its permissions") from error
     except (soundfile.LibsndfileError, RuntimeError, MemoryError) as error:
-        raise _refused(path, f"it cannot be decoded ({_reason(error)})") from error
+        # the decoder's own words, without the path that the message already names
+        told = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
+        raise _refused(path, f"it cannot be decoded ({told})") from error
     if len(samples) == 0:
         raise _refused(path, f"it holds no sound after {offset_s:g} s")
     try:
@@ -427,12 +381,11 @@ class _Window:
         channels_db = level_db(self._power / len(mono))
         mean_db = level_db(float(np.mean(np.square(mono, dtype=np.float64))))
         if channels_db >= SILENT_LEVEL_DB and mean_db <= channels_db - CANCELLED_DB:
-            raise _refused(
-                self._path,
+            told = (
                 f"its channels cancel each other: they have {channels_db:.0f} dBFS and their mean "
-                f"{mean_db:.0f}, as when one is the other upside down",
-                "Export one channel as mono, or turn one over",
+                f"{mean_db:.0f}, as when one is the other upside down"
             )
+            raise _refused(self._path, told, "Export one channel as mono, or turn one over")
         return mono
 
     def _collect(self, sound: soundfile.SoundFile, start: int, slack: int) -> None:
@@ -471,15 +424,11 @@ class _Window:
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate
             self._wanted = math.inf if self._seconds is None else max(1, round(self._seconds * self.rate_hz))
-        length_s = (
-            min(self._passed + sound.frames - self._offset_s * self.rate_hz, self._wanted) / self.rate_hz
-        )
+        end = self._passed + sound.frames - self._offset_s * self.rate_hz
+        length_s = min(end, self._wanted) / self.rate_hz
         if length_s > MAX_SECONDS:
-            raise _refused(
-                self._path,
-                f"it declares {length_s / 3600:.1f} h of sound, more than {MAX_SECONDS / 3600:g} h",
-                "Read a part of it with seconds=, cut it, or leave it out",
-            )
+            told = f"it declares {length_s / 3600:.1f} h of sound, more than {MAX_SECONDS / 3600:g} h"
+            raise _refused(self._path, told, "Read a part of it with seconds=, cut it, or leave it out")
 
 
 def _blocks(sound: soundfile.SoundFile, expected: int) -> Iterator[np.ndarray]:
@@ -497,19 +446,8 @@ def _blocks(sound: soundfile.SoundFile, expected: int) -> Iterator[np.ndarray]:
         expected -= len(block) if sound.format != "OGG" else expected
 
 
-def _check_window(path: Path, seconds: float | None, offset_s: float) -> None:
-    if not (math.isfinite(offset_s) and offset_s >= 0) or (seconds is not None and not seconds > 0):
-        raise AudioError(
-            f"{seconds} s from {offset_s} s of {path.name} were asked for",
-            "that is no stretch of time",
-            "Give offset_s >= 0 and seconds > 0",
-        )
-
-
-def _reason(error: Exception) -> str:
-    """Return the decoder's own words, without the path that the message already names."""
-    return str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
-
-
-def _refused(path: Path, found: str, do: str = _REPAIR) -> AudioError:
+def _refused(
+    path: Path, found: str, do: str = "Copy or export the file again, or leave it out"
+) -> AudioError:
+    """Return the error that names the file."""
     return AudioError(f"The sound of {shown(path)} was asked for", found, do)
