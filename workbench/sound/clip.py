@@ -26,7 +26,6 @@ SILENT_LEVEL_DB = -60.0
 _FLOOR_DB = -120.0
 _PCM16_STEPS = 32768
 _INTEGER_SCALES = {"int8": (0, 1 << 7), "uint8": (128, 1 << 7), "int16": (0, 1 << 15), "int32": (0, 1 << 31)}
-_FLOATS = "Give floats in [-1, 1], or int16 as a sound file holds them"
 _OGG_BLOCK = 65536  # libsndfile's Vorbis encoder overflows its stack on one very long write
 
 
@@ -42,6 +41,10 @@ class Clip:
     Raises:
         AudioError: the samples are empty, not one-dimensional, not finite or of a type without a full scale
             (int64, bool, complex, text), or the rate is not positive.
+
+    >>> clip = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000)
+    >>> clip, clip.section(0, 0.25).seconds
+    (Clip(1.00 s, 8000 Hz, -9.0 dBFS), 0.25)
     """
 
     samples: np.ndarray
@@ -49,6 +52,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         samples = _as_float(self.samples)  # a copy: the caller's array stays writable
+        _check_rate(self.rate_hz)
         _check(samples, self.rate_hz)
         samples.flags.writeable = False
         object.__setattr__(self, "samples", samples)
@@ -97,11 +101,8 @@ class Clip:
         _check_rate(rate_hz)
         resampled = soxr.resample(self.samples, self.rate_hz, rate_hz)
         if len(resampled) == 0:
-            raise AudioError(
-                f"Resampling to {rate_hz} Hz was asked for",
-                f"{len(self.samples)} samples are too few for it",
-                "Use a longer clip",
-            )
+            found = f"{len(self.samples)} samples are too few for it"
+            raise AudioError(f"Resampling to {rate_hz} Hz was asked for", found, "Use a longer clip")
         return Clip(resampled, rate_hz)
 
     def section(self, start_s: float, end_s: float) -> Clip:
@@ -111,11 +112,11 @@ class Clip:
             AudioError: the section holds no sample.
         """
         if not (math.isfinite(start_s) and 0 <= start_s < end_s) or start_s >= self.seconds:
-            raise AudioError(
+            asked, found = (
                 f"The section {start_s:g}-{end_s:g} s was asked for",
                 f"the clip lasts {self.seconds:.2f} s",
-                "Ask for 0 <= start_s < end_s inside the clip",
             )
+            raise AudioError(asked, found, "Ask for 0 <= start_s < end_s inside the clip")
         end = len(self.samples) if math.isinf(end_s) else round(end_s * self.rate_hz)
         return Clip(self.samples[round(start_s * self.rate_hz) : end], self.rate_hz)
 
@@ -133,23 +134,22 @@ class Clip:
     def encode(self, format: str = "flac") -> bytes:  # noqa: A002  # the word of the field
         """Return the bytes of a file in `format`: "wav", "flac" or "ogg"."""
         if format not in FORMATS:
-            raise AudioError(
-                f"The format {format!r} was asked for",
-                f"a clip is written as {', '.join(FORMATS)}",
-                "Choose one of these",
-            )
-        buffer = io.BytesIO()
-        pcm = self.samples if format == "ogg" else _pcm16(self.samples)
+            found = f"a clip is written as {', '.join(FORMATS)}"
+            raise AudioError(f"The format {format!r} was asked for", found, "Choose one of these")
+        buffer, pcm = io.BytesIO(), self.samples
+        if format != "ogg":  # rounded here: libsndfile scales floats by 32767, up to 1.5 steps off
+            steps = np.rint(pcm.astype(np.float64) * _PCM16_STEPS)
+            pcm = np.clip(steps, -_PCM16_STEPS, _PCM16_STEPS - 1).astype(np.int16)
         try:
             with soundfile.SoundFile(buffer, "w", self.rate_hz, 1, FORMATS[format], format=format) as file:
                 for start in range(0, len(pcm), _OGG_BLOCK):
                     file.write(pcm[start : start + _OGG_BLOCK])
         except soundfile.LibsndfileError as error:
-            raise AudioError(
+            asked, found = (
                 f"Writing {format} at {self.rate_hz} Hz was asked for",
                 f"the encoder says: {error}",
-                "Resample first, or choose wav",
-            ) from error
+            )
+            raise AudioError(asked, found, "Resample first, or choose wav") from error
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
@@ -171,49 +171,32 @@ def _as_float(samples: Any) -> np.ndarray:
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
                 return np.array(given, dtype=np.float32)
         kind = given.dtype.name
+        found = f"the type is {kind}, whose full scale is unknown"
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AudioError(
-            "A clip needs real samples", f"{type(samples).__name__} was given ({error})", _FLOATS
-        ) from error
+        kind, found = "", f"{type(samples).__name__} was given ({error})"
     if kind not in _INTEGER_SCALES:
-        raise AudioError(
-            "A clip needs real samples", f"the type is {kind}, whose full scale is unknown", _FLOATS
-        )
+        do = "Give floats in [-1, 1], or int16 as a sound file holds them"
+        raise AudioError("A clip needs real samples", found, do)
     zero, scale = _INTEGER_SCALES[kind]
     return ((given.astype(np.float64) - zero) / scale).astype(np.float32)
 
 
-def _pcm16(samples: np.ndarray) -> np.ndarray:
-    """Return int16 steps of 1/32768, rounded here: libsndfile scales floats by 32767, up to 1.5 steps off."""
-    steps = np.rint(samples.astype(np.float64) * _PCM16_STEPS)
-    pcm: np.ndarray = np.clip(steps, -_PCM16_STEPS, _PCM16_STEPS - 1).astype(np.int16)
-    return pcm
-
-
 def _check_rate(rate_hz: Any) -> None:
+    """Raise AudioError unless the rate is a positive whole number."""
     if isinstance(rate_hz, bool) or not math.isfinite(rate_hz) or rate_hz != int(rate_hz) or rate_hz <= 0:
-        raise AudioError(
-            "A clip needs a rate in Hz",
-            f"{rate_hz!r} was given",
-            "Give a positive whole number such as 32000",
-        )
+        do = "Give a positive whole number such as 32000"
+        raise AudioError("A clip needs a rate in Hz", f"{rate_hz!r} was given", do)
 
 
-def _check(samples: np.ndarray, rate_hz: Any) -> None:
-    """Raise AudioError unless samples are one finite, non-empty row and the rate a positive whole number."""
-    _check_rate(rate_hz)
+def _check(samples: np.ndarray, rate_hz: int) -> None:
+    """Raise AudioError unless samples are one finite, non-empty row."""
     if samples.ndim != 1:
-        raise AudioError(
-            "A clip needs mono samples of shape (n,)",
-            f"the shape is {samples.shape}",
-            "Average the channels first",
-        )
+        found = f"the shape is {samples.shape}"
+        raise AudioError("A clip needs mono samples of shape (n,)", found, "Average the channels first")
     if len(samples) == 0:
         raise AudioError("A clip needs sound", "it has no samples", "Check the file or the section")
     bad = np.flatnonzero(~np.isfinite(samples))
     if len(bad):
-        raise AudioError(
-            "A clip needs finite samples",
-            f"{len(bad)} of {len(samples)} are NaN or infinite, the first at {bad[0] / rate_hz:.3f} s",
-            "Repair or re-export the sound",
-        )
+        where = f"the first at {bad[0] / rate_hz:.3f} s"
+        found = f"{len(bad)} of {len(samples)} are NaN or infinite, {where}"
+        raise AudioError("A clip needs finite samples", found, "Repair or re-export the sound")

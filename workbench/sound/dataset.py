@@ -1,7 +1,8 @@
 """A dataset: labelled, grouped clips that are read only when they are needed.
 
 A *group* is what a split must never cut: a track, an artist, a groove. Clips of one group on both sides of a
-split let a probe recognise the track instead of the genre.
+split let a probe recognise the track instead of the genre. Above the dataset stand the rules for labels and
+groups as values: which are missing, what classes are called, and in which order they stand.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ from workbench.errors import DatasetError
 from workbench.sound.clip import Clip
 from workbench.sound.splits import balanced_indices, held_out_indices
 
-# Labels and groups as values: which are missing, what classes are called, and in which order they stand.
-
-
+Label = str | float
 # How NumPy and pandas write what is not there; as text it would pass for a class or a group of that name.
 _NOT_THERE = ("", "nan", "NaN", "NAN", "None", "NaT", "<NA>", "null", "NULL")
 
@@ -66,12 +65,11 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """
     different = sorted(set(names))
     try:
-        values = {name: float(name) for name in different}
+        if all(math.isfinite(float(name)) for name in different):
+            different.sort(key=float)
     except ValueError:
-        return tuple(different)
-    if not all(math.isfinite(value) for value in values.values()):
-        return tuple(different)
-    return tuple(sorted(different, key=lambda name: values[name]))
+        pass
+    return tuple(different)
 
 
 def numbered(values: Iterable[Any] | np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
@@ -85,9 +83,6 @@ def numbered(values: Iterable[Any] | np.ndarray) -> tuple[tuple[str, ...], np.nd
     names = in_order(found.tolist())
     rank = {name: number for number, name in enumerate(names)}
     return names, np.array([rank[name] for name in found.tolist()], dtype=int)[place]
-
-
-Label = str | float
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +117,13 @@ class Dataset:
         warnings: what its loader left out, and which classes vanished with it; `lint` repeats it.
 
     Raises:
-        DatasetError: there is no entry, or two entries share an id.
+        DatasetError: there is no entry, two entries share an id, or one has no group.
+
+    >>> def entry(n, genre):
+    ...     return Entry(f"{genre}{n}", {"genre": genre}, f"{genre} track {n}", "", "")
+    >>> songs = Dataset((entry(1, "jazz"), entry(2, "jazz"), entry(1, "rock")), "songs", lambda entry: None)
+    >>> songs, songs.genres, songs.where(genre="jazz").ids.tolist()
+    (Dataset('songs', 3 clips, 3 groups), ('jazz', 'rock'), ['jazz1', 'jazz2'])
     """
 
     entries: tuple[Entry, ...]
@@ -132,26 +133,21 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.entries:
-            raise DatasetError(
-                f"The dataset {self.name!r} was asked for",
-                "it has no clips",
-                "Add at least one sound file",
-            )
+            asked = f"The dataset {self.name!r} was asked for"
+            raise DatasetError(asked, "it has no clips", "Add at least one sound file")
         doubled = pd.Index([entry.id for entry in self.entries])
         doubled = doubled[doubled.duplicated()].unique()
         if len(doubled):
+            found = f"{some(doubled)} come more than once"
             raise DatasetError(
-                f"The dataset {self.name!r} needs unique ids",
-                f"{some(doubled)} come more than once",
-                "Keep one entry for each",
+                f"The dataset {self.name!r} needs unique ids", found, "Keep one entry for each"
             )
         without = missing([entry.group for entry in self.entries])
         if without.any():
-            raise DatasetError(
-                f"A group for each clip of {self.name!r} was asked for",
-                f"{without.sum()} of {len(self)} have none ({some(self.ids[without])})",
-                "Name a track or artist for each, or the clip itself where nothing is shared",
-            )
+            asked = f"A group for each clip of {self.name!r} was asked for"
+            found = f"{without.sum()} of {len(self)} have none ({some(self.ids[without])})"
+            do = "Name a track or artist for each, or the clip itself where nothing is shared"
+            raise DatasetError(asked, found, do)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -183,22 +179,18 @@ class Dataset:
         Raises:
             DatasetError: some entry has no such label.
         """
+        asked = f"The label {target!r} was asked for"
         without = [entry.id for entry in self.entries if target not in entry.labels]
         if without:
-            raise DatasetError(
-                f"The label {target!r} was asked for",
-                f"{len(without)} of {len(self)} clips lack it ({some(without)})",
-                f"Use one of the labels that all clips have: {', '.join(self.targets) or 'none'}",
-            )
+            found = f"{len(without)} of {len(self)} clips lack it ({some(without)})"
+            do = f"Use one of the labels that all clips have: {', '.join(self.targets) or 'none'}"
+            raise DatasetError(asked, found, do)
         values = [entry.labels[target] for entry in self.entries]
         numbers = all(isinstance(value, int | float) for value in values)
         without = [] if numbers else self.ids[missing(values, empty=False)].tolist()
         if without:
-            raise DatasetError(
-                f"The label {target!r} was asked for",
-                f"{len(without)} of {len(self)} clips have None or NaN there ({some(without)})",
-                "Fill it in, or leave these clips out with dataset.subset",
-            )
+            found = f"{len(without)} of {len(self)} clips have None or NaN there ({some(without)})"
+            raise DatasetError(asked, found, "Fill it in, or leave these clips out with dataset.subset")
         return np.array(values, dtype=np.float64 if numbers else str)
 
     def classes(self, target: str = "genre") -> tuple[str, ...]:
@@ -209,11 +201,8 @@ class Dataset:
         """
         labels = self.labels(target)
         if labels.dtype.kind == "f":
-            raise DatasetError(
-                f"The classes of {target!r} were asked for",
-                "its values are numbers",
-                "Give it as text, for example in bins such as 'slow' and 'fast'",
-            )
+            do = "Give it as text, for example in bins such as 'slow' and 'fast'"
+            raise DatasetError(f"The classes of {target!r} were asked for", "its values are numbers", do)
         return in_order(labels.tolist())
 
     @property
@@ -233,23 +222,17 @@ class Dataset:
 
     def table(self) -> pd.DataFrame:
         """Return one line per clip: id, group, source and all labels."""
-        return pd.DataFrame(
-            [
-                {"id": entry.id, "group": entry.group, **entry.labels, "source": entry.source}
-                for entry in self.entries
-            ]
-        )
+        rows = ({"id": one.id, "group": one.group, **one.labels, "source": one.source} for one in self)
+        return pd.DataFrame(rows)
 
     def subset(self, ids_or_mask: Iterable[Any]) -> Dataset:
         """Return the entries that a boolean mask (n,), indices or ids name, in the order of the latter."""
         wanted = np.asarray(list(ids_or_mask))
         if wanted.dtype == bool:
             if len(wanted) != len(self):
-                raise DatasetError(
-                    f"A mask of {len(wanted)} was given",
-                    f"the dataset has {len(self)} clips",
-                    "Make the mask from dataset.labels() or dataset.ids",
-                )
+                found = f"the dataset has {len(self)} clips"
+                do = "Make the mask from dataset.labels() or dataset.ids"
+                raise DatasetError(f"A mask of {len(wanted)} was given", found, do)
             wanted = np.flatnonzero(wanted)
         positions = [self._index(item) for item in wanted.tolist()]
         return replace(self, entries=tuple(self.entries[i] for i in positions))
@@ -262,7 +245,10 @@ class Dataset:
             mask &= np.isin(self.labels(target), values)
         if not mask.any():
             asked = ", ".join(f"{target}={value!r}" for target, value in labels.items())
-            raise DatasetError(f"Clips with {asked} were asked for", "there are none", self._advice(labels))
+            held = "; ".join(f"{target}: {some(np.unique(self.labels(target)), 8)}" for target in labels)
+            raise DatasetError(
+                f"Clips with {asked} were asked for", "there are none", f"The dataset has {held}"
+            )
         return self.subset(mask)
 
     def take(self, per_class: int, *, target: str = "genre", seed: int = 0) -> Dataset:
@@ -292,16 +278,9 @@ class Dataset:
                 return self._positions[id_or_index]
         elif -len(self) <= id_or_index < len(self):
             return int(id_or_index)
-        raise DatasetError(
-            f"The clip {id_or_index!r} was asked for",
-            f"{self.name!r} has {len(self)} clips ({some(self.ids)})",
-            "Use an index or one of dataset.ids",
-        )
-
-    def _advice(self, labels: Mapping[str, Any]) -> str:
-        """Return what values the asked targets have."""
-        held = [f"{target}: {some(np.unique(self.labels(target)), 8)}" for target in labels]
-        return f"The dataset has {'; '.join(held)}"
+        found = f"{self.name!r} has {len(self)} clips ({some(self.ids)})"
+        do = "Use an index or one of dataset.ids"
+        raise DatasetError(f"The clip {id_or_index!r} was asked for", found, do)
 
 
 def some(names: Iterable[Any], count: int = 3) -> str:

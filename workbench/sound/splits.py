@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 
 from workbench.errors import DatasetError
 
@@ -30,26 +31,26 @@ def grouped_folds(
 
     labels, groups = np.asarray(labels), np.asarray(groups)
     _check_pair(labels, groups)
+    asked = f"{folds} folds were asked for"
     if folds < 2:
-        raise DatasetError(f"{folds} folds were asked for", "a split needs two sides", "Use folds=2 or more")
+        raise DatasetError(asked, "a split needs two sides", "Use folds=2 or more")
     if len(np.unique(labels)) < 2:
-        raise DatasetError(
-            "Folds were asked for",
-            f"all samples are of one class, {labels[0]}",
-            "Add clips of another class",
-        )
-    _check_groups(labels, groups, needed=folds, asked=f"{folds} folds were asked for", name="folds")
+        found = f"all samples are of one class, {labels[0]}"
+        raise DatasetError("Folds were asked for", found, "Add clips of another class")
+    held = {label: len(np.unique(groups[labels == label])) for label in np.unique(labels).tolist()}
+    scarce, fewest = min(held.items(), key=lambda one: one[1])
+    if fewest < folds:
+        do = f"Use folds={fewest}" if fewest >= 2 else "Add tracks of this class, or leave it out"
+        raise DatasetError(asked, f"{scarce!r} has {fewest} group(s) and a group is never cut", do)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     pairs = [(train, test) for train, test in splitter.split(np.zeros(len(labels)), labels, groups)]
     for number, (train, _) in enumerate(pairs):
         missing = sorted(set(labels.tolist()) - set(labels[train].tolist()))
         if missing:
-            raise DatasetError(
-                f"{folds} folds were asked for",
-                f"fold {number} would train without {missing[0]!r}, whose clips "
-                "share groups with too many others",
-                "Use fewer folds, or finer groups",
+            found = (
+                f"fold {number} would train without {missing[0]!r}, whose clips share groups with too many"
             )
+            raise DatasetError(asked, f"{found} others", "Use fewer folds, or finer groups")
     return pairs
 
 
@@ -62,24 +63,21 @@ def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, see
         DatasetError: `test` does not lie between 0 and 1, or a class has fewer than two groups.
     """
     if not 0 < test < 1:
-        raise DatasetError(
-            f"A test share of {test} was asked for",
-            "a split needs two sides",
-            "Use a share between 0 and 1",
-        )
+        do = "Use a share between 0 and 1"
+        raise DatasetError(f"A test share of {test} was asked for", "a split needs two sides", do)
     _check_pair(labels, groups)
     sizes = Counter(groups.tolist())
-    home = _home_class(labels, groups)
+    home: dict[str, str] = {}  # the most frequent class of each group
+    for (group, label), _ in Counter(zip(groups.tolist(), labels.tolist(), strict=True)).most_common():
+        home.setdefault(group, label)
     rng = np.random.default_rng(seed)
     chosen: set[str] = set()
     for name in sorted(set(labels.tolist())):
         candidates = sorted(group for group, owner in home.items() if owner == name)
         if len(candidates) < 2:
-            raise DatasetError(
-                f"A split of {name!r} was asked for",
-                f"it has {len(candidates)} group(s) of its own, and a group is never cut",
-                "Add tracks, or leave the class out with dataset.where",
-            )
+            found = f"it has {len(candidates)} group(s) of its own, and a group is never cut"
+            do = "Add tracks, or leave the class out with dataset.where"
+            raise DatasetError(f"A split of {name!r} was asked for", found, do)
         wanted = test * sum(sizes[group] for group in candidates)
         held = 0
         for group in rng.permutation(candidates)[:-1].tolist():
@@ -102,45 +100,18 @@ def balanced_indices(labels: np.ndarray, groups: np.ndarray, per_class: int, *, 
     for name in sorted(set(labels.tolist())):
         members = np.flatnonzero(labels == name)
         if not 1 <= per_class <= len(members):
-            raise DatasetError(
-                f"{per_class} clips of each class were asked for",
-                f"{name!r} has {len(members)}",
-                f"Use a number from 1 to {min(Counter(labels.tolist()).values())}",
-            )
-        turn: Counter[str] = Counter()
-        ranked: list[tuple[int, int]] = []
-        for index in rng.permutation(members).tolist():
-            group = str(groups[index])
-            ranked.append((turn[group], index))
-            turn[group] += 1
-        ranked.sort(key=lambda pair: pair[0])
-        chosen += [index for _, index in ranked[:per_class]]
+            do = f"Use a number from 1 to {min(Counter(labels.tolist()).values())}"
+            asked = f"{per_class} clips of each class were asked for"
+            raise DatasetError(asked, f"{name!r} has {len(members)}", do)
+        members = rng.permutation(members)
+        turn = pd.Series(members).groupby(groups[members]).cumcount()
+        chosen += members[np.argsort(turn, kind="stable")[:per_class]].tolist()
     return np.array(sorted(chosen))
 
 
-def _home_class(labels: np.ndarray, groups: np.ndarray) -> dict[str, str]:
-    """Return the most frequent class of each group."""
-    counts: dict[str, Counter[str]] = {}
-    for label, group in zip(labels.tolist(), groups.tolist(), strict=True):
-        counts.setdefault(group, Counter())[label] += 1
-    return {group: count.most_common(1)[0][0] for group, count in counts.items()}
-
-
 def _check_pair(labels: np.ndarray, groups: np.ndarray) -> None:
+    """Raise DatasetError unless both have the shape (n,)."""
     if labels.ndim != 1 or labels.shape != groups.shape or len(labels) == 0:
-        raise DatasetError(
-            "A label and a group for each sample were asked for",
-            f"the shapes are {labels.shape} and {groups.shape}",
-            "Pass two arrays of shape (n,)",
-        )
-
-
-def _check_groups(labels: np.ndarray, groups: np.ndarray, *, needed: int, asked: str, name: str) -> None:
-    """Raise DatasetError when a class has fewer than `needed` groups."""
-    held = {label: len(np.unique(groups[labels == label])) for label in np.unique(labels).tolist()}
-    scarce = min(held, key=lambda label: held[label])
-    if held[scarce] < needed:
-        do = (
-            f"Use {name}={held[scarce]}" if held[scarce] >= 2 else "Add tracks of this class, or leave it out"
-        )
-        raise DatasetError(asked, f"{scarce!r} has {held[scarce]} group(s) and a group is never cut", do)
+        asked = "A label and a group for each sample were asked for"
+        found = f"the shapes are {labels.shape} and {groups.shape}"
+        raise DatasetError(asked, found, "Pass two arrays of shape (n,)")
