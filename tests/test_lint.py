@@ -11,7 +11,7 @@ import pytest
 
 from workbench.errors import AudioError, DatasetError
 from workbench.sound import Clip, Dataset, Entry, from_folder, lint
-from workbench.sound.lint import listen, same_sound
+from workbench.sound.lint import measure_clip, same_sound
 
 RATE_HZ = 8000
 GENRES = ("jazz", "rock")
@@ -117,7 +117,7 @@ def test_a_copy_at_another_level_in_the_same_group_is_no_leak(clean: Dataset) ->
 def test_steady_sounds_of_one_timbre_are_not_taken_for_copies() -> None:
     noises = [0.1 * np.random.default_rng(seed).standard_normal(4 * RATE_HZ) for seed in range(12)]
     tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(4.01 * RATE_HZ) / RATE_HZ)
-    prints = [listen(Clip(samples, RATE_HZ)).sound_print for samples in [*noises, tone]]
+    prints = [measure_clip(Clip(samples, RATE_HZ)).fingerprint for samples in [*noises, tone]]
     assert prints[-1] is None  # nothing happens in it, so there is nothing to recognise
     assert same_sound(np.stack([one for one in prints if one is not None])) == []
 
