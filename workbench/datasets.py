@@ -1,4 +1,4 @@
-"""One word for all music: the built-in set, a folder with a subfolder per genre, or a CSV file."""
+"""One call for all music: the built-in set, a folder with a subfolder per genre, or a CSV file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from workbench.model.band_codec import BandCodec, codec_of
 from workbench.model.folders import builtin_folder
 from workbench.sound import Clip, Dataset, Entry, from_csv, from_folder
 
-# The built-in music: labelled ten-second pieces, shipped as codes and played when they are heard.
-
 
 def builtin_dataset(folder: Path | None = None) -> Dataset:
     """Return the built-in music: 1,260 pieces of 10 s, six genres, fourteen grooves each.
@@ -31,11 +29,8 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
     """
     folder = folder or builtin_folder().parent / "music"
     if not (folder / "labels.csv").exists():
-        raise DatasetError(
-            "The built-in music was asked for",
-            f"{folder} holds none",
-            "Clone the whole repository, or make it again with `make embedded`",
-        )
+        do = "Clone the whole repository, or make it again with `make embedded`"
+        raise DatasetError("The built-in music was asked for", f"{folder} holds none", do)
     codes = load_file(folder / "codes.safetensors")["codes"]
     with (folder / "labels.csv").open(newline="") as file:
         entries = tuple(_entry(row, codes[i]) for i, row in enumerate(csv.DictReader(file)))
@@ -43,6 +38,7 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
 
 
 def _entry(row: dict[str, str], codes: np.ndarray) -> Entry:
+    """Return the entry of a line of the table."""
     name = row.pop("id")
     labels: dict[str, str | float] = {**row, "tempo_bpm": float(row["tempo_bpm"])}
     digest = hashlib.sha256(np.ascontiguousarray(codes, "<i2").tobytes()).hexdigest()

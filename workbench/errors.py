@@ -1,8 +1,7 @@
 """One root error and a few subclasses; every message says what was asked, what was found, what to do.
 
 Errors about what was given are ValueErrors too, and what a lookup does not find is a KeyError (`lookup`).
-
-Beside them stand the checks of plain values that constructors share: a value that a file or a user gives is a
+Below them stand the checks of plain values that constructors share: a value that a file or a user gives is a
 whole number, a finite number or text, or it is refused.
 """
 
@@ -32,9 +31,7 @@ class WorkbenchError(Exception):
         self.asked, self.found, self.do = asked, found, do
 
     def __str__(self) -> str:
-        if self.found is None:
-            return self.asked
-        return message(self.asked, self.found, self.do or "")
+        return self.asked if self.found is None else message(self.asked, self.found, self.do or "")
 
     @classmethod
     def lookup(cls, asked: str, found: str, do: str) -> Self:
@@ -46,9 +43,8 @@ class WorkbenchError(Exception):
         ...     print(error)
         Layer 9 was asked for, but there are layers 0-5. Use one of them.
         """
-        return cast(
-            Self, type(cls.__name__, (cls, KeyError), {"__module__": cls.__module__})(asked, found, do)
-        )
+        kind = type(cls.__name__, (cls, KeyError), {"__module__": cls.__module__})
+        return cast(Self, kind(asked, found, do))
 
 
 class AudioError(WorkbenchError, ValueError):
@@ -97,9 +93,8 @@ class RenamedWarning(DeprecationWarning):
 
 def warn_renamed(old: str, new: str) -> None:
     """Warn, at the line of the caller's caller, that a name is now another."""
-    warnings.warn(
-        f"{old} is now {new}; the old name goes with the next version", RenamedWarning, stacklevel=3
-    )
+    text = f"{old} is now {new}; the old name goes with the next version"
+    warnings.warn(text, RenamedWarning, stacklevel=3)
 
 
 def message(asked: str, found: str, do: str = "") -> str:
@@ -119,9 +114,7 @@ def is_whole(value: object, least: float = 0, most: float = 2**63 - 1) -> bool:
     >>> is_whole(3), is_whole(3.0), is_whole("3"), is_whole(True)
     (True, False, False, False)
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        return False
-    return least <= int(value) <= most
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
 
 
 def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:

@@ -25,6 +25,7 @@ import numpy as np
 
 from workbench.errors import DiskError
 
+Arrays = Mapping[str, np.ndarray]
 DIGEST = "digest"
 NAME_CHARACTERS, _NAME_BYTES = 88, 200  # with the longest suffix, .safetensors, 100
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
@@ -38,14 +39,10 @@ def write_atomically(path: Path | str, data: bytes) -> Path:
     """Write a file aside, flush it to the disk and move it into its place; return the path.
 
     A reader sees the old file or the new one, never a part. When the write fails, the old file stays as it
-    was and nothing is left beside it.
-
-    Args:
-        path: The file to write; its folder is made if missing.
-        data: What it will hold.
+    was and nothing is left beside it. A missing folder is made.
 
     Raises:
-        DiskError: When the folder cannot be written or the disk is full.
+        DiskError: The folder cannot be written or the disk is full.
     """
     path = Path(path)
     with disk_errors(path, len(data)):
@@ -72,7 +69,7 @@ def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
         files: Name to content. Empty content says that there is to be no such file.
 
     Raises:
-        DiskError: When the folder cannot be written or the disk is full; what was there before is whole.
+        DiskError: The folder cannot be written or the disk is full; what was there before is whole.
     """
     folder = Path(folder)
     with disk_errors(folder, sum(map(len, files.values()))):
@@ -93,11 +90,8 @@ def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
     try:
         _move_into_place(folder)
     except OSError as error:
-        warnings.warn(
-            f"What was saved in {folder} lies in its folder {WRITTEN} and is read from there: it could not "
-            f"be moved to its place ({error}).",
-            stacklevel=3,
-        )
+        told = f"lies in its folder {WRITTEN} and is read from there: it could not be moved to its place"
+        warnings.warn(f"What was saved in {folder} {told} ({error}).", stacklevel=3)
     return folder
 
 
@@ -148,30 +142,27 @@ def require_room(folder: Path | str, needed: int) -> None:
 
 @contextmanager
 def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
-    """Turn the system's errors while `needed` bytes are written to `path` into a DiskError that tells all."""
+    """Turn the system's errors while `needed` bytes are written to `path` into a DiskError.
+
+    It says which path, how much was needed, how much is free, and what to do.
+    """
     try:
         yield
     except DiskError:
         raise
     except OSError as error:
-        raise _told(Path(path), needed, error) from error
-
-
-def _told(path: Path, needed: int, error: OSError) -> DiskError:
-    """Return the error that says which path, how much was needed, how much is free, and what to do."""
-    found = error.strerror or str(error)
-    with suppress(OSError):
-        free = shutil.disk_usage(_standing(path)).free
-        room = f"{size_text(free)} are free there"
-        found += f" ({size_text(needed)} are needed and {room})" if needed else f" ({room})"
-    do = "Check the path"
-    if error.errno in _FULL:
-        do = "Free some space, or name a place on another disk"
-    elif error.errno in _CLOSED:
-        do = "Name a folder that you may write to"
-    elif isinstance(error, FileExistsError | NotADirectoryError):
-        do = "A file stands where a folder belongs: name another place"
-    return DiskError(f"{path} was to be written", found, do)
+        found = error.strerror or str(error)
+        with suppress(OSError):
+            free = f"{size_text(shutil.disk_usage(_standing(Path(path))).free)} are free there"
+            found += f" ({size_text(needed)} are needed and {free})" if needed else f" ({free})"
+        do = "Check the path"
+        if error.errno in _FULL:
+            do = "Free some space, or name a place on another disk"
+        elif error.errno in _CLOSED:
+            do = "Name a folder that you may write to"
+        elif isinstance(error, FileExistsError | NotADirectoryError):
+            do = "A file stands where a folder belongs: name another place"
+        raise DiskError(f"{path} was to be written", found, do) from error
 
 
 def _standing(path: Path) -> Path:
@@ -195,7 +186,7 @@ def size_text(size: float) -> str:
     return f"{size:.{digits}f} {unit}"
 
 
-def digest_of(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> str:
+def digest_of(fields: Mapping[str, Any], arrays: Arrays | None = None) -> str:
     """Return the SHA-256 of plain fields and arrays, in hexadecimal; a field named "digest" is left out.
 
     Args:
@@ -211,29 +202,22 @@ def digest_of(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None
 
 
 def check_digest(
-    source: Path | str,
-    fields: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray] | None = None,
-    *,
-    notice: bool = True,
+    source: Path | str, fields: Mapping[str, Any], arrays: Arrays | None = None, *, notice: bool = True
 ) -> None:
     """Compare what was read from `source` with the digest among its fields; warn where it has none.
 
     Raises:
-        ValueError: When something was changed since it was saved.
+        ValueError: Something was changed since it was saved.
     """
     if DIGEST not in fields:
         if notice:
-            warnings.warn(
-                f"{source} is from an older version and carries no digest: damage to it would go unseen. "
-                "Save it again to add one.",
-                stacklevel=3,
-            )
+            told = "is from an older version and carries no digest: damage to it would go unseen"
+            warnings.warn(f"{source} {told}. Save it again to add one.", stacklevel=3)
     elif fields[DIGEST] != digest_of(fields, arrays):
         raise ValueError("it is damaged: its digest is not that of what was saved")
 
 
-def pack_arrays(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+def pack_arrays(fields: Mapping[str, Any], arrays: Arrays) -> bytes:
     """Return the bytes of a safetensors file with arrays, and as its metadata fields and their digest."""
     from safetensors.numpy import save
 
@@ -246,7 +230,7 @@ def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarra
     """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them.
 
     Raises:
-        OSError, SafetensorError, KeyError, TypeError, ValueError: When it is no such file.
+        OSError, SafetensorError, KeyError, TypeError, ValueError: It is no such file.
     """
     from safetensors import safe_open
 

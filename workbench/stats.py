@@ -49,19 +49,14 @@ NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Scores:
-    """Held-out figures of one probe; every one is a share from 0 to 1, except the counts.
+    """Held-out figures of one probe: shares from 0 to 1, and how many samples and groups were judged.
 
     Args:
-        accuracy: Share of samples whose class was predicted.
-        low: Lower end of its 95 % interval (`accuracy_interval`).
-        high: Upper end.
+        accuracy: With its 95 % interval `low` to `high` (`accuracy_interval`).
         macro_f1: Mean over classes of F1.
         chance: Accuracy of always naming the most frequent class.
-        shuffled_mean: Mean accuracy of the same probing with shuffled labels; NaN without such runs.
-        shuffled_low: 2.5 % quantile of these runs.
-        shuffled_high: 97.5 % quantile of these runs.
-        samples: How many samples were judged.
-        groups: How many groups they stand in.
+        shuffled_mean: Mean accuracy of the same probing with shuffled labels, and the 2.5 % and 97.5 %
+            quantiles of these runs, `shuffled_low` and `shuffled_high`; NaN without such runs.
     """
 
     accuracy: float
@@ -89,6 +84,7 @@ def score(truth: Array, predicted: Array, groups: Array, shuffled: Array) -> Sco
 
     correct = truth == predicted
     low, high = accuracy_interval(correct, groups)
+    shuffled_low, shuffled_high = _middle_95(shuffled)
     return Scores(
         accuracy=float(correct.mean()),
         low=low,
@@ -96,8 +92,8 @@ def score(truth: Array, predicted: Array, groups: Array, shuffled: Array) -> Sco
         macro_f1=float(f1_score(truth, predicted, average="macro")),
         chance=float(np.unique(truth, return_counts=True)[1].max() / truth.size),
         shuffled_mean=float(shuffled.mean()) if shuffled.size else math.nan,
-        shuffled_low=_middle_95(shuffled)[0],
-        shuffled_high=_middle_95(shuffled)[1],
+        shuffled_low=shuffled_low,
+        shuffled_high=shuffled_high,
         samples=int(truth.size),
         groups=int(np.unique(groups).size),
     )

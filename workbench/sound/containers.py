@@ -176,12 +176,7 @@ def is_unknown(size: int) -> bool:
 
 
 def riff(file: BinaryIO, base: int) -> Layout:
-    """Return where the sound of a RIFF, RIFX or RF64 file lies.
-
-    Args:
-        file: the open file.
-        base: where the RIFF mark stands.
-    """
+    """Return where the sound of a RIFF, RIFX or RF64 file lies; `base` is where the RIFF mark stands."""
     order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
     header, data = _until(file, base + 12, order, b"data")
     if data is None:

@@ -195,32 +195,25 @@ def _sorted_files(
             if suffix in UNREAD_SUFFIXES:
                 unread[genre, suffix] += 1
                 continue
-            owner = name.with_suffix("").as_posix() if group is None else _owner(group(file), name)
-            entries.append(Entry(name.as_posix(), {"genre": genre}, owner, portable(file), ""))
-    counted = [
-        f"{genre}: {n} {suffix} file{'s' * (n > 1)} cannot be read"
-        for (genre, suffix), n in sorted(unread.items())
-    ]
+            owner = name.with_suffix("").as_posix() if group is None else group(file)
+            if missing([owner])[0]:
+                asked, found = (
+                    f"A group for {name.as_posix()} was asked for",
+                    f"group(file) returned {owner!r}",
+                )
+                raise DatasetError(asked, found, "Return the name of its track or artist")
+            entries.append(Entry(name.as_posix(), {"genre": genre}, str(owner).strip(), portable(file), ""))
+    counts = [(*what, n, "file" if n == 1 else "files") for what, n in sorted(unread.items())]
+    counted = [f"{genre}: {n} {suffix} {files} cannot be read" for genre, suffix, n, files in counts]
     lone = [f"{len(beside)} sound file(s) in no genre's folder: {some(beside)}"] if beside else []
     return entries, genres, counted + faults, lone
-
-
-def _owner(given: object, name: Path) -> str:
-    """Return a group's name without spaces around it; raise DatasetError where there is none."""
-    owner = "" if given is None or given != given else str(given).strip()  # NaN differs from itself
-    if not owner:
-        asked = f"A group for {name.as_posix()} was asked for"
-        raise DatasetError(asked, f"group(file) returned {given!r}", "Return the name of its track or artist")
-    return owner
 
 
 def _files(folder: Path, faults: list[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yield the files below a folder in the order of their names, links followed, hidden ones left out.
 
-    Args:
-        folder: where to look.
-        faults: takes the folders that cannot be listed.
-        above: the folders on the way down, links resolved: a link to one of them would go round in circles.
+    `faults` takes the folders that cannot be listed; `above` are the folders on the way down, links resolved:
+    a link to one of them would go round in circles.
     """
     try:
         place = os.path.realpath(folder)
@@ -273,11 +266,8 @@ def from_csv(
     path = Path(path)
     table = _read_table(path, [audio, target, *([group] if group else [])])
     notes: list[str] = []
-    columns = {
-        name: _typed(table[name], path, notes, text=name == target)
-        for name in table.columns
-        if name not in (audio, group)
-    }
+    others = [name for name in table.columns if name not in (audio, group)]
+    columns = {name: _typed(table[name], path, notes, text=name == target) for name in others}
     base = Path(root) if root is not None else path.parent
     entries = []
     for row, file in enumerate(table[audio]):
@@ -291,11 +281,7 @@ def from_csv(
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
-    """Return the table, all values as text without spaces around; its index is the line of each row.
-
-    Raises:
-        DatasetError: see `from_csv`; the message names the line or the column.
-    """
+    """Return the table, all values as text without spaces around; its index is the line of each row."""
     (_, header), *rows = _rows_of(path, needed)
     doubled = [name for name, count in Counter(header).items() if name and count > 1]
     if doubled:
@@ -365,11 +351,8 @@ def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 def _typed(column: pd.Series[str], path: Path, notes: list[str], *, text: bool) -> list[Label]:
     """Return the values of a column: floats where all of them are numbers, text otherwise or when `text`.
 
-    Args:
-        column: its index is the line of each value.
-        path: of the table.
-        notes: takes the lines that lack a value which most have, or have text among numbers.
-        text: whether numbers stay text.
+    The column's index is the line of each value; `notes` takes the lines that lack a value which most have,
+    or have text among numbers.
     """
     gone = missing(column)
     values, held, what = column.mask(gone, ""), column[~gone], f"the column {column.name!r} of {path.name}"

@@ -89,12 +89,7 @@ class Stream:
 
 
 def layout(data: bytes, base: int = 0) -> Layout | None:
-    """Return where the sound of an MPEG audio stream lies; None when the data holds none.
-
-    Args:
-        data: the stream.
-        base: where it begins in its file.
-    """
+    """Return where the sound of an MPEG audio stream lies that begins at `base`; None where it holds none."""
     stream = walk(data)
     if not stream.runs:
         return None
