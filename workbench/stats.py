@@ -84,7 +84,7 @@ def score(truth: Array, predicted: Array, groups: Array, shuffled: Array) -> Sco
 
     correct = truth == predicted
     low, high = accuracy_interval(correct, groups)
-    shuffled_low, shuffled_high = _middle_95(shuffled)
+    shuffled_low, shuffled_high = percentile_interval(shuffled)
     return Scores(
         accuracy=float(correct.mean()),
         low=low,
@@ -229,6 +229,13 @@ def spearman(x: Array, y: Array) -> float:
     return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(spearmanr(x, y).statistic)
 
 
+def percentile_interval(values: Array) -> tuple[float, float]:
+    """Return the 2.5 % and the 97.5 % quantile of the finite values (n,); NaN without any."""
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [0.025, 0.975]) if values.size else (math.nan, math.nan)
+    return float(low), float(high)
+
+
 def means(values: Array, groups: Array, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
     """Return the mean of each column of `values` (n, m) with its bootstrap interval; see `ratios`."""
     return ratios(values, np.ones_like(values, np.float64), groups, draws=draws, seed=seed)
@@ -251,7 +258,7 @@ def ratios(above: Array, below: Array, groups: Array, *, draws: int = 2000, seed
     count = len(sums[0])
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
     totals = [np.vstack([side.sum(0), drawn @ side]) for side in sums]  # of all samples, then of each draw
-    return [Estimate(float(column[0]), *_middle_95(column[1:])) for column in _ratio(*totals).T]
+    return [Estimate(float(column[0]), *percentile_interval(column[1:])) for column in _ratio(*totals).T]
 
 
 def bootstrap(
@@ -283,7 +290,7 @@ def bootstrap(
     def drawn() -> Array:
         return np.concatenate([some[i] for some in members for i in rng.integers(len(some), size=len(some))])
 
-    return _middle_95(np.array([statistic(drawn()) for _ in range(draws)]))
+    return percentile_interval(np.array([statistic(drawn()) for _ in range(draws)]))
 
 
 def interval(figure: Figure, groups: Array, *, draws: int = 500, seed: int = 0) -> tuple[float, float]:
@@ -295,7 +302,7 @@ def interval(figure: Figure, groups: Array, *, draws: int = 500, seed: int = 0) 
         draws: How often groups are drawn.
         seed: Seed of the draws.
     """
-    return _middle_95(np.concatenate([figure(counts) for counts in _counts(groups, draws, seed)]))
+    return percentile_interval(np.concatenate([figure(counts) for counts in _counts(groups, draws, seed)]))
 
 
 def point_estimate(figure: Figure, samples: int) -> float:
@@ -311,13 +318,6 @@ def _counts(groups: Array, draws: int, seed: int) -> Iterator[Array]:
     for start in range(0, draws, chunk):
         size = min(chunk, draws - start)
         yield rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size)[:, member]
-
-
-def _middle_95(values: Array) -> tuple[float, float]:
-    """Return the 2.5 % and the 97.5 % quantile of the finite values (n,); NaN without any."""
-    values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [0.025, 0.975]) if values.size else (math.nan, math.nan)
-    return float(low), float(high)
 
 
 def r_squared(truth: Array, predicted: Array) -> Figure:

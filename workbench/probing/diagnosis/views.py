@@ -20,7 +20,14 @@ from workbench.errors import ProbeError
 from workbench.probing.diagnosis.evaluation import ProbeEvaluation
 from workbench.probing.probe import Probe, ProbeSweep
 from workbench.probing.solvers import Design, one_hot, path_weights, regularization_paths
-from workbench.stats import Estimate, jackknife, mean_over_groups, rate_over_groups, sums_by_group
+from workbench.stats import (
+    Estimate,
+    jackknife,
+    mean_over_groups,
+    percentile_interval,
+    rate_over_groups,
+    sums_by_group,
+)
 from workbench.steering import Direction, difference_in_means
 
 if TYPE_CHECKING:
@@ -94,12 +101,11 @@ def calibration(case: ProbeEvaluation, *, bins: int = 10, draws: int = 500) -> C
     rng = np.random.default_rng(case.seed)
     simulated = rng.random((draws, len(sure))) < sure
     perfect = np.array([_ece(sure, one, where, bins) for one in simulated])
-    low, high = np.quantile(perfect, [0.025, 0.975])
     return Calibration(
         target=case.target,
         layer=case.layer,
         ece=_ece(sure, right, where, bins),
-        expected=Estimate(float(perfect.mean()), float(low), float(high)),
+        expected=Estimate(float(perfect.mean()), *percentile_interval(perfect)),
         excess=mean_over_groups(sure - right, case.groups),
         bins=_curve(sure, right, where, case.groups),
     )
