@@ -9,7 +9,7 @@ clip that stands for itself is a group of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -302,22 +302,17 @@ def interval(figure: Figure, groups: Array, *, draws: int = 500, seed: int = 0) 
         draws: How often groups are drawn.
         seed: Seed of the draws.
     """
-    return percentile_interval(np.concatenate([figure(counts) for counts in _counts(groups, draws, seed)]))
+    names, member = np.unique(groups, return_inverse=True)
+    rng, chances = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
+    at_once = max(_AT_ONCE // len(member), 1)
+    sizes = [min(at_once, draws - start) for start in range(0, draws, at_once)]
+    found = [figure(rng.multinomial(len(names), chances, size)[:, member]) for size in sizes]
+    return percentile_interval(np.concatenate(found))
 
 
 def point_estimate(figure: Figure, samples: int) -> float:
     """Return the figure of the samples as they are."""
     return float(figure(np.ones((1, samples)))[0])
-
-
-def _counts(groups: Array, draws: int, seed: int) -> Iterator[Array]:
-    """Yield how often each sample is taken (some draws, n): as many whole groups as there are."""
-    names, member = np.unique(groups, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    chunk = max(_AT_ONCE // len(member), 1)
-    for start in range(0, draws, chunk):
-        size = min(chunk, draws - start)
-        yield rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size)[:, member]
 
 
 def r_squared(truth: Array, predicted: Array) -> Figure:

@@ -53,7 +53,16 @@ class Clip:
     def __post_init__(self) -> None:
         samples = _as_float(self.samples)  # a copy: the caller's array stays writable
         _check_rate(self.rate_hz)
-        _check(samples, self.rate_hz)
+        if samples.ndim != 1:
+            found = f"the shape is {samples.shape}"
+            raise AudioError("A clip needs mono samples of shape (n,)", found, "Average the channels first")
+        if len(samples) == 0:
+            raise AudioError("A clip needs sound", "it has no samples", "Check the file or the section")
+        bad = np.flatnonzero(~np.isfinite(samples))
+        if len(bad):
+            where = f"the first at {bad[0] / self.rate_hz:.3f} s"
+            found = f"{len(bad)} of {len(samples)} are NaN or infinite, {where}"
+            raise AudioError("A clip needs finite samples", found, "Repair or re-export the sound")
         samples.flags.writeable = False
         object.__setattr__(self, "samples", samples)
         object.__setattr__(self, "rate_hz", int(self.rate_hz))
@@ -186,17 +195,3 @@ def _check_rate(rate_hz: Any) -> None:
     if isinstance(rate_hz, bool) or not math.isfinite(rate_hz) or rate_hz != int(rate_hz) or rate_hz <= 0:
         do = "Give a positive whole number such as 32000"
         raise AudioError("A clip needs a rate in Hz", f"{rate_hz!r} was given", do)
-
-
-def _check(samples: np.ndarray, rate_hz: int) -> None:
-    """Raise AudioError unless samples are one finite, non-empty row."""
-    if samples.ndim != 1:
-        found = f"the shape is {samples.shape}"
-        raise AudioError("A clip needs mono samples of shape (n,)", found, "Average the channels first")
-    if len(samples) == 0:
-        raise AudioError("A clip needs sound", "it has no samples", "Check the file or the section")
-    bad = np.flatnonzero(~np.isfinite(samples))
-    if len(bad):
-        where = f"the first at {bad[0] / rate_hz:.3f} s"
-        found = f"{len(bad)} of {len(samples)} are NaN or infinite, {where}"
-        raise AudioError("A clip needs finite samples", found, "Repair or re-export the sound")

@@ -256,8 +256,8 @@ def from_csv(
         group: column with the groups (track, artist); each file is its own group when None.
         root: folder of the files; the table's own folder when None.
         seconds: only the first seconds of each file are used.
-        strict: as in `from_folder`.
-        progress: as in `from_folder`.
+        strict: refuse broken files instead of leaving them out.
+        progress: show a bar.
 
     Raises:
         DatasetError: a column is missing (the message lists those found) or has gaps, a line has more or

@@ -58,7 +58,7 @@ RATES_HZ = (1_000, 768_000)
 MAX_CHANNELS = 24
 MAX_SECONDS = 3 * 3600.0
 CANCELLED_DB = 20.0  # channels without relation lose 14 dB in a mean of 24: more is one against the other
-_READ_AHEAD = 4096
+_READ_AHEAD = 4096  # so many bytes behind a sound a decoder may read or leave without a word
 
 
 def examine(file: BinaryIO) -> Layout:
@@ -326,7 +326,7 @@ def _read(path: Path, seconds: float | None, offset_s: float) -> tuple[np.ndarra
             raise _refused(path, layout.fault, "Convert or export it again as WAV or FLAC, or leave it out")
         window = _Window(path, seconds, offset_s)
         for part in layout.parts:
-            if window.open:
+            if window.wanted > 0:
                 window.take(file, part)
     if layout.damage is not None:
         raise _refused(path, layout.damage)
@@ -340,15 +340,10 @@ class _Window:
         self.rate_hz = 0
         self._path, self._seconds, self._offset_s = path, seconds, offset_s
         self._passed = 0  # samples of the parts before
-        self._wanted = 0.0  # samples still to come, infinite without `seconds`
+        self.wanted = math.inf  # samples still to come
         self.notes: tuple[str, ...] = ()
         self._mono: list[np.ndarray] = []
         self._power = 0.0  # of the channels, summed over samples and averaged over channels
-
-    @property
-    def open(self) -> bool:
-        """Whether more is wanted."""
-        return self.rate_hz == 0 or self._wanted > 0
 
     def take(self, file: BinaryIO, part: Part) -> None:
         """Read what is wanted of one part."""
@@ -360,8 +355,9 @@ class _Window:
                 self._passed += sound.frames
                 if start < sound.frames:
                     self._collect(sound, start, part.slack)
-                    if self.open:  # decoded to its end
-                        self._look_behind(source)
+                    rest = source.unread() if self.wanted > 0 else b""  # decoded to its end
+                    if len(rest) > _READ_AHEAD and not is_padding(rest):
+                        self.notes += (f"{len(rest)} bytes behind its sound were not read",)
         except (soundfile.LibsndfileError, RuntimeError):
             if source.error is not None:
                 raise source.error from None
@@ -389,22 +385,17 @@ class _Window:
         return mono
 
     def _collect(self, sound: soundfile.SoundFile, start: int, slack: int) -> None:
+        """Decode from `start` on what is wanted; up to `slack` samples fewer than declared are no fault."""
         sound.seek(start)
-        expected = int(min(sound.frames - start, self._wanted))
+        expected = int(min(sound.frames - start, self.wanted))
         held = 0
         for block in _blocks(sound, expected):
             held += len(block)
             self._power += float(np.sum(np.square(block, dtype=np.float64))) / block.shape[1]
             self._mono.append(block.mean(axis=1))
-        self._wanted -= expected
+        self.wanted -= expected
         if held < expected - slack:
             raise RuntimeError(f"{expected} samples were declared and {held} could be decoded")
-
-    def _look_behind(self, source: Splice) -> None:
-        """Note bytes that the decoder left unread; it reads a little ahead, so a few may go unseen."""
-        rest = source.unread()
-        if len(rest) > _READ_AHEAD and not is_padding(rest):
-            self.notes += (f"{len(rest)} bytes behind its sound were not read",)
 
     def _check(self, sound: soundfile.SoundFile, part: Part) -> None:
         """Raise AudioError when what a part declares cannot be music, or does not fit what is wanted."""
@@ -423,9 +414,10 @@ class _Window:
             raise _refused(self._path, told)
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate
-            self._wanted = math.inf if self._seconds is None else max(1, round(self._seconds * self.rate_hz))
+            if self._seconds is not None:
+                self.wanted = max(1, round(self._seconds * self.rate_hz))
         end = self._passed + sound.frames - self._offset_s * self.rate_hz
-        length_s = min(end, self._wanted) / self.rate_hz
+        length_s = min(end, self.wanted) / self.rate_hz
         if length_s > MAX_SECONDS:
             told = f"it declares {length_s / 3600:.1f} h of sound, more than {MAX_SECONDS / 3600:g} h"
             raise _refused(self._path, told, "Read a part of it with seconds=, cut it, or leave it out")
