@@ -35,7 +35,7 @@ class WorkbenchError(Exception):
 
     @classmethod
     def lookup(cls, asked: str, found: str, do: str) -> Self:
-        """Return an error for a name or number that is not held, which is a KeyError besides.
+        """Return an error for a name or number that is not there, which is a KeyError too.
 
         >>> try:
         ...     raise ProbeError.lookup("Layer 9 was asked for", "there are layers 0-5", "Use one of them")
@@ -103,7 +103,7 @@ def message(asked: str, found: str, do: str = "") -> str:
 
 
 def reason(error: BaseException, most: int = 300) -> str:
-    """Return the kind and the words of another error, at most `most` characters, to stand in a message."""
+    """Return the kind and the words of another error, at most `most` characters, for a message."""
     text = f"{type(error).__name__}: {error}"
     return text if len(text) <= most else f"{text[:most]} ..."
 
@@ -114,7 +114,7 @@ def is_whole(value: object, least: float = 0, most: float = 2**63 - 1) -> bool:
     >>> is_whole(3), is_whole(3.0), is_whole("3"), is_whole(True)
     (True, False, False, False)
     """
-    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+    return not isinstance(value, bool) and isinstance(value, Integral) and least <= int(value) <= most
 
 
 def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:

@@ -90,8 +90,8 @@ def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
     try:
         _move_into_place(folder)
     except OSError as error:
-        told = f"lies in its folder {WRITTEN} and is read from there: it could not be moved to its place"
-        warnings.warn(f"What was saved in {folder} {told} ({error}).", stacklevel=3)
+        what = f"lies in its folder {WRITTEN} and is read from there: it could not be moved to its place"
+        warnings.warn(f"What was saved in {folder} {what} ({error}).", stacklevel=3)
     return folder
 
 
@@ -211,8 +211,8 @@ def check_digest(
     """
     if DIGEST not in fields:
         if notice:
-            told = "is from an older version and carries no digest: damage to it would go unseen"
-            warnings.warn(f"{source} {told}. Save it again to add one.", stacklevel=3)
+            what = "is from an older version and carries no digest: damage to it would go unseen"
+            warnings.warn(f"{source} {what}. Save it again to add one.", stacklevel=3)
     elif fields[DIGEST] != digest_of(fields, arrays):
         raise ValueError("it is damaged: its digest is not that of what was saved")
 

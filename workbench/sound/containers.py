@@ -5,7 +5,7 @@ junk makes it stop early without a word. So each container is walked first. What
 one `Part` for each sound that was put into the file, of stretches of the file and bytes that replace others.
 
 Chunks declare their sizes. A program that streams does not know the size of the sound when it writes the
-header, and leaves a number that stands for "unknown". Then the sound reaches to the end of the file; any
+header, and leaves a number that means "unknown". Then the sound reaches to the end of the file; any
 other size that is not there is a cut.
 """
 
@@ -21,7 +21,11 @@ Piece = bytes | range
 Order = Literal["little", "big"]
 
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
-_UNKNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # sox, arecord, ffmpeg and others; 0 is told by what follows
+_UNKNOWN = (
+    0x7FFFF000,
+    0x7FFFFFFF,
+    0xFFFFFFFF,
+)  # sox, arecord, ffmpeg and others; what follows decides about 0
 _NEAR = 0x10000  # some subtract the size of the header, or round
 _MOST = 0xFFFFFFFE  # the largest size that four bytes declare
 _TAIL_S = 0.1  # bytes behind the sound that would be longer than this are not ignored
@@ -176,7 +180,7 @@ def is_unknown(size: int) -> bool:
 
 
 def riff(file: BinaryIO, base: int) -> Layout:
-    """Return where the sound of a RIFF, RIFX or RF64 file lies; `base` is where the RIFF mark stands."""
+    """Return where the sound of a RIFF, RIFX or RF64 file lies; `base` is where the RIFF mark is."""
     order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
     header, data = _until(file, base + 12, order, b"data")
     if data is None:
@@ -208,8 +212,8 @@ def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
 
 def w64(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of a W64 file lies, or what is missing of it."""
-    declared, held = int.from_bytes(read_at(file, base + 16, 8), "little"), size_of(file) - base
-    missing = None if held >= declared or declared >= 1 << 62 else _short(declared, held)
+    declared, present = int.from_bytes(read_at(file, base + 16, 8), "little"), size_of(file) - base
+    missing = None if present >= declared or declared >= 1 << 62 else _short(declared, present)
     return Layout.whole(file, base, missing)
 
 
@@ -217,9 +221,9 @@ def caf(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of a CAF file lies, or what is missing of it."""
     end, position = size_of(file), base + 8
     while len(head := read_at(file, position, 12)) == 12:
-        declared, held = int.from_bytes(head[4:], "big", signed=True), end - position - 12
-        if declared > held:
-            return Layout.whole(file, base, _short(declared, held))
+        declared, present = int.from_bytes(head[4:], "big", signed=True), end - position - 12
+        if declared > present:
+            return Layout.whole(file, base, _short(declared, present))
         if declared < 0:  # -1: to the end of the file
             break
         position += 12 + declared
@@ -228,10 +232,10 @@ def caf(file: BinaryIO, base: int) -> Layout:
 
 def aiff(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of an AIFF or AIFC file lies."""
-    held = size_of(file) - base - 8
+    present = size_of(file) - base - 8
     form = int.from_bytes(read_at(file, base + 4, 4), "big")
-    if not is_unknown(form) and form > held:
-        return Layout.whole(file, base, _short(form, held))
+    if not is_unknown(form) and form > present:
+        return Layout.whole(file, base, _short(form, present))
     header, sound = _until(file, base + 12, "big", b"SSND")
     if sound is None or b"COMM" not in header:
         return Layout.whole(file, base)
@@ -281,12 +285,12 @@ def _reach(
     file: BinaryIO, start: int, declared: int, order: Order, *, least: int = 0
 ) -> tuple[int, str | None]:
     """Return how many bytes the sound that starts at `start` has, and what is missing of it in words."""
-    held = size_of(file) - start
-    if declared > held:
-        return (held, None) if is_unknown(declared) else (held, _short(declared, held))
+    present = size_of(file) - start
+    if declared > present:
+        return (present, None) if is_unknown(declared) else (present, _short(declared, present))
     tail = _tail(file, start + declared, order)
-    if declared <= least < held and tail < start + held and not _is_start(read_at(file, tail, 4)):
-        return held, None
+    if declared <= least < present and tail < start + present and not _is_start(read_at(file, tail, 4)):
+        return present, None
     return declared, None
 
 
@@ -311,7 +315,7 @@ def _is_start(head: bytes) -> bool:
 
 
 def _with_tail(file: BinaryIO, own: Part, order: Order | None, second: int | None) -> Layout:
-    """Return the layout of a sound and of what stands behind it: chunks, another file, or bytes unread.
+    """Return the layout of a sound and of what follows it: chunks, another file, or bytes unread.
 
     Args:
         file: the open file.
@@ -329,11 +333,11 @@ def _with_tail(file: BinaryIO, own: Part, order: Order | None, second: int | Non
     rest = size_of(file) - position
     if rest < 8 or (rest <= _MAX_PADDING and is_padding(read_at(file, position, rest))):
         return Layout((own,))
-    told = f"{rest} bytes behind the sound that its header counts belong to no chunk"
+    note = f"{rest} bytes behind the sound that its header counts belong to no chunk"
     if second is None or rest > _TAIL_S * second:
-        return Layout((own,), fault=f"{told}, so sound may lie in them")
-    return Layout((own,), notes=(f"{told} and were not read",))
+        return Layout((own,), fault=f"{note}, so sound may lie in them")
+    return Layout((own,), notes=(f"{note} and were not read",))
 
 
-def _short(declared: int, held: int) -> str:
-    return f"the header declares {declared} bytes and {held} are there"
+def _short(declared: int, present: int) -> str:
+    return f"the header declares {declared} bytes and {present} are there"

@@ -1,8 +1,8 @@
 """A dataset: labelled, grouped clips that are read only when they are needed.
 
 A *group* is what a split must never cut: a track, an artist, a groove. Clips of one group on both sides of a
-split let a probe recognise the track instead of the genre. Above the dataset stand the rules for labels and
-groups as values: which are missing, what classes are called, and in which order they stand.
+split let a probe recognise the track instead of the genre. The functions at the top say which labels and
+groups are missing, what classes are called, and how they are ordered.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def missing(values: Iterable[Any] | np.ndarray, *, empty: bool = True) -> np.nda
     if array.dtype.kind == "f":
         return np.isnan(array)
     words = _NOT_THERE if empty else _NOT_THERE[1:]
-    held = array.astype(object)
-    spelled = [isinstance(one, str) and one.strip() in words for one in held.tolist()]
-    return np.asarray(pd.isna(held)) | np.array(spelled, dtype=bool)
+    objects = array.astype(object)
+    spelled = [isinstance(one, str) and one.strip() in words for one in objects.tolist()]
+    return np.asarray(pd.isna(objects)) | np.array(spelled, dtype=bool)
 
 
 def as_text(values: Iterable[Any] | np.ndarray) -> np.ndarray:
@@ -53,8 +53,8 @@ def as_text(values: Iterable[Any] | np.ndarray) -> np.ndarray:
     array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
     if array.dtype.kind != "f":
         return array.astype(str)
-    told = [str(int(one)) if one.is_integer() else str(one) for one in array.astype(float).tolist()]
-    return np.array(told, dtype=str)
+    texts = [str(int(one)) if one.is_integer() else str(one) for one in array.astype(float).tolist()]
+    return np.array(texts, dtype=str)
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class Entry:
         labels: target to value, e.g. {"genre": "jazz", "tempo": 94.0}.
         group: what a split never cuts.
         source: file path, or "builtin:<id>".
-        digest: SHA-256 of the bytes of file or codes (and of the window, where only part is heard).
+        digest: SHA-256 of the bytes of file or codes (and of the window, where only part is used).
         codes: shape (n_codebooks, frames) int16 when the sound is stored as codec codes.
     """
 
@@ -217,8 +217,8 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 over ids, digests, groups and labels, in order: equal value, equal data."""
-        told = [[entry.id, entry.digest, entry.group, dict(entry.labels)] for entry in self.entries]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=float).encode()).hexdigest()
+        rows = [[entry.id, entry.digest, entry.group, dict(entry.labels)] for entry in self.entries]
+        return hashlib.sha256(json.dumps(rows, sort_keys=True, default=float).encode()).hexdigest()
 
     def table(self) -> pd.DataFrame:
         """Return one line per clip: id, group, source and all labels."""
@@ -241,14 +241,13 @@ class Dataset:
         """Return the entries with these labels; a list allows several: `where(genre=["jazz", "rock"])`."""
         mask = np.ones(len(self), dtype=bool)
         for target, allowed in labels.items():
-            values = [allowed] if isinstance(allowed, str | int | float) else list(allowed)
-            mask &= np.isin(self.labels(target), values)
+            several = [allowed] if isinstance(allowed, str | int | float) else list(allowed)
+            mask &= np.isin(self.labels(target), several)
         if not mask.any():
             asked = ", ".join(f"{target}={value!r}" for target, value in labels.items())
-            held = "; ".join(f"{target}: {some(np.unique(self.labels(target)), 8)}" for target in labels)
-            raise DatasetError(
-                f"Clips with {asked} were asked for", "there are none", f"The dataset has {held}"
-            )
+            values = "; ".join(f"{target}: {some(np.unique(self.labels(target)), 8)}" for target in labels)
+            asked = f"Clips with {asked} were asked for"
+            raise DatasetError(asked, "there are none", f"The dataset has {values}")
         return self.subset(mask)
 
     def take(self, per_class: int, *, target: str = "genre", seed: int = 0) -> Dataset:
@@ -289,6 +288,6 @@ def some(names: Iterable[Any], count: int = 3) -> str:
     >>> some(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    told = [str(name) for name in names]
-    more = f" and {len(told) - count} more" if len(told) > count else ""
-    return ", ".join(told[:count]) + more
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - count} more" if len(texts) > count else ""
+    return ", ".join(texts[:count]) + more

@@ -29,7 +29,7 @@ MAX_CHANCE = 0.01  # permutation p-value
 _SHUFFLES = 999
 _FRAME_S = 0.064
 _SLOTS = 48
-_BAND_EDGES_HZ = np.geomspace(60, 3500, 25)  # held by every rate from 8 kHz on, so that copies compare
+_BAND_EDGES_HZ = np.geomspace(60, 3500, 25)  # present at every rate from 8 kHz on, so that copies compare
 _STEADY = 1e-3  # a sound whose bands vary less than this share of their size has no fingerprint
 
 # kind of finding, measure, how to call it, and the difference between class means from which it matters
@@ -171,7 +171,7 @@ def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> L
     """
     dataset.classes(target)
     measured: dict[str, ClipMeasures] = {}
-    findings = [Finding("left_out", "warning", told) for told in dataset.warnings]
+    findings = [Finding("left_out", "warning", text) for text in dataset.warnings]
     for entry in tqdm(dataset, desc=f"listening to {dataset.name}", unit="clip", disable=not progress):
         try:
             measured[entry.id] = measure_clip(dataset.reader(entry))
@@ -179,8 +179,8 @@ def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> L
             findings.append(Finding("unreadable", "error", str(error), (entry.id,)))
     silent = tuple(name for name, one in measured.items() if one.level_db < SILENT_LEVEL_DB)
     if silent:
-        told = f"{len(silent)} clip(s) are silent: {some(silent)}. Leave them out"
-        findings.append(Finding("silent", "error", told, silent))
+        text = f"{len(silent)} clip(s) are silent: {some(silent)}. Leave them out"
+        findings.append(Finding("silent", "error", text, silent))
     findings += [
         *_copies(dataset, target),
         *_same_sounds(dataset, measured),
@@ -202,14 +202,14 @@ def _copies(dataset: Dataset, target: str) -> Iterator[Finding]:
         ids, labels, groups = tuple(same["id"]), same["label"].unique(), same["group"].nunique()
         what = f"{some(ids)} are the same file"
         if len(labels) > 1:
-            told = f"{what}, labelled {some(labels)}. Decide for one"
-            yield Finding("contradiction", "error", told, ids)
+            text = f"{what}, labelled {some(labels)}. Decide for one"
+            yield Finding("contradiction", "error", text, ids)
         if groups > 1:
-            told = (
+            text = (
                 f"{what} in {groups} groups, so a split may put one in train and one in test. "
                 "Give them one group or keep one"
             )
-            yield Finding("leak", "error", told, ids, 1.0)
+            yield Finding("leak", "error", text, ids, 1.0)
         else:
             yield Finding("duplicate", "warning", f"{what}. Keep one", ids)
 
@@ -224,12 +224,12 @@ def _same_sounds(dataset: Dataset, measured: Mapping[str, ClipMeasures]) -> Iter
     for i, j in same_sound(fingerprints):
         first, second = known[i][0], known[j][0]
         if first.group != second.group and first.digest != second.digest:
-            told = (
+            text = (
                 f"{first.id} and {second.id} sound the same but stand in the groups "
                 f"{first.group} and {second.group}. Give them one group or keep one"
             )
             correlation = float(fingerprints[i] @ fingerprints[j])
-            yield Finding("leak", "error", told, (first.id, second.id), correlation)
+            yield Finding("leak", "error", text, (first.id, second.id), correlation)
 
 
 def _group_names(dataset: Dataset) -> Iterator[Finding]:
@@ -239,11 +239,11 @@ def _group_names(dataset: Dataset) -> Iterator[Finding]:
         spellings.setdefault(_plain(group), set()).add(group)
     for alike in (sorted(names) for plain, names in sorted(spellings.items()) if plain and len(names) > 1):
         ids = tuple(entry.id for entry in dataset if entry.group in alike)
-        told = (
+        text = (
             f"the groups {some([repr(name) for name in alike])} have nearly the same name, so a split may "
             "put one in train and one in test. Write them alike if they are one"
         )
-        yield Finding("group_names", "warning", told, ids)
+        yield Finding("group_names", "warning", text, ids)
 
 
 def _plain(name: str) -> str:
@@ -259,22 +259,20 @@ def _balance(dataset: Dataset, target: str) -> Iterator[Finding]:
     labels, groups = dataset.labels(target), dataset.groups
     names, counts = np.unique(labels, return_counts=True)
     if len(names) == 1:
-        told = f"all clips are of one class, {names[0]}, and a probe needs two. Add clips of another"
-        yield Finding("one_class", "warning", told)
+        text = f"all clips are of one class, {names[0]}, and a probe needs two. Add clips of another"
+        yield Finding("one_class", "warning", text)
     most, least = int(counts.argmax()), int(counts.argmin())
     if counts[most] / counts[least] > MAX_RATIO:
-        told = (
+        text = (
             f"{names[most]} has {counts[most]} clips and {names[least]} {counts[least]}: accuracy alone will "
             f"flatter. Use dataset.take({counts[least]}) or read macro-F1"
         )
-        yield Finding("imbalance", "warning", told, value=float(counts[most] / counts[least]))
+        yield Finding("imbalance", "warning", text, value=float(counts[most] / counts[least]))
     for name in names:
-        held = len(np.unique(groups[labels == name]))
-        if held < MIN_GROUPS:
-            told = (
-                f"{name} has {held} group(s), too few for {MIN_GROUPS} folds. Add tracks or use fewer folds"
-            )
-            yield Finding("groups", "warning", told, value=float(held))
+        count = len(np.unique(groups[labels == name]))
+        if count < MIN_GROUPS:
+            text = f"{name} has {count} group(s), too few for {MIN_GROUPS} folds. Add tracks or use fewer"
+            yield Finding("groups", "warning", f"{text} folds", value=float(count))
 
 
 def _confounds(dataset: Dataset, target: str, measured: Mapping[str, ClipMeasures]) -> Iterator[Finding]:
@@ -286,19 +284,19 @@ def _confounds(dataset: Dataset, target: str, measured: Mapping[str, ClipMeasure
     for kind, measure, words, matters in _CONFOUNDS:
         values = [getattr(measured[entry.id], measure) for entry in entries]
         frame = pd.DataFrame({"label": labels, "group": groups, "value": values})
-        # clips of one group are not independent witnesses: each group speaks once per class
+        # clips of one group are not independent samples: each group counts once per class
         units = frame.groupby(["label", "group"])["value"].mean().reset_index()
         means = units.groupby("label")["value"].mean()
         if means.max() - means.min() < matters:
             continue
         explained, chance = _explained(units["value"].to_numpy(), units["label"].to_numpy())
         if explained >= MIN_EXPLAINED and chance <= MAX_CHANCE:
-            told = (
+            text = (
                 f"{words} alone explains {explained:.0%} of the variance between clips: "
                 f"{means.idxmax()} {means.max():.3g}, {means.idxmin()} {means.min():.3g}. A probe can "
                 "read it instead of music: even it out, or report it as a baseline"
             )
-            yield Finding(kind, "warning", told, value=explained)
+            yield Finding(kind, "warning", text, value=explained)
 
 
 def _explained(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -31,7 +31,7 @@ from workbench.sound.clip import SILENT_LEVEL_DB, Clip
 from workbench.sound.dataset import Dataset, Entry, Label, missing, some
 from workbench.sound.read import SUFFIXES, on_disk, portable, read_clip, shown
 
-# suffixes of sound that nobody here decodes: such files are named when they are left out, covers are not
+# suffixes of sound that no decoder here reads: such files are named when they are left out, covers are not
 UNREAD_SUFFIXES = (
     *(".m4a", ".m4b", ".m4p", ".mp4", ".aac", ".alac", ".3gp", ".mov", ".wma", ".asf", ".webm", ".mka"),
     *(".ape", ".wv", ".mpc", ".tta", ".tak", ".dsf", ".dff", ".ac3", ".dts", ".amr", ".ra", ".mid", ".midi"),
@@ -101,13 +101,13 @@ def checked(
         warnings.warn(f"{share} of {name!r} are left out:\n  {listed}", stacklevel=3)
     classes = {str(entry.labels[target]) for entry in good}
     gone = sorted({*seen} - classes)
-    told = [*left_out, *(f"the {target} {one!r} vanishes: none of its files can be used" for one in gone)]
+    notes = [*left_out, *(f"the {target} {one!r} vanishes: none of its files can be used" for one in gone)]
     if len(classes) == 1:
-        told.append(f"all {len(good)} clips are of one {target}, {min(classes)!r}, and a probe needs two")
-    if told:
-        warnings.warn(f"About the dataset {name!r}:\n  " + "\n  ".join(told), stacklevel=3)
+        notes.append(f"all {len(good)} clips are of one {target}, {min(classes)!r}, and a probe needs two")
+    if notes:
+        warnings.warn(f"About the dataset {name!r}:\n  " + "\n  ".join(notes), stacklevel=3)
     lost = [f"{share} are left out: {some(faults)}"] if faults else []
-    return Dataset(good, name, reader, (*lost, *told))
+    return Dataset(good, name, reader, (*lost, *notes))
 
 
 def _inspect(entry: Entry, reader: FileReader) -> Entry | str:
@@ -355,16 +355,16 @@ def _typed(column: pd.Series[str], path: Path, notes: list[str], *, text: bool) 
     or have text among numbers.
     """
     gone = missing(column)
-    values, held, what = column.mask(gone, ""), column[~gone], f"the column {column.name!r} of {path.name}"
-    if 0 < gone.sum() < len(held):
+    values, known, what = column.mask(gone, ""), column[~gone], f"the column {column.name!r} of {path.name}"
+    if 0 < gone.sum() < len(known):
         notes.append(f"{what} has no value in line(s) {some(column.index[gone])}")
-    if text or held.empty:
+    if text or known.empty:
         return list(values)
-    numbers = pd.to_numeric(held, errors="coerce")
-    other = held[~np.isfinite(numbers)]
+    numbers = pd.to_numeric(known, errors="coerce")
+    other = known[~np.isfinite(numbers)]
     if other.empty:
         return [float(numbers[line]) if line in numbers.index else "" for line in values.index]
-    if 2 * len(other) < len(held):
+    if 2 * len(other) < len(known):
         lines = [f"{line} ({value})" for line, value in other.items()]
         notes.append(f"{what} is text, not numbers, by line(s) {some(lines)}")
     return list(values)

@@ -34,7 +34,7 @@ _CHAIN = 4  # frames in a row that prove a stream: three false headers in a row 
 _TRIMMED_FRAMES = 5  # at most so much is an encoder's delay and padding, which a decoder trims
 _SLACK_FRAMES = 2  # a count may include the frame that holds it
 _PADDING, _TAG_PADDING = 256, 4096
-_MAX_LOST_S = 1.0  # junk that may stand for more sound than this is refused where no count vouches for it
+_MAX_LOST_S = 1.0  # junk that may stand for more sound than this is refused where no count confirms it
 
 
 @dataclass
@@ -266,10 +266,10 @@ def _lost(data: bytes, stream: Stream) -> str | None:
     if all(run.declared for run in stream.runs) or not junk:
         return None
     seconds = sum(run.frames * run.frame(data).samples / run.frame(data).rate_hz for run in stream.runs)
-    held = sum(len(stretch) for run in stream.runs for stretch in run.stretches)
-    if junk * seconds <= _MAX_LOST_S * held:
+    size = sum(len(stretch) for run in stream.runs for stretch in run.stretches)
+    if junk * seconds <= _MAX_LOST_S * size:
         return None
-    lost = junk * seconds / held
+    lost = junk * seconds / size
     return f"{junk} of its bytes are no MPEG frames, the place of about {lost:.1f} s of sound"
 
 

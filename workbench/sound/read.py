@@ -120,8 +120,8 @@ def _ogg(file: BinaryIO, base: int) -> Layout:
     if any(not pages[last].flags & 0x04 for last in lasts):
         return Layout(parts, "the last page does not carry the end-of-stream mark")
     rest = data[pages[-1].stop :]
-    told = f"{len(rest)} bytes behind the last page are no Ogg pages and were not read"
-    return Layout(parts, damage=_ogg_damage(pages), notes=() if is_padding(rest) else (told,))
+    note = f"{len(rest)} bytes behind the last page are no Ogg pages and were not read"
+    return Layout(parts, damage=_ogg_damage(pages), notes=() if is_padding(rest) else (note,))
 
 
 def _ogg_damage(pages: list[_Page]) -> str | None:
@@ -176,8 +176,8 @@ def _flac(file: BinaryIO, base: int) -> Layout:
             header[21] = header[21] & 0xF0 | counted >> 32
             header[22:26] = (counted & 0xFFFFFFFF).to_bytes(4, "big")
         elif declared == 0:
-            told = "its header does not say how long it is, and its last frame is not whole"
-            return Layout.whole(file, base, fault=told)
+            found = "its header does not say how long it is, and its last frame is not whole"
+            return Layout.whole(file, base, fault=found)
         pieces: tuple[Piece, ...] = (bytes(header), range(start + len(header), stop))
         parts.append(Part(pieces))
     return Layout(tuple(parts))
@@ -265,12 +265,12 @@ def read_clip(
     except FileNotFoundError as error:
         raise AudioError(f"{shown(path)} was asked for", "there is no such file", "Check the path") from error
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or str(error)
-        raise _refused(path, f"it cannot be read ({told})", "Check the file and its permissions") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _refused(path, f"it cannot be read ({reason})", "Check the file and its permissions") from error
     except (soundfile.LibsndfileError, RuntimeError, MemoryError) as error:
         # the decoder's own words, without the path that the message already names
-        told = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
-        raise _refused(path, f"it cannot be decoded ({told})") from error
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
+        raise _refused(path, f"it cannot be decoded ({reason})") from error
     if len(samples) == 0:
         raise _refused(path, f"it holds no sound after {offset_s:g} s")
     try:
@@ -377,25 +377,25 @@ class _Window:
         channels_db = level_db(self._power / len(mono))
         mean_db = level_db(float(np.mean(np.square(mono, dtype=np.float64))))
         if channels_db >= SILENT_LEVEL_DB and mean_db <= channels_db - CANCELLED_DB:
-            told = (
+            found = (
                 f"its channels cancel each other: they have {channels_db:.0f} dBFS and their mean "
                 f"{mean_db:.0f}, as when one is the other upside down"
             )
-            raise _refused(self._path, told, "Export one channel as mono, or turn one over")
+            raise _refused(self._path, found, "Export one channel as mono, or turn one over")
         return mono
 
     def _collect(self, sound: soundfile.SoundFile, start: int, slack: int) -> None:
         """Decode from `start` on what is wanted; up to `slack` samples fewer than declared are no fault."""
         sound.seek(start)
         expected = int(min(sound.frames - start, self.wanted))
-        held = 0
+        decoded = 0
         for block in _blocks(sound, expected):
-            held += len(block)
+            decoded += len(block)
             self._power += float(np.sum(np.square(block, dtype=np.float64))) / block.shape[1]
             self._mono.append(block.mean(axis=1))
         self.wanted -= expected
-        if held < expected - slack:
-            raise RuntimeError(f"{expected} samples were declared and {held} could be decoded")
+        if decoded < expected - slack:
+            raise RuntimeError(f"{expected} samples were declared and {decoded} could be decoded")
 
     def _check(self, sound: soundfile.SoundFile, part: Part) -> None:
         """Raise AudioError when what a part declares cannot be music, or does not fit what is wanted."""
@@ -407,11 +407,11 @@ class _Window:
         if sound.frames == 0:
             raise _refused(self._path, "it is empty: it holds no samples")
         if self.rate_hz not in (0, sound.samplerate):
-            told = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
-            raise _refused(self._path, told, "Cut it into one file for each")
+            found = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
+            raise _refused(self._path, found, "Cut it into one file for each")
         if part.samples is not None and sound.frames < part.samples:
-            told = f"its frames hold at least {part.samples} samples and the decoder counts {sound.frames}"
-            raise _refused(self._path, told)
+            found = f"its frames hold at least {part.samples} samples and the decoder counts {sound.frames}"
+            raise _refused(self._path, found)
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate
             if self._seconds is not None:
@@ -419,8 +419,8 @@ class _Window:
         end = self._passed + sound.frames - self._offset_s * self.rate_hz
         length_s = min(end, self.wanted) / self.rate_hz
         if length_s > MAX_SECONDS:
-            told = f"it declares {length_s / 3600:.1f} h of sound, more than {MAX_SECONDS / 3600:g} h"
-            raise _refused(self._path, told, "Read a part of it with seconds=, cut it, or leave it out")
+            found = f"it declares {length_s / 3600:.1f} h of sound, more than {MAX_SECONDS / 3600:g} h"
+            raise _refused(self._path, found, "Read a part of it with seconds=, cut it, or leave it out")
 
 
 def _blocks(sound: soundfile.SoundFile, expected: int) -> Iterator[np.ndarray]:

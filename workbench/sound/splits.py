@@ -37,8 +37,8 @@ def grouped_folds(
     if len(np.unique(labels)) < 2:
         found = f"all samples are of one class, {labels[0]}"
         raise DatasetError("Folds were asked for", found, "Add clips of another class")
-    held = {label: len(np.unique(groups[labels == label])) for label in np.unique(labels).tolist()}
-    scarce, fewest = min(held.items(), key=lambda one: one[1])
+    counts = {label: len(np.unique(groups[labels == label])) for label in np.unique(labels).tolist()}
+    scarce, fewest = min(counts.items(), key=lambda one: one[1])
     if fewest < folds:
         do = f"Use folds={fewest}" if fewest >= 2 else "Add tracks of this class, or leave it out"
         raise DatasetError(asked, f"{scarce!r} has {fewest} group(s) and a group is never cut", do)
@@ -79,13 +79,13 @@ def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, see
             do = "Add tracks, or leave the class out with dataset.where"
             raise DatasetError(f"A split of {name!r} was asked for", found, do)
         wanted = test * sum(sizes[group] for group in candidates)
-        held = 0
+        taken = 0
         for group in rng.permutation(candidates)[:-1].tolist():
             # the next whole group may overshoot; it is taken when that lands closer to the share
-            if held and held + sizes[group] / 2 > wanted:
+            if taken and taken + sizes[group] / 2 > wanted:
                 break
             chosen.add(group)
-            held += sizes[group]
+            taken += sizes[group]
     return np.flatnonzero(np.isin(groups, sorted(chosen)))
 
 
