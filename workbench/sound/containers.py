@@ -85,15 +85,7 @@ class Splice(io.RawIOBase):
         self.error: OSError | None = None
         self._furthest = 0
         self._file, self._pieces, self._position = file, pieces, 0
-        self._ends = list(accumulate(len(piece) for piece in pieces))
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
+        self._ends = list(accumulate(map(len, pieces)))
 
     def tell(self) -> int:
         """Return the position in the spliced file."""

@@ -272,14 +272,12 @@ class Dataset:
         return {entry.id: position for position, entry in enumerate(self.entries)}
 
     def _index(self, id_or_index: str | int) -> int:
-        if isinstance(id_or_index, str):
-            if id_or_index in self._positions:
-                return self._positions[id_or_index]
-        elif -len(self) <= id_or_index < len(self):
-            return int(id_or_index)
-        found = f"{self.name!r} has {len(self)} clips ({some(self.ids)})"
-        do = "Use an index or one of dataset.ids"
-        raise DatasetError(f"The clip {id_or_index!r} was asked for", found, do)
+        index = self._positions.get(id_or_index) if isinstance(id_or_index, str) else id_or_index
+        if index is None or not -len(self) <= index < len(self):
+            found = f"{self.name!r} has {len(self)} clips ({some(self.ids)})"
+            do = "Use an index or one of dataset.ids"
+            raise DatasetError(f"The clip {id_or_index!r} was asked for", found, do)
+        return int(index)
 
 
 def some(names: Iterable[Any], count: int = 3) -> str:
