@@ -168,6 +168,17 @@ def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> L
 
     Raises:
         DatasetError: the clips lack the target, or its values are numbers.
+
+    >>> from workbench.sound import Entry
+    >>> names = [f"{genre}{n}" for genre in ("jazz", "rock") for n in range(8)]
+    >>> entries = tuple(Entry(name, {"genre": name[:4]}, name, "", name) for name in names)
+    >>> noise = np.random.default_rng(0).uniform(-0.1, 0.1, 8000)
+    >>> louder = {"jazz": 1, "rock": 5}
+    >>> songs = Dataset(entries, "songs", lambda one: Clip(louder[one.id[:4]] * noise, 8000))
+    >>> [finding.kind for finding in lint(songs, progress=False).findings]
+    ['level']
+    >>> measures(songs)["level_db"].round().tolist()[::8]
+    [-25.0, -11.0]
     """
     dataset.classes(target)
     measured: dict[str, ClipMeasures] = {}

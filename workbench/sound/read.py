@@ -253,6 +253,11 @@ def read_clip(
         AudioError: the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN or
             channels that cancel each other, or declares an absurd rate, number of channels or length. The
             message names the file.
+
+    >>> from tempfile import mkdtemp
+    >>> path = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000).write(Path(mkdtemp(), "tone.wav"))
+    >>> read_clip(path, seconds=0.5)
+    Clip(0.50 s, 8000 Hz, -9.0 dBFS)
     """
     path = Path(path)
     if not (math.isfinite(offset_s) and offset_s >= 0) or (seconds is not None and not seconds > 0):

@@ -26,6 +26,10 @@ def grouped_folds(
 
     Raises:
         DatasetError: there are fewer than two classes or folds, or a class has fewer groups than folds.
+
+    >>> labels, groups = np.array(["jazz", "jazz", "rock", "rock"] * 2), np.array(list("aabbccdd"))
+    >>> [groups[test].tolist() for _, test in grouped_folds(labels, groups, folds=2)]
+    [['b', 'b', 'c', 'c'], ['a', 'a', 'd', 'd']]
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
