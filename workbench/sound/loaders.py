@@ -17,7 +17,7 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -399,7 +399,18 @@ def from_gtzan(
     songs = replace(songs, name="gtzan")
     if filtered is None:
         return songs
-    part_of = _filtered(Path(filtered))  # by the track, "jazz.00054", whatever its folder and format
+    lists = {part: Path(filtered) / name for part, name in GTZAN_SPLIT.items()}
+    asked = f"The split in {filtered} was asked for"
+    absent = [one.name for one in lists.values() if not one.is_file()]
+    if absent:
+        do = "Download the lists from the authors, or leave `filtered` out"
+        raise DatasetError(asked, f"{some(absent)} are not there", do)
+    part_of = {  # by the track, "jazz.00054", whatever its folder and format
+        Path(line.strip()).stem: part
+        for part, listed in lists.items()
+        for line in listed.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    }
     kept = tuple(
         replace(entry, labels={**entry.labels, "split": part_of[Path(entry.id).stem]})
         for entry in songs
@@ -409,22 +420,8 @@ def from_gtzan(
         few = some(songs.ids, 1)
         found = f"none of its {len(part_of)} tracks is among the {len(songs)} files, such as {few}"
         do = "Check that files are called genre/genre.00000.wav"
-        raise DatasetError(f"The split in {filtered} was asked for", found, do)
+        raise DatasetError(asked, found, do)
     return replace(songs, entries=kept, name="gtzan, fault-filtered")
-
-
-def _filtered(folder: Path) -> dict[str, str]:
-    """Return which part of the split each track belongs to."""
-    absent = [name for name in GTZAN_SPLIT.values() if not (folder / name).is_file()]
-    if absent:
-        do = "Download them from the authors, or leave `filtered` out"
-        raise DatasetError(f"The split files in {folder} were asked for", f"{some(absent)} are not there", do)
-    return {
-        Path(line.strip()).stem: part
-        for part, name in GTZAN_SPLIT.items()
-        for line in (folder / name).read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    }
 
 
 def from_fma(
@@ -462,8 +459,15 @@ def from_fma(
     titles: dict[int, str] = {}
     if (table := Path(metadata) / "genres.csv").is_file():
         titles = {int(str(n)): str(title) for n, title in pd.read_csv(table, index_col=0)["title"].items()}
-    rows = [{str(name): value for name, value in row.items()} for row in tracks.to_dict("records")]
-    entries = [_fma_entry(Path(audio), row, titles) for row in rows]
+    entries = []
+    for row in tracks.itertuples():
+        name = f"{row.track:06d}"
+        inside = f"{name[:3]}/{name}.mp3"
+        labels: dict[str, Label] = {"genre": str(row.genre), "split": str(row.split)}
+        if titles:
+            numbers = ast.literal_eval(str(row.genres))
+            labels["genres"] = "|".join(sorted(titles[number] for number in numbers if number in titles))
+        entries.append(Entry(inside, labels, f"artist {row.artist}", str(Path(audio) / inside), ""))
     if not entries:
         found = f"{metadata} lists none with a top genre"
         raise DatasetError(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv")
@@ -483,14 +487,3 @@ def _fma_tracks(path: Path) -> pd.DataFrame:
         raise DatasetError(f"The FMA table {path} was asked for", found, "Use tracks.csv as published")
     tracks = pd.DataFrame({name: table[column] for name, column in _FMA_COLUMNS.items()})
     return tracks.assign(track=table.index.astype(int))
-
-
-def _fma_entry(audio: Path, row: Mapping[str, object], titles: Mapping[int, str]) -> Entry:
-    """Return the entry of one line; 2 becomes ``000/000002.mp3``."""
-    name = f"{row['track']:06d}"
-    labels: dict[str, Label] = {"genre": str(row["genre"]), "split": str(row["split"])}
-    if titles:
-        numbers = ast.literal_eval(str(row["genres"]))
-        labels["genres"] = "|".join(sorted(titles[number] for number in numbers if number in titles))
-    inside = f"{name[:3]}/{name}.mp3"
-    return Entry(inside, labels, f"artist {row['artist']}", str(audio / inside), "")

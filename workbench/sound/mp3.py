@@ -109,7 +109,9 @@ def walk(data: bytes) -> Stream:
         if frame is None or (frame.kind != kind and not _chain(data, position)):
             tag = _behind_tag(data, position)
             behind = tag or _next_chain(data, position + 1)
-            if tag is None and not _is_padding(data[position:behind], tagged=tagged):
+            # tags leave padding; more zeros than that may be in the place of lost sound
+            most = _TAG_PADDING if tagged else _PADDING if is_padding(data[position:behind]) else 0
+            if tag is None and behind - position > most:
                 stream.junk.append(Junk(behind - position, seconds, tagged))
             position, tagged = behind, tag is not None
             continue
@@ -222,11 +224,6 @@ def _behind_id3(data: bytes, start: int, declared: int) -> int:
         if count and position >= len(data):
             return found.start()
     return min(declared, len(data))
-
-
-def _is_padding(passed: bytes, *, tagged: bool) -> bool:
-    """Return whether what was passed over is no more than tags leave; more zeros may stand for lost sound."""
-    return len(passed) <= _TAG_PADDING if tagged else len(passed) <= _PADDING and is_padding(passed)
 
 
 def _mark(data: bytes, position: int, frame: Frame) -> int | None:
