@@ -236,13 +236,13 @@ def percentile_interval(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def means(values: Array, groups: Array, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
+def means(values: Array, groups: Array) -> list[Estimate]:
     """Return the mean of each column of `values` (n, m) with its bootstrap interval; see `ratios`."""
-    return ratios(values, np.ones_like(values, np.float64), groups, draws=draws, seed=seed)
+    return ratios(values, np.ones_like(values, np.float64), groups)
 
 
-def ratios(above: Array, below: Array, groups: Array, *, draws: int = 2000, seed: int = 0) -> list[Estimate]:
-    """Return, per column, the sum of `above` over the sum of `below` with its 95 % percentile interval.
+def ratios(above: Array, below: Array, groups: Array) -> list[Estimate]:
+    """Return, per column, the sum of `above` over the sum of `below` with its 95 % bootstrap interval.
 
     Both come from the same clips, so a draw takes both values of a group: what is compared stays paired.
     Where the sum below is 0 the ratio is NaN; draws in which it is are left out.
@@ -250,38 +250,27 @@ def ratios(above: Array, below: Array, groups: Array, *, draws: int = 2000, seed
     Args:
         above: Numerators, (n, m).
         below: Denominators, (n, m).
-        groups: Group of each sample, (n,), drawn as a whole.
-        draws: How often groups are drawn.
-        seed: Seed of the draws.
+        groups: Group of each sample, (n,), drawn as a whole 2,000 times.
     """
     sums = [sums_by_group(side, groups) for side in (above, below)]
     count = len(sums[0])
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=2000)
     totals = [np.vstack([side.sum(0), drawn @ side]) for side in sums]  # of all samples, then of each draw
     return [Estimate(float(column[0]), *percentile_interval(column[1:])) for column in _ratio(*totals).T]
 
 
-def bootstrap(
-    statistic: Statistic,
-    groups: Array,
-    *,
-    strata: Array | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval (low, high) of a statistic; draws that give NaN are left out.
+def bootstrap(statistic: Statistic, groups: Array, *, strata: Array | None = None) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval (low, high) of a statistic; draws that give NaN are left out.
 
     Args:
         statistic: From the indices (m,) of drawn samples, with repetitions, to the figure.
-        groups: Group of each sample, (n,).
+        groups: Group of each sample, (n,), drawn as a whole 1,000 times.
         strata: Stratum of each sample, (n,); a group lies in one of them, and each keeps its number of
             groups, so that two sets that are compared are drawn apart. By default all are in one.
-        draws: How often groups are drawn.
-        seed: Seed of the draws.
     """
     groups = np.asarray(groups)
     strata = np.zeros(len(groups), int) if strata is None else np.asarray(strata)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     members = [
         [np.flatnonzero((strata == one) & (groups == group)) for group in np.unique(groups[strata == one])]
         for one in np.unique(strata)
@@ -290,7 +279,7 @@ def bootstrap(
     def drawn() -> Array:
         return np.concatenate([some[i] for some in members for i in rng.integers(len(some), size=len(some))])
 
-    return percentile_interval(np.array([statistic(drawn()) for _ in range(draws)]))
+    return percentile_interval(np.array([statistic(drawn()) for _ in range(1000)]))
 
 
 def interval(figure: Figure, groups: Array, *, draws: int = 500, seed: int = 0) -> tuple[float, float]:
