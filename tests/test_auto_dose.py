@@ -24,9 +24,8 @@ from workbench.evidence.search import (
     search_dose,
     with_costs,
 )
-from workbench.evidence.trials import UNSTEERED, ClipCount
+from workbench.evidence.trials import UNSTEERED, ClipCount, wilson
 from workbench.generation.generate import generate
-from workbench.stats import wilson
 
 DOSES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 SPACE = Space((1, 4, 7), DOSES, tuple(range(4)), tuple(range(100, 112)))

@@ -26,9 +26,10 @@ from tolerances import ROUNDED
 from workbench.errors import EvidenceError
 from workbench.evidence.groove import groove_score
 from workbench.evidence.judge import Judge
+from workbench.evidence.trials import wilson
 from workbench.evidence.validate import Protocol, ranked_settings, validate_directions
 from workbench.sound import Clip, read_clip
-from workbench.stats import bootstrap, wilson
+from workbench.stats import bootstrap
 from workbench.steering import Direction
 
 

@@ -92,14 +92,14 @@ def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
 def _best_method(
     network: wb.Model, judge: wb.Judge, methods: Mapping[str, ProbeSweep], protocol: Protocol
 ) -> str:
-    """Return the method whose directions have the higher hit rate at two doses, on the choosing seeds."""
-    hit_rate = {}
+    """Return whose directions are heard more often at two doses, on the seeds that choose."""
+    heard = {}
     for name, probes in methods.items():
         directions = probes.directions(protocol.layers[-1])
         plans = trials({aim: d for aim, d in directions.items() if aim in judge.classes}, DOSES[1::2])
         clips = sweep(network, plans, judge, prompts=NEUTRAL_PROMPTS[:3], seeds=protocol.choosing_seeds)
-        hit_rate[name] = float(clips["hit"].mean())
-    return max(hit_rate, key=hit_rate.__getitem__)
+        heard[name] = float(clips["hit"].mean())
+    return max(heard, key=heard.__getitem__)
 
 
 def _takes(
@@ -109,8 +109,9 @@ def _takes(
     directions = {
         aim: probes[layer].direction(aim).at(dose) for aim, (layer, dose) in validation.settings.items()
     }
+    plans = [None, *directions.values()]
     begin = time.perf_counter()
-    takes = wb.generate(network, prompt, steering=[None, *directions.values()], seed=seed, seconds=5)
+    takes = wb.generate(network, prompt, steering=plans, seed=seed, seconds=5)
     speed = (time.perf_counter() - begin) / sum(take.seconds for take in takes)
     return dict(zip(["unsteered", *directions], takes, strict=True)), speed
 
@@ -126,11 +127,14 @@ def _figures(acts: wb.Activations, probes: ProbeSweep, validation: Validation) -
     """Return the page's figures by caption."""
     from workbench.show import plots
 
-    rates = hit_rates(validation.choosing[validation.choosing["layer"] == validation.layer])
-    doses = plots.dose_response(rates.rename(columns={"aim": "genre"}), chance=1 / len(probes.classes))
+    doses = hit_rates(validation.choosing[validation.choosing["layer"] == validation.layer])
+    doses = doses.rename(columns={"aim": "genre"})
+    projection = wb.project(acts, probes.best.layer)
     return {
         "Accuracy of a linear probe per layer": plots.accuracy_per_layer(probes.table()),
-        "Map of the clips at the best layer": plots.map_scatter(wb.project(acts, probes.best.layer)),
+        "Map of the clips at the best layer": plots.map_scatter(projection),
         "Which genres the probe confuses": plots.confusion(probes.confusion()),
-        "Hit rate against dose, on the seeds that chose": doses,
+        "Hit rate against dose, on the seeds that chose": plots.dose_response(
+            doses, chance=1 / len(probes.classes)
+        ),
     }

@@ -17,9 +17,9 @@ import pandas as pd
 
 from workbench.errors import EvidenceError
 from workbench.evidence.judge import Judge
-from workbench.evidence.trials import UNSTEERED, Ask, asks, beside, hear, pair_names, paired
+from workbench.evidence.trials import UNSTEERED, Ask, asks, beside, hear, pair_names, paired, wilson
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means, ratios, spearman, wilson
+from workbench.stats import Estimate, means, ratios
 from workbench.steering import Direction, Steering
 
 Aim = tuple[str, str]
@@ -407,9 +407,19 @@ def blend_curve_of(clips: pd.DataFrame, classes: tuple[str, str]) -> BlendCurve:
         found = "some seeds miss some weights"
         raise EvidenceError("A fusion was asked for", found, "Hear every seed at every weight")
     odds, weights = wide.to_numpy(float), tuple(float(weight) for weight in wide.columns)
-    each = np.array([spearman(np.array(weights), row) for row in odds])
-    (correlation,) = means(each[:, None], np.arange(len(each)))
-    return BlendCurve(*classes, odds, weights, correlation, clips)
+    each = np.array([rank_correlation(np.array(weights), row) for row in odds])
+    (spearman,) = means(each[:, None], np.arange(len(each)))
+    return BlendCurve(*classes, odds, weights, spearman, clips)
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Spearman's correlation of two series (n,), 0 where one of them does not vary."""
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(x), rankdata(y)])
+    if (ranks.std(axis=1) == 0).any():
+        return 0.0
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _checked(names: tuple[str, str], judge: Judge, weights: Sequence[float]) -> list[float]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
 from workbench.errors import EvidenceError, is_text, reason
 from workbench.evidence.features import VERSION, block_slices, features
@@ -58,7 +57,8 @@ class Judge:
             hidden = hidden @ weight + bias
             if i + 1 < len(self.layers):
                 hidden = np.maximum(hidden, 0.0)
-        return np.asarray(softmax(hidden, axis=1))
+        odds = np.exp(hidden - hidden.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
     def _heard(self, vectors: np.ndarray) -> np.ndarray:
         """Return the features (clips, n) of the blocks that this judge hears."""

@@ -15,14 +15,7 @@ from workbench.probing.crossval import INNER, Fold, Split, check_strengths, numb
 from workbench.probing.linear import each_layer, layers_asked, origin_of
 from workbench.probing.probe import NumberProbe, NumberScores, NumberSweep
 from workbench.probing.solvers import STRENGTHS, Design, ridge_path
-from workbench.stats import (
-    absolute_error,
-    interval,
-    percentile_interval,
-    point_estimate,
-    r_squared,
-    rank_correlation,
-)
+from workbench.stats import absolute_error, interval, point_estimate, r_squared, rank_correlation
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -137,12 +130,12 @@ def _score(task: _Task, predicted: Array, shuffled: Array) -> NumberScores:
         found[f"{name}_low"], found[f"{name}_high"] = interval(figure, task.groups)
     pairs = zip(task.shuffled, shuffled, strict=True)
     runs = np.array([point_estimate(r_squared(truth, reading), samples) for truth, reading in pairs])
-    shuffled_low, shuffled_high = percentile_interval(runs)
+    band = np.quantile(runs, [0.025, 0.975]) if runs.size else np.full(2, np.nan)
     return NumberScores(
         **found,
         shuffled_mean=float(runs.mean()) if runs.size else float("nan"),
-        shuffled_low=shuffled_low,
-        shuffled_high=shuffled_high,
+        shuffled_low=float(band[0]),
+        shuffled_high=float(band[1]),
         samples=samples,
         groups=int(np.unique(task.groups).size),
     )

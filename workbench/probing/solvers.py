@@ -15,7 +15,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import softmax
 
 from workbench.errors import ProbeError
 from workbench.steering import Direction
@@ -79,7 +78,7 @@ class _Problem:
         bend = self.strength * float(np.vdot(step[:-1], step[:-1]))
         low, high, at = 0.0, np.inf, 1.0
         for _ in range(50):
-            leaning = softmax(state.logits + at * change, axis=1) * weighted
+            leaning = softmax(state.logits + at * change) * weighted
             found = float(leaning.sum()) - wanted + pull + at * bend
             if abs(found) <= 0.3 * abs(slope):
                 break
@@ -114,7 +113,7 @@ def logistic_weights(
 
 def _descend(problem: _Problem, state: _State, tolerance: float) -> _State:
     """Return the optimum, looked for from `state` by L-BFGS."""
-    shares = softmax(state.logits, axis=1)
+    shares = softmax(state.logits)
     diagonal = problem.diagonal(shares)
     gradient = problem.gradient(state.theta, shares)
     past: list[tuple[Array, Array, float]] = []
@@ -131,7 +130,7 @@ def _descend(problem: _Problem, state: _State, tolerance: float) -> _State:
         stride = problem.stride(state, step, change, slope)
         step = stride * step
         state = _State(state.theta + step, state.logits + stride * change)
-        shares = softmax(state.logits, axis=1)
+        shares = softmax(state.logits)
         before, gradient = gradient, problem.gradient(state.theta, shares)
         turn = gradient - before
         past = [*past, (step, turn, 1 / float(np.vdot(step, turn)))][-_MEMORY:]
@@ -155,6 +154,12 @@ def _direction(gradient: Array, diagonal: Array, past: list[tuple[Array, Array, 
     for (step, turn, scale), size in zip(past, reversed(sizes), strict=True):
         rest += (size - scale * float(np.vdot(turn, rest))) * step
     return -rest
+
+
+def softmax(logits: Array) -> Array:
+    """Return the probabilities (n, k) of logits (n, k)."""
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shares / shares.sum(1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,10 +345,11 @@ def probabilities(logits: Array, method: str) -> Array:
     Logistic, means: the softmax of the logits. Ridge fits 0 and 1 directly (a linear probability model), so
     its logits are cut to 0-1 and made to sum to 1; where all are cut to 0 the classes are equally likely.
     """
-    if method != "ridge":
-        return np.asarray(softmax(logits, axis=-1))
-    shares = np.clip(logits, 0, 1)
-    shares = np.where(shares.sum(-1, keepdims=True) > 0, shares, 1.0)
+    if method == "ridge":
+        shares = np.clip(logits, 0, 1)
+        shares = np.where(shares.sum(-1, keepdims=True) > 0, shares, 1.0)
+    else:
+        shares = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(shares / shares.sum(-1, keepdims=True))
 
 

@@ -13,12 +13,12 @@ import pandas as pd
 from recipe.evaluation.attributes import why_not
 from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.rows import Bar, Row, absent, seeds_text
-from workbench import stats
 from workbench.activations import Activations
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.probing import fit_probes
 from workbench.sound import Clip
+from workbench.stats import bootstrap
 from workbench.steering import Direction, random_direction
 
 LEVELS = (0.05, 0.1, 0.2, 0.3)  # tried with both signs; the largest dose is one of the last three
@@ -65,7 +65,17 @@ def measure_tempo(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str,
 
 def spearman(table: pd.DataFrame, measured: str = "bpm") -> float:
     """Return the rank correlation of dose and a measured tempo; 0 where the tempo never changes."""
-    return stats.spearman(table["dose"].to_numpy(), table[measured].to_numpy())
+    return _rank_correlation(table["dose"].to_numpy(), table[measured].to_numpy())
+
+
+def _rank_correlation(ones: np.ndarray, others: np.ndarray) -> float:
+    """Return Spearman's correlation of two rows of numbers (n,); 0 where one of them never changes."""
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(ones), rankdata(others)])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    spread = np.sqrt((ranks**2).sum(axis=1).prod())
+    return float(ranks.prod(axis=0).sum() / spread) if spread else 0.0
 
 
 def bpm_of_classes(bench: Bench) -> dict[str, float]:
@@ -160,20 +170,20 @@ def _rows(table: pd.DataFrame) -> list[Row]:
         ("tempo.librosa", "librosa", _SECOND, Bar()),
     ):
         drawn = partial(_drawn, table["dose"].to_numpy(), table[measured].to_numpy())
-        low, high = stats.bootstrap(drawn, table["seed"].to_numpy())
+        low, high = bootstrap(drawn, table["seed"].to_numpy())
         rows.append(Row(id_, what, bar, spearman(table, measured), low, high, len(table),
                         seeds_text(table["seed"].tolist()), "interval: bootstrap of seeds"))  # fmt: skip
     return rows
 
 
 def _drawn(doses: np.ndarray, measured: np.ndarray, chosen: np.ndarray) -> float:
-    return stats.spearman(doses[chosen], measured[chosen])
+    return _rank_correlation(doses[chosen], measured[chosen])
 
 
 def _random_row(tables: Sequence[pd.DataFrame]) -> Row:
     """Return the mean absolute correlation over random directions."""
     found = np.abs([spearman(table) for table in tables])
-    low, high = stats.bootstrap(lambda chosen: float(found[chosen].mean()), np.arange(len(found)))
+    low, high = bootstrap(lambda chosen: float(found[chosen].mean()), np.arange(len(found)))
     each = len(tables[0])
     idle = float(np.sqrt(2 / (np.pi * max(1, each - 1))))
     note = f"{len(tables)} directions of {each} clips, of which {idle:.2f} is expected without any effect"
