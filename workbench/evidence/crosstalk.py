@@ -17,9 +17,9 @@ import pandas as pd
 
 from workbench.errors import EvidenceError
 from workbench.evidence.judge import Judge
-from workbench.evidence.trials import UNSTEERED, Ask, asks, beside, hear, pair_names, paired, wilson
+from workbench.evidence.trials import UNSTEERED, Ask, asks, beside, hear, pair_names, paired
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means, ratios
+from workbench.stats import Estimate, means, ratios, wilson
 from workbench.steering import Direction, Steering
 
 Aim = tuple[str, str]

@@ -18,9 +18,9 @@ import pandas as pd
 
 from workbench.errors import EvidenceError
 from workbench.evidence.judge import Judge
-from workbench.evidence.trials import UNSTEERED, Ask, ClipCount, beside, hear, pair_names, paired, wilson
+from workbench.evidence.trials import UNSTEERED, Ask, ClipCount, beside, hear, pair_names, paired
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means
+from workbench.stats import Estimate, means, wilson
 from workbench.steering import Direction, Steering, random_direction
 
 # The search for a layer and a dose: layers coarsely, doses around the best, then a proof on further seeds.
