@@ -26,7 +26,7 @@ from workbench.errors import AudioError
 from workbench.sound import containers as chunks
 from workbench.sound import mp3
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip, level_db
-from workbench.sound.containers import Layout, Part, Piece, Splice, id3_size, is_padding, read_at, size_of
+from workbench.sound.containers import Layout, Part, Splice, id3_size, is_padding, read_at, size_of
 
 _FOREIGN = {
     b"\x30\x26\xb2\x75": "a WMA file",
@@ -156,9 +156,8 @@ def _ogg_checksum(page: bytes) -> int:
     zlib's has the same polynomial with the bits of each byte, and of the sum, the other way round.
     """
     turned = (page[:22] + bytes(4) + page[26:]).translate(_TURNED)
-    return int.from_bytes(
-        (zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "little").translate(_TURNED)
-    )
+    checksum = zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(checksum.to_bytes(4, "little").translate(_TURNED))
 
 
 def _flac(file: BinaryIO, base: int) -> Layout:
@@ -178,8 +177,7 @@ def _flac(file: BinaryIO, base: int) -> Layout:
         elif declared == 0:
             found = "its header does not say how long it is, and its last frame is not whole"
             return Layout.whole(file, base, fault=found)
-        pieces: tuple[Piece, ...] = (bytes(header), range(start + len(header), stop))
-        parts.append(Part(pieces))
+        parts.append(Part((bytes(header), range(start + len(header), stop))))
     return Layout(tuple(parts))
 
 
