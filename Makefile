@@ -17,7 +17,7 @@ TORCH ?= torch --torch-backend=auto
 endif
 export TORCH
 
-VERIFY := processors laws figures fuzz dependencies
+VERIFY := processors laws figures fuzz dependencies wheel
 # The laws that compare numbers of the model, which another processor may round otherwise.
 LAWS := $(wildcard tests/test_*laws.py) tests/test_generate.py tests/test_continue.py tests/test_long.py \
 	tests/test_capture.py tests/test_capture_sources.py tests/test_operations.py tests/test_steered_sites.py
@@ -55,6 +55,7 @@ verify-laws: $(VENV)/installed-test browser ## Run the tests that are marked `lo
 verify-figures: $(VENV)/installed-test ## Measure the built-in model and the steering engine; writes docs/ and the card
 verify-fuzz: $(VENV)/installed-test ## Feed 20,000 new cases of damaged text, tables, sound and files to the readers
 verify-dependencies: $(VENV)/installed-test ## Run the laws on the lowest and the highest dependencies that are allowed
+verify-wheel: $(VENV)/installed-test ## Install the package without a clone, three ways, and run its demo
 $(VERIFY:%=verify-%):
 	$(BIN)/python tests/verify.py $(@:verify-%=%)
 

@@ -19,7 +19,7 @@ from tornado.websocket import websocket_connect
 
 from workbench.cli import main
 from workbench.cli.app import DESKS, SHOWN, desks, only_the_desk
-from workbench.cli.main import NOTEBOOKS
+from workbench.cli.main import notebooks
 
 PAGE = "/voila/render/8_live_desk.ipynb"
 NOBODY = "/api/kernels/12345678-1234-1234-1234-123456789012"
@@ -99,10 +99,10 @@ def _page(app: App) -> str:
 
 
 def test_a_desk_s_page_ends_with_the_desk() -> None:
-    found = desks(NOTEBOOKS)
+    found = desks(notebooks())
     assert {f"{name}.ipynb" for name in DESKS if name != "7_steer_lab"} <= set(found)
     for file, title in found.items():
-        book: Any = only_the_desk(None, nbformat.read(NOTEBOOKS / file, as_version=4), "")
+        book: Any = only_the_desk(None, nbformat.read(notebooks() / file, as_version=4), "")
         assert title and not title.startswith("#")
         assert book.cells[-1].source in SHOWN, file
         assert not [cell for cell in book.cells if "answer = None" in cell.source], file

@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "workbench"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PACKAGES = (
-    "errors", "files", "stats", "sound", "activations", "model", "steering", "probing", "generation",
-    "evidence", "show", "datasets", "cli",
+    "errors", "extensions", "files", "stats", "sound", "activations", "model", "steering", "probing",
+    "generation", "evidence", "show", "datasets", "cli",
 )  # fmt: skip
 FIGURES = "workbench.show.plots."  # a value's `plot` may import its figure, as long as there is no circle
 

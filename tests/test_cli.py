@@ -1,11 +1,18 @@
 """The command line: it teaches, it works end to end, its errors are one line."""
 
 import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
 from workbench.cli import main
-from workbench.cli.main import parser
+from workbench.cli.main import notebooks, parser
+from workbench.extensions import load_extension
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer"])
@@ -85,3 +92,40 @@ def test_the_demo_writes_sound_a_report_and_a_page(tmp_path, capsys, monkeypatch
         assert {"layer", "dose", "hit_rate", "unsteered", "random_direction", "n", "low", "high"} <= set(row)
     assert len(list(tmp_path.glob("*.wav"))) == 7
     assert "plotly" in (tmp_path / "index.html").read_text()
+
+
+def test_notebooks_are_copied_once_and_never_overwritten(tmp_path):
+    copied = notebooks(tmp_path / "mine")
+    assert {path.name for path in copied.iterdir()} == {path.name for path in notebooks().glob("*.ipynb")}
+    (copied / "0_quickstart.ipynb").write_text("mine")
+    (copied / "1_probe_accuracy_per_layer.ipynb").unlink()
+    notebooks(copied)
+    assert (copied / "0_quickstart.ipynb").read_text() == "mine"
+    assert (copied / "1_probe_accuracy_per_layer.ipynb").exists()
+
+
+def test_an_extension_is_run_once_and_its_faults_are_told(tmp_path, capsys):
+    file, seen = tmp_path / "mine.py", tmp_path / "seen"
+    file.write_text(f"open({str(seen)!r}, 'a').write('x')")
+    for _ in range(2):
+        load_extension(file)
+    assert seen.read_text() == "x"
+    (tmp_path / "bad.py").write_text("1 / 0")
+    for name, told in (("bad.py", "ZeroDivisionError"), ("none.py", "there is no such Python file")):
+        assert main(["probe", "acts.zarr", "--extension", str(tmp_path / name)]) == 1
+        assert told in capsys.readouterr().err
+
+
+def test_the_wheel_carries_what_a_clone_has_beside_the_package(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    shipped = "workbench/_shipped"
+    for folder in ("data/embedded/model", "data/embedded/music", "data/embedded/judge", "notebooks"):
+        for file in (path for path in (ROOT / folder).rglob("*") if path.is_file()):
+            here = file.relative_to(ROOT).as_posix()
+            assert f"{shipped}/{here}" in names or {"out", ".ipynb_checkpoints"} & set(file.parts), here
+    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workbench").rglob("*.*")}
+    assert {name for name in code if "__pycache__" not in name} <= names
+    assert not [name for name in names if "recipe" in name or name.startswith("tests")]

@@ -50,6 +50,7 @@ PARTS: dict[str, dict[str, Step]] = {
         ),
     },
     "dependencies": {"lowest and highest": ({}, ("tests/dependencies.py",))},
+    "wheel": {"wheel, archive, address": ({}, ("tests/wheel.py",))},
 }  # fmt: skip
 
 

@@ -35,6 +35,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+def builtin_path(*parts: str) -> Path:
+    """Return where something that ships lies: `("data", "embedded", "model")`, `("notebooks",)`.
+
+    In a clone that is the repository, in an installed package the copy that its wheel carries.
+    """
+    packed = Path(__file__).parent / "_shipped"
+    return (packed if packed.is_dir() else Path(__file__).resolve().parents[1]).joinpath(*parts)
+
+
 def write_atomically(path: Path | str, data: bytes) -> Path:
     """Write a file aside, flush it to the disk and move it into its place; return the path.
 

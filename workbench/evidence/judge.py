@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.errors import EvidenceError, is_text, reason
 from workbench.evidence.features import VERSION, block_slices, features
-from workbench.files import DIGEST, check_digest, digest_of, file_in, write_together
+from workbench.files import DIGEST, builtin_path, check_digest, digest_of, file_in, write_together
 from workbench.sound import Clip
 
 
@@ -168,7 +168,7 @@ def _problem(judge: Judge) -> str:
 
 def load_judge(target: str = "genre") -> Judge:
     """Return a judge that ships with the repository (``data/embedded/judge``)."""
-    return Judge.load(Path(__file__).parents[2] / "data" / "embedded" / "judge", target)
+    return Judge.load(builtin_path("data", "embedded", "judge"), target)
 
 
 # Two opinions on tempo: what a tempo judge expects, and librosa's beat estimate, which knows no judge.

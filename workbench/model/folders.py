@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
-from workbench.files import write_atomically
+from workbench.files import builtin_path, write_atomically
 
 
 def builtin_folder() -> Path:
-    """The folder of the built-in model, beside the package in the repository."""
-    return Path(__file__).resolve().parents[2] / "data" / "embedded" / "model"
+    """The folder of the built-in model."""
+    return builtin_path("data", "embedded", "model")
 
 
 def cache_folder(*parts: str) -> Path:
