@@ -1,7 +1,7 @@
 """The package without a clone: `make verify-wheel`.
 
-Builds the wheel and the source archive, installs the wheel, the wheel made from that archive and a
-`git+file://` address into empty environments, and runs doctor, notebooks' copy and demo there, in an empty folder.
+Builds the wheel and the source archive, installs each of them and a `git+file://` address into an empty
+environment, and there, in an empty folder, copies the notebooks and runs the doctor and the demo.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ assert "site-packages" in wb.__file__ and "site-packages" in str(builtin_path("d
 copied = notebooks(Path("mine"))
 assert len(list(copied.glob("*.ipynb"))) == len(list(builtin_path("notebooks").glob("*.ipynb"))) > 8
 (copied / "0_quickstart.ipynb").write_text("mine")
-assert (notebooks(copied) / "0_quickstart.ipynb").read_text() == "mine", "what lies there is never overwritten"
+assert (notebooks(copied) / "0_quickstart.ipynb").read_text() == "mine", "never overwritten"
 model, songs = wb.load("embedded"), wb.dataset("embedded")
 assert wb.load_judge().classes and len(songs) > 1000
 assert wb.generate(model, "a tune", seconds=1, progress=False).seconds == 1

@@ -1,8 +1,8 @@
 """Extensions: Python that registers an operation, a judge or a probe method of somebody's own.
 
 A file registers with `register_operation`, `register_judge` or `register_probe_method`; CONTRIBUTING.md has
-an example of each. In a notebook `import` is enough. For the command line name the file (`--extension FILE`), or
-install a package with an entry point in the group `workbench.extensions`, which every command loads.
+an example of each. In a notebook `import` is enough. For the command line name the file (`--extension FILE`),
+or install a package with an entry point in the group `workbench.extensions`, which every command loads.
 """
 
 from __future__ import annotations

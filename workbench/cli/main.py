@@ -311,8 +311,8 @@ COMMANDS: tuple[tuple[Run, Options, str, str], ...] = (
         app,
         _app,
         "show the desks in the browser, without code or JupyterLab",
-        "Only this machine can reach it, and only with the token in the address that is printed. It is for one "
-        "user: each page has a model of its own, which ends when the page is closed.",
+        "Only this machine can reach it, and only with the token in the address that is printed. It is for "
+        "one user: each page has a model of its own, which ends when the page is closed.",
     ),
     (
         demo,
