@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeAlias
 
 from workbench.errors import WorkbenchError
 from workbench.extensions import load_extension, load_installed_extensions
@@ -304,7 +305,8 @@ def recipe(asked: Namespace) -> int:
     return subprocess.call(command, env={**os.environ, "PYTHONPATH": str(folder)})
 
 
-Run, Options = Callable[[Namespace], int | None], Callable[[ArgumentParser], None]
+Run: TypeAlias = Callable[[Namespace], int | None]
+Options: TypeAlias = Callable[[ArgumentParser], None]
 COMMANDS: tuple[tuple[Run, Options, str, str], ...] = (
     (lab, _lab, "open JupyterLab on the quickstart notebook", ""),
     (
