@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
@@ -13,22 +12,26 @@ import plotly.graph_objects as go
 from workbench.errors import ProbeError
 from workbench.probing import diagnosis as d
 from workbench.show.plots.grammar import (
+    DASHED,
     DIVERGING,
     GENRE_COLOURS,
-    INK,
     UNSTEERED,
     colours_for,
+    curve,
+    dashed,
     figure,
-    scale_bar,
+    heat,
+    interval,
 )
-from workbench.show.plots.probing import accuracy_per_layer, confusion, rows_from, rows_of, shares
-
-Drawn = Callable[[Any], go.Figure]
+from workbench.show.plots.probing import BLUE, accuracy_per_layer, confusion, rows_from, shares
 
 
 @singledispatch
 def diagnosis_figure(value: Any) -> go.Figure:
     """Return the figure of a diagnosis.
+
+    Args:
+        value: what a function of `workbench.probing.diagnosis` returned, such as a GroupLeak.
 
     Raises:
         ProbeError: there is no figure for such a value.
@@ -58,16 +61,15 @@ def _(value: d.GroupLeak) -> go.Figure:
 def _(value: d.ControlTask) -> go.Figure:
     rows = rows_from({f"true {value.target}": value.real, f"a random class per {value.unit}": value.control})
     note = f"Selectivity {value.selectivity}: how much better than any labelling of the same {value.unit}s."
-    return shares(
-        rows, "Could the probe have learnt any labels as well?", note=note, axis="random-split accuracy"
-    )
+    question = "Could the probe have learnt any labels as well?"
+    return shares(rows, question, note=note, axis="random-split accuracy")
 
 
 @diagnosis_figure.register
 def _(value: d.TextLeak) -> go.Figure:
     rows = rows_from({f"{name} text": one for name, one in value.accuracy.items()})
-    told = f"{value.flipped:.0%} of the clips are called what the wrong text names"
-    note = f"{told}, {value.before:.0%} without it."
+    flipped = f"{value.flipped:.0%} of the clips are called what the wrong text names"
+    note = f"{flipped}, {value.before:.0%} without it."
     return shares(rows, "Does the probe hear the music or read the prompt?", note=note)
 
 
@@ -83,25 +85,17 @@ def _(value: d.Confound) -> go.Figure:
     note = f"Read from the layer with R2 {value.readable.value:.2f}; matching costs {value.drop.value:.2f}."
     if not np.isfinite(value.drop.value):
         note = "Hardly any clips of different classes are alike in it: the two cannot be parted."
-    return shares(
-        rows,
-        f"Is it the {value.target} or {value.number}?",
-        chance=value.chance,
-        note=note,
-        axis="accuracy, mean recall",
-    )
+    question = f"Is it the {value.target} or {value.number}?"
+    return shares(rows, question, chance=value.chance, note=note, axis="accuracy, mean recall")
 
 
 @diagnosis_figure.register
 def _(value: d.Baselines) -> go.Figure:
     rows = value.table().rename(columns={"features": "name", "accuracy": "value"})
     rows = rows.sort_values("value", ascending=False, kind="stable")
-    return shares(
-        rows,
-        f"What does the model add to what plain features tell of the {value.target}?",
-        marked=[f"layer {value.layer}"],
-        note="The same splits and the same kind of probe for all.",
-    )
+    question = f"What does the model add to what plain features tell of the {value.target}?"
+    note = "The same splits and the same kind of probe for all."
+    return shares(rows, question, marked=[f"layer {value.layer}"], note=note)
 
 
 @diagnosis_figure.register
@@ -118,13 +112,8 @@ def _(value: d.ClassImbalance) -> go.Figure:
         "mean recall of the classes": value.recall,
         "macro-F1": value.macro_f1,
     }
-    rows = pd.concat(
-        [
-            rows_of(accuracy=value.accuracy),
-            pd.DataFrame([{"name": n, "value": v, "low": v, "high": v} for n, v in plain.items()]),
-        ],
-        ignore_index=True,
-    )
+    others = pd.DataFrame([{"name": name, "value": v, "low": v, "high": v} for name, v in plain.items()])
+    rows = pd.concat([rows_from({"accuracy": value.accuracy}), others], ignore_index=True)
     note = f"{value.commonest} has {value.ratio:.1f} clips for each of the rarest class."
     return shares(rows, "Does accuracy flatter?", note=note, axis="share", marked=["accuracy"])
 
@@ -132,25 +121,13 @@ def _(value: d.ClassImbalance) -> go.Figure:
 @diagnosis_figure.register
 def _(value: d.Calibration) -> go.Figure:
     bins = value.table()
-    result = figure(
-        "Are 80 % right of the clips that the probe is 80 % sure of?",
-        x="confidence",
-        y="held-out accuracy",
-        note=f"ECE {value.ece:.3f}; perfect calibration would show {value.expected}.",
-    )
-    line = {"dash": "dash", "color": INK, "width": 1.5}
-    result.add_trace(
-        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, name="perfect", hoverinfo="skip")
-    )
-    result.add_trace(
-        go.Scatter(
-            x=bins["confidence"], y=bins["accuracy"], mode="lines+markers", name="probe, 95 % interval",
-            line={"color": GENRE_COLOURS["classical"], "width": 2},
-            marker={"size": 6 + 14 * np.sqrt(bins["clips"] / bins["clips"].max())},
-            error_y=_bars(bins, "accuracy"), customdata=bins["clips"],
-            hovertemplate="confidence %{x:.0%}: %{y:.0%} right of %{customdata} clips<extra></extra>",
-        )
-    )  # fmt: skip
+    question = "Are 80 % right of the clips that the probe is 80 % sure of?"
+    note = f"ECE {value.ece:.3f}; perfect calibration would show {value.expected}."
+    result = figure(question, x="confidence", y="held-out accuracy", note=note)
+    result.add_trace(dashed([0, 1], [0, 1], "perfect").update(hoverinfo="skip"))
+    hover = "confidence %{x:.0%}: %{y:.0%} right of %{customdata} clips"
+    sizes = {"size": 6 + 14 * np.sqrt(bins["clips"] / bins["clips"].max())}
+    result.add_trace(_accuracies(bins, "confidence", hover, marker=sizes, customdata=bins["clips"]))
     result.update_xaxes(range=[0, 1.03], tickformat=".0%")
     result.update_yaxes(range=[0, 1.06], tickformat=".0%")
     return result
@@ -159,40 +136,34 @@ def _(value: d.Calibration) -> go.Figure:
 @diagnosis_figure.register
 def _(value: d.LearningCurve) -> go.Figure:
     points = value.table()
-    result = figure(
-        f"Would more {value.unit}s help?",
-        x=f"{value.unit}s per class in training",
-        y="held-out accuracy",
-        note=f"The last doubling brought {value.rise}.",
-    )
-    result.add_trace(
-        go.Scatter(
-            x=points["groups"], y=points["accuracy"], mode="lines+markers", name="probe, 95 % interval",
-            line={"color": GENRE_COLOURS["classical"], "width": 2.5}, marker={"size": 9},
-            error_y=_bars(points, "accuracy"), hovertemplate="%{x:g}: %{y:.1%}<extra></extra>",
-        )
-    )  # fmt: skip
+    across, note = f"{value.unit}s per class in training", f"The last doubling brought {value.rise}."
+    result = figure(f"Would more {value.unit}s help?", x=across, y="held-out accuracy", note=note)
+    result.add_trace(_accuracies(points, "groups", "%{x:g}: %{y:.1%}"))
     ticks = [round(size, 1) for size in points["groups"]]
     result.update_xaxes(type="log", tickmode="array", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
     result.update_yaxes(range=[0, 1.06], tickformat=".0%")
     return result
 
 
+def _accuracies(table: pd.DataFrame, across: str, hover: str, **more: Any) -> go.Scatter:
+    """Return the held-out accuracies of a table over its column `across`, with their intervals."""
+    accuracy = table["accuracy"]
+    bars = interval(accuracy, table["low"], table["high"])
+    return curve(table[across], accuracy, "probe, 95 % interval", BLUE, error_y=bars, hover=hover, **more)
+
+
 @diagnosis_figure.register
 def _(value: d.LabelNoise) -> go.Figure:
-    table = value.table()
+    table, share = value.table(), value.share
     likely = table["suspicion"] > 0.5
-    result = figure(
-        "Which labels can be believed?",
-        x="held-out probability of the clip's own label",
-        y="clips",
-        note=f"About {value.share.value:.0%} of the labels look flipped ({value.share.low:.0%} to "
-        f"{value.share.high:.0%}); {int(likely.sum())} clips are suspects.",
+    note = (
+        f"About {share.value:.0%} of the labels look flipped ({share.low:.0%} to {share.high:.0%}); "
+        f"{int(likely.sum())} clips are suspects."
     )
-    for name, rows, colour in (
-        ("believed", table[~likely], UNSTEERED),
-        ("suspect", table[likely], GENRE_COLOURS["rock"]),
-    ):
+    across = "held-out probability of the clip's own label"
+    result = figure("Which labels can be believed?", x=across, y="clips", note=note)
+    parts = {"believed": (table[~likely], UNSTEERED), "suspect": (table[likely], GENRE_COLOURS["rock"])}
+    for name, (rows, colour) in parts.items():
         counts, edges = np.histogram(rows["confidence"], bins=20, range=(0, 1))
         bars = go.Bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, width=0.047, name=name, marker_color=colour)
         result.add_trace(bars)
@@ -204,27 +175,22 @@ def _(value: d.LabelNoise) -> go.Figure:
 @diagnosis_figure.register
 def _(value: d.DirectionStability) -> go.Figure:
     table = value.table()
-    result = figure(
-        "Is it the same direction whichever groups are left out?",
-        x="cosine between folds",
-        y="",
-        note="Dots: mean over pairs of folds, bars reach to the lowest pair. 0.9 and more is stable.",
-        height=150 + 40 * len(table),
-    )
-    several = table["layer"].nunique() > 1
-    names = [
-        f"{row['class']}, layer {row['layer']}" if several else row["class"] for _, row in table.iterrows()
-    ]
-    below = {"type": "data", "symmetric": False, "array": [0] * len(table)}
+    question = "Is it the same direction whichever groups are left out?"
+    note = "Dots: mean over pairs of folds, bars reach to the lowest pair. 0.9 and more is stable."
+    result = figure(question, x="cosine between folds", y="", note=note, height=150 + 40 * len(table))
+    names = [str(name) for name in table["class"]]
+    if table["layer"].nunique() > 1:
+        names = [f"{name}, layer {layer}" for name, layer in zip(names, table["layer"], strict=True)]
+    colours = colours_for(table["class"])
     result.add_trace(
         go.Scatter(
             x=table["cosine"], y=names, mode="markers", name="cosine", showlegend=False,
-            marker={"size": 11, "color": [colours_for(table["class"])[str(c)] for c in table["class"]]},
-            error_x={**below, "arrayminus": table["cosine"] - table["lowest"], "width": 6},
+            marker={"size": 11, "color": [colours[str(name)] for name in table["class"]]},
+            error_x=interval(table["cosine"], table["lowest"], table["cosine"]),
             hovertemplate="%{y}: %{x:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    result.add_vline(x=0.9, line={"dash": "dash", "color": INK, "width": 1.5})
+    result.add_vline(x=0.9, line=dict(DASHED))
     result.update_xaxes(range=[min(-0.05, float(table["lowest"].min()) - 0.05), 1.03])
     return result
 
@@ -233,19 +199,15 @@ def cosines(table: pd.DataFrame, question: str, *, axis: str) -> go.Figure:
     """Return a square of cosines as a heat map, -1 blue, 0 white, 1 orange.
 
     Args:
-        table: names down and across, as `cosine_classes` and `cosine_layers` give it.
+        table: (k, k) cosines, names down and across, as `cosine_classes` and `cosine_layers` give it.
         question: the title.
         axis: what the names are, such as "layer".
     """
     names = [str(name) for name in table.index]
     result = figure(question, x=axis, y=axis, height=200 + 44 * len(names))
-    result.add_trace(
-        go.Heatmap(
-            z=table.to_numpy(), x=names, y=names, zmin=-1, zmax=1, colorscale=DIVERGING, xgap=2, ygap=2,
-            texttemplate="%{z:.2f}", hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
-            colorbar=scale_bar("cosine"),
-        )
-    )  # fmt: skip
+    look: dict[str, Any] = {"zmin": -1, "colorscale": DIVERGING, "textfont": None, "tickformat": None}
+    words = {"label": "%{z:.2f}", "hover": "%{y}, %{x}: %{z:.3f}"}
+    result.add_trace(heat(table.to_numpy(), names, names, "cosine", **words, **look))
     result.update_xaxes(type="category")
     result.update_yaxes(type="category", autorange="reversed")
     return result
@@ -254,31 +216,20 @@ def cosines(table: pd.DataFrame, question: str, *, axis: str) -> go.Figure:
 def score_over_time(value: d.ScoreOverTime, clip: str) -> go.Figure:
     """Return P(class) along one clip, a line per class in its colour.
 
+    Args:
+        value: the readings, as `workbench.probing.diagnosis.score_over_time` gives them.
+        clip: id of the clip.
+
     Raises:
         ProbeError: the clip is not among those that were read.
     """
     table = value.table(clip)
-    result = figure(
-        f"When does the probe hear which {value.target}?",
-        x="seconds",
-        y="probability",
-        note=f"{clip}, layer {value.layer}; the dashed line is an even guess.",
-        height=320,
-    )
+    question = f"When does the probe hear which {value.target}?"
+    note = f"{clip}, layer {value.layer}; the dashed line is an even guess."
+    result = figure(question, x="seconds", y="probability", note=note, height=320)
     for name, colour in colours_for(value.classes).items():
         trace = go.Scatter(x=table["seconds"], y=table[name], name=name, line={"color": colour, "width": 2})
         result.add_trace(trace)
-    result.add_hline(y=1 / len(value.classes), line={"dash": "dash", "color": INK, "width": 1.5})
+    result.add_hline(y=1 / len(value.classes), line=dict(DASHED))
     result.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
     return result
-
-
-def _bars(table: pd.DataFrame, column: str) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": table["high"] - table[column],
-        "arrayminus": table[column] - table["low"],
-        "thickness": 1.8,
-        "width": 5,
-    }

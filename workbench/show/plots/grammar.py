@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from workbench.sound.dataset import in_order
 
-# One colour-blind-safe colour per genre, the same in every figure, player and panel.
-
-
-# Okabe and Ito's colour-blind-safe palette, one colour per genre everywhere.
+# Okabe and Ito's colour-blind-safe palette (2008): one colour per genre in every figure, player and panel.
 GENRE_COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "classical": "#0072B2",
@@ -43,18 +41,18 @@ def colours_for(labels: Iterable[object]) -> dict[str, str]:
 def colours_of_clips(names: Iterable[str]) -> dict[str, str]:
     """Return one colour per clip: grey for the unsteered, else the first genre named, else the cycle.
 
-    A steered clip is named by its plan ("0.6*jazz@3"), so player, bars and waveforms agree untold.
+    A steered clip is named by its plan ("0.6*jazz@3"), so player, bars and waveforms agree.
     """
-    chosen = {name: _colour_of_clip(name.lower()) for name in names}
-    others = colours_for(name for name, colour in chosen.items() if colour is None)
+    chosen: dict[str, str] = {}
+    for name in names:
+        places = {name.lower().find(genre): colour for genre, colour in GENRE_COLOURS.items()}
+        named = [place for place in places if place >= 0]
+        if name.lower().startswith(("unsteered", "before")):
+            chosen[name] = UNSTEERED
+        else:
+            chosen[name] = places[min(named)] if named else ""
+    others = colours_for(name for name, colour in chosen.items() if not colour)
     return {name: colour or others[name] for name, colour in chosen.items()}
-
-
-def _colour_of_clip(name: str) -> str | None:
-    if name.startswith(("unsteered", "before")):
-        return UNSTEERED
-    places = {name.find(genre): colour for genre, colour in GENRE_COLOURS.items() if genre in name}
-    return places[min(places)] if places else None
 
 
 INK = "#222222"
@@ -63,6 +61,8 @@ DIVERGING = [[0.0, "#0072B2"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]  # blue again
 LEFT, RIGHT = 152, 66
 """Pixels left and right of a waveform in the comparison player, so that figure and player share a clock."""
 SEQUENTIAL = "Cividis"
+DASHED: Mapping[str, Any] = MappingProxyType({"dash": "dash", "color": INK, "width": 1.5})
+"""The line of what chance, or nothing at all, would give."""
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 # Buttons of plotly, of any version, that would send a figure to a server or open it elsewhere. Figures name
@@ -87,73 +87,104 @@ def scale_bar(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "font": {"size": 12.5}}, "outlinewidth": 0, "thickness": 16, **more}
 
 
-def shade(colour: str, alpha: float) -> str:
-    """Return the hex `colour` as an rgba string with opacity `alpha` (0-1), for bands."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, {alpha})"
-
-
 def figure(question: str, *, x: str, y: str, note: str = "", height: int = 400) -> go.Figure:
-    """Return an empty figure in the house's look: `question` as title, `note` under it, axes with units.
+    """Return an empty figure in one look: `question` as title, `note` under it, axes with units.
 
     Font sizes are chosen for a notebook column of 600-900 pixels; the paper is white in every theme, so that
     the colours keep their contrast.
     """
     title: dict[str, Any] = {
-        "text": f"<b>{question}</b>",
-        "x": 0,
-        "xref": "container",
-        "xanchor": "left",
-        "pad": {"l": 16},
-        "y": 1,
-        "yref": "container",
-        "yanchor": "top",
-        "font": {"size": 16},
-    }
-    title["pad"]["t"] = 16
+        "text": f"<b>{question}</b>", "font": {"size": 16}, "pad": {"l": 16, "t": 16},
+        "x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top",
+    }  # fmt: skip
     if note:
         title["subtitle"] = {"text": note, "font": {"size": 12.5, "color": "#555555"}}
-    result = go.Figure(
-        layout={
-            "template": "none",
-            "autotypenumbers": "strict",  # a class called "10" is a name, not a place on a scale
-            "title": title,
-            "font": {"family": FONT, "size": 13, "color": INK},
-            "height": height,
-            "margin": {"l": 64, "r": 20, "t": 76 if note else 60, "b": 60},
-            "paper_bgcolor": "white",
-            "plot_bgcolor": "white",
-            "hoverlabel": {"font": {"size": 13}},
-            "modebar": {"remove": LEAVING},
-            "legend": {"orientation": "v", "x": 1.01, "xanchor": "left", "y": 1, "font": {"size": 12.5}},
-        }
-    )
-    axis = {
-        "gridcolor": GRID,
-        "zeroline": False,
-        "linecolor": "#888888",
-        "ticks": "outside",
-        "ticklen": 4,
-        "tickcolor": "#888888",
-        "automargin": True,
+    layout = {
+        "template": "none",
+        "autotypenumbers": "strict",  # a class called "10" is a name, not a place on a scale
+        "title": title,
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "height": height,
+        "margin": {"l": 64, "r": 20, "t": 76 if note else 60, "b": 60},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "hoverlabel": {"font": {"size": 13}},
+        "modebar": {"remove": LEAVING},
+        "legend": {"orientation": "v", "x": 1.01, "xanchor": "left", "y": 1, "font": {"size": 12.5}},
     }
+    axis = {
+        "gridcolor": GRID, "zeroline": False, "linecolor": "#888888", "ticks": "outside", "ticklen": 4,
+        "tickcolor": "#888888", "automargin": True,
+    }  # fmt: skip
+    result = go.Figure(layout=layout)
     result.update_xaxes(title={"text": x, "font": {"size": 13.5}, "standoff": 8}, **axis)
     result.update_yaxes(title={"text": y, "font": {"size": 13.5}, "standoff": 12}, **axis)
     return result
 
 
-def band(
-    x: Iterable[float], low: Iterable[float], high: Iterable[float], *, colour: str, name: str
-) -> go.Scatter:
-    """Return the filled area between `low` and `high` over `x` (all of one length)."""
+def on_player_clock(result: go.Figure, seconds: float, *, top: int) -> go.Figure:
+    """Return the figure with its time axis of `seconds` exactly below that of a comparison player."""
+    result.update_yaxes(automargin=False)
+    result.update_xaxes(range=[0, seconds], automargin=False)
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    return result.update_layout(margin={"l": LEFT, "r": RIGHT, "t": top}, legend=legend)
+
+
+def curve(x: Any, y: Any, name: str, colour: str, *, hover: str = "%{y}", **more: Any) -> go.Scatter:
+    """Return a line with a marker at each point.
+
+    Args:
+        x: (n,) places.
+        y: (n,) values.
+        name: in the legend.
+        colour: of line and markers.
+        hover: what a point says, a plotly template.
+        more: of `go.Scatter`; what `line` and `marker` hold is added to the usual look.
+    """
+    line = {"color": colour, "width": 2.5, **more.pop("line", {})}
+    marker = {"size": 9, **more.pop("marker", {})}
+    settings = {"mode": "lines+markers", "hovertemplate": f"{hover}<extra>%{{fullData.name}}</extra>", **more}
+    x, y = np.asarray(x).tolist(), np.asarray(y).tolist()
+    return go.Scatter(x=x, y=y, name=name, line=line, marker=marker, **settings)
+
+
+def interval(value: Any, low: Any, high: Any) -> dict[str, Any]:
+    """Return error bars (`error_x` or `error_y` of a trace) from `low` to `high`, (n,) each like `value`."""
+    value, low, high = (np.asarray(one, dtype=float) for one in (value, low, high))
+    above, below = (np.maximum(length, 0).tolist() for length in (high - value, value - low))
+    bars = {"array": above, "arrayminus": below, "thickness": 1.8, "width": 5}
+    return {"type": "data", "symmetric": False, **bars}
+
+
+def dashed(x: Iterable[float], y: Iterable[float], name: str) -> go.Scatter:
+    """Return the dashed line of a chance level, with a place in the legend."""
+    return go.Scatter(x=list(x), y=list(y), mode="lines", name=name, hoverinfo="name+y", line=dict(DASHED))
+
+
+def band(x: Iterable[float], low: Iterable[float], high: Iterable[float], *, colour: str, name: str) -> Any:
+    """Return the filled area (a trace) between `low` and `high` over `x`, all of one length."""
     xs, lows, highs = list(x), list(low), list(high)
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return go.Scatter(
-        x=xs + xs[::-1],
-        y=highs + lows[::-1],
-        fill="toself",
-        fillcolor=shade(colour, 0.22),
-        mode="lines",
-        line={"width": 1, "color": shade(colour, 0.35)},  # a band of no height stays visible
-        name=name,
-        hoverinfo="skip",
-    )
+        x=xs + xs[::-1], y=highs + lows[::-1], mode="lines", name=name, hoverinfo="skip",
+        fill="toself", fillcolor=f"rgba({red}, {green}, {blue}, 0.22)",
+        line={"width": 1, "color": f"rgba({red}, {green}, {blue}, 0.35)"},  # seen also where it has no height
+    )  # fmt: skip
+
+
+def heat(z: Any, x: Any, y: Any, title: str, *, label: str, hover: str, **more: Any) -> go.Heatmap:
+    """Return a matrix of shades with a number in each cell.
+
+    Args:
+        z: (rows, columns) values; shares from 0 to 1 unless `more` says otherwise.
+        x: names across, (columns,).
+        y: names down, (rows,).
+        title: of the colour bar: what is measured.
+        label: what stands in a cell, a plotly template.
+        hover: what a cell says under the mouse, a plotly template.
+        more: of `go.Heatmap`, in place of the usual settings.
+    """
+    usual = {"zmin": 0, "zmax": 1, "colorscale": SEQUENTIAL, "xgap": 2, "ygap": 2, "textfont": {"size": 13}}
+    bar = scale_bar(title, tickformat=more.pop("tickformat", ".0%"))
+    shown = {"texttemplate": label, "hovertemplate": f"{hover}<extra></extra>"}
+    return go.Heatmap(z=z, x=x, y=y, colorbar=bar, **{**usual, **shown, **more})

@@ -30,13 +30,13 @@ def map_scatter(
     """Return the projected points, coloured by a label; hovering names the clip, `customdata` holds its id.
 
     Args:
-        projection: (n, 2) `points` with their `clips` (ids) and `labels` (one column per label).
+        projection: (n, 2) `points` (no unit) with their `clips` (ids) and `labels` (one column per label).
         colour_by: the label to colour by; numbers with many values get a colour scale.
         playing: id of a clip to ring.
         joined: other clips placed on the same map (`Projection.place`), drawn as diamonds with a dark edge.
 
     Raises:
-        ProbeError: the label is not held, or there are no points.
+        ProbeError: there is no such label, or there are no points.
     """
     points = np.asarray(projection.points, dtype=float)
     if colour_by not in projection.labels or not len(points):
@@ -46,22 +46,32 @@ def map_scatter(
             "Choose one of these labels",
         )
     method = projection.method.upper()
-    result = figure(
-        f"Do clips of one {colour_by} lie together at layer {projection.layer}?",
-        x=f"{method} 1 (no unit)",
-        y=f"{method} 2 (no unit)",
-        note=_note(projection, len(points)),
-        height=520,
+    question = f"Do clips of one {colour_by} lie together at layer {projection.layer}?"
+    note = (
+        f"{len(points)} clips. Trustworthiness {projection.trustworthiness:.2f} (1 = every neighbour kept)."
     )
+    if projection.explained is not None:
+        note += f" The axes hold {sum(projection.explained):.0%} of the variance."
+    else:
+        note += " Neighbours mean something; distances and sizes of clusters do not."
+    result = figure(question, x=f"{method} 1 (no unit)", y=f"{method} 2 (no unit)", note=note, height=520)
     table = _table(projection, colour_by)
     kind = go.Scattergl if len(points) >= MANY_POINTS else go.Scatter
     scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
-    result.add_traces([_scaled(kind, table, colour_by)] if scaled else _classes(kind, table))
+    if scaled:
+        look = {"size": 8, "color": table["value"].to_numpy(dtype=float), "colorscale": SEQUENTIAL}
+        look |= {"showscale": True, "colorbar": scale_bar(colour_by)}
+        result.add_trace(_points(kind, table, look, showlegend=False))
+    else:
+        result.add_traces(_classes(kind, table))
     if joined is not None:
         result.add_traces(_joined(kind, joined, colour_by, as_text(table["value"].to_numpy()).tolist()))
     if playing is not None:
         places = [shown.points[np.asarray(shown.clips) == playing] for shown in (projection, joined) if shown]
-        result.add_trace(_ring(np.concatenate(places)))
+        x, y = np.concatenate(places).T
+        ring = {"size": 18, "symbol": "circle-open", "color": "#000000", "line": {"width": 3}}
+        look = {"mode": "markers", "name": "playing", "hoverinfo": "skip", "showlegend": False}
+        result.add_trace(go.Scatter(x=x, y=y, marker=ring, **look))
     result.update_layout(
         uirevision=projection.method,  # a redrawn map keeps its zoom
         dragmode="select" if kind is go.Scatter else "zoom",
@@ -72,41 +82,17 @@ def map_scatter(
     return result
 
 
-def _note(projection: Projection, count: int) -> str:
-    told = f"{count} clips. Trustworthiness {projection.trustworthiness:.2f} (1 = every neighbour kept)."
-    if projection.explained is not None:
-        return f"{told} The axes hold {sum(projection.explained):.0%} of the variance."
-    return f"{told} Neighbours mean something; distances and sizes of clusters do not."
-
-
 def _joined(kind: type[go.Scatter], joined: Projection, colour_by: str, known: list[str]) -> list[go.Scatter]:
     """Return clips placed on a map of others: diamonds, in their label's colour if they have one."""
     labels = joined.labels if colour_by in joined.labels else joined.labels.assign(**{colour_by: "generated"})
     table = _table(replace(joined, labels=labels), colour_by)
     names = as_text(table["value"].to_numpy())
     colours = colours_for([*known, *names])
+    look: dict[str, Any] = {"size": 13, "symbol": "diamond", "line": {"width": 2, "color": INK}}
     return [
-        _points(
-            kind,
-            table[names == name],
-            {"size": 13, "symbol": "diamond", "color": colours[name], "line": {"width": 2, "color": INK}},
-            name=f"{name} (joined)",
-        )
+        _points(kind, table[names == name], {**look, "color": colours[name]}, name=f"{name} (joined)")
         for name in dict.fromkeys(names.tolist())
     ]
-
-
-def _ring(points: np.ndarray) -> go.Scatter:
-    """Return a ring around the clip that is being played."""
-    return go.Scatter(
-        x=points[:, 0],
-        y=points[:, 1],
-        mode="markers",
-        name="playing",
-        hoverinfo="skip",
-        showlegend=False,
-        marker={"size": 18, "symbol": "circle-open", "color": "#000000", "line": {"width": 3}},
-    )
 
 
 def _table(projection: Projection, colour_by: str) -> pd.DataFrame:
@@ -114,8 +100,8 @@ def _table(projection: Projection, colour_by: str) -> pd.DataFrame:
     labels = projection.labels
     lines = [f"<b>{clip}</b>" for clip in projection.clips]
     for name in labels:
-        told = [f"{value:g}" if isinstance(value, float) else str(value) for value in labels[name]]
-        lines = [f"{line}<br>{name}: {value}" for line, value in zip(lines, told, strict=True)]
+        values = [f"{value:g}" if isinstance(value, float) else str(value) for value in labels[name]]
+        lines = [f"{line}<br>{name}: {value}" for line, value in zip(lines, values, strict=True)]
     return pd.DataFrame({
         "x": np.asarray(projection.points[:, 0], dtype=float),
         "y": np.asarray(projection.points[:, 1], dtype=float),
@@ -123,18 +109,6 @@ def _table(projection: Projection, colour_by: str) -> pd.DataFrame:
         "value": np.asarray(labels[colour_by]),
         "hover": lines,
     })  # fmt: skip
-
-
-def _scaled(kind: type[go.Scatter], table: pd.DataFrame, title: str) -> go.Scatter:
-    """Return all points as one trace on a colour scale."""
-    marker = {
-        "size": 8,
-        "color": table["value"].to_numpy(dtype=float),
-        "colorscale": SEQUENTIAL,
-        "showscale": True,
-        "colorbar": scale_bar(title),
-    }
-    return _points(kind, table, marker, showlegend=False)
 
 
 def _classes(kind: type[go.Scatter], table: pd.DataFrame) -> list[go.Scatter]:
@@ -150,12 +124,7 @@ def _classes(kind: type[go.Scatter], table: pd.DataFrame) -> list[go.Scatter]:
 def _points(kind: type[go.Scatter], table: pd.DataFrame, marker: dict[str, Any], **more: Any) -> go.Scatter:
     """Return one trace; `customdata` holds the ids of the clips, for clicks."""
     return kind(
-        x=table["x"].to_numpy(),
-        y=table["y"].to_numpy(),
-        mode="markers",
-        text=table["hover"].tolist(),
-        customdata=table["clip"].tolist(),
-        hovertemplate="%{text}<extra></extra>",
-        marker=marker,
-        **more,
-    )
+        x=table["x"].to_numpy(), y=table["y"].to_numpy(), mode="markers", marker=marker,
+        text=table["hover"].tolist(), customdata=table["clip"].tolist(),
+        hovertemplate="%{text}<extra></extra>", **more,
+    )  # fmt: skip

@@ -12,21 +12,21 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
 from workbench.show.plots.grammar import (
+    DASHED,
     GENRE_COLOURS,
     INK,
-    SEQUENTIAL,
     UNSTEERED,
     band,
     colours_for,
+    curve,
+    dashed,
     figure,
-    scale_bar,
+    heat,
+    interval,
 )
 
 if TYPE_CHECKING:
     from workbench.probing.diagnosis import RidgeToMeans
-
-# Figures of a few numbers with intervals: what is compared stands side by side, chance dashed.
-
 
 BLUE = GENRE_COLOURS["classical"]
 
@@ -51,48 +51,26 @@ def shares(
         note: under the title.
     """
     result = figure(question, x=axis, y="", note=note, height=150 + 46 * len(rows))
-    values = rows["value"].astype(float)
-    colours = [BLUE if not marked or name in marked else UNSTEERED for name in rows["name"]]
-    for place, (_, row) in enumerate(rows.iterrows()):
-        result.add_trace(_point(row, colours[place]))
+    for name, value, low, high in rows[["name", "value", "low", "high"]].itertuples(index=False):
+        result.add_trace(
+            go.Scatter(
+                x=[value], y=[str(name)], name=str(name), mode="markers+text", text=[f"{value:.0%}"],
+                textposition="top center", error_x=interval([value], [low], [high]),
+                marker={"size": 11, "color": BLUE if not marked or name in marked else UNSTEERED},
+                hovertemplate=f"%{{y}}: %{{x:.1%}} ({low:.1%} to {high:.1%})<extra></extra>",
+            )
+        )  # fmt: skip
     if chance is not None:
-        result.add_vline(x=chance, line={"dash": "dash", "color": INK, "width": 1.5})
+        result.add_vline(x=chance, line=dict(DASHED))
         result.add_annotation(x=chance, y=1, yref="paper", yanchor="bottom", text="chance", showarrow=False)
-    low, high = rows["low"].fillna(values).min(), rows["high"].fillna(values).max()
-    result.update_xaxes(
-        range=[min(-0.02, float(low) - 0.03), max(1.02, float(high) + 0.03)], tickformat=".0%"
+    low, high = (
+        float(rows["low"].fillna(rows["value"]).min()),
+        float(rows["high"].fillna(rows["value"]).max()),
     )
+    result.update_xaxes(range=[min(-0.02, low - 0.03), max(1.02, high + 0.03)], tickformat=".0%")
     result.update_yaxes(categoryorder="array", categoryarray=list(rows["name"])[::-1], showgrid=False)
     result.update_layout(showlegend=False)
     return result
-
-
-def _point(row: Any, colour: str) -> go.Scatter:
-    value, low, high = float(row["value"]), float(row["low"]), float(row["high"])
-    bars = {
-        "type": "data",
-        "symmetric": False,
-        "array": [max(high - value, 0.0)],
-        "arrayminus": [max(value - low, 0.0)],
-        "thickness": 2,
-        "width": 6,
-    }
-    return go.Scatter(
-        x=[value],
-        y=[str(row["name"])],
-        mode="markers+text",
-        text=[f"{value:.0%}"],
-        textposition="top center",
-        marker={"size": 11, "color": colour},
-        error_x=bars,
-        name=str(row["name"]),
-        hovertemplate=f"%{{y}}: %{{x:.1%}} ({low:.1%} to {high:.1%})<extra></extra>",
-    )
-
-
-def rows_of(**estimates: Any) -> pd.DataFrame:
-    """Return the rows of named estimates (value, low, high); "_" in a name becomes a blank."""
-    return rows_from({name.replace("_", " "): one for name, one in estimates.items()})
 
 
 def rows_from(estimates: Mapping[str, Any]) -> pd.DataFrame:
@@ -127,74 +105,30 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
             "Pass the table of a probe sweep, `sweep.table()`",
         )
     table = table.sort_values("layer")
-    best = table.iloc[int(table["accuracy"].to_numpy().argmax())]
-    result = figure(
-        f"In which layers can a linear probe read the {target}?",
-        x="layer (0 = first block)",
-        y="held-out accuracy",
-        note=_accuracy_note(table, best),
-    )
-    layers = table["layer"].tolist()
-    result.add_traces(_baselines(table))
-    result.add_trace(_accuracy_line(table))
-    result.update_yaxes(range=[0, 1.04], tickformat=".0%")
-    result.update_xaxes(tickmode="array", tickvals=_readable_ticks(layers), range=_room(layers))
-    return result
-
-
-def _baselines(table: pd.DataFrame) -> list[go.Scatter]:
-    """Return the band of shuffled labels, where measured, and the dashed line of the majority class."""
-    layers = table["layer"].tolist()
-    dashes = {"dash": "dash", "color": INK, "width": 1.5}
-    chance = go.Scatter(
-        x=layers, y=table["chance"].tolist(), mode="lines", name="majority class", line=dashes
-    )
-    if "shuffled_low" not in table or table["shuffled_low"].isna().any():
-        return [chance]
-    low, high = table["shuffled_low"], table["shuffled_high"]
-    return [band(layers, low, high, colour=UNSTEERED, name="labels shuffled"), chance]
-
-
-def _accuracy_line(table: pd.DataFrame) -> go.Scatter:
-    """Return the accuracy line with asymmetric 95 % bars."""
-    accuracy = table["accuracy"]
-    return go.Scatter(
-        x=table["layer"].tolist(),
-        y=accuracy.tolist(),
-        mode="lines+markers",
-        name="probe, 95 % interval",
-        line={"color": GENRE_COLOURS["classical"], "width": 2.5},
-        marker={"size": 9},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": (table["high"] - accuracy).tolist(),
-            "arrayminus": (accuracy - table["low"]).tolist(),
-            "thickness": 1.8,
-            "width": 5,
-        },
-        customdata=np.stack([table["low"], table["high"]], axis=1).tolist(),
-        hovertemplate="layer %{x}: %{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})<extra></extra>",
-    )
-
-
-def _accuracy_note(table: pd.DataFrame, best: pd.Series[Any]) -> str:
+    layers, accuracy, low, high = (table[name] for name in ("layer", "accuracy", "low", "high"))
+    best = table.iloc[int(accuracy.to_numpy().argmax())]
     count = f", n = {int(best['n'])}" if "n" in table else ""
-    interval = f"{best['low']:.0%} to {best['high']:.0%}{count}"
-    return (
-        f"Best: layer {int(best['layer'])} with {best['accuracy']:.0%} ({interval}); "
-        f"guessing the commonest class: {best['chance']:.0%}."
+    note = (
+        f"Best: layer {int(best['layer'])} with {best['accuracy']:.0%} ({best['low']:.0%} to "
+        f"{best['high']:.0%}{count}); guessing the commonest class: {best['chance']:.0%}."
     )
-
-
-def _readable_ticks(layers: Sequence[int]) -> list[int]:
-    """Return at most about 13 of the `layers`, so that the labels of a 48-layer model stay apart."""
-    return list(layers)[:: max(1, -(-len(layers) // 13))]
-
-
-def _room(layers: Sequence[int]) -> list[float]:
+    question = f"In which layers can a linear probe read the {target}?"
+    result = figure(question, x="layer (0 = first block)", y="held-out accuracy", note=note)
+    if "shuffled_low" in table and not table["shuffled_low"].isna().any():
+        ends = table["shuffled_low"], table["shuffled_high"]
+        result.add_trace(band(layers, *ends, colour=UNSTEERED, name="labels shuffled"))
+    result.add_trace(dashed(layers, table["chance"], "majority class"))
+    look = {
+        "error_y": interval(accuracy, low, high), "customdata": np.stack([low, high], axis=1).tolist(),
+        "hover": "layer %{x}: %{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})",
+    }  # fmt: skip
+    result.add_trace(curve(layers, accuracy, "probe, 95 % interval", BLUE, **look))
+    result.update_yaxes(range=[0, 1.04], tickformat=".0%")
+    ticks = layers.tolist()[:: max(1, -(-len(layers) // 13))]  # the labels of 48 layers stay apart
     margin = max(0.3, 0.03 * (max(layers) - min(layers)))
-    return [min(layers) - margin, max(layers) + margin]
+    room = [min(layers) - margin, max(layers) + margin]
+    result.update_xaxes(tickmode="array", tickvals=ticks, range=room)
+    return result
 
 
 def confusion(counts: pd.DataFrame) -> go.Figure:
@@ -218,31 +152,13 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)
     right = float(np.trace(values) / values.sum())
     note = f"{right:.0%} of {values.sum():.0f} on the diagonal; each row sums to 100 %."
-    result = figure(
-        "Which class is taken for which?", x="called", y="is really", note=note, height=180 + 52 * len(names)
-    )
-    result.add_trace(
-        go.Heatmap(
-            z=shares,
-            x=names,
-            y=names,
-            zmin=0,
-            zmax=1,
-            colorscale=SEQUENTIAL,
-            xgap=2,
-            ygap=2,
-            customdata=values,
-            texttemplate="%{z:.0%}",
-            textfont={"size": 13},
-            hovertemplate="%{y} called %{x}: %{customdata} (%{z:.0%})<extra></extra>",
-            colorbar=scale_bar("share of row", tickformat=".0%"),
-        )
-    )
+    question, height = "Which class is taken for which?", 180 + 52 * len(names)
+    result = figure(question, x="called", y="is really", note=note, height=height)
+    hover = "%{y} called %{x}: %{customdata} (%{z:.0%})"
+    cells = heat(shares, names, names, "share of row", label="%{z:.0%}", hover=hover, customdata=values)
+    result.add_trace(cells)
     result.update_yaxes(autorange="reversed")
     return result
-
-
-# Figures of the path from ridge to means: how one class's direction turns, and what it is worth.
 
 
 PENALTY = "L2 penalty λ per sample (log scale; ∞: difference in means)"
@@ -259,26 +175,16 @@ def path_cosines(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
     note = f"Layer {walk.layer}. 1: the same direction; 0: nothing in common."
     question = f"Does the {class_} direction turn on the way from ridge to means?"
     result = figure(question, x=PENALTY, y="cosine (no unit)", note=note, height=340)
+    look = {"customdata": list(walk.labels), "hover": "λ = %{customdata}: %{y:.2f}"}
     places, colour = _places(walk), colours_for(walk.classes)[class_]
-    lines = (
-        ("to the probe's weight", walk.to_probe[class_], "circle", "solid"),
-        ("to the difference in means", walk.to_means[class_], "diamond-open", "dot"),
-    )
-    for name, cosines, symbol, line in lines:
-        result.add_trace(
-            go.Scatter(
-                x=places,
-                y=list(cosines),
-                mode="lines+markers",
-                name=name,
-                line={"color": colour, "width": 2.5, "dash": line},
-                marker={"size": 8, "symbol": symbol},
-                customdata=list(walk.labels),
-                hovertemplate="λ = %{customdata}: %{y:.2f}<extra></extra>",
-            )
-        )
-    low = min(*walk.to_probe[class_], *walk.to_means[class_], 0.0)
-    result.update_yaxes(range=[low - 0.05, 1.05])
+    probe, means = walk.to_probe[class_], walk.to_means[class_]
+    for name, values, symbol, dash in (
+        ("to the probe's weight", probe, "circle", "solid"),
+        ("to the difference in means", means, "diamond-open", "dot"),
+    ):
+        drawn = {"line": {"dash": dash}, "marker": {"size": 8, "symbol": symbol}}
+        result.add_trace(curve(places, values, name, colour, **drawn, **look))
+    result.update_yaxes(range=[min(*probe, *means, 0.0) - 0.05, 1.05])
     return _along_penalties(result, walk, strength)
 
 
@@ -290,28 +196,15 @@ def path_accuracy(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure
         class_: the class that is shown.
         strength: where the slider stands; marked by a line.
     """
-    rates = walk.accuracy[class_]
     note = f"Cut half-way between the means of {class_} and the rest; both sides count alike."
     question = f"How well does the {class_} direction alone read new {walk.unit}s?"
     result = figure(question, x=PENALTY, y="held-out accuracy", note=note, height=340)
-    places, colour = _places(walk), colours_for(walk.classes)[class_]
+    places, colour, rates = _places(walk), colours_for(walk.classes)[class_], walk.accuracy[class_]
     low, high = [one.low for one in rates], [one.high for one in rates]
     result.add_trace(band(places, low, high, colour=colour, name="95 % interval"))
-    result.add_trace(
-        go.Scatter(
-            x=places,
-            y=[one.value for one in rates],
-            mode="lines+markers",
-            name=class_,
-            line={"color": colour, "width": 2.5},
-            marker={"size": 8},
-            customdata=list(walk.labels),
-            hovertemplate="λ = %{customdata}: %{y:.1%}<extra></extra>",
-        )
-    )
-    dashes = {"dash": "dash", "color": INK, "width": 1.5}
-    ends = [places[0], places[-1]]
-    result.add_trace(go.Scatter(x=ends, y=[walk.chance] * 2, mode="lines", name="chance", line=dashes))
+    look = {"customdata": list(walk.labels), "hover": "λ = %{customdata}: %{y:.1%}", "marker": {"size": 8}}
+    result.add_trace(curve(places, [one.value for one in rates], class_, colour, **look))
+    result.add_trace(dashed([places[0], places[-1]], [walk.chance] * 2, "chance"))
     result.update_yaxes(range=[min(0.4, *low), 1.04], tickformat=".0%")
     return _along_penalties(result, walk, strength)
 
@@ -320,13 +213,9 @@ def _along_penalties(result: go.Figure, walk: RidgeToMeans, strength: float) -> 
     """Return the figure with decades as ticks, infinity at the end, and a line where the slider stands."""
     places = _places(walk)
     named = zip(places, walk.labels, strict=True)
-    ticks = [(place, told) for place, told in named if told == "∞" or np.isclose(place, round(place))]
-    result.update_xaxes(
-        tickmode="array",
-        tickvals=[place for place, _ in ticks],
-        ticktext=[told for _, told in ticks],
-        range=[places[0] - 0.3, places[-1] + 0.3],
-    )
+    ticks = {place: label for place, label in named if label == "∞" or np.isclose(place, round(place))}
+    room = [places[0] - 0.3, places[-1] + 0.3]
+    result.update_xaxes(tickmode="array", tickvals=[*ticks], ticktext=[*ticks.values()], range=room)
     result.add_vline(x=places[walk.strengths.index(strength)], line={"color": INK, "width": 1.5})
     return result
 

@@ -1,4 +1,4 @@
-"""Figures of sound: waveforms and log-mel spectrograms on shared scales, so that clips can be compared."""
+"""Figures of sound on shared scales, so that clips can be compared: waveforms, spectrograms, piano rolls."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from plotly.subplots import make_subplots
 from workbench.errors import AudioError
 from workbench.model.band import DRUM_HITS, FRAME_RATE_HZ, SOUNDING
 from workbench.show.plots.grammar import (
-    LEFT,
-    RIGHT,
     SEQUENTIAL,
     colours_for,
     colours_of_clips,
     figure,
+    on_player_clock,
     scale_bar,
 )
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from workbench.generation.score import Score
     from workbench.model.band import Note
     from workbench.sound.clip import Clip
-
-# What the eye gets of a sound: a log-mel spectrogram and the outline of a waveform, as plain arrays.
-
 
 FLOOR_DB = -80.0  # 80 dB below full scale is drawn as silence
 HOP_S = 0.02
@@ -42,14 +38,9 @@ def log_mel(clip: Clip, *, bands: int = 64) -> np.ndarray:
 
     window = 2048 if clip.rate_hz >= 22_050 else 1024
     hop = max(1, round(HOP_S * clip.rate_hz))
+    samples = np.asarray(clip.samples, dtype=np.float32)
     power = librosa.feature.melspectrogram(
-        y=np.asarray(clip.samples, dtype=np.float32),
-        sr=clip.rate_hz,
-        n_fft=window,
-        hop_length=hop,
-        n_mels=bands,
-        fmin=30.0,
-        norm=None,
+        y=samples, sr=clip.rate_hz, n_fft=window, hop_length=hop, n_mels=bands, fmin=30.0, norm=None
     )
     full_scale = (window / 4) ** 2  # power of a full-scale sine in its bin under a Hann window
     decibels = 10 * np.log10(np.maximum(power / full_scale, 1e-12))
@@ -80,19 +71,9 @@ def waveform(clips: Mapping[str, Clip]) -> go.Figure:
     for row, (name, clip) in enumerate(clips.items(), start=1):
         edges = outline(clip, columns=800)
         times = np.repeat(np.linspace(0, clip.seconds, len(edges)), 2)
-        result.add_trace(
-            go.Scatter(
-                x=times,
-                y=edges.reshape(-1),
-                mode="lines",
-                name=name,
-                showlegend=False,
-                line={"width": 1, "color": colours[name]},
-                hoverinfo="skip",
-            ),
-            row=row,
-            col=1,
-        )
+        look = {"mode": "lines", "line": {"width": 1, "color": colours[name]}, "hoverinfo": "skip"}
+        line = go.Scatter(x=times, y=edges.reshape(-1), name=name, showlegend=False, **look)
+        result.add_trace(line, row=row, col=1)
     reach = max(float(np.abs(clip.samples).max()) for clip in clips.values()) or 1.0
     result.update_yaxes(range=[-reach * 1.05, reach * 1.05], nticks=5)
     result.update_yaxes(title={"text": "amplitude"}, row=(len(clips) + 1) // 2, col=1)
@@ -104,22 +85,12 @@ def spectrogram(clips: Mapping[str, Clip]) -> go.Figure:
     result = _stacked(clips, "Where in pitch does the energy lie?", row_height=190)
     for row, (name, clip) in enumerate(clips.items(), start=1):
         levels = log_mel(clip)
-        result.add_trace(
-            go.Heatmap(
-                z=levels,
-                x=np.arange(levels.shape[1]) * HOP_S,
-                y=mel_frequencies(clip.rate_hz, len(levels)),
-                zmin=FLOOR_DB,
-                zmax=0,
-                colorscale=SEQUENTIAL,
-                name=name,
-                showscale=row == 1,
-                colorbar=scale_bar("level (dB)"),
-                hovertemplate="%{x:.2f} s, %{y:.0f} Hz: %{z:.0f} dB<extra></extra>",
-            ),
-            row=row,
-            col=1,
-        )
+        picture = go.Heatmap(
+            z=levels, x=np.arange(levels.shape[1]) * HOP_S, y=mel_frequencies(clip.rate_hz, len(levels)),
+            zmin=FLOOR_DB, zmax=0, colorscale=SEQUENTIAL, colorbar=scale_bar("level (dB)"), name=name,
+            showscale=row == 1, hovertemplate="%{x:.2f} s, %{y:.0f} Hz: %{z:.0f} dB<extra></extra>",
+        )  # fmt: skip
+        result.add_trace(picture, row=row, col=1)
     result.update_yaxes(type="log", tickvals=[100, 300, 1000, 3000, 10000], showgrid=False)
     result.update_xaxes(showgrid=False)
     result.update_yaxes(title={"text": "frequency (Hz)"}, row=(len(clips) + 1) // 2, col=1)
@@ -147,9 +118,6 @@ def _stacked(clips: Mapping[str, Clip], question: str, *, row_height: int) -> go
     return result
 
 
-# Piano rolls: what each part of a band plays, and when.
-
-
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _DRUM_SHARE = 0.3  # of the height
 
@@ -158,9 +126,9 @@ def piano_roll(score: Score, *, name: str = "", seconds: float | None = None) ->
     """Return the notes of a score as bars over time, a colour per part; drums below, a row per hit.
 
     Args:
-        score: The notes.
-        name: Of the take, for the title.
-        seconds: Length of the time axis; by default the score's.
+        score: the notes.
+        name: of the take, for the title.
+        seconds: length of the time axis; by default the score's.
     """
     question = f"What does each part of {name} play?" if name else "What does each part play?"
     result = figure(question, x="seconds", y="pitch", height=460)
@@ -189,30 +157,22 @@ def piano_roll(score: Score, *, name: str = "", seconds: float | None = None) ->
             },
             xaxis={"anchor": "y2"},
         )  # fmt: skip
-    result.update_yaxes(automargin=False)
-    result.update_xaxes(range=[0, seconds or max(score.seconds, 0.1)], automargin=False)
-    result.update_layout(
-        margin={"l": LEFT, "r": RIGHT, "t": 90},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-    )
-    return result
+    return on_player_clock(result, seconds or max(score.seconds, 0.1), top=90)
 
 
 def _bars(part: str, notes: Sequence[Note], rows: Sequence[int], colour: str) -> go.Scatter:
     """Return a thick line per note, broken between notes."""
     x: list[float | None] = []
     y: list[int | None] = []
-    told: list[str] = []
+    words: list[str] = []
     for note, row in zip(notes, rows, strict=True):
-        name = DRUM_HITS.get(note.pitch, "") if part == "drums" else _named(note.pitch)
+        name = f"{_NAMES[note.pitch % 12]}{note.pitch // 12 - 1}"
+        if part == "drums":
+            name = DRUM_HITS.get(note.pitch, "")
         x += [note.start / FRAME_RATE_HZ, (note.start + note.length) / FRAME_RATE_HZ, None]
         y += [row, row, None]
-        told += [f"{name}, {note.instrument}, velocity {note.velocity}"] * 3
+        words += [f"{name}, {note.instrument}, velocity {note.velocity}"] * 3
     return go.Scatter(
-        x=x, y=y, mode="lines", line={"color": colour, "width": 6}, name=part, text=told, connectgaps=False,
+        x=x, y=y, mode="lines", line={"color": colour, "width": 6}, name=part, text=words, connectgaps=False,
         hovertemplate="%{x:.2f} s: %{text}<extra>%{fullData.name}</extra>",
     )  # fmt: skip
-
-
-def _named(pitch: int) -> str:
-    return f"{_NAMES[pitch % 12]}{pitch // 12 - 1}"

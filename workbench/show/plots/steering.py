@@ -12,25 +12,24 @@ import plotly.graph_objects as go
 
 from workbench.errors import EvidenceError
 from workbench.show.plots.grammar import (
+    DASHED,
     DIVERGING,
     INK,
-    LEFT,
-    RIGHT,
-    SEQUENTIAL,
     UNSTEERED,
     colours_for,
     colours_of_clips,
+    curve,
+    dashed,
     figure,
-    scale_bar,
+    heat,
+    interval,
+    on_player_clock,
 )
 from workbench.sound.dataset import in_order
 
 if TYPE_CHECKING:
     from workbench.evidence.crosstalk import BlendCurve, Crosstalk
     from workbench.generation.take import ProbeTrace
-
-# Figures of takes beside each other: what a probe read in each while it was made.
-
 
 MEAN_S = 0.5
 """Seconds of readings that the drawn line averages; the readings themselves are drawn faint."""
@@ -56,37 +55,22 @@ def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float
         )
     first = next(iter(traces.values()))
     chance = 1 / len(first.classes)
-    result = figure(
-        f"When does the probe read {class_}?",
-        x="seconds",
-        y=f"P({class_})",
-        note=f"{first.target}, layer {first.layer}; means of {MEAN_S} s over single readings; "
-        f"dashed: an even guess, {chance:.0%}.",
-        height=300,
+    note = (
+        f"{first.target}, layer {first.layer}; means of {MEAN_S} s over single readings; "
+        f"dashed: an even guess, {chance:.0%}."
     )
-    styles = _styles(traces)
-    for name, trace in traces.items():
-        read = np.asarray(trace.probabilities)[:, trace.classes.index(class_)]
-        for line in _lines(name, np.asarray(trace.seconds), read, styles[name]):
-            result.add_trace(line)
-    result.add_hline(y=chance, line={"dash": "dash", "color": INK, "width": 1.5})
-    result.update_yaxes(range=[-0.02, 1.04], tickformat=".0%", automargin=False)
-    result.update_xaxes(range=[0, seconds], automargin=False)
-    result.update_layout(
-        margin={"l": LEFT, "r": RIGHT, "t": 100},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-    )
-    return result
-
-
-def _styles(names: Mapping[str, object]) -> dict[str, dict[str, Any]]:
-    """Return a line style per take; takes that share a colour differ in their dashes."""
-    colours = colours_of_clips(names)
+    question = f"When does the probe read {class_}?"
+    result = figure(question, x="seconds", y=f"P({class_})", note=note, height=300)
+    colours = colours_of_clips(traces)
     shades = list(colours.values())
-    return {
-        name: {"color": colour, "dash": DASHES[shades[:place].count(colour) % len(DASHES)], "width": 2.5}
-        for place, (name, colour) in enumerate(colours.items())
-    }
+    for place, (name, trace) in enumerate(traces.items()):
+        same = shades[:place].count(shades[place])  # takes that share a colour differ in their dashes
+        line = {"color": shades[place], "dash": DASHES[same % len(DASHES)], "width": 2.5}
+        read = np.asarray(trace.probabilities)[:, trace.classes.index(class_)]
+        result.add_traces(_lines(name, np.asarray(trace.seconds), read, line))
+    result.add_hline(y=chance, line=dict(DASHED))
+    result.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
+    return on_player_clock(result, seconds, top=100)
 
 
 def _lines(name: str, seconds: np.ndarray, read: np.ndarray, style: dict[str, Any]) -> list[go.Scatter]:
@@ -131,58 +115,25 @@ def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Fig
             f"the table has {len(table)} rows and lacks {missing}",
             "Pass the table of a dose sweep",
         )
-    genre = table["genre"].astype(str) if "genre" in table else pd.Series("steered", index=table.index)
-    kind = table["kind"].astype(str) if "kind" in table else pd.Series("steered", index=table.index)
-    result = figure(
-        "How much steering does it take to change the genre?",
-        y="hit rate",
-        x="dose (multiples of the layer's mean residual norm)",
-        note="Share of clips that the judge hears as the wanted genre; bars are 95 % intervals.",
-    )
+    steered = pd.Series("steered", index=table.index)
+    genre, kind = (table[name].astype(str) if name in table else steered for name in ("genre", "kind"))
+    question, y = "How much steering does it take to change the genre?", "hit rate"
+    note = "Share of clips that the judge hears as the wanted genre; bars are 95 % intervals."
+    result = figure(question, x="dose (multiples of the layer's mean residual norm)", y=y, note=note)
     colours = colours_for(genre)
-    for (who, what), rows in table.groupby([genre, kind], sort=True):
-        line = _dose_line(rows.sort_values("dose"), str(who), colours[str(who)], random=what == "random")
-        result.add_trace(line)
+    for (who, what), rows in table.sort_values("dose").groupby([genre, kind], sort=True):
+        name, colour = str(who), colours[str(who)]
+        look: dict[str, Any] = {}
+        if what == "random":
+            name, colour = f"{who}: random direction", UNSTEERED
+            look = {"line": {"width": 1.8, "dash": "dot"}, "marker": {"size": 7, "symbol": "x"}}
+        rate = rows["hit_rate"]
+        look |= {"error_y": interval(rate, rows["low"], rows["high"]), "hover": "dose %{x}: %{y:.0%}"}
+        result.add_trace(curve(rows["dose"], rate, name, colour, **look))
     if chance is not None:
-        _add_chance(result, table["dose"], chance)
+        result.add_trace(dashed([table["dose"].min(), table["dose"].max()], [chance] * 2, "chance"))
     result.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
     return result
-
-
-def _dose_line(rows: pd.DataFrame, name: str, colour: str, *, random: bool) -> go.Scatter:
-    """Return one line with asymmetric 95 % bars; the control is dotted and grey."""
-    ink = UNSTEERED if random else colour
-    return go.Scatter(
-        x=rows["dose"].tolist(),
-        y=rows["hit_rate"].tolist(),
-        mode="lines+markers",
-        name=f"{name}: random direction" if random else name,
-        line={"color": ink, "width": 1.8 if random else 2.5, "dash": "dot" if random else "solid"},
-        marker={"size": 7 if random else 9, "symbol": "x" if random else "circle"},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": (rows["high"] - rows["hit_rate"]).tolist(),
-            "arrayminus": (rows["hit_rate"] - rows["low"]).tolist(),
-            "thickness": 1.5,
-            "width": 4,
-        },
-        hovertemplate="dose %{x}: %{y:.0%}<extra>%{fullData.name}</extra>",
-    )
-
-
-def _add_chance(result: go.Figure, doses: pd.Series[float], chance: float) -> None:
-    ends = [float(doses.min()), float(doses.max())]
-    result.add_trace(
-        go.Scatter(
-            x=ends,
-            y=[chance, chance],
-            mode="lines",
-            name="chance",
-            hoverinfo="name+y",
-            line={"color": "#222222", "dash": "dash", "width": 1.5},
-        )
-    )
 
 
 def judged_genres(
@@ -204,25 +155,17 @@ def judged_genres(
     colours = colours_of_clips(probabilities)
     shades = list(colours.values())
     for place, (clip, colour) in enumerate(colours.items()):
-        values = probabilities[clip]
+        values = [probabilities[clip][genre] for genre in genres]
         hatch = HATCHES[shades[:place].count(colour) % len(HATCHES)]  # clips of one colour stay apart
-        edge = [2.5 if genre == wanted else 0 for genre in genres]
+        edge = {"width": [2.5 if genre == wanted else 0 for genre in genres], "color": INK}
+        pattern = {"shape": hatch, "fillmode": "overlay", "fgcolor": "white", "size": 7}
         result.add_trace(
             go.Bar(
-                x=genres,
-                y=[values[genre] for genre in genres],
-                name=clip,
-                marker={
-                    "color": colour,
-                    "line": {"width": edge, "color": "#222222"},
-                    "pattern": {"shape": hatch, "fillmode": "overlay", "fgcolor": "white", "size": 7},
-                },
-                text=[f"{values[genre]:.0%}" for genre in genres],
-                textposition="outside",
-                cliponaxis=False,
+                x=genres, y=values, name=clip, marker={"color": colour, "line": edge, "pattern": pattern},
+                text=[f"{value:.0%}" for value in values], textposition="outside", cliponaxis=False,
                 hovertemplate="%{x}: %{y:.1%}<extra>%{fullData.name}</extra>",
             )
-        )
+        )  # fmt: skip
     result.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
     result.update_yaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
     return result
@@ -239,29 +182,12 @@ def judged_table(probabilities: Mapping[str, Mapping[str, float]], *, target: st
         EvidenceError: nothing is given, or clips have different genres.
     """
     genres, clips = _judged(probabilities), list(probabilities)
-    result = figure(
-        _question(target).replace("?", " in each clip?"),
-        x="heard as",
-        y="",
-        note="A judge that hears audio only, never the model's activations; each row sums to 100 %.",
-        height=170 + 36 * len(clips),
-    )
-    result.add_trace(
-        go.Heatmap(
-            z=[[probabilities[clip][genre] for genre in genres] for clip in clips],
-            x=genres,
-            y=clips,
-            zmin=0,
-            zmax=1,
-            colorscale=SEQUENTIAL,
-            xgap=2,
-            ygap=2,
-            texttemplate="%{z:.0%}",
-            textfont={"size": 13},
-            hovertemplate="%{y} is heard as %{x}: %{z:.1%}<extra></extra>",
-            colorbar=scale_bar("probability", tickformat=".0%"),
-        )
-    )
+    question = _question(target).replace("?", " in each clip?")
+    note = "A judge that hears audio only, never the model's activations; each row sums to 100 %."
+    result = figure(question, x="heard as", y="", note=note, height=170 + 36 * len(clips))
+    z = [[probabilities[clip][genre] for genre in genres] for clip in clips]
+    hover = "%{y} is heard as %{x}: %{z:.1%}"
+    result.add_trace(heat(z, genres, clips, "probability", label="%{z:.0%}", hover=hover))
     result.update_yaxes(autorange="reversed")
     return result
 
@@ -282,87 +208,62 @@ def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
     return genres
 
 
-# Figures that compare plans: what every judge hears under each, and what a blend becomes.
-
-
 def crosstalk_matrix(value: Crosstalk) -> go.Figure:
     """Return the mean change of every class's probability under every plan; what a plan aims at is framed.
 
     Changes whose 95 % interval holds 0 are written in brackets; targets stand apart.
+
+    Args:
+        value: as `workbench.evidence.crosstalk.crosstalk` gives it.
     """
     cells = value.cells
-    plans, classes = list(cells["plan"].unique()), _columns(value)
+    plans = list(cells["plan"].unique())
+    pairs = zip(cells["target"].astype(str), cells["class"].astype(str), strict=True)
+    classes = list(dict.fromkeys(pairs))  # in the order of the judges
+    note = "Change of the judge's probability against the unsteered twin; aims are framed, "
     result = figure(
-        "What else does steering change?",
-        x="class of a judge",
-        y="steered towards",
-        note="Change of the judge's probability against the unsteered twin; aims are framed, "
-        "brackets: the 95 % interval holds 0.",
-        height=230 + 44 * len(plans),
-    )
-    places = {name: place for place, name in enumerate(classes)}
+        "What else does steering change?", x="class of a judge", y="steered towards",
+        note=f"{note}brackets: the 95 % interval holds 0.", height=230 + 44 * len(plans),
+    )  # fmt: skip
     shape = (len(plans), len(classes))
     z, words, hover = np.full(shape, np.nan), np.full(shape, "", object), np.full(shape, "", object)
     for row in cells.to_dict("records"):
-        at = plans.index(row["plan"]), places[row["target"], row["class"]]
+        down, across = plans.index(row["plan"]), classes.index((str(row["target"]), str(row["class"])))
+        change = f"{100 * row['change']:+.0f}"
         sure = row["change_low"] > 0 or row["change_high"] < 0
-        z[at] = row["change"]
-        words[at] = f"{100 * row['change']:+.0f}" if sure else f"({100 * row['change']:+.0f})"
-        hover[at] = _hover(row)
+        z[down, across] = row["change"]
+        words[down, across] = change if sure else f"({change})"
+        hover[down, across] = _hover(row)
         if row["own"]:
-            result.add_shape(
-                type="rect", x0=at[1] - 0.5, x1=at[1] + 0.5, y0=at[0] - 0.5, y1=at[0] + 0.5,
-                line={"color": INK, "width": 2.5},
-            )  # fmt: skip
-    result.add_trace(_heat(z, words, hover))
+            corners = {"x0": across - 0.5, "x1": across + 0.5, "y0": down - 0.5, "y1": down + 0.5}
+            result.add_shape(type="rect", line={"color": INK, "width": 2.5}, **corners)
+    look: dict[str, Any] = {"zmin": -1, "colorscale": DIVERGING, "textfont": {"size": 12, "color": INK}}
+    look |= {"label": "%{text}", "hover": "%{customdata}", "tickformat": "+.0%"}
+    result.add_trace(heat(z, None, None, "change of P", text=words, customdata=hover, **look))
     for place, (one, other) in enumerate(pairwise(classes)):
         if one[0] != other[0]:
             result.add_vline(x=place + 0.5, line={"color": INK, "width": 1})
     ticks = [f"{target}<br>{name}" for target, name in classes]
     result.update_xaxes(tickvals=list(range(len(classes))), ticktext=ticks, showgrid=False)
-    result.update_yaxes(
-        tickvals=list(range(len(plans))), ticktext=plans, autorange="reversed", showgrid=False
-    )
-    return result
-
-
-def _columns(value: Crosstalk) -> list[tuple[str, str]]:
-    """Return (target, class) in the order of the judges."""
-    pairs = zip(value.cells["target"], value.cells["class"], strict=True)
-    return list(dict.fromkeys((str(target), str(name)) for target, name in pairs))
-
-
-def _heat(z: np.ndarray, words: np.ndarray, hover: np.ndarray) -> go.Heatmap:
-    """Return the matrix, blue for less and orange for more, numbers in percentage points."""
-    return go.Heatmap(
-        z=z,
-        zmin=-1,
-        zmax=1,
-        colorscale=DIVERGING,
-        xgap=2,
-        ygap=2,
-        text=words,
-        texttemplate="%{text}",
-        textfont={"size": 12, "color": INK},
-        customdata=hover,
-        hovertemplate="%{customdata}<extra></extra>",
-        colorbar=scale_bar("change of P", tickformat="+.0%"),
-    )
+    result.update_yaxes(tickvals=list(range(len(plans))), ticktext=plans, showgrid=False)
+    return result.update_yaxes(autorange="reversed")
 
 
 def _hover(row: dict[Any, Any]) -> str:
     return (
         f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * row['change']:+.1f} points "
         f"({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})<br>"
-        f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, "
-        f"n = {row['n']}"
+        f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, n = {row['n']}"
     )
 
 
 def blend_line(value: BlendCurve) -> go.Figure:
-    """Return the log-odds of the first class against the second over its weight: every seed, and the mean."""
+    """Return the log-odds of the first class against the second over its weight: every seed, and the mean.
+
+    Args:
+        value: as `workbench.evidence.crosstalk.blend_curve` gives it.
+    """
     table = value.table()
-    colours = colours_for([value.first, value.second])
     result = figure(
         f"Can one play between {value.second} and {value.first}?",
         x=f"weight of {value.first} (the rest is {value.second})",
@@ -370,26 +271,19 @@ def blend_line(value: BlendCurve) -> go.Figure:
         note=f"Rank correlation inside a seed: {value.spearman}; bars are 95 % intervals over seeds.",
     )
     for number, row in enumerate(value.odds):
-        line = {"color": UNSTEERED, "width": 1}
         result.add_trace(
             go.Scatter(
-                x=list(value.weights), y=row.tolist(), mode="lines", line=line, opacity=0.5,
-                name="one seed", legendgroup="seeds", showlegend=number == 0, hoverinfo="skip",
+                x=list(value.weights), y=row.tolist(), mode="lines", opacity=0.5, hoverinfo="skip",
+                line={"color": UNSTEERED, "width": 1}, name="one seed", legendgroup="seeds",
+                showlegend=number == 0,
             )
         )  # fmt: skip
-    bars = {"type": "data", "symmetric": False, "thickness": 1.8, "width": 5,
-            "array": (table["high"] - table["log_odds"]).tolist(),
-            "arrayminus": (table["log_odds"] - table["low"]).tolist()}  # fmt: skip
-    result.add_trace(
-        go.Scatter(
-            x=table["weight"].tolist(), y=table["log_odds"].tolist(), mode="lines+markers",
-            name="mean, 95 % interval", line={"color": colours[value.first], "width": 2.5},
-            marker={"size": 9}, error_y=bars,
-            hovertemplate="weight %{x}: %{y:.2f}<extra></extra>",
-        )
-    )  # fmt: skip
-    result.add_hline(y=0, line={"dash": "dash", "color": INK, "width": 1.5})
-    result.add_annotation(
-        x=1, xref="paper", y=0, text="as much of both", showarrow=False, xanchor="right", yanchor="bottom"
-    )
-    return result
+    colour = colours_for([value.first, value.second])[value.first]
+    look = {
+        "error_y": interval(table["log_odds"], table["low"], table["high"]),
+        "hover": "weight %{x}: %{y:.2f}",
+    }
+    result.add_trace(curve(table["weight"], table["log_odds"], "mean, 95 % interval", colour, **look))
+    place = {"x": 1, "xref": "paper", "y": 0, "xanchor": "right", "yanchor": "bottom"}
+    result.add_hline(y=0, line=dict(DASHED))
+    return result.add_annotation(text="as much of both", showarrow=False, **place)
