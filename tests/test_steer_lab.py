@@ -46,7 +46,7 @@ def test_sliders_pad_and_settings_write_one_plan(tiny_model: Any, own: Any) -> N
     lab.sliders["jazz"].value = 0.15000000000000002  # as the page rounds
     lab.sliders["slow"].value = -0.1
     assert lab.text == "0.15*jazz@3 - 0.1*slow@2 | constant | cond"
-    lab.way.rows.value, lab.way.chance.value = "both", 0.5
+    lab.options.rows.value, lab.options.chance.value = "both", 0.5
     assert lab.text.endswith("| constant | both | chance(0.5)") and lab.steering.text() == lab.text
     texts: list[str] = []
     lab.observe(lambda change: texts.append(change["new"]), "text")
@@ -98,11 +98,11 @@ def test_a_wrong_text_or_setting_generates_nothing(tiny_model: Any, own: Any) ->
         lab.start().wait(60)
     assert lab.job.state == "failed" and lab.takes == {} and lab.text == "0.15*jaz@3"
     lab.push(jazz=0.9)
-    lab.way.operation.value = "clamp"
-    lab.way.spread.value = True  # of given directions each has one layer: nothing to share
+    lab.options.operation.value = "clamp"
+    lab.options.spread.value = True  # of given directions each has one layer: nothing to share
     assert lab.line.fault is None
     lab.push(jazz=-0.5)
-    lab.way.operation.value = "remove"
+    lab.options.operation.value = "remove"
     assert "weight from 0 to 1" in str(lab.line.fault)
     with pytest.raises(SteeringError, match="weight from 0 to 1"):
         lab.start().wait(60)
@@ -121,8 +121,8 @@ def test_takes_go_into_the_history_and_ticks_into_the_comparison(tiny_model: Any
     assert lab.history.chosen == list(takes) and list(lab.comparison.takes) == list(takes)
     assert sorted(lab.history.takes) == sorted(takes), "the twin is kept once"
     for name in (name for name in takes if name != UNSTEERED):
-        assert f"{name}: " in lab.told.value
-    assert "cells changed" in lab.told.value and "nats per code" in lab.told.value
+        assert f"{name}: " in lab.costs.value
+    assert "cells changed" in lab.costs.value and "nats per code" in lab.costs.value
     second = lab.push(rock=0.5).start().wait(120)
     assert list(second)[1] == "0.5*rock@3" and CONTROL in second
     assert len(lab.history.takes) == 4 + 2, "twin and words were there: a new push and its control"
@@ -136,10 +136,10 @@ def test_a_dose_that_breaks_the_music_is_told(tiny_model: Any, own: Any) -> None
     lab = lab_of(tiny_model, own)
     lab.text = "0.01*jazz@3"
     lab.start().wait(120)
-    assert "the music holds" in lab.told.value
+    assert "the music holds" in lab.costs.value
     lab.text = "6*jazz@3"
     lab.start().wait(120)
-    assert "this breaks the music" in lab.told.value
+    assert "this breaks the music" in lab.costs.value
 
 
 def test_a_take_goes_on_from_a_sound(tiny_model: Any, own: Any) -> None:
@@ -203,11 +203,11 @@ def test_probes_make_layers_a_choice_and_are_read_while_takes_are_made(
     acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
     sweep = fit_probes(acts, method="means", folds=3, shuffles=0, progress=False)
     lab = lab_of(tiny_model, {"genre": sweep, "tempo": own["tempo"]}).push(jazz=0.5)
-    assert lab.text.startswith("0.5*jazz@2 |") and set(lab.way.layers) == {"genre"}
-    lab.way.layers["genre"].value = 1
+    assert lab.text.startswith("0.5*jazz@2 |") and set(lab.options.layers) == {"genre"}
+    lab.options.layers["genre"].value = 1
     assert lab.text.startswith("0.5*jazz@1 |")
     assert lab.steering.terms[0].direction == sweep[1].direction("jazz")
-    lab.way.gate.label = "jazz (genre, layer 3)"
+    lab.options.gate.label = "jazz (genre, layer 3)"
     steered = list(lab.start().wait(120).values())[1]
     assert [(trace.target, trace.layer) for trace in steered.probe_traces] == [("genre", 3)]
     assert "gate(jazz@3 < 0.8 over 1s)" in steered.steering
@@ -250,7 +250,7 @@ def test_a_search_can_be_cancelled(tiny_model: Any, own: Any, judge: Any) -> Non
     lab.finder.job.cancel()
     with pytest.raises(Cancelled):
         lab.finder.wait(60)
-    assert lab.finder.found is None
+    assert lab.finder.result is None
 
 
 def test_without_judges_nothing_can_be_searched(tiny_model: Any, own: Any) -> None:

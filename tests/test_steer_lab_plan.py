@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,8 @@ from workbench.probing.probe import ProbeSweep
 from workbench.show.widgets.steer_lab_plan import (
     GIVEN,
     Group,
-    HowWhenWhere,
     PlanLine,
-    Push,
-    Way,
+    SteeringOptions,
     groups_of,
     plan_of,
     readers_of,
@@ -29,17 +28,17 @@ from workbench.steering import ramp
 LAYERS = range(4)
 
 
-def pushes(model: Any, **doses: float) -> list[Push]:
-    """Return pushes whose directions share a part, at layer 2."""
+def pushes(model: Any, layers: Iterable[int] = (2,), **doses: float) -> list[Any]:
+    """Return pushes whose directions share a part, at layer 2 unless there are more layers."""
     made = []
     for number, (name, dose) in enumerate(doses.items()):
-        held = {layer: direction(model, layer, seed=0) for layer in LAYERS}
+        held = {layer: direction(model, layer, seed=0) for layer in layers}
         if number:
             held = {
                 layer: (one + direction(model, layer, seed=number)).unit().named(name)
                 for layer, one in held.items()
             }
-        made.append(Push(name, dose, 2, {layer: one.named(name) for layer, one in held.items()}))
+        made.append((dose, {layer: one.named(name) for layer, one in held.items()}))
     return made
 
 
@@ -57,18 +56,18 @@ def sweeps(tiny_model: Any, tiny_dataset: Any) -> dict[str, ProbeSweep]:
 
 
 def test_doses_of_0_are_left_out_and_settings_reach_every_term(tiny_model: Any) -> None:
-    way = Way(operation="keep_norm", schedule=ramp(1, 3), rows="both", chance=0.5)
-    plan = plan_of(pushes(tiny_model, jazz=0.2, rock=0.0, slow=-0.1), way)
+    settings: dict[str, Any] = {"schedule": ramp(1, 3), "rows": "both", "chance": 0.5}
+    plan = plan_of(pushes(tiny_model, jazz=0.2, rock=0.0, slow=-0.1), operation="keep_norm", **settings)
     assert plan is not None
     told = "keep_norm(0.2*jazz@2) + keep_norm(-0.1*slow@2) | ramp(1s,3s) | both | chance(0.5)"
     assert plan.text() == told
-    assert plan_of(pushes(tiny_model, jazz=0.0), Way()) is None
+    assert plan_of(pushes(tiny_model, jazz=0.0)) is None
 
 
 def test_directions_at_right_angles_say_so_in_their_names(tiny_model: Any) -> None:
     given = pushes(tiny_model, jazz=0.2, slow=0.1, calm=0.1)
-    assert given[0].directions[2].cosine(given[1].directions[2]) > 0.3
-    plan = plan_of(given, Way(angles="gram-schmidt"))
+    assert given[0][1][2].cosine(given[1][1][2]) > 0.3
+    plan = plan_of(given, angles="gram-schmidt")
     assert plan is not None
     jazz, slow, calm = (term.direction for term in plan.terms)
     assert [one.name for one in (jazz, slow, calm)] == [
@@ -76,17 +75,17 @@ def test_directions_at_right_angles_say_so_in_their_names(tiny_model: Any) -> No
         "slow without jazz",
         "calm without jazz, slow",
     ]
-    assert jazz == given[0].directions[2]
+    assert jazz == given[0][1][2]
     assert max(abs(jazz.cosine(slow)), abs(jazz.cosine(calm)), abs(slow.cosine(calm))) < 1e-5
-    alike = plan_of(given, Way(angles="symmetric"))
+    alike = plan_of(given, angles="symmetric")
     assert alike is not None
     assert alike.terms[1].direction.name == "slow apart from jazz, calm"
-    alone = plan_of(given[:1], Way(angles="symmetric"))
+    alone = plan_of(given[:1], angles="symmetric")
     assert alone is not None and alone.text() == "0.2*jazz@2 | constant | cond"
 
 
 def test_a_spread_dose_adds_up_at_right_angles_in_every_layer(tiny_model: Any) -> None:
-    plan = plan_of(pushes(tiny_model, jazz=0.2, slow=0.1), Way(spread=True, angles="gram-schmidt"))
+    plan = plan_of(pushes(tiny_model, LAYERS, jazz=0.2, slow=0.1), angles="gram-schmidt")
     assert plan is not None and plan.layers == tuple(LAYERS)
     for name, dose in (("jazz", 0.2), ("slow without jazz", 0.1)):
         doses = [term.dose for term in plan.terms if term.direction.name == name]
@@ -97,12 +96,12 @@ def test_a_spread_dose_adds_up_at_right_angles_in_every_layer(tiny_model: Any) -
 
 
 def test_a_clamp_holds_the_projection_that_the_dose_stands_for(tiny_model: Any) -> None:
-    plan = plan_of(pushes(tiny_model, jazz=0.5), Way(operation="clamp"))
+    plan = plan_of(pushes(tiny_model, jazz=0.5), operation="clamp")
     assert plan is not None
     norm = float(tiny_model.residual_norms()[2])
     assert plan.terms[0].dose == pytest.approx(0.5 * norm, abs=1e-3)  # told with three decimals
     with pytest.raises(SteeringError, match="no dose to share"):
-        plan_of(pushes(tiny_model, jazz=0.5), Way(operation="clamp", spread=True))
+        plan_of(pushes(tiny_model, LAYERS, jazz=0.5), operation="clamp")
 
 
 # --------------------------------------------------------------------------------------------- groups
@@ -139,12 +138,12 @@ def test_groups_that_make_no_sense_are_refused(sweeps: Any, tiny_model: Any) -> 
 # ------------------------------------------------------------------------------- how, when and where
 
 
-def made_way(sweeps: Any) -> tuple[HowWhenWhere, list[int]]:
+def made_options(sweeps: Any) -> tuple[SteeringOptions, list[int]]:
     told: list[int] = []
     groups = groups_of({"genre": sweeps})
-    way = HowWhenWhere(groups, readers_of([sweeps["means"][3]]), lambda: told.append(1))
+    options = SteeringOptions(groups, readers_of([sweeps["means"][3]]), lambda: told.append(1))
     assert told == [], "making the controls is no change"
-    return way, told
+    return options, told
 
 
 @pytest.mark.parametrize(
@@ -156,22 +155,24 @@ def made_way(sweeps: Any) -> tuple[HowWhenWhere, list[int]]:
     ],
 )  # fmt: skip
 def test_every_schedule_begins_with_numbers_that_make_sense(sweeps: Any, kind: str, text: str) -> None:
-    way, told = made_way(sweeps)
-    way.schedule.value = kind
-    assert str(way.way.schedule) == text and told == [1]
-    shown = [box.description for box in (way.first, way.second, way.points) if box.layout.display == ""]
+    options, told = made_options(sweeps)
+    options.schedule.value = kind
+    assert str(options.settings["schedule"]) == text and told == [1]
+    shown = [
+        box.description for box in (options.first, options.second, options.points) if box.layout.display == ""
+    ]
     assert len(shown) == {"pulse_steps": 1, "decay": 1, "knots": 1}.get(kind, 2)
     if kind == "ramp":
-        way.second.value = 4.500000000000001
-        assert str(way.way.schedule) == "ramp(1s,4.5s)" and told == [1, 1]
+        options.second.value = 4.500000000000001
+        assert str(options.settings["schedule"]) == "ramp(1s,4.5s)" and told == [1, 1]
 
 
 def test_a_gate_reads_the_class_that_is_chosen(sweeps: Any) -> None:
-    way, told = made_way(sweeps)
-    assert way.way.gate is None
-    way.gate.label = "jazz (genre, layer 3)"
-    way.side.value, way.threshold.value, way.over.value = "above", 0.4, 0.0
-    gate = way.way.gate
+    options, told = made_options(sweeps)
+    assert options.settings["gate"] is None
+    options.gate.label = "jazz (genre, layer 3)"
+    options.side.value, options.threshold.value, options.over.value = "above", 0.4, 0.0
+    gate = options.settings["gate"]
     assert gate is not None and len(told) == 4
     assert (gate.class_, gate.side, gate.threshold, gate.over) == ("jazz", "above", 0.4, 0.0)
     assert gate.read_out == sweeps["means"][3].read_out()
@@ -229,14 +230,14 @@ def test_a_wrong_text_is_told_and_nothing_is_lost(tiny_model: Any, sweeps: Any, 
 def test_what_a_plan_has_used_stays_known(tiny_model: Any, sweeps: Any) -> None:
     line = made_line(tiny_model, sweeps)
     given = pushes(tiny_model, jazz=0.2, slow=0.1)
-    line.write(lambda: plan_of(given, Way(angles="gram-schmidt")))
+    line.write(lambda: plan_of(given, angles="gram-schmidt"))
     kept = line.text
     line.write(lambda: None)
     assert line.text == "none" and line.steering is None
     line.text = kept.replace("0.1*", "0.3*")
     assert line.fault is None and line.steering is not None
     assert line.steering.terms[1].dose == 0.3
-    assert abs(line.steering.terms[1].direction.cosine(given[0].directions[2])) < 1e-5
+    assert abs(line.steering.terms[1].direction.cosine(given[0][1][2])) < 1e-5
 
 
 # --------------------------------------------------------------------------------------------- the takes
@@ -247,7 +248,7 @@ def test_what_is_made_is_the_twin_the_push_the_words_and_the_control(tiny_model:
 
     scene = Scene("a tune", 3, 1.0, 3.0)
     assert list(wanted_takes(scene, None, prompted=True, control=True)) == ["unsteered"]
-    plan = plan_of(pushes(tiny_model, jazz=0.2, slow=-0.1, calm=0.1), Way(angles="gram-schmidt"))
+    plan = plan_of(pushes(tiny_model, jazz=0.2, slow=-0.1, calm=0.1), angles="gram-schmidt")
     assert plan is not None
     wanted = wanted_takes(scene, plan, prompted=True, control=True)
     assert list(wanted) == ["unsteered", name_of(plan), "in words: a tune, jazz, calm", "random direction"]
@@ -255,7 +256,7 @@ def test_what_is_made_is_the_twin_the_push_the_words_and_the_control(tiny_model:
     control = wanted["random direction"].plan
     assert control is not None and [term.dose for term in control.terms] == [0.2, -0.1, 0.1]
     assert abs(np.dot(control.terms[0].direction.vector, plan.terms[0].direction.vector)) < 0.7
-    away = plan_of(pushes(tiny_model, jazz=-0.2), Way())
+    away = plan_of(pushes(tiny_model, jazz=-0.2))
     assert away is not None and in_words("a tune", away) == "a tune"
     assert list(wanted_takes(scene, away, prompted=True)) == ["unsteered", "-0.2*jazz@2"]
     assert len(name_of(plan)) <= 48 and name_of(plan).endswith("…")

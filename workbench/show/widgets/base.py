@@ -1,18 +1,20 @@
-"""A list of clips that were picked in a figure: choose one line, hear that clip."""
+"""Long work beside a running notebook, and figures that answer: job panels, lookup panels, plot panels.
+
+Work runs in a worker thread, with progress, a cancel button and visible errors. Figures are interactive, send
+clicks back to Python, can be downloaded, and need no network.
+"""
 
 from __future__ import annotations
 
 import base64
 import gzip
-import html
 import json
 import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import anywidget
 import ipywidgets
@@ -21,12 +23,11 @@ import traitlets
 
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.show.plots.grammar import CONFIG, plotly_source
-
-# Long work beside a running notebook: a worker thread with progress, cancel, and visible errors.
-
+from workbench.show.widgets.parts import FULL, in_row, problem_html
 
 T = TypeVar("T")
-STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+K = TypeVar("K", bound=Hashable)
+HERE = Path(__file__).parent
 
 
 class Job:
@@ -82,11 +83,8 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
         )
         self.text = ipywidgets.Label(value="", layout={"flex": "1 1 160px"})
         self.problem = ipywidgets.HTML(layout={"display": "none", "width": "100%"})
-        controls = ipywidgets.HBox(
-            [self.run_button, self.cancel_button, self.bar, self.text],
-            layout={"flex_flow": "row wrap", "align_items": "center"},
-        )
-        super().__init__([controls, self.problem], layout={"width": "100%"})
+        controls = in_row(self.run_button, self.cancel_button, self.bar, self.text)
+        super().__init__([controls, self.problem], layout=FULL)
         self.run_button.on_click(lambda _button: self.start())
         self.cancel_button.on_click(lambda _button: self.cancel())
 
@@ -165,27 +163,67 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
             self.text.value = text
 
 
-def problem_html(error: BaseException) -> str:
-    """Return the error as escaped HTML: the workbench's own message alone, others with their traceback."""
-    text = html.escape(str(error) or type(error).__name__)
-    box = f"<style>{STYLE}</style><div class='wb-error' role='alert'>"
-    if isinstance(error, WorkbenchError):
-        return f"{box}{text}</div>"
-    trace = html.escape("".join(traceback.format_exception(error)))
-    details = f"<details><summary>Traceback</summary><pre>{trace}</pre></details>"
-    return f"{box}{type(error).__name__}: {text}{details}</div>"
+class WorkPanel(ipywidgets.VBox, Generic[T]):
+    """A panel around one JobPanel, its `job`; `start()` and `wait()` do what its button does."""
+
+    job: JobPanel[Any]
+
+    def start(self) -> Self:
+        """Begin the work, as the button does."""
+        self.job.start()
+        return self
+
+    def wait(self, timeout_s: float | None = None) -> T:
+        """Return the result once the work has ended; raises what the work raised."""
+        return self.job.wait(timeout_s)  # type: ignore[no-any-return]
 
 
-def note_html(text: str) -> str:
-    """Return `text`, escaped, as a line in the house's small grey type."""
-    return f"<style>{STYLE}</style><div class='wb-note'>{html.escape(text)}</div>"
+class LookupPanel(WorkPanel[T], Generic[K, T]):
+    """A panel that shows one result of many; one that was not made yet is made in a worker thread.
 
+    `made` holds what there is and `shown` the key of what is shown. A panel says which key its controls
+    `_ask` for, how its job makes a result, and how to `_draw` one.
+    """
 
-# A plotly figure in a notebook: interactive, with events back to Python and downloads, and no network.
+    made: dict[K, T]
+    shown: K | None = None
+
+    def start(self) -> Self:
+        """Show what the controls ask for, at once if it was made before, else when the work has ended."""
+        if self._ask() in self.made and self.job.state != "running":
+            self._show(self._ask())
+        else:
+            self.job.start()
+        return self
+
+    def wait(self, timeout_s: float | None = None) -> T:
+        """Return what the controls ask for once it is shown; raises what the work raised."""
+        while self.shown is None or self.shown != self._ask():  # controls may have moved meanwhile
+            self.job.wait(timeout_s)
+        return self.made[self.shown]
+
+    def _make_job(self, work: Callable[[Job], K], label: str) -> JobPanel[K]:
+        """Return the job; after it, what was asked for meanwhile is made: the last wish wins."""
+        job: JobPanel[K] = JobPanel(work, label=label, on_done=self._show)
+        job.observe(self._catch_up, "state")
+        return job
+
+    def _catch_up(self, change: Mapping[str, str]) -> None:
+        if change["new"] == "done" and self.shown != self._ask():
+            self.start()
+
+    def _show(self, key: K) -> None:
+        self._draw(key)
+        self.shown = key  # last: whoever waits for it may look at the figures
+
+    def _ask(self) -> K:
+        raise NotImplementedError
+
+    def _draw(self, key: K) -> None:
+        raise NotImplementedError
 
 
 Points = list[dict[str, Any]]  # each: curve, index, x, y and `data`, the point's customdata
-HERE = Path(__file__).parent
 # The panel has its own PNG button; a lasso and a second "reset" would only crowd the bar.
 PANEL_CONFIG = CONFIG | {
     "modeBarButtonsToRemove": [*CONFIG["modeBarButtonsToRemove"], "toImage", "lasso2d", "autoScale2d"]
@@ -267,13 +305,23 @@ class PlotPanel(anywidget.AnyWidget):
 def _state(figure: Any, table: pd.DataFrame | None) -> dict[str, Any]:
     """Return the traits that say what is drawn and what the CSV holds."""
     data = points_of(figure) if table is None else table
-    return {"figure": _plain(figure), "csv": data.to_csv(index=False, float_format="%.6g")}
+    drawn = json.loads(figure.to_json())  # numpy arrays become base64 typed arrays, which plotly.js reads
+    plain = {"data": drawn["data"], "layout": drawn["layout"]}
+    return {"figure": plain, "csv": data.to_csv(index=False, float_format="%.6g")}
 
 
-def _plain(figure: Any) -> dict[str, Any]:
-    """Return the figure as JSON values; numpy arrays become base64 typed arrays, which plotly.js reads."""
-    made = json.loads(figure.to_json())
-    return {"data": made["data"], "layout": made["layout"]}
+def shown_in(panel: PlotPanel | None, figure: Any, **settings: Any) -> PlotPanel:
+    """Return the panel with another figure in it, or a new one where there is none yet.
+
+    Args:
+        panel: the panel, or None.
+        figure: a plotly figure.
+        settings: of `PlotPanel`: table, name, clock.
+    """
+    if panel is None:
+        return PlotPanel(figure, **settings)
+    panel.show(figure, table=settings.get("table"), name=settings.get("name"))
+    return panel
 
 
 def points_of(figure: Any) -> pd.DataFrame:
@@ -287,40 +335,3 @@ def points_of(figure: Any) -> pd.DataFrame:
         elif trace.hoverinfo != "skip":  # bands and outlines are decoration
             tables.append(pd.DataFrame({"trace": name, "x": list(trace.x), "y": list(trace.y)}))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["trace", "x", "y"])
-
-
-ROWS = 8  # lines that are seen at once
-
-
-class ClipList(ipywidgets.VBox):
-    """Clips by id, with a line of words each; hidden while it is empty.
-
-    Args:
-        on_choose: called with the id of the line that was chosen.
-    """
-
-    def __init__(self, on_choose: Callable[[str], object]) -> None:
-        self._on_choose = on_choose
-        self.head = ipywidgets.HTML()
-        self.lines = ipywidgets.Select(options=[], rows=ROWS, layout={"width": "100%"})
-        super().__init__([self.head, self.lines], layout={"display": "none", "width": "100%"})
-        self.lines.observe(self._chosen, "value")
-
-    def show(self, clips: Sequence[str], words: Sequence[str], *, title: str) -> None:
-        """List these clips, each with its words, under a title; nothing is chosen yet."""
-        self.lines.unobserve(self._chosen, "value")
-        self.lines.options = list(zip(words, clips, strict=True))
-        self.lines.value = None
-        self.lines.rows = max(2, min(ROWS, len(clips)))
-        self.lines.observe(self._chosen, "value")
-        self.head.value = note_html(title)
-        self.layout.display = "" if clips else "none"
-
-    @property
-    def clips(self) -> list[str]:
-        """The ids listed."""
-        return [str(clip) for _, clip in self.lines.options]
-
-    def _chosen(self, change: dict[str, object]) -> None:
-        if isinstance(change["new"], str):
-            self._on_choose(change["new"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +16,17 @@ import traitlets
 from workbench.errors import GenerationError
 from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
-from workbench.show.widgets.base import note_html, problem_html
+from workbench.show.widgets.parts import FULL, button, follow, in_row, note_html
 from workbench.show.widgets.players import shortened
 
 if TYPE_CHECKING:
     from workbench.evidence.judge import Judge
 
-# One line of the history of takes: a tick, a name that can be changed, and what the take is, in words.
-
-
 _PLAN = 80  # letters of a plan that are shown
 
 
 class TakeRow(ipywidgets.HBox):
-    """A take under its name.
+    """One line of the history: a tick, a name that can be changed, and what the take is, in words.
 
     Args:
         name: what it is called.
@@ -52,43 +49,39 @@ class TakeRow(ipywidgets.HBox):
         self.path: Path | None = None
         self.saved_as = ""
         self._rename = on_rename
-        self.tick = ipywidgets.Checkbox(
-            value=False, indent=False, layout={"width": "26px"}, tooltip="Compare this take"
-        )
+        self.tick = ipywidgets.Checkbox(indent=False, layout={"width": "26px"}, tooltip="Compare this take")
         self.label = ipywidgets.Text(value=name, continuous_update=False, layout={"width": "200px"})
         self.words = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
-        super().__init__(
-            [self.tick, self.label, self.words], layout={"align_items": "center", "width": "100%"}
-        )
-        self.tell()
-        self.tick.observe(lambda _change: on_tick(), "value")
+        super().__init__([self.tick, self.label, self.words], layout={"align_items": "center", **FULL})
+        self.describe()
+        follow([self.tick], on_tick)
         self.label.observe(self._named, "value")
 
     def saved(self, path: Path) -> None:
         """Note that the take lies in `path`, under its present name."""
         self.path, self.saved_as = path, self.name
-        self.tell()
+        self.describe()
 
     def forget(self) -> None:
-        """Close the line and its parts: what is open is held for good, and the take with it."""
+        """Close the line and its parts: a widget that is open is kept for good, and its take with it."""
         for part in (*self.children, self):
             part.close()
 
-    def tell(self) -> None:
+    def describe(self) -> None:
         """Say what the take is and where it was saved."""
         take = self.take
         plan = shortened(take.steering) or "unsteered"
         short = plan if len(plan) <= _PLAN else f"{plan[: _PLAN - 1]}…"
-        told = [
+        parts = [
             f"<code title='{html.escape(take.steering, quote=True)}'>{html.escape(short)}</code>",
             html.escape(take.prompt),
             f"seed {html.escape(str(take.seed))}",
             f"{take.seconds:.1f} s",
         ]
         if self.heard:
-            told.append(f"heard as <b>{html.escape(self.heard)}</b>")
-        told.append(f"saved in {html.escape(str(self.path))}" if self.path else "not saved")
-        self.words.value = f"<div class='wb-note' style='line-height:1.35'>{' &middot; '.join(told)}</div>"
+            parts.append(f"heard as <b>{html.escape(self.heard)}</b>")
+        parts.append(f"saved in {html.escape(str(self.path))}" if self.path else "not saved")
+        self.words.value = f"<div class='wb-note' style='line-height:1.35'>{' &middot; '.join(parts)}</div>"
 
     def _named(self, change: dict[str, str]) -> None:
         if change["new"] != self.name:
@@ -122,15 +115,12 @@ class TakeHistory(ipywidgets.VBox):
             placeholder="a folder that a take was saved in", layout={"width": "min(100%, 360px)"}
         )
         self.status, self.problem = ipywidgets.HTML(), ipywidgets.HTML()
-        super().__init__(layout={"width": "100%"})
-        wrap = {"flex_flow": "row wrap", "align_items": "center"}
-        buttons = [
-            self._button("Save", "Write the ticked takes, each into a folder of its own", self.save),
-            self._button("Drop", "Forget the ticked takes; what was saved stays on disk", self.drop),
-            self.path,
-            self._button("Load", "Read a saved take", lambda: self.read(self.path.value)),
-        ]
-        self.children = [self.list, ipywidgets.HBox(buttons, layout=wrap), self.status, self.problem]
+        problem = self.problem
+        save = button("Save", "Write the ticked takes, each into a folder of its own", self.save, problem)
+        drop = button("Drop", "Forget the ticked takes; what was saved stays on disk", self.drop, problem)
+        load = button("Load", "Read a saved take", lambda: self.read(self.path.value), problem)
+        parts = [self.list, in_row(save, drop, self.path, load), self.status, self.problem]
+        super().__init__(parts, layout=FULL)
         self.observe(lambda _change: self._tick_chosen(), "chosen")
         self._list_saved()
         self._say("No take yet.")
@@ -143,8 +133,8 @@ class TakeHistory(ipywidgets.VBox):
     @property
     def chosen_takes(self) -> dict[str, Take]:
         """The ticked takes by name, in the order of `chosen`."""
-        held = self.takes
-        return {name: held[name] for name in self.chosen}
+        takes = self.takes
+        return {name: takes[name] for name in self.chosen}
 
     def add(self, name: str, take: Take) -> str:
         """Put a take at the top of the list, not ticked; return its name, numbered where that was taken."""
@@ -199,9 +189,9 @@ class TakeHistory(ipywidgets.VBox):
             (odds,) = self.judge.probabilities([take.new])
             heard = f"{self.judge.classes[int(odds.argmax())]} ({odds.max():.0%})"
         free = self._free_name(name, self._rows)
-        row = TakeRow(free, take, heard, on_tick=self._follow_ticks, on_rename=self._rename)
-        self._show([row, *self._rows])
-        return row
+        new = TakeRow(free, take, heard, on_tick=self._follow_ticks, on_rename=self._rename)
+        self._show([new, *self._rows])
+        return new
 
     def _forget_beyond(self, new: TakeRow) -> str:
         """Drop what is beyond `most`; return a sentence about it, empty where nothing is."""
@@ -237,11 +227,9 @@ class TakeHistory(ipywidgets.VBox):
         wanted = list(dict.fromkeys(proposal["value"]))
         unknown = [name for name in wanted if name not in self.takes]
         if unknown:
-            raise GenerationError(
-                f"The takes {', '.join(unknown)} were to be chosen",
-                f"the list holds {', '.join(self.takes) or 'none'}",
-                "Choose among these names",
-            )
+            asked = f"The takes {', '.join(unknown)} were to be chosen"
+            found = f"the list has {', '.join(self.takes) or 'none'}"
+            raise GenerationError.lookup(asked, found, "Choose among these names")
         return wanted
 
     def _tick_chosen(self) -> None:
@@ -264,7 +252,8 @@ class TakeHistory(ipywidgets.VBox):
     def _free_name(self, name: str, others: Sequence[TakeRow]) -> str:
         taken = {row.name for row in others}
         wanted = name.strip() or "take"
-        return next(one for one in _numbered(wanted) if one not in taken)
+        names = chain([wanted], (f"{wanted} {number}" for number in count(2)))
+        return next(one for one in names if one not in taken)
 
     def _ticked(self, what: str) -> list[TakeRow]:
         rows = {row.name: row for row in self._rows}
@@ -273,29 +262,11 @@ class TakeHistory(ipywidgets.VBox):
         return [rows[name] for name in self.chosen]
 
     def _list_saved(self) -> None:
-        found = sorted(self.folder.glob("*/take.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-        self.path.options = [str(path.parent) for path in found]
+        saved = sorted(self.folder.glob("*/take.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        self.path.options = [str(path.parent) for path in saved]
 
     def _say(self, text: str) -> None:
         self.status.value, self.problem.value = note_html(text), ""
-
-    def _button(self, label: str, tooltip: str, work: Callable[[], object]) -> ipywidgets.Button:
-        made = ipywidgets.Button(description=label, tooltip=tooltip, layout={"width": "auto"})
-        made.on_click(lambda _button: self._guarded(work))
-        return made
-
-    def _guarded(self, work: Callable[[], object]) -> None:
-        """Do what a button asks; what goes wrong is shown, since nobody sees a callback's traceback."""
-        try:
-            work()
-        except Exception as error:
-            self.problem.value = problem_html(error)
-
-
-def _numbered(name: str) -> Iterator[str]:
-    """Yield the name, then with 2, 3 ... behind it."""
-    yield name
-    yield from (f"{name} {number}" for number in count(2))
 
 
 def _free(folder: Path) -> Path:

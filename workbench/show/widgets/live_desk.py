@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,18 @@ from workbench.generation.live.pacing import Playback, Score
 from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import OVER, LiveSession
 from workbench.show.plots.grammar import colours_for
-from workbench.show.widgets.base import note_html, problem_html
+from workbench.show.widgets.parts import (
+    FULL,
+    button,
+    control,
+    dose_slider,
+    follow,
+    in_row,
+    note_html,
+    problem_html,
+    shows_errors,
+    value_of,
+)
 from workbench.show.widgets.players import LivePlayer
 from workbench.show.widgets.steer_lab import BlendPad
 
@@ -27,15 +39,15 @@ if TYPE_CHECKING:
     from workbench.model.musicgen import Model
     from workbench.steering.plan import Direction
 
-# What probes read while music plays, as a small picture: cheap enough to be drawn anew every second.
-
-
 SHOWN_S = 60.0
 _WIDTH, _HEIGHT = 420, 90
 
 
 def score_lines(scores: Sequence[Score]) -> str:
-    """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words."""
+    """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words.
+
+    It is cheap enough to be drawn anew every second.
+    """
     targets = dict.fromkeys(score.target for score in scores)
     return "".join(_picture([score for score in scores if score.target == name]) for name in targets)
 
@@ -43,14 +55,16 @@ def score_lines(scores: Sequence[Score]) -> str:
 def _picture(scores: Sequence[Score]) -> str:
     last = scores[-1]
     begin = max(0.0, last.seconds - SHOWN_S)
-    shown = [score for score in scores if score.seconds >= begin]
-    shades = colours_for(last.probabilities)
-    lines = "".join(_line(shown, name, shades[name], begin) for name in last.probabilities)
-    told = ", ".join(
-        f"<span style='border-left: 5px solid {shades[name]}; padding: 0 5px'>"
-        f"{html.escape(name)} {share:.0%}</span>"
-        for name, share in sorted(last.probabilities.items(), key=lambda item: -item[1])
-    )
+    shades, lines, readings = colours_for(last.probabilities), "", ""
+    for name, share in sorted(last.probabilities.items(), key=lambda item: -item[1]):
+        points = " ".join(  # probability 1 is the top edge
+            f"{(one.seconds - begin) / SHOWN_S * _WIDTH:.0f},{(1 - one.probabilities[name]) * _HEIGHT:.0f}"
+            for one in scores
+            if one.seconds >= begin
+        )
+        lines += f"<polyline fill='none' stroke='{shades[name]}' stroke-width='2' points='{points}'/>"
+        look = f"border-left: 5px solid {shades[name]}; padding: 0 5px"
+        readings += f"<span style='{look}'>{html.escape(name)} {share:.0%}</span> "
     title = f"What does the probe hear? ({html.escape(last.target)}, the last minute)"
     return (
         f"<div class='wb-note'><b>{title}</b><br>"
@@ -59,20 +73,10 @@ def _picture(scores: Sequence[Score]) -> str:
         f"<text x='3' y='11' font-size='10'>100 %</text>"
         f"<text x='3' y='{_HEIGHT - 3}' font-size='10'>0 %</text>"
         f"<text x='{_WIDTH - 3}' y='11' font-size='10' text-anchor='end'>{begin + SHOWN_S:.0f} s</text></svg>"
-        f"<br>{told}</div>"
+        f"<br>{readings}</div>"
     )
 
 
-def _line(scores: Sequence[Score], name: str, colour: str, begin: float) -> str:
-    """One class over time: probability 1 is the top edge."""
-    points = " ".join(
-        f"{(score.seconds - begin) / SHOWN_S * _WIDTH:.0f},{(1 - score.probabilities[name]) * _HEIGHT:.0f}"
-        for score in scores
-    )
-    return f"<polyline fill='none' stroke='{colour}' stroke-width='2' points='{points}'/>"
-
-
-WIDE: dict[str, Any] = {"width": "min(100%, 420px)"}
 _EVERY_S = 0.5  # how often figures are shown
 
 
@@ -82,7 +86,8 @@ class LiveDesk(ipywidgets.VBox):
     Args:
         model: the loaded model.
         directions: name -> unit Direction, a knob each.
-        prompt, seed: what the music begins with.
+        prompt: what the music begins with.
+        seed: of what is drawn.
         folder: where recordings go, each into one of its own; when None, `live` in WORKBENCH_OUT or out.
         most: the largest dose of a knob, either way.
         pad: four of the names, for a blend pad; None for none.
@@ -110,54 +115,57 @@ class LiveDesk(ipywidgets.VBox):
         probes: Sequence[Readable] = (),
         **settings: Any,
     ) -> None:
-        _check(directions, pad)
+        strange = [name for name in pad or () if name not in directions]
+        if not directions or strange:
+            asked = "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else "")
+            found = f"the directions are {', '.join(directions) or 'none'}"
+            raise SteeringError(asked, found, "Give directions by name, and a pad of four of them")
         self.model, self.directions = model, dict(directions)
-        self.folder = (
-            Path(os.environ.get("WORKBENCH_OUT", "out")) / "live" if folder is None else Path(folder)
-        )
+        out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "live"
+        self.folder = out if folder is None else Path(folder)
         self._settings = {"seed": seed, "probes": probes, **settings}
         self.session: LiveSession | None = None
         self.folders: list[Path] = []
-        self.knobs = {name: _knob(name, most) for name in directions}
-        self.prompt = ipywidgets.Text(
-            description="prompt", value=prompt, continuous_update=False, layout={"width": "min(100%, 560px)"}
-        )
-        self.play = _button("▶ Play", "Begin the music, or go on", "primary")
-        self.halt = _button("■ Stop", "End the music and the recording")
+        self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.knobs = {
+            name: dose_slider(name, -most, most, 0.01, "420px", continuous_update=True) for name in directions
+        }
+        self.pad = None if pad is None else BlendPad(list(pad))
+        self.player = LivePlayer(model.rate_hz)
+        self.prompt = control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
+        self._add_buttons()
+        super().__init__(self._parts(), layout=FULL)
+        self._listen()
+        self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
+
+    def _add_buttons(self) -> None:
+        self.play = button("▶ Play", "Begin the music, or go on", self._toggle, self.problem)
+        self.play.button_style = "primary"
+        self.halt = button("■ Stop", "End the music and the recording", self.stop, self.problem)
         self.record = ipywidgets.ToggleButton(
             value=True, description="● Record", tooltip="Write down what is played", layout={"width": "auto"}
         )
-        self.keep = _button("Save as WAV", "Write the sound of the last recording beside it")
-        self.player = LivePlayer(model.rate_hz)
-        self.pad = None if pad is None else BlendPad(list(pad))
-        self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        super().__init__(self._parts(), layout={"width": "100%"})
-        self._listen()
-        self._tell("Press Play. A prompt takes effect with the next window, a knob at once.")
+        hint = "Write the sound of the last recording beside it"
+        self.keep = button("Save as WAV", hint, self._save_aside, self.problem)
 
     def _parts(self) -> list[ipywidgets.Widget]:
-        wrap = {"flex_flow": "row wrap", "align_items": "center"}
-        buttons = ipywidgets.HBox([self.play, self.halt, self.record, self.keep], layout=wrap)
-        rack = {"width": "440px", "max_width": "100%"}
-        knobs: list[ipywidgets.Widget] = [ipywidgets.VBox(list(self.knobs.values()), layout=rack)]
+        rack = ipywidgets.VBox(list(self.knobs.values()), layout={"width": "min(100%, 440px)"})
+        sliders = ipywidgets.Box([rack], layout={"flex_flow": "row wrap"})
         if self.pad is not None:
             self.pad.layout.width = "260px"
-            knobs.append(self.pad)
-        desk = ipywidgets.HBox(knobs, layout={"flex_flow": "row wrap"})
-        return [self.prompt, desk, buttons, self.player, self.status, self.problem, self.scores]
+            sliders.children = [rack, self.pad]
+        buttons = in_row(self.play, self.halt, self.record, self.keep)
+        return [self.prompt, sliders, buttons, self.player, self.status, self.problem, self.scores]
 
     def _listen(self) -> None:
-        """Let every control do what it says."""
+        """Let every control but the buttons do what it says."""
         for name, knob in self.knobs.items():
             knob.observe(lambda _change, name=name: self._turn(name), "value")
-        self.prompt.observe(lambda _change: self._say(), "value")
-        self.record.observe(lambda _change: self._guarded(self._follow_record), "value")
-        self.play.on_click(lambda _button: self._guarded(self._toggle))
-        self.halt.on_click(lambda _button: self._guarded(self.stop))
-        self.keep.on_click(lambda _button: self._guarded(self.save, thread=True))
-        self.player.observe(lambda _change: self.pause(), "silenced")
+        follow([self.prompt], self._follow_prompt)
+        follow([self.record], shows_errors(self._follow_record, self.problem))
+        follow([self.player], self.pause, "silenced")
         if self.pad is not None:
-            self.pad.observe(lambda _change: self._blend(), "doses")
+            follow([self.pad], self._blend, "doses")
 
     def start(self) -> LiveDesk:
         """Begin to play, or go on after a pause; return at once."""
@@ -205,7 +213,7 @@ class LiveDesk(ipywidgets.VBox):
         return self
 
     def figures(self) -> LiveFigures:
-        """How the music is doing, or did.
+        """Return how the music is doing, or did.
 
         Raises:
             WorkbenchError: nothing was started.
@@ -230,7 +238,7 @@ class LiveDesk(ipywidgets.VBox):
         """Write the sound of the last recording as `sound.wav` beside it; return the path."""
         recording = self.recording
         path = recording.clip(self.model).write(recording.folder / "sound.wav")
-        self._tell(f"Saved {recording.seconds:.1f} s as {path}. {recording.lost}")
+        self._say(f"Saved {recording.seconds:.1f} s as {path}. {recording.lost}")
         return path
 
     def _new_session(self) -> LiveSession:
@@ -238,16 +246,16 @@ class LiveDesk(ipywidgets.VBox):
             self.model,
             self.directions,
             prompt=self.prompt.value,
-            doses={name: _dose(knob) for name, knob in self.knobs.items()},
+            doses={name: value_of(knob) for name, knob in self.knobs.items()},
             on_piece=lambda piece: self.player.push(piece.samples),
             **self._settings,
         )
 
     def _turn(self, name: str) -> None:
         if self.session is not None:
-            self.session.slide(name, _dose(self.knobs[name]))
+            self.session.slide(name, value_of(self.knobs[name]))
 
-    def _say(self) -> None:
+    def _follow_prompt(self) -> None:
         if self.session is not None:
             self.session.prompt = self.prompt.value
 
@@ -285,7 +293,7 @@ class LiveDesk(ipywidgets.VBox):
         self.player.lead_s = math.floor(session.worker.playback.hold_s * 100) / 100  # never more than comes
         verb = "Recorded" if session.state in OVER else "Recording"
         where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""
-        self._tell(f"{session.figures()}{where}")
+        self._say(f"{session.figures()}{where}")
         if session.scores:
             self.scores.value = score_lines(session.scores)
         if session.error is not None:
@@ -293,51 +301,15 @@ class LiveDesk(ipywidgets.VBox):
         elif lost := session.figures().lost:
             self.problem.value = problem_html(GenerationError(lost))
 
-    def _tell(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         self.status.value = note_html(text)
 
-    def _guarded(self, act: Any, *, thread: bool = False) -> None:
-        """Do what a button says; an error is shown instead of being lost in a log."""
-
-        def safely() -> None:
-            try:
-                act()
-            except BaseException as error:
-                self.problem.value = problem_html(error)
-
-        if thread:
-            threading.Thread(target=safely, daemon=True, name="workbench live desk").start()
-        else:
-            safely()
-
-
-def _check(directions: Mapping[str, Any], pad: Sequence[str] | None) -> None:
-    strange = [name for name in pad or () if name not in directions]
-    if not directions or strange:
-        asked = "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else "")
-        found = f"the directions are {', '.join(directions) or 'none'}"
-        raise SteeringError(asked, found, "Give directions by name, and a pad of four of them")
-
-
-def _dose(knob: Any) -> float:
-    """What a knob says; the page adds steps in binary and sends back 0.6000000000000001."""
-    return round(float(knob.value), 6)
-
-
-def _knob(name: str, most: float) -> ipywidgets.FloatSlider:
-    return ipywidgets.FloatSlider(
-        description=name, min=-most, max=most, step=0.01, value=0, readout_format=".2f", layout=WIDE,
-        tooltip=f"dose of {name}: 0 leaves the model alone, negative steers away",
-    )  # fmt: skip
-
-
-def _button(text: str, tooltip: str, style: str = "") -> ipywidgets.Button:
-    return ipywidgets.Button(description=text, tooltip=tooltip, button_style=style, layout={"width": "auto"})
+    def _save_aside(self) -> None:
+        """Save in a thread of its own: decoding a long recording takes a while."""
+        save = shows_errors(self.save, self.problem)
+        threading.Thread(target=save, daemon=True, name="workbench live desk").start()
 
 
 def _next_folder(parent: Path) -> Path:
-    """The first folder of the form `parent`/001 that is not there yet."""
-    number = 1
-    while (parent / f"{number:03d}").exists():
-        number += 1
-    return parent / f"{number:03d}"
+    """Return the first folder of the form `parent`/001 that is not there yet."""
+    return next(path for number in count(1) if not (path := parent / f"{number:03d}").exists())

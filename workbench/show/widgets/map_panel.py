@@ -14,8 +14,8 @@ import numpy as np
 
 from workbench.errors import Cancelled
 from workbench.show.plots import map_scatter
-from workbench.show.plots.grammar import colours_for
-from workbench.show.widgets.base import ClipList, Job, JobPanel, PlotPanel, Points, note_html, problem_html
+from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, Points, shown_in
+from workbench.show.widgets.parts import FULL, ClipList, control, follow, in_row, note_html, shows_errors
 from workbench.show.widgets.players import ComparisonPlayer
 
 if TYPE_CHECKING:
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 Settings = tuple[int, str, int, int, float]  # layer, method, seed, neighbours, min_distance
 PROBE_SAYS, PROBE_RIGHT = "probe says", "probe is right"
-NARROW: dict[str, Any] = {"width": "210px"}
-WIDE: dict[str, Any] = {"width": "300px"}
 
 
-class MapPanel(ipywidgets.VBox):
+class MapPanel(LookupPanel[Settings, "Projection"]):
     """A map of the clips at one layer; layer, method, seed, neighbours and colours can be changed.
 
     A click plays a clip; a box drawn with the mouse lists the clips in it, and a line of the list plays.
@@ -65,68 +63,45 @@ class MapPanel(ipywidgets.VBox):
         self.acts, self.dataset = acts, dataset
         self.sweep, self.joined, self.sounds = sweep, joined, dict(sounds or {})
         self.projection: Projection | None = projection
-        self._made: dict[Settings, Projection] = {}
-        self._shown: Settings | None = None
+        self.made = {}
         layers = [int(each) for each in acts.layers]
         self._middle = layers[len(layers) // 2] if projection is None else int(projection.layer)
-        first = (layers[len(layers) // 2] if layer is None else layer, method, seed, neighbours, 0.1)
+        first = (self._middle if layer is None else layer, method, seed, neighbours, 0.1)
         if projection is not None:
-            first = (int(projection.layer), projection.method, projection.seed, neighbours, 0.1)
+            first = (self._middle, projection.method, projection.seed, neighbours, 0.1)
         self._add_controls(layers, first, colour_by)
         self.status = ipywidgets.HTML(note_html("Click a point to hear the clip; draw a box to list clips."))
         self.player = ComparisonPlayer()
-        self.list = ClipList(self._chosen)
-        self.job: JobPanel[Settings] = JobPanel(self._project, label="Draw again", on_done=self._show)
         self.plot: PlotPanel | None = None
+        self._play_safely = shows_errors(self.play, self.status)
+        self.list = ClipList(self._play_safely)
+        self.job = self._make_job(self._project, "Draw again")
         below = [self.status, self.list, self.player]
-        super().__init__([self._controls, self.job, *below], layout={"width": "100%"})
-        if projection is None:
-            self.job.start()
-        else:
-            self._made[self.settings] = projection
-            self._show(self.settings)
-        for control in (self.layer, self.method, self.neighbours, self.seed, self.min_distance):
-            control.observe(lambda _change: self.start(), "value")
-        self.colour.observe(lambda _change: self._redraw(), "value")
-        self.job.observe(lambda _change: self._catch_up(), "state")
+        super().__init__([self._controls, self.job, *below], layout=FULL)
+        if projection is not None:
+            self.made[self.settings] = projection
+        self.start()
+        follow([self.layer, self.method, self.neighbours, self.seed, self.min_distance], self.start)
+        follow([self.colour], self._redraw)
 
     def _add_controls(self, layers: list[int], first: Settings, colour_by: str) -> None:
-        layer, method, seed, neighbours, min_distance = first
-        self.layer = ipywidgets.SelectionSlider(
-            description="layer", options=layers, value=layer, continuous_update=False, layout=WIDE
-        )
-        self.method = ipywidgets.Dropdown(
-            description="method", options=[("UMAP", "umap"), ("PCA", "pca")], value=method, layout=NARROW
-        )
-        self.neighbours = ipywidgets.IntSlider(
-            description="neighbours",
-            min=2,
-            max=100,
-            value=neighbours,
-            continuous_update=False,
-            layout=WIDE,
-            disabled=method == "pca",
-        )
-        self.min_distance = ipywidgets.FloatSlider(
-            description="spacing",
-            tooltip="UMAP's min_dist: how close two points may lie",
-            min=0.0,
-            max=0.99,
-            step=0.01,
-            value=min_distance,
-            continuous_update=False,
-            layout=WIDE,
-            disabled=method == "pca",
-        )
-        self.seed = ipywidgets.BoundedIntText(
-            description="seed", min=0, max=2**31 - 1, value=seed, layout=NARROW
-        )
+        layer, method, seed, neighbours, spacing = first
+        methods = [("UMAP", "umap"), ("PCA", "pca")]
         names = [*self.acts.targets] or [colour_by]
         chosen = colour_by if colour_by in names else names[0]
-        self.colour = ipywidgets.Dropdown(description="colour by", options=names, value=chosen, layout=NARROW)
-        self._controls = ipywidgets.HBox(
-            [self.layer, self.method, self.neighbours, self.min_distance, self.seed, self.colour],
-            layout={"flex_flow": "row wrap"},
+        self.layer = control(ipywidgets.SelectionSlider, "layer", "300px", options=layers, value=layer)
+        self.method = control(ipywidgets.Dropdown, "method", "210px", options=methods, value=method)
+        self.neighbours = control(
+            ipywidgets.IntSlider, "neighbours", "300px", min=2, max=100, value=neighbours
+        )
+        self.min_distance = control(
+            ipywidgets.FloatSlider, "spacing", "300px", min=0.0, max=0.99, step=0.01, value=spacing,
+            tooltip="UMAP's min_dist: how close two points may lie",
+        )  # fmt: skip
+        self.seed = control(ipywidgets.BoundedIntText, "seed", "210px", min=0, max=2**31 - 1, value=seed)
+        self.colour = control(ipywidgets.Dropdown, "colour by", "210px", options=names, value=chosen)
+        self._controls = in_row(
+            self.layer, self.method, self.neighbours, self.min_distance, self.seed, self.colour
         )
 
     @property
@@ -138,36 +113,21 @@ class MapPanel(ipywidgets.VBox):
     def start(self) -> MapPanel:
         """Draw the map of the present settings, at once if it was made before, else in a worker thread."""
         self.neighbours.disabled = self.min_distance.disabled = self.method.value == "pca"
-        if self.settings in self._made and self.job.state != "running":
-            self._show(self.settings)
-        else:
-            self.job.start()
-        return self
-
-    def wait(self, timeout_s: float | None = None) -> Projection:
-        """Return the projection that is shown once the work has ended."""
-        while self._shown != self.settings:  # another round begins when a control moved meanwhile
-            self.job.wait(timeout_s)
-        assert self.projection is not None
-        return self.projection
+        return super().start()
 
     def play(self, clip_id: str) -> None:
         """Load one clip into the player, start it, and mark its point."""
         labels: dict[str, Any] = {}
-        if clip_id in self.sounds:
-            sound = self.sounds[clip_id]
-        else:
+        sound = self.sounds.get(clip_id)
+        if sound is None:
             sound = self.dataset.clip(clip_id)
             labels = dict(self.dataset.subset([clip_id]).entries[0].labels)
-        genre = str(labels.get("genre", ""))
-        name = f"{genre}: {clip_id}" if genre else clip_id
-        self.player.load({name: sound}, colours={name: colours_for([genre])[genre]} if genre else None)
-        self.player.play(name)
-        told = ", ".join(
+        self.player.play_one(clip_id, sound, str(labels.get("genre", "")))
+        words = ", ".join(
             f"{key}: {value:g}" if isinstance(value, float) else f"{key}: {value}"
             for key, value in labels.items()
         )
-        self.status.value = note_html(f"Playing {clip_id}" + (f" ({told})" if told else ""))
+        self.status.value = note_html(f"Playing {clip_id}" + (f" ({words})" if words else ""))
         self._redraw(playing=clip_id)
 
     def _project(self, job: Job) -> Settings:
@@ -177,80 +137,55 @@ class MapPanel(ipywidgets.VBox):
         made = self._aligned(wanted)
         if job.cancel.is_set():  # neither UMAP nor PCA can be stopped half-way
             raise Cancelled("The map was cancelled.")
-        self._made[wanted] = made
+        self.made[wanted] = made
         return wanted
 
     def _aligned(self, wanted: Settings) -> Projection:
         """Return the map of these settings, laid onto that of the middle layer."""
         from workbench.probing.projection import project
 
-        if wanted in self._made:
-            return self._made[wanted]
-        layer, method, seed, neighbours, min_distance = wanted
-        middle = (self._middle, *wanted[1:])
-        near = None if layer == self._middle else self._aligned(middle)
-        if near is not None:
-            self._made[middle] = near
-        made = project(
-            self.acts,
-            layer,
-            method=method,
-            seed=seed,
-            neighbours=neighbours,
-            min_distance=min_distance,
-            near=near,
-        )
+        if wanted in self.made:
+            return self.made[wanted]
+        layer, method, seed, neighbours, spacing = wanted
+        near, middle = None, (self._middle, *wanted[1:])
+        if layer != self._middle:
+            near = self.made[middle] = self._aligned(middle)
+        settings: dict[str, Any] = {"method": method, "seed": seed, "neighbours": neighbours}
+        made = project(self.acts, layer, min_distance=spacing, near=near, **settings)
         return made if self.sweep is None else with_answers(made, self.sweep)
 
-    def _catch_up(self) -> None:
-        """Go on with settings that were changed while a map was being made: the last ones win."""
-        if self.job.state == "done" and self._shown != self.settings:
-            self.start()
+    def _ask(self) -> Settings:
+        return self.settings
 
-    def _show(self, settings: Settings) -> None:
+    def _draw(self, settings: Settings) -> None:
         """Draw a projection that was made; the labels it carries become the choices of colour."""
-        self.projection = self._made[settings]
+        self.projection = self.made[settings]
         names = [str(name) for name in self.projection.labels]
         if list(self.colour.options) != names:
             chosen = self.colour.value if self.colour.value in names else names[0]
             self.colour.options = names  # ipywidgets then chooses the first, whatever was chosen before
             self.colour.value = chosen
         self._redraw()
-        self._shown = settings  # last: whoever waits for it may look at the figure
 
     def _redraw(self, playing: str | None = None) -> None:
         if self.projection is None:
             return
         joined = None if self.joined is None else self.projection.place(self.joined)
         figure = map_scatter(self.projection, colour_by=self.colour.value, playing=playing, joined=joined)
-        table = self.projection.table()
-        if self.plot is None:
-            self.plot = PlotPanel(figure, table=table, name="map")
-            self.plot.on_click(self._clicked)
+        new = self.plot is None
+        self.plot = shown_in(self.plot, figure, table=self.projection.table(), name="map")
+        if new:
+            self.plot.on_click(lambda points: [self._play_safely(clip) for clip in ids_of(points)[:1]])
             self.plot.on_select(self._selected)
             self.children = [self._controls, self.job, self.plot, self.status, self.list, self.player]
-        else:
-            self.plot.show(figure, table=table)
-
-    def _clicked(self, points: Points) -> None:
-        for clip in ids_of(points)[:1]:
-            self._chosen(clip)
 
     def _selected(self, points: Points) -> None:
         """List the clips inside a box."""
         clips = list(dict.fromkeys(ids_of(points)))
-        labels = self.projection.table().set_index("clip") if self.projection is not None else None
-        known = set() if labels is None else set(labels.index)
-        colour = self.colour.value
-        words = [f"{labels.loc[c, colour]}: {c}" if labels is not None and c in known else c for c in clips]
+        assert self.projection is not None
+        labels = dict(self.projection.table().set_index("clip")[self.colour.value])
+        words = [f"{labels[clip]}: {clip}" if clip in labels else clip for clip in clips]
         self.list.show(clips, words, title=f"{len(clips)} clips in the box; choose one to hear it.")
-
-    def _chosen(self, clip: str) -> None:
-        """Play a clip; what goes wrong is shown, since nobody sees a callback's traceback."""
-        try:
-            self.play(clip)
-        except Exception as error:
-            self.status.value = problem_html(error)
 
 
 def ids_of(points: Points) -> list[str]:
@@ -259,10 +194,10 @@ def ids_of(points: Points) -> list[str]:
 
 
 def with_answers(projection: Projection, sweep: ProbeSweep) -> Projection:
-    """Return a map whose labels also tell what a probe that had not seen the clip's group answered."""
+    """Return a map whose labels also say what a probe that had not seen the clip's group answered."""
     if projection.layer not in sweep.layers:
         return projection
-    held = sweep.held_out[sweep.held_out["layer"] == projection.layer].set_index("clip")
-    held = held.loc[projection.clips]
-    right = np.where(held["truth"] == held["predicted"], "yes", "no")
-    return projection.with_label(PROBE_SAYS, held["predicted"].to_numpy()).with_label(PROBE_RIGHT, right)
+    answers = sweep.held_out[sweep.held_out["layer"] == projection.layer].set_index("clip")
+    answers = answers.loc[projection.clips]
+    right = np.where(answers["truth"] == answers["predicted"], "yes", "no")
+    return projection.with_label(PROBE_SAYS, answers["predicted"].to_numpy()).with_label(PROBE_RIGHT, right)

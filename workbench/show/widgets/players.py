@@ -1,4 +1,8 @@
-"""The stream player of a live session: keeps no sound, can be paused, and tells what has been heard."""
+"""Players: clips on one clock, a sound that is still being made, and a live session.
+
+`ComparisonPlayer` changes between several clips without a gap, all at the same gain. `StreamPlayer` is heard
+chunk by chunk while a sound is made. `LivePlayer` keeps no sound, can be paused, and reports what was heard.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,21 @@ import traitlets
 from workbench.errors import AudioError
 from workbench.files import file_names
 from workbench.generation.live.pacing import Playback
-from workbench.show.plots.grammar import colours_of_clips
+from workbench.show.plots.grammar import colours_for, colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
 from workbench.sound.clip import Clip
 
-# Comparison player: several clips on one clock, changed without a gap, all at the same gain.
-
-
 HERE = Path(__file__).parent
+SOUND = (HERE / "sound.js").read_text(encoding="utf-8")  # what all players have in common in the page
 
 
 class SoundWidget(anywidget.AnyWidget):
-    """What both players share: messages wait until a page is there, and the page reports its level.
+    """A player in a page: messages wait until the page is there, and the page reports its level.
 
     `level` is the loudest RMS (0-1) measured at the loudspeaker since the sound began; 0 means silence.
     """
 
+    _css = HERE / "style.css"
     key = traitlets.Unicode().tag(sync=True)  # under which the page keeps the one engine of all outputs
     ready = traitlets.Bool(False).tag(sync=True)
     playing = traitlets.Bool(False).tag(sync=True)
@@ -42,7 +45,7 @@ class SoundWidget(anywidget.AnyWidget):
         self._waiting: deque[tuple[dict[str, Any], list[bytes] | None]] = deque()
         self.observe(self._flush, "ready")
 
-    def _tell(self, content: dict[str, Any], chunk: bytes | None = None) -> None:
+    def _send_later(self, content: dict[str, Any], chunk: bytes | None = None) -> None:
         """Send a message, perhaps with a binary chunk, in order, once the page has said that it is ready."""
         self._waiting.append((content, None if chunk is None else [chunk]))
         self._flush(None)
@@ -64,8 +67,7 @@ class ComparisonPlayer(SoundWidget):
     All clips play at one gain, so that a clip which steering has made louder, or destroyed, sounds like that.
     """
 
-    _esm = (HERE / "sound.js").read_text(encoding="utf-8") + (HERE / "player.js").read_text(encoding="utf-8")
-    _css = HERE / "style.css"
+    _esm = SOUND + (HERE / "player.js").read_text(encoding="utf-8")
     clips = traitlets.List().tag(sync=True)
     current = traitlets.Int(0).tag(sync=True)
 
@@ -83,14 +85,20 @@ class ComparisonPlayer(SoundWidget):
     def load(self, clips: Mapping[str, Clip], *, colours: Mapping[str, str] | None = None) -> None:
         """Replace the clips; what plays stops."""
         self.sounds = dict(clips)
-        gain = _shared_gain(self.sounds.values())
+        gain = 1.0 / max([1.0, *(float(clip.peak) for clip in clips.values())])  # the loudest at full scale
         shades = {**colours_of_clips(self.sounds), **(colours or {})}
         with self.hold_sync():
             self.current = 0
             self.clips = [
-                _described(name, clip, shades[name], gain=gain, spectrogram=self.spectrogram)
+                {"name": name, "colour": shades[name], **_described(clip, gain, spectrogram=self.spectrogram)}
                 for name, clip in self.sounds.items()
             ]
+
+    def play_one(self, clip_id: str, clip: Clip, label: str = "") -> None:
+        """Load a single clip, named and coloured by its label where it has one, and start it."""
+        name = f"{label}: {clip_id}" if label else clip_id
+        self.load({name: clip}, colours={name: colours_for([label])[label]} if label else None)
+        self.play(name)
 
     def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
         """Start at `at_s` seconds, with the clip of that name open (else the current one).
@@ -99,17 +107,14 @@ class ComparisonPlayer(SoundWidget):
             AudioError: no clip has that name.
         """
         if name is not None and name not in self.sounds:
-            raise AudioError(
-                f"The clip {name!r} was to be played",
-                f"the player holds {list(self.sounds)}",
-                "Choose one of these names",
-            )
+            found = f"the player has {list(self.sounds)}"
+            raise AudioError.lookup(f"The clip {name!r} was to be played", found, "Choose one of these names")
         index = None if name is None else list(self.sounds).index(name)
-        self._tell({"kind": "play", "index": index, "at_s": at_s})
+        self._send_later({"kind": "play", "index": index, "at_s": at_s})
 
     def stop(self) -> None:
         """Stop the sound and keep the place."""
-        self._tell({"kind": "stop"})
+        self._send_later({"kind": "stop"})
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write every clip as `<name>.wav` into `folder` and return the paths.
@@ -125,37 +130,21 @@ def shortened(plan: str) -> str:
     return plan.replace(" | constant | cond", "")
 
 
-def _shared_gain(clips: Any) -> float:
-    """Return the one factor that keeps the loudest peak at full scale; 1 unless a clip exceeds it."""
-    return 1.0 / max([1.0, *(float(clip.peak) for clip in clips)])
-
-
-def _described(name: str, clip: Clip, colour: str, *, gain: float, spectrogram: bool) -> dict[str, Any]:
+def _described(clip: Clip, gain: float, *, spectrogram: bool) -> dict[str, Any]:
     """Return what the page needs of one clip: lossless FLAC as text, waveform outline, spectrogram."""
     scaled = clip if gain == 1.0 else Clip(np.asarray(clip.samples) * np.float32(gain), clip.rate_hz)
+    spectrum = None
+    if spectrogram:  # log-mel levels as bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order
+        grey = np.round((log_mel(scaled) - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)
+        levels = base64.b64encode(grey.tobytes()).decode()
+        spectrum = {"bands": grey.shape[0], "frames": grey.shape[1], "levels": levels}
     return {
-        "name": name,
-        "colour": colour,
         "rate_hz": clip.rate_hz,
         "seconds": clip.seconds,
         "audio": base64.b64encode(scaled.encode("flac")).decode(),
         "outline": np.round(outline(scaled), 3).tolist(),
-        "spectrum": _spectrum(scaled) if spectrogram else None,
+        "spectrum": spectrum,
     }
-
-
-def _spectrum(clip: Clip) -> dict[str, Any]:
-    """Return log-mel levels as base64 bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order."""
-    levels = log_mel(clip)
-    grey = np.round((levels - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)
-    return {
-        "bands": grey.shape[0],
-        "frames": grey.shape[1],
-        "levels": base64.b64encode(grey.tobytes()).decode(),
-    }
-
-
-# Streaming player: sound is heard while it is still being made, chunk by chunk.
 
 
 class StreamPlayer(SoundWidget):
@@ -169,10 +158,7 @@ class StreamPlayer(SoundWidget):
     The page reports `underruns` (gaps heard), `lead_now_s` (scheduled ahead), `received_s` and `level`.
     """
 
-    _esm = (HERE / "sound.js").read_text(encoding="utf-8") + (HERE / "stream_player.js").read_text(
-        encoding="utf-8"
-    )
-    _css = HERE / "style.css"
+    _esm = SOUND + (HERE / "stream_player.js").read_text(encoding="utf-8")
     rate_hz = traitlets.Int().tag(sync=True)
     lead_s = traitlets.Float(0.3).tag(sync=True)
     lead_now_s = traitlets.Float(0.0).tag(sync=True)
@@ -191,24 +177,21 @@ class StreamPlayer(SoundWidget):
         """
         samples = np.ascontiguousarray(chunk, dtype="<f4")
         if samples.ndim != 1 or not np.isfinite(samples).all():
-            raise AudioError(
-                "A chunk was to be played",
-                f"it has shape {samples.shape} or is not finite",
-                "Push one-dimensional, finite samples",
-            )
+            found = f"it has shape {samples.shape} or is not finite"
+            raise AudioError("A chunk was to be played", found, "Push one-dimensional, finite samples")
         if len(samples):
             self._chunks.append(samples)
-            self._tell({"kind": "chunk"}, samples.tobytes())
+            self._send_later({"kind": "chunk"}, samples.tobytes())
 
     def finish(self) -> None:
         """Say that nothing more comes; what is held back begins to play."""
-        self._tell({"kind": "finish"})
+        self._send_later({"kind": "finish"})
 
     def reset(self) -> None:
         """Silence the player and forget all chunks."""
         self._chunks.clear()
         self._waiting.clear()
-        self._tell({"kind": "reset"})
+        self._send_later({"kind": "reset"})
 
     def clip(self) -> Clip:
         """Return everything pushed so far as one clip.
@@ -217,9 +200,8 @@ class StreamPlayer(SoundWidget):
             AudioError: nothing has been pushed.
         """
         if not self._chunks:
-            raise AudioError(
-                "The streamed clip was asked for", "nothing has been pushed", "Push chunks first"
-            )
+            asked = "The streamed clip was asked for"
+            raise AudioError(asked, "nothing has been pushed", "Push chunks first")
         return Clip(np.concatenate(self._chunks), self.rate_hz)
 
 
@@ -243,11 +225,11 @@ class LivePlayer(StreamPlayer):
         self.observe(self._report, "heard")
 
     def follow(self, playback: Playback) -> None:
-        """Begin anew, for another session: what is heard is told to `playback`."""
+        """Begin anew, for another session: what is heard is reported to `playback`."""
         self.epoch += 1
         self._waiting.clear()
         if self._there:
-            self._tell({"kind": "reset", "epoch": self.epoch})
+            self._send_later({"kind": "reset", "epoch": self.epoch})
         self._playback, self._joining = playback, self._there
         self.lead_s = playback.hold_s
 
@@ -269,12 +251,12 @@ class LivePlayer(StreamPlayer):
     def pause(self) -> None:
         """Fall silent at once, and keep what was not heard yet."""
         if self._there:
-            self._tell({"kind": "pause"})
+            self._send_later({"kind": "pause"})
 
     def resume(self) -> None:
         """Go on."""
         if self._there:
-            self._tell({"kind": "resume"})
+            self._send_later({"kind": "resume"})
 
     def _receive(self, _player: object, content: Mapping[str, Any], _buffers: object) -> None:
         if content.get("kind") == "joined":
@@ -287,8 +269,7 @@ class LivePlayer(StreamPlayer):
             self.silenced += 1
 
     def _report(self, _change: object) -> None:
-        told = self.heard
-        if told.get("epoch") == self.epoch and not self._joining:
-            self._playback.report(
-                float(told["played_s"]), playing=bool(told["playing"]), underruns=int(told["underruns"])
-            )
+        heard = self.heard
+        if heard.get("epoch") == self.epoch and not self._joining:
+            playing, underruns = bool(heard["playing"]), int(heard["underruns"])
+            self._playback.report(float(heard["played_s"]), playing=playing, underruns=underruns)

@@ -5,22 +5,34 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from workbench.errors import DatasetError, WorkbenchError
 from workbench.show.page import figure_of, write_probe_page
 from workbench.show.plots import cosines
-from workbench.show.plots.grammar import colours_for
-from workbench.show.widgets.base import STYLE, ClipList, Job, JobPanel, PlotPanel, note_html, problem_html
+from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, shown_in
 from workbench.show.widgets.panels import RegularizationPanel
+from workbench.show.widgets.parts import (
+    FULL,
+    STYLE,
+    ClipList,
+    button,
+    control,
+    follow,
+    in_row,
+    note_html,
+    renamed,
+    shows_errors,
+)
 from workbench.show.widgets.players import ComparisonPlayer
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
     from workbench.probing.diagnosis import Finding, ProbeReport, RidgeToMeans
     from workbench.probing.probe import ProbeSweep
+    from workbench.show.broken_probes import BrokenProbe
     from workbench.sound.dataset import Dataset
     from workbench.steering import Direction
 
@@ -38,7 +50,7 @@ TABS: dict[str, tuple[str, ...]] = {
 HARDEST = 30
 
 
-class ProbeLab(ipywidgets.VBox):
+class ProbeLab(LookupPanel[int, "ProbeReport"]):
     """Diagnoses of the probe of one layer; another layer is examined when the slider moves.
 
     Args:
@@ -65,46 +77,30 @@ class ProbeLab(ipywidgets.VBox):
     ) -> None:
         self.acts, self.dataset, self.target, self.options = acts, dataset, target, options
         self.sweep, self._first = sweep, layer
-        self.report: ProbeReport | None = None
-        self._reports: dict[int, ProbeReport] = {}
+        self.made: dict[int, ProbeReport] = {}
         self._paths: dict[int, RidgeToMeans] = {}
         self._panels: dict[str, PlotPanel] = {}
         self._words: dict[str, ipywidgets.HTML] = {}
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
-        self.layer = ipywidgets.SelectionSlider(
-            description="layer", options=layers, value=layers[0], continuous_update=False,
-            layout={"width": "320px"},
-        )  # fmt: skip
-        self.verdict = ipywidgets.HTML()
-        self.player = ComparisonPlayer()
+        self.layer = control(ipywidgets.SelectionSlider, "layer", "320px", options=layers, value=layers[0])
+        self.verdict, self.status = ipywidgets.HTML(), ipywidgets.HTML()
+        self.player, self.tabs = ComparisonPlayer(), ipywidgets.Tab()
         self.regularization = RegularizationPanel()
-        self.list = ClipList(self._play)
-        self.status = ipywidgets.HTML()
-        self.tabs = ipywidgets.Tab()
-        self.job: JobPanel[int] = JobPanel(self._examine, label="Examine", on_done=self._show)
-        self._save = ipywidgets.Button(description="Save as page", disabled=True, layout={"width": "auto"})
-        self._save.on_click(lambda _button: self._save_page())
-        head = ipywidgets.HBox([self.layer, self._save], layout={"flex_flow": "row wrap"})
-        super().__init__([head, self.job, self.verdict, self.tabs, self.status], layout={"width": "100%"})
+        self.list = ClipList(shows_errors(self._play, self.status))
+        self.job = self._make_job(self._examine, "Examine")
+        self._save = button("Save as page", "Write the report as one HTML page", self._save_page, self.status)
+        self._save.disabled = True
+        head = in_row(self.layer, self._save)
+        super().__init__([head, self.job, self.verdict, self.tabs, self.status], layout=FULL)
         if sweep is not None:
             self.layer.value = sweep.best.layer if layer is None else layer
-        self.layer.observe(lambda _change: self.start(), "value")
-        self.job.observe(lambda _change: self._catch_up(), "state")
-        self.job.start()
+        follow([self.layer], self.start)
+        self.start()
 
-    def start(self) -> ProbeLab:
-        """Show the chosen layer, examining it first where that was not done yet."""
-        if self.layer.value in self._reports and self.job.state != "running":
-            self._show(self.layer.value)
-        else:
-            self.job.start()
-        return self
-
-    def wait(self, timeout_s: float | None = None) -> ProbeReport:
-        """Return the report of the chosen layer once it is there."""
-        while self.report is None or self.report.case.layer != self.layer.value:
-            self.job.wait(timeout_s)
-        return self.report
+    @property
+    def report(self) -> ProbeReport | None:
+        """The report that is shown; None while the first layer is being examined."""
+        return None if self.shown is None else self.made[self.shown]
 
     def direction(self, class_: str) -> Direction:
         """Return the direction of a class at the chosen layer and at the λ of the tab "Ridge to means".
@@ -136,52 +132,39 @@ class ProbeLab(ipywidgets.VBox):
             kept = {name: self.options[name] for name in ("seed", "folds") if name in self.options}
             self.sweep = fit_probes(self.acts, self.target, **kept)
             self.layer.value = self.sweep.best.layer if self._first is None else self._first
-        layer = int(self.layer.value)
+        layer = self._ask()
         job.progress(0.4, f"examining layer {layer}")
-        if layer not in self._reports:
-            made = diagnose(self.acts, self.target, layer=layer, sweep=self.sweep, **self.options)
-            self._paths[layer] = ridge_to_means(self.acts, made.case, self.sweep[layer])
-            self._reports[layer] = made
+        if layer not in self.made:
+            report = diagnose(self.acts, self.target, layer=layer, sweep=self.sweep, **self.options)
+            self._paths[layer] = ridge_to_means(self.acts, report.case, self.sweep[layer])
+            self.made[layer] = report
         return layer
 
-    def _catch_up(self) -> None:
-        """Go on with a layer that was chosen while another was being examined."""
-        done = self.report is not None and self.report.case.layer == self.layer.value
-        if self.job.state == "done" and not done:
-            self.start()
+    def _ask(self) -> int:
+        return int(self.layer.value)
 
-    def _show(self, layer: int) -> None:
+    def _draw(self, layer: int) -> None:
         """Put a report into the tabs."""
-        report = self._reports[layer]
+        report = self.made[layer]
         self.verdict.value = verdict_html(report)
         for finding in report:
-            self._put(finding)
+            words = self._words.setdefault(finding.name, ipywidgets.HTML())
+            words.value, figure = finding_html(finding), figure_of(finding)
+            if figure is not None:
+                name = finding.name.replace(" ", "_").replace(":", "")
+                self._panels[finding.name] = shown_in(self._panels.get(finding.name), figure, name=name)
         if not self.tabs.children:
             self._fill_tabs()
         self._list_hardest(report)
         self.regularization.show(self._paths[layer])
         self._save.disabled = False
-        self.report = report  # last: whoever waits for it may look at the figures
-
-    def _put(self, finding: Finding) -> None:
-        """Draw a finding, in its own panel."""
-        words = self._words.setdefault(finding.name, ipywidgets.HTML())
-        words.value = finding_html(finding)
-        figure = figure_of(finding)
-        if figure is None:
-            return
-        name = finding.name.replace(" ", "_").replace(":", "")
-        if finding.name in self._panels:
-            self._panels[finding.name].show(figure, name=name)
-        else:
-            self._panels[finding.name] = PlotPanel(figure, name=name)
 
     def _fill_tabs(self) -> None:
         """Lay the panels out; a tab without findings is left out."""
         children, titles = [], []
         for title, names in TABS.items():
-            held = [one for one in self._words if one in names or one.split(":")[0] in names]
-            inside = [w for one in held for w in (self._words[one], self._panels.get(one)) if w is not None]
+            own = [name for name in self._words if name in names or name.split(":")[0] in names]
+            inside = [w for name in own for w in (self._words[name], self._panels.get(name)) if w is not None]
             if title == "Labels" and self.dataset is not None:
                 inside += [self.list, self.player]
             if title == "Directions":
@@ -189,10 +172,9 @@ class ProbeLab(ipywidgets.VBox):
             if title == "Ridge to means":
                 inside.append(self.regularization)
             if inside:
-                children.append(ipywidgets.VBox(inside, layout={"width": "100%"}))
+                children.append(ipywidgets.VBox(inside, layout=FULL))
                 titles.append(title)
-        self.tabs.children = children
-        self.tabs.titles = titles
+        self.tabs.children, self.tabs.titles = children, titles
 
     def _cosines(self) -> list[PlotPanel]:
         from workbench.probing.diagnosis import cosine_classes, cosine_layers
@@ -210,36 +192,25 @@ class ProbeLab(ipywidgets.VBox):
 
     def _list_hardest(self, report: ProbeReport) -> None:
         """List the clips whose label is hardest to believe."""
-        rows = report["label noise"].value.table().head(HARDEST)  # type: ignore[attr-defined]
+        hardest = report["label noise"].value.table().head(HARDEST)  # type: ignore[attr-defined]
         words = [
-            f"{row['clip']}: labelled {row['label']}, read as {row['suggested']} "
-            f"(its own label {row['confidence']:.0%})"
-            for row in rows.to_dict("records")
+            f"{one['clip']}: labelled {one['label']}, read as {one['suggested']} "
+            f"(its own label {one['confidence']:.0%})"
+            for one in hardest.to_dict("records")
         ]
-        title = f"The {len(rows)} clips whose label is hardest to believe; choose one to hear it."
-        self.list.show(rows["clip"].tolist(), words, title=title)
+        title = f"The {len(hardest)} clips whose label is hardest to believe; choose one to hear it."
+        self.list.show(hardest["clip"].tolist(), words, title=title)
 
     def _play(self, clip: str) -> None:
-        """Play a clip; what goes wrong is shown, since nobody sees a callback's traceback."""
-        try:
-            if self.dataset is None:
-                do = "Make the lab with the dataset that was captured"
-                raise DatasetError(f"The clip {clip!r} was to be played", "there is no sound", do)
-            entry = self.dataset.subset([clip]).entries[0]
-            label = str(entry.labels.get(self.target, ""))
-            name = f"{label}: {clip}" if label else clip
-            colours = {name: colours_for([label])[label]} if label else None
-            self.player.load({name: self.dataset.clip(clip)}, colours=colours)
-            self.player.play(name)
-            self.status.value = note_html(f"Playing {clip}")
-        except Exception as error:
-            self.status.value = problem_html(error)
+        if self.dataset is None:
+            do = "Make the lab with the dataset that was captured"
+            raise DatasetError(f"The clip {clip!r} was to be played", "there is no sound", do)
+        label = str(self.dataset.subset([clip]).entries[0].labels.get(self.target, ""))
+        self.player.play_one(clip, self.dataset.clip(clip), label)
+        self.status.value = note_html(f"Playing {clip}")
 
     def _save_page(self) -> None:
-        try:
-            self.status.value = note_html(f"Written to {self.save(Path('out') / 'probe.html')}")
-        except Exception as error:
-            self.status.value = problem_html(error)
+        self.status.value = note_html(f"Written to {self.save(Path('out') / 'probe.html')}")
 
 
 def verdict_html(report: ProbeReport) -> str:
@@ -258,48 +229,38 @@ def finding_html(finding: Finding) -> str:
     return f"<div style='line-height:1.45;margin-top:10px'>{text}</div>"
 
 
-# The consulting room: several probes under examination, one lab each, opened when it is asked for.
-
-
-class BrokenProbe(Protocol):
-    """What a lab needs to know of a probe, and what its owner claims."""
-
-    claim: str
-    acts: Activations
-    target: str
-    songs: Dataset
-    options: Mapping[str, Any]
-
-
 class BrokenProbes(ipywidgets.VBox):
-    """A choice of broken_probes; each one's lab is made when it is first chosen.
+    """A choice of broken probes; the lab of each is made when it is first chosen.
 
     Args:
-        broken_probes: by name.
+        broken_probes: by name, as `workbench.show.broken_probes.broken_probes` makes them.
         options: passed on to every `ProbeLab`.
+
+    `chosen` is the control that chooses one, `lab` the lab of the chosen one.
     """
+
+    patient = renamed("BrokenProbes", "patient", "chosen")
 
     def __init__(self, broken_probes: Mapping[str, BrokenProbe], **options: Any) -> None:
         self.broken_probes, self.options = dict(broken_probes), options
         self.labs: dict[str, ProbeLab] = {}
         names = list(self.broken_probes)
-        self.patient = ipywidgets.ToggleButtons(options=names, value=names[0], description="patient")
+        self.chosen = ipywidgets.ToggleButtons(options=names, value=names[0], description="probe")
         self.claim = ipywidgets.HTML()
-        super().__init__([self.patient, self.claim], layout={"width": "100%"})
-        self.patient.observe(lambda _change: self._open(), "value")
+        super().__init__([self.chosen, self.claim], layout=FULL)
+        follow([self.chosen], self._open)
         self._open()
 
     @property
     def lab(self) -> ProbeLab:
-        """The lab of the chosen patient."""
-        return self.labs[self.patient.value]
+        """The lab of the chosen probe."""
+        return self.labs[self.chosen.value]
 
     def _open(self) -> None:
-        name = self.patient.value
+        name = self.chosen.value
         one = self.broken_probes[name]
         if name not in self.labs:
-            self.labs[name] = ProbeLab(
-                one.acts, one.songs, target=one.target, **{**one.options, **self.options}
-            )
-        self.claim.value = f"<p><b>The owner says:</b> {html.escape(one.claim)}</p>"
-        self.children = [self.patient, self.claim, self.labs[name]]
+            options = {**one.options, **self.options}
+            self.labs[name] = ProbeLab(one.acts, one.songs, target=one.target, **options)
+        self.claim.value = f"<p><b>Its claim:</b> {html.escape(one.claim)}</p>"
+        self.children = [self.chosen, self.claim, self.labs[name]]

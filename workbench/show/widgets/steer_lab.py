@@ -12,14 +12,24 @@ import traitlets
 
 from workbench.errors import SteeringError
 from workbench.show.plots.grammar import colours_for
-from workbench.show.widgets.base import Job, JobPanel, note_html
+from workbench.show.widgets.base import Job
 from workbench.show.widgets.history import TakeHistory
-from workbench.show.widgets.panels import UNSTEERED
+from workbench.show.widgets.panels import UNSTEERED, GeneratePanel
+from workbench.show.widgets.parts import (
+    FULL,
+    control,
+    dose_slider,
+    follow,
+    in_row,
+    note_html,
+    renamed,
+    tick_box,
+    value_of,
+)
 from workbench.show.widgets.steer_lab_plan import (
     Group,
-    HowWhenWhere,
     PlanLine,
-    Push,
+    SteeringOptions,
     groups_of,
     plan_of,
     readers_of,
@@ -42,12 +52,11 @@ if TYPE_CHECKING:
     from workbench.generation.take import Take
     from workbench.model.musicgen import Model
     from workbench.sound.clip import Clip
-    from workbench.steering.plan import Steering
-
-# Blend pad: one point between four names sets four doses.
-
+    from workbench.steering.plan import Direction, Steering
 
 HERE = Path(__file__).parent
+MOST = 1.0
+"""The largest dose of a slider; from about 0.4 on the music tends to break."""
 
 
 class BlendPad(anywidget.AnyWidget):
@@ -74,15 +83,13 @@ class BlendPad(anywidget.AnyWidget):
     doses = traitlets.Dict()
 
     def __init__(self, names: Sequence[str], *, strength: float = 0.15) -> None:
-        told = [str(name) for name in names]
-        if len(told) != 4 or len(set(told)) != 4 or not strength >= 0:
-            raise SteeringError(
-                f"A blend of {', '.join(told) or 'nothing'} with strength {strength:g} was asked for",
-                "a pad has four corners with different names, and a strength of 0 or more",
-                "Give four names",
-            )
-        shades = colours_for(told)
-        super().__init__(names=told, colours=[shades[name] for name in told], strength=strength)
+        names = [str(name) for name in names]
+        if len(names) != 4 or len(set(names)) != 4 or not strength >= 0:
+            asked = f"A blend of {', '.join(names) or 'nothing'} with strength {strength:g} was asked for"
+            found = "a pad has four corners with different names, and a strength of 0 or more"
+            raise SteeringError(asked, found, "Give four names")
+        shades = colours_for(names)
+        super().__init__(names=names, colours=[shades[name] for name in names], strength=strength)
         self.observe(lambda _change: self._follow(), ["x", "y", "strength"])
         self._follow()
 
@@ -101,15 +108,8 @@ class BlendPad(anywidget.AnyWidget):
         self.doses = {name: round(self.strength * share, 6) for name, share in self.shares.items()}
 
 
-# The dose desk: a slider for every direction, in columns by group, and a pad that blends four of them.
-
-
-MOST = 1.0
-"""The largest dose of a slider; from about 0.4 on the music tends to break."""
-
-
 class DoseDesk(ipywidgets.Box):
-    """Sliders by name, and a pad or none; `doses` is what they say.
+    """A slider for every direction, in columns by group, and a pad or none; `doses` is what they say.
 
     Args:
         groups: a column each; small groups share one.
@@ -124,30 +124,30 @@ class DoseDesk(ipywidgets.Box):
         self, groups: Sequence[Group], pad: Sequence[str] | None, on_change: Callable[[], object]
     ) -> None:
         self._on_change, self._quiet = on_change, False
-        self.sliders = {name: _slider(name) for group in groups for name in group.names}
-        self.pad = _pad(pad, self.sliders)
-        columns = [_column(each, self.sliders) for each in _packed(groups)]
-        super().__init__(columns, layout={"flex_flow": "row wrap", "align_items": "flex-start"})
-        for slider in self.sliders.values():
-            slider.observe(lambda _change: self._tell(), "value")
+        names = [name for group in groups for name in group.names]
+        self.sliders = {name: dose_slider(name, -MOST, MOST, 0.01, "100%") for name in names}
+        self._check("A pad with", pad or ())
+        self.pad = None if pad is None else BlendPad(pad)
+        parts: list[ipywidgets.Widget] = [self._column(each) for each in _packed(groups)]
         if self.pad is not None:
             self.pad.layout.width = "250px"
-            self.children = [*columns, self.pad]
             self.pad.observe(lambda change: self.move(change["new"]), "doses")
+            parts.append(self.pad)
+        super().__init__(parts, layout={"flex_flow": "row wrap", "align_items": "flex-start"})
+        follow(self.sliders.values(), self._changed)
 
     @property
     def doses(self) -> dict[str, float]:
         """What the sliders say, by name."""
-        # The page adds steps of 0.01 in binary and sends back 0.6000000000000001.
-        return {name: round(float(slider.value), 6) for name, slider in self.sliders.items()}
+        return {name: value_of(slider) for name, slider in self.sliders.items()}
 
     def move(self, doses: Mapping[str, float]) -> None:
-        """Move several sliders, and tell of it once.
+        """Move several sliders, and report it once.
 
         Raises:
-            SteeringError: there is no slider of a name.
+            SteeringError: there is no slider of a name, or a dose is beyond its end.
         """
-        _check("A push towards", doses, self.sliders)
+        self._check("A push towards", doses)
         beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= MOST]
         if beyond:
             found, do = f"sliders go from -{MOST:g} to {MOST:g}", "Write larger doses into the plan's line"
@@ -158,11 +158,26 @@ class DoseDesk(ipywidgets.Box):
                 self.sliders[name].value = dose
         finally:
             self._quiet = False
-        self._tell()
+        self._changed()
 
-    def _tell(self) -> None:
+    def _changed(self) -> None:
         if not self._quiet:
             self._on_change()
+
+    def _column(self, groups: Sequence[Group]) -> ipywidgets.VBox:
+        parts: list[ipywidgets.Widget] = []
+        for group in groups:
+            parts.append(ipywidgets.Label(group.name, style={"font_weight": "bold"}))
+            parts += [self.sliders[name] for name in group.names]
+        return ipywidgets.VBox(parts, layout={"width": "min(100%, 340px)"})
+
+    def _check(self, asked: str, names: Mapping[str, float] | Sequence[str]) -> None:
+        strange = [name for name in names if name not in self.sliders]
+        if strange:
+            found = f"the directions are {', '.join(self.sliders)}"
+            raise SteeringError.lookup(
+                f"{asked} {', '.join(strange)} was asked for", found, "Use these names"
+            )
 
 
 def _packed(groups: Sequence[Group]) -> list[list[Group]]:
@@ -177,46 +192,7 @@ def _packed(groups: Sequence[Group]) -> list[list[Group]]:
     return columns
 
 
-def _column(groups: Sequence[Group], sliders: Mapping[str, ipywidgets.Widget]) -> ipywidgets.VBox:
-    parts: list[ipywidgets.Widget] = []
-    for group in groups:
-        parts.append(ipywidgets.Label(group.name, style={"font_weight": "bold"}))
-        parts += [sliders[name] for name in group.names]
-    return ipywidgets.VBox(parts, layout={"width": "min(100%, 340px)"})
-
-
-def _slider(name: str) -> ipywidgets.FloatSlider:
-    # A slider that tells while it is moved also tells what the kernel has just told it, rounded in binary,
-    # and while a cell runs this comes too late: it would undo later moves.
-    return ipywidgets.FloatSlider(
-        description=name,
-        min=-MOST,
-        max=MOST,
-        step=0.01,
-        value=0,
-        readout_format=".2f",
-        continuous_update=False,
-        layout={"width": "100%"},
-        tooltip=f"dose of {name}: 0 leaves it out, negative steers away",
-    )
-
-
-def _pad(names: Sequence[str] | None, sliders: Mapping[str, object]) -> BlendPad | None:
-    _check("A pad with", names or (), sliders)
-    return None if names is None else BlendPad(names)
-
-
-def _check(asked: str, names: Mapping[str, float] | Sequence[str], sliders: Mapping[str, object]) -> None:
-    strange = [name for name in names if name not in sliders]
-    if strange:
-        found = f"the directions are {', '.join(sliders)}"
-        raise SteeringError(f"{asked} {', '.join(strange)} was asked for", found, "Use these names")
-
-
-_WRAP: dict[str, Any] = {"flex_flow": "row wrap", "align_items": "center"}
-
-
-class SteerLab(ipywidgets.VBox):
+class SteerLab(GeneratePanel):
     """A dose for every direction, one plan in words, Generate, and all takes side by side.
 
     Args:
@@ -227,12 +203,15 @@ class SteerLab(ipywidgets.VBox):
         probes: read while the takes are made, and what gates can read; by default the last layer's of every
             group of probes.
         beginnings: name -> clip that a take can go on from.
-        prompt, seconds, seed, guidance: what the controls begin with.
+        prompt: what the text begins with.
+        seconds: of a take; the new part where it goes on from a sound.
+        seed: of the first takes.
+        guidance: of the text; the model's own when None.
         pad: four of the names, for a pad that blends them.
         folder: where takes are kept; see `TakeHistory`.
 
     `sliders["jazz"].value = 0.15` moves a slider, `text` is the plan as it is written, `steering` the plan as
-    it is meant. `way` holds the controls of how, when and where, `finder` searches doses. `start()` and
+    it is meant. `options` holds the controls of how, when and where, `finder` searches doses. `start()` and
     `wait()` do what Generate does.
 
     Raises:
@@ -240,6 +219,7 @@ class SteerLab(ipywidgets.VBox):
     """
 
     text = traitlets.Unicode("none")
+    way = renamed("SteerLab", "way", "options")
 
     def __init__(
         self,
@@ -256,77 +236,44 @@ class SteerLab(ipywidgets.VBox):
         pad: Sequence[str] | None = None,
         folder: Path | str | None = None,
     ) -> None:
-        self.model, self.judges, self.groups = model, dict(judges or {}), groups_of(directions)
-        self.takes: dict[str, Take] = {}
+        self.judges, self.groups = dict(judges or {}), groups_of(directions)
         watched = tuple(probes) or tuple(
             next(iter(group.sweeps.values()))[group.layers[-1]] for group in self.groups if group.sweeps
         )
         self._maker = TakeMaker(model, beginnings or {}, watched)
+        self._add_settings(model, prompt, seconds, seed, guidance)
+        names = [NOTHING, *self._maker.beginnings]
+        hint = "the sound that the take begins with"
+        self.beginning = control(ipywidgets.Dropdown, "go on from", options=names, tooltip=hint)
+        self.beginning.layout.display = "" if self._maker.beginnings else "none"
+        self.prompted = tick_box("also the same in words, without a push")
+        self.costs = ipywidgets.HTML()
         self.desk = DoseDesk(self.groups, pad, self._rewrite)
-        self.sliders, self.pad = self.desk.sliders, self.desk.pad
-        self._add_settings(prompt, seconds, seed, model.guidance if guidance is None else guidance)
-        readers = readers_of(watched)
-        self.way = HowWhenWhere(self.groups, readers, self._rewrite)
+        self.sliders, self.pad, readers = self.desk.sliders, self.desk.pad, readers_of(watched)
+        self.options = SteeringOptions(self.groups, readers, self._rewrite)
         self.line = PlanLine(model, self.groups, readers, self._method_of)
         self.finder = DoseFinder(
             model, self.groups, self.judges, method_of=self._method_of,
             settings=lambda: {"seconds": self.seconds.value, "guidance": self.guidance.value},
             pace=lambda: self._maker.pace, on_found=self._use,
         )  # fmt: skip
-        self.job: JobPanel[dict[str, Take]] = JobPanel(self._generate, label="Generate", on_done=self._show)
         self.comparison = TakeComparison(None, judges=self.judges)
         self.history = TakeHistory(folder, judge=next(iter(self.judges.values()), None))
-        super().__init__(self._parts(), layout={"width": "100%"})
-        self._listen()
+        super().__init__(self._parts(), layout=FULL)
+        traitlets.link((self.line, "text"), (self, "text"))
+        follow([self.history], self._follow_ticks, "chosen")
+        follow([self.seconds], self.finder.tell)
         self._rewrite()
-
-    def _add_settings(self, prompt: str, seconds: float, seed: int, guidance: float) -> None:
-        longest = float(self.model.max_seconds)
-        self.prompt = ipywidgets.Text(
-            description="prompt", value=prompt, layout={"width": "min(100%, 400px)"}
-        )
-        names = [NOTHING, *self._maker.beginnings]
-        self.beginning = ipywidgets.Dropdown(
-            description="go on from", options=names, tooltip="the sound that the take begins with",
-            layout={"width": "260px", "display": "" if self._maker.beginnings else "none"},
-        )  # fmt: skip
-        self.seconds = ipywidgets.FloatSlider(
-            description="seconds", min=min(1.0, longest), max=longest, step=0.5, value=min(seconds, longest),
-            continuous_update=False,
-            layout={"width": "min(100%, 300px)"},
-        )  # fmt: skip
-        self.guidance = ipywidgets.FloatSlider(
-            description="guidance", min=1, max=8, step=0.5, value=guidance,
-            tooltip="how closely the text is followed", continuous_update=False,
-            layout={"width": "min(100%, 340px)"},
-        )  # fmt: skip
-        self.seed = ipywidgets.BoundedIntText(
-            description="seed", min=0, max=2**31 - 1, value=seed, layout={"width": "190px"}
-        )
-        self.prompted = _tick("also the same in words, without a push")
-        self.control = _tick("also random directions of equal norm")
-        self.told = ipywidgets.HTML()
 
     def _parts(self) -> list[ipywidgets.Widget]:
         more = ipywidgets.Accordion(
-            [
-                ipywidgets.VBox([self.way, ipywidgets.Box([self.seed, self.guidance], layout=_WRAP)]),
-                self.finder,
-            ],
-            titles=["How, when, where", "Find the dose for me"],
-            selected_index=None,
-        )
+            [ipywidgets.VBox([self.options, in_row(self.seed, self.guidance)]), self.finder],
+            titles=["How, when, where", "Find the dose for me"], selected_index=None,
+        )  # fmt: skip
         return [
-            ipywidgets.Box([self.prompt, self.beginning, self.seconds], layout=_WRAP),
-            self.desk, self.line, more,
-            ipywidgets.Box([self.prompted, self.control], layout=_WRAP),
-            self.job, self.told, self.history, self.comparison,
+            in_row(self.prompt, self.beginning, self.seconds), self.desk, self.line, more,
+            in_row(self.prompted, self.control), self.job, self.costs, self.history, self.comparison,
         ]  # fmt: skip
-
-    def _listen(self) -> None:
-        traitlets.link((self.line, "text"), (self, "text"))
-        self.history.observe(lambda _change: self._follow_ticks(), "chosen")
-        self.seconds.observe(lambda _change: self.finder.tell(), "value")
 
     @property
     def steering(self) -> Steering | None:
@@ -347,15 +294,6 @@ class SteerLab(ipywidgets.VBox):
         self.desk.move({**dict.fromkeys(self.sliders, 0.0), **doses})
         return self
 
-    def start(self) -> SteerLab:
-        """Begin to generate, as the button does."""
-        self.job.start()
-        return self
-
-    def wait(self, timeout_s: float | None = None) -> dict[str, Take]:
-        """Return the takes by name, "unsteered" first, once generation has ended."""
-        return self.job.wait(timeout_s)
-
     def close(self) -> None:
         """Stop what is running, then close."""
         if hasattr(self, "job"):
@@ -364,27 +302,29 @@ class SteerLab(ipywidgets.VBox):
         super().close()
 
     def _method_of(self, group: str) -> str:
-        return str(self.way.methods[group].value)
+        return str(self.options.methods[group].value)
 
     def _rewrite(self) -> None:
         """Write what sliders and settings say into the plan's line."""
-        self.line.write(lambda: plan_of(self._pushes(), self.way.way))
+        self.line.write(lambda: plan_of(self._pushes(), **self.options.settings))
 
-    def _pushes(self) -> list[Push]:
-        """Return what the sliders push towards."""
-        doses = self.doses
-        return [
-            Push(name, doses[name], self.way.layer_of(group, name),
-                 group.by_layer(name, self._method_of(group.name)))
-            for group in self.groups for name in group.names if doses[name]
-        ]  # fmt: skip
+    def _pushes(self) -> list[tuple[float, dict[int, Direction]]]:
+        """Return each dose that is not 0, with its direction by layer: at the chosen one, or at all."""
+        pushes, doses = [], self.doses
+        for group in self.groups:
+            for name in filter(doses.get, group.names):
+                directions = group.by_layer(name, self._method_of(group.name))
+                layer = self.options.layer_of(group, name)
+                everywhere = self.options.spread.value
+                pushes.append((doses[name], directions if everywhere else {layer: directions[layer]}))
+        return pushes
 
     def _use(self, aim: Aim, found: AutoDose) -> None:
         """Set the layer and the dose that a search has found, and all else to how it was tried."""
-        with self.way.together():
-            self.way.plain()
-            if aim.group in self.way.layers:
-                self.way.layers[aim.group].value = found.layer
+        with self.options.together():
+            self.options.plain()
+            if aim.group in self.options.layers:
+                self.options.layers[aim.group].value = found.layer
             self.desk.move({aim.name: found.dose})
 
     def _generate(self, job: Job) -> dict[str, Take]:
@@ -404,7 +344,7 @@ class SteerLab(ipywidgets.VBox):
         job.progress(0.97, "measuring")
         others = {name: take for name, take in takes.items() if name != UNSTEERED}
         costs = costs_of(self.model, others, takes[UNSTEERED]) if others else {}
-        self.told.value = "".join(note_html(told(name, others[name], cost)) for name, cost in costs.items())
+        self.costs.value = "".join(note_html(told(name, others[name], cost)) for name, cost in costs.items())
         return takes
 
     def _show(self, takes: dict[str, Take]) -> None:
@@ -416,15 +356,9 @@ class SteerLab(ipywidgets.VBox):
 
     def _kept(self, name: str, take: Take) -> str:
         """Return the name of a take in the history, which gets it unless it is there already."""
-        names = (old for old, held in self.history.takes.items() if held == take)
+        names = (old for old, one in self.history.takes.items() if one == take)
         return next(names, None) or self.history.add(name, take)
 
     def _follow_ticks(self) -> None:
         with self.comparison.loading:
             self.comparison.load(self.history.chosen_takes)
-
-
-def _tick(words: str) -> ipywidgets.Checkbox:
-    return ipywidgets.Checkbox(
-        description=words, indent=False, layout={"width": "auto", "margin": "2px 18px 2px 2px"}
-    )

@@ -1,11 +1,11 @@
-"""From doses and settings to one plan: several directions, perhaps orthogonal, at one layer or at many."""
+"""From doses and settings to one plan: groups of directions, the plan's line, how, when and where it acts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -13,19 +13,14 @@ import traitlets
 
 from workbench.errors import SteeringError, WorkbenchError
 from workbench.probing.probe import ProbeSweep
-from workbench.show.widgets.base import note_html, problem_html
+from workbench.show.widgets.parts import FULL, control, follow, in_row, note_html, problem_html, value_of
 from workbench.steering.plan import Direction, Steering
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, parse_schedule
 from workbench.steering.term import Reads
 from workbench.steering.together import orthogonalise, split_dose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from workbench.model.musicgen import Model
-
-# Groups of directions for the steering lab: their names, their layers, and how they were found.
-
 
 GIVEN = "as given"
 ALONE = "directions"
@@ -35,8 +30,10 @@ ALONE = "directions"
 class Group:
     """Directions of one quality, such as genre: given one by one, or read from probes of every layer.
 
-    sweeps  how they were found -> probes; empty where directions were given
-    given   name -> direction; empty where probes were given
+    Args:
+        name: of the quality.
+        sweeps: how they were found -> probes; empty where directions were given.
+        given: name -> direction; empty where probes were given.
     """
 
     name: str
@@ -56,8 +53,8 @@ class Group:
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers to choose from; none where every direction has its own."""
-        held = [set(sweep.layers) for sweep in self.sweeps.values()]
-        return tuple(sorted(set.intersection(*held))) if held else ()
+        layers = [set(sweep.layers) for sweep in self.sweeps.values()]
+        return tuple(sorted(set.intersection(*layers))) if layers else ()
 
     def by_layer(self, name: str, method: str) -> dict[int, Direction]:
         """Return the directions of one name by layer; of given ones there is one."""
@@ -82,7 +79,7 @@ def groups_of(directions: Any) -> list[Group]:
         directions = {ALONE: directions}
     if not isinstance(directions, Mapping) or not directions:
         raise _refusal(f"{type(directions).__name__} holds no direction")
-    groups = [_group(str(name), held) for name, held in directions.items()]
+    groups = [_group(str(name), members) for name, members in directions.items()]
     names = [name for group in groups for name in group.names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -90,21 +87,21 @@ def groups_of(directions: Any) -> list[Group]:
     return groups
 
 
-def _group(name: str, held: Any) -> Group:
-    if isinstance(held, ProbeSweep):
-        return Group(name, {held.method: held}, {})
-    if isinstance(held, Mapping) and held and _all(held, Direction):
-        return Group(name, {}, dict(held))
-    if isinstance(held, Mapping) and held and _all(held, ProbeSweep):
-        group = Group(name, dict(held), {})
-        if group.layers and len({sweep.classes for sweep in held.values()}) == 1:
+def _group(name: str, members: Any) -> Group:
+    if isinstance(members, ProbeSweep):
+        return Group(name, {members.method: members}, {})
+    if isinstance(members, Mapping) and members and _all(members, Direction):
+        return Group(name, {}, dict(members))
+    if isinstance(members, Mapping) and members and _all(members, ProbeSweep):
+        group = Group(name, dict(members), {})
+        if group.layers and len({sweep.classes for sweep in members.values()}) == 1:
             return group
         raise _refusal(f"the probes of {name!r} share no layer, or know different classes")
     raise _refusal(f"{name!r} holds no directions and no probes")
 
 
-def _all(held: Mapping[Any, Any], kind: type) -> bool:
-    return all(isinstance(one, kind) for one in held.values())
+def _all(members: Mapping[Any, Any], kind: type) -> bool:
+    return all(isinstance(one, kind) for one in members.values())
 
 
 def _refusal(found: str) -> SteeringError:
@@ -126,92 +123,62 @@ def plain_name(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class Way:
-    """How, when and where all directions of a plan act.
-
-    angles  PLAIN, or a method of `orthogonalise`
-    spread  whether each dose is shared among all layers of its group
-    """
-
-    operation: str = "add"
-    schedule: Schedule = field(default_factory=constant)
-    rows: str = "cond"
-    chance: float = 1.0
-    gate: Gate | None = None
-    angles: str = PLAIN
-    spread: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Push:
-    """A name, its dose, the layer chosen for it, and its directions by layer."""
-
-    name: str
-    dose: float
-    layer: int
-    directions: Mapping[int, Direction]
-
-
-def plan_of(pushes: Sequence[Push], way: Way) -> Steering | None:
-    """Return the plan of all doses that are not 0, None when all are.
+def plan_of(
+    pushes: Iterable[tuple[float, Mapping[int, Direction]]],
+    *,
+    angles: str = PLAIN,
+    operation: str = "add",
+    **settings: Any,
+) -> Steering | None:
+    """Return the plan of all pushes, None where there is none.
 
     A direction that was made orthogonal is called so: "slow without jazz", or "slow apart from jazz" where
     both gave way. For `clamp` a dose is turned into the projection that it stands for, dose x R.
 
     Args:
-        pushes: in the order in which they act; of directions at right angles the first keeps its place.
-        way: how, when and where.
+        pushes: doses with their directions by layer, in the order in which they act; a dose is shared among
+            several layers. Of directions at right angles the first keeps its place.
+        angles: PLAIN, or a method of `orthogonalise`.
+        operation: as in `Direction.at`.
+        settings: of `Direction.at`: schedule, rows, chance, gate.
 
     Raises:
         SteeringError: the settings do not go together, for example a weight above 1 for `remove`.
     """
-    chosen = [push for push in pushes if push.dose]
-    held = [
-        dict(push.directions) if way.spread else {push.layer: push.directions[push.layer]} for push in chosen
-    ]
-    if way.angles != PLAIN:
-        held = _at_right_angles(held, way.angles)
-    plans = [_one(mine, push.dose, way) for push, mine in zip(chosen, held, strict=True)]
-    terms = tuple(term for plan in plans for term in plan.terms)
-    return Steering(terms) if terms else None
+    doses, directions = [], []
+    for dose, by_layer in pushes:
+        if dose:
+            doses.append(dose)
+            directions.append(dict(by_layer))
+    if angles != PLAIN:
+        _make_orthogonal(directions, angles)
+    terms = []
+    for dose, by_layer in zip(doses, directions, strict=True):
+        if len(by_layer) > 1:
+            plan = split_dose(by_layer, dose, operation=operation, **settings)
+            terms += [replace(term, dose=round(term.dose, 4)) for term in plan.terms]
+        else:
+            (direction,) = by_layer.values()
+            if operation == "clamp" and math.isfinite(direction.residual_norm):
+                dose = round(dose * direction.residual_norm, 3)
+            terms += direction.at(dose, operation=operation, **settings).terms
+    return Steering(tuple(terms)) if terms else None
 
 
-def _at_right_angles(held: Sequence[Mapping[int, Direction]], method: str) -> list[dict[int, Direction]]:
-    """Return the directions made orthogonal wherever several act at one layer and site."""
-    made = [dict(mine) for mine in held]
-    places = {(layer, direction.site) for mine in held for layer, direction in mine.items()}
+def _make_orthogonal(directions: Sequence[dict[int, Direction]], method: str) -> None:
+    """Make directions orthogonal, in place, wherever several act at one layer and site."""
+    places = {(layer, one.site) for by_layer in directions for layer, one in by_layer.items()}
     for layer, site in places:
-        there = [mine for mine in made if layer in mine and mine[layer].site == site]
-        old = [mine[layer] for mine in there]
+        there = [by_layer for by_layer in directions if layer in by_layer and by_layer[layer].site == site]
+        old = [by_layer[layer] for by_layer in there]
         for number, new in enumerate(orthogonalise(old, method=method)):
             others = old[:number] if method == "gram-schmidt" else old[:number] + old[number + 1 :]
-            told = ", ".join(other.name for other in others)
-            word = WORDS[method]
-            there[number][layer] = new.named(f"{new.name} {word} {told}") if others else new
-    return made
-
-
-def _one(held: Mapping[int, Direction], dose: float, way: Way) -> Steering:
-    """Return the plan of one direction, its dose shared where there are several layers."""
-    settings: dict[str, Any] = {
-        name: getattr(way, name) for name in ("schedule", "operation", "rows", "chance", "gate")
-    }
-    if len(held) > 1:
-        plan = split_dose(held, dose, **settings)
-        return Steering(tuple(replace(term, dose=round(term.dose, 4)) for term in plan.terms))
-    (direction,) = held.values()
-    norm = direction.residual_norm
-    if way.operation == "clamp" and math.isfinite(norm):
-        dose = round(dose * norm, 3)
-    return direction.at(dose, **settings)
-
-
-# The plan as a line of text: sliders write it, people edit it, and what stands there is generated.
+            names = ", ".join(other.name for other in others)
+            there[number][layer] = new.named(f"{new.name} {WORDS[method]} {names}") if others else new
 
 
 class PlanLine(ipywidgets.VBox):
-    """One line that holds the canonical text of a plan, and under it what was understood.
+    """One line with the canonical text of a plan, written by sliders or by people, and what was understood.
 
     Args:
         model: the plan must fit it.
@@ -239,12 +206,12 @@ class PlanLine(ipywidgets.VBox):
         self._writing = False
         self.steering: Steering | None = None
         self.fault: WorkbenchError | None = None
-        self.box = ipywidgets.Text(
-            description="plan", value=self.text, continuous_update=False, layout={"width": "98%"},
-            tooltip="the plan: edit it and press Enter",
-        )  # fmt: skip
+        hint = "the plan: edit it and press Enter"
+        self.box = control(
+            ipywidgets.Text, "plan", "98%", value=self.text, continuous_update=False, tooltip=hint
+        )
         self.note = ipywidgets.HTML()
-        super().__init__([self.box, self.note], layout={"width": "100%"})
+        super().__init__([self.box, self.note], layout=FULL)
         traitlets.link((self, "text"), (self.box, "value"))
         self.observe(lambda _change: self._read(), "text")
 
@@ -262,9 +229,8 @@ class PlanLine(ipywidgets.VBox):
             self.text = "none" if plan is None else plan.text()
         finally:
             self._writing = False
-        self._accept(
-            plan, "The sliders write this line; edit it and press Enter. What stands here is generated."
-        )
+        words = "The sliders write this line; edit it and press Enter. What stands here is generated."
+        self._accept(plan, words)
 
     def _read(self) -> None:
         """Understand the text, unless it has just been written from the sliders."""
@@ -283,16 +249,16 @@ class PlanLine(ipywidgets.VBox):
 
     def directions(self) -> dict[str, Direction]:
         """Return every direction that the text may name, by name and layer."""
-        held: dict[str, Direction] = {}
+        known: dict[str, Direction] = {}
         for group in self.groups:
             chosen = self._method_of(group.name)
             for method in group.methods:
                 for name in group.names:
                     for layer, one in group.by_layer(name, method).items():
                         mark = "" if method == chosen else f"#{one.fingerprint}"
-                        held[f"{name}@{layer}{mark}"] = one
+                        known[f"{name}@{layer}{mark}"] = one
         used = self.steering.directions if self.steering is not None else {}
-        return {**held, **{key: one for key, one in self._met.items() if key not in held}, **used}
+        return {**self._met, **known, **used}
 
     def _accept(self, plan: Steering | None, words: str) -> None:
         self.steering, self.fault = plan, None
@@ -302,9 +268,6 @@ class PlanLine(ipywidgets.VBox):
     def _complain(self, error: WorkbenchError) -> None:
         self.fault = error
         self.note.value = problem_html(error)
-
-
-# How, when and where a plan acts, as controls: operation, schedule, chance, gate, angles, layers, rows.
 
 
 OPERATIONS = {
@@ -342,40 +305,36 @@ ANGLES = {
     "all give way alike": "symmetric",
 }
 SIDES = {"until it reads": "below", "only while it reads": "above"}
-_FIELD: dict[str, Any] = {"width": "320px", "max_width": "100%"}
-_SHORT: dict[str, Any] = {"width": "190px"}
-_NAMED: dict[str, Any] = {"description_width": "96px"}
+_LABEL = {"style": {"description_width": "96px"}}
 
 
-class HowWhenWhere(ipywidgets.VBox):
-    """All of a plan but its doses.
+class SteeringOptions(ipywidgets.VBox):
+    """How, when and where a plan acts, as controls: all of a plan but its doses and directions.
 
     Args:
         groups: each gets a choice of layer, and of method where there are several.
         readers: what gates can read.
         on_change: called after a control was moved.
 
-    `way` is what the controls say; `layers["genre"]` and `methods["genre"]` are the controls of a group.
-
-    Raises:
-        SteeringError: `way` was asked for, and the numbers make no schedule or no gate.
+    `settings` is what the controls say; `layers["genre"]` and `methods["genre"]` are the controls of a group.
     """
 
     def __init__(
         self, groups: Sequence[Group], readers: Sequence[ReadOut], on_change: Callable[[], object]
     ) -> None:
         self._on_change, self._quiet = on_change, True
+        gates = {f"{c} ({one.target}, layer {one.layer})": (one, c) for one in readers for c in one.classes}
         self.operation = _choice("operation", OPERATIONS)
         self.angles = _choice("directions", ANGLES, "Several directions share a part: who gives way?")
-        self.chance = _slider("chance", 1.0, "with which each step acts at all")
+        self.chance = _share("chance", 1.0, "with which each step acts at all")
         self.schedule = _choice("when", SCHEDULES)
         self.first, self.second = _number(), _number()
-        self.points = ipywidgets.Text(
-            description="points", value="0s:0, 2s:1, 4s:0", continuous_update=False, layout=_FIELD
+        self.points = control(
+            ipywidgets.Text, "points", "320px", value="0s:0, 2s:1, 4s:0", continuous_update=False
         )
-        self.gate = _choice("gate", {"no gate": None, **_gates(readers)}, "push until a probe reads a class")
+        self.gate = _choice("gate", {"no gate": None, **gates}, "push until a probe reads a class")
         self.side = _choice("push", SIDES)
-        self.threshold = _slider("threshold", 0.8, "P(class) that opens or shuts the gate")
+        self.threshold = _share("threshold", 0.8, "P(class) that opens or shuts the gate")
         self.over = _number("mean of (s)", 1.0)
         self.rows = _choice("rows", ROWS, "which half of guidance is pushed")
         self.spread = ipywidgets.Checkbox(
@@ -386,43 +345,53 @@ class HowWhenWhere(ipywidgets.VBox):
             group.name: _choice(f"{group.name} by", {method: method for method in group.methods})
             for group in groups
         }
-        super().__init__(self._parts(), layout={"width": "100%"})
-        self._follow_kind()
-        self._listen()
+        super().__init__(self._parts(), layout=FULL)
+        self._follow_schedule()
+        follow([self.schedule], self._follow_schedule)
+        follow([self.gate], self._follow_gate)
+        follow(
+            [self.operation, self.angles, self.chance, self.first, self.second, self.points], self._changed
+        )
+        follow([self.side, self.threshold, self.over, self.rows, self.spread], self._changed)
+        follow([*self.layers.values(), *self.methods.values()], self._changed)
         self._quiet = False
 
     def _parts(self) -> list[ipywidgets.Widget]:
         several = [method for method in self.methods.values() if len(method.options) > 1]
-        self._gate_parts = _row(self.side, self.threshold, self.over)
+        self._gate_parts = in_row(self.side, self.threshold, self.over)
+        lines = {
+            "How": [self.operation, self.angles, self.chance],
+            "When": [self.schedule, self.first, self.second, self.points],
+            "Until": [self.gate, self._gate_parts],
+            "Where": [*self.layers.values(), *several, self.spread, self.rows],
+        }
+        note = "Seconds count from the beginning of the new sound. R is the layer's mean residual norm."
+        narrow = {"width": "52px"}
+        heads = {head: ipywidgets.HTML(f"<b>{head}</b>", layout=narrow) for head in lines}
         return [
-            _row(_head("How"), self.operation, self.angles, self.chance),
-            _row(_head("When"), self.schedule, self.first, self.second, self.points),
-            _row(_head("Until"), self.gate, self._gate_parts),
-            _row(_head("Where"), *self.layers.values(), *several, self.spread, self.rows),
-            ipywidgets.HTML(
-                note_html(
-                    "Seconds count from the beginning of the new sound. R is the layer's mean residual norm."
-                )
-            ),
+            *(in_row(heads[head], *controls) for head, controls in lines.items()),
+            ipywidgets.HTML(note_html(note)),
         ]
 
-    def _listen(self) -> None:
-        controls = [
-            self.operation, self.angles, self.chance, self.first, self.second, self.points, self.side,
-            self.threshold, self.over, self.rows, self.spread, *self.layers.values(), *self.methods.values(),
-        ]  # fmt: skip
-        self.schedule.observe(lambda _change: self._follow_kind(), "value")
-        self.gate.observe(lambda _change: self._follow_gate(), "value")
-        for control in controls:
-            control.observe(lambda _change: self._tell(), "value")
-
     @property
-    def way(self) -> Way:
-        """What the controls say."""
-        return Way(
-            self.operation.value, self._schedule(), self.rows.value, _round(self.chance.value), self._gate(),
-            self.angles.value, bool(self.spread.value),
-        )  # fmt: skip
+    def settings(self) -> dict[str, Any]:
+        """What the controls say, as `plan_of` takes it.
+
+        Raises:
+            SteeringError: the numbers make no schedule or no gate.
+        """
+        gate, kind = None, self.schedule.value
+        if self.gate.value is not None:
+            numbers = value_of(self.threshold), value_of(self.over)
+            gate = Gate(*self.gate.value, self.side.value, *numbers)
+        boxes = (self.first, self.second)[: len(NUMBERS[kind])]
+        schedule = constant() if kind == "constant" else Schedule(kind, tuple(value_of(box) for box in boxes))
+        if kind == "knots":
+            schedule = parse_schedule(f"knots({self.points.value})")
+        return {
+            "operation": self.operation.value, "angles": self.angles.value, "rows": self.rows.value,
+            "chance": value_of(self.chance), "schedule": schedule, "gate": gate,
+        }  # fmt: skip
 
     def plain(self) -> None:
         """Put every control to a plain push all the time; layers and methods stay."""
@@ -436,22 +405,7 @@ class HowWhenWhere(ipywidgets.VBox):
             return int(self.layers[group.name].value)
         return group.given[name].layer
 
-    def _schedule(self) -> Schedule:
-        kind = self.schedule.value
-        if kind == "constant":
-            return constant()
-        if kind == "knots":
-            return parse_schedule(f"knots({self.points.value})")
-        boxes = (self.first, self.second)[: len(NUMBERS[kind])]
-        return Schedule(kind, tuple(_round(box.value) for box in boxes))
-
-    def _gate(self) -> Gate | None:
-        if self.gate.value is None:
-            return None
-        reader, class_ = self.gate.value
-        return Gate(reader, class_, self.side.value, _round(self.threshold.value), _round(self.over.value))
-
-    def _follow_kind(self) -> None:
+    def _follow_schedule(self) -> None:
         """Show the numbers that the chosen schedule has."""
         numbers = NUMBERS[self.schedule.value]
         with self.together():
@@ -464,77 +418,52 @@ class HowWhenWhere(ipywidgets.VBox):
 
     def _follow_gate(self) -> None:
         self._gate_parts.layout.display = "none" if self.gate.value is None else ""
-        self._tell()
+        self._changed()
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Move several controls, and tell of it once."""
+        """Move several controls, and report it once."""
         before, self._quiet = self._quiet, True
         try:
             yield
         finally:
             self._quiet = before
-        self._tell()
+        self._changed()
 
-    def _tell(self) -> None:
+    def _changed(self) -> None:
         if not self._quiet:
             self._on_change()
 
 
 def readers_of(probes: Iterable[Reads]) -> list[ReadOut]:
     """Return what gates can read; of two that read one class at one layer the first."""
-    held: dict[tuple[str, int], ReadOut] = {}
+    by_place: dict[tuple[str, int], ReadOut] = {}
     for probe in probes:
         made = probe.read_out()
         places = [(class_, made.layer) for class_ in made.classes]
-        if not any(place in held for place in places):
-            held |= dict.fromkeys(places, made)
-    return list(dict.fromkeys(held.values()))
-
-
-def _gates(readers: Sequence[ReadOut]) -> dict[str, tuple[ReadOut, str]]:
-    """Return what gates can read, by its words."""
-    return {
-        f"{class_} ({one.target}, layer {one.layer})": (one, class_)
-        for one in readers
-        for class_ in one.classes
-    }
+        if not any(place in by_place for place in places):
+            by_place |= dict.fromkeys(places, made)
+    return list(dict.fromkeys(by_place.values()))
 
 
 def _layers(group: Group) -> ipywidgets.Dropdown:
     """Return the choice of a group's layer; the middle one to begin with, as everywhere."""
-    middle = group.layers[len(group.layers) // 2]
-    return _choice(f"{group.name} at", {f"layer {each}": each for each in group.layers}, value=middle)
+    options = {f"layer {each}": each for each in group.layers}
+    choice = _choice(f"{group.name} at", options)
+    choice.value = group.layers[len(group.layers) // 2]
+    return choice
 
 
-def _choice(name: str, options: Mapping[str, Any], tooltip: str = "", **more: Any) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(
-        description=name, options=list(options.items()), tooltip=tooltip or name, layout=_FIELD,
-        style=_NAMED, **more,
-    )  # fmt: skip
+def _choice(name: str, options: Mapping[str, Any], tooltip: str = "") -> ipywidgets.Dropdown:
+    listed = list(options.items())
+    return control(ipywidgets.Dropdown, name, "320px", options=listed, tooltip=tooltip or name, **_LABEL)
 
 
-def _slider(name: str, value: float, tooltip: str) -> ipywidgets.FloatSlider:
-    return ipywidgets.FloatSlider(
-        description=name, min=0, max=1, step=0.05, value=value, tooltip=f"{name}: {tooltip}", layout=_FIELD,
-        style=_NAMED, continuous_update=False,
-    )  # fmt: skip
+def _share(name: str, value: float, tooltip: str) -> ipywidgets.FloatSlider:
+    hint, numbers = f"{name}: {tooltip}", {"min": 0, "max": 1, "step": 0.05, "value": value}
+    return control(ipywidgets.FloatSlider, name, "320px", tooltip=hint, **numbers, **_LABEL)
 
 
 def _number(name: str = "", value: float = 1.0) -> ipywidgets.BoundedFloatText:
-    return ipywidgets.BoundedFloatText(
-        description=name, min=0, max=600, step=0.1, value=value, layout=_SHORT, style=_NAMED
-    )
-
-
-def _head(text: str) -> ipywidgets.HTML:
-    return ipywidgets.HTML(f"<b>{text}</b>", layout={"width": "52px"})
-
-
-def _row(*parts: ipywidgets.Widget) -> ipywidgets.Box:
-    return ipywidgets.Box(list(parts), layout={"flex_flow": "row wrap", "align_items": "center"})
-
-
-def _round(value: float) -> float:
-    """What a control says; the page adds steps in binary and sends back 0.6000000000000001."""
-    return round(float(value), 6)
+    numbers = {"min": 0, "max": 600, "step": 0.1, "value": value}
+    return control(ipywidgets.BoundedFloatText, name, "190px", **numbers, **_LABEL)

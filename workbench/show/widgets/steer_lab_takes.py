@@ -14,8 +14,9 @@ from workbench.errors import WorkbenchError
 from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.search import COSTS, DOSES, AutoDose, DamageBudget, Space, auto_dose
 from workbench.generation.generate import generate
-from workbench.show.widgets.base import Job, JobPanel, note_html
+from workbench.show.widgets.base import Job, JobPanel, WorkPanel
 from workbench.show.widgets.panels import CONTROL, UNSTEERED, frame_reporter
+from workbench.show.widgets.parts import FULL, control, follow, in_row, note_html, renamed
 from workbench.show.widgets.steer_lab_plan import Group, plain_name
 from workbench.steering.plan import Steering
 from workbench.steering.together import randomised
@@ -190,9 +191,6 @@ def told(name: str, take: Take, cost: Mapping[str, float]) -> str:
     return f"{name}: {take.receipt}; {verdict} ({figures})"
 
 
-# Find the dose for me: a search for the layer and dose of one aim, its budget, estimate and proof.
-
-
 EFFORTS = {
     "quick (3 and 6 seeds)": (3, 6),
     "usual (6 and 12 seeds)": (6, 12),
@@ -200,8 +198,7 @@ EFFORTS = {
 }
 """Words -> seeds that choose, further seeds that prove."""
 FURTHER = 1000  # the first of the further seeds
-_FIELD: dict[str, Any] = {"width": "320px", "max_width": "100%"}
-_NAMED: dict[str, Any] = {"description_width": "96px"}
+_LABEL = {"style": {"description_width": "96px"}}
 
 
 @dataclass(frozen=True)
@@ -213,7 +210,7 @@ class Aim:
     target: str
 
 
-class DoseFinder(ipywidgets.VBox):
+class DoseFinder(WorkPanel["AutoDose"]):
     """Searches the layer and dose at which one aim is best reached within a quality budget.
 
     Args:
@@ -225,8 +222,10 @@ class DoseFinder(ipywidgets.VBox):
         pace: seconds of sound made in a second, None while that is unknown.
         on_found: called with the aim and what was found, where it kept within the budget.
 
-    `start()` and `wait()` do what the button does; `found` is the last result.
+    `start()` and `wait()` do what the button does; `result` is the last result.
     """
+
+    found = renamed("DoseFinder", "found", "result")
 
     def __init__(
         self,
@@ -241,40 +240,26 @@ class DoseFinder(ipywidgets.VBox):
     ) -> None:
         self.model, self.groups, self.judges = model, {group.name: group for group in groups}, dict(judges)
         self._method_of, self._settings, self._pace, self._on_found = method_of, settings, pace, on_found
-        self.found: AutoDose | None = None
+        self.result: AutoDose | None = None
         aims = aims_of(groups, judges)
-        self.aim = ipywidgets.Dropdown(
-            description="aim", options=aims, disabled=not aims, layout=_FIELD, style=_NAMED
-        )
-        self.effort = ipywidgets.Dropdown(
-            description="effort", options=list(EFFORTS.items()), layout=_FIELD, style=_NAMED
-        )
+        efforts, kind = list(EFFORTS.items()), ipywidgets.Dropdown
+        self.aim = control(kind, "aim", "320px", options=aims, disabled=not aims, **_LABEL)
+        self.effort = control(kind, "effort", "320px", options=efforts, **_LABEL)
         self.nll_rise = _cost("nats lost", DamageBudget.nll_rise, "nats per code that may be lost")
         self.level_db = _cost("level (dB)", DamageBudget.level_change_db, "decibels that it may change")
         self.repetition = _cost("repetition", DamageBudget.repetition_rise, "share that may be added")
         self.note, self.verdict = ipywidgets.HTML(), ipywidgets.HTML()
-        self.job: JobPanel[tuple[Aim, AutoDose]] = JobPanel(
-            self._search, label="Find layer and dose", on_done=self._show
-        )
-        budget = [ipywidgets.HTML("<b>Budget</b>"), self.nll_rise, self.level_db, self.repetition]
-        wrap = {"flex_flow": "row wrap", "align_items": "center"}
-        rows = [
-            ipywidgets.Box([self.aim, self.effort], layout=wrap),
-            ipywidgets.Box(budget, layout=wrap),
-        ]
-        super().__init__([*rows, self.note, self.job, self.verdict], layout={"width": "100%"})
-        for control in (self.aim, self.effort):
-            control.observe(lambda _change: self.tell(), "value")
+        self.job = JobPanel(self._search, label="Find layer and dose", on_done=self._show)
+        head = ipywidgets.HTML("<b>Budget</b>")
+        budget = in_row(head, self.nll_rise, self.level_db, self.repetition)
+        parts = [in_row(self.aim, self.effort), budget, self.note, self.job, self.verdict]
+        super().__init__(parts, layout=FULL)
+        follow([self.aim, self.effort], self.tell)
         self.tell()
 
-    def start(self) -> DoseFinder:
-        """Begin to search, as the button does."""
-        self.job.start()
-        return self
-
     def wait(self, timeout_s: float | None = None) -> AutoDose:
-        """Return what was found once the search has ended."""
-        return self.job.wait(timeout_s)[1]
+        """Return the result once the search has ended; raises what the search raised."""
+        return self.job.wait(timeout_s)[1]  # type: ignore[no-any-return]
 
     def aim_at(self, name: str) -> DoseFinder:
         """Choose an aim by its name.
@@ -286,9 +271,9 @@ class DoseFinder(ipywidgets.VBox):
             if aim.name == name:
                 self.aim.value = aim
                 return self
-        held = ", ".join(aim.name for aim in self.aims) or "nothing"
+        names = ", ".join(aim.name for aim in self.aims) or "nothing"
         asked = f"A dose for {name!r} was to be searched"
-        raise WorkbenchError(asked, f"judges hear directions of: {held}", "Aim at one of these")
+        raise WorkbenchError(asked, f"judges hear directions of: {names}", "Aim at one of these")
 
     @property
     def aims(self) -> list[Aim]:
@@ -307,15 +292,12 @@ class DoseFinder(ipywidgets.VBox):
         if not self.aims:
             self.note.value = note_html("No judge hears any of these directions: give judges to the lab.")
             return
-        clips, seconds = self._space().clips, self._settings()["seconds"]
-        pace = self._pace()
-        time_told = (
-            "how long that takes is known once something has been generated"
-            if pace is None
-            else f"about {spoken(clips * seconds / pace)}, or less, at the pace of the last run"
-        )
+        clips, seconds, pace = self._space().clips, self._settings()["seconds"], self._pace()
+        length = "how long that takes is known once something has been generated"
+        if pace is not None:
+            length = f"about {spoken(clips * seconds / pace)}, or less, at the pace of the last run"
         self.note.value = note_html(
-            f"About {clips} clips of {seconds:g} s from neutral prompts and seeds of their own; {time_told}. "
+            f"About {clips} clips of {seconds:g} s from neutral prompts and seeds of their own; {length}. "
             "Layer and dose are chosen on some seeds and proved on others."
         )
 
@@ -343,20 +325,20 @@ class DoseFinder(ipywidgets.VBox):
             if not job.cancel.is_set():
                 job.progress(share, f"clip {made:.0f} of about {space.clips}{about}")
 
-        found = auto_dose(
+        result = auto_dose(
             self.model, directions, aim.name, self.judges[aim.target], budget=budget,
             seeds=space.seeds, further_seeds=space.further_seeds, doses=space.doses, progress=False,
             on_clips=report, cancel=job.cancel, **settings,
         )  # fmt: skip
-        return aim, found
+        return aim, result
 
     def _show(self, result: tuple[Aim, AutoDose]) -> None:
-        aim, self.found = result
+        aim, self.result = result
         done = "Layer and slider are set, the rest to how it was tried."
-        set_ = done if self.found.within else "Nothing was set."
-        self.verdict.value = note_html(f"{self.found.verdict} {set_}")
-        if self.found.within:
-            self._on_found(aim, self.found)
+        set_ = done if self.result.within else "Nothing was set."
+        self.verdict.value = note_html(f"{self.result.verdict} {set_}")
+        if self.result.within:
+            self._on_found(aim, self.result)
 
 
 def aims_of(groups: Sequence[Group], judges: Mapping[str, Judge]) -> list[tuple[str, Aim]]:
@@ -383,7 +365,6 @@ def spoken(seconds: float) -> str:
 
 
 def _cost(name: str, value: float, tooltip: str) -> ipywidgets.BoundedFloatText:
-    return ipywidgets.BoundedFloatText(
-        description=name, min=0.01, max=100, step=0.1, value=value, tooltip=f"{name}: {tooltip}",
-        layout={"width": "190px"}, style=_NAMED,
-    )  # fmt: skip
+    numbers = {"min": 0.01, "max": 100, "step": 0.1, "value": value}
+    hint = f"{name}: {tooltip}"
+    return control(ipywidgets.BoundedFloatText, name, "190px", tooltip=hint, **numbers, **_LABEL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from workbench.errors import AudioError, EvidenceError, GenerationError
 from workbench.evidence.damage import damage
 from workbench.generation.reproduce import reproduction_code
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
-from workbench.show.widgets.base import STYLE, PlotPanel, Points
+from workbench.show.widgets.base import PlotPanel, Points, shown_in
+from workbench.show.widgets.parts import FULL, STYLE, control, follow, in_row
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.sound.clip import Clip
 
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from workbench.model.musicgen import Model
 
     Judges = Mapping[str, Judge] | Sequence[Judge]
-
-# Takes in words: what else changed beside the twin, how each was made, and the code that makes it again.
-
 
 # name in `damage` or of the likelihood -> heading, what it is multiplied by, format, unit
 MEASURES = {
@@ -54,59 +53,53 @@ def twins_of(takes: Mapping[str, Take], reference: str | None) -> dict[str, str]
     for name, take in takes.items():
         if not take.steering:
             plain.setdefault(_same(take), name)
-    return {
-        name: plain[_same(take)] for name, take in takes.items() if take.steering and _same(take) in plain
-    }
+    steered = {name: plain.get(_same(take)) for name, take in takes.items() if take.steering}
+    return {name: twin for name, twin in steered.items() if twin is not None}
 
 
 def _same(take: Take) -> tuple[object, ...]:
-    """What a twin must have in common."""
+    """Return what a take and its unsteered twin must have in common."""
     given = round(take.given_s * take.codes.shape[-1] / take.seconds)
-    heard = (take.codes[:, :given].tobytes(), take.melody, take.windows)
-    settings = (take.guidance, take.temperature, take.top_k, take.codes.shape, *heard)
-    return (take.model_id, take.prompt, take.seed, *settings)
+    sound = (take.codes[:, :given].tobytes(), take.melody, take.windows)
+    settings = (take.guidance, take.temperature, take.top_k, take.codes.shape)
+    return (take.model_id, take.prompt, take.seed, *settings, *sound)
 
 
 def damage_html(takes: Mapping[str, Take], twins: Mapping[str, str], likely: Mapping[str, Likelihood]) -> str:
-    """Return the guards of each take as a table, with the difference to its twin in brackets."""
-    found = {name: dict(damage(take.new)) for name, take in takes.items()}
+    """Return the measures of each take as a table, with the difference to its twin in brackets.
+
+    Args:
+        takes: by name.
+        twins: name -> name of the take that it is measured beside.
+        likely: name -> likelihood, where it was measured.
+    """
+    measured = {name: dict(damage(take.new)) for name, take in takes.items()}
     for name, one in likely.items():
-        found[name]["nll"] = one.nll
-    measures = [name for name in MEASURES if any(name in row for row in found.values())]
-    head = "".join(f"<th scope='col'>{MEASURES[name][0]}</th>" for name in measures)
-    rows = "".join(
-        f"<tr><th scope='row'>{html.escape(name)}</th>"
-        + "".join(
-            f"<td>{_cell(measure, row, found.get(twins.get(name, ''), {}))}</td>" for measure in measures
-        )
-        + "</tr>"
-        for name, row in found.items()
-    )
-    note = f"<div class='wb-note'>{html.escape(_beside(takes, twins))}</div>"
+        measured[name]["nll"] = one.nll
+    shown = [name for name in MEASURES if any(name in values for values in measured.values())]
+    head = "".join(f"<th scope='col'>{MEASURES[name][0]}</th>" for name in shown)
+    rows = ""
+    for name, values in measured.items():
+        beside = measured.get(twins.get(name, ""), {})
+        cells = "".join(f"<td>{_cell(measure, values, beside)}</td>" for measure in shown)
+        rows += f"<tr><th scope='row'>{html.escape(name)}</th>{cells}</tr>"
+    alone = [name for name, take in takes.items() if take.steering and name not in twins]
+    note = f"In brackets: the change from {' and '.join(sorted(set(twins.values())))}." if twins else ""
+    if alone:
+        note += f" No unsteered take of the same prompt, seed and settings is here for {', '.join(alone)}."
+    note = f"{note} None of these is a verdict: music may be loud, sparse or full of loops.".strip()
     return (
         f"<style>{STYLE}</style><div class='wb-takes'><table><thead><tr><th scope='col'>take</th>{head}</tr>"
-        f"</thead><tbody>{rows}</tbody></table>{note}</div>"
+        f"</thead><tbody>{rows}</tbody></table><div class='wb-note'>{html.escape(note)}</div></div>"
     )
 
 
-def _cell(measure: str, row: Mapping[str, float], twin: Mapping[str, float]) -> str:
-    if measure not in row:
+def _cell(measure: str, values: Mapping[str, float], twin: Mapping[str, float]) -> str:
+    if measure not in values:
         return ""
     _heading, times, form, unit = MEASURES[measure]
-    told = f"{row[measure] * times:{form}}{unit}"
-    if measure not in twin:
-        return told
-    return f"{told} ({(row[measure] - twin[measure]) * times:+z{form}})"
-
-
-def _beside(takes: Mapping[str, Take], twins: Mapping[str, str]) -> str:
-    """Say what the numbers in brackets are."""
-    alone = [name for name, take in takes.items() if take.steering and name not in twins]
-    references = sorted(set(twins.values()))
-    told = f"In brackets: the change from {' and '.join(references)}." if references else ""
-    if alone:
-        told += f" No unsteered take of the same prompt, seed and settings is here for {', '.join(alone)}."
-    return f"{told} None of these is a verdict: music may be loud, sparse or full of loops.".strip()
+    number = f"{values[measure] * times:{form}}{unit}"
+    return f"{number} ({(values[measure] - twin[measure]) * times:+z{form}})" if measure in twin else number
 
 
 def made_html(takes: Mapping[str, Take]) -> str:
@@ -131,22 +124,16 @@ def _made(name: str, take: Take) -> str:
         rows["windows"] = html.escape(
             "; ".join(f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
         )
-    table = "".join(f"<tr><th scope='row'>{what}</th><td>{told}</td></tr>" for what, told in rows.items())
+    table = "".join(f"<tr><th scope='row'>{what}</th><td>{words}</td></tr>" for what, words in rows.items())
+    try:
+        code = f"<pre>{html.escape(reproduction_code(take))}</pre>"
+    except GenerationError as problem:
+        code = f"<div class='wb-note'>{html.escape(str(problem))}</div>"
     return (
         f"<details><summary>How <b>{html.escape(name)}</b> was made</summary><table>{table}</table>"
-        f"<details><summary>The code that makes it again (one click selects it)</summary>{_code(take)}"
+        f"<details><summary>The code that makes it again (one click selects it)</summary>{code}"
         "</details></details>"
     )
-
-
-def _code(take: Take) -> str:
-    try:
-        return f"<pre>{html.escape(reproduction_code(take))}</pre>"
-    except GenerationError as problem:
-        return f"<div class='wb-note'>{html.escape(str(problem))}</div>"
-
-
-# What probes read in takes while they were made: a choice of probe and class, and a line per take.
 
 
 Reader = tuple[str, int, tuple[str, ...]]
@@ -166,12 +153,12 @@ class TakeScores(ipywidgets.VBox):
         self.player = player
         self.traces: dict[Reader, dict[str, ProbeTrace]] = {}
         self.plot: PlotPanel | None = None
-        self.probe = ipywidgets.Dropdown(description="probe", layout={"width": "260px"})
-        self.class_ = ipywidgets.Dropdown(description="class", layout={"width": "260px"})
-        self._controls = ipywidgets.HBox([self.probe, self.class_], layout={"flex_flow": "row wrap"})
-        super().__init__([self._controls], layout={"width": "100%", "display": "none"})
-        self.probe.observe(lambda _change: self._list_classes(), "value")
-        self.class_.observe(lambda _change: self._draw(), "value")
+        self.probe = control(ipywidgets.Dropdown, "probe")
+        self.class_ = control(ipywidgets.Dropdown, "class")
+        self._controls = in_row(self.probe, self.class_)
+        super().__init__([self._controls], layout={"display": "none", **FULL})
+        follow([self.probe], self._list_classes)
+        follow([self.class_], self._draw)
 
     def load(self, takes: Mapping[str, Take]) -> None:
         """Show the traces of these takes; probe and class stay chosen where they are still there."""
@@ -179,12 +166,9 @@ class TakeScores(ipywidgets.VBox):
         traces: dict[Reader, dict[str, ProbeTrace]] = {}
         for name, take in takes.items():
             for trace in take.probe_traces:
-                reader = (trace.target, trace.layer, trace.classes)
-                traces.setdefault(reader, {})[name] = trace
+                traces.setdefault((trace.target, trace.layer, trace.classes), {})[name] = trace
         self.traces = {}  # setting options moves the values, which must not draw
-        self.probe.options = [
-            (f"{target}, layer {layer}", one) for one in traces for target, layer, _ in [one]
-        ]
+        self.probe.options = [(f"{reader[0]}, layer {reader[1]}", reader) for reader in traces]
         self.class_.options = []
         self.traces = traces
         self.layout.display = "" if traces else "none"
@@ -208,12 +192,11 @@ class TakeScores(ipywidgets.VBox):
         traces = self.traces[self.probe.value]
         seconds = max(clip.seconds for clip in self.player.sounds.values())
         figure, table = take_scores(traces, self.class_.value, seconds=seconds), _table(traces)
-        if self.plot is None:
-            self.plot = PlotPanel(figure, table=table, name="scores_over_time", clock=self.player.key)
+        new, clock = self.plot is None, self.player.key
+        self.plot = shown_in(self.plot, figure, table=table, name="scores_over_time", clock=clock)
+        if new:
             self.plot.on_click(self._play)
             self.children = [self._controls, self.plot]
-        else:
-            self.plot.show(figure, table=table)
 
     def _play(self, points: Points) -> None:
         if self.plot is not None and points:
@@ -230,14 +213,13 @@ def _telling(traces: Mapping[str, ProbeTrace]) -> str:
 
 def _table(traces: Mapping[str, ProbeTrace]) -> pd.DataFrame:
     """Return a row per take and reading: take, seconds, P of each class."""
-    parts = [
-        pd.DataFrame(trace.probabilities, columns=list(trace.classes)).assign(
-            take=name, seconds=trace.seconds
-        )
-        for name, trace in traces.items()
-    ]
-    told = pd.concat(parts, ignore_index=True)
-    return told[["take", "seconds", *(name for name in told.columns if name not in ("take", "seconds"))]]
+    parts = []
+    for name, trace in traces.items():
+        part = pd.DataFrame(trace.probabilities, columns=list(trace.classes))
+        part.insert(0, "take", name)
+        part.insert(1, "seconds", trace.seconds)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 BARS = 30  # more are no longer read as bars
@@ -275,7 +257,7 @@ class TakeComparison(ipywidgets.VBox):
         self.likelihoods: dict[str, Likelihood] = {}
         self._heard: dict[tuple[str, int], dict[str, float]] = {}
         self._judged: Mapping[str, Clip] = {}  # held, so that no other clip takes over an id
-        super().__init__(layout={"width": "100%"})
+        super().__init__(layout=FULL)
         self.load(takes or {}, reference=reference)
 
     def load(self, takes: Mapping[str, Take | Clip], *, reference: str | None = None) -> None:
@@ -286,8 +268,10 @@ class TakeComparison(ipywidgets.VBox):
         """
         made = {name: one for name, one in takes.items() if not isinstance(one, Clip)}
         if reference is not None and reference not in made:
-            found = f"the takes are {', '.join(made) or 'none'}"
-            raise EvidenceError(f"Takes were to be compared with {reference!r}", found, "Name one of them")
+            asked = f"Takes were to be compared with {reference!r}"
+            raise EvidenceError.lookup(
+                asked, f"the takes are {', '.join(made) or 'none'}", "Name one of them"
+            )
         with self.loading:  # a worker may bring takes while somebody ticks others
             self.takes, self.twins = made, twins_of(made, reference)
             self.player.load(
@@ -297,8 +281,10 @@ class TakeComparison(ipywidgets.VBox):
             self._judge()
             self.rolls = self._rolls()
             self.likelihoods = {}
-            self._tell()
-            self._arrange()
+            self._describe()
+            verdicts = list(self.verdicts.values()) if takes else []
+            words = [self.damage, self.made] if made else []
+            self.children = [self.player, *self.rolls, self.scores, *verdicts, *words]
 
     def measure_likelihood(self, model: Model) -> None:
         """Add to the table how likely the unsteered `model` finds each take; `likelihoods` has it by name.
@@ -308,9 +294,9 @@ class TakeComparison(ipywidgets.VBox):
         """
         from workbench.evidence.damage import likelihood
 
-        found = likelihood(model, list(self.takes.values()))
-        self.likelihoods = dict(zip(self.takes, found, strict=True))
-        self._tell()
+        likely = likelihood(model, list(self.takes.values()))
+        self.likelihoods = dict(zip(self.takes, likely, strict=True))
+        self._describe()
 
     def _judge(self) -> None:
         """Draw what each judge hears; a clip that was there before is not judged again."""
@@ -320,22 +306,17 @@ class TakeComparison(ipywidgets.VBox):
         }  # of a continuation the new part: nobody made the given one
         heard: dict[tuple[str, int], dict[str, float]] = {}
         for judge_name, judge in self.judges.items() if clips else ():
-            new = [clip for clip in clips.values() if (judge_name, id(clip)) not in self._heard]
-            rows = judge.probabilities([parts[id(clip)] for clip in new]) if new else ()
-            told = {
-                id(clip): dict(zip(judge.classes, row.tolist(), strict=True))
-                for clip, row in zip(new, rows, strict=True)
-            }
-            for clip in clips.values():
-                key = (judge_name, id(clip))
-                heard[key] = told[id(clip)] if id(clip) in told else self._heard[key]
-            shown = {name: heard[judge_name, id(clip)] for name, clip in clips.items()}
+            keys = {name: (judge_name, id(clip)) for name, clip in clips.items()}
+            new = list({key: None for key in keys.values() if key not in self._heard})
+            rows = judge.probabilities([parts[clip] for _judge, clip in new]) if new else ()
+            fresh = [dict(zip(judge.classes, row.tolist(), strict=True)) for row in rows]
+            known = {**self._heard, **dict(zip(new, fresh, strict=True))}
+            shown = {name: known[key] for name, key in keys.items()}
+            heard |= {key: known[key] for key in keys.values()}
             many = len(shown) * len(judge.classes) > BARS
             figure = (judged_table if many else judged_genres)(shown, target=judge_name)
-            if judge_name in self.verdicts:
-                self.verdicts[judge_name].show(figure)
-            else:
-                self.verdicts[judge_name] = PlotPanel(figure, name=f"judged_{judge_name}")
+            panel = self.verdicts.get(judge_name)
+            self.verdicts[judge_name] = shown_in(panel, figure, name=f"judged_{judge_name}")
         self._heard, self._judged = heard, clips
 
     def _rolls(self) -> list[PlotPanel]:
@@ -350,14 +331,9 @@ class TakeComparison(ipywidgets.VBox):
             for name, score in list(scores.items())[:ROLLS]
         ]  # fmt: skip
 
-    def _tell(self) -> None:
+    def _describe(self) -> None:
         self.damage.value = damage_html(self.takes, self.twins, self.likelihoods) if self.takes else ""
         self.made.value = made_html(self.takes) if self.takes else ""
-
-    def _arrange(self) -> None:
-        verdicts = list(self.verdicts.values()) if self.player.sounds else []
-        words = [self.damage, self.made] if self.takes else []
-        self.children = [self.player, *self.rolls, self.scores, *verdicts, *words]
 
     def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
         """Start at `at_s` seconds, with the clip of that name open (else the current one)."""
@@ -371,10 +347,9 @@ class TakeComparison(ipywidgets.VBox):
         """Write every clip as `<name>.wav` into `folder` and return the paths."""
         return self.player.save(folder)
 
-    @property
-    def sounds(self) -> dict[str, Clip]:
-        """The clips by name."""
-        return self.player.sounds
+    sounds = property(attrgetter("player.sounds"), doc="The clips by name.")
+    playing = property(attrgetter("player.playing"), doc="Whether the sound runs.")
+    level = property(attrgetter("player.level"), doc="The loudest RMS (0-1) since the sound began.")
 
     @property
     def current(self) -> int:
@@ -384,16 +359,6 @@ class TakeComparison(ipywidgets.VBox):
     @current.setter
     def current(self, index: int) -> None:
         self.player.current = index
-
-    @property
-    def playing(self) -> bool:
-        """Whether the sound runs."""
-        return bool(self.player.playing)
-
-    @property
-    def level(self) -> float:
-        """The loudest RMS (0-1) measured at the loudspeaker since the sound began."""
-        return float(self.player.level)
 
 
 def compare(
@@ -412,19 +377,14 @@ def compare(
         EvidenceError: there is no take of the reference's name.
     """
     if not sounds or (names is not None and len(names) != len(sounds)):
-        raise AudioError(
-            "A comparison was asked for",
-            f"{len(sounds)} sounds and names {names} were given",
-            "Pass at least one sound, and one name for each or none",
-        )
-    chosen = names or [_name(sound, place) for place, sound in enumerate(sounds, start=1)]
+        found = f"{len(sounds)} sounds and names {names} were given"
+        do = "Pass at least one sound, and one name for each or none"
+        raise AudioError("A comparison was asked for", found, do)
+    chosen = names or [
+        f"clip {place}" if isinstance(sound, Clip) else shortened(sound.steering) or "unsteered"
+        for place, sound in enumerate(sounds, start=1)
+    ]
     return TakeComparison(dict(zip(_distinct(chosen), sounds, strict=True)), judges, reference=reference)
-
-
-def _name(sound: Clip | Take, place: int) -> str:
-    if isinstance(sound, Clip):
-        return f"clip {place}"
-    return shortened(sound.steering) or "unsteered"
 
 
 def _named(judges: Any) -> dict[str, Judge]:
