@@ -175,15 +175,15 @@ def path_cosines(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
     note = f"Layer {walk.layer}. 1: the same direction; 0: nothing in common."
     question = f"Does the {class_} direction turn on the way from ridge to means?"
     result = figure(question, x=PENALTY, y="cosine (no unit)", note=note, height=340)
-    look = {"customdata": list(walk.labels), "hover": "λ = %{customdata}: %{y:.2f}"}
+    look: dict[str, Any] = {"customdata": list(walk.labels), "hover": "λ = %{customdata}: %{y:.2f}"}
     places, colour = _places(walk), colours_for(walk.classes)[class_]
     probe, means = walk.to_probe[class_], walk.to_means[class_]
     for name, values, symbol, dash in (
         ("to the probe's weight", probe, "circle", "solid"),
         ("to the difference in means", means, "diamond-open", "dot"),
     ):
-        drawn = {"line": {"dash": dash}, "marker": {"size": 8, "symbol": symbol}}
-        result.add_trace(curve(places, values, name, colour, **drawn, **look))
+        look |= {"line": {"dash": dash}, "marker": {"size": 8, "symbol": symbol}}
+        result.add_trace(curve(places, values, name, colour, **look))
     result.update_yaxes(range=[min(*probe, *means, 0.0) - 0.05, 1.05])
     return _along_penalties(result, walk, strength)
 
@@ -202,8 +202,9 @@ def path_accuracy(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure
     places, colour, rates = _places(walk), colours_for(walk.classes)[class_], walk.accuracy[class_]
     low, high = [one.low for one in rates], [one.high for one in rates]
     result.add_trace(band(places, low, high, colour=colour, name="95 % interval"))
-    look = {"customdata": list(walk.labels), "hover": "λ = %{customdata}: %{y:.1%}", "marker": {"size": 8}}
-    result.add_trace(curve(places, [one.value for one in rates], class_, colour, **look))
+    look: dict[str, Any] = {"customdata": list(walk.labels), "marker": {"size": 8}}
+    values, hover = [one.value for one in rates], "λ = %{customdata}: %{y:.1%}"
+    result.add_trace(curve(places, values, class_, colour, hover=hover, **look))
     result.add_trace(dashed([places[0], places[-1]], [walk.chance] * 2, "chance"))
     result.update_yaxes(range=[min(0.4, *low), 1.04], tickformat=".0%")
     return _along_penalties(result, walk, strength)

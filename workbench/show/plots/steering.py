@@ -279,11 +279,10 @@ def blend_line(value: BlendCurve) -> go.Figure:
             )
         )  # fmt: skip
     colour = colours_for([value.first, value.second])[value.first]
-    look = {
-        "error_y": interval(table["log_odds"], table["low"], table["high"]),
-        "hover": "weight %{x}: %{y:.2f}",
-    }
-    result.add_trace(curve(table["weight"], table["log_odds"], "mean, 95 % interval", colour, **look))
+    odds = table["log_odds"]
+    bars, hover = interval(odds, table["low"], table["high"]), "weight %{x}: %{y:.2f}"
+    name = "mean, 95 % interval"
+    result.add_trace(curve(table["weight"], odds, name, colour, error_y=bars, hover=hover))
     place = {"x": 1, "xref": "paper", "y": 0, "xanchor": "right", "yanchor": "bottom"}
     result.add_hline(y=0, line=dict(DASHED))
     return result.add_annotation(text="as much of both", showarrow=False, **place)

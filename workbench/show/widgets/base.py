@@ -175,7 +175,7 @@ class WorkPanel(ipywidgets.VBox, Generic[T]):
 
     def wait(self, timeout_s: float | None = None) -> T:
         """Return the result once the work has ended; raises what the work raised."""
-        return self.job.wait(timeout_s)  # type: ignore[no-any-return]
+        return self.job.wait(timeout_s)
 
 
 class LookupPanel(WorkPanel[T], Generic[K, T]):

@@ -228,7 +228,7 @@ class TakeHistory(ipywidgets.VBox):
         unknown = [name for name in wanted if name not in self.takes]
         if unknown:
             asked = f"The takes {', '.join(unknown)} were to be chosen"
-            found = f"the list has {', '.join(self.takes) or 'none'}"
+            found = f"the list holds {', '.join(self.takes) or 'none'}"
             raise GenerationError.lookup(asked, found, "Choose among these names")
         return wanted
 

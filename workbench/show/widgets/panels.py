@@ -103,7 +103,7 @@ class ProbePanel(LookupPanel[str, "ProbeSweep"]):
         figure = accuracy_per_layer(table, target=target)
         self.accuracy = shown_in(self.accuracy, figure, table=table, name=f"accuracy_{target}")
         if new:
-            self.accuracy.on_click(lambda points: [self.choose(round(point["x"])) for point in points[:1]])
+            self.accuracy.on_click(lambda points: points and self.choose(round(points[0]["x"])))
         self._draw_layer(target, int(sweep.best.layer))
         self.children = [self.target, self.job, self.accuracy, self.status, self.confusions]
 

@@ -258,7 +258,7 @@ class PlanLine(ipywidgets.VBox):
                         mark = "" if method == chosen else f"#{one.fingerprint}"
                         known[f"{name}@{layer}{mark}"] = one
         used = self.steering.directions if self.steering is not None else {}
-        return {**self._met, **known, **used}
+        return {**known, **{key: one for key, one in self._met.items() if key not in known}, **used}
 
     def _accept(self, plan: Steering | None, words: str) -> None:
         self.steering, self.fault = plan, None
@@ -382,12 +382,15 @@ class SteeringOptions(ipywidgets.VBox):
         """
         gate, kind = None, self.schedule.value
         if self.gate.value is not None:
-            numbers = value_of(self.threshold), value_of(self.over)
-            gate = Gate(*self.gate.value, self.side.value, *numbers)
-        boxes = (self.first, self.second)[: len(NUMBERS[kind])]
-        schedule = constant() if kind == "constant" else Schedule(kind, tuple(value_of(box) for box in boxes))
-        if kind == "knots":
+            reader, class_ = self.gate.value
+            gate = Gate(reader, class_, self.side.value, value_of(self.threshold), value_of(self.over))
+        if kind == "constant":
+            schedule = constant()
+        elif kind == "knots":
             schedule = parse_schedule(f"knots({self.points.value})")
+        else:
+            boxes = (self.first, self.second)[: len(NUMBERS[kind])]
+            schedule = Schedule(kind, tuple(value_of(box) for box in boxes))
         return {
             "operation": self.operation.value, "angles": self.angles.value, "rows": self.rows.value,
             "chance": value_of(self.chance), "schedule": schedule, "gate": gate,

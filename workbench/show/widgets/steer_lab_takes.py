@@ -259,7 +259,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
 
     def wait(self, timeout_s: float | None = None) -> AutoDose:
         """Return the result once the search has ended; raises what the search raised."""
-        return self.job.wait(timeout_s)[1]  # type: ignore[no-any-return]
+        return self.job.wait(timeout_s)[1]
 
     def aim_at(self, name: str) -> DoseFinder:
         """Choose an aim by its name.
