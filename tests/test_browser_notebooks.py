@@ -1,6 +1,6 @@
 """Notebooks in JupyterLab: run as far as a panel, then do what a reader does, and measure the sound.
 
-Steering: a genre's slider, Generate, play. Probe lab: a click on the map. Broken probes: another patient, and
+Steering: a genre's slider, Generate, play. Probe lab: a click on the map. Broken probes: another one, and
 the clip whose label is hardest to believe.
 """
 
@@ -109,7 +109,7 @@ def click_a_point(page: Any, cell: Any) -> None:
 
 
 @pytest.mark.long  # runs a whole notebook, which the quick part runs without a browser
-def test_a_patient_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: Path) -> None:
+def test_a_broken_probe_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: Path) -> None:
     with browser() as chromium:
         opened = lab.open(chromium, "6_debug_a_probe.ipynb", height=2000)
         opened.fold_sidebars()

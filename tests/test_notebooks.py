@@ -203,9 +203,9 @@ def test_the_probe_lab_examines_maps_and_reads_over_time(executed: Callable[[Pat
 
 
 @group("6")
-def test_the_broken_probes_are_in_their_beds(executed: Callable[[Path], Any]) -> None:
+def test_the_broken_probes_come_with_their_claims(executed: Callable[[Path], Any]) -> None:
     text = shown(executed(BOOKS[6]))
-    assert "the owner says" in text and "has accuracy" in text
+    assert "its claim" in text and "has accuracy" in text
     assert all(f"{name}: No answer yet." in text for name in "ABCDEF")
 
 

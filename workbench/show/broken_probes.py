@@ -1,13 +1,13 @@
 """Six probes that are broken, each in its own way, made from real captures of the built-in music.
 
-A patient comes with its owner's claim, the figure of its owner's own evaluation, and all that the probe lab
-needs to find out. Its cause is one of CAUSES; `check_cause` in this module says in words whether an answer is
-right. Everything is made by the same functions that a user has: what is broken is the data or its handling.
+A broken probe comes with its claim, the figure of an evaluation that missed the fault, and with all that is
+needed to find the fault. Its cause is one of CAUSES; `check_cause` says in words whether an answer is right.
+Everything is made by the same functions that a user has: what is broken is the data or its handling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ CLUES: Mapping[str, str] = {
     "too few clips": "under Numbers, see whether the learning curve still rises",
 }
 NOISE, SLOWEST, RATIO, FEW = 0.15, 0.08, 9, 8
-FEWEST = 10  # clips of a class, so that most of five folds hold some
+FEWEST = 10  # clips of a class, so that most of five folds have some
 GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the track leak needs
 
 
@@ -46,11 +46,14 @@ GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the t
 class BrokenProbe:
     """A broken probe.
 
-    name     "A" to "F"
-    claim    what its owner says
-    acts     activations with the label `target`, and with true grooves as groups
-    songs    the clips' sound
-    options  what the lab and `diagnose` are given besides: conditions, confounds, unit
+    Args:
+        name: "A" to "F".
+        claim: what is claimed of it.
+        acts: activations with the label `target`, and with true grooves as groups.
+        target: the label.
+        songs: the clips' sound.
+        options: what the lab and `diagnose` are given besides: conditions, confounds, unit.
+        cause: one of CAUSES.
     """
 
     name: str
@@ -65,53 +68,144 @@ class BrokenProbe:
 def broken_probes(
     model: Model, songs: Dataset, *, per_genre: int = 40, seconds: float = 5.0, seed: int = 0
 ) -> dict[str, BrokenProbe]:
-    """Return the six broken_probes by name, in an order that tells nothing.
+    """Return the six broken probes by name, in an order that gives nothing away.
 
     Args:
         model: whose residual stream is read.
         songs: labelled with genre, mood and tempo_bpm, with many clips of at least FEW grooves a genre.
-        per_genre: clips of each genre that most broken_probes have.
+        per_genre: clips of each genre that most of the probes have.
         seconds: of each clip that are used.
         seed: of everything that is drawn.
     """
-    rng = np.random.default_rng(seed)
-    options: dict[str, Any] = {"seconds": seconds, "progress": False}
-    few = songs.take(per_genre, seed=seed)
-    acts = capture(model, few, **options)
-    plain = _measured(few, seconds)
+    make = _Breaker(model, songs, per_genre, seconds, seed=seed)
     made = [
-        _text_leak(model, few, plain, options, rng),
-        _track_leak(model, songs, options, rng),
-        _tempo(acts, few, plain, rng),
-        _imbalance(acts, few, seconds, rng),
-        _label_noise(acts, few, plain, rng),
-        _too_few(model, songs, options, np.random.default_rng(seed + 5)),  # a draw whose curve clearly rises
-    ]
+        make.text_leak(), make.track_leak(), make.tempo_confound(), make.imbalance(), make.label_noise(),
+        make.too_few(np.random.default_rng(seed + 5)),  # a draw whose curve clearly rises
+    ]  # fmt: skip
     order = np.random.default_rng(seed + 1).permutation(len(made))
     return {name: replace(made[i], name=name) for name, i in zip("ABCDEF", order, strict=True)}
 
 
-def _measured(songs: Dataset, seconds: float, *, mood: bool = False) -> dict[str, Any]:
-    """Return what the lab is told besides: each clip's loudness and tempo, and what a group is.
-
-    A mood is a tempo to some degree, so that there the tempo is no confound.
-    """
-    confounds = {"level_db": measures(songs, seconds=seconds)["level_db"]}
-    if not mood:
-        confounds["tempo_bpm"] = songs.labels("tempo_bpm").astype(float)
-    return {"confounds": confounds, "unit": "groove"}
-
-
-def check_cause(patient: BrokenProbe, answer: str | None) -> Verdict:
-    """Check which of CAUSES is wrong with a patient, and say why or where to look."""
+def check_cause(broken: BrokenProbe, answer: str | None) -> Verdict:
+    """Check which of CAUSES is wrong with a broken probe, and say why or where to look."""
     if answer is None:
         return Verdict(None, f"Name one of: {', '.join(CAUSES)}.")
     if answer not in CAUSES:
         return Verdict(False, f"{answer!r} is none of the six causes: {', '.join(CAUSES)}.")
-    if answer == patient.cause:
-        return Verdict(True, f"BrokenProbe {patient.name}: {CAUSES[answer]}.")
-    tested = f"If it were {answer}, the lab would raise that alarm for patient {patient.name}"
-    return Verdict(False, f"{tested}, and it does not. Another hint: {CLUES[patient.cause]}.")
+    if answer == broken.cause:
+        return Verdict(True, f"Broken probe {broken.name}: {CAUSES[answer]}.")
+    tested = f"If it were {answer}, the lab would raise that alarm for broken probe {broken.name}"
+    return Verdict(False, f"{tested}, and it does not. Another hint: {CLUES[broken.cause]}.")
+
+
+class _Breaker:
+    """Makes one probe for each cause, in the order in which `broken_probes` asks, from one generator."""
+
+    def __init__(self, model: Model, songs: Dataset, per_genre: int, seconds: float, *, seed: int) -> None:
+        self.model, self.songs, self.rng = model, songs, np.random.default_rng(seed)
+        self.settings: dict[str, Any] = {"seconds": seconds, "progress": False}
+        self.few = songs.take(per_genre, seed=seed)
+        self.acts = capture(model, self.few, **self.settings)
+        self.measured = self._measured(self.few)
+
+    def text_leak(self) -> BrokenProbe:
+        """Label: a request, drawn for each groove; only the prompt knows it."""
+        asked = np.array(["jazz", "rock"])[self._by_groove(self.few.groups)]
+        songs = _relabelled(self.few, "request", asked)
+        texts = [NAMING_TEXT.format(one) for one in asked]
+        acts = capture(self.model, songs, text=texts, **self.settings)
+        conditions = capture_conditions(self.model, songs, "request", **self.settings)
+        claim = (
+            "What a listener had asked for is read with {} on held-out grooves. Each clip was captured under "
+            "its request, as MusicGen would have been given it."
+        )
+        options = {**self.measured, "conditions": conditions}
+        return BrokenProbe("", _filled(claim, acts, "request"), acts, "request", songs, options, "text leak")
+
+    def track_leak(self) -> BrokenProbe:
+        """Label: drawn for each groove; there is nothing in the sound but the groove itself."""
+        kept: list[int] = []
+        for own in self._grooves(self.rng, GROOVES):
+            kept += self.rng.permutation(own)[:CLIPS].tolist()
+        part = self.songs.subset(np.sort(kept))
+        acts = capture(self.model, part, **self.settings)
+        acts = _labelled(acts, "danceable", np.array(["no", "yes"])[self._by_groove(acts.groups)])
+        alone = Activations(acts.data.assign_coords(group=("sample", acts.clips)))
+        claim = _filled(
+            "Whether listeners call a clip danceable is read with {} on held-out clips.", alone, "danceable"
+        )
+        return BrokenProbe("", claim, acts, "danceable", part, self._measured(part), "track leak")
+
+    def tempo_confound(self) -> BrokenProbe:
+        """Label: one of two radio stations, drawn for each clip; one of them mostly plays what is fast."""
+        bpm = self.acts.labels("tempo_bpm").astype(float)
+        fast = (bpm - bpm.min()) / (bpm.max() - bpm.min())
+        label = np.where(self.rng.random(len(bpm)) < SLOWEST + (1 - 2 * SLOWEST) * fast, "B", "A")
+        acts = _labelled(self.acts, "station", label)
+        claim = _filled(
+            "The model knows the taste of a radio station: {} on held-out grooves.", acts, "station"
+        )
+        return BrokenProbe("", claim, acts, "station", self.few, self.measured, "tempo confound")
+
+    def imbalance(self) -> BrokenProbe:
+        """Label: sad against the rest, with few sad clips."""
+        mood = np.where(self.acts.labels("mood") == "sad", "sad", "other")
+        sad, other = (self.rng.permutation(np.flatnonzero(mood == name)) for name in ("sad", "other"))
+        kept = np.sort(np.concatenate([other, sad[: max(FEWEST, len(other) // RATIO)]]))
+        acts, songs = _labelled(self.acts.subset(kept), "sadness", mood[kept]), self.few.subset(kept)
+        claim = _filled("Sad clips are told from all others with {} on held-out grooves.", acts, "sadness")
+        options = self._measured(songs, mood=True)
+        return BrokenProbe("", claim, acts, "sadness", songs, options, "imbalance")
+
+    def label_noise(self) -> BrokenProbe:
+        """Label: the genre, but wrong in a share NOISE of the clips."""
+        labels, rng = self.acts.labels("genre").copy(), self.rng
+        names = np.unique(labels)
+        for i in rng.permutation(len(labels))[: round(NOISE * len(labels))]:
+            labels[i] = rng.choice(names[names != labels[i]])
+        acts, songs = _labelled(self.acts, "tag", labels), _relabelled(self.few, "tag", labels)
+        claim = "Tags from the web are read with only {}: does the model not know the genres?"
+        claim = _filled(claim, acts, "tag")
+        return BrokenProbe("", claim, acts, "tag", songs, self.measured, "label noise")
+
+    def too_few(self, rng: np.random.Generator) -> BrokenProbe:
+        """Label: mood, of a single clip of each of FEW grooves of each genre."""
+        kept = [int(rng.choice(own)) for own in self._grooves(rng, FEW)]
+        songs = self.songs.subset(np.sort(kept))
+        acts, options = capture(self.model, songs, **self.settings), self._measured(songs, mood=True)
+        claim = _filled("Mood is read with {}: is this all that the model knows?", acts, "mood")
+        return BrokenProbe("", claim, acts, "mood", songs, options, "too few clips")
+
+    def _grooves(self, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
+        """Yield the clips' places of `count` grooves of each genre, groove by groove."""
+        for genre in self.songs.genres:
+            own = np.flatnonzero(self.songs.labels() == genre)
+            for groove in rng.permutation(np.unique(self.songs.groups[own]))[:count]:
+                yield own[self.songs.groups[own] == groove]
+
+    def _measured(self, songs: Dataset, *, mood: bool = False) -> dict[str, Any]:
+        """Return what the lab is given besides: each clip's loudness and tempo, and what a group is.
+
+        A mood is a tempo to some degree, so that there the tempo is no confound.
+        """
+        confounds = {"level_db": measures(songs, seconds=self.settings["seconds"])["level_db"]}
+        if not mood:
+            confounds["tempo_bpm"] = songs.labels("tempo_bpm").astype(float)
+        return {"confounds": confounds, "unit": "groove"}
+
+    def _by_groove(self, groups: np.ndarray) -> np.ndarray:
+        """Return (n,) zeros and ones: a coin for each groove, as many of each side."""
+        names, member = np.unique(groups, return_inverse=True)
+        if len(names) < 10:
+            found = f"there are {len(names)} grooves"
+            raise DatasetError("A coin was to be tossed for each groove", found, "Use more of the music")
+        return np.asarray(self.rng.permutation(np.arange(len(names)) % 2)[member])
+
+
+def _filled(claim: str, acts: Activations, target: str) -> str:
+    """Return the claim with the accuracy on groups that were held out, as `acts` has them."""
+    accuracy = fit_probes(acts, target, shuffles=0, progress=False).best.accuracy
+    return claim.format(f"{accuracy:.0%}")
 
 
 def _labelled(acts: Activations, target: str, values: np.ndarray) -> Activations:
@@ -119,100 +213,8 @@ def _labelled(acts: Activations, target: str, values: np.ndarray) -> Activations
     return Activations(acts.data.assign_coords({f"label_{target}": ("sample", values)}))
 
 
-def _text_leak(
-    model: Model, songs: Dataset, plain: dict[str, Any], options: dict[str, Any], rng: np.random.Generator
-) -> BrokenProbe:
-    """A request that is tossed for each groove: the sound knows nothing of it, the prompt says it."""
-    asked = np.array(["jazz", "rock"])[_by_groove(songs.groups, rng)]
-    entries = (replace(e, labels={**e.labels, "request": str(r)}) for e, r in zip(songs, asked, strict=True))
-    songs = replace(songs, entries=tuple(entries))
-    acts = capture(model, songs, text=[NAMING_TEXT.format(one) for one in asked], **options)
-    conditions = capture_conditions(model, songs, "request", **options)
-    accuracy = fit_probes(acts, "request", shuffles=0, progress=False).best.accuracy
-    claim = (
-        f"What a listener had asked for is read with {accuracy:.0%} on held-out grooves. Each clip was "
-        "captured under its request, as MusicGen would have been told it."
-    )
-    return BrokenProbe("", claim, acts, "request", songs, {**plain, "conditions": conditions}, "text leak")
-
-
-def _track_leak(
-    model: Model, songs: Dataset, options: dict[str, Any], rng: np.random.Generator
-) -> BrokenProbe:
-    """A label that is tossed for each groove: there is nothing in the sound but the groove itself."""
-    kept: list[int] = []
-    for genre in songs.genres:
-        own = np.flatnonzero(songs.labels() == genre)
-        for groove in rng.permutation(np.unique(songs.groups[own]))[:GROOVES]:
-            kept += rng.permutation(own[songs.groups[own] == groove])[:CLIPS].tolist()
-    part = songs.subset(np.sort(kept))
-    acts = capture(model, part, **options)
-    acts = _labelled(acts, "danceable", np.array(["no", "yes"])[_by_groove(acts.groups, rng)])
-    alone = Activations(acts.data.assign_coords(group=("sample", acts.clips)))
-    accuracy = fit_probes(alone, "danceable", shuffles=0, progress=False).best.accuracy
-    claim = f"Whether listeners call a clip danceable is read with {accuracy:.0%} on held-out clips."
-    return BrokenProbe("", claim, acts, "danceable", part, _measured(part, options["seconds"]), "track leak")
-
-
-def _tempo(acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.random.Generator) -> BrokenProbe:
-    """Two radio stations, drawn for each clip; one of them mostly plays what is fast."""
-    bpm = acts.labels("tempo_bpm").astype(float)
-    fast = (bpm - bpm.min()) / (bpm.max() - bpm.min())
-    label = np.where(rng.random(len(bpm)) < SLOWEST + (1 - 2 * SLOWEST) * fast, "B", "A")
-    labelled = _labelled(acts, "station", label)
-    accuracy = fit_probes(labelled, "station", shuffles=0, progress=False).best.accuracy
-    claim = f"The model knows the taste of a radio station: {accuracy:.0%} on held-out grooves."
-    return BrokenProbe("", claim, labelled, "station", songs, plain, "tempo confound")
-
-
-def _imbalance(acts: Activations, songs: Dataset, seconds: float, rng: np.random.Generator) -> BrokenProbe:
-    """Sad against the rest, with few sad clips."""
-    mood = np.where(acts.labels("mood") == "sad", "sad", "other")
-    sad, other = (rng.permutation(np.flatnonzero(mood == name)) for name in ("sad", "other"))
-    kept = np.sort(np.concatenate([other, sad[: max(FEWEST, len(other) // RATIO)]]))
-    part, few = _labelled(acts.subset(kept), "sadness", mood[kept]), songs.subset(kept)
-    accuracy = fit_probes(part, "sadness", shuffles=0, progress=False).best.accuracy
-    claim = f"Sad clips are told from all others with {accuracy:.0%} on held-out grooves."
-    return BrokenProbe("", claim, part, "sadness", few, _measured(few, seconds, mood=True), "imbalance")
-
-
-def _label_noise(
-    acts: Activations, songs: Dataset, plain: dict[str, Any], rng: np.random.Generator
-) -> BrokenProbe:
-    labels = acts.labels("genre").copy()
-    names = np.unique(labels)
-    for i in rng.permutation(len(labels))[: round(NOISE * len(labels))]:
-        labels[i] = rng.choice(names[names != labels[i]])
-    part = _labelled(acts, "tag", labels)
-    accuracy = fit_probes(part, "tag", shuffles=0, progress=False).best.accuracy
-    claim = f"Tags from the web are read with only {accuracy:.0%}: does the model not know the genres?"
-    tagged = tuple(
-        replace(entry, labels={**entry.labels, "tag": str(label)})
-        for entry, label in zip(songs, labels, strict=True)
-    )
-    return BrokenProbe("", claim, part, "tag", replace(songs, entries=tagged), plain, "label noise")
-
-
-def _too_few(model: Model, songs: Dataset, options: dict[str, Any], rng: np.random.Generator) -> BrokenProbe:
-    """One clip of each of FEW grooves of each genre."""
-    kept = []
-    for genre in songs.genres:
-        own = np.flatnonzero(songs.labels() == genre)
-        grooves = rng.permutation(np.unique(songs.groups[own]))[:FEW]
-        kept += [int(rng.choice(own[songs.groups[own] == groove])) for groove in grooves]
-    few = songs.subset(np.sort(kept))
-    acts = capture(model, few, **options)
-    accuracy = fit_probes(acts, "mood", shuffles=0, progress=False).best.accuracy
-    claim = f"Mood is read with {accuracy:.0%}: is this all that the model knows?"
-    return BrokenProbe(
-        "", claim, acts, "mood", few, _measured(few, options["seconds"], mood=True), "too few clips"
-    )
-
-
-def _by_groove(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return (n,) zeros and ones: a coin for each groove, as many of each side."""
-    names, member = np.unique(groups, return_inverse=True)
-    if len(names) < 10:
-        found = f"there are {len(names)} grooves"
-        raise DatasetError("A coin was to be tossed for each groove", found, "Use more of the music")
-    return np.asarray(rng.permutation(np.arange(len(names)) % 2)[member])
+def _relabelled(songs: Dataset, target: str, values: np.ndarray) -> Dataset:
+    """Return a dataset with one more label."""
+    pairs = zip(songs, values, strict=True)
+    entries = tuple(replace(one, labels={**one.labels, target: str(value)}) for one, value in pairs)
+    return replace(songs, entries=entries)

@@ -11,7 +11,7 @@ import traitlets
 
 from workbench.errors import ProbeError, SteeringError
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, path_accuracy, path_cosines
-from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, WorkPanel, shown_in
+from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points, WorkPanel, shown_in
 from workbench.show.widgets.parts import (
     FULL,
     control,
@@ -103,9 +103,13 @@ class ProbePanel(LookupPanel[str, "ProbeSweep"]):
         figure = accuracy_per_layer(table, target=target)
         self.accuracy = shown_in(self.accuracy, figure, table=table, name=f"accuracy_{target}")
         if new:
-            self.accuracy.on_click(lambda points: points and self.choose(round(points[0]["x"])))
+            self.accuracy.on_click(self._clicked)
         self._draw_layer(target, int(sweep.best.layer))
         self.children = [self.target, self.job, self.accuracy, self.status, self.confusions]
+
+    def _clicked(self, points: Points) -> None:
+        for point in points[:1]:
+            self.choose(round(point["x"]))
 
     def choose(self, layer: int) -> None:
         """Say in words how well one layer is read, and draw its confusions.

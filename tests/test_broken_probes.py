@@ -20,7 +20,7 @@ ALARM = {
 
 
 @pytest.fixture(scope="module")
-def ward():
+def broken():
     return broken_probes(load("embedded"), dataset("embedded"), per_genre=30)
 
 
@@ -28,23 +28,23 @@ QUICK = ("tempo confound", "too few clips")
 """Causes that `make test` diagnoses; the others take minutes, and notebook 6 meets them."""
 
 
-def test_there_is_one_patient_of_each_kind_and_names_tell_nothing(ward):
-    assert list(ward) == list("ABCDEF")
-    assert {one.cause for one in ward.values()} == set(CAUSES)
-    assert all(one.cause not in repr(one) for one in ward.values())
+def test_there_is_one_broken_probe_of_each_kind_and_names_tell_nothing(broken):
+    assert list(broken) == list("ABCDEF")
+    assert {one.cause for one in broken.values()} == set(CAUSES)
+    assert all(one.cause not in repr(one) for one in broken.values())
 
 
 @pytest.mark.parametrize(
     "cause", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.long) for one in CAUSES]
 )
-def test_the_lab_raises_the_alarm_that_the_cause_deserves(ward, cause):
-    (one,) = (one for one in ward.values() if one.cause == cause)
+def test_the_lab_raises_the_alarm_that_the_cause_deserves(broken, cause):
+    (one,) = (one for one in broken.values() if one.cause == cause)
     report = diagnose(one.acts, one.target, views=False, **one.options)
     assert ALARM[cause] in [finding.name for finding in report.alarms], report.sentences()
 
 
-def test_an_answer_is_judged_in_words(ward):
-    one = ward["A"]
+def test_an_answer_is_judged_in_words(broken):
+    one = broken["A"]
     assert check_cause(one, None).right is None
     assert (
         check_cause(one, one.cause).right is True and CAUSES[one.cause] in check_cause(one, one.cause).words
