@@ -73,6 +73,7 @@ def test_a_report_is_a_page_that_stands_alone(report, tmp_path):
     page = write_probe_page(tmp_path / "out", report)
     text = page.read_text()
     assert page.name == "probe.html" and 'src="http' not in text
+    assert "after Holm's correction" in text and "with the same seed" not in text, "it says how to read it"
     for finding in report:
         assert finding.name in text
     assert text.count("<figure") == len(list(report))

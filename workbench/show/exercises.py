@@ -74,17 +74,41 @@ def late_push(plan: object, *, towards: str, after_s: float) -> Verdict:
         return Verdict(None, f"{hint} wb.ramp and wb.window make schedules.")
     if not isinstance(plan, Steering):
         return _no_plan(plan)
-    told = f"Your plan reads: {plan.text()}."
-    pushes = _pushes(plan, towards)
-    if not pushes(1e6) > 0:
-        return Verdict(False, f"{told} In the end nothing pushes towards {towards}.")
-    early = [s for s in np.linspace(0, after_s, 41)[:-1] if any(t.acts(float(s), 1) for t in plan.terms)]
-    if early:
-        return Verdict(False, f"{told} It already acts at {early[0]:.1f} s, before {after_s:g} s.")
+    text = f"Your plan reads: {plan.text()}."
+    if not _pushes(plan, towards)(1e6) > 0:
+        return Verdict(False, f"{text} In the end nothing pushes towards {towards}.")
+    early = _early(plan, after_s)
+    if early is not None:
+        return Verdict(False, f"{text} It already acts at {early:.1f} s, before {after_s:g} s.")
+    more = "you hear the unsteered tune, note for note, if prompt and seed are the same."
+    return Verdict(True, f"{text} Nothing is touched before {after_s:g} s, so until then {more}")
+
+
+def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
+    """Check a plan that pushes towards a class from `after_s` on, and only until a probe reads it."""
+    if plan is None:
+        hint = "Move sliders and settings of the lab, or edit its line, then answer with lab.steering."
+        return Verdict(None, f"{hint} A gate and a schedule are under 'How, when, where'.")
+    if not isinstance(plan, Steering):
+        return _no_plan(plan, "Answer with lab.steering.")
+    text = f"Your plan reads: {plan.text()}."
+    if not plan.terms:
+        return Verdict(False, "Your plan does nothing.")
+    early = _early(plan, after_s)
+    if early is not None:
+        return Verdict(False, f"{text} It already acts at {early:.1f} s, before {after_s:g} s.")
+    mine = [term for term in plan.terms if term.direction.name == towards and _pushes_towards(term)]
+    if not mine:
+        return Verdict(False, f"{text} In the end nothing pushes towards {towards}.")
+    gates = [term.gate for term in mine if term.gate is not None and term.gate.class_ == towards]
+    if len(gates) < len(mine):
+        return Verdict(False, f"{text} Nothing ends the push once {towards} is heard: give it a gate.")
+    if any(gate.side != "below" for gate in gates):
+        return Verdict(False, f"{text} Its gate opens only once {towards} is heard: it must open below.")
     return Verdict(
         True,
-        f"{told} Nothing is touched before {after_s:g} s, so until then you hear the unsteered tune, note "
-        "for note, if prompt and seed are the same.",
+        f"{text} Nothing is touched before {after_s:g} s, and the push rests while the probe of layer "
+        f"{gates[0].read_out.layer} reads {towards} with {gates[0].threshold:.0%} or more.",
     )
 
 
@@ -94,42 +118,39 @@ def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:
         return Verdict(None, "Join two plans with +, one scheduled by wb.fade(start, end), one by wb.ramp.")
     if not isinstance(plan, Steering):
         return _no_plan(plan)
-    told = f"Your plan reads: {plan.text()}."
+    text = f"Your plan reads: {plan.text()}."
     leaving, coming = _pushes(plan, out_of), _pushes(plan, into)
     if not leaving(0) > 0 or leaving(1e6) > 0:
-        return Verdict(False, f"{told} {out_of} should push at the start and be gone in the end.")
+        return Verdict(False, f"{text} {out_of} should push at the start and be gone in the end.")
     if coming(0) > 0 or not coming(1e6) > 0:
-        return Verdict(False, f"{told} {into} should be silent at the start and push in the end.")
+        return Verdict(False, f"{text} {into} should be silent at the start and push in the end.")
     sums = [leaving(s) + coming(s) for s in np.linspace(0, 30, 301)]
-    if max(sums) > min(sums) * 1.05:
-        return Verdict(
-            False,
-            f"{told} Together the two doses lie between {min(sums):.2f} and {max(sums):.2f}: give both the "
-            "same dose and the same two times, and the push stays equally strong throughout.",
-        )
-    return Verdict(True, f"{told} At every moment the two doses add up to {sums[0]:.2f}.")
+    if max(sums) <= min(sums) * 1.05:
+        return Verdict(True, f"{text} At every moment the two doses add up to {sums[0]:.2f}.")
+    do = "give both the same dose and the same two times, and the push stays equally strong throughout"
+    return Verdict(False, f"{text} Together they lie between {min(sums):.2f} and {max(sums):.2f}: {do}.")
 
 
 def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: Iterable[str] | None) -> Verdict:
     """Check which labels are read better than chance: the interval lies above what shuffled labels reach."""
     if answer is None:
         return Verdict(None, f"Give the names in a list, some of {_listed(sweeps)}.")
-    given, strange = set(answer), set(answer) - set(sweeps)
-    if strange:
-        return Verdict(False, f"{_listed(strange)} were not probed; there are {_listed(sweeps)}.")
+    given = set(answer)
+    if given - set(sweeps):
+        strange = _listed(given - set(sweeps))
+        return Verdict(False, f"{strange} were not probed; there are {_listed(sweeps)}.")
     scores = {target: sweep.best.scores for target, sweep in sweeps.items()}
     right = {t for t, s in scores.items() if s.low > max(s.chance, s.shuffled_high)}
-    wrong = sorted(given ^ right)
-    if not wrong:
+    if given == right:
         lines = [f"{t}: {s.low:.0%} against {max(s.chance, s.shuffled_high):.0%}" for t, s in scores.items()]
-        told = "Lower end of the interval against the line to beat: " + "; ".join(lines) + "."
+        told = f"Lower end of the interval against the line to beat: {'; '.join(lines)}."
         return Verdict(True, f"{told} And yet 'readable' does not mean 'used': only steering can tell that.")
-    name, found = wrong[0], scores[wrong[0]]
-    verb = "lies above" if name in right else "does not clear"
+    name = min(given ^ right)
+    verb, score = "lies above" if name in right else "does not clear", scores[name]
     return Verdict(
         False,
-        f"Look at {name} again: its interval begins at {found.low:.0%}, which {verb} the majority class "
-        f"({found.chance:.0%}) and the luckiest shuffled runs ({found.shuffled_high:.0%}).",
+        f"Look at {name} again: its interval begins at {score.low:.0%}, which {verb} the majority class "
+        f"({score.chance:.0%}) and the luckiest shuffled runs ({score.shuffled_high:.0%}).",
     )
 
 
@@ -138,14 +159,11 @@ def flattery(grouped: ProbeSweep, random: ProbeSweep, answer: float | None) -> V
     gap = 100 * (random.best.accuracy - grouped.best.accuracy)
     if answer is None:
         return Verdict(None, "Give a number of percentage points, for example 12.")
-    told = f"{random.best.accuracy:.1%} with the random split, {grouped.best.accuracy:.1%} with whole groups"
+    both = f"{random.best.accuracy:.1%} with the random split, {grouped.best.accuracy:.1%} with whole groups"
     if abs(float(answer) - gap) > 1:
-        return Verdict(False, f"You say {float(answer):g} points. Compare the best accuracies: {told}.")
-    return Verdict(
-        True,
-        f"{told}: {gap:.1f} points, won by recognising tracks. A coin has nothing to do with the sound, so "
-        "everything above one half is the leak.",
-    )
+        return Verdict(False, f"You say {float(answer):g} points. Compare the best accuracies: {both}.")
+    more = "A coin has nothing to do with the sound, so everything above one half is the leak."
+    return Verdict(True, f"{both}: {gap:.1f} points, won by recognising tracks. {more}")
 
 
 def nearest_class(acts: Activations, layer: int, class_: str, answer: str | None) -> Verdict:
@@ -159,14 +177,12 @@ def nearest_class(acts: Activations, layer: int, class_: str, answer: str | None
     if answer not in away:
         return Verdict(False, f"{answer!r} is not one of {_listed(away)}.")
     order = sorted(away, key=away.__getitem__)
-    told = ", ".join(f"{name} {away[name]:.1f}" for name in order)
+    distances = ", ".join(f"{name} {away[name]:.1f}" for name in order)
     if answer == order[0]:
-        return Verdict(True, f"Distances from {class_} between class means, all dimensions: {told}.")
-    return Verdict(
-        False,
-        f"On the map perhaps, but in the residual stream {order[0]} is nearer ({told}). A map in two "
-        "dimensions keeps who is whose neighbour, and gives up the distances between clusters.",
-    )
+        return Verdict(True, f"Distances from {class_} between class means, all dimensions: {distances}.")
+    nearer = f"On the map perhaps, but in the residual stream {order[0]} is nearer ({distances})."
+    more = "keeps who is whose neighbour, and gives up the distances between clusters."
+    return Verdict(False, f"{nearer} A map in two dimensions {more}")
 
 
 def more_trusted(maps: Mapping[str, Projection], answer: str | None) -> Verdict:
@@ -176,22 +192,21 @@ def more_trusted(maps: Mapping[str, Projection], answer: str | None) -> Verdict:
     if answer not in maps:
         return Verdict(False, f"{answer!r} is not one of {_listed(maps)}.")
     trust = {name: made.trustworthiness for name, made in maps.items()}
-    best = max(trust, key=trust.__getitem__)
-    told = ", ".join(f"{name} {value:.3f}" for name, value in trust.items())
-    if answer != best:
-        return Verdict(False, f"Trustworthiness says otherwise: {told} (1 = no false neighbour on the map).")
-    return Verdict(
-        True,
-        f"{told}. It asks only whether neighbours on the map are true neighbours; straight distances, and "
-        "how wide a cluster is, are shown more honestly by PCA.",
-    )
+    values = ", ".join(f"{name} {value:.3f}" for name, value in trust.items())
+    if answer != max(trust, key=trust.__getitem__):
+        return Verdict(
+            False, f"Trustworthiness says otherwise: {values} (1 = no false neighbour on the map)."
+        )
+    more = "straight distances, and how wide a cluster is, are shown more honestly by PCA."
+    return Verdict(True, f"{values}. It asks only whether neighbours on the map are true neighbours; {more}")
 
 
 def smallest_dose(rates: pd.DataFrame, answer: float | None) -> Verdict:
     """Check the smallest dose that clears the control: its interval begins above the control's hit rate.
 
-    rates   rows of `hit_rates`: method ("probe", "random"), dose, hit_rate, low, high
-    answer  a dose, or 0 for "none of those measured"
+    Args:
+        rates: rows of `hit_rates`: method ("probe", "random"), dose, hit_rate, low, high.
+        answer: a dose, or 0 for "none of those measured".
     """
     if answer is None:
         return Verdict(None, "Give one of the doses in the table, or 0 if none of them does it.")
@@ -200,56 +215,41 @@ def smallest_dose(rates: pd.DataFrame, answer: float | None) -> Verdict:
     enough = steered.loc[steered["low"] > control, "dose"]
     wanted = float(enough.iloc[0]) if len(enough) else 0.0
     lines = [f"dose {r.dose:g}: {r.hit_rate:.0%} ({r.low:.0%} to {r.high:.0%})" for r in steered.itertuples()]
-    told = f"Random directions reach {control:.0%}; steering: {'; '.join(lines)}."
-    if math.isclose(float(answer), wanted):
-        more = "" if wanted else " None clears the control; more seeds would narrow the intervals."
-        return Verdict(True, told + more)
-    return Verdict(False, f"{told} Which is the first interval that begins above the control?")
+    table = f"Random directions reach {control:.0%}; steering: {'; '.join(lines)}."
+    if not math.isclose(float(answer), wanted):
+        return Verdict(False, f"{table} Which is the first interval that begins above the control?")
+    return Verdict(
+        True, table if wanted else f"{table} None clears the control; more seeds would narrow them."
+    )
 
 
 def culprit(report: LintReport, answer: str | None) -> Verdict:
     """Check which clip has to go: it stands in a finding that is an error."""
     if answer is None:
         return Verdict(None, "Give the id of one clip, for example 'jazz/first.wav'.")
-    told = [f for f in report.findings if f.severity == "error" and answer in f.ids]
-    if told:
-        return Verdict(True, f"{told[0].message}.")
-    faulty = sum(f.severity == "error" for f in report.findings)
-    return Verdict(False, f"{answer!r} stands in none of the report's {faulty} errors: read their messages.")
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    message = next((finding.message for finding in errors if answer in finding.ids), None)
+    if message is not None:
+        return Verdict(True, f"{message}.")
+    return Verdict(
+        False, f"{answer!r} stands in none of the report's {len(errors)} errors: read their messages."
+    )
 
 
 def same_direction(ours: Direction, theirs: Direction, answer: bool | None) -> Verdict:
     """Check whether two directions agree more than chance explains: cosine above 4 / sqrt(d)."""
     if answer is None:
         return Verdict(None, "Answer True or False: do both directions point the same way, beyond chance?")
-    cosine, width = ours.cosine(theirs), ours.vector.size
-    agree = cosine > 4 / math.sqrt(width)
-    told = (
-        f"Their cosine is {cosine:.2f}. Two random directions in {width} dimensions have cosines around 0, "
-        f"give or take {1 / math.sqrt(width):.2f}"
+    cosine, chance = ours.cosine(theirs), 1 / math.sqrt(ours.vector.size)
+    agree = cosine > 4 * chance
+    why = (
+        f"Their cosine is {cosine:.2f}. Two random directions in {ours.vector.size} dimensions have cosines "
+        f"around 0, give or take {chance:.2f}"
     )
-    if bool(answer) == agree:
-        more = "so this is agreement" if agree else "so this is no agreement"
-        return Verdict(True, f"{told}, {more}. A cosine well below 1 is normal: few clips leave much noise.")
-    return Verdict(False, f"{told}. Compare the cosine with four times that.")
-
-
-def _no_plan(answer: object) -> Verdict:
-    kind = type(answer).__name__
-    return Verdict(False, f"This is a {kind}, not a plan. A direction becomes one by .at(dose).")
-
-
-def _pushes(plan: Steering, name: str) -> Callable[[float], float]:
-    """Return the dose (positive: towards) that a plan gives to the direction of that name at each second."""
-    terms = [term for term in plan.terms if term.direction.name == name]
-    return lambda seconds: sum(term.dose * term.schedule.factor(float(seconds), 1) for term in terms)
-
-
-def _listed(names: Iterable[object]) -> str:
-    return ", ".join(str(name) for name in sorted(names, key=str)) or "none"
-
-
-# Checks of the probe lab's exercises; the right answer comes from the reader's own figures.
+    if bool(answer) != agree:
+        return Verdict(False, f"{why}. Compare the cosine with four times that.")
+    more = "so this is agreement" if agree else "so this is no agreement"
+    return Verdict(True, f"{why}, {more}. A cosine well below 1 is normal: few clips leave much noise.")
 
 
 def alarms(report: ProbeReport, answer: Iterable[str] | None) -> Verdict:
@@ -261,27 +261,23 @@ def alarms(report: ProbeReport, answer: Iterable[str] | None) -> Verdict:
     strange = sorted(given - set(tested))
     if strange:
         return Verdict(False, f"{', '.join(strange)} was not tested; tested were: {', '.join(tested)}.")
-    told = "; ".join(f"{name}: corrected p = {report[name].adjusted:.2g}" for name in tested)
-    if given == raised:
-        return Verdict(True, f"{told}. An alarm needs p at or below 0.05, and a size that matters.")
-    wrong = min(given ^ raised)
-    verb = "is" if wrong in raised else "is not"
-    return Verdict(False, f"{wrong} {verb} an alarm: {report[wrong].sentence()}")
+    if given != raised:
+        wrong = min(given ^ raised)
+        verb = "is" if wrong in raised else "is not"
+        return Verdict(False, f"{wrong} {verb} an alarm: {report[wrong].sentence()}")
+    chances = "; ".join(f"{name}: corrected p = {report[name].adjusted:.2g}" for name in tested)
+    return Verdict(True, f"{chances}. An alarm needs p at or below 0.05, and a size that matters.")
 
 
 def owed_to_the_model(report: ProbeReport, answer: float | None) -> Verdict:
     """Check how many points of accuracy the model adds to the strongest baseline."""
-    found = report["baselines"].value
+    lead = report["baselines"].value
     if answer is None:
         return Verdict(None, "Give a number of percentage points, for example 12.")
-    points = 100 * found.effect
-    if abs(float(answer) - points) > 1:
-        return Verdict(False, f"You say {float(answer):g} points. Read the Baselines tab: {found.sentence()}")
+    if abs(float(answer) - 100 * lead.effect) > 1:
+        return Verdict(False, f"You say {float(answer):g} points. Read the Baselines tab: {lead.sentence()}")
     more = "The rest was in the sound, or in the codes, before the model heard anything."
-    return Verdict(True, f"{found.sentence()} {more}")
-
-
-# Checks of the live desk's exercises; the right answer comes from what the reader has played.
+    return Verdict(True, f"{lead.sentence()} {more}")
 
 
 def first_touch(recording: Recording, name: str, answer: float | None) -> Verdict:
@@ -310,60 +306,27 @@ def parting(moved: Recording, still: Recording, answer: float | None) -> Verdict
     if not len(differ):
         return Verdict(False, "The two are equal throughout: turn a knob in one of them, and play again.")
     first = differ[0] / moved.frame_rate_hz
-    told = f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s"
     if abs(float(answer) - first) > 0.05:
-        found = f"You say {float(answer):g} s, and that is not where the first different frame lies."
-        return Verdict(False, f"{found} np.flatnonzero tells it from (a != b).any(axis=0).")
-    more = "Until then the same seed makes the same music, bit for bit; after it, every code that differs "
-    return Verdict(True, f"{told}. {more}is heard by all that follow.")
-
-
-# Checks of the steering lab's exercises; the right answer comes from the reader's own plan and figures.
-
-
-def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
-    """Check a plan that pushes towards a class from `after_s` on, and only until a probe reads it."""
-    if plan is None:
-        hint = "Move sliders and settings of the lab, or edit its line, then answer with lab.steering."
-        return Verdict(None, f"{hint} A gate and a schedule are under 'How, when, where'.")
-    if not isinstance(plan, Steering):
-        return Verdict(False, f"This is a {type(plan).__name__}, not a plan. Answer with lab.steering.")
-    told = f"Your plan reads: {plan.text()}."
-    if not plan.terms:
-        return Verdict(False, "Your plan does nothing.")
-    early = [s for s in np.linspace(0, after_s, 41)[:-1] if any(t.acts(float(s), 1) for t in plan.terms)]
-    if early:
-        return Verdict(False, f"{told} It already acts at {early[0]:.1f} s, before {after_s:g} s.")
-    mine = [term for term in plan.terms if term.direction.name == towards and _pushes_towards(term)]
-    if not mine:
-        return Verdict(False, f"{told} In the end nothing pushes towards {towards}.")
-    open_ = [term for term in mine if term.gate is None or term.gate.class_ != towards]
-    if open_:
-        return Verdict(False, f"{told} Nothing ends the push once {towards} is heard: give it a gate.")
-    if any(term.gate is not None and term.gate.side != "below" for term in mine):
-        return Verdict(False, f"{told} Its gate opens only once {towards} is heard: it must open below.")
-    gate = mine[0].gate
-    assert gate is not None
+        hint = "np.flatnonzero tells it from (a != b).any(axis=0)."
+        return Verdict(False, f"At {float(answer):g} s lies not the first frame that differs. {hint}")
     return Verdict(
         True,
-        f"{told} Nothing is touched before {after_s:g} s, and the push rests while the probe of layer "
-        f"{gate.read_out.layer} reads {towards} with {gate.threshold:.0%} or more.",
+        f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s. Until then the "
+        "same seed makes the same music, bit for bit; after it, every code that differs is heard by all that "
+        "follow.",
     )
 
 
-def _pushes_towards(term: Term) -> bool:
-    """Return whether a term pushes towards its direction at the end; on the unprompted half it is away."""
-    return term.operation in PUSHES and term.rows != "null" and term.dose * term.schedule.factor(1e6, 1) > 0
-
-
-def side_effect(found: Crosstalk, plan: str, answer: str | None) -> Verdict:
+def side_effect(table: Crosstalk, plan: str, answer: str | None) -> Verdict:
     """Check which class of another target a plan moves most, up or down.
 
-    answer  "target: class", for example "mood: calm"
+    Args:
+        table: as `workbench.evidence.crosstalk.crosstalk` gives it.
+        plan: its name in the table.
+        answer: "target: class", for example "mood: calm".
     """
-    cells = found.cells[found.cells["plan"] == plan]
-    own = set(cells.loc[cells["own"], "target"])
-    others = cells[~cells["target"].isin(own)]
+    cells = table.cells[table.cells["plan"] == plan]
+    others = cells[~cells["target"].isin(set(cells.loc[cells["own"], "target"]))]
     names = (others["target"] + ": " + others["class"]).tolist()
     if answer is None:
         return Verdict(None, f"Look along the row {plan}, and give one of: {', '.join(names)}.")
@@ -371,12 +334,36 @@ def side_effect(found: Crosstalk, plan: str, answer: str | None) -> Verdict:
         return Verdict(False, f"{answer!r} is not one of: {', '.join(names)}.")
     most = others.iloc[int(others["change"].abs().to_numpy().argmax())]
     given = others.iloc[names.index(answer)]
+    moves = f"{plan} moves {answer} by {100 * given['change']:+.0f} points"
     if abs(given["change"]) < abs(most["change"]):
-        change = f"{100 * given['change']:+.0f} points"
-        return Verdict(False, f"{plan} moves {answer} by {change}; another class moves more.")
-    sure = most["change_low"] > 0 or most["change_high"] < 0
+        return Verdict(False, f"{moves}; another class moves more.")
     interval = f"{100 * most['change_low']:+.0f} to {100 * most['change_high']:+.0f}"
-    more = (
-        "That is more than chance." if sure else "But the interval holds 0: with more seeds you would know."
-    )
-    return Verdict(True, f"{plan} moves {answer} by {100 * most['change']:+.0f} points ({interval}). {more}")
+    more = "But the interval holds 0: with more seeds you would know."
+    if most["change_low"] > 0 or most["change_high"] < 0:
+        more = "That is more than chance."
+    return Verdict(True, f"{moves} ({interval}). {more}")
+
+
+def _no_plan(answer: object, do: str = "A direction becomes one by .at(dose).") -> Verdict:
+    return Verdict(False, f"This is a {type(answer).__name__}, not a plan. {do}")
+
+
+def _early(plan: Steering, after_s: float) -> float | None:
+    """Return the first second before `after_s` at which a plan acts, None where there is none."""
+    seconds = map(float, np.linspace(0, after_s, 41)[:-1])
+    return next((s for s in seconds if any(term.acts(s, 1) for term in plan.terms)), None)
+
+
+def _pushes(plan: Steering, name: str) -> Callable[[float], float]:
+    """Return the dose (positive: towards) that a plan gives to the direction of that name at each second."""
+    terms = [term for term in plan.terms if term.direction.name == name]
+    return lambda seconds: sum(term.dose * term.schedule.factor(float(seconds), 1) for term in terms)
+
+
+def _pushes_towards(term: Term) -> bool:
+    """Return whether a term pushes towards its direction at the end; on the unprompted half it is away."""
+    return term.operation in PUSHES and term.rows != "null" and term.dose * term.schedule.factor(1e6, 1) > 0
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(str(name) for name in sorted(names, key=str)) or "none"

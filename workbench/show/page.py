@@ -1,4 +1,7 @@
-"""One HTML page about a run, that explains itself, plays its clips and needs nothing from the network."""
+"""HTML pages that stand alone: about a run, with its clips, and about a probe, finding by finding.
+
+Each explains itself, holds its stylesheet and plotly.js, escapes all text and needs no network.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,17 @@ from workbench.show.plots.grammar import CONFIG, colours_of_clips, plotly_source
 if TYPE_CHECKING:
     from workbench.probing.diagnosis import Finding, ProbeReport
 
-# The parts of a self-contained HTML page: one stylesheet, figures with plotly.js inside, escaped tables.
-
-
 CSS = Path(__file__).with_name("page.css")
 
 
 def document(title: str, parts: Iterable[str], *, script: str = "") -> str:
     """Return a whole page; `parts` are HTML, `title` is text."""
-    return "".join(
-        [
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-            "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-            f"<title>{escape(title)}</title><link rel='icon' href='data:,'>",
-            f"<style>{CSS.read_text(encoding='utf-8')}</style></head><body><main>",
-            *parts,
-            f"</main>{f'<script>{script}</script>' if script else ''}</body></html>\n",
-        ]
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{escape(title)}</title><link rel='icon' href='data:,'>"
+        f"<style>{CSS.read_text(encoding='utf-8')}</style></head><body><main>{''.join(parts)}</main>"
+        f"{f'<script>{script}</script>' if script else ''}</body></html>\n"
     )
 
 
@@ -45,20 +42,15 @@ def figures_html(drawn: Mapping[str, Any], *, first: bool = True) -> str:
         drawn: caption -> figure.
         first: whether these are the first of their page, which then bring plotly.js along.
     """
-    library = _library() if first and drawn else ""
+    library = ""
+    if first and drawn:  # the settings hold for the whole page: `to_html` drops an empty server's address
+        settings = f"Plotly.setPlotConfig({json.dumps(CONFIG)})"
+        library = f"<script>{plotly_source()}</script><script>{settings}</script>"
     return library + "".join(
         f"<figure aria-label='{escape(caption, quote=True)}'>"
-        + figure.to_html(
-            full_html=False, include_plotlyjs=False, config=dict(CONFIG)
-        )  # plotly changes the dict
-        + "</figure>"
-        for caption, figure in drawn.items()
+        f"{figure.to_html(full_html=False, include_plotlyjs=False, config=dict(CONFIG))}</figure>"
+        for caption, figure in drawn.items()  # plotly changes the dict
     )
-
-
-def _library() -> str:
-    """Return plotly.js, and its settings for the whole page: `to_html` drops an empty server's address."""
-    return f"<script>{plotly_source()}</script><script>Plotly.setPlotConfig({json.dumps(CONFIG)})</script>"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -125,22 +117,24 @@ def write_page(
 
 def _facts(report: Mapping[str, Any]) -> str:
     """Return the few figures that matter, large."""
-    facts = [
-        (name, _short(report[name.lower()])) for name in ("Model", "Prompt", "Seed") if name.lower() in report
-    ]
+    names = [name for name in ("Model", "Prompt", "Seed") if name.lower() in report]
+    facts = {name: _short(report[name.lower()]) for name in names}
     if "seconds_per_audio_second" in report:
-        facts.append(
-            ("Seconds of work per second of sound", f"{float(report['seconds_per_audio_second']):.2f}")
-        )
-    items = "".join(f"<li>{escape(name)}<b>{escape(value)}</b></li>" for name, value in facts)
+        facts["Seconds of work per second of sound"] = f"{float(report['seconds_per_audio_second']):.2f}"
+    marked = {}
     if "receipts_ok" in report:
-        items += _receipts(bool(report["receipts_ok"]))
+        ok = bool(report["receipts_ok"])
+        said = "every planned edit measured" if ok else "a planned edit did not happen"
+        marked["Receipts"] = (said, ok)
+    return _list_of_facts(facts, marked)
+
+
+def _list_of_facts(facts: Mapping[str, str], marked: Mapping[str, tuple[str, bool]]) -> str:
+    """Return facts as a list, then those that are good or bad news."""
+    items = "".join(f"<li>{escape(name)}<b>{escape(value)}</b></li>" for name, value in facts.items())
+    for name, (value, good) in marked.items():
+        items += f"<li>{escape(name)}<b class='{'good' if good else 'bad'}'>{escape(value)}</b></li>"
     return f"<ul class='facts'>{items}</ul>"
-
-
-def _receipts(ok: bool) -> str:
-    said = "every planned edit measured" if ok else "a planned edit did not happen"
-    return f"<li>Receipts<b class='{'good' if ok else 'bad'}'>{said}</b></li>"
 
 
 def _short(value: Any) -> str:
@@ -172,36 +166,25 @@ def _steering(rows: Any) -> str:
     head = ["genre", "layer", "dose", "hit rate", "95 % interval", "unsteered", "random direction", "clips"]
     body = [
         [
-            genre,
-            str(row.get("layer", "")),
-            _number(row.get("dose")),
-            _share(row.get("hit_rate")),
-            f"{_share(row.get('low'))} to {_share(row.get('high'))}",
-            _share(row.get("unsteered")),
-            _share(row.get("random_direction")),
+            genre, str(row.get("layer", "")), _number(row.get("dose")), _share(row.get("hit_rate")),
+            _interval(row), _share(row.get("unsteered")), _share(row.get("random_direction")),
             str(row.get("n", "")),
         ]
         for genre, row in rows.items()
-    ]
+    ]  # fmt: skip
     return f"<h2>Did the genre change?</h2><p>{ON_STEERING}</p>{table(head, body)}"
 
 
 def _probe(rows: Any) -> str:
     if not rows:
         return ""
-    listed = (
-        [{"layer": layer, **row} for layer, row in rows.items()] if isinstance(rows, Mapping) else list(rows)
-    )
+    if isinstance(rows, Mapping):
+        rows = [{"layer": layer, **row} for layer, row in rows.items()]
     head = ["layer", "accuracy", "95 % interval", "chance", "shuffled"]
+    shares = [[_share(row.get(name)) for name in ("accuracy", "chance", "shuffled")] for row in rows]
     body = [
-        [
-            str(row["layer"]),
-            _share(row.get("accuracy")),
-            f"{_share(row.get('low'))} to {_share(row.get('high'))}",
-            _share(row.get("chance")),
-            _share(row.get("shuffled")),
-        ]
-        for row in listed
+        [str(row["layer"]), accuracy, _interval(row), *others]
+        for row, (accuracy, *others) in zip(rows, shares, strict=True)
     ]
     return f"<h2>The probes in figures</h2><p>{ON_PROBE}</p>{table(head, body)}"
 
@@ -217,40 +200,41 @@ def _share(value: Any) -> str:
     return "–" if value is None else f"{float(value):.0%}"
 
 
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{_share(row.get('low'))} to {_share(row.get('high'))}"
+
+
 def _number(value: Any) -> str:
     return "–" if value is None else f"{float(value):g}"
-
-
-# A report on a probe as one HTML page: the verdict, then each finding with its number and its figure.
 
 
 PROBE_LEAD = (
     "Accuracy on clips whose groups the probe never saw, and what else could explain it. A finding is an "
     "alarm when its p-value stays at or below 0.05 after Holm's correction for all that were tested and its "
-    "size matters; the others are told for completeness."
+    "size matters; the others stand here for completeness."
 )
 
 
 def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
-    """Return the path of the page, which this writes; it needs nothing from the network.
+    """Return the path of the page about a probe, which this writes: the verdict, then each finding.
 
     Args:
         path: a file name ending in ".html", or a folder, in which "probe.html" is written.
-        report: as `diagnose` or `ProbeSweep.report` returns it.
+        report: as `diagnose` returns it.
     """
     path = Path(path)
     page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
     case = report.case
     title = f"Can the {case.target} be read at layer {case.layer}?"
-    raised = list(report.alarms)
     quiet = [finding for finding in report if not finding.alarm]
-    shown = [(finding, figure_of(finding)) for finding in (*raised, *quiet)]
+    shown = [(finding, figure_of(finding)) for finding in (*report.alarms, *quiet)]
     drawn = [finding.name for finding, figure in shown if figure is not None]
+    skipped = "".join(f"<li>{escape(one)}</li>" for one in report.skipped)
     parts = [
-        f"<h1>{escape(title)}</h1><p class='lead'>{escape(report.verdict())}</p><p>{LEAD}</p>",
+        f"<h1>{escape(title)}</h1><p class='lead'>{escape(report.verdict())}</p><p>{PROBE_LEAD}</p>",
         _probe_facts(report),
         *[_section(finding, figure, first=finding.name == drawn[0]) for finding, figure in shown],
-        _skipped(report.skipped),
+        f"<h2>Not looked at</h2><ul>{skipped}</ul>" if skipped else "",
         f"<h2>All figures</h2>{_numbers(report)}",
     ]
     return write_atomically(page, document(title, parts).encode())
@@ -273,9 +257,8 @@ def _probe_facts(report: ProbeReport) -> str:
         "Clips": str(len(case.y)),
         f"{case.unit.capitalize()}s": str(len(set(case.groups.tolist()))),
     }
-    items = "".join(f"<li>{escape(name)}<b>{escape(value)}</b></li>" for name, value in facts.items())
-    said, look = (f"{len(report.alarms)} raised", "bad") if report.alarms else ("none", "good")
-    return f"<ul class='facts'>{items}<li>Alarms<b class='{look}'>{said}</b></li></ul>"
+    raised = f"{len(report.alarms)} raised" if report.alarms else "none"
+    return _list_of_facts(facts, {"Alarms": (raised, not report.alarms)})
 
 
 def _section(finding: Finding, figure: Any | None, *, first: bool) -> str:
@@ -285,22 +268,9 @@ def _section(finding: Finding, figure: Any | None, *, first: bool) -> str:
     return head + ("" if figure is None else figures_html({finding.name: figure}, first=first))
 
 
-def _skipped(sentences: tuple[str, ...]) -> str:
-    if not sentences:
-        return ""
-    return f"<h2>Not looked at</h2><ul>{''.join(f'<li>{escape(one)}</li>' for one in sentences)}</ul>"
-
-
 def _numbers(report: ProbeReport) -> str:
-    head = ["finding", "effect", "p", "corrected p", "alarm"]
-    rows = [
-        [
-            row["finding"],
-            f"{row['effect']:.3f}",
-            "" if row["p_value"] != row["p_value"] else f"{row['p_value']:.3g}",
-            "" if row["adjusted"] != row["adjusted"] else f"{row['adjusted']:.3g}",
-            "yes" if row["alarm"] else "",
-        ]
-        for row in report.table().to_dict("records")
-    ]
-    return table(head, rows)
+    rows = []
+    for row in report.table().to_dict("records"):
+        chances = ["" if row[name] != row[name] else f"{row[name]:.3g}" for name in ("p_value", "adjusted")]
+        rows.append([row["finding"], f"{row['effect']:.3f}", *chances, "yes" if row["alarm"] else ""])
+    return table(["finding", "effect", "p", "corrected p", "alarm"], rows)
