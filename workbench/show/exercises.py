@@ -218,9 +218,8 @@ def smallest_dose(rates: pd.DataFrame, answer: float | None) -> Verdict:
     table = f"Random directions reach {control:.0%}; steering: {'; '.join(lines)}."
     if not math.isclose(float(answer), wanted):
         return Verdict(False, f"{table} Which is the first interval that begins above the control?")
-    return Verdict(
-        True, table if wanted else f"{table} None clears the control; more seeds would narrow them."
-    )
+    more = "" if wanted else " None clears the control; more seeds would narrow the intervals."
+    return Verdict(True, table + more)
 
 
 def culprit(report: LintReport, answer: str | None) -> Verdict:

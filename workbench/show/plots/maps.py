@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 MANY_POINTS = 2000  # from here on WebGL; SVG takes 16 s at 100,000 points
 MANY_VALUES = 12  # more different numbers than this are a scale, not classes
+RING: dict[str, Any] = {
+    "mode": "markers", "hoverinfo": "skip", "showlegend": False,
+    "marker": {"size": 18, "symbol": "circle-open", "color": "#000000", "line": {"width": 3}},
+}  # fmt: skip
 
 
 def map_scatter(
@@ -40,11 +44,9 @@ def map_scatter(
     """
     points = np.asarray(projection.points, dtype=float)
     if colour_by not in projection.labels or not len(points):
-        raise ProbeError(
-            f"A map coloured by {colour_by!r} was asked for",
-            f"{len(points)} points carry the labels {list(projection.labels)}",
-            "Choose one of these labels",
-        )
+        found = f"{len(points)} points carry the labels {list(projection.labels)}"
+        asked = f"A map coloured by {colour_by!r} was asked for"
+        raise ProbeError.lookup(asked, found, "Choose one of these labels")
     method = projection.method.upper()
     question = f"Do clips of one {colour_by} lie together at layer {projection.layer}?"
     note = (
@@ -69,9 +71,7 @@ def map_scatter(
     if playing is not None:
         places = [shown.points[np.asarray(shown.clips) == playing] for shown in (projection, joined) if shown]
         x, y = np.concatenate(places).T
-        ring = {"size": 18, "symbol": "circle-open", "color": "#000000", "line": {"width": 3}}
-        look = {"mode": "markers", "name": "playing", "hoverinfo": "skip", "showlegend": False}
-        result.add_trace(go.Scatter(x=x, y=y, marker=ring, **look))
+        result.add_trace(go.Scatter(x=x, y=y, name="playing", **RING))
     result.update_layout(
         uirevision=projection.method,  # a redrawn map keeps its zoom
         dragmode="select" if kind is go.Scatter else "zoom",

@@ -99,11 +99,8 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
-        raise ProbeError(
-            "Accuracy per layer was to be drawn",
-            f"the table has {len(table)} rows and lacks {missing}",
-            "Pass the table of a probe sweep, `sweep.table()`",
-        )
+        found, do = f"the table has {len(table)} rows and lacks {missing}", "Pass `sweep.table()`"
+        raise ProbeError("Accuracy per layer was to be drawn", found, do)
     table = table.sort_values("layer")
     layers, accuracy, low, high = (table[name] for name in ("layer", "accuracy", "low", "high"))
     best = table.iloc[int(accuracy.to_numpy().argmax())]
@@ -143,11 +140,8 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     """
     names, values = [str(name) for name in counts.index], counts.to_numpy(dtype=float)
     if names != [str(name) for name in counts.columns] or not values.sum():
-        raise ProbeError(
-            "A confusion matrix was to be drawn",
-            f"the true classes are {names}, the predicted ones {list(counts.columns)}",
-            "Pass counts of the same classes, `sweep.confusion()`",
-        )
+        found = f"the true classes are {names}, the predicted ones {list(counts.columns)}"
+        raise ProbeError("A confusion matrix was to be drawn", found, "Pass `sweep.confusion()`")
     totals = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)
     right = float(np.trace(values) / values.sum())

@@ -48,11 +48,9 @@ def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float
         EvidenceError: there is no trace, or one does not know the class.
     """
     if not traces or any(class_ not in trace.classes for trace in traces.values()):
-        raise EvidenceError(
-            f"The readings of {class_!r} were to be drawn",
-            f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}",
-            "Pass traces of one probe, and one of its classes",
-        )
+        found = f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}"
+        do = "Pass traces of one probe, and one of its classes"
+        raise EvidenceError(f"The readings of {class_!r} were to be drawn", found, do)
     first = next(iter(traces.values()))
     chance = 1 / len(first.classes)
     note = (
@@ -110,11 +108,8 @@ def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Fig
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
-        raise EvidenceError(
-            "A dose-response figure was asked for",
-            f"the table has {len(table)} rows and lacks {missing}",
-            "Pass the table of a dose sweep",
-        )
+        found, do = f"the table has {len(table)} rows and lacks {missing}", "Pass the table of a dose sweep"
+        raise EvidenceError("A dose-response figure was asked for", found, do)
     steered = pd.Series("steered", index=table.index)
     genre, kind = (table[name].astype(str) if name in table else steered for name in ("genre", "kind"))
     question, y = "How much steering does it take to change the genre?", "hit rate"
@@ -200,11 +195,8 @@ def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return the genres that all clips share, in rising order."""
     genres = list(in_order(genre for values in probabilities.values() for genre in values))
     if not genres or any(set(values) != set(genres) for values in probabilities.values()):
-        raise EvidenceError(
-            "Judged genres were to be drawn",
-            f"the clips carry {dict(probabilities)}",
-            "Pass the same genres for every clip",
-        )
+        found, do = f"the clips carry {dict(probabilities)}", "Pass the same genres for every clip"
+        raise EvidenceError("Judged genres were to be drawn", found, do)
     return genres
 
 

@@ -23,7 +23,7 @@ import traitlets
 
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.show.plots.grammar import CONFIG, plotly_source
-from workbench.show.widgets.parts import FULL, in_row, problem_html
+from workbench.show.widgets.parts import FULL, button, in_row, problem_html
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -72,33 +72,25 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
         self._result: T | None = None
         self._job = Job(self._show_progress)
         self.error: BaseException | None = None
-        self.run_button = ipywidgets.Button(
-            description=label, button_style="primary", tooltip=label, layout={"width": "auto"}
-        )
-        self.cancel_button = ipywidgets.Button(
-            description="Cancel", disabled=True, tooltip="Stop this work", layout={"width": "auto"}
-        )
-        self.bar = ipywidgets.FloatProgress(
-            min=0, max=1, value=0, layout={"width": "220px"}, style={"bar_color": "#0072B2"}
-        )
-        self.text = ipywidgets.Label(value="", layout={"flex": "1 1 160px"})
-        self.problem = ipywidgets.HTML(layout={"display": "none", "width": "100%"})
+        self.problem = ipywidgets.HTML(layout={"display": "none", **FULL})
+        self.run_button = button(label, label, self.start, self.problem)
+        self.run_button.button_style = "primary"
+        self.cancel_button = button("Cancel", "Stop this work", self.cancel, self.problem)
+        self.cancel_button.disabled = True
+        self.bar = ipywidgets.FloatProgress(max=1, layout={"width": "220px"}, style={"bar_color": "#0072B2"})
+        self.text = ipywidgets.Label(layout={"flex": "1 1 160px"})
         controls = in_row(self.run_button, self.cancel_button, self.bar, self.text)
         super().__init__([controls, self.problem], layout=FULL)
-        self.run_button.on_click(lambda _button: self.start())
-        self.cancel_button.on_click(lambda _button: self.cancel())
 
     def start(self) -> JobPanel[T]:
         """Begin the work unless it is running already, and return the panel at once."""
         if self.state == "running":
             return self
-        self._job = Job(self._show_progress)
+        job = self._job = Job(self._show_progress)
         self.error, self._result, self._shown_at = None, None, 0.0
         self._enter("running", "starting")
         self.bar.value = 0.0
-        self._thread = threading.Thread(
-            target=self._run, args=(self._job,), daemon=True, name="workbench job"
-        )
+        self._thread = threading.Thread(target=lambda: self._run(job), daemon=True, name="workbench job")
         self._thread.start()
         return self
 
@@ -114,11 +106,8 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
             raise WorkbenchError("The result was asked for", "the job has not started", "Call start() first")
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            raise WorkbenchError(
-                f"The result was asked for within {timeout_s} s",
-                f"the job is still at {self.bar.value:.0%}",
-                "Wait longer or cancel it",
-            )
+            asked, found = f"The result was asked for within {timeout_s} s", f"{self.bar.value:.0%}"
+            raise WorkbenchError(asked, f"the job is still at {found}", "Wait longer or cancel it")
         if self.error is not None:
             raise self.error
         return self._result  # type: ignore[return-value]  # set whenever there is no error

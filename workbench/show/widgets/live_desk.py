@@ -207,8 +207,7 @@ class LiveDesk(ipywidgets.VBox):
             BaseException: what went wrong while the music was made, if something did.
         """
         if self.session is None:
-            found = "nothing plays"
-            raise WorkbenchError("More of the music was asked for", found, "Call start() first")
+            raise WorkbenchError("More music was asked for", "nothing plays", "Call start() first")
         self.session.wait(seconds)
         return self
 
@@ -242,14 +241,10 @@ class LiveDesk(ipywidgets.VBox):
         return path
 
     def _new_session(self) -> LiveSession:
-        return LiveSession(
-            self.model,
-            self.directions,
-            prompt=self.prompt.value,
-            doses={name: value_of(knob) for name, knob in self.knobs.items()},
-            on_piece=lambda piece: self.player.push(piece.samples),
-            **self._settings,
-        )
+        doses = {name: value_of(knob) for name, knob in self.knobs.items()}
+        settings: dict[str, Any] = {"prompt": self.prompt.value, "doses": doses, **self._settings}
+        settings["on_piece"] = lambda piece: self.player.push(piece.samples)
+        return LiveSession(self.model, self.directions, **settings)
 
     def _turn(self, name: str) -> None:
         if self.session is not None:

@@ -91,18 +91,14 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
         chosen = colour_by if colour_by in names else names[0]
         self.layer = control(ipywidgets.SelectionSlider, "layer", "300px", options=layers, value=layer)
         self.method = control(ipywidgets.Dropdown, "method", "210px", options=methods, value=method)
-        self.neighbours = control(
-            ipywidgets.IntSlider, "neighbours", "300px", min=2, max=100, value=neighbours
-        )
-        self.min_distance = control(
-            ipywidgets.FloatSlider, "spacing", "300px", min=0.0, max=0.99, step=0.01, value=spacing,
-            tooltip="UMAP's min_dist: how close two points may lie",
-        )  # fmt: skip
+        few, near = {"min": 2, "max": 100, "value": neighbours}, {"max": 0.99, "step": 0.01, "value": spacing}
+        hint = "UMAP's min_dist: how close two points may lie"
+        self.neighbours = control(ipywidgets.IntSlider, "neighbours", "300px", **few)
+        self.min_distance = control(ipywidgets.FloatSlider, "spacing", "300px", tooltip=hint, **near)
         self.seed = control(ipywidgets.BoundedIntText, "seed", "210px", min=0, max=2**31 - 1, value=seed)
         self.colour = control(ipywidgets.Dropdown, "colour by", "210px", options=names, value=chosen)
-        self._controls = in_row(
-            self.layer, self.method, self.neighbours, self.min_distance, self.seed, self.colour
-        )
+        umap = self.neighbours, self.min_distance
+        self._controls = in_row(self.layer, self.method, *umap, self.seed, self.colour)
 
     @property
     def settings(self) -> Settings:
@@ -123,10 +119,8 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
             sound = self.dataset.clip(clip_id)
             labels = dict(self.dataset.subset([clip_id]).entries[0].labels)
         self.player.play_one(clip_id, sound, str(labels.get("genre", "")))
-        words = ", ".join(
-            f"{key}: {value:g}" if isinstance(value, float) else f"{key}: {value}"
-            for key, value in labels.items()
-        )
+        values = {key: f"{v:g}" if isinstance(v, float) else str(v) for key, v in labels.items()}
+        words = ", ".join(f"{key}: {value}" for key, value in values.items())
         self.status.value = note_html(f"Playing {clip_id}" + (f" ({words})" if words else ""))
         self._redraw(playing=clip_id)
 

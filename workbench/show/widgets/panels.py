@@ -68,11 +68,9 @@ class ProbePanel(LookupPanel[str, "ProbeSweep"]):
         self.sweeps = self.made = dict(sweeps or {})
         names = list(targets or self.sweeps or ["genre"])
         if acts is None and not set(names) <= set(self.sweeps):
-            raise ProbeError(
-                f"A view of the targets {names} was asked for",
-                f"there are no activations and sweeps of {list(self.sweeps)} only",
-                "Pass activations, or a sweep for every target",
-            )
+            found = f"there are no activations and sweeps of {list(self.sweeps)} only"
+            do = "Pass activations, or a sweep for every target"
+            raise ProbeError(f"A view of the targets {names} was asked for", found, do)
         self.target = control(ipywidgets.Dropdown, "target", options=names, value=names[0])
         self.status = ipywidgets.HTML()
         self.job = self._make_job(self._fit, "Fit probes")
@@ -198,10 +196,10 @@ def _words(walk: RidgeToMeans, class_: str, strength: float) -> str:
     """Return the sentence about the class that is shown, and a small table of all classes at this λ."""
     table = walk.table()
     rows = "".join(
-        f"<tr><td><b>{html.escape(str(row['class']))}</b></td><td>{row['to_probe']:.2f}</td>"
-        f"<td>{row['to_means']:.2f}</td>"
-        f"<td>{row['accuracy']:.0%} ({row['low']:.0%} to {row['high']:.0%})</td></tr>"
-        for row in table[table["strength"] == strength].to_dict("records")
+        f"<tr><td><b>{html.escape(str(one['class']))}</b></td><td>{one['to_probe']:.2f}</td>"
+        f"<td>{one['to_means']:.2f}</td><td>{one['accuracy']:.0%} "
+        f"({one['low']:.0%} to {one['high']:.0%})</td></tr>"
+        for one in table[table["strength"] == strength].to_dict("records")
     )
     head = "<tr><td></td><td>cosine to probe</td><td>to means</td><td>held-out accuracy</td></tr>"
     sentence = html.escape(walk.sentence(class_, strength))
@@ -314,19 +312,14 @@ class SteerPanel(GeneratePanel):
         if plan is not None:
             wanted[shortened(plan.text())] = plan
             wanted |= {CONTROL: randomised(plan, self.seed.value)} if self.control.value else {}
-        missing = {
-            name: plan for name, plan in wanted.items() if name != UNSTEERED or same not in self._unsteered
-        }
+        known = same in self._unsteered
+        missing = {name: plan for name, plan in wanted.items() if name != UNSTEERED or not known}
         job.progress(0.02, f"generating {len(missing)} versions")
+        report = frame_reporter(job, self.seconds.value * self.model.frame_rate_hz)
         takes = generate(
-            self.model,
-            [self.prompt.value] * len(missing),
-            steering=list(missing.values()),
-            progress=False,
-            on_frame=frame_reporter(job, self.seconds.value * self.model.frame_rate_hz),
-            cancel=job.cancel,
-            **settings,
-        )
+            self.model, [self.prompt.value] * len(missing), steering=list(missing.values()),
+            progress=False, on_frame=report, cancel=job.cancel, **settings,
+        )  # fmt: skip
         made = dict(zip(missing, takes, strict=True))
         self._unsteered = {same: made.get(UNSTEERED) or self._unsteered[same]}
         return {name: made.get(name) or self._unsteered[same] for name in wanted}
@@ -336,12 +329,10 @@ class SteerPanel(GeneratePanel):
         clips = {name: take.clip for name, take in takes.items()}
         self.player.load(clips)
         if self.judge is not None:
-            heard = {
-                name: dict(
-                    zip(self.judge.classes, map(float, self.judge.probabilities([clip])[0]), strict=True)
-                )
-                for name, clip in clips.items()
-            }
+            heard = {}
+            for name, clip in clips.items():
+                (shares,) = self.judge.probabilities([clip])
+                heard[name] = dict(zip(self.judge.classes, map(float, shares), strict=True))
             self.verdict = shown_in(self.verdict, judged_genres(heard), name="judged")
             self.children = [*self._parts, self.verdict]
 

@@ -268,15 +268,11 @@ class TakeComparison(ipywidgets.VBox):
         """
         made = {name: one for name, one in takes.items() if not isinstance(one, Clip)}
         if reference is not None and reference not in made:
-            asked = f"Takes were to be compared with {reference!r}"
-            raise EvidenceError.lookup(
-                asked, f"the takes are {', '.join(made) or 'none'}", "Name one of them"
-            )
+            asked, found = f"Takes were to be compared with {reference!r}", ", ".join(made) or "none"
+            raise EvidenceError.lookup(asked, f"the takes are {found}", "Name one of them")
         with self.loading:  # a worker may bring takes while somebody ticks others
             self.takes, self.twins = made, twins_of(made, reference)
-            self.player.load(
-                {name: one if isinstance(one, Clip) else one.clip for name, one in takes.items()}
-            )
+            self.player.load({n: one if isinstance(one, Clip) else one.clip for n, one in takes.items()})
             self.scores.load(made)
             self._judge()
             self.rolls = self._rolls()
@@ -301,9 +297,8 @@ class TakeComparison(ipywidgets.VBox):
     def _judge(self) -> None:
         """Draw what each judge hears; a clip that was there before is not judged again."""
         clips = self.player.sounds
-        parts = {
-            id(clip): self.takes[name].new if name in self.takes else clip for name, clip in clips.items()
-        }  # of a continuation the new part: nobody made the given one
+        new_parts = {name: take.new for name, take in self.takes.items()}  # nobody made the given ones
+        parts = {id(clip): new_parts.get(name, clip) for name, clip in clips.items()}
         heard: dict[tuple[str, int], dict[str, float]] = {}
         for judge_name, judge in self.judges.items() if clips else ():
             keys = {name: (judge_name, id(clip)) for name, clip in clips.items()}
