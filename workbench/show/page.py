@@ -82,6 +82,15 @@ ON_PROBE = (
     "Accuracy of a linear probe on pieces that it was not fitted on; no group (track, groove) lies on both "
     "sides. Chance is the commonest class; shuffled is the same fit on shuffled labels."
 )
+PROBE_COLUMNS = {
+    "layer": "layer", "accuracy": "accuracy", "95 % interval": "interval", "chance": "chance",
+    "shuffled": "shuffled",
+}  # fmt: skip
+STEERING_COLUMNS = {
+    "genre": "genre", "layer": "layer", "dose": "dose", "hit rate": "hit_rate", "95 % interval": "interval",
+    "unsteered": "unsteered", "random direction": "random_direction", "clips": "n",
+}  # fmt: skip
+"""Heading -> what of a row stands below it."""
 
 
 def write_page(
@@ -163,16 +172,8 @@ def _clips(clips: Mapping[str, Path | str], folder: Path) -> str:
 def _steering(rows: Any) -> str:
     if not rows:
         return ""
-    head = ["genre", "layer", "dose", "hit rate", "95 % interval", "unsteered", "random direction", "clips"]
-    body = [
-        [
-            genre, str(row.get("layer", "")), _number(row.get("dose")), _share(row.get("hit_rate")),
-            _interval(row), _share(row.get("unsteered")), _share(row.get("random_direction")),
-            str(row.get("n", "")),
-        ]
-        for genre, row in rows.items()
-    ]  # fmt: skip
-    return f"<h2>Did the genre change?</h2><p>{ON_STEERING}</p>{table(head, body)}"
+    shown = _rows_html([{"genre": genre, **row} for genre, row in rows.items()], STEERING_COLUMNS)
+    return f"<h2>Did the genre change?</h2><p>{ON_STEERING}</p>{shown}"
 
 
 def _probe(rows: Any) -> str:
@@ -180,13 +181,21 @@ def _probe(rows: Any) -> str:
         return ""
     if isinstance(rows, Mapping):
         rows = [{"layer": layer, **row} for layer, row in rows.items()]
-    head = ["layer", "accuracy", "95 % interval", "chance", "shuffled"]
-    shares = [[_share(row.get(name)) for name in ("accuracy", "chance", "shuffled")] for row in rows]
-    body = [
-        [str(row["layer"]), accuracy, _interval(row), *others]
-        for row, (accuracy, *others) in zip(rows, shares, strict=True)
-    ]
-    return f"<h2>The probes in figures</h2><p>{ON_PROBE}</p>{table(head, body)}"
+    return f"<h2>The probes in figures</h2><p>{ON_PROBE}</p>{_rows_html(rows, PROBE_COLUMNS)}"
+
+
+def _rows_html(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Return a table of rows; `columns` are headings with what stands below them."""
+    return table(columns, ([_cell(row, name) for name in columns.values()] for row in rows))
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    if name == "interval":
+        return f"{_cell(row, 'low')} to {_cell(row, 'high')}"
+    value = row.get(name)
+    if value is None or name in ("genre", "layer", "n"):
+        return "–" if value is None else str(value)
+    return f"{float(value):g}" if name == "dose" else f"{float(value):.0%}"
 
 
 def _versions(versions: Any) -> str:
@@ -194,18 +203,6 @@ def _versions(versions: Any) -> str:
         return ""
     rows = [[str(name), str(value)] for name, value in versions.items()]
     return f"<details><summary>Versions</summary>{table(['part', 'version'], rows)}</details>"
-
-
-def _share(value: Any) -> str:
-    return "–" if value is None else f"{float(value):.0%}"
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    return f"{_share(row.get('low'))} to {_share(row.get('high'))}"
-
-
-def _number(value: Any) -> str:
-    return "–" if value is None else f"{float(value):g}"
 
 
 PROBE_LEAD = (
