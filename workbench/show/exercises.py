@@ -32,7 +32,11 @@ _SIGNS = {True: ("Right.", "#009E73"), False: ("Not yet.", "#D55E00"), None: ("N
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says: `right` is True, False, or None where there is no answer yet; `words` say why."""
+    """What a check says: `right` is True, False, or None where there is no answer yet; `words` say why.
+
+    >>> print(Verdict(False, "Layer 3 ends below the best."))
+    Not yet. Layer 3 ends below the best.
+    """
 
     right: bool | None
     words: str
@@ -143,8 +147,8 @@ def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: Iterable[str] | N
     right = {t for t, s in scores.items() if s.low > max(s.chance, s.shuffled_high)}
     if given == right:
         lines = [f"{t}: {s.low:.0%} against {max(s.chance, s.shuffled_high):.0%}" for t, s in scores.items()]
-        told = f"Lower end of the interval against the line to beat: {'; '.join(lines)}."
-        return Verdict(True, f"{told} And yet 'readable' does not mean 'used': only steering can tell that.")
+        ends = f"Lower end of the interval against the line to beat: {'; '.join(lines)}."
+        return Verdict(True, f"{ends} And yet 'readable' does not mean 'used': only steering can tell that.")
     name = min(given ^ right)
     verb, score = "lies above" if name in right else "does not clear", scores[name]
     return Verdict(

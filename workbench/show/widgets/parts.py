@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +104,27 @@ def renamed(owner: str, old: str, new: str) -> Any:
         return getattr(panel, new)
 
     return property(read, doc=f"The old name of `{new}`.")
+
+
+class Together:
+    """What several controls have in common: one report where many of them are moved `together`."""
+
+    _on_change: Callable[[], object]
+    _quiet = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Move several controls, and report it once."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+        self._changed()
+
+    def _changed(self) -> None:
+        if not self._quiet:
+            self._on_change()
 
 
 class ClipList(ipywidgets.VBox):

@@ -17,6 +17,7 @@ from workbench.show.widgets.history import TakeHistory
 from workbench.show.widgets.panels import UNSTEERED, GeneratePanel
 from workbench.show.widgets.parts import (
     FULL,
+    Together,
     control,
     dose_slider,
     follow,
@@ -40,8 +41,8 @@ from workbench.show.widgets.steer_lab_takes import (
     DoseFinder,
     Scene,
     TakeMaker,
+    cost_sentence,
     costs_of,
-    told,
     wanted_takes,
 )
 from workbench.show.widgets.takes import TakeComparison
@@ -68,6 +69,11 @@ class BlendPad(anywidget.AnyWidget):
 
     `doses` follows the point (`x` and `y` from 0 to 1, y upwards): observe it. The shares are bilinear:
     top left has (1 - x) y, top right x y, bottom left (1 - x)(1 - y), bottom right x (1 - y).
+
+    >>> pad = BlendPad(["jazz", "rock", "classical", "reggae"], strength=0.2)
+    >>> pad.move(0.25, 1)
+    >>> pad.doses
+    {'jazz': 0.15, 'rock': 0.05, 'classical': 0.0, 'reggae': 0.0}
 
     Raises:
         SteeringError: there are not four different names, or the strength is negative.
@@ -108,7 +114,7 @@ class BlendPad(anywidget.AnyWidget):
         self.doses = {name: round(self.strength * share, 6) for name, share in self.shares.items()}
 
 
-class DoseDesk(ipywidgets.Box):
+class DoseDesk(Together, ipywidgets.Box):
     """A slider for every direction, in columns by group, and a pad or none; `doses` is what they say.
 
     Args:
@@ -123,7 +129,7 @@ class DoseDesk(ipywidgets.Box):
     def __init__(
         self, groups: Sequence[Group], pad: Sequence[str] | None, on_change: Callable[[], object]
     ) -> None:
-        self._on_change, self._quiet = on_change, False
+        self._on_change = on_change
         names = [name for group in groups for name in group.names]
         self.sliders = {name: dose_slider(name, -MOST, MOST, 0.01, "100%") for name in names}
         self._check("A pad with", pad or ())
@@ -152,17 +158,9 @@ class DoseDesk(ipywidgets.Box):
         if beyond:
             found, do = f"sliders go from -{MOST:g} to {MOST:g}", "Write larger doses into the plan's line"
             raise SteeringError(f"Doses of {', '.join(beyond)} were asked for", found, do)
-        self._quiet = True
-        try:
+        with self.together():
             for name, dose in doses.items():
                 self.sliders[name].value = dose
-        finally:
-            self._quiet = False
-        self._changed()
-
-    def _changed(self) -> None:
-        if not self._quiet:
-            self._on_change()
 
     def _column(self, groups: Sequence[Group]) -> ipywidgets.VBox:
         parts: list[ipywidgets.Widget] = []
@@ -262,7 +260,7 @@ class SteerLab(GeneratePanel):
         super().__init__(self._parts(), layout=FULL)
         traitlets.link((self.line, "text"), (self, "text"))
         follow([self.history], self._follow_ticks, "chosen")
-        follow([self.seconds], self.finder.tell)
+        follow([self.seconds], self.finder.describe)
         self._rewrite()
 
     def _parts(self) -> list[ipywidgets.Widget]:
@@ -344,7 +342,9 @@ class SteerLab(GeneratePanel):
         job.progress(0.97, "measuring")
         others = {name: take for name, take in takes.items() if name != UNSTEERED}
         costs = costs_of(self.model, others, takes[UNSTEERED]) if others else {}
-        self.costs.value = "".join(note_html(told(name, others[name], cost)) for name, cost in costs.items())
+        self.costs.value = "".join(
+            note_html(cost_sentence(name, others[name], cost)) for name, cost in costs.items()
+        )
         return takes
 
     def _show(self, takes: dict[str, Take]) -> None:
@@ -352,7 +352,7 @@ class SteerLab(GeneratePanel):
         self.takes = takes
         kept = [self._kept(name, take) for name, take in takes.items()]
         self.history.chosen = [name for name in kept if name in self.history.takes]  # a full list drops some
-        self.finder.tell()
+        self.finder.describe()
 
     def _kept(self, name: str, take: Take) -> str:
         """Return the name of a take in the history, which gets it unless it is there already."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,16 @@ import traitlets
 
 from workbench.errors import SteeringError, WorkbenchError
 from workbench.probing.probe import ProbeSweep
-from workbench.show.widgets.parts import FULL, control, follow, in_row, note_html, problem_html, value_of
+from workbench.show.widgets.parts import (
+    FULL,
+    Together,
+    control,
+    follow,
+    in_row,
+    note_html,
+    problem_html,
+    value_of,
+)
 from workbench.steering.plan import Direction, Steering
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, parse_schedule
 from workbench.steering.term import Reads
@@ -308,7 +316,7 @@ SIDES = {"until it reads": "below", "only while it reads": "above"}
 _LABEL = {"style": {"description_width": "96px"}}
 
 
-class SteeringOptions(ipywidgets.VBox):
+class SteeringOptions(Together, ipywidgets.VBox):
     """How, when and where a plan acts, as controls: all of a plan but its doses and directions.
 
     Args:
@@ -422,20 +430,6 @@ class SteeringOptions(ipywidgets.VBox):
     def _follow_gate(self) -> None:
         self._gate_parts.layout.display = "none" if self.gate.value is None else ""
         self._changed()
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Move several controls, and report it once."""
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
-        self._changed()
-
-    def _changed(self) -> None:
-        if not self._quiet:
-            self._on_change()
 
 
 def readers_of(probes: Iterable[Reads]) -> list[ReadOut]:

@@ -180,7 +180,7 @@ def costs_of(model: Model, takes: Mapping[str, Take], twin: Take) -> dict[str, d
     }
 
 
-def told(name: str, take: Take, cost: Mapping[str, float]) -> str:
+def cost_sentence(name: str, take: Take, cost: Mapping[str, float]) -> str:
     """Return in a sentence what the push changed, and whether the music still holds together."""
     used = DamageBudget().used(cost)
     verdict = "the music holds" if used <= 1 else "this breaks the music: use a smaller dose"
@@ -254,8 +254,8 @@ class DoseFinder(WorkPanel["AutoDose"]):
         budget = in_row(head, self.nll_rise, self.level_db, self.repetition)
         parts = [in_row(self.aim, self.effort), budget, self.note, self.job, self.verdict]
         super().__init__(parts, layout=FULL)
-        follow([self.aim, self.effort], self.tell)
-        self.tell()
+        follow([self.aim, self.effort], self.describe)
+        self.describe()
 
     def wait(self, timeout_s: float | None = None) -> AutoDose:
         """Return the result once the search has ended; raises what the search raised."""
@@ -287,7 +287,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
             float(self.nll_rise.value), float(self.level_db.value), float(self.repetition.value)
         )
 
-    def tell(self) -> None:
+    def describe(self) -> None:
         """Say how many clips the search makes as a rule, and at most how long that takes."""
         if not self.aims:
             self.note.value = note_html("No judge hears any of these directions: give judges to the lab.")

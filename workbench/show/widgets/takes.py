@@ -183,7 +183,7 @@ class TakeScores(ipywidgets.VBox):
             classes = list(self.probe.value[2])
             kept = self.class_.value
             self.class_.options = classes
-            self.class_.value = kept if kept in classes else _telling(self.traces[self.probe.value])
+            self.class_.value = kept if kept in classes else _most_moved(self.traces[self.probe.value])
             self._draw()
 
     def _draw(self) -> None:
@@ -204,7 +204,7 @@ class TakeScores(ipywidgets.VBox):
             self.player.play(name, at_s=float(points[0]["x"]))
 
 
-def _telling(traces: Mapping[str, ProbeTrace]) -> str:
+def _most_moved(traces: Mapping[str, ProbeTrace]) -> str:
     """Return the class in whose mean the takes differ most: what steering has moved, as a rule."""
     means = np.stack([np.asarray(trace.probabilities).mean(axis=0) for trace in traces.values()])
     classes = next(iter(traces.values())).classes
