@@ -16,7 +16,7 @@ import traitlets
 from workbench.errors import GenerationError
 from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
-from workbench.show.widgets.parts import FULL, button, follow, in_row, note_html
+from workbench.show.widgets.parts import FULL, Together, button, follow, in_row, note_html
 from workbench.show.widgets.players import shortened
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TakeRow(ipywidgets.HBox):
             self.label.value = self.name = self._rename(self, change["new"])
 
 
-class TakeHistory(ipywidgets.VBox):
+class TakeHistory(Together, ipywidgets.VBox):
     """A list of takes, newest first; `chosen` names those that are ticked, and may be set.
 
     Args:
@@ -109,7 +109,7 @@ class TakeHistory(ipywidgets.VBox):
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "takes"
         self.folder, self.judge, self.most = out if folder is None else Path(folder), judge, most
         self._rows: list[TakeRow] = []  # newest first
-        self._setting = False
+        self._on_change = self._follow_ticks
         self.list = ipywidgets.VBox(layout={"width": "100%", "max_height": "340px", "overflow": "auto"})
         self.path = ipywidgets.Combobox(
             placeholder="a folder that a take was saved in", layout={"width": "min(100%, 360px)"}
@@ -189,7 +189,7 @@ class TakeHistory(ipywidgets.VBox):
             (odds,) = self.judge.probabilities([take.new])
             heard = f"{self.judge.classes[int(odds.argmax())]} ({odds.max():.0%})"
         free = self._free_name(name, self._rows)
-        new = TakeRow(free, take, heard, on_tick=self._follow_ticks, on_rename=self._rename)
+        new = TakeRow(free, take, heard, on_tick=self._changed, on_rename=self._rename)
         self._show([new, *self._rows])
         return new
 
@@ -216,8 +216,6 @@ class TakeHistory(ipywidgets.VBox):
 
     def _follow_ticks(self) -> None:
         """Let `chosen` say what is ticked: in the order of ticking, new ones last."""
-        if self._setting:
-            return
         ticked = [row.name for row in reversed(self._rows) if row.tick.value]
         kept = [name for name in self.chosen if name in ticked]
         self.chosen = kept + [name for name in ticked if name not in kept]
@@ -233,12 +231,9 @@ class TakeHistory(ipywidgets.VBox):
         return wanted
 
     def _tick_chosen(self) -> None:
-        self._setting = True
-        try:
+        with self.together():
             for row in self._rows:
                 row.tick.value = row.name in self.chosen
-        finally:
-            self._setting = False
 
     def _rename(self, row: TakeRow, name: str) -> str:
         """Give a row another name: never an empty one, and with a number where it is taken."""

@@ -225,35 +225,36 @@ class PlanLine(ipywidgets.VBox):
 
     def write(self, plan_of: Callable[[], Steering | None]) -> None:
         """Write the plan that `plan_of` returns; where it raises, say why and leave the text as it is."""
-        try:
-            plan = plan_of()
-            if plan is not None:
-                plan.check(self.model)
-        except WorkbenchError as error:
-            self._complain(error)
-            return
-        self._writing = True
-        try:
-            self.text = "none" if plan is None else plan.text()
-        finally:
-            self._writing = False
         words = "The sliders write this line; edit it and press Enter. What stands here is generated."
-        self._accept(plan, words)
+        if self._accept(plan_of, words):
+            self._writing = True
+            try:
+                self.text = "none" if self.steering is None else self.steering.text()
+            finally:
+                self._writing = False
 
     def _read(self) -> None:
-        """Understand the text, unless it has just been written from the sliders."""
-        if self._writing:
-            return
+        """Understand the text, unless it is just being written from the sliders."""
+        if not self._writing:
+            text = self.text if self.text.strip() else "none"
+            more = "The sliders do not show it; moving one writes the line anew."
+            self._accept(
+                lambda: Steering.parse(text, self.directions(), self.readers), f"Read as: {{}}. {more}"
+            )
+
+    def _accept(self, plan_of: Callable[[], Steering | None], words: str) -> bool:
+        """Take over a plan and note the words, "{}" in them its text; else note what is wrong with it."""
         try:
-            plan = Steering()
-            if self.text.strip():
-                plan = Steering.parse(self.text, self.directions(), self.readers)
+            plan = plan_of() or Steering()
             plan.check(self.model)
         except WorkbenchError as error:
-            self._complain(error)
-            return
-        more = "The sliders do not show it; moving one writes the line anew."
-        self._accept(plan if plan.terms else None, f"Read as: {plan.text()}. {more}")
+            self.fault = error
+            self.note.value = problem_html(error)
+            return False
+        self.steering, self.fault = plan if plan.terms else None, None
+        self._met |= plan.directions
+        self.note.value = note_html(words.format(plan.text()))
+        return True
 
     def directions(self) -> dict[str, Direction]:
         """Return every direction that the text may name, by name and layer."""
@@ -267,15 +268,6 @@ class PlanLine(ipywidgets.VBox):
                         known[f"{name}@{layer}{mark}"] = one
         used = self.steering.directions if self.steering is not None else {}
         return {**known, **{key: one for key, one in self._met.items() if key not in known}, **used}
-
-    def _accept(self, plan: Steering | None, words: str) -> None:
-        self.steering, self.fault = plan, None
-        self._met |= plan.directions if plan is not None else {}
-        self.note.value = note_html(words)
-
-    def _complain(self, error: WorkbenchError) -> None:
-        self.fault = error
-        self.note.value = problem_html(error)
 
 
 OPERATIONS = {
