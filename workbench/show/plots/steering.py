@@ -116,8 +116,8 @@ def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Fig
     note = "Share of clips that the judge hears as the wanted genre; bars are 95 % intervals."
     result = figure(question, x="dose (multiples of the layer's mean residual norm)", y=y, note=note)
     colours = colours_for(genre)
-    for (who, what), rows in table.sort_values("dose").groupby([genre, kind], sort=True):
-        name, colour = str(who), colours[str(who)]
+    for (who, what), group in table.groupby([genre, kind], sort=True):
+        rows, name, colour = group.sort_values("dose"), str(who), colours[str(who)]
         look: dict[str, Any] = {}
         if what == "random":
             name, colour = f"{who}: random direction", UNSTEERED

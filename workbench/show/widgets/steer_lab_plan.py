@@ -277,33 +277,19 @@ OPERATIONS = {
     "remove: take it out (0 to 1)": "remove",
     "clamp: hold it at dose x R": "clamp",
 }
-SCHEDULES = {
-    "all the time": "constant",
-    "comes in (ramp)": "ramp",
-    "goes out (fade)": "fade",
-    "only between (window)": "window",
-    "in pulses": "pulse",
-    "every n-th step": "pulse_steps",
-    "dies away (decay)": "decay",
-    "through points (knots)": "knots",
+SCHEDULES: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
+    "constant": ("all the time", ()),
+    "ramp": ("comes in (ramp)", (("from (s)", 1.0), ("full at (s)", 3.0))),
+    "fade": ("goes out (fade)", (("from (s)", 1.0), ("gone at (s)", 3.0))),
+    "window": ("only between (window)", (("from (s)", 1.0), ("to (s)", 3.0))),
+    "pulse": ("in pulses", (("every (s)", 1.0), ("for (s)", 0.5))),
+    "pulse_steps": ("every n-th step", (("every (steps)", 25.0),)),
+    "decay": ("dies away (decay)", (("half-life (s)", 2.0),)),
+    "knots": ("through points (knots)", ()),
 }
-NUMBERS: Mapping[str, tuple[tuple[str, float], ...]] = {
-    "constant": (),
-    "ramp": (("from (s)", 1.0), ("full at (s)", 3.0)),
-    "fade": (("from (s)", 1.0), ("gone at (s)", 3.0)),
-    "window": (("from (s)", 1.0), ("to (s)", 3.0)),
-    "pulse": (("every (s)", 1.0), ("for (s)", 0.5)),
-    "pulse_steps": (("every (steps)", 25.0),),
-    "decay": (("half-life (s)", 2.0),),
-    "knots": (),
-}
-"""Schedule -> its numbers: what they are called, and what they begin with."""
+"""Schedule -> its words, and its numbers: what they are called, and what they begin with."""
 ROWS = {"the prompted half": "cond", "both halves": "both", "the unprompted half": "null"}
-ANGLES = {
-    "as they are": PLAIN,
-    "later ones give way": "gram-schmidt",
-    "all give way alike": "symmetric",
-}
+ANGLES = {"as they are": PLAIN, "later ones give way": "gram-schmidt", "all give way alike": "symmetric"}
 SIDES = {"until it reads": "below", "only while it reads": "above"}
 _LABEL = {"style": {"description_width": "96px"}}
 
@@ -327,7 +313,7 @@ class SteeringOptions(Together, ipywidgets.VBox):
         self.operation = _choice("operation", OPERATIONS)
         self.angles = _choice("directions", ANGLES, "Several directions share a part: who gives way?")
         self.chance = _share("chance", 1.0, "with which each step acts at all")
-        self.schedule = _choice("when", SCHEDULES)
+        self.schedule = _choice("when", {words: kind for kind, (words, _numbers) in SCHEDULES.items()})
         self.first, self.second = _number(), _number()
         self.points = control(
             ipywidgets.Text, "points", "320px", value="0s:0, 2s:1, 4s:0", continuous_update=False
@@ -389,7 +375,7 @@ class SteeringOptions(Together, ipywidgets.VBox):
         elif kind == "knots":
             schedule = parse_schedule(f"knots({self.points.value})")
         else:
-            boxes = (self.first, self.second)[: len(NUMBERS[kind])]
+            boxes = (self.first, self.second)[: len(SCHEDULES[kind][1])]
             schedule = Schedule(kind, tuple(value_of(box) for box in boxes))
         return {
             "operation": self.operation.value, "angles": self.angles.value, "rows": self.rows.value,
@@ -410,7 +396,7 @@ class SteeringOptions(Together, ipywidgets.VBox):
 
     def _follow_schedule(self) -> None:
         """Show the numbers that the chosen schedule has."""
-        numbers = NUMBERS[self.schedule.value]
+        _words, numbers = SCHEDULES[self.schedule.value]
         with self.together():
             for place, box in enumerate((self.first, self.second)):
                 box.layout.display = "" if place < len(numbers) else "none"
