@@ -12,7 +12,7 @@ from steering_fixture import direction
 from tolerances import draws, same_codes
 from toy_judges import DOSE, Reference, planted
 
-from workbench.errors import Cancelled, SteeringError, WorkbenchError
+from workbench.errors import Cancelled, RenamedWarning, SteeringError, WorkbenchError
 from workbench.evidence.search import DamageBudget
 from workbench.generation.generate import generate
 from workbench.show.widgets.panels import CONTROL, UNSTEERED
@@ -263,3 +263,11 @@ def test_without_judges_nothing_can_be_searched(tiny_model: Any, own: Any) -> No
 def test_a_pad_of_strangers_is_refused(tiny_model: Any, own: Any) -> None:
     with pytest.raises(SteeringError, match="blues"):
         lab_of(tiny_model, own, pad=("jazz", "rock", "reggae", "blues"))
+
+
+def test_the_names_of_the_version_before_still_work_and_say_the_new_ones(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own)
+    with pytest.warns(RenamedWarning, match=r"SteerLab\.way is now SteerLab\.options"):
+        assert lab.way is lab.options
+    with pytest.warns(RenamedWarning, match=r"DoseFinder\.result"):
+        assert lab.finder.found is lab.finder.result
