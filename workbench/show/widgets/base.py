@@ -299,17 +299,27 @@ def _state(figure: Any, table: pd.DataFrame | None) -> dict[str, Any]:
     return {"figure": plain, "csv": data.to_csv(index=False, float_format="%.6g")}
 
 
-def shown_in(panel: PlotPanel | None, figure: Any, **settings: Any) -> PlotPanel:
+def shown_in(
+    panel: PlotPanel | None,
+    figure: Any,
+    *,
+    on_click: Callable[[Points], object] | None = None,
+    **settings: Any,
+) -> PlotPanel:
     """Return the panel with another figure in it, or a new one where there is none yet.
 
     Args:
         panel: the panel, or None.
         figure: a plotly figure.
+        on_click: called with the points that are clicked.
         settings: of `PlotPanel`: table, name, clock.
     """
-    if panel is None:
-        return PlotPanel(figure, **settings)
-    panel.show(figure, table=settings.get("table"), name=settings.get("name"))
+    if panel is not None:
+        panel.show(figure, table=settings.get("table"), name=settings.get("name"))
+        return panel
+    panel = PlotPanel(figure, **settings)
+    if on_click is not None:
+        panel.on_click(on_click)
     return panel
 
 

@@ -97,11 +97,9 @@ class ProbePanel(LookupPanel[str, "ProbeSweep"]):
     def _draw(self, target: str) -> None:
         """Draw a fitted target, and the confusions of its best layer."""
         sweep = self.made[target]
-        table, new = sweep.table(), self.accuracy is None
+        table, name = sweep.table(), f"accuracy_{target}"
         figure = accuracy_per_layer(table, target=target)
-        self.accuracy = shown_in(self.accuracy, figure, table=table, name=f"accuracy_{target}")
-        if new:
-            self.accuracy.on_click(self._clicked)
+        self.accuracy = shown_in(self.accuracy, figure, on_click=self._clicked, table=table, name=name)
         self._draw_layer(target, int(sweep.best.layer))
         self.children = [self.target, self.job, self.accuracy, self.status, self.confusions]
 

@@ -192,11 +192,9 @@ class TakeScores(ipywidgets.VBox):
         traces = self.traces[self.probe.value]
         seconds = max(clip.seconds for clip in self.player.sounds.values())
         figure, table = take_scores(traces, self.class_.value, seconds=seconds), _table(traces)
-        new, clock = self.plot is None, self.player.key
-        self.plot = shown_in(self.plot, figure, table=table, name="scores_over_time", clock=clock)
-        if new:
-            self.plot.on_click(self._play)
-            self.children = [self._controls, self.plot]
+        look = {"table": table, "name": "scores_over_time", "clock": self.player.key}
+        self.plot = shown_in(self.plot, figure, on_click=self._play, **look)
+        self.children = [self._controls, self.plot]
 
     def _play(self, points: Points) -> None:
         if self.plot is not None and points:
@@ -213,13 +211,11 @@ def _most_moved(traces: Mapping[str, ProbeTrace]) -> str:
 
 def _table(traces: Mapping[str, ProbeTrace]) -> pd.DataFrame:
     """Return a row per take and reading: take, seconds, P of each class."""
-    parts = []
-    for name, trace in traces.items():
-        part = pd.DataFrame(trace.probabilities, columns=list(trace.classes))
-        part.insert(0, "take", name)
-        part.insert(1, "seconds", trace.seconds)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    parts = {
+        name: pd.DataFrame(trace.probabilities, index=list(trace.seconds), columns=list(trace.classes))
+        for name, trace in traces.items()
+    }
+    return pd.concat(parts, names=["take", "seconds"]).reset_index()
 
 
 BARS = 30  # more are no longer read as bars
