@@ -13,7 +13,7 @@ from workbench.probing.diagnosis import evaluate_probe
 
 
 def probe_of(acts, **settings):
-    return fit_probes(acts, strengths=[0.1], shuffles=0, progress=False, layers=[1], **settings)[1]
+    return fit_probes(acts, l2=[0.1], shuffles=0, progress=False, layers=[1], **settings)[1]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def case(acts):
 
 
 def test_a_case_is_the_cross_validation_that_the_sweep_reported(acts, case):
-    sweep = fit_probes(acts, strengths=[0.1], shuffles=0, progress=False)
+    sweep = fit_probes(acts, l2=[0.1], shuffles=0, progress=False)
     rows = sweep.held_out.query("layer == 1")
     assert np.array(case.classes)[case.held.predicted].tolist() == rows["predicted"].tolist()
     np.testing.assert_allclose(case.held.logits, sweep.logits[1], **ROUNDED)

@@ -171,7 +171,7 @@ def test_what_a_number_tells_alone_is_held_out_as_the_probe_is_and_its_link_is_n
     values = pf.level(np.random.default_rng(1), case.y, 0.6)
     found = confound(case, "level_db", values, permutations=99)
     z = (values - values.mean()) / values.std()
-    held = cross_validate(_curved(z), case.y, case.splits, groups=case.groups, strengths=[1e-3])
+    held = cross_validate(_curved(z), case.y, case.splits, groups=case.groups, l2=[1e-3])
     assert found.alone.value == pytest.approx((held.predicted == case.y).mean())
     assert found.linked == 1 / 100  # no shuffle reached it, and the true order counts as one
 

@@ -24,7 +24,7 @@ from workbench.probing.diagnosis import (
 
 
 def sweep_of(acts, **settings):
-    return fit_probes(acts, strengths=[0.1], shuffles=0, progress=False, **settings)
+    return fit_probes(acts, l2=[0.1], shuffles=0, progress=False, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def case(acts, sweep):
 
 
 def test_the_best_layer_is_told_with_its_interval(acts):
-    sweep = fit_probes(acts, strengths=[0.1], shuffles=4, progress=False)
+    sweep = fit_probes(acts, l2=[0.1], shuffles=4, progress=False)
     found = accuracy_by_layer(sweep)
     best = sweep.best.scores
     assert found.table().equals(sweep.table())
@@ -51,7 +51,7 @@ def test_the_best_layer_is_told_with_its_interval(acts):
     told = found.sentence()
     assert f"layer 1, with accuracy {best.accuracy:.2f} ({best.low:.2f} to {best.high:.2f})" in told
     assert told.endswith("can be read.")
-    noise = accuracy_by_layer(fit_probes(acts, layers=[0], strengths=[0.1], shuffles=4, progress=False))
+    noise = accuracy_by_layer(fit_probes(acts, layers=[0], l2=[0.1], shuffles=4, progress=False))
     assert noise.sentence().endswith("is not shown that it can be read.")
 
 

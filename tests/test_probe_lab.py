@@ -23,7 +23,7 @@ from workbench.show.widgets.probe_lab import HARDEST, ProbeLab
 def report():
     acts, _ = planted(1.5, clips=4)
     rng = np.random.default_rng(0)
-    sweep = fit_probes(acts, shuffles=2, strengths=[1.0])
+    sweep = fit_probes(acts, shuffles=2, l2=[1.0])
     confounds = {"level_db": rng.standard_normal(len(acts))}
     other = {"noise": rng.standard_normal((len(acts), 3))}
     made, _ = planted(1.5, clips=4, seed=1)
@@ -58,7 +58,7 @@ def test_every_finding_has_a_figure_that_asks_a_question_and_shows_its_numbers(r
 
 def test_cosines_and_scores_over_time_are_drawn_with_their_values():
     acts, _ = planted(3.0)
-    sweep = fit_probes(acts, shuffles=0, strengths=[1.0])
+    sweep = fit_probes(acts, shuffles=0, l2=[1.0])
     table = d.cosine_classes(sweep, 1)
     heat = plots.cosines(table, "How do they lie?", axis="genre").data[0]
     np.testing.assert_allclose(np.asarray(heat.z), table.to_numpy(), **DOUBLE)
@@ -81,7 +81,7 @@ def test_a_report_is_a_page_that_stands_alone(report, tmp_path):
 
 def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_path):
     acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
-    sweep = fit_probes(acts, folds=3, shuffles=2, strengths=[1.0])
+    sweep = fit_probes(acts, folds=3, shuffles=2, l2=[1.0])
     lab = ProbeLab(acts, tiny_dataset, sweep=sweep, folds=3, layer=1)
     first = lab.wait(120)
     assert first.case.layer == 1 and first.verdict() in lab.verdict.value
@@ -107,7 +107,7 @@ def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_
 
 def test_a_lab_without_sound_says_so(tiny_model, tiny_dataset):
     acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
-    sweep = fit_probes(acts, folds=3, shuffles=2, strengths=[1.0], layers=[2])
+    sweep = fit_probes(acts, folds=3, shuffles=2, l2=[1.0], layers=[2])
     lab = ProbeLab(acts, sweep=sweep, folds=3)
     lab.wait(120)
     lab._play(lab.list.clips[0])

@@ -1,8 +1,8 @@
 """Reading labels and numbers from the residual stream: probes with held-out scores, and maps."""
 
 from workbench.probing.crossval import HeldOut, cross_validate
-from workbench.probing.fit import fit_probes
-from workbench.probing.multilabel import fit_multilabel
+from workbench.probing.fit import fit_multilabel, fit_probes, fit_regression
+from workbench.probing.methods import PROBE_METHODS, ProbeMethod, register_probe_method
 from workbench.probing.probe import (
     LabelProbe,
     LabelScores,
@@ -14,11 +14,11 @@ from workbench.probing.probe import (
     ProbeSweep,
 )
 from workbench.probing.projection import Projection, project, project_layers
-from workbench.probing.regression import fit_regression
 from workbench.probing.solvers import regularization_path, regularization_paths
 from workbench.stats import Scores, accuracy_interval
 
 __all__ = [
+    "PROBE_METHODS",
     "HeldOut",
     "LabelProbe",
     "LabelScores",
@@ -27,6 +27,7 @@ __all__ = [
     "NumberScores",
     "NumberSweep",
     "Probe",
+    "ProbeMethod",
     "ProbeSweep",
     "Projection",
     "Scores",
@@ -37,6 +38,7 @@ __all__ = [
     "fit_regression",
     "project",
     "project_layers",
+    "register_probe_method",
     "regularization_path",
     "regularization_paths",
 ]

@@ -269,7 +269,7 @@ def _probe_facts(report: ProbeReport) -> str:
     facts = {
         "Target": case.target,
         "Layer": f"{case.layer} ({case.site})",
-        "Probe": f"{case.method}, strength {case.strength:g}",
+        "Probe": f"{case.method.name}, l2 {case.l2:g}",
         "Clips": str(len(case.y)),
         f"{case.unit.capitalize()}s": str(len(set(case.groups.tolist()))),
     }

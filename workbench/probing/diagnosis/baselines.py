@@ -186,7 +186,7 @@ def baselines(case: ProbeEvaluation, features: Mapping[str, Array]) -> Baselines
     """Return what the probe's method reads from other features, under the case's own splits.
 
     features  name -> (n, f) numbers of the same samples, in the same order (`baseline_features` makes some);
-              the strength is chosen inside the training folds of each
+              l2 is chosen inside the training folds of each
 
     Raises ProbeError for no features, another number of samples, or numbers that are not finite.
     """

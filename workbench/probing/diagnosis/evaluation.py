@@ -1,7 +1,7 @@
 """A case: one probe under examination, with all that the diagnoses ask of it.
 
 It holds the activations of the probe's layer and what the probes of a grouped cross-validation say of each
-sample. Every further fit uses the probe's own method and strength, so that arms that are compared differ in
+sample. Every further fit uses the probe's own method and l2, so that arms that are compared differ in
 one thing only.
 """
 
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.errors import ProbeError
+from workbench.errors import ProbeError, renamed_attribute
 from workbench.probing.crossval import HeldOut, cross_validate
+from workbench.probing.methods import PlainFit, ProbeMethod, find_method, probabilities
 from workbench.probing.probe import Probe
-from workbench.probing.solvers import Design, probabilities
+from workbench.probing.solvers import Design
 from workbench.sound.splits import grouped_folds
 from workbench.stats import Estimate, rate_over_groups
 
@@ -50,11 +51,13 @@ class ProbeEvaluation:
     target: str
     layer: int
     site: str
-    method: str
-    strength: float
+    method: ProbeMethod
+    l2: float
     seed: int
     unit: str = "group"
     class_weights: Mapping[int, float] | str | None = None
+
+    strength = renamed_attribute("strength", "l2")
 
     @property
     def folds(self) -> int:
@@ -84,7 +87,7 @@ class ProbeEvaluation:
     @property
     def probabilities(self) -> Array:
         """Held-out P(class) (n, classes)."""
-        return probabilities(self.held.logits, self.method)
+        return probabilities(self.held.logits, self.method.link)
 
     @cached_property
     def designs(self) -> list[Design]:
@@ -104,7 +107,7 @@ class ProbeEvaluation:
             splits,
             groups=self.groups,
             method=self.method,
-            strengths=(self.strength,),
+            l2=(self.l2,),
             seed=self.seed,
             class_weights=self.class_weights,
         )
@@ -147,12 +150,13 @@ def evaluate_probe(
     folds: int = 5,
     seed: int = 0,
     unit: str = "group",
+    method: ProbeMethod | PlainFit | None = None,
     class_weights: Mapping[str, float] | str | None = None,
 ) -> ProbeEvaluation:
     """Return the case of a probe that was fitted on these activations.
 
     acts           pooled activations that hold the probe's layer, site and target
-    probe          says layer, site, target, method and strength
+    probe          says layer, site, target, method and l2
     folds          parts of the grouped cross-validation; with the `seed` of `fit_probes` they are its folds
     unit           what a group is called in sentences
     class_weights  those that the probe was fitted with (`fit_probes`)
@@ -160,6 +164,7 @@ def evaluate_probe(
     Raises ProbeError for activations of other classes or another width than the probe's; DatasetError and
     ActivationsError as `fit_probes` does.
     """
+    method = find_method(method or probe.method)
     names, y = acts.numbered(probe.target)
     x = acts.matrix(probe.layer, site=probe.site).astype(np.float64)
     if names != probe.classes or x.shape[1] != probe.weights.shape[1]:
@@ -176,11 +181,11 @@ def evaluate_probe(
         numbered = class_weights
     splits = grouped_folds(np.array(names)[y], acts.groups, folds=folds, seed=seed)
     held = cross_validate(
-        x, y, splits, groups=acts.groups, method=probe.method, strengths=(probe.strength,), seed=seed,
+        x, y, splits, groups=acts.groups, method=method, l2=(probe.l2,), seed=seed,
         class_weights=numbered,
     )  # fmt: skip
     return ProbeEvaluation(
         x=x, y=y, groups=acts.groups, clips=acts.clips, classes=names, splits=splits, held=held,
-        target=probe.target, layer=probe.layer, site=probe.site, method=probe.method,
-        strength=probe.strength, seed=seed, unit=unit, class_weights=numbered,
+        target=probe.target, layer=probe.layer, site=probe.site, method=method,
+        l2=probe.l2, seed=seed, unit=unit, class_weights=numbered,
     )  # fmt: skip

@@ -13,7 +13,8 @@ import pandas as pd
 from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis.evaluation import TOLERATED, ProbeEvaluation
-from workbench.probing.solvers import STRENGTHS, Design, probabilities, ridge_path
+from workbench.probing.methods import PROBE_METHODS, probabilities
+from workbench.probing.solvers import Design, ridge_path
 from workbench.sound.dataset import as_text
 from workbench.sound.splits import grouped_folds
 from workbench.stats import (
@@ -211,7 +212,7 @@ def _twins(clips: np.ndarray, names: np.ndarray, calm: str) -> tuple[np.ndarray,
 Array = np.ndarray
 FEWEST, FEWEST_SHARE = 3.0, 0.05
 """Below so many clips per class, or such a share, that are alike in the number, nothing is matched."""
-_SHARE_STRENGTH = 1e-3  # of the logistic regression of the class on the number
+_SHARE_L2 = 1e-3  # of the logistic regression of the class on the number
 
 
 @dataclass(frozen=True)
@@ -304,7 +305,7 @@ def _standard(values: Array) -> Array:
 def _alone(case: ProbeEvaluation, z: Array) -> Estimate:
     """Return the held-out accuracy of a probe on the number alone."""
     held = cross_validate(
-        _curved(z), case.y, case.splits, groups=case.groups, strengths=(_SHARE_STRENGTH,), seed=case.seed
+        _curved(z), case.y, case.splits, groups=case.groups, l2=(_SHARE_L2,), seed=case.seed
     )
     return rate_over_groups(held.predicted == case.y, case.groups)
 
@@ -312,8 +313,8 @@ def _alone(case: ProbeEvaluation, z: Array) -> Estimate:
 def _overlap(z: Array, y: Array) -> Array:
     """Return weights (n,) that give every class the same distribution of z."""
     everything = [(np.arange(len(y)), np.arange(len(y)))]
-    held = cross_validate(_curved(z), y, everything, groups=y, strengths=(_SHARE_STRENGTH,))
-    shares = np.maximum(probabilities(held.logits, "logistic"), 1e-6)
+    held = cross_validate(_curved(z), y, everything, groups=y, l2=(_SHARE_L2,))
+    shares = np.maximum(probabilities(held.logits, "softmax"), 1e-6)
     return np.asarray(1 / (shares[np.arange(len(y)), y] * (1 / shares).sum(1)))
 
 
@@ -382,11 +383,11 @@ def _readable(case: ProbeEvaluation, z: Array) -> Estimate:
 
 
 def _ridge(design: Design, x: Array, z: Array) -> tuple[Array, float]:
-    """Return weights (d,) and bias; the strength is chosen by generalised cross-validation (Golub 1979)."""
-    strengths = STRENGTHS["ridge"]
+    """Return weights (d,) and bias; l2 is chosen by generalised cross-validation (Golub 1979)."""
+    values = PROBE_METHODS["ridge"].l2
     spread = design.axes.spread
-    path = ridge_path(design, z[:, None], strengths)
-    freedom = [1 + float((spread / (spread + one * len(z))).sum()) for one in strengths]
+    path = ridge_path(design, z[:, None], values)
+    freedom = [1 + float((spread / (spread + one * len(z))).sum()) for one in values]
     left = [float(((z - x @ weights[0] - bias[0]) ** 2).sum()) for weights, bias in path]
     errors = [one / max(1 - used / len(z), 1e-9) ** 2 for one, used in zip(left, freedom, strict=True)]
     weights, bias = path[int(np.argmin(errors))]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from workbench.errors import ProbeError
-from workbench.probing.crossval import alone
 from workbench.probing.diagnosis.baselines import baselines as compare_baselines
 from workbench.probing.diagnosis.baselines import control_task
 from workbench.probing.diagnosis.data_faults import BELIEVABLE, class_imbalance, label_noise, learning_curve
@@ -20,6 +20,7 @@ from workbench.probing.diagnosis.evaluation import ProbeEvaluation, evaluate_pro
 from workbench.probing.diagnosis.leaks import confound, group_leak, text_leak, transfer
 from workbench.probing.diagnosis.views import accuracy_by_layer, calibration, confusion, direction_stability
 from workbench.probing.fit import fit_probes
+from workbench.probing.methods import PlainFit, ProbeMethod
 from workbench.probing.probe import ProbeSweep
 from workbench.stats import SURE, holm
 
@@ -153,6 +154,7 @@ def diagnose(
     *,
     layer: int | None = None,
     sweep: ProbeSweep | None = None,
+    method: ProbeMethod | PlainFit | None = None,
     conditions: Activations | None = None,
     confounds: Mapping[str, Array] | None = None,
     baselines: Mapping[str, Array] | None = None,
@@ -182,12 +184,19 @@ def diagnose(
     views          False runs only what can raise an alarm
     """
     if sweep is None:
-        sweep = fit_probes(acts, target, folds=folds, seed=seed, class_weights=class_weights)
+        fitting = {"folds": folds, "seed": seed, "class_weights": class_weights}
+        sweep = fit_probes(acts, target, method=method or "logistic", **fitting)
     probe = sweep.best if layer is None else sweep[layer]
     look = partial(
-        evaluate_probe, probe=probe, folds=folds, seed=seed, unit=unit, class_weights=class_weights
+        evaluate_probe,
+        probe=probe,
+        folds=folds,
+        seed=seed,
+        unit=unit,
+        method=method,
+        class_weights=class_weights,
     )
-    with alone():
+    with threadpool_limits(limits=1):
         case = look(acts)
         tests = _tests(case, conditions, confounds or {})
         seen = _views(case, sweep) if views else {}

@@ -449,9 +449,9 @@ STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
 class RidgeToMeans:
     """The paths of all classes of one layer.
 
-    strengths   L2 penalties in rising order; math.inf: the difference in means of standardised features
-    directions  class -> its direction at each strength
-    to_probe    class -> cosine to the weight of the probe, at each strength
+    l2   L2 penalties in rising order; math.inf: the difference in means of standardised features
+    directions  class -> its direction at each penalty
+    to_probe    class -> cosine to the weight of the probe, at each penalty
     to_means    class -> cosine to the difference in means of the raw activations
     accuracy    class -> held-out share of clips that the direction alone puts on the right side, class and
                 rest counted alike (0.5 is chance)
@@ -460,7 +460,7 @@ class RidgeToMeans:
     target: str
     layer: int
     unit: str
-    strengths: tuple[float, ...]
+    l2: tuple[float, ...]
     directions: Mapping[str, tuple[Direction, ...]] = field(repr=False)
     to_probe: Mapping[str, tuple[float, ...]] = field(repr=False)
     to_means: Mapping[str, tuple[float, ...]] = field(repr=False)
@@ -478,19 +478,19 @@ class RidgeToMeans:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The strengths as text, to two digits."""
-        return tuple("∞" if math.isinf(one) else f"{float(f'{one:.2g}'):g}" for one in self.strengths)
+        """The penalties as text, to two digits."""
+        return tuple("∞" if math.isinf(one) else f"{float(f'{one:.2g}'):g}" for one in self.l2)
 
-    def direction(self, class_: str, strength: float) -> Direction:
-        """Return the direction of a class at a strength of the path; raise ProbeError for any other."""
-        return self.directions[self._known(class_)][self._place(strength)]
+    def direction(self, class_: str, l2: float) -> Direction:
+        """Return the direction of a class at a penalty of the path; raise ProbeError for any other."""
+        return self.directions[self._known(class_)][self._place(l2)]
 
     def table(self) -> pd.DataFrame:
-        """Return one row per class and strength: cosines to probe and means, accuracy with its interval."""
+        """Return one row per class and penalty: cosines to probe and means, accuracy with its interval."""
         rows = [
             {
                 "class": class_,
-                "strength": strength,
+                "l2": value,
                 "to_probe": self.to_probe[class_][place],
                 "to_means": self.to_means[class_][place],
                 "accuracy": self.accuracy[class_][place].value,
@@ -498,13 +498,13 @@ class RidgeToMeans:
                 "high": self.accuracy[class_][place].high,
             }
             for class_ in self.classes
-            for place, strength in enumerate(self.strengths)
+            for place, value in enumerate(self.l2)
         ]
         return pd.DataFrame(rows)
 
-    def sentence(self, class_: str, strength: float) -> str:
-        """Return what holds of a class's direction at a strength, with its numbers."""
-        place = self._place(strength)
+    def sentence(self, class_: str, l2: float) -> str:
+        """Return what holds of a class's direction at a penalty, with its numbers."""
+        place = self._place(l2)
         right = self.accuracy[self._known(class_)][place]
         probe, means = self.to_probe[class_][place], self.to_means[class_][place]
         return (
@@ -520,25 +520,25 @@ class RidgeToMeans:
         found = f"there are {', '.join(self.classes)}"
         raise ProbeError(f"A direction of {class_!r} was asked for", found, "Use one of those")
 
-    def _place(self, strength: float) -> int:
-        if strength in self.strengths:
-            return self.strengths.index(strength)
-        found = f"the path has {', '.join(f'{one:g}' for one in self.strengths)}"
-        raise ProbeError(f"The strength {strength:g} was asked for", found, "Use one of those")
+    def _place(self, l2: float) -> int:
+        if l2 in self.l2:
+            return self.l2.index(l2)
+        found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
+        raise ProbeError(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
 
 
 def ridge_to_means(
-    acts: Activations, case: ProbeEvaluation, probe: Probe, *, strengths: Sequence[float] = STEPS
+    acts: Activations, case: ProbeEvaluation, probe: Probe, *, l2: Sequence[float] = STEPS
 ) -> RidgeToMeans:
-    """Return the paths of every class at the case's layer; one decomposition per fold serves all strengths.
+    """Return the paths of every class at the case's layer; one decomposition per fold serves all penalties.
 
     acts       the activations that the case was made of
     probe      the probe that cosines are taken to
-    strengths  L2 penalties above 0 (`regularization_path`)
+    l2  L2 penalties above 0 (`regularization_path`)
 
     Raises ProbeError as `regularization_path` does; SteeringError for a class whose direction has no length.
     """
-    steps = tuple(sorted(float(one) for one in strengths))
+    steps = tuple(sorted(float(one) for one in l2))
     place = {"target": case.target, "site": case.site}
     paths = regularization_paths(acts, case.layer, steps, **place)
     weights = {class_: probe.direction(class_) for class_ in case.classes}
@@ -547,7 +547,7 @@ def ridge_to_means(
         target=case.target,
         layer=case.layer,
         unit=case.unit,
-        strengths=steps,
+        l2=steps,
         directions=paths,
         to_probe={name: tuple(one.cosine(weights[name]) for one in path) for name, path in paths.items()},
         to_means={name: tuple(one.cosine(means[name]) for one in path) for name, path in paths.items()},
@@ -555,16 +555,16 @@ def ridge_to_means(
     )
 
 
-def _accuracy(case: ProbeEvaluation, strengths: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
+def _accuracy(case: ProbeEvaluation, l2: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
     truth = one_hot(case.y, len(case.classes))
-    right = np.empty((len(truth), len(strengths), len(case.classes)))
+    right = np.empty((len(truth), len(l2), len(case.classes)))
     for train, test in case.splits:
-        right[test] = _right(case.x, truth, (train, test), strengths)
+        right[test] = _right(case.x, truth, (train, test), l2)
     found = {}
     for number, class_ in enumerate(case.classes):
         sides = np.stack([truth[:, number], 1 - truth[:, number]], 1)
         rates = []
-        for place in range(len(strengths)):
+        for place in range(len(l2)):
             sums = sums_by_group(np.hstack([sides * right[:, place, number, None], sides]), case.groups)
             rate = jackknife(_both_sides, sums)
             rates.append(Estimate(rate.value, max(rate.low, 0.0), min(rate.high, 1.0)))
@@ -572,10 +572,10 @@ def _accuracy(case: ProbeEvaluation, strengths: tuple[float, ...]) -> dict[str, 
     return found
 
 
-def _right(x: Array, truth: Array, split: tuple[Array, Array], strengths: tuple[float, ...]) -> Array:
-    """Return 1 where a tested clip lies on the right side (test, strengths, classes), else 0."""
+def _right(x: Array, truth: Array, split: tuple[Array, Array], l2: tuple[float, ...]) -> Array:
+    """Return 1 where a tested clip lies on the right side (test, penalties, classes), else 0."""
     train, test = split
-    weights = path_weights(Design.of(x[train]), truth[train], strengths)
+    weights = path_weights(Design.of(x[train]), truth[train], l2)
     inside = truth[train] / truth[train].sum(0)
     outside = (1 - truth[train]) / (1 - truth[train]).sum(0)
     # The cut lies half-way between the means of class and rest (classes, d), along each direction.

@@ -184,12 +184,12 @@ class RegularizationPanel(ipywidgets.VBox):
     def show(self, walk: RidgeToMeans) -> None:
         """Show the paths of a layer; class and λ stay where they were if it has them."""
         class_, strength = self.class_.value, self.strength.value
-        middle = walk.strengths[len(walk.strengths) // 2]
+        middle = walk.l2[len(walk.l2) // 2]
         self.walk = None  # setting options moves the values, which must not draw
         self.class_.options = walk.classes
         self.class_.value = class_ if class_ in walk.classes else walk.classes[0]
-        self.strength.options = list(zip(walk.labels, walk.strengths, strict=True))
-        self.strength.value = strength if strength in walk.strengths else middle
+        self.strength.options = list(zip(walk.labels, walk.l2, strict=True))
+        self.strength.value = strength if strength in walk.l2 else middle
         self.walk = walk
         self._redraw()
 
@@ -227,7 +227,7 @@ def _words(walk: RidgeToMeans, class_: str, strength: float) -> str:
         f"<tr><td><b>{html.escape(str(row['class']))}</b></td><td>{row['to_probe']:.2f}</td>"
         f"<td>{row['to_means']:.2f}</td>"
         f"<td>{row['accuracy']:.0%} ({row['low']:.0%} to {row['high']:.0%})</td></tr>"
-        for row in table[table["strength"] == strength].to_dict("records")
+        for row in table[table["l2"] == strength].to_dict("records")
     )
     head = "<tr><td></td><td>cosine to probe</td><td>to means</td><td>held-out accuracy</td></tr>"
     told = html.escape(walk.sentence(class_, strength))

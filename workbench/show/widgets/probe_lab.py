@@ -36,6 +36,8 @@ TABS: dict[str, tuple[str, ...]] = {
 }
 """Tab -> the findings that it shows; "confound" stands for all of them."""
 HARDEST = 30
+FITTING = ("method", "folds", "seed", "class_weights")
+"""Options of the lab by which probes are fitted, too."""
 
 
 class ProbeLab(ipywidgets.VBox):
@@ -47,7 +49,7 @@ class ProbeLab(ipywidgets.VBox):
         target: the label.
         sweep: probes fitted on `acts`; fitted here when None.
         layer: the first layer examined; the best one when None.
-        options: passed on to `diagnose`: conditions, confounds, baselines, generated, unit, seed, folds.
+        options: of `diagnose`: method, conditions, confounds, baselines, generated, unit, seed, folds ...
 
     `report` is the one shown; `wait()` returns it. `direction("jazz")` is the direction at the λ of the tab
     "Ridge to means", ready for steering.
@@ -133,7 +135,7 @@ class ProbeLab(ipywidgets.VBox):
 
         if self.sweep is None:
             job.progress(0.05, f"fitting probes of {self.target} at every layer")
-            kept = {name: self.options[name] for name in ("seed", "folds") if name in self.options}
+            kept = {name: self.options[name] for name in FITTING if name in self.options}
             self.sweep = fit_probes(self.acts, self.target, **kept)
             self.layer.value = self.sweep.best.layer if self._first is None else self._first
         layer = int(self.layer.value)
