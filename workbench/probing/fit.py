@@ -176,7 +176,7 @@ def fit_probes(
     >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
     >>> samples["label_genre"] = np.where(x[:, 0, 3] > 0, "jazz", "rock")
     >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples, residual_norm=[3.0])
-    >>> fit_probes(acts, l2=[0.1]).best.direction("jazz").vector.argmax()
+    >>> int(fit_probes(acts, l2=[0.1], progress=False).best.direction("jazz").vector.argmax())
     3
     """
     classes, y = _classes(acts, target)
