@@ -50,7 +50,7 @@ def test_probes_and_layers_draw_their_held_out_figures(kind, sweeps):
         values = [v for trace in drawn.data for axis in (trace.x, trace.y) if axis is not None for v in axis]
         values = [value for value in values if isinstance(value, int | float)]
         for probe in probes:
-            assert np.isclose(values, probe.headline[0]).any()
+            assert np.isclose(values, probe.headline[0], **DOUBLE).any()
     if kind == "label":
         assert any("loud" in str(trace.y) for trace in sweep[1].plot().data)
     elif kind == "number":

@@ -84,7 +84,7 @@ def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_
     sweep = fit_probes(acts, folds=3, shuffles=2, l2=[1.0])
     lab = ProbeLab(acts, tiny_dataset, sweep=sweep, folds=3, layer=1)
     first = lab.wait(120)
-    assert first.case.layer == 1 and first.verdict() in lab.verdict.value
+    assert first.evaluation.layer == 1 and first.verdict() in lab.verdict.value
     assert {"Accuracy", "Leaks", "Labels", "Numbers", "Directions", "Ridge to means"} <= set(lab.tabs.titles)
     assert lab.regularization in lab.tabs.children[lab.tabs.titles.index("Ridge to means")].children
     lab.regularization.strength.value = math.inf
@@ -95,7 +95,7 @@ def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_
     assert "Confounds: not looked at" in lab.verdict.value
     lab.layer.value = 3
     assert lab.direction(name).cosine(regularization_path(acts, 3, name, [math.inf])[0]) > 0.999999  # λ stays
-    assert lab.wait(120).case.layer == 3
+    assert lab.wait(120).evaluation.layer == 3
     hardest = lab.report["label noise"].value.table()["clip"].tolist()[:HARDEST]
     assert lab.list.clips == hardest
     lab.list.lines.value = hardest[1]
@@ -134,4 +134,4 @@ def test_a_method_of_ones_own_fits_the_labs_probes():
 
     acts, _ = planted(3.0)
     lab = ProbeLab(acts, method=plain_means, folds=3, views=False)
-    assert lab.wait(120).case.method.name == lab.sweep.method == "plain_means"
+    assert lab.wait(120).evaluation.method.name == lab.sweep.method == "plain_means"

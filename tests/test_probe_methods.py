@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planted import planted
+from tolerances import DOUBLE
 
 from workbench.errors import ProbeError
 from workbench.probing import (
@@ -72,10 +73,10 @@ def test_a_probe_is_diagnosed_by_the_method_that_fitted_it(shrunken):
     acts, _ = planted(2.0, d=16)
     sweep = fit_probes(acts, method="shrunken", shuffles=0, l2=[0.1], progress=False)
     report = diagnose(acts, sweep=sweep, views=False)
-    assert report.case.method is shrunken
-    assert report.case.accuracy.value == pytest.approx(sweep.best.accuracy)
+    assert report.evaluation.method is shrunken
+    assert report.evaluation.accuracy.value == pytest.approx(sweep.best.accuracy)
     again = diagnose(acts, method=plain_means, layer=1, views=False)
-    assert again.case.method.name == "plain_means"
+    assert again.evaluation.method.name == "plain_means"
     unnamed = fit_probes(acts, method=plain_means, **QUICK)[1]
     with pytest.raises(ProbeError, match=r"'plain_means'.*logistic, ridge, means, shrunken"):
         evaluate_probe(acts, unnamed)
@@ -98,7 +99,7 @@ def test_law_10_a_probe_loads_and_reads_without_the_extension(shrunken, tmp_path
     done = subprocess.run([sys.executable, "-c", text, *names], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "shares of my own shares"
     np.testing.assert_array_equal(np.load(names[2]), expected)
-    assert np.allclose(expected.sum(1), 1)
+    np.testing.assert_allclose(expected.sum(1), 1, **DOUBLE)
 
 
 @pytest.mark.parametrize("link", ["softmax", "shares", "sigmoid"])

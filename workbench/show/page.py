@@ -240,7 +240,7 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
     """
     path = Path(path)
     page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
-    case = report.case
+    case = report.evaluation
     title = f"Can the {case.target} be read at layer {case.layer}?"
     raised = list(report.alarms)
     quiet = [finding for finding in report if not finding.alarm]
@@ -265,7 +265,7 @@ def figure_of(finding: Finding) -> Any | None:
 
 
 def _probe_facts(report: ProbeReport) -> str:
-    case = report.case
+    case = report.evaluation
     facts = {
         "Target": case.target,
         "Layer": f"{case.layer} ({case.site})",

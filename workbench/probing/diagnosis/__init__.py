@@ -1,8 +1,8 @@
 """Diagnoses of a probe: whether it reads what its name says, from what is really there.
 
-`examine` makes a case of a probe; every diagnosis is a function of the case that returns a small value with
-its numbers, an effect in the unit of the fault, a p-value where something is tested, and a sentence.
-`diagnose` runs them all.
+`evaluate_probe` examines a probe; every diagnosis is a function of the `ProbeEvaluation` that returns a small
+value with its numbers, an effect in the unit of the fault, a p-value where something is tested, and a
+sentence. `diagnose` runs them all.
 """
 
 from workbench.probing.diagnosis.baselines import (
@@ -24,7 +24,7 @@ from workbench.probing.diagnosis.data_faults import (
     label_noise,
     learning_curve,
 )
-from workbench.probing.diagnosis.evaluation import ProbeEvaluation, evaluate_probe
+from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation, evaluate_probe
 from workbench.probing.diagnosis.leaks import (
     Confound,
     GroupLeak,
@@ -35,7 +35,7 @@ from workbench.probing.diagnosis.leaks import (
     text_leak,
     transfer,
 )
-from workbench.probing.diagnosis.report import Diagnosis, Finding, ProbeReport, diagnose
+from workbench.probing.diagnosis.report import Finding, ProbeReport, diagnose
 from workbench.probing.diagnosis.views import (
     AccuracyByLayer,
     Calibration,

@@ -104,7 +104,7 @@ class ProbeLab(ipywidgets.VBox):
 
     def wait(self, timeout_s: float | None = None) -> ProbeReport:
         """Return the report of the chosen layer once it is there."""
-        while self.report is None or self.report.case.layer != self.layer.value:
+        while self.report is None or self.report.evaluation.layer != self.layer.value:
             self.job.wait(timeout_s)
         return self.report
 
@@ -142,13 +142,13 @@ class ProbeLab(ipywidgets.VBox):
         job.progress(0.4, f"examining layer {layer}")
         if layer not in self._reports:
             made = diagnose(self.acts, self.target, layer=layer, sweep=self.sweep, **self.options)
-            self._paths[layer] = ridge_to_means(self.acts, made.case, self.sweep[layer])
+            self._paths[layer] = ridge_to_means(self.acts, made.evaluation, self.sweep[layer])
             self._reports[layer] = made
         return layer
 
     def _catch_up(self) -> None:
         """Go on with a layer that was chosen while another was being examined."""
-        done = self.report is not None and self.report.case.layer == self.layer.value
+        done = self.report is not None and self.report.evaluation.layer == self.layer.value
         if self.job.state == "done" and not done:
             self.start()
 
