@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench import stats
 from workbench.errors import DatasetError, ProbeError, renamed_keywords
 from workbench.probing.crossval import (
     INNER,
@@ -53,17 +54,6 @@ from workbench.probing.solvers import Design, logistic_path, one_hot, origin_of,
 from workbench.sound.dataset import in_order as rising
 from workbench.sound.dataset import missing
 from workbench.sound.splits import grouped_folds
-from workbench.stats import (
-    absolute_error,
-    average_precision,
-    f_score,
-    interval,
-    mean_of,
-    point_estimate,
-    r_squared,
-    rank_correlation,
-    score,
-)
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -197,16 +187,9 @@ def _finish_classes(
     """Return the probe of a layer, its held-out rows and its held-out logits (n, classes)."""
     shuffled, layer = rest
     names, judged = np.array(classes), layer.judged
-    scores = score(y, judged.predicted, acts.groups, (layer.shuffled == shuffled.T).mean(0))
-    kind = {"method": method.name, "link": method.link, "l2": layer.whole.l2}
-    probe = Probe(
-        classes=classes,
-        weights=layer.whole.weights,
-        bias=layer.whole.bias,
-        scores=scores,
-        **kind,
-        **layer.notes,
-    )
+    scores = stats.score(y, judged.predicted, acts.groups, (layer.shuffled == shuffled.T).mean(0))
+    kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
+    probe = Probe(classes=classes, **kind, **vars(layer.whole), **layer.notes)
     confidence = probabilities(judged.logits, method.link)[np.arange(len(y)), y]
     rows = {"layer": probe.layer, "clip": acts.clips, "group": acts.groups, "truth": names[y]}
     rows |= {"predicted": names[judged.predicted], "confidence": confidence, "fold": judged.fold}
@@ -364,7 +347,12 @@ def _finish_labels(
     labels: tuple[str, ...], present: Array, groups: Array, method: ProbeMethod, layer: _Layer
 ) -> tuple[LabelProbe, HeldOut]:
     scores = _score_labels(labels, present, groups, layer.judged.logits)
-    kind = {"labels": labels, "method": method.name, "link": method.link, "l2": layer.whole.l2}
+    kind: dict[str, Any] = {
+        "labels": labels,
+        "method": method.name,
+        "link": method.link,
+        "l2": layer.whole.l2,
+    }
     place = {"weights": layer.whole.weights, "bias": layer.whole.bias, **layer.notes}
     return LabelProbe(scores=scores, **kind, **place), layer.judged
 
@@ -373,19 +361,19 @@ def _score_labels(labels: tuple[str, ...], present: Array, groups: Array, logits
     """Return the scores of held-out logits (n, labels)."""
     samples, share = len(present), present.mean(0)
     columns = list(zip(present.T, logits.T, strict=True))
-    f1 = [f_score(truth, column > 0) for truth, column in columns]
-    precision = [average_precision(truth, column) for truth, column in columns]
+    f1 = [stats.f_score(truth, column > 0) for truth, column in columns]
+    precision = [stats.average_precision(truth, column) for truth, column in columns]
     of_label = pd.DataFrame(
         {
             "label": labels,
-            "f1": [point_estimate(one, samples) for one in f1],
-            "average_precision": [point_estimate(one, samples) for one in precision],
+            "f1": [stats.point_estimate(one, samples) for one in f1],
+            "average_precision": [stats.point_estimate(one, samples) for one in precision],
             "share": share,
             "groups": [len(np.unique(groups[truth])) for truth, _ in columns],
         }
     )
-    f1_low, f1_high = interval(mean_of(f1), groups)
-    precision_low, precision_high = interval(mean_of(precision), groups)
+    f1_low, f1_high = stats.interval(stats.mean_of(f1), groups)
+    precision_low, precision_high = stats.interval(stats.mean_of(precision), groups)
     return LabelScores(
         macro_f1=float(of_label["f1"].mean()), f1_low=f1_low, f1_high=f1_high,
         average_precision=float(of_label["average_precision"].mean()),
@@ -542,13 +530,13 @@ def _score_numbers(
     y: Array, predicted: Array, groups: Array, runs: list[tuple[Array, Array]]
 ) -> NumberScores:
     """Return the scores of held-out readings (n,); `runs` are (shuffled numbers, what was read)."""
-    figures = {"r2": r_squared, "error": absolute_error, "rank": rank_correlation}
+    figures = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.rank_correlation}
     scores: dict[str, float] = {}
     for name, make in figures.items():
         figure = make(y, predicted)
-        scores[name] = point_estimate(figure, len(y))
-        scores[f"{name}_low"], scores[f"{name}_high"] = interval(figure, groups)
-    chance = [point_estimate(r_squared(truth, reading), len(y)) for truth, reading in runs]
+        scores[name] = stats.point_estimate(figure, len(y))
+        scores[f"{name}_low"], scores[f"{name}_high"] = stats.interval(figure, groups)
+    chance = [stats.point_estimate(stats.r_squared(truth, reading), len(y)) for truth, reading in runs]
     low, high = np.quantile(chance, [0.025, 0.975]) if chance else (np.nan, np.nan)
     scores |= {"shuffled_mean": float(np.mean(chance)) if chance else np.nan}
     scores |= {"shuffled_low": float(low), "shuffled_high": float(high)}

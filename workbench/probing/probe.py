@@ -33,6 +33,8 @@ class NamedProbe(LinearProbe):
     method: str
     link: str = ""
 
+    quoted: ClassVar[str]
+    against: ClassVar[str] = ""
     tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean")
 
     def __post_init__(self) -> None:
@@ -43,7 +45,7 @@ class NamedProbe(LinearProbe):
     @property
     def names(self) -> tuple[str, ...]:
         """What the rows are called: classes, or labels."""
-        return self.classes  # type: ignore[attr-defined, no-any-return]
+        return self.classes  # type: ignore[attr-defined]
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -88,11 +90,9 @@ class NamedProbe(LinearProbe):
         if class_ not in self.names:
             found = f"the probe knows {', '.join(self.names)}"
             raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
-        return self.along(self.weights[self.names.index(class_)], class_, self._told())
-
-    def _told(self) -> dict[str, str]:
-        """Return method and score, as a direction keeps them."""
-        raise NotImplementedError
+        method = f"probe weight, {self.method}{self.against}"
+        origin = {"method": method, self.quoted: f"{self.headline[0]:.4f}"}
+        return self.along(self.weights[self.names.index(class_)], class_, origin)
 
     def _record(self) -> dict[str, Any]:
         record = super()._record()
@@ -130,6 +130,7 @@ class Probe(NamedProbe):
     kind: ClassVar[str] = "probe"
     scores_type: ClassVar[type[Scores]] = Scores
     axis: ClassVar[str] = "held-out accuracy"
+    quoted: ClassVar[str] = "accuracy"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -191,9 +192,6 @@ class Probe(NamedProbe):
         row = {"layer": self.layer} | {name: scores[name] for name in scores if name != "samples"}
         row["n"], row["groups"] = self.scores.samples, row.pop("groups")
         return row | {"method": self.method, "l2": self.l2}
-
-    def _told(self) -> dict[str, str]:
-        return {"method": f"probe weight, {self.method}", "accuracy": f"{self.scores.accuracy:.4f}"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +286,8 @@ class LabelProbe(NamedProbe):
     scores_type: ClassVar[type[LabelScores]] = LabelScores
     saved_as: ClassVar[Mapping[str, str]] = {"l2": "strengths"}
     axis: ClassVar[str] = "held-out average precision"
+    quoted: ClassVar[str] = "average_precision"
+    against: ClassVar[str] = ", one label against its absence"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -333,10 +333,6 @@ class LabelProbe(NamedProbe):
     def _bars(self) -> dict[str, tuple[float, float, float]]:
         rows = self.scores.of_label[["label", "average_precision"]].itertuples(index=False)
         return {"mean of labels": self.headline, **{name: (one, one, one) for name, one in rows}}
-
-    def _told(self) -> dict[str, str]:
-        method = f"probe weight, {self.method}, one label against its absence"
-        return {"method": method, "average_precision": f"{self.scores.average_precision:.4f}"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -59,14 +59,8 @@ class Scaling:
         return raw, bias - raw @ self.mean
 
 
-@dataclass(frozen=True, eq=False)
-class Axes:
-    """Samples on the principal axes of their standardised features, where Z'Z is diagonal.
-
-    Attributes:
-        z: samples on these axes (n, r), weighted mean 0.
-        spread: sum of squares along each axis (r,), weighted.
-    """
+class Axes(NamedTuple):
+    """Samples `z` (n, r) on the principal axes of their features, with the sum of squares `spread` (r,)."""
 
     z: Array
     spread: Array
@@ -221,8 +215,7 @@ def logistic_path(
     return path
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
+class _State(NamedTuple):
     """Where the descent stands: `theta` (r + 1, k), the last row the bias, and its logits (n, k)."""
 
     theta: Array

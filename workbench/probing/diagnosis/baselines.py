@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -195,7 +195,7 @@ def baselines(probed: ProbeEvaluation, features: Mapping[str, Array]) -> Baselin
     if not features:
         raise ProbeError("Baselines were asked for", "no features were given", "Give at least one")
     accuracy, lead = {}, {}
-    fitting = {"groups": probed.groups, "method": probed.method, "seed": probed.seed}
+    fitting: dict[str, Any] = {"groups": probed.groups, "method": probed.method, "seed": probed.seed}
     for name, given in features.items():
         values = np.asarray(given, dtype=np.float64)
         if values.ndim != 2 or len(values) != len(probed.y) or not np.isfinite(values).all():
@@ -220,10 +220,7 @@ class ControlTask(Diagnosis):
     control: Estimate
     selectivity: Estimate
 
-    @property
-    def effect(self) -> float:
-        """Selectivity, a share of clips."""
-        return self.selectivity.value
+    figure: ClassVar[str] = "selectivity"
 
     def sentence(self, alarm: bool | None = None) -> str:
         """Return what was found, with its numbers."""
@@ -254,7 +251,11 @@ def control_task(probed: ProbeEvaluation, *, repeats: int = 3) -> ControlTask:
         (called,) = probed.predicted([probed.random_splits(repeat)], y=drawn)
         control.append(called == drawn)
     mean = np.mean(control, axis=0)
-    rates = {"real": probed.rate(real), "control": probed.rate(mean), "selectivity": probed.mean(real - mean)}
+    rates: dict[str, Any] = {
+        "real": probed.rate(real),
+        "control": probed.rate(mean),
+        "selectivity": probed.mean(real - mean),
+    }
     return ControlTask(**probed.place, unit=probed.unit, **rates)
 
 

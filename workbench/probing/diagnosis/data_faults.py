@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -43,15 +44,8 @@ class ClassImbalance(Diagnosis):
     recall: float
     flattery: Estimate
 
-    @property
-    def effect(self) -> float:
-        """Accuracy minus mean recall."""
-        return self.flattery.value
-
-    @property
-    def p_value(self) -> float:
-        """Chance of such a difference where accuracy flatters by five points at most."""
-        return self.flattery.p_value
+    figure: ClassVar[str] = "flattery"
+    tested: ClassVar[bool] = True
 
     def sentence(self, alarm: bool | None = None) -> str:
         """Return what was found, with its numbers."""
@@ -101,15 +95,8 @@ class LabelNoise(Diagnosis):
     share: Estimate
     hardest: pd.DataFrame = field(repr=False, compare=False)
 
-    @property
-    def effect(self) -> float:
-        """Share of labels that look flipped."""
-        return self.share.value
-
-    @property
-    def p_value(self) -> float:
-        """Chance of such a share where no label was flipped."""
-        return self.share.p_value
+    figure: ClassVar[str] = "share"
+    tested: ClassVar[bool] = True
 
     def table(self) -> pd.DataFrame:
         """Return the clips, hardest first."""
@@ -247,15 +234,10 @@ class LearningCurve(Diagnosis):
     points: tuple[tuple[float, Estimate], ...] = field(hash=False)
     rise: Estimate
 
-    @property
-    def effect(self) -> float:
-        """What the last doubling of the groups brought, a share of clips."""
-        return self.rise.value
-
-    @property
-    def p_value(self) -> float | None:
-        """Chance of such a rise where doubling brings two points at most; None with one group per class."""
-        return None if np.isnan(self.rise.value) else self.rise.p_value
+    figure: ClassVar[str] = (
+        "rise"  # what the last doubling of the groups brought; not with one group per class
+    )
+    tested: ClassVar[bool] = True
 
     def table(self) -> pd.DataFrame:
         """Return one row per size: groups (per class, in training), accuracy, low, high."""

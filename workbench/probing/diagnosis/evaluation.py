@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -33,20 +33,27 @@ TOLERATED = 0.02
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What every diagnosis returns: a size in the unit of the fault, perhaps a test, and a sentence."""
+    """What every diagnosis returns: a size in the unit of the fault, perhaps a test, and a sentence.
+
+    `figure` names the estimate that says how large it is, `tested` whether its p-value may raise an alarm.
+    """
 
     target: str
     layer: int
 
+    figure: ClassVar[str] = ""
+    tested: ClassVar[bool] = False
+
     @property
     def effect(self) -> float:
         """The size of what was found."""
-        raise NotImplementedError
+        return float(getattr(self, self.figure).value)
 
     @property
     def p_value(self) -> float | None:
-        """Chance of it where nothing is wrong; None where nothing is tested."""
-        return None
+        """Chance of it where nothing is wrong; None where nothing is tested, or could be measured."""
+        figure = getattr(self, self.figure) if self.tested else None
+        return None if figure is None or np.isnan(figure.value) else float(figure.p_value)
 
     def raises_alarm(self, alarm: bool | None) -> bool:
         """Return `alarm`, the verdict of all tests together; None: that of its own p-value."""
@@ -202,7 +209,7 @@ def evaluate_probe(
     folds: int = 5,
     seed: int = 0,
     unit: str = "group",
-    method: ProbeMethod | PlainFit | None = None,
+    method: ProbeMethod | PlainFit | str | None = None,
     class_weights: Mapping[str, float] | str | None = None,
 ) -> ProbeEvaluation:
     """Return a probe under examination, with what is read of samples that it was not fitted on.
@@ -236,8 +243,9 @@ def evaluate_probe(
         # A name that is none of the classes becomes -1, which `cross_validate` refuses.
         numbered = {names.index(name) if name in names else -1: w for name, w in class_weights.items()}
     splits = grouped_folds(np.array(names)[y], acts.groups, folds=folds, seed=seed)
-    fitting = {"method": method, "seed": seed, "class_weights": numbered}
+    fitting: dict[str, Any] = {"method": method, "seed": seed, "class_weights": numbered}
     held_out = cross_validate(x, y, splits, groups=acts.groups, l2=(probe.l2,), **fitting)
-    samples = {"x": x, "y": y, "groups": acts.groups, "clips": acts.clips, "classes": names, "splits": splits}
-    place = {"target": probe.target, "layer": probe.layer, "site": probe.site, "l2": probe.l2, "unit": unit}
-    return ProbeEvaluation(held_out=held_out, **samples, **place, **fitting)
+    return ProbeEvaluation(
+        x=x, y=y, groups=acts.groups, clips=acts.clips, classes=names, splits=splits, held_out=held_out,
+        target=probe.target, layer=probe.layer, site=probe.site, l2=probe.l2, unit=unit, **fitting,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -42,15 +42,8 @@ class GroupLeak(Diagnosis):
     grouped: Estimate
     gap: Estimate
 
-    @property
-    def effect(self) -> float:
-        """The gap, a share of clips."""
-        return self.gap.value
-
-    @property
-    def p_value(self) -> float | None:
-        """Chance of such a gap where groups do not matter; None where each group is a single clip."""
-        return None if np.isnan(self.gap.value) else self.gap.p_value
+    figure: ClassVar[str] = "gap"  # a share of clips; not there where each group is a single clip
+    tested: ClassVar[bool] = True
 
     def sentence(self, alarm: bool | None = None) -> str:
         """Return what was found, with its numbers."""
@@ -106,15 +99,13 @@ class TextLeak(Diagnosis):
     before: float
     excess: Estimate
 
+    figure: ClassVar[str] = "excess"
+    tested: ClassVar[bool] = True
+
     @property
     def effect(self) -> float:
         """Share of clips that follow the text, corrected for those called so anyway (Abbott's formula)."""
         return self.excess.value / (1 - self.before) if self.before < 1 else 0.0
-
-    @property
-    def p_value(self) -> float:
-        """Chance of so many where the text does not matter."""
-        return self.excess.p_value
 
     def table(self) -> pd.DataFrame:
         """Return one row per condition: condition, accuracy, low, high."""
@@ -161,7 +152,7 @@ def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
     aim = conditions.coordinate("named")[wrong]
     now, before = called[wrong] == aim, called[same] == aim
     excess = mean_over_groups(now.astype(float) - before, groups[wrong], tolerated=TOLERATED)
-    shares = {"flipped": float(now.mean()), "before": float(before.mean())}
+    shares: dict[str, Any] = {"flipped": float(now.mean()), "before": float(before.mean())}
     return TextLeak(**probed.place, accuracy=accuracy, **shares, excess=excess)
 
 
@@ -365,7 +356,7 @@ class Transfer(Diagnosis):
     """Accuracy of probes trained on one set of clips and tested on another, and back.
 
     Each is judged on clips of groups that the probe did not see: `here` and `there` within a set,
-    `out` trained here and tested there, `back` the reverse.
+    `out` trained here and tested there, `back` the reverse; the loss is `there` minus `out`.
     """
 
     names: tuple[str, str]
@@ -375,10 +366,7 @@ class Transfer(Diagnosis):
     back: Estimate
     loss: Estimate
 
-    @property
-    def effect(self) -> float:
-        """What probes trained elsewhere lose against probes trained there: `there` minus `out`."""
-        return self.loss.value
+    figure: ClassVar[str] = "loss"
 
     def table(self) -> pd.DataFrame:
         """Return one row per pair: trained_on, tested_on, accuracy, low, high."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -171,19 +170,19 @@ def diagnose(
         class_weights: those that the probes were fitted with.
         views: False runs only what can raise an alarm.
     """
-    fitting = {"folds": folds, "seed": seed, "class_weights": class_weights}
+    fitting: dict[str, Any] = {"folds": folds, "seed": seed, "class_weights": class_weights}
     if sweep is None:
         sweep = fit_probes(acts, target, method=method or "logistic", **fitting)
     probe = sweep.best if layer is None else sweep[layer]
-    evaluate = partial(evaluate_probe, probe=probe, unit=unit, method=method, **fitting)
+    fitting |= {"unit": unit, "method": method}
     with threadpool_limits(limits=1):
-        probed = evaluate(acts)
+        probed = evaluate_probe(acts, probe, **fitting)
         tests = _tests(probed, conditions, confounds or {})
         seen = _views(probed, sweep) if views else {}
         if baselines:
             seen["baselines"] = compare_baselines(probed, baselines)
         if generated is not None:
-            seen["transfer"] = transfer(probed, evaluate(generated))
+            seen["transfer"] = transfer(probed, evaluate_probe(generated, probe, **fitting))
     given = {"conditions": conditions, "confounds": confounds, "baselines": baselines, "generated": generated}
     skipped = tuple(_NEEDED[name] for name, value in given.items() if value is None)
     return ProbeReport(probed, _judged(tests, seen), skipped)
