@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from workbench.activations import Activations
 
 Array = np.ndarray
+_FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.rank_correlation}
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,23 +347,11 @@ def _label_path(
 def _finish_labels(
     labels: tuple[str, ...], present: Array, groups: Array, method: ProbeMethod, layer: _Layer
 ) -> tuple[LabelProbe, HeldOut]:
-    scores = _score_labels(labels, present, groups, layer.judged.logits)
-    kind: dict[str, Any] = {
-        "labels": labels,
-        "method": method.name,
-        "link": method.link,
-        "l2": layer.whole.l2,
-    }
-    place = {"weights": layer.whole.weights, "bias": layer.whole.bias, **layer.notes}
-    return LabelProbe(scores=scores, **kind, **place), layer.judged
-
-
-def _score_labels(labels: tuple[str, ...], present: Array, groups: Array, logits: Array) -> LabelScores:
-    """Return the scores of held-out logits (n, labels)."""
+    """Return the probes of a layer with the scores of their held-out logits (n, labels)."""
     samples, share = len(present), present.mean(0)
-    columns = list(zip(present.T, logits.T, strict=True))
-    f1 = [stats.f_score(truth, column > 0) for truth, column in columns]
-    precision = [stats.average_precision(truth, column) for truth, column in columns]
+    columns = list(zip(present.T, layer.judged.logits.T, strict=True))
+    f1 = [stats.f_score(truth, logits > 0) for truth, logits in columns]
+    precision = [stats.average_precision(truth, logits) for truth, logits in columns]
     of_label = pd.DataFrame(
         {
             "label": labels,
@@ -374,12 +363,14 @@ def _score_labels(labels: tuple[str, ...], present: Array, groups: Array, logits
     )
     f1_low, f1_high = stats.interval(stats.mean_of(f1), groups)
     precision_low, precision_high = stats.interval(stats.mean_of(precision), groups)
-    return LabelScores(
+    scores = LabelScores(
         macro_f1=float(of_label["f1"].mean()), f1_low=f1_low, f1_high=f1_high,
         average_precision=float(of_label["average_precision"].mean()),
         precision_low=precision_low, precision_high=precision_high,
         chance=float(share.mean()), of_label=of_label, samples=samples, groups=len(np.unique(groups)),
     )  # fmt: skip
+    kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
+    return LabelProbe(labels=labels, **kind, **vars(layer.whole), **layer.notes), layer.judged
 
 
 def _inner_labels(present: Array, groups: Array, recipe: Recipe, seed: int) -> tuple[Split, ...]:
@@ -518,29 +509,22 @@ def _fit_numbers(x: Array, fold: Fold, *, columns: Array, values: tuple[float, .
 def _finish_numbers(
     acts: Activations, y: Array, shuffled: Array, layer: _Layer
 ) -> tuple[NumberProbe, pd.DataFrame]:
+    """Return the probe of a layer with the scores of its held-out readings, and these as rows."""
     read, whole = layer.judged.logits[:, 0], layer.whole
-    scores = _score_numbers(y, read, acts.groups, list(zip(shuffled, layer.shuffled.T, strict=True)))
-    kind = {"weights": whole.weights[0], "bias": float(whole.bias[0]), "l2": whole.l2, "scores": scores}
-    probe = NumberProbe(**kind, **layer.notes)
+    values: dict[str, float] = {}
+    for name, make in _FIGURES.items():
+        figure = make(y, read)
+        values[name] = stats.point_estimate(figure, len(y))
+        values[f"{name}_low"], values[f"{name}_high"] = stats.interval(figure, acts.groups)
+    runs = zip(shuffled, layer.shuffled.T, strict=True)
+    chance = np.array([stats.point_estimate(stats.r_squared(*run), len(y)) for run in runs])
+    values["shuffled_mean"] = float(chance.mean()) if len(chance) else np.nan
+    values["shuffled_low"], values["shuffled_high"] = stats.percentile_interval(chance)
+    scores = NumberScores(**values, samples=len(y), groups=len(np.unique(acts.groups)))
+    weights, bias, l2 = whole.weights[0], float(whole.bias[0]), float(whole.l2)
+    probe = NumberProbe(weights=weights, bias=bias, l2=l2, scores=scores, **layer.notes)
     rows = {"layer": probe.layer, "clip": acts.clips, "group": acts.groups, "truth": y}
     return probe, pd.DataFrame(rows | {"predicted": read, "fold": layer.judged.fold})
-
-
-def _score_numbers(
-    y: Array, predicted: Array, groups: Array, runs: list[tuple[Array, Array]]
-) -> NumberScores:
-    """Return the scores of held-out readings (n,); `runs` are (shuffled numbers, what was read)."""
-    figures = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.rank_correlation}
-    scores: dict[str, float] = {}
-    for name, make in figures.items():
-        figure = make(y, predicted)
-        scores[name] = stats.point_estimate(figure, len(y))
-        scores[f"{name}_low"], scores[f"{name}_high"] = stats.interval(figure, groups)
-    chance = [stats.point_estimate(stats.r_squared(truth, reading), len(y)) for truth, reading in runs]
-    low, high = np.quantile(chance, [0.025, 0.975]) if chance else (np.nan, np.nan)
-    scores |= {"shuffled_mean": float(np.mean(chance)) if chance else np.nan}
-    scores |= {"shuffled_low": float(low), "shuffled_high": float(high)}
-    return NumberScores(**scores, samples=len(y), groups=len(np.unique(groups)))
 
 
 def _inner_numbers(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:

@@ -140,9 +140,19 @@ def label_noise(probed: ProbeEvaluation) -> LabelNoise:
     gain = float((more - less).sum())
     if gain <= 1e-9:
         a, e, gain = sharp, 0.0, 0.0
-    return LabelNoise(
-        **probed.place, share=_tested(logits, probed, (a, e), gain), hardest=_hardest(probed, a, e)
-    )
+    shares = softmax(a * probed.held_out.logits, axis=1)
+    own = shares[np.arange(len(probed.y)), probed.y]
+    flipped = e * (1 - own) / (shares.shape[1] - 1)
+    rows = {
+        "clip": probed.clips,
+        "group": probed.groups,
+        "label": probed.labels,
+        "suggested": np.array(probed.classes)[shares.argmax(1)],
+        "confidence": own,
+        "suspicion": flipped / np.maximum((1 - e) * own + flipped, 1e-12),
+    }
+    hardest = pd.DataFrame(rows).sort_values("confidence", kind="stable", ignore_index=True)
+    return LabelNoise(**probed.place, share=_tested(logits, probed, (a, e), gain), hardest=hardest)
 
 
 def _log_likelihood(logits: Array, y: Array, a: float, e: float) -> Array:
@@ -202,22 +212,6 @@ def _error(logits: Array, probed: ProbeEvaluation, a: float, e: float) -> float:
     inverse = np.linalg.pinv(np.stack([slope(step, 0.0), slope(0.0, step)]))
     of_group = sums_by_group(_scores(logits, y, a, middle), probed.groups)
     return math.sqrt(max(float((inverse @ (of_group.T @ of_group) @ inverse.T)[1, 1]), 0.0))
-
-
-def _hardest(probed: ProbeEvaluation, a: float, e: float) -> pd.DataFrame:
-    """Return the table of clips, the least believable label first."""
-    shares = softmax(a * probed.held_out.logits, axis=1)
-    own = shares[np.arange(len(probed.y)), probed.y]
-    flipped = e * (1 - own) / (shares.shape[1] - 1)
-    rows = {
-        "clip": probed.clips,
-        "group": probed.groups,
-        "label": probed.labels,
-        "suggested": np.array(probed.classes)[shares.argmax(1)],
-        "confidence": own,
-        "suspicion": flipped / np.maximum((1 - e) * own + flipped, 1e-12),
-    }
-    return pd.DataFrame(rows).sort_values("confidence", kind="stable", ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -280,7 +274,10 @@ def learning_curve(
     draws = {float(size): 2 for size in sorted(set(sizes)) if size < 0.75 * half}
     if half >= 1:
         draws[half] = repeats
-    right = _right(probed, [size / most for size, count in draws.items() for _ in range(count)])
+    rng = np.random.default_rng(probed.seed)
+    shares = [size / most for size, count in draws.items() for _ in range(count)]
+    rounds = [[(_thinned(probed, train, one, rng), test) for train, test in probed.splits] for one in shares]
+    right = (probed.predicted(rounds) == probed.y).astype(np.float64) if rounds else np.empty((0, 0))
     points, rise = [], NOTHING
     for size, count in draws.items():
         mean, right = right[:count].mean(0), right[count:]
@@ -289,17 +286,6 @@ def learning_curve(
             rise = probed.mean(probed.correct - mean, TOLERATED)
     points.append((most, probed.accuracy))
     return LearningCurve(**probed.place, unit=probed.unit, points=tuple(points), rise=rise)
-
-
-def _right(probed: ProbeEvaluation, shares: Sequence[float]) -> Array:
-    """Return who is read rightly (shares, n) by probes trained on each share of the groups."""
-    if not shares:
-        return np.empty((0, len(probed.y)))
-    rng = np.random.default_rng(probed.seed)
-    rounds = [
-        [(_thinned(probed, train, share, rng), test) for train, test in probed.splits] for share in shares
-    ]
-    return (probed.predicted(rounds) == probed.y).astype(np.float64)
 
 
 def _thinned(probed: ProbeEvaluation, train: Array, share: float, rng: np.random.Generator) -> Array:

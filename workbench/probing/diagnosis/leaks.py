@@ -19,7 +19,7 @@ from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis.evaluation import TOLERATED, Diagnosis, ProbeEvaluation, table_of
 from workbench.probing.methods import PROBE_METHODS, probabilities
-from workbench.probing.solvers import Design, ridge_path
+from workbench.probing.solvers import ridge_path
 from workbench.sound.dataset import as_text
 from workbench.sound.splits import grouped_folds
 from workbench.stats import NOTHING, Estimate, jackknife, mean_over_groups, rate_over_groups, sums_by_group
@@ -325,24 +325,22 @@ def _linked(z: Array, probed: ProbeEvaluation, permutations: int) -> float:
 
 
 def _readable(probed: ProbeEvaluation, z: Array) -> Estimate:
-    """Return the held-out R2 of a ridge regression of the number on the activations; grouped folds."""
-    read = np.empty(len(z))
+    """Return the held-out R2 of a ridge regression of the number on the activations; grouped folds.
+
+    The penalty is chosen by generalised cross-validation (Golub 1979).
+    """
+    read, values = np.empty(len(z)), PROBE_METHODS["ridge"].l2
     for (train, test), design in zip(probed.splits, probed.designs, strict=True):
-        weights, bias = _ridge(design, z[train])
-        read[test] = probed.x[test] @ weights + bias
+        spread, count, errors = design.axes.spread, len(train), []
+        path = ridge_path(design, z[train, None], values)
+        for l2, (weights, bias) in zip(values, path, strict=True):
+            left = float(((z[train] - design.x @ weights[0] - bias[0]) ** 2).sum())
+            freedom = 1 + float((spread / (spread + l2 * count)).sum())
+            errors.append(left / max(1 - freedom / count, 1e-9) ** 2)
+        weights, bias = path[int(np.argmin(errors))]
+        read[test] = probed.x[test] @ weights[0] + bias[0]
     sums = sums_by_group(np.stack([(z - read) ** 2, z, z**2, np.ones(len(z))], 1), probed.groups)
     return jackknife(_r2, sums)
-
-
-def _ridge(design: Design, z: Array) -> tuple[Array, float]:
-    """Return weights (d,) and bias; l2 is chosen by generalised cross-validation (Golub 1979)."""
-    values, spread = PROBE_METHODS["ridge"].l2, design.axes.spread
-    path = ridge_path(design, z[:, None], values)
-    freedom = [1 + float((spread / (spread + one * len(z))).sum()) for one in values]
-    left = [float(((z - design.x @ weights[0] - bias[0]) ** 2).sum()) for weights, bias in path]
-    errors = [one / max(1 - used / len(z), 1e-9) ** 2 for one, used in zip(left, freedom, strict=True)]
-    weights, bias = path[int(np.argmin(errors))]
-    return weights[0], float(bias[0])
 
 
 def _r2(total: Array) -> float:

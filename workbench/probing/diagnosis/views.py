@@ -21,7 +21,7 @@ from workbench.probing.crossval import Split
 from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation
 from workbench.probing.probe import Probe, ProbeSweep
 from workbench.probing.solvers import Design, one_hot, path_weights, regularization_paths
-from workbench.stats import Estimate, jackknife, rate_over_groups, sums_by_group
+from workbench.stats import Estimate, jackknife, percentile_interval, rate_over_groups, sums_by_group
 from workbench.steering import Direction, difference_in_means
 
 if TYPE_CHECKING:
@@ -85,14 +85,13 @@ def calibration(probed: ProbeEvaluation, *, bins: int = 10, draws: int = 500) ->
 
     simulated = np.random.default_rng(probed.seed).random((draws, len(sure))) < sure
     perfect = np.array([ece(one) for one in simulated])
-    low, high = np.quantile(perfect, [0.025, 0.975])
     rows = []
     for inside in (where == one for one in np.unique(where)):
         rate = rate_over_groups(right[inside], probed.groups[inside])
         rows.append((float(sure[inside].mean()), rate.value, rate.low, rate.high, int(inside.sum())))
     return Calibration(
-        **probed.place, ece=ece(right), expected=Estimate(float(perfect.mean()), float(low), float(high)),
-        excess=probed.mean(sure - right),
+        **probed.place, ece=ece(right), excess=probed.mean(sure - right),
+        expected=Estimate(float(perfect.mean()), *percentile_interval(perfect)),
         bins=pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "clips"]),
     )  # fmt: skip
 

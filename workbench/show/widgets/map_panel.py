@@ -195,7 +195,7 @@ class MapPanel(ipywidgets.VBox):
             self.acts,
             layer,
             method=method,
-            seed=seed,
+            random_state=seed,
             neighbours=neighbours,
             min_distance=min_distance,
             near=near,
