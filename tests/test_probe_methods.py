@@ -144,3 +144,26 @@ def test_methods_that_cannot_fit_are_refused_with_what_they_gave():
         register_probe_method(ProbeMethod("ridge", plain_means))
     with pytest.raises(ProbeError, match="no ProbeMethod"):
         register_probe_method(plain_means)
+
+
+def test_the_command_line_fits_by_the_method_of_an_extension(shrunken, tmp_path, monkeypatch, capsys):
+    import workbench
+    from workbench.cli.main import main
+
+    del PROBE_METHODS["shrunken"]  # the file brings it
+    acts, _ = planted(3.0, d=16)
+    monkeypatch.setattr(workbench, "open_activations", lambda path: acts, raising=False)
+    copy = tmp_path / "own.py"
+    copy.write_text(EXAMPLE.read_text())
+    asked = [
+        "probe",
+        "acts.zarr",
+        "--extension",
+        str(copy),
+        "--method",
+        "shrunken",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    assert main(asked) == 0
+    assert "shrunken" in (tmp_path / "out" / "table.csv").read_text()

@@ -33,13 +33,7 @@ from workbench.probing.crossval import (
     plan,
     processors,
 )
-from workbench.probing.methods import (
-    PROBE_METHODS,
-    PlainFit,
-    ProbeMethod,
-    checked_path,
-    probabilities,
-)
+from workbench.probing.methods import PROBE_METHODS, PlainFit, ProbeMethod, checked_path, probabilities
 from workbench.probing.probe import (
     LabelProbe,
     LabelScores,
