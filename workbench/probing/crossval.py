@@ -211,6 +211,19 @@ def _class_weights(classes: int, weights: str | Mapping[int, float] | None) -> A
     raise ProbeError(f"The class weights {weights!r} were asked for", found, 'Use "balanced" or a dictionary')
 
 
+def numbered_weights(
+    weights: str | Mapping[str, float] | None, classes: tuple[str, ...], target: str
+) -> str | Mapping[int, float] | None:
+    """Return class weights by class number; raise ProbeError for a name that is no class of the target."""
+    if weights is None or isinstance(weights, str):
+        return weights
+    unknown = [name for name in weights if name not in classes]
+    if unknown:
+        found = f"the classes of {target!r} are {', '.join(classes)}"
+        raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
+    return {classes.index(name): weight for name, weight in weights.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Fold:
     """Samples to fit on and to judge, and splits of the former (positions in `train`) to choose by."""

@@ -30,6 +30,7 @@ from workbench.probing.crossval import (
     in_order,
     label_folds,
     number_folds,
+    numbered_weights,
     plan,
     processors,
 )
@@ -165,22 +166,29 @@ def fit_probes(
     3
     """
     classes, y = _classes(acts, target)
-    recipe = Recipe.of(len(classes), method, l2, _numbered(class_weights, classes, target))
+    recipe = Recipe.of(len(classes), method, l2, numbered_weights(class_weights, classes, target))
     splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
     parts = plan(y, acts.groups, [*splits, _everything(len(y))], recipe, seed=seed)
     shuffled = _shuffled_classes(y, acts.groups, splits, shuffles, seed)
     fit = partial(fit_fold, y=y, recipe=recipe, shuffled=shuffled)
-    finish = partial(_finish_classes, acts, classes, y, recipe.method, shuffled)
+    finish = partial(
+        _finish_classes, acts=acts, classes=classes, y=y, method=recipe.method, shuffled=shuffled
+    )
     fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
     probes, rows, logits = zip(*fitted, strict=True)
     return ProbeSweep(probes, pd.concat(rows, ignore_index=True), np.stack(logits))
 
 
 def _finish_classes(
-    acts: Activations, classes: tuple[str, ...], y: Array, method: ProbeMethod, *rest: Any
+    layer: _Layer,
+    *,
+    acts: Activations,
+    classes: tuple[str, ...],
+    y: Array,
+    method: ProbeMethod,
+    shuffled: Array,
 ) -> tuple[Probe, pd.DataFrame, Array]:
     """Return the probe of a layer, its held-out rows and its held-out logits (n, classes)."""
-    shuffled, layer = rest
     names, judged = np.array(classes), layer.judged
     scores = stats.score(y, judged.predicted, acts.groups, (layer.shuffled == shuffled.T).mean(0))
     kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
@@ -218,19 +226,6 @@ def _classes(acts: Activations, target: str) -> tuple[tuple[str, ...], Array]:
         do = "Use fit_regression, or label clips with ranges"
         raise ProbeError(f"Probes of {target!r} were asked for", found, do)
     return names, y
-
-
-def _numbered(
-    weights: str | Mapping[str, float] | None, classes: tuple[str, ...], target: str
-) -> str | Mapping[int, float] | None:
-    """Return class weights by class number."""
-    if weights is None or isinstance(weights, str):
-        return weights
-    unknown = [name for name in weights if name not in classes]
-    if unknown:
-        found = f"the classes of {target!r} are {', '.join(classes)}"
-        raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
-    return {classes.index(name): weight for name, weight in weights.items()}
 
 
 @renamed_keywords(strengths="l2")

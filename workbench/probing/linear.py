@@ -66,6 +66,7 @@ class LinearProbe:
     scores_type: ClassVar[type[Any]]
     saved_as: ClassVar[Mapping[str, str]] = {"l2": "strength"}
     axis: ClassVar[str]
+    figures: ClassVar[tuple[str, str, str]]
 
     def __post_init__(self) -> None:
         asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
@@ -91,7 +92,8 @@ class LinearProbe:
     @property
     def headline(self) -> tuple[float, float, float]:
         """The figure by which layers are compared, and its 95 % interval; `axis` says which it is."""
-        raise NotImplementedError
+        value, low, high = (float(getattr(self.scores, name)) for name in self.figures)
+        return value, low, high
 
     def summary(self) -> dict[str, Any]:
         """Return the row of this probe in the table of all layers."""

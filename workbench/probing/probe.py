@@ -33,19 +33,20 @@ class NamedProbe(LinearProbe):
     method: str
     link: str = ""
 
-    quoted: ClassVar[str]
+    naming: ClassVar[str] = "classes"
     against: ClassVar[str] = ""
     tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean")
 
     def __post_init__(self) -> None:
         link = PROBE_METHODS[self.method].link if self.method in BUILT_IN else self.link or "softmax"
         object.__setattr__(self, "link", link)
+        object.__setattr__(self, self.naming, tuple(getattr(self, self.naming)))
         super().__post_init__()
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the rows are called: classes, or labels."""
-        return self.classes  # type: ignore[attr-defined]
+        return tuple(getattr(self, self.naming))
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -91,7 +92,7 @@ class NamedProbe(LinearProbe):
             found = f"the probe knows {', '.join(self.names)}"
             raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
         method = f"probe weight, {self.method}{self.against}"
-        origin = {"method": method, self.quoted: f"{self.headline[0]:.4f}"}
+        origin = {"method": method, self.figures[0]: f"{self.headline[0]:.4f}"}
         return self.along(self.weights[self.names.index(class_)], class_, origin)
 
     def _record(self) -> dict[str, Any]:
@@ -130,21 +131,12 @@ class Probe(NamedProbe):
     kind: ClassVar[str] = "probe"
     scores_type: ClassVar[type[Scores]] = Scores
     axis: ClassVar[str] = "held-out accuracy"
-    quoted: ClassVar[str] = "accuracy"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))
-        super().__post_init__()
+    figures: ClassVar[tuple[str, str, str]] = ("accuracy", "low", "high")
 
     @property
     def accuracy(self) -> float:
         """Held-out accuracy."""
         return self.scores.accuracy
-
-    @property
-    def headline(self) -> tuple[float, float, float]:
-        """Held-out accuracy and its 95 % interval."""
-        return self.scores.accuracy, self.scores.low, self.scores.high
 
     @property
     def classes_(self) -> Array:
@@ -286,22 +278,14 @@ class LabelProbe(NamedProbe):
     scores_type: ClassVar[type[LabelScores]] = LabelScores
     saved_as: ClassVar[Mapping[str, str]] = {"l2": "strengths"}
     axis: ClassVar[str] = "held-out average precision"
-    quoted: ClassVar[str] = "average_precision"
+    figures: ClassVar[tuple[str, str, str]] = ("average_precision", "precision_low", "precision_high")
+    naming: ClassVar[str] = "labels"
     against: ClassVar[str] = ", one label against its absence"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
-        super().__post_init__()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The labels: what `generate(probes=...)` and live sessions show."""
         return self.labels
-
-    @property
-    def headline(self) -> tuple[float, float, float]:
-        """Mean held-out average precision and its 95 % interval."""
-        return self.scores.average_precision, self.scores.precision_low, self.scores.precision_high
 
     def predict(self, x: Array) -> Array:
         """Return whether residuals (..., d) have each label (..., labels): whether its logit is above 0."""
@@ -409,16 +393,12 @@ class NumberProbe(LinearProbe):
     tensors: ClassVar[tuple[str, ...]] = ("weights", "mean")
     scores_type: ClassVar[type[NumberScores]] = NumberScores
     axis: ClassVar[str] = "held-out R² (share of the variance that is read)"
+    figures: ClassVar[tuple[str, str, str]] = ("r2", "r2_low", "r2_high")
 
     @property
     def rows(self) -> tuple[int, ...]:
         """(): one number."""
         return ()
-
-    @property
-    def headline(self) -> tuple[float, float, float]:
-        """Held-out R2 and its 95 % interval."""
-        return self.scores.r2, self.scores.r2_low, self.scores.r2_high
 
     def predict(self, x: Array) -> Array:
         """Return the reading (...) of residuals (..., d), in the unit of the number."""

@@ -370,9 +370,9 @@ def regularization_paths(
     def direction(class_: str, vector: Array, penalty: float) -> Direction:
         endless = "difference in means of standardised features"
         method = endless if math.isinf(penalty) else "probe weight, ridge"
-        told = {"method": method, "target": target, "strength": f"{penalty:g}", **origin}
+        known = {"method": method, "target": target, "strength": f"{penalty:g}", **origin}
         place = {"name": class_, "residual_norm": norm, "centre": float(x.mean(0) @ vector)}
-        return Direction(vector.astype(np.float32), layer, site, origin=told, **place).unit()
+        return Direction(vector.astype(np.float32), layer, site, origin=known, **place).unit()
 
     return {
         class_: tuple(direction(class_, *pair) for pair in zip(weights[:, number], l2, strict=True))

@@ -241,11 +241,11 @@ class LearningCurve(Diagnosis):
         """Return what was found, with its numbers."""
         most, accuracy = self.points[-1]
         with_all = f"With {most:.3g} training {self.unit}s per class"
-        told = f"{with_all} the {self.target} accuracy is {accuracy.value:.2f}"
+        result = f"{with_all} the {self.target} accuracy is {accuracy.value:.2f}"
         if self.p_value is None:
-            return f"{told}; there are too few {self.unit}s to train on half of them."
+            return f"{result}; there are too few {self.unit}s to train on half of them."
         help_ = "help" if self.raises_alarm(alarm) else "hardly help"
-        return f"{told}; the last doubling brought {self.rise}: more {self.unit}s would {help_}."
+        return f"{result}; the last doubling brought {self.rise}: more {self.unit}s would {help_}."
 
 
 def learning_curve(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError, renamed_attribute
-from workbench.probing.crossval import HeldOut, Split, cross_validate
+from workbench.probing.crossval import HeldOut, Split, cross_validate, numbered_weights
 from workbench.probing.methods import PlainFit, ProbeMethod, find_method, probabilities
 from workbench.probing.probe import Probe
 from workbench.probing.solvers import Design
@@ -238,10 +238,7 @@ def evaluate_probe(
             f"the activations hold {', '.join(names)} (width {x.shape[1]})",
             "Pass the activations that it was fitted on",
         )
-    numbered: Any = class_weights
-    if isinstance(class_weights, Mapping):
-        # A name that is none of the classes becomes -1, which `cross_validate` refuses.
-        numbered = {names.index(name) if name in names else -1: w for name, w in class_weights.items()}
+    numbered = numbered_weights(class_weights, names, probe.target)
     splits = grouped_folds(np.array(names)[y], acts.groups, folds=folds, seed=seed)
     fitting: dict[str, Any] = {"method": method, "seed": seed, "class_weights": numbered}
     held_out = cross_validate(x, y, splits, groups=acts.groups, l2=(probe.l2,), **fitting)

@@ -115,12 +115,12 @@ class ProbeReport:
         """Return the result in one sentence."""
         probed = self.evaluation
         probe = f"The {probed.target} probe of layer {probed.layer}"
-        told = f"{probe} has accuracy {probed.accuracy} on new {probed.unit}s"
+        result = f"{probe} has accuracy {probed.accuracy} on new {probed.unit}s"
         tested = sum(finding.adjusted is not None for finding in self.findings)
         if not self.alarms:
-            return f"{told}, and none of {tested} tests for faults raised an alarm."
+            return f"{result}, and none of {tested} tests for faults raised an alarm."
         names = ", ".join(finding.name for finding in self.alarms)
-        return f"{told}, but {len(self.alarms)} of {tested} tests for faults raised an alarm: {names}."
+        return f"{result}, but {len(self.alarms)} of {tested} tests for faults raised an alarm: {names}."
 
 
 _NEEDED = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -381,16 +381,13 @@ class RidgeToMeans:
     accuracy: Mapping[str, tuple[Estimate, ...]] = field(repr=False)
 
     strengths = renamed_attribute("strengths", "l2")
+    chance: ClassVar[float] = 0.5
+    """The accuracy of a direction that has nothing to do with the class: both sides count alike."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes, in rising order."""
         return tuple(self.directions)
-
-    @property
-    def chance(self) -> float:
-        """The accuracy of a direction that has nothing to do with the class: both sides count alike."""
-        return 0.5
 
     @property
     def labels(self) -> tuple[str, ...]:
