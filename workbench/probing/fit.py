@@ -61,10 +61,11 @@ _FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.
 class _Layer:
     """What was fitted at one layer.
 
-    judged    what the folds' probes read of the samples they did not see
-    shuffled  what the runs with shuffled truth read of them (n, runs)
-    whole     the probe fitted on all samples
-    notes     what every kind of probe is told of its place and origin
+    Attributes:
+        judged: what the folds' probes read of the samples they did not see.
+        shuffled: what the runs with shuffled truth read of them (n, runs).
+        whole: the probe fitted on all samples.
+        notes: what every kind of probe notes of its place and origin.
     """
 
     judged: HeldOut
@@ -77,9 +78,10 @@ class _Layer:
 class _Task:
     """What is read of each layer.
 
-    folds     the last one: all samples to fit on, none to judge
-    fit_fold  (x, fold) -> the probe of a fold, and the readings (test, runs) of runs with shuffled truth
-    finish    a fitted layer -> its probe and what is kept of it
+    Attributes:
+        folds: the last one has all samples to fit on and none to judge.
+        fit_fold: (x, fold) -> the probe of a fold, and what runs with shuffled truth read (test, runs).
+        finish: a fitted layer -> its probe and what is kept of it.
     """
 
     acts: Activations

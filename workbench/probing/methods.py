@@ -103,11 +103,10 @@ def find_method(method: ProbeMethod | PlainFit | str) -> ProbeMethod:
         return method
     if callable(method):
         return ProbeMethod(getattr(method, "__name__", type(method).__name__), partial(_plain_path, method))
-    if method not in PROBE_METHODS:
-        found = f"there are {', '.join(PROBE_METHODS)}"
-        do = "Use one of these, or register_probe_method another"
-        raise ProbeError(f"Probes by {method!r} were asked for", found, do)
-    return PROBE_METHODS[method]
+    if isinstance(method, str) and method in PROBE_METHODS:
+        return PROBE_METHODS[method]
+    found, do = f"there are {', '.join(PROBE_METHODS)}", "Use one of these, or register_probe_method another"
+    raise ProbeError.lookup(f"Probes by {method!r} were asked for", found, do)
 
 
 def _plain_path(

@@ -107,12 +107,8 @@ class Probe(NamedProbe):
     """A linear probe of classes in raw residual space: logits = x W' + b, with scikit-learn's attributes.
 
     Attributes:
-        weights: (classes, d) float64, read-only.
-        bias: (classes,).
-        mean: the average of the training samples (d,).
-        classes: their names, in rising order.
+        classes: the names of the rows of weights (classes, d) and bias (classes,), in rising order.
         l2: the penalty that was chosen (solvers.py); NaN for a method without one.
-        scores: held-out figures of the same recipe (this probe itself is fitted on all samples).
 
     >>> from workbench.stats import Scores
     >>> scores = Scores(0.9, 0.8, 1.0, 0.9, 0.5, 0.5, 0.4, 0.6, 40, 10)
@@ -260,12 +256,8 @@ class LabelProbe(NamedProbe):
     """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b.
 
     Attributes:
-        weights: (labels, d) float64, read-only.
-        bias: (labels,).
-        mean: the average of the training samples (d,).
-        labels: their names, in rising order.
+        labels: the names of the rows of weights (labels, d) and bias (labels,), in rising order.
         l2: the penalty that was chosen for each label (labels,).
-        scores: held-out figures of the same recipe (these probes themselves are fitted on all samples).
     """
 
     labels: tuple[str, ...]
@@ -374,15 +366,7 @@ class NumberScores:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NumberProbe(LinearProbe):
-    """A linear probe for a number in raw residual space: reading = x w + b.
-
-    Attributes:
-        weights: (d,) float64, read-only.
-        bias: one number.
-        mean: the average of the training samples (d,).
-        l2: the penalty that was chosen (solvers.py).
-        scores: held-out figures of the same recipe (this probe itself is fitted on all samples).
-    """
+    """A linear probe for a number in raw residual space: reading = x w + b, with w (d,), by ridge of `l2`."""
 
     bias: float
     l2: float

@@ -146,7 +146,14 @@ def project(
 
     x = acts.matrix(layer, site=site).astype(np.float64)
     _check_settings(method, random_state, neighbours, min_distance)
-    _check(acts, x, method, near)
+    if len(acts) < 4:
+        raise ProbeError("A map was asked for", f"there are {len(acts)} samples", "Capture 4 clips or more")
+    if method == "pca" and x.shape[1] < 2:
+        found = f"the samples have {x.shape[1]} feature(s)"
+        raise ProbeError("A map in two dimensions was asked for", found, 'Use method="umap"')
+    if near is not None and not np.array_equal(near.clips, acts.clips):
+        found = f"that one shows {len(near.clips)} other samples"
+        raise ProbeError("A map near another one was asked for", found, "Use a map of the same clips")
     scaling = Scaling.of(x)
     z = scaling.apply(x)
     # Trustworthiness is defined for neighbourhoods of less than half of the samples.
@@ -192,17 +199,6 @@ def _check_settings(method: str, random_state: int, neighbours: int, min_distanc
         found = f"{next(name for name in sound if not sound[name])} is out of range"
         do = "Use a whole number of neighbours from 1, a distance from 0 to 1, and a random state from 0"
         raise ProbeError(f"A map with {given} was asked for", found, do)
-
-
-def _check(acts: Activations, x: Array, method: str, near: Projection | None) -> None:
-    if len(acts) < 4:
-        raise ProbeError("A map was asked for", f"there are {len(acts)} samples", "Capture 4 clips or more")
-    if method == "pca" and x.shape[1] < 2:
-        found = f"the samples have {x.shape[1]} feature(s)"
-        raise ProbeError("A map in two dimensions was asked for", found, 'Use method="umap"')
-    if near is not None and not np.array_equal(near.clips, acts.clips):
-        found = f"that one shows {len(near.clips)} other samples"
-        raise ProbeError("A map near another one was asked for", found, "Use a map of the same clips")
 
 
 def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:
