@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from tolerances import DOUBLE
 
 from workbench.errors import RenamedWarning
-from workbench.probing import fit_multilabel, fit_probes, fit_regression, regularization_path
+from workbench.probing import fit_multilabel, fit_probes, fit_regression, project, regularization_path
+from workbench.probing.diagnosis import diagnose
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +88,10 @@ def test_former_names_work_for_one_release_and_warn(acts, sweeps):
         assert len(regularization_path(acts, 1, "jazz", strengths=[1.0])) == 1
     with pytest.warns(RenamedWarning):
         assert (sweeps["label"].held == sweeps["label"].present).all()
+    report = diagnose(acts, sweep=sweeps["probe"], views=False)
+    with pytest.warns(RenamedWarning, match=r"ProbeReport.case is now \.evaluation"):
+        evaluation = report.case
+    with pytest.warns(RenamedWarning, match=r"held is now \.held_out"):
+        assert evaluation.held is evaluation.held_out
+    with pytest.warns(RenamedWarning, match=r"project\(seed=...\) is now random_state="):
+        assert project(acts, 1, method="pca", seed=3).seed == 3

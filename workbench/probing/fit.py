@@ -283,7 +283,12 @@ def fit_multilabel(
     )
     _check_labels(labels, present, groups)
     splits = label_folds(present, groups, folds=folds, seed=seed)
-    _check_training(labels, present, splits)
+    for number, (train, _) in enumerate(splits):
+        if (bad := _unlearnable(present[train])).any():
+            found = (
+                f"fold {number} would train on samples that all have {labels[bad.argmax()]!r}, or all lack it"
+            )
+            raise DatasetError(f"{folds} folds were asked for", found, "Use more folds")
     parts = [
         Fold(train, test, _inner_labels(present[train], groups[train], recipe, seed))
         for train, test in [*splits, _everything(len(present))]
@@ -405,16 +410,6 @@ def _check_labels(labels: tuple[str, ...], present: Array, groups: Array) -> Non
             found = f"{with_it} group(s) have samples with it and {without} without it"
             do = "Leave this label out, or add tracks"
             raise DatasetError(f"A probe of {label!r} was asked for", found, do)
-
-
-def _check_training(labels: tuple[str, ...], present: Array, splits: Sequence[Split]) -> None:
-    """Raise DatasetError where a fold would train on samples that all have a label, or all lack it."""
-    for number, (train, _) in enumerate(splits):
-        bad = _unlearnable(present[train])
-        if bad.any():
-            label = labels[int(bad.argmax())]
-            found = f"fold {number} would train on samples that all have {label!r}, or all lack it"
-            raise DatasetError(f"{len(splits)} folds were asked for", found, "Use more folds")
 
 
 def _unlearnable(present: Array) -> Array:
