@@ -25,7 +25,7 @@ from tolerances import ROUNDED
 
 from workbench.errors import EvidenceError
 from workbench.evidence.groove import groove_score
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import TrainedJudge
 from workbench.evidence.trials import wilson
 from workbench.evidence.validate import Protocol, ranked_settings, validate_directions
 from workbench.sound import Clip, read_clip
@@ -424,7 +424,7 @@ def test_the_card_tells_what_codes_show_and_leaves_out_what_there_is_none_of(rep
 def test_judges_are_found_by_their_weights(tmp_path, monkeypatch):
     for name in ("mode.safetensors", "mode.json", "notes.json"):
         (tmp_path / name).write_text("{}")
-    monkeypatch.setattr(Judge, "load", lambda folder, target: (folder, target))
+    monkeypatch.setattr(TrainedJudge, "load", lambda folder, target: (folder, target))
     assert load_judges(tmp_path) == {"mode": (tmp_path, "mode")}
 
 

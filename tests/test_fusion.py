@@ -12,9 +12,8 @@ from tolerances import DOUBLE, ROUNDED
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, SteeringError
-from workbench.evidence import transitions
 from workbench.evidence.crosstalk import blend, blend_curve, blend_curve_of, rank_correlation
-from workbench.evidence.transitions import Way, compare_gains, gain, go_on
+from workbench.evidence.transitions import compare_gains, gain, transitions
 from workbench.generation.generate import generate
 from workbench.show import plots
 from workbench.sound import Clip
@@ -180,15 +179,15 @@ def test_every_way_goes_on_from_the_same_beginnings_with_the_same_seeds(tiny_mod
     push = planted(tiny_model, 3, name="three").at(2.0)
     first = generate(tiny_model, ["a tune", "a song"], seed=[5, 6], seconds=2.0, progress=False)
     sounds, seeds = [take.clip for take in first], (1, 2)
-    ways = [Way("steered", "a tune", push), Way("prompted", "a calm tune")]
+    ways = {"steered": ("a tune", push), "prompted": ("a calm tune", None)}
     short: dict = {"seconds": 1.2, "guidance": 2.0, "progress": False}
-    table = go_on(tiny_model, sounds, ways, Loudness(), "loud", seeds=seeds, given_seconds=1.0, **short)
-    assert table[["way", "beginning", "seed"]].to_numpy().tolist() == [
+    table = transitions(tiny_model, sounds, ways, Loudness(), "loud", seeds=seeds, given_seconds=1.0, **short)
+    assert table[["method", "beginning", "seed"]].to_numpy().tolist() == [
         ["steered", 0, 1], ["steered", 1, 2], ["prompted", 0, 1], ["prompted", 1, 2],
     ]  # fmt: skip
-    own = [ways[way == "prompted"] for way in table["way"]]
+    own = [ways[method] for method in table["method"]]
     takes = generate(  # in the same batch, so that all is equal to the bit
-        tiny_model, [way.prompt for way in own], steering=[way.plan for way in own],
+        tiny_model, [prompt for prompt, _ in own], steering=[plan for _, plan in own],
         seed=table["seed"].tolist(), audio=[sounds[number] for number in table["beginning"]],
         audio_seconds=1.0, **short,
     )  # fmt: skip
@@ -199,22 +198,22 @@ def test_every_way_goes_on_from_the_same_beginnings_with_the_same_seeds(tiny_mod
     assert table["gain"].nunique() == 4
 
 
-def test_verdict_and_guards_are_those_of_the_new_part(monkeypatch):
+def test_verdict_and_guards_are_those_of_the_new_part(tiny_model, monkeypatch):
     clip = steps(0.9, 0.1)
-    take = SimpleNamespace(
-        clip=clip, new=clip.section(1.0, 2.0), given_s=1.0, seed=3, receipt=SimpleNamespace(ok=True)
-    )
-    monkeypatch.setattr(transitions, "generate", lambda *_asked, **_options: [take])
-    (row,) = go_on(None, [clip], [Way("plain", "a tune")], Loudness(), "loud", seeds=(3,)).to_dict("records")
+    take = SimpleNamespace(clip=clip, new=clip.section(1.0, 2.0), given_s=1.0, seed=3, prompt="a tune",
+                           receipt=SimpleNamespace(ok=True))  # fmt: skip
+    monkeypatch.setattr("workbench.evidence.trials.generate", lambda *_asked, **_options: [take])
+    plain = {"plain": ("a tune", None)}
+    (row,) = transitions(tiny_model, [clip], plain, Loudness(), "loud", seeds=(3,)).to_dict("records")
     assert row["judged"] == "soft" and row["gain"] == pytest.approx(-0.8)
     assert row["level_db"] == pytest.approx(-20, abs=0.01)
 
 
-@pytest.mark.parametrize(("seeds", "names"), [((1,), ("a", "b")), ((1, 2), ("a", "a")), ((1, 2), ())])
-def test_ways_that_cannot_be_compared_are_refused(tiny_model, seeds, names):
-    sounds = [Clip(np.ones(8000, np.float32) / 2, 8000)] * 2
-    with pytest.raises(EvidenceError, match="gone on from"):
-        go_on(tiny_model, sounds, [Way(name, "a tune") for name in names], Loudness(), "loud", seeds=seeds)
+@pytest.mark.parametrize(("seeds", "names"), [((1,), ("a", "b")), ((1, 2), ())])
+def test_conditions_that_cannot_be_compared_are_refused(tiny_model, seeds, names):
+    sounds, ways = [Clip(np.ones(8000, np.float32) / 2, 8000)] * 2, {name: ("a tune", None) for name in names}
+    with pytest.raises(EvidenceError, match="continued"):
+        transitions(tiny_model, sounds, ways, Loudness(), "loud", seeds=seeds)
 
 
 def test_each_music_is_cut_where_what_was_given_ends(tiny_model):
@@ -226,8 +225,8 @@ def test_each_music_is_cut_where_what_was_given_ends(tiny_model):
             heard.extend(round(clip.seconds, 1) for clip in clips)
             return super().probabilities(clips)
 
-    ways, options = [Way("plain", "a tune")], {"given_seconds": 2.0, "seconds": 1.0, "progress": False}
-    go_on(tiny_model, [long, short], ways, Lengths(), "loud", seeds=(1, 2), **options)
-    assert heard == [2.0, 1.0, 1.0, 1.0]  # what was given, then what is new
+    ways, options = {"plain": ("a tune", None)}, {"given_seconds": 2.0, "seconds": 1.0, "progress": False}
+    transitions(tiny_model, [long, short], ways, Lengths(), "loud", seeds=(1, 2), **options)
+    assert heard == [1.0, 1.0, 2.0, 1.0]  # what is new, then what was given
     with pytest.raises(EvidenceError, match="soft, loud"):
-        go_on(tiny_model, [long], ways, Loudness(), "jazz", seeds=(1,), **options)
+        transitions(tiny_model, [long], ways, Loudness(), "jazz", seeds=(1,), **options)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from workbench.evidence.trials import hit_rates, sweep, trials
+from workbench.evidence.trials import hit_rates, sweep
 from workbench.evidence.validate import Protocol, Validation, validate_steering
 from workbench.files import file_names, write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS
@@ -96,8 +96,9 @@ def _best_method(
     heard = {}
     for name, probes in methods.items():
         directions = probes.directions(protocol.layers[-1])
-        plans = trials({aim: d for aim, d in directions.items() if aim in judge.classes}, DOSES[1::2])
-        clips = sweep(network, plans, judge, prompts=NEUTRAL_PROMPTS[:3], seeds=protocol.choosing_seeds)
+        known = {aim: direction for aim, direction in directions.items() if aim in judge.classes}
+        clips = sweep(network, known, DOSES[1::2], judge, prompts=NEUTRAL_PROMPTS[:3],
+                      seeds=protocol.choosing_seeds)  # fmt: skip
         heard[name] = float(clips["hit"].mean())
     return max(heard, key=heard.__getitem__)
 

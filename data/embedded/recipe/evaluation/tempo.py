@@ -14,6 +14,7 @@ from recipe.evaluation.attributes import why_not
 from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.rows import Bar, Row, absent, seeds_text
 from workbench.activations import Activations
+from workbench.evidence.crosstalk import rank_correlation
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.probing import fit_probes
@@ -65,17 +66,7 @@ def measure_tempo(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str,
 
 def spearman(table: pd.DataFrame, measured: str = "bpm") -> float:
     """Return the rank correlation of dose and a measured tempo; 0 where the tempo never changes."""
-    return _rank_correlation(table["dose"].to_numpy(), table[measured].to_numpy())
-
-
-def _rank_correlation(ones: np.ndarray, others: np.ndarray) -> float:
-    """Return Spearman's correlation of two rows of numbers (n,); 0 where one of them never changes."""
-    from scipy.stats import rankdata
-
-    ranks = np.stack([rankdata(ones), rankdata(others)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    spread = np.sqrt((ranks**2).sum(axis=1).prod())
-    return float(ranks.prod(axis=0).sum() / spread) if spread else 0.0
+    return rank_correlation(table["dose"].to_numpy(), table[measured].to_numpy())
 
 
 def bpm_of_classes(bench: Bench) -> dict[str, float]:
@@ -177,7 +168,7 @@ def _rows(table: pd.DataFrame) -> list[Row]:
 
 
 def _drawn(doses: np.ndarray, measured: np.ndarray, chosen: np.ndarray) -> float:
-    return _rank_correlation(doses[chosen], measured[chosen])
+    return rank_correlation(doses[chosen], measured[chosen])
 
 
 def _random_row(tables: Sequence[pd.DataFrame]) -> Row:
