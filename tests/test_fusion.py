@@ -211,7 +211,7 @@ def test_verdict_and_guards_are_those_of_the_new_part(tiny_model, monkeypatch):
 
 @pytest.mark.parametrize(("seeds", "names"), [((1,), ("a", "b")), ((1, 2), ())])
 def test_conditions_that_cannot_be_compared_are_refused(tiny_model, seeds, names):
-    sounds, ways = [Clip(np.ones(8000, np.float32) / 2, 8000)] * 2, {name: ("a tune", None) for name in names}
+    sounds, ways = [Clip(np.ones(8000, np.float32) / 2, 8000)] * 2, dict.fromkeys(names, ("a tune", None))
     with pytest.raises(EvidenceError, match="continued"):
         transitions(tiny_model, sounds, ways, Loudness(), "loud", seeds=seeds)
 

@@ -13,7 +13,7 @@ from toy_judges import DOSE, Reference, planted
 from workbench.errors import EvidenceError
 from workbench.evidence import validate
 from workbench.evidence.damage import damage, likelihood
-from workbench.evidence.judge import Judge, TrainedJudge
+from workbench.evidence.judge import Judge, load_judge
 from workbench.evidence.trials import (
     Trial,
     pair_names,
@@ -189,5 +189,5 @@ def test_a_ratio_keeps_its_pairs():
 
 
 def test_the_toy_judge_stands_in_for_a_real_one(tiny_model):
-    for one in (Reference(tiny_model, {"three": 3}), TrainedJudge):
+    for one in (Reference(tiny_model, {"three": 3}), load_judge()):
         assert isinstance(one, Judge)

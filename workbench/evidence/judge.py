@@ -117,18 +117,24 @@ Judges = Judge | str | Sequence[Judge | str] | Mapping[str, Judge | str]
 def as_judges(judges: Judges) -> dict[str, Judge]:
     """Return judges by name: their key, the name they were asked by, their target, or "judge".
 
+    Names that come again get a number behind.
+
     Raises:
-        EvidenceError: there is no judge of a name, or two judges have the same.
+        EvidenceError: there is no judge of a name.
+
+    >>> list(as_judges(["genre", "tempo", "genre"]))
+    ['genre', 'tempo', 'genre (2)']
     """
     if isinstance(judges, Mapping):
         return {name: load_judge(one) if isinstance(one, str) else one for name, one in judges.items()}
     alone = isinstance(judges, str) or not isinstance(judges, Sequence)
     listed: list[Any] = [judges] if alone else list(judges)  # type: ignore[arg-type]
-    names = [one if isinstance(one, str) else str(getattr(one, "target", "judge")) for one in listed]
-    if len(set(names)) < len(names):
-        found = f"they are called {', '.join(names)}"
-        raise EvidenceError("Several judges were given", found, "Give a mapping of different names to judges")
-    return as_judges(dict(zip(names, listed, strict=True)))
+    found: dict[str, Judge | str] = {}
+    for one in listed:
+        name = one if isinstance(one, str) else str(getattr(one, "target", "judge"))
+        again = sum(other == name or other.startswith(f"{name} (") for other in found)
+        found[f"{name} ({again + 1})" if again else name] = one
+    return as_judges(found)
 
 
 @dataclass(frozen=True)
