@@ -114,6 +114,8 @@ def test_rows_belong_to_model_trial_judges_and_settings(tiny_model, band_model, 
         assert run(tiny_model, some, path=path, **settings)[1] == 1, settings
     assert run(band_model, some, path=path)[1] == 1
     assert run(tiny_model, some, path=path, batch=7, guidance=tiny_model.guidance)[1] == 0
+    numpy = [Trial("a tune", np.int64(1), None, "x", "loud", columns={"dose": np.float32(0)})]
+    assert run(tiny_model, numpy, path=path)[1] == 0
 
 
 @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
@@ -128,6 +130,7 @@ def test_a_cluster_gives_the_same_table_and_loads_the_model_once(tiny_model, tmp
     )
     with cluster, distributed.Client(cluster) as client:
         there, made = run(tiny_model, some, client=client, path=path)
+        run(tiny_model, some, client=client, on_row=None)
         loads = client.run(lambda: module._loaded.cache_info().misses)
     assert made == len(some) and list(loads.values()) == [1]
     pd.testing.assert_frame_equal(there, here, **DOUBLE)

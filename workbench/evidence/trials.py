@@ -62,6 +62,14 @@ class Trial:
     prompt_codes: np.ndarray | None = field(default=None, compare=False, repr=False)
     columns: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        plain = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in self.columns.items()
+        }
+        object.__setattr__(self, "columns", plain)
+        object.__setattr__(self, "seed", int(self.seed))
+
 
 OnRow = Callable[[Trial, Take, Row], object]
 
@@ -96,7 +104,7 @@ def pair_prompts(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str
     if not prompts or not seeds:
         found = f"there are {len(prompts)} prompts and {len(seeds)} seeds"
         raise EvidenceError("A comparison of plans was asked for", found, "Give at least one of each")
-    return [(prompts[i % len(prompts)], int(seed)) for i, seed in enumerate(seeds)]
+    return [(prompts[i % len(prompts)], seed) for i, seed in enumerate(seeds)]
 
 
 def trials(plans: Mapping[str, Steering | None], prompts: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
@@ -197,6 +205,12 @@ class _Settings:
     guidance: float | None
     likely: bool
 
+    @property
+    def judge_of(self) -> dict[str, str]:
+        """Class -> name of the first judge that knows it."""
+        every = [(class_, name) for name, judge in self.judges.items() for class_ in judge.classes]
+        return dict(reversed(every))
+
     def keys(self, model: Model, some: Sequence[Trial]) -> list[str]:
         """Return a digest of everything that each row depends on."""
         about = {
@@ -260,7 +274,12 @@ def run_trials(
         Cancelled: `cancel` was set; what was finished is kept where there is a path.
     """
     settings = _Settings(as_judges(judges), seconds, guidance, likely)
-    _check(some, settings.judges)
+    known = settings.judge_of
+    strange = sorted({one.aim for one in some if one.aim is not None} - set(known))
+    if strange or not some:
+        found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
+        do = "Give at least one trial, and aim at what judges hear"
+        raise EvidenceError("Trials were to be run", found if some else "there are none", do)
     keys = [str(i) for i in range(len(some))] if path is None else settings.keys(model, some)
     rows = {} if path is None else _finished_rows(Path(path))
     whole = [range(start, min(start + batch, len(some))) for start in range(0, len(some), batch)]
@@ -272,7 +291,8 @@ def run_trials(
         done = (_run_batch(model, part, settings, **watch) for part in work)
         results: Iterator[tuple[int, _Result]] = enumerate(done)
     else:
-        results = _run_on_client(client, model, work, settings, cancel)
+        where = (client, model, on_row is not None)
+        results = _run_on_client(*where, work, settings, cancel=cancel)
     for number, (made, takes) in _timed(results, [len(part) for part in parts], progress):
         fresh = dict(zip([keys[i] for i in parts[number]], made, strict=True))
         if path is not None:
@@ -282,15 +302,6 @@ def run_trials(
             for one in zip(work[number], takes, made, strict=True):
                 on_row(*one)
     return pd.DataFrame([rows[key] for key in keys])
-
-
-def _check(some: Sequence[Trial], judges: Mapping[str, Judge]) -> None:
-    known = {name for judge in judges.values() for name in judge.classes}
-    strange = sorted({trial.aim for trial in some if trial.aim is not None} - known)
-    if strange or not some:
-        found = f"no judge knows {', '.join(strange)}; they hear {', '.join(sorted(known)) or 'nothing'}"
-        do = "Give at least one trial, and aim at what judges hear"
-        raise EvidenceError("Trials were to be run", found if some else "there are none", do)
 
 
 _Result = tuple[list[Row], list[Take]]
@@ -304,27 +315,19 @@ def _run_batch(model: Model, some: Sequence[Trial], settings: _Settings, **watch
          "ok": bool(take.receipt.ok), "hit": False, "p": float("nan")}
         for one, take in zip(some, takes, strict=True)
     ]  # fmt: skip
-    aimed: set[int] = set()
     for name, judge in settings.judges.items():
-        mine = {i for i, one in enumerate(some) if one.aim in judge.classes and i not in aimed}
-        aimed |= mine
-        chances = np.asarray(judge.probabilities([take.new for take in takes]))
-        for i, (row, odds) in enumerate(zip(rows, chances, strict=True)):
-            heard = judge.classes[int(odds.argmax())]
-            told = {f"p_{name}_{class_}": float(p) for class_, p in zip(judge.classes, odds, strict=True)}
-            row |= {f"judged_{name}": heard, **told}
-            if i in mine:
-                row |= {"hit": heard == some[i].aim, "p": told[f"p_{name}_{some[i].aim}"]}
-        given = [i for i in sorted(mine) if takes[i].given_s]
-        before = (
-            judge.probabilities([takes[i].clip.section(0.0, takes[i].given_s) for i in given])
-            if given
-            else ()
-        )
-        for i, odds in zip(given, before, strict=True):
-            rows[i]["p_given"] = float(odds[judge.classes.index(str(some[i].aim))])
-    for row, take in zip(rows, takes, strict=True):
+        for row, odds in zip(rows, judge.probabilities([take.new for take in takes]), strict=True):
+            row[f"judged_{name}"] = judge.classes[int(np.argmax(odds))]
+            row |= {f"p_{name}_{class_}": float(p) for class_, p in zip(judge.classes, odds, strict=True)}
+    for one, take, row in zip(some, takes, rows, strict=True):
         row |= damage(take.new)
+        if one.aim is not None:
+            name = settings.judge_of[one.aim]
+            row |= {"hit": row[f"judged_{name}"] == one.aim, "p": row[f"p_{name}_{one.aim}"]}
+            if take.given_s:
+                judge = settings.judges[name]
+                (odds,) = judge.probabilities([take.clip.section(0.0, take.given_s)])
+                row["p_given"] = float(odds[judge.classes.index(one.aim)])
     if settings.likely:
         scores = likelihood(model, takes, progress=bool(watch.get("progress")))
         rows = [row | score.row() for row, score in zip(rows, scores, strict=True)]
@@ -379,7 +382,7 @@ def _append_rows(path: Path, rows: Mapping[str, Row]) -> None:
     data = "".join(json.dumps({**line, DIGEST: digest_of(line)}) + "\n" for line in lines).encode()
     with disk_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
+        with path.open("ab") as file:
             file.write(data)
 
 
@@ -389,11 +392,13 @@ def _append_rows(path: Path, rows: Mapping[str, Row]) -> None:
 def _run_on_client(
     client: Any,
     model: Model,
+    with_takes: bool,
     work: Sequence[Sequence[Trial]],
     settings: _Settings,
+    *,
     cancel: threading.Event | None,
 ) -> Iterator[tuple[int, _Result]]:
-    """Yield the number and result of each batch as workers finish them."""
+    """Yield the number and result of each batch as workers finish them; takes only where they are wanted."""
     from distributed import as_completed
 
     if model.folder is None:
@@ -404,7 +409,7 @@ def _run_on_client(
         )
     how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."))
     futures = {
-        client.submit(_run_remotely, how, model.id, part, settings, pure=False): number
+        client.submit(_run_remotely, how, model.id, with_takes, part, settings, pure=False): number
         for number, part in enumerate(work)
     }
     try:
@@ -419,11 +424,14 @@ def _run_on_client(
 _LOADING = threading.Lock()
 
 
-def _run_remotely(how: tuple[str, str, str], id_: str, some: Sequence[Trial], settings: _Settings) -> _Result:
+def _run_remotely(
+    how: tuple[str, str, str], id_: str, with_takes: bool, some: Sequence[Trial], settings: _Settings
+) -> _Result:
     with _LOADING:
         model = _loaded(*how)
         model.id = id_
-    return _run_batch(model, some, settings, progress=False)
+    rows, takes = _run_batch(model, some, settings, progress=False)
+    return rows, takes if with_takes else []
 
 
 @lru_cache(maxsize=1)
