@@ -106,6 +106,17 @@ def test_a_strangers_judge_works_in_the_steering_lab(tiny_model, stranger):
     assert SteerPanel(tiny_model, own, "brightness").judge is stranger
 
 
+def test_the_demo_labels_the_music_for_a_judge_that_knows_no_genre(tiny_dataset, stranger):
+    from workbench.cli.demo import _labelled
+
+    songs, target = _labelled(tiny_dataset, stranger)
+    odds = stranger.probabilities([tiny_dataset.clip(i) for i in range(len(tiny_dataset))])
+    assert target == "heard" and songs.labels("heard").tolist() == [
+        stranger.classes[i] for i in odds.argmax(axis=1)
+    ]
+    assert _labelled(tiny_dataset, load_judge("genre")) == (tiny_dataset, "genre")
+
+
 def test_a_registered_judge_is_made_once_and_comes_before_one_that_ships(stranger):
     made = []
 

@@ -6,7 +6,7 @@ from workbench.evidence.judge import register_judge
 
 
 class Brightness:
-    """Hears "bright" above about 1.2 kHz and "dark" below."""
+    """Hears "bright" above about 800 Hz and "dark" below."""
 
     target = "brightness"
     classes = ("bright", "dark")
@@ -14,7 +14,7 @@ class Brightness:
 
     def probabilities(self, clips):
         """Return the probability of each class for each clip (clips, classes)."""
-        bright = np.array([1 / (1 + (1200 / self.centroid_hz(clip)) ** 4) for clip in clips])
+        bright = np.array([1 / (1 + (800 / self.centroid_hz(clip)) ** 4) for clip in clips])
         return np.stack([bright, 1 - bright], axis=1)
 
     def centroid_hz(self, clip):

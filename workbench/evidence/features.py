@@ -104,7 +104,7 @@ def key_profile(notes: np.ndarray) -> np.ndarray:
 
 
 def _chroma(notes: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Return the pitch classes (frames, 12), C first, of the notes from ``low`` up to ``high``."""
+    """Return the pitch classes (frames, 12), C first, of the notes from `low` up to `high`."""
     fold = np.eye(12)[np.arange(low, high) % 12]
     return np.asarray(notes[:, low - LOW : high - LOW] @ fold)
 
@@ -241,15 +241,10 @@ def _envelope(level: np.ndarray, salience: np.ndarray, line: np.ndarray) -> np.n
 
 def _cents(decibels: np.ndarray, line: np.ndarray, rate_hz: int) -> np.ndarray:
     """Return the melody's fine pitch (frames, 2) by its first and second partial, in parts of the partial."""
-    at, _ = _bins(rate_hz)
-    moment = np.arange(len(line))
-    columns = []
-    for partial in (0, 1):
-        bins = at[line, partial][:, None] + np.arange(-2, 3)
-        weight = 10 ** (decibels[moment[:, None], bins] / 10)
-        centre = (weight * bins).sum(axis=1) / weight.sum(axis=1)
-        columns.append(centre / at[line, partial])
-    return np.stack(columns, axis=1)
+    at = _bins(rate_hz)[0][line, :2]
+    bins = at[:, :, None] + np.arange(-2, 3)
+    weight = 10 ** (decibels[np.arange(len(line))[:, None, None], bins] / 10)
+    return np.asarray((weight * bins).sum(axis=2) / weight.sum(axis=2) / at)
 
 
 def _vibrato(cents: np.ndarray, line: np.ndarray) -> np.ndarray:
@@ -386,7 +381,7 @@ def feature_blocks(clip: Clip) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def block_slices() -> dict[str, slice]:
-    """Return where each block lies in the vector that ``features`` returns."""
+    """Return where each block lies in the vector that `features` returns."""
     from workbench.sound import Clip
 
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ).astype(np.float32)

@@ -78,7 +78,15 @@ class DamageBudget:
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched: layers, doses, the seeds that choose, the further seeds, settings proved at most."""
+    """What is searched.
+
+    Attributes:
+        layers: to choose from.
+        doses: to choose from, multiples of a layer's mean residual norm, above 0.
+        seeds: on which layer and dose are chosen.
+        further_seeds: others, on which the choice is proved.
+        finalists: settings that are proved at most.
+    """
 
     layers: tuple[int, ...]
     doses: tuple[float, ...]
@@ -92,13 +100,9 @@ class Space:
         shared = sorted(set(self.seeds) & set(self.further_seeds))
         whole = self.layers and self.doses and self.seeds and self.further_seeds and self.finalists > 0
         if not whole or shared or not all(dose > 0 and math.isfinite(dose) for dose in self.doses):
-            raise EvidenceError(
-                "A search for a dose was asked for",
-                f"it has {len(self.layers)} layers, doses {self.doses}, {len(self.seeds)} seeds, "
-                f"{len(self.further_seeds)} further seeds and {self.finalists} finalists; seeds in both "
-                f"parts: {shared or 'none'}",
-                "Give some of each, doses above 0, and seeds that do not meet",
-            )
+            found = f"it is {self}; seeds in both parts: {shared or 'none'}"
+            do = "Give some of each, doses above 0, and seeds that do not meet"
+            raise EvidenceError("A search for a dose was asked for", found, do)
 
     @property
     def coarse(self) -> tuple[float, ...]:
@@ -182,9 +186,9 @@ def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
         cost = {name: float(part[name].mean()) for name in COSTS}
         used = budget.used(cost)
         hit_rate, p = float(part["hit"].mean()), float(part["p"].mean())
-        told = {"stage": stage, "layer": int(layer), "dose": float(dose), "n": len(part)}
+        key = {"stage": stage, "layer": int(layer), "dose": float(dose), "n": len(part)}
         effect = {"hit_rate": hit_rate, "p": p, "score": (hit_rate + p) / 2}
-        rows.append({**told, **effect, **cost, "used": used, "within": used <= 1})
+        rows.append({**key, **effect, **cost, "used": used, "within": used <= 1})
     return pd.DataFrame(rows)
 
 
@@ -270,19 +274,21 @@ class AutoDose:
             f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%}) {name}" for name, one in self.rates.items()
         )
         nll, level, repetition = (self.cost[name].value for name in COSTS)
-        told = (
+        found = (
             f"At layer {self.layer}, dose {self.dose:g} it is heard in {rates}, at a cost of "
             f"{nll:+.2f} nats per code, {level:+.1f} dB, {repetition:+.2f} repetition."
         )
         if self.steerable:
-            return f"{self.aim} can be steered. {told}"
+            return f"{self.aim} can be steered. {found}"
         if not self.within:
-            return f"{self.aim} is not steerable within the budget: the best that was tried breaks it. {told}"
+            return (
+                f"{self.aim} is not steerable within the budget: the best that was tried breaks it. {found}"
+            )
         others = {UNSTEERED: "than the unsteered model", RANDOM: "than random directions"}
         equal = [name for name, gain in self.gains.items() if gain.low <= 0]
         names = " nor ".join(others[name] for name in equal)
-        told += f" The gain over {equal[0]} is {self.gains[equal[0]]}."
-        return f"{self.aim} is not steerable within the budget: no more hits {names}, for sure. {told}"
+        found += f" The gain over {equal[0]} is {self.gains[equal[0]]}."
+        return f"{self.aim} is not steerable within the budget: no more hits {names}, for sure. {found}"
 
 
 def auto_dose(

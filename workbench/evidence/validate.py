@@ -44,7 +44,7 @@ class Protocol:
         layers: layers to choose from.
         doses: doses to choose from, in multiples of the mean residual norm.
         choosing_seeds: seeds on which layer and dose are chosen.
-        finalists: settings per aim that are tried again on ``second_seeds`` before the choice; 0 for none.
+        finalists: settings per aim that are tried again on `second_seeds` before the choice; 0 for none.
         second_seeds: further seeds for the choice, spent on finalists alone.
         per_aim: whether each aim has a setting of its own; otherwise all share the best.
         reporting_seeds: other seeds, on which everything is reported.
@@ -229,5 +229,5 @@ def ranked_settings(table: pd.DataFrame) -> list[Setting]:
 
 
 def best_setting(table: pd.DataFrame) -> Setting:
-    """Return the best (layer, dose) of a table of judged clips; see ``ranked_settings``."""
+    """Return the best (layer, dose) of a table of judged clips; see `ranked_settings`."""
     return ranked_settings(table)[0]
