@@ -267,39 +267,21 @@ def pairs_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Pairs:
     Raises:
         EvidenceError: not every plan was heard on the same prompts and seeds.
     """
-    names = list(aims)
-    hits = {
-        method: _hits(clips, method, aims if method in (TOGETHER, UNSTEERED) else {method: aims[method]})
-        for method in (*names, TOGETHER, UNSTEERED)
-    }
-    together, unsteered = hits[TOGETHER], hits[UNSTEERED]
-    if any(not one.index.equals(together.index) for one in hits.values()):
-        found = "not every plan was heard on the same prompts and seeds"
-        raise EvidenceError("Attributes were to be compared", found, "Hear all on the same")
-    groups = pair_names(together.reset_index())
-    alone = np.column_stack([hits[name][name] for name in names])
-    both = together[names].to_numpy()
+    together, unsteered = pair_with_baseline(clips, TOGETHER)
+    groups = pair_names(together)
 
-    def named(found: list[Estimate]) -> dict[str, Estimate]:
-        return dict(zip(names, found, strict=True))
+    def hits(table: pd.DataFrame) -> np.ndarray:
+        every = [table[f"judged_{target}"] == class_ for target, class_ in aims.values()]
+        return np.column_stack(every).astype(float)
 
-    return Pairs(
-        named(means(alone, groups)),
-        named(means(both, groups)),
-        named(means(unsteered[names].to_numpy(), groups)),
-        named(ratios(both, alone, groups)),
-        means(np.asarray(both.all(axis=1))[:, None], groups)[0],
-        clips,
-    )
+    def estimates(found: list[Estimate]) -> dict[str, Estimate]:
+        return dict(zip(aims, found, strict=True))
 
-
-def _hits(clips: pd.DataFrame, method: str, aims: Mapping[str, Aim]) -> pd.DataFrame:
-    """Return whether each clip of a method hits each aim (pairs, aims), sorted by prompt and seed."""
-    part = clips[clips["method"] == method].set_index(["prompt", "seed"]).sort_index()
-    hits = {
-        name: (part[f"judged_{target}"] == class_).astype(float) for name, (target, class_) in aims.items()
-    }
-    return pd.DataFrame(hits, index=part.index)
+    alone = [hits(pair_with_baseline(clips, name, TOGETHER)[0])[:, i] for i, name in enumerate(aims)]
+    both, each = hits(together), np.column_stack(alone)
+    (all_hit,) = means(both.min(axis=1, keepdims=True), groups)
+    rates = [estimates(means(one, groups)) for one in (each, both, hits(unsteered))]
+    return Pairs(rates[0], rates[1], rates[2], estimates(ratios(both, each, groups)), all_hit, clips)
 
 
 @dataclass(frozen=True, eq=False)

@@ -179,17 +179,13 @@ def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
         clips: rows of a runner with their stage, the baselines among them.
         budget: what steering may cost.
     """
-    steered = with_costs(clips, STEERED)
-    rows = []
-    for _, part in steered.groupby(["stage", "layer", "dose"], sort=False):
-        stage, layer, dose = part[["stage", "layer", "dose"]].iloc[0]
-        cost = {name: float(part[name].mean()) for name in COSTS}
-        used = budget.used(cost)
-        hit_rate, p = float(part["hit"].mean()), float(part["p"].mean())
-        key = {"stage": stage, "layer": int(layer), "dose": float(dose), "n": len(part)}
-        effect = {"hit_rate": hit_rate, "p": p, "score": (hit_rate + p) / 2}
-        rows.append({**key, **effect, **cost, "used": used, "within": used <= 1})
-    return pd.DataFrame(rows)
+    columns = {"n": ("hit", "size"), "hit_rate": ("hit", "mean"), "p": ("p", "mean"), "score": ("p", "mean")}
+    columns |= {name: (name, "mean") for name in COSTS}
+    groups = with_costs(clips, STEERED).astype({"hit": float}).groupby(["stage", "layer", "dose"], sort=False)
+    table = groups.agg(**columns).reset_index().astype({"layer": int, "dose": float})
+    table["score"] = (table["hit_rate"] + table["p"]) / 2
+    table["used"] = [budget.used(dict(zip(COSTS, row, strict=True))) for row in table[list(COSTS)].to_numpy()]
+    return table.assign(within=table["used"] <= 1)
 
 
 def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:

@@ -168,10 +168,10 @@ def validate_directions(
         keep.write(trial, take, judged=row[f"judged_{name}"], prompt=number)
 
     choosing, deciding = _tried(run, by_layer, protocol)
-    layer, dose = best_setting(choosing if protocol.per_aim else deciding)
+    layer, dose = ranked_settings(choosing if protocol.per_aim else deciding)[0]
     chosen = dict.fromkeys(aims, (layer, dose))
     if protocol.per_aim:
-        chosen = {aim: best_setting(deciding[deciding["aim"] == aim]) for aim in aims}
+        chosen = {aim: ranked_settings(deciding[deciding["aim"] == aim])[0] for aim in aims}
     if keep is not None:
         options["on_row"] = write
     return Validation(layer, dose, chosen, choosing, run(_reported(by_layer, chosen, protocol)))
@@ -226,8 +226,3 @@ def ranked_settings(table: pd.DataFrame) -> list[Setting]:
     means = by_aim.groupby(["layer", "dose"]).mean().reset_index()
     ordered = means.sort_values(["score", "dose"], ascending=[False, True])
     return [(int(layer), float(dose)) for layer, dose in zip(ordered["layer"], ordered["dose"], strict=True)]
-
-
-def best_setting(table: pd.DataFrame) -> Setting:
-    """Return the best (layer, dose) of a table of judged clips; see `ranked_settings`."""
-    return ranked_settings(table)[0]
