@@ -22,8 +22,9 @@ from workbench.evidence.search import (
     choose_dose,
     with_costs,
 )
-from workbench.evidence.trials import UNSTEERED, ClipCount, Trial, wilson
+from workbench.evidence.trials import UNSTEERED, ClipCount, Trial
 from workbench.generation.generate import generate
+from workbench.stats import wilson
 
 DOSES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 BASELINE = (UNSTEERED, None, 0.0)
@@ -236,7 +237,7 @@ def test_the_plan_that_is_told_pushes_the_rows_that_were_searched(tiny_model):
     mine = direction(tiny_model, 1)
     space = Space((1,), (0.5,), (1, 2), (100, 101))
     found = choose_dose(
-        Fake({(1, 0.5): 1.0}), space, "jazz", DamageBudget(), directions={1: mine}, rows="both"
+        Fake({(1, 0.5): 1.0}), space, "jazz", DamageBudget(), directions={1: mine}, branch="both"
     )
     assert found.steering == mine.at(0.5, rows="both") != mine.at(0.5)
 

@@ -12,7 +12,7 @@ from tolerances import DOUBLE, ROUNDED
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, SteeringError
-from workbench.evidence.crosstalk import blend, blend_curve, blend_curve_of, rank_correlation
+from workbench.evidence.crosstalk import blend, blend_curve, blend_curve_of
 from workbench.evidence.transitions import compare_gains, gain, transitions
 from workbench.generation.generate import generate
 from workbench.show import plots
@@ -78,11 +78,6 @@ def test_ladders_with_holes_are_refused():
         blend_curve_of(blends.iloc[1:], ("jazz", "rock"))
     with pytest.raises(EvidenceError, match="twice"):
         blend_curve_of(pd.concat([blends, blends.iloc[:1]]), ("jazz", "rock"))
-
-
-def test_rank_correlation_is_spearmans():
-    assert rank_correlation(np.arange(4.0), np.array([1.0, 10.0, 11.0, 50.0])) == pytest.approx(1.0)
-    assert rank_correlation(np.arange(4.0), np.array([1.0, 10.0, 5.0, 50.0])) == pytest.approx(0.8)
 
 
 def test_a_blend_of_planted_directions_goes_from_one_to_the_other(tiny_model):

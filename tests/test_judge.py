@@ -10,8 +10,9 @@ from workbench.datasets import dataset
 from workbench.errors import EvidenceError
 from workbench.evidence.features import block_slices, feature_blocks, features
 from workbench.evidence.judge import TrainedJudge, load_judge
-from workbench.evidence.trials import hit_rates, wilson
+from workbench.evidence.trials import hit_rates
 from workbench.sound import Clip
+from workbench.stats import wilson
 
 
 @pytest.fixture(scope="module")

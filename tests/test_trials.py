@@ -19,6 +19,8 @@ from tolerances import DOUBLE, ROUNDED
 
 from workbench.errors import Cancelled, EvidenceError, RenamedWarning
 from workbench.evidence import trials as module
+from workbench.evidence.damage import damage
+from workbench.evidence.search import auto_dose
 from workbench.evidence.trials import Trial, run_trials, trials
 from workbench.sound import Clip
 
@@ -200,3 +202,11 @@ def test_former_names_warn_and_work(old, new):
         assert getattr(module, old) is getattr(module, new)
     with pytest.raises(AttributeError, match="nothing"):
         _ = module.nothing
+
+
+def test_former_keywords_warn_and_work(tiny_model):
+    clip, before = (Clip(level * np.ones(8000, np.float32), 8000) for level in (0.5, 0.25))
+    with pytest.warns(RenamedWarning, match="baseline="):
+        assert damage(clip, twin=before) == damage(clip, baseline=before)
+    with pytest.warns(RenamedWarning, match="branch="), pytest.raises(EvidenceError, match="judge hears"):
+        auto_dose(tiny_model, {1: direction(tiny_model, 1)}, "jazz", Peak(), rows="both")

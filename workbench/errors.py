@@ -10,8 +10,13 @@ from __future__ import annotations
 import math
 import operator
 import warnings
+from collections.abc import Callable
+from functools import wraps
 from numbers import Integral, Real
-from typing import Self, SupportsIndex, cast
+from typing import Any, ParamSpec, Self, SupportsIndex, TypeVar, cast
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class WorkbenchError(Exception):
@@ -95,6 +100,28 @@ def warn_renamed(old: str, new: str) -> None:
     """Warn, at the line of the caller's caller, that a name is now another."""
     text = f"{old} is now {new}; the old name goes with the next version"
     warnings.warn(text, RenamedWarning, stacklevel=3)
+
+
+def renamed_keywords(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take keywords by their old names for one release, with a warning; old name = new name.
+
+    >>> @renamed_keywords(window="window_seconds")
+    ... def cut(window_seconds): return window_seconds
+    >>> cut(window_seconds=2.0)
+    2.0
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: Any, **settings: Any) -> R:
+            for old in names.keys() & settings.keys():
+                warn_renamed(f"{function.__name__}({old}=)", f"{names[old]}=")
+                settings[names[old]] = settings.pop(old)
+            return function(*args, **settings)
+
+        return call
+
+    return decorate
 
 
 def message(asked: str, found: str, do: str = "") -> str:

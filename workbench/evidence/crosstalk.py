@@ -21,7 +21,7 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError
+from workbench.errors import EvidenceError, renamed_keywords
 from workbench.evidence.judge import Judge, Judges, as_judges
 from workbench.evidence.trials import (
     UNSTEERED,
@@ -32,10 +32,9 @@ from workbench.evidence.trials import (
     pair_with_baseline,
     run_trials,
     trials,
-    wilson,
 )
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means, ratios
+from workbench.stats import Estimate, means, ratios, spearman, wilson
 from workbench.steering import Direction, Steering
 
 TOGETHER = "together"
@@ -319,6 +318,7 @@ def blend(first: Direction, second: Direction, weight: float) -> Direction:
     return (weight * first + (1 - weight) * second).unit().named(f"{first.name} {weight:g} {second.name}")
 
 
+@renamed_keywords(rows="branch")
 def blend_curve(
     model: Model,
     first: Direction,
@@ -330,7 +330,7 @@ def blend_curve(
     classes: tuple[str, str] | None = None,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(8)),
-    rows: str = "cond",
+    branch: str = "cond",
     **options: Unpack[RunOptions],
 ) -> BlendCurve:
     """Return what the judge hears in blends of two unit directions of one layer, all at the same dose.
@@ -345,7 +345,7 @@ def blend_curve(
         classes: what the two directions stand for; by default their names.
         prompts: taken in turn, seed by seed.
         seeds: each makes a clip per weight.
-        rows: guidance rows that are steered.
+        branch: half of guidance that is steered: "cond", "null" or "both".
         options: as `run_trials` takes them.
 
     Raises:
@@ -361,7 +361,7 @@ def blend_curve(
     if len(ladder) < 2 or len(set(ladder)) < len(ladder):
         raise EvidenceError(asked, f"the weights are {ladder}", "Give two weights or more, each once")
     listed: list[tuple[str, float, Steering | None]] = [(UNSTEERED, math.nan, None)]
-    listed += [("blend", weight, blend(first, second, weight).at(dose, rows=rows)) for weight in ladder]
+    listed += [("blend", weight, blend(first, second, weight).at(dose, rows=branch)) for weight in ladder]
     some = [
         Trial(*pair, plan, method, columns={"weight": weight})
         for method, weight, plan in listed for pair in pair_prompts(prompts, seeds)
@@ -389,18 +389,6 @@ def blend_curve_of(clips: pd.DataFrame, classes: tuple[str, str]) -> BlendCurve:
         found = "some seeds miss some weights"
         raise EvidenceError("A blend curve was asked for", found, "Make every seed at every weight")
     odds, weights = wide.to_numpy(float), tuple(float(weight) for weight in wide.columns)
-    each = np.array([rank_correlation(np.array(weights), row) for row in odds])
-    (spearman,) = means(each[:, None], np.arange(len(each)))
-    return BlendCurve(*classes, odds, weights, spearman, clips)
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Return Spearman's correlation of two series `(n,)`, 0 where one of them does not vary.
-
-    >>> rank_correlation([1, 2, 3, 4], [1, 10, 5, 50])
-    0.8
-    """
-    from scipy.stats import rankdata
-
-    ranks = rankdata([x, y], axis=1)
-    return float(np.corrcoef(ranks)[0, 1]) if ranks.std(axis=1).all() else 0.0
+    each = np.array([spearman(np.array(weights), row) for row in odds])
+    (correlation,) = means(each[:, None], np.arange(len(each)))
+    return BlendCurve(*classes, odds, weights, correlation, clips)

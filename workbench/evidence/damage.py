@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.errors import EvidenceError, warn_renamed
+from workbench.errors import EvidenceError, renamed_keywords
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import score_codes
@@ -48,22 +48,19 @@ _STRETCH_S = 0.5
 _LAGS_S = (0.25, 4.0)
 
 
-def damage(clip: Clip, baseline: Clip | None = None, *, twin: Clip | None = None) -> dict[str, float]:
+@renamed_keywords(twin="baseline")
+def damage(clip: Clip, baseline: Clip | None = None) -> dict[str, float]:
     """Return level_db, clipping, silence, flatness and repetition of a clip (see above).
 
     Args:
         clip: the sound.
         baseline: the unsteered clip of the same prompt and seed. With it each measure has a companion
             `<name>_change`: clip minus baseline.
-        twin: the former name of `baseline`.
 
     >>> from workbench.sound import Clip
     >>> round(damage(Clip(np.ones(8000) / 2, 8000))["level_db"], 1)
     -6.0
     """
-    if twin is not None:
-        warn_renamed("damage(twin=)", "damage(baseline=)")
-        baseline = twin
     found = _measure(clip)
     if baseline is None:
         return found

@@ -19,7 +19,7 @@ from typing import Unpack
 
 import pandas as pd
 
-from workbench.errors import EvidenceError
+from workbench.errors import EvidenceError, renamed_keywords
 from workbench.evidence.judge import Judge, as_judges
 from workbench.evidence.trials import (
     UNSTEERED,
@@ -30,10 +30,9 @@ from workbench.evidence.trials import (
     pair_prompts,
     pair_with_baseline,
     run_trials,
-    wilson,
 )
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means
+from workbench.stats import Estimate, means, wilson
 from workbench.steering import Direction, Steering, random_direction
 
 Setting = tuple[int, float]
@@ -287,6 +286,7 @@ class AutoDose:
         return f"{self.aim} is not steerable within the budget: no more hits {names}, for sure. {found}"
 
 
+@renamed_keywords(rows="branch")
 def auto_dose(
     model: Model,
     directions: Mapping[int, Direction],
@@ -299,7 +299,7 @@ def auto_dose(
     further_seeds: Sequence[int] = tuple(range(1000, 1012)),
     doses: Sequence[float] = DOSES,
     finalists: int = 2,
-    rows: str = "cond",
+    branch: str = "cond",
     on_clips: Callable[[float], object] | None = None,
     **options: Unpack[RunOptions],
 ) -> AutoDose:
@@ -318,7 +318,7 @@ def auto_dose(
         further_seeds: others, on which the choice is proved; few of them prove little.
         doses: to choose from, multiples of the layer's mean residual norm, above 0.
         finalists: settings that are proved at most, one after another until one keeps within the budget.
-        rows: guidance rows that are steered.
+        branch: half of guidance that is steered: "cond", "null" or "both".
         on_clips: called after each frame with how many clips have been made (of about `Space.clips`).
         options: as `run_trials` takes them.
 
@@ -343,7 +343,7 @@ def auto_dose(
     def run(some: list[Trial]) -> pd.DataFrame:
         return run_trials(model, some, judges, **options)
 
-    how = {"directions": directions, "prompts": prompts, "rows": rows}
+    how = {"directions": directions, "prompts": prompts, "branch": branch}
     return choose_dose(run, space, aim, budget or DamageBudget(), **how)  # type: ignore[arg-type]
 
 
@@ -355,7 +355,7 @@ def choose_dose(
     *,
     directions: Mapping[int, Direction] | None = None,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
-    rows: str = "cond",
+    branch: str = "cond",
 ) -> AutoDose:
     """Return what a search with this runner finds, with intervals over the further seeds alone.
 
@@ -366,14 +366,14 @@ def choose_dose(
         budget: what steering may cost.
         directions: by layer; without them the trials have no plans.
         prompts: taken in turn, seed by seed.
-        rows: guidance rows of the plans.
+        branch: half of guidance that the plans steer.
     """
 
     def plan(method: str, layer: int, dose: float, seed: int) -> Steering | None:
         if directions is None:
             return None
         own = directions[layer]  # each random clip has another direction
-        return (random_direction(own, seed) if method == RANDOM else own).at(dose, rows=rows)
+        return (random_direction(own, seed) if method == RANDOM else own).at(dose, rows=branch)
 
     def staged(
         stage: str, methods: Sequence[str], some: Sequence[Setting], seeds: Sequence[int]

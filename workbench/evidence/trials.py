@@ -32,6 +32,7 @@ from workbench.generation.engine import OnFrame
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
+from workbench.stats import wilson
 from workbench.steering import Direction, Steering, random_direction
 
 UNSTEERED = "unsteered"
@@ -60,7 +61,7 @@ class Trial:
     method: str = UNSTEERED
     aim: str | None = None
     prompt_codes: np.ndarray | None = field(default=None, compare=False, repr=False)
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         plain = {
@@ -142,7 +143,7 @@ def dose_trials(
     seeds: Sequence[int],
     *,
     method: str = "probe",
-    rows: str = "cond",
+    branch: str = "cond",
 ) -> list[Trial]:
     """Return a trial per direction, dose and seed, with layer and dose as columns.
 
@@ -152,13 +153,13 @@ def dose_trials(
         prompts: taken in turn, seed by seed; the same for all aims, or by aim.
         seeds: one clip per direction, dose and seed.
         method: name of the condition.
-        rows: guidance rows that are steered.
+        branch: half of guidance that is steered: "cond", "null" or "both".
     """
     return [
         Trial(*pair, plan, method, aim, columns={"layer": direction.layer, "dose": dose})
         for aim, direction in directions.items()
         for dose in of_aim(doses, aim)
-        for plan in [direction.at(dose, rows=rows)]
+        for plan in [direction.at(dose, rows=branch)]
         for pair in pair_prompts(of_aim(prompts, aim), seeds)
     ]
 
@@ -170,7 +171,7 @@ def random_trials(
     seeds: Sequence[int],
     *,
     count: int,
-    rows: str = "cond",
+    branch: str = "cond",
 ) -> list[Trial]:
     """Return controls: for each aim `count` random directions of the same layer, norm and doses.
 
@@ -181,15 +182,15 @@ def random_trials(
         for i, (aim, direction) in enumerate(directions.items())
         for k in range(count)
         for other in [random_direction(direction, seed=1000 * i + k)]
-        for trial in dose_trials({aim: other}, doses, prompts, seeds, method="random", rows=rows)
+        for trial in dose_trials({aim: other}, doses, prompts, seeds, method="random", branch=branch)
     ]
 
 
-def make_takes(model: Model, some: Sequence[Trial], **options: Any) -> list[Take]:
+def make_takes(model: Model, trials: Sequence[Trial], **options: Any) -> list[Take]:
     """Return the take of each trial, drawn in batches; options as for `generate`."""
     return generate(
-        model, [trial.prompt for trial in some], steering=[trial.plan for trial in some],
-        seed=[trial.seed for trial in some], audio=[trial.prompt_codes for trial in some], **options,
+        model, [trial.prompt for trial in trials], steering=[trial.plan for trial in trials],
+        seed=[trial.seed for trial in trials], audio=[trial.prompt_codes for trial in trials], **options,
     )  # fmt: skip
 
 
@@ -231,7 +232,7 @@ class _Settings:
 
 def run_trials(
     model: Model,
-    some: Sequence[Trial],
+    trials: Sequence[Trial],
     judges: Judges,
     *,
     seconds: float = 5.0,
@@ -254,7 +255,7 @@ def run_trials(
 
     Args:
         model: the model.
-        some: the trials.
+        trials: the clips to make.
         judges: one or several, each as it is or by its name; a mapping names the columns.
         seconds: length of each clip.
         guidance: classifier-free guidance; by default what the checkpoint says.
@@ -275,17 +276,17 @@ def run_trials(
     """
     settings = _Settings(as_judges(judges), seconds, guidance, likely)
     known = settings.judge_of
-    strange = sorted({one.aim for one in some if one.aim is not None} - set(known))
-    if strange or not some:
+    strange = sorted({one.aim for one in trials if one.aim is not None} - set(known))
+    if strange or not trials:
         found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
         do = "Give at least one trial, and aim at what judges hear"
-        raise EvidenceError("Trials were to be run", found if some else "there are none", do)
-    keys = [str(i) for i in range(len(some))] if path is None else settings.keys(model, some)
+        raise EvidenceError("Trials were to be run", found if trials else "there are none", do)
+    keys = [str(i) for i in range(len(trials))] if path is None else settings.keys(model, trials)
     rows = {} if path is None else _finished_rows(Path(path))
-    whole = [range(start, min(start + batch, len(some))) for start in range(0, len(some), batch)]
+    whole = [range(start, min(start + batch, len(trials))) for start in range(0, len(trials), batch)]
     missing = [[i for i in part if keys[i] not in rows] for part in whole]
     parts = [part for part in missing if part]
-    work = [[some[i] for i in part] for part in parts]
+    work = [[trials[i] for i in part] for part in parts]
     if client is None:
         watch = {"progress": progress, "on_frame": on_frame, "cancel": cancel, "batch": batch}
         done = (_run_batch(model, part, settings, **watch) for part in work)
@@ -505,7 +506,7 @@ def sweep(
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(12)),
     random_directions: int = 0,
-    rows: str = "cond",
+    branch: str = "cond",
     **options: Unpack[RunOptions],
 ) -> pd.DataFrame:
     """Return a row per direction, dose and seed, then those of random directions: dose and response.
@@ -521,15 +522,15 @@ def sweep(
         prompts: taken in turn, seed by seed.
         seeds: one clip per direction, dose and seed.
         random_directions: controls per aim and dose, of the same layer and norm.
-        rows: guidance rows that are steered.
+        branch: half of guidance that is steered: "cond", "null" or "both".
         options: as `run_trials` takes them.
 
     Raises:
         EvidenceError: there is nothing to sweep, or the judge does not know an aim.
     """
     ((name, one),) = as_judges(judge).items()
-    steered = dose_trials(directions, doses, prompts, seeds, rows=rows)
-    controls = random_trials(directions, doses, prompts, seeds, count=random_directions, rows=rows)
+    steered = dose_trials(directions, doses, prompts, seeds, branch=branch)
+    controls = random_trials(directions, doses, prompts, seeds, count=random_directions, branch=branch)
     options.setdefault("likely", False)
     return without_judge_name(run_trials(model, steered + controls, {name: one}, **options), name)
 
@@ -541,14 +542,6 @@ def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer"
     grouped["hit_rate"] = grouped["sum"] / grouped["count"]
     grouped["low"], grouped["high"] = zip(*bounds, strict=True)
     return grouped.rename(columns={"count": "n"}).drop(columns="sum")
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion (1927): (low, high)."""
-    from scipy.stats import binomtest
-
-    bounds = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    return float(bounds.low), float(bounds.high)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Protocol:
         unsteered: whether the same prompts and seeds are also heard unsteered, where all aims share them.
         seconds: length of the clips.
         guidance: classifier-free guidance; by default what the checkpoint says.
-        rows: guidance rows that are steered.
+        branch: half of guidance that is steered: "cond", "null" or "both".
     """
 
     prompts: tuple[str, ...] | Mapping[str, tuple[str, ...]]
@@ -67,7 +67,7 @@ class Protocol:
     unsteered: bool = True
     seconds: float = 5.0
     guidance: float | None = None
-    rows: str = "cond"
+    branch: str = "cond"
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,9 @@ def _reported(by_layer: ByLayer, chosen: Mapping[str, Setting], protocol: Protoc
     some: list[Trial] = []
     if protocol.unsteered and not isinstance(prompts, Mapping):
         some = [Trial(*pair, columns={"layer": None, "dose": 0.0}) for pair in pair_prompts(prompts, seeds)]
-    some += dose_trials(directions, doses, prompts, seeds, rows=protocol.rows)
+    some += dose_trials(directions, doses, prompts, seeds, branch=protocol.branch)
     fewer = seeds[: max(1, len(seeds) // max(1, count))]
-    return some + random_trials(directions, doses, prompts, fewer, count=count, rows=protocol.rows)
+    return some + random_trials(directions, doses, prompts, fewer, count=count, branch=protocol.branch)
 
 
 def _tried(
@@ -196,7 +196,7 @@ def _tried(
     """Return the judged clips of all settings, and those among them that decide (the finalists')."""
 
     def trials(seeds: Sequence[int]) -> list[Trial]:
-        listed = [dose_trials(directions, protocol.doses, protocol.prompts, seeds, rows=protocol.rows)
+        listed = [dose_trials(directions, protocol.doses, protocol.prompts, seeds, branch=protocol.branch)
                   for directions in by_layer.values()]  # fmt: skip
         return [trial for part in listed for trial in part]
 
