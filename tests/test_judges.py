@@ -137,8 +137,9 @@ def test_what_is_no_judge_is_refused():
     with pytest.raises(EvidenceError, match="lacks one of"):
         register_judge("mine", 3)
     register_judge("mine", dict)
-    with pytest.raises(EvidenceError, match="gave dict"):
-        load_judge("mine")
+    for _ in range(2):
+        with pytest.raises(EvidenceError, match="gave dict"):
+            load_judge("mine")
 
 
 def test_the_former_way_to_load_a_judge_warns_and_works():

@@ -98,11 +98,12 @@ def load_judge(target: str = "genre", folder: Path | str | None = None) -> Judge
         return TrainedJudge.load(FOLDER if folder is None else folder, target)
     judge = _REGISTERED[target]
     if not _is_judge(judge):
-        _REGISTERED[target] = judge = judge()
+        judge = judge()
         if not _is_judge(judge):
             found = f"what was registered gave {type(judge).__name__}"
             do = "Return an object with classes, rate_hz and probabilities"
             raise EvidenceError(f"The judge {target!r} was asked for", found, do)
+        _REGISTERED[target] = judge
     return judge
 
 
