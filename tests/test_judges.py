@@ -117,6 +117,18 @@ def test_the_demo_labels_the_music_for_a_judge_that_knows_no_genre(tiny_dataset,
     assert _labelled(tiny_dataset, load_judge("genre")) == (tiny_dataset, "genre")
 
 
+def test_the_command_line_takes_a_strangers_judge(monkeypatch, tmp_path):
+    from workbench.cli import main
+
+    asked = {}
+    monkeypatch.setattr("workbench.cli.demo.run_demo", lambda out, **options: asked.update(options))
+    copy = tmp_path / "mine.py"
+    copy.write_text(EXTENSION.read_text())
+    assert main(["demo", "--judge", "brightness", "--extension", str(copy), "--out", str(tmp_path)]) == 0
+    assert asked["judge"] == "brightness" and load_judge("brightness").classes == ("bright", "dark")
+    assert main(["demo", "--out", str(tmp_path)]) == 0 and asked["judge"] == "genre"
+
+
 def test_a_registered_judge_is_made_once_and_comes_before_one_that_ships(stranger):
     made = []
 
