@@ -11,9 +11,9 @@ from steering_fixture import direction
 from tolerances import DOUBLE, ROUNDED
 from toy_judges import Reference, planted
 
-from workbench.errors import EvidenceError, SteeringError
+from workbench.errors import EvidenceError, RenamedWarning, SteeringError
 from workbench.evidence.crosstalk import blend, blend_curve, blend_curve_of
-from workbench.evidence.transitions import compare_gains, gain, transitions
+from workbench.evidence.transitions import Way, compare_gains, gain, go_on, transitions
 from workbench.generation.generate import generate
 from workbench.show import plots
 from workbench.sound import Clip
@@ -191,6 +191,10 @@ def test_every_way_goes_on_from_the_same_beginnings_with_the_same_seeds(tiny_mod
         assert row["level_db"] == take.new.level_db and row["ok"]
         assert row["judged"] == ("loud" if take.new.peak > 0.5 else "soft")
     assert table["gain"].nunique() == 4
+    former = [Way(name, *condition) for name, condition in ways.items()]
+    with pytest.warns(RenamedWarning, match="transitions"):
+        same = go_on(tiny_model, sounds, former, Loudness(), "loud", seeds=seeds, given_seconds=1.0, **short)
+    assert same.rename(columns={"way": "method"}).equals(table)
 
 
 def test_verdict_and_guards_are_those_of_the_new_part(tiny_model, monkeypatch):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError
+from workbench.errors import EvidenceError, warn_renamed
 from workbench.evidence.judge import Judge, as_judges
 from workbench.evidence.trials import RunOptions, Trial, run_trials, without_judge_name
 from workbench.generation.request import given_codes
@@ -153,3 +153,23 @@ def compare_gains(
     names = np.arange(count) if groups is None else np.array([str(group) for group in groups])
     first, second, apart = means(np.column_stack([*both, difference]), names)
     return Gains(first, second, apart, float((difference > 0).mean()), count)
+
+
+# The names of the version before, for one release.
+
+
+class Way(NamedTuple):
+    """A condition of `go_on`."""
+
+    name: str
+    prompt: str
+    plan: Steering | None = None
+
+
+def go_on(
+    model: Model, beginnings: Sequence[Clip], ways: Sequence[Way], *rest: Any, **more: Any
+) -> pd.DataFrame:
+    """Return what `transitions` does, with the condition in the column `way`."""
+    warn_renamed("go_on", "transitions")
+    conditions = {way.name: (way.prompt, way.plan) for way in ways}
+    return transitions(model, beginnings, conditions, *rest, **more).rename(columns={"method": "way"})
