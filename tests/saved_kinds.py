@@ -26,7 +26,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.evidence.features import block_slices
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import TrainedJudge
 from workbench.generation.engine import Span
 from workbench.generation.live.recording import Recording, begin_recording
 from workbench.generation.live.window import LiveSetup, WindowState
@@ -79,7 +79,7 @@ def label_probe() -> LabelProbe:
 
 
 @cache
-def judge() -> Judge:
+def judge() -> TrainedJudge:
     width = sum(
         part.stop - part.start for name, part in block_slices().items() if name in ("key", "intervals")
     )
@@ -89,7 +89,7 @@ def judge() -> Judge:
         for shape in ((width, 3), (3, 2))
     )
     parts = (np.zeros(width, np.float32), np.ones(width, np.float32), layers, {"hits": 0.9})
-    return Judge("genre", ("jazz", "rock"), *parts, ("intervals", "key"))
+    return TrainedJudge("genre", ("jazz", "rock"), *parts, ("intervals", "key"))
 
 
 @cache
@@ -198,7 +198,7 @@ KINDS: dict[str, Saved] = {
         ProbeError, "it",
     ),
     "judge": Saved(
-        lambda f: judge().save(f), Judge.load,
+        lambda f: judge().save(f), TrainedJudge.load,
         lambda held: held.probabilities_of(np.zeros((2, max(p.stop for p in block_slices().values())))),
         EvidenceError, "genre.json",
     ),

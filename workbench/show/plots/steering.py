@@ -296,7 +296,7 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
         "What else does steering change?",
         x="class of a judge",
         y="steered towards",
-        note="Change of the judge's probability against the unsteered twin; aims are framed, "
+        note="Change of the judge's probability against the unsteered baseline; aims are framed, "
         "brackets: the 95 % interval holds 0.",
         height=230 + 44 * len(plans),
     )

@@ -10,6 +10,7 @@ import ipywidgets
 import traitlets
 
 from workbench.errors import ProbeError, SteeringError
+from workbench.evidence.judge import load_judge
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, path_accuracy, path_cosines
 from workbench.show.widgets.base import Job, JobPanel, PlotPanel, Points, note_html
 from workbench.show.widgets.players import ComparisonPlayer, shortened
@@ -247,7 +248,7 @@ class SteerPanel(ipywidgets.VBox):
     Args:
         model: the loaded model.
         directions: name -> unit Direction, or a ProbeSweep, which makes the layer a choice.
-        judge: hears the results; its verdicts are drawn under the player.
+        judge: hears the results, as it is or by its name; its verdicts are drawn under the player.
         prompt, seconds, seed: what the controls begin with.
 
     `start()` and `wait()` do what the button does; `sliders["jazz"].value = 0.6` moves a slider.
@@ -258,14 +259,15 @@ class SteerPanel(ipywidgets.VBox):
         self,
         model: Model,
         directions: Mapping[str, Direction] | ProbeSweep,
-        judge: Judge | None = None,
+        judge: Judge | str | None = None,
         *,
         prompt: str = "a calm tune",
         seconds: float = 5.0,
         seed: int = 0,
         guidance: float | None = None,
     ) -> None:
-        self.model, self.judge, self._given = model, judge, directions
+        self.model, self._given = model, directions
+        self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self.takes: dict[str, Take] = {}
         self._unsteered: dict[tuple[Any, ...], Take] = {}
         self._add_settings(prompt, seconds, seed, model.guidance if guidance is None else guidance)

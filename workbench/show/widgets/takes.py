@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 
 from workbench.errors import AudioError, EvidenceError, GenerationError
 from workbench.evidence.damage import damage
+from workbench.evidence.judge import Judges, as_judges
 from workbench.generation.reproduce import reproduction_code
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets.base import STYLE, PlotPanel, Points
@@ -22,11 +23,9 @@ from workbench.sound.clip import Clip
 
 if TYPE_CHECKING:
     from workbench.evidence.damage import Likelihood
-    from workbench.evidence.judge import Judge
     from workbench.generation.take import ProbeTrace, Take
     from workbench.model.musicgen import Model
 
-    Judges = Mapping[str, Judge] | Sequence[Judge]
 
 # Takes in words: what else changed beside the twin, how each was made, and the code that makes it again.
 
@@ -266,7 +265,7 @@ class TakeComparison(ipywidgets.VBox):
         *,
         reference: str | None = None,
     ) -> None:
-        self.judges, self.loading = _named(judges), threading.RLock()
+        self.judges, self.loading = as_judges(judges), threading.RLock()
         self.player = ComparisonPlayer()
         self.scores = TakeScores(self.player)
         self.verdicts: dict[str, PlotPanel] = {}
@@ -425,14 +424,6 @@ def _name(sound: Clip | Take, place: int) -> str:
     if isinstance(sound, Clip):
         return f"clip {place}"
     return shortened(sound.steering) or "unsteered"
-
-
-def _named(judges: Any) -> dict[str, Judge]:
-    """Return the judges by name; those of one target get a number behind."""
-    if isinstance(judges, Mapping):
-        return dict(judges)
-    listed = [judges] if hasattr(judges, "probabilities") else list(judges)
-    return dict(zip(_distinct([judge.target for judge in listed]), listed, strict=True))
 
 
 def _distinct(names: list[str]) -> list[str]:
