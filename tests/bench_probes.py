@@ -24,7 +24,8 @@ import workbench  # noqa: F401  # sets how OpenMP threads wait
 from workbench.activations import Activations
 from workbench.probing import fit_probes
 from workbench.probing.crossval import Fold, Recipe, cross_validate, plan, processors
-from workbench.probing.solvers import STRENGTHS, Design, Scaling, logistic_path, one_hot, ridge_path
+from workbench.probing.methods import PROBE_METHODS
+from workbench.probing.solvers import Design, Scaling, logistic_path, one_hot, ridge_path
 from workbench.sound.splits import grouped_folds
 
 Array = np.ndarray
@@ -92,7 +93,7 @@ def scikit_sweep(acts: Activations, y: Array, recipe: Recipe, folds: Sequence[Fo
     from joblib import Parallel, delayed
 
     jobs = (
-        delayed(scikit_fold)(acts.matrix(int(layer)).astype(float), y, recipe.method, recipe.strengths, fold)
+        delayed(scikit_fold)(acts.matrix(int(layer)).astype(float), y, recipe.method.name, recipe.l2, fold)
         for layer in acts.layers
         for fold in folds
     )
@@ -141,14 +142,14 @@ def optimum(acts: Activations, folds: int) -> list[tuple[float, ...]]:
     design, z, truth = Design.of(x), Scaling.of(x).apply(x), one_hot(y, len(names))
     splits = grouped_folds(names[y], acts.groups, folds=folds)
     rows = []
-    path = logistic_path(design, truth, STRENGTHS["logistic"])
-    for strength, (weights, bias) in zip(STRENGTHS["logistic"], path, strict=True):
+    path = logistic_path(design, truth, PROBE_METHODS["logistic"].l2)
+    for strength, (weights, bias) in zip(PROBE_METHODS["logistic"].l2, path, strict=True):
         best = LogisticRegression(C=1 / (strength * len(x)), tol=1e-9, max_iter=100_000).fit(z, y)
         mine = weights * design.scaling.deviation
         gap = loss(x, truth, (weights, bias), mine, strength)
         gap /= loss(z, truth, (best.coef_, best.intercept_), best.coef_, strength)
         away = float(np.linalg.norm(mine - best.coef_) / np.linalg.norm(best.coef_))
-        own = cross_validate(x, y, splits, groups=acts.groups, strengths=[strength]).predicted == y
+        own = cross_validate(x, y, splits, groups=acts.groups, l2=[strength]).predicted == y
         parts = [Fold(train, test, ()) for train, test in splits]
         apart = [
             100 * abs(float(own.mean()) - np.mean(np.concatenate(

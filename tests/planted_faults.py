@@ -37,7 +37,7 @@ def made(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> Activations:
 
 def probes(acts: Activations) -> ProbeSweep:
     """Return probes of one strength, so that a hundred sets are quick."""
-    return fit_probes(acts, strengths=[0.03], shuffles=0, progress=False)
+    return fit_probes(acts, l2=[0.03], shuffles=0, progress=False)
 
 
 def drawn(rng: np.random.Generator, *, groups: int, clips: int, strength: float, d: int = D):

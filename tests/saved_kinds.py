@@ -26,7 +26,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 from workbench.evidence.features import block_slices
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import TrainedJudge
 from workbench.generation.engine import Span
 from workbench.generation.live.recording import Recording, begin_recording
 from workbench.generation.live.window import LiveSetup, WindowState
@@ -59,27 +59,27 @@ def probe() -> Probe:
     scores = Scores(0.9, 0.8, 1.0, 0.9, 0.5, *[float("nan")] * 3, 40, 10)
     arrays = {"weights": np.eye(2, D), "bias": np.zeros(2), "mean": np.ones(D)}
     told = {"layer": 3, "site": "resid_post", "target": "genre", "residual_norm": 20.0, "model_id": "m"}
-    return Probe(**arrays, **told, classes=("jazz", "rock"), method="ridge", strength=0.1, scores=scores)
+    return Probe(**arrays, **told, classes=("jazz", "rock"), method="ridge", l2=0.1, scores=scores)
 
 
 @cache
 def number_probe() -> NumberProbe:
     scores = NumberScores(*[0.5] * 12, 40, 10)
     told = {"layer": 3, "site": "resid_post", "target": "bpm", "residual_norm": 20.0}
-    return NumberProbe(weights=np.ones(D), mean=np.ones(D), bias=1.0, strength=0.1, scores=scores, **told)
+    return NumberProbe(weights=np.ones(D), mean=np.ones(D), bias=1.0, l2=0.1, scores=scores, **told)
 
 
 @cache
 def label_probe() -> LabelProbe:
     table = pd.DataFrame({"label": ["live", "loud"], "f1": [0.5, 0.6]})
     scores = LabelScores(*[0.5] * 7, table, 40, 10)
-    arrays = {"weights": np.eye(2, D), "bias": np.zeros(2), "mean": np.ones(D), "strengths": np.ones(2)}
+    arrays = {"weights": np.eye(2, D), "bias": np.zeros(2), "mean": np.ones(D), "l2": np.ones(2)}
     told = {"layer": 3, "site": "resid_post", "target": "tags", "residual_norm": 20.0}
     return LabelProbe(**arrays, **told, labels=("live", "loud"), method="logistic", scores=scores)
 
 
 @cache
-def judge() -> Judge:
+def judge() -> TrainedJudge:
     width = sum(
         part.stop - part.start for name, part in block_slices().items() if name in ("key", "intervals")
     )
@@ -89,7 +89,7 @@ def judge() -> Judge:
         for shape in ((width, 3), (3, 2))
     )
     parts = (np.zeros(width, np.float32), np.ones(width, np.float32), layers, {"hits": 0.9})
-    return Judge("genre", ("jazz", "rock"), *parts, ("intervals", "key"))
+    return TrainedJudge("genre", ("jazz", "rock"), *parts, ("intervals", "key"))
 
 
 @cache
@@ -198,7 +198,7 @@ KINDS: dict[str, Saved] = {
         ProbeError, "it",
     ),
     "judge": Saved(
-        lambda f: judge().save(f), Judge.load,
+        lambda f: judge().save(f), TrainedJudge.load,
         lambda held: held.probabilities_of(np.zeros((2, max(p.stop for p in block_slices().values())))),
         EvidenceError, "genre.json",
     ),

@@ -16,18 +16,18 @@ from toy_judges import Reference, planted
 
 from workbench.errors import Cancelled, EvidenceError
 from workbench.evidence.search import (
-    Cell,
     DamageBudget,
     Space,
     auto_dose,
     choose_dose,
-    search_dose,
     with_costs,
 )
-from workbench.evidence.trials import UNSTEERED, ClipCount, wilson
+from workbench.evidence.trials import UNSTEERED, ClipCount, Trial
 from workbench.generation.generate import generate
+from workbench.stats import wilson
 
 DOSES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+BASELINE = (UNSTEERED, None, 0.0)
 SPACE = Space((1, 4, 7), DOSES, tuple(range(4)), tuple(range(100, 112)))
 Settings = Mapping[tuple[int, float], float]
 
@@ -43,82 +43,81 @@ class Fake:
     random: float = 0.0
     unsteered: float = 0.0
     cost: str = "nll"
-    log: list[tuple[tuple[Cell, ...], tuple[int, ...]]] = field(default_factory=list)
+    log: list[tuple[tuple[tuple, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def __call__(self, cells: Sequence[Cell], seeds: Sequence[int]) -> pd.DataFrame:
-        self.log.append((tuple(cells), tuple(seeds)))
-        return pd.DataFrame(
-            [self.row(cell, seed, i / len(seeds)) for cell in cells for i, seed in enumerate(seeds)]
-        )
+    def __call__(self, some: Sequence[Trial]) -> pd.DataFrame:
+        seeds = tuple(dict.fromkeys(one.seed for one in some))
+        cells = [(one.method, one.columns["layer"], one.columns["dose"]) for one in some]
+        self.log.append((tuple(dict.fromkeys(cells)), seeds))
+        assert [one.seed for one in some] == list(seeds) * (len(some) // len(seeds))
+        return pd.DataFrame([self.row(one, seeds.index(one.seed) / len(seeds)) for one in some])
 
-    def row(self, cell: Cell, seed: int, place: float) -> dict:
-        further = seed >= 100
+    def row(self, one: Trial, place: float) -> dict:
+        seed, further = one.seed, one.seed >= 100
         effect = self.proof_effect if further and self.proof_effect is not None else self.effect
         costs = self.proof_costs if further and self.proof_costs is not None else self.costs
-        share = {"random": self.random, UNSTEERED: self.unsteered}.get(
-            cell.method, effect.get((cell.layer, cell.dose), 0.0)
-        )
-        noise = 0.01 * seed  # the twin has it too, so that only pairs tell the cost
-        told = {
-            "method": cell.method,
-            "layer": cell.layer,
-            "dose": cell.dose,
-            "prompt": "a tune",
-            "seed": seed,
-        }
+        setting = (one.columns["layer"], one.columns["dose"])
+        share = {"random": self.random, UNSTEERED: self.unsteered}.get(one.method, effect.get(setting, 0.0))
+        noise = 0.01 * seed  # the baseline has it too, so that only pairs tell the cost
+        known = {"method": one.method, **one.columns, "prompt": one.prompt, "seed": seed}
         level = {"nll": 3.0 + noise, "level_db": -20.0 + noise, "repetition": 0.1 + noise}
-        if cell.method == "steered":
-            level[self.cost] += costs.get((cell.layer, cell.dose), 0.0)
-        return {**told, "hit": place < share, "p": share, **level}
+        if one.method == "steered":
+            level[self.cost] += costs.get(setting, 0.0)
+        return {**known, "hit": place < share, "p": share, **level}
 
 
-def steered(*settings: tuple[int, float]) -> list[Cell]:
-    return [Cell("steered", layer, dose) for layer, dose in settings]
+def steered(*settings: tuple[int, float]) -> list[tuple]:
+    return [("steered", layer, dose) for layer, dose in settings]
+
+
+def chosen(fake: Fake, budget: DamageBudget | None = None) -> tuple[int, float]:
+    found = choose_dose(fake, SPACE, "jazz", budget or DamageBudget())
+    return found.layer, found.dose
 
 
 def test_layers_are_tried_coarsely_then_doses_around_the_best_then_it_is_proved():
     fake = Fake({(4, 0.3): 0.5, (4, 0.4): 1.0, (4, 0.5): 0.75, (7, 0.5): 0.25})
-    assert search_dose(fake, SPACE, DamageBudget()).setting == (4, 0.4)
+    assert chosen(fake) == (4, 0.4)
     first, second, third = fake.log
     coarse = steered(*[(layer, dose) for layer in (1, 4, 7) for dose in (0.3, 0.5)])
-    assert first == ((Cell(UNSTEERED), *coarse), SPACE.seeds)
+    assert first == ((BASELINE, *coarse), SPACE.seeds)
     assert second == (tuple(steered((4, 0.4), (4, 0.6))), SPACE.seeds)
-    both = (Cell(UNSTEERED), Cell("steered", 4, 0.4), Cell("random", 4, 0.4))
+    both = (BASELINE, ("steered", 4, 0.4), ("random", 4, 0.4))
     assert third == (both, SPACE.further_seeds)
 
 
 @pytest.mark.parametrize("cost", ["nll", "level_db", "repetition"])
 def test_what_breaks_the_budget_does_not_compete(cost):
     effect = {(4, 0.5): 1.0, (4, 0.3): 0.5, (1, 0.3): 0.25}
-    for size, chosen in ((0.2, (4, 0.5)), (7.0, (4, 0.3))):
-        assert search_dose(Fake(effect, {(4, 0.5): size}, cost=cost), SPACE, DamageBudget()).setting == chosen
+    for size, best in ((0.2, (4, 0.5)), (7.0, (4, 0.3))):
+        assert chosen(Fake(effect, {(4, 0.5): size}, cost=cost)) == best
 
 
 def test_a_loss_of_level_breaks_the_budget_and_likelier_codes_do_not():
     effect = {(4, 0.5): 1.0, (4, 0.3): 0.5}
-    for cost, chosen in (("level_db", (4, 0.3)), ("nll", (4, 0.5)), ("repetition", (4, 0.5))):
-        assert search_dose(Fake(effect, {(4, 0.5): -7.0}, cost=cost), SPACE, DamageBudget()).setting == chosen
+    for cost, best in (("level_db", (4, 0.3)), ("nll", (4, 0.5)), ("repetition", (4, 0.5))):
+        assert chosen(Fake(effect, {(4, 0.5): -7.0}, cost=cost)) == best
 
 
 def test_a_layer_that_did_better_too_dearly_is_tried_again_with_weaker_doses():
     effect = {(4, 0.3): 0.5, (7, 0.5): 0.75, (7, 0.3): 1.0, (7, 0.2): 1.0, (7, 0.1): 0.25, (1, 0.3): 0.75}
     fake = Fake(effect, {(7, 0.5): 3.0, (7, 0.3): 2.0, (7, 0.2): 0.9, (1, 0.3): 1.5})
-    assert search_dose(fake, SPACE, DamageBudget()).setting == (7, 0.2)
+    assert chosen(fake) == (7, 0.2)
     assert fake.log[1][0] == tuple(steered((4, 0.1), (4, 0.2), (4, 0.4), (7, 0.1), (7, 0.2)))
     worse = Fake({**effect, (4, 0.3): 1.0}, fake.costs)
-    search_dose(worse, SPACE, DamageBudget())
+    chosen(worse)
     assert worse.log[1][0] == tuple(steered((4, 0.1), (4, 0.2), (4, 0.4))), "it did no better"
 
 
 def test_a_cost_that_does_not_matter_is_infinite():
     effect = {(4, 0.5): 1.0, (4, 0.3): 0.5}
     budget = DamageBudget(nll_rise=np.inf)
-    assert search_dose(Fake(effect, {(4, 0.5): 9.0}), SPACE, budget).setting == (4, 0.5)
+    assert chosen(Fake(effect, {(4, 0.5): 9.0}), budget) == (4, 0.5)
 
 
 def test_of_equals_the_smaller_dose_wins():
     effect = dict.fromkeys([(4, dose) for dose in DOSES], 0.75)
-    assert search_dose(Fake(effect), SPACE, DamageBudget()).setting == (4, 0.1)
+    assert chosen(Fake(effect)) == (4, 0.1)
 
 
 def test_a_setting_that_breaks_the_budget_in_the_proof_makes_way_for_the_next():
@@ -126,9 +125,9 @@ def test_a_setting_that_breaks_the_budget_in_the_proof_makes_way_for_the_next():
     found = choose_dose(fake, SPACE, "jazz", DamageBudget())
     assert (found.layer, found.dose, found.within, found.steerable) == (4, 0.4, True, True)
     assert [cells[-1] for cells, seeds in fake.log if seeds[0] >= 100] == [
-        Cell("random", 4, 0.5), Cell("random", 4, 0.4)
+        ("random", 4, 0.5), ("random", 4, 0.4)
     ]  # fmt: skip
-    assert sum(Cell(UNSTEERED) in cells for cells, _ in fake.log) == 2, "twins are made once per set of seeds"
+    assert sum(BASELINE in cells for cells, _ in fake.log) == 2, "twins are made once per set of seeds"
     costs = {(4, dose): 2.0 for dose in DOSES}
     none = choose_dose(replace(fake, proof_costs=costs, log=[]), SPACE, "jazz", DamageBudget())
     assert (none.layer, none.dose, none.within, none.steerable) == (4, 0.5, False, False)
@@ -181,9 +180,13 @@ def test_a_difference_that_a_few_clips_make_is_not_sure():
 
 
 def test_a_clip_without_its_twin_has_no_cost():
-    table = Fake({})([Cell(UNSTEERED), *steered((1, 0.3))], [1, 2])
+    cells = [BASELINE, ("steered", 1, 0.3)]
+    table = Fake({})([
+        Trial("a tune", seed, None, method, "jazz", columns={"layer": layer, "dose": dose})
+        for method, layer, dose in cells for seed in (1, 2)
+    ])  # fmt: skip
     assert len(with_costs(table, "steered")) == 2
-    with pytest.raises(EvidenceError, match="no unsteered twin"):
+    with pytest.raises(EvidenceError, match="no unsteered baseline"):
         with_costs(table[(table["method"] == "steered") | (table["seed"] == 1)], "steered")
     with pytest.raises(EvidenceError, match="twice"):
         with_costs(pd.concat([table, table]), "steered")
@@ -214,7 +217,7 @@ def test_every_dose_can_be_reached_from_a_coarse_one(count):
 
 def test_the_clips_of_a_search_are_known_before():
     fake = Fake({(4, 0.3): 0.5, (4, 0.4): 1.0})
-    search_dose(fake, SPACE, DamageBudget())
+    chosen(fake)
     assert SPACE.clips == sum(len(cells) * len(seeds) for cells, seeds in fake.log)
 
 
@@ -234,7 +237,7 @@ def test_the_plan_that_is_told_pushes_the_rows_that_were_searched(tiny_model):
     mine = direction(tiny_model, 1)
     space = Space((1,), (0.5,), (1, 2), (100, 101))
     found = choose_dose(
-        Fake({(1, 0.5): 1.0}), space, "jazz", DamageBudget(), directions={1: mine}, rows="both"
+        Fake({(1, 0.5): 1.0}), space, "jazz", DamageBudget(), directions={1: mine}, branch="both"
     )
     assert found.steering == mine.at(0.5, rows="both") != mine.at(0.5)
 

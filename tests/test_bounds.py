@@ -180,7 +180,7 @@ BIRTHS: dict[str, tuple[type[WorkbenchError], Any, list[Any]]] = {
     ),
     "a probe's layer": (ProbeError, lambda x: replace(probe(), layer=x), [*NONSENSE, 1.5]),
     "a probe's norm": (ProbeError, lambda x: replace(probe(), residual_norm=x), ["x", None, INF]),
-    "a probe's strength": (ProbeError, lambda x: replace(probe(), strength=x), ["x", None, INF]),
+    "a probe's l2": (ProbeError, lambda x: replace(probe(), l2=x), ["x", None, INF]),
     "a probe's score": (
         ProbeError, lambda x: replace(probe(), scores=replace(probe().scores, low=x)), ["x", None, INF]
     ),

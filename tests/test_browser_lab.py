@@ -23,7 +23,7 @@ from workbench.sound import from_folder
 model = load({model!r}, device="cpu", dtype="float32")
 songs = from_folder({music!r})
 acts = capture(model, songs, cache=False, progress=False)
-sweep = fit_probes(acts, folds=3, shuffles=1, strengths=[1.0])
+sweep = fit_probes(acts, folds=3, shuffles=1, l2=[1.0])
 """,
     "view = ProbePanel(sweeps={{'genre': sweep}})\nview",
     "chart = MapPanel(acts, songs, projection=project(acts, 2, method='pca'))\nchart",

@@ -14,7 +14,7 @@ import workbench as wb
 from workbench.sound import from_folder
 model = wb.load({model!r}, device="cpu", dtype="float32")
 acts = wb.capture(model, from_folder({music!r}), cache=False, progress=False)
-probe = wb.fit_probes(acts, folds=3, shuffles=0, strengths=[1.0])[2]
+probe = wb.fit_probes(acts, folds=3, shuffles=0, l2=[1.0])[2]
 jazz, rock = probe.direction("jazz"), probe.direction("rock")
 late = jazz.at(0.9, schedule=wb.ramp(0.5, 1), gate=probe.gate("jazz", below=0.95)) + rock.at(-0.2, chance=0.5)
 plans = [None, jazz.at(0.6), late]

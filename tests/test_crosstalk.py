@@ -14,8 +14,8 @@ from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError
 from workbench.evidence.crosstalk import aims_of, crosstalk, crosstalk_of, pairs, pairs_of
-from workbench.evidence.trials import wilson
 from workbench.show import plots
+from workbench.stats import wilson
 from workbench.steering import Steering
 
 GENRE, MODE = ("jazz", "rock"), ("major", "minor")

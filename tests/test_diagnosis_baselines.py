@@ -27,7 +27,7 @@ from workbench.sound import Clip
 @pytest.fixture(scope="module")
 def case():
     acts, _ = planted(1.5, clips=4)
-    return evaluate_probe(acts, fit_probes(acts, layers=[1], strengths=[0.1], shuffles=0, progress=False)[1])
+    return evaluate_probe(acts, fit_probes(acts, layers=[1], l2=[0.1], shuffles=0, progress=False)[1])
 
 
 def test_a_baseline_is_judged_on_the_case_s_own_folds_and_its_lead_is_paired(case):

@@ -13,7 +13,7 @@ from workbench.probing.diagnosis import evaluate_probe
 
 
 def probe_of(acts, **settings):
-    return fit_probes(acts, strengths=[0.1], shuffles=0, progress=False, layers=[1], **settings)[1]
+    return fit_probes(acts, l2=[0.1], shuffles=0, progress=False, layers=[1], **settings)[1]
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def case(acts):
 
 
 def test_a_case_is_the_cross_validation_that_the_sweep_reported(acts, case):
-    sweep = fit_probes(acts, strengths=[0.1], shuffles=0, progress=False)
+    sweep = fit_probes(acts, l2=[0.1], shuffles=0, progress=False)
     rows = sweep.held_out.query("layer == 1")
-    assert np.array(case.classes)[case.held.predicted].tolist() == rows["predicted"].tolist()
-    np.testing.assert_allclose(case.held.logits, sweep.logits[1], **ROUNDED)
+    assert np.array(case.classes)[case.held_out.predicted].tolist() == rows["predicted"].tolist()
+    np.testing.assert_allclose(case.held_out.logits, sweep.logits[1], **ROUNDED)
     assert case.accuracy.value == pytest.approx(sweep[1].accuracy)
     assert (case.target, case.layer, case.site, case.folds) == ("genre", 1, "resid_post", 5)
     assert case.labels.tolist() == rows["truth"].tolist()
@@ -39,14 +39,14 @@ def test_a_case_is_the_cross_validation_that_the_sweep_reported(acts, case):
 
 
 def test_clips_of_a_known_group_are_read_by_the_fold_that_held_it_out(case):
-    np.testing.assert_allclose(case.read(case.x, case.groups), case.held.logits, **DOUBLE)
+    np.testing.assert_allclose(case.read(case.x, case.groups), case.held_out.logits, **DOUBLE)
 
 
 def test_clips_of_new_groups_are_read_by_all_folds_together(case):
     found = case.read(case.x[:3], np.array(["new", "other", case.groups[2]]))
-    every = [case.x[:2] @ w.T + b for w, b in zip(case.held.weights, case.held.bias, strict=True)]
+    every = [case.x[:2] @ w.T + b for w, b in zip(case.held_out.weights, case.held_out.bias, strict=True)]
     np.testing.assert_allclose(found[:2], np.mean(every, axis=0), **DOUBLE)
-    np.testing.assert_allclose(found[2], case.held.logits[2], **DOUBLE)
+    np.testing.assert_allclose(found[2], case.held_out.logits[2], **DOUBLE)
 
 
 def test_random_splits_cut_groups_and_hold_every_sample_once(case):
@@ -59,11 +59,11 @@ def test_random_splits_cut_groups_and_hold_every_sample_once(case):
 def test_each_round_is_predicted_by_its_own_probes(case):
     other = (case.y + 1) % 3
     twice = case.predicted([case.splits, case.random_splits()])
-    assert twice[0].tolist() == case.held.predicted.tolist()
+    assert twice[0].tolist() == case.held_out.predicted.tolist()
     assert twice[1].tolist() == case.predicted([case.random_splits()])[0].tolist()
     assert twice[1].tolist() != twice[0].tolist()
     (learnt,) = case.predicted([case.splits], y=other)
-    assert (learnt == (case.held.predicted + 1) % 3).mean() > 0.97
+    assert (learnt == (case.held_out.predicted + 1) % 3).mean() > 0.97
 
 
 def test_class_weights_reach_every_probe(acts):
@@ -71,10 +71,10 @@ def test_class_weights_reach_every_probe(acts):
     plain = evaluate_probe(acts, probe_of(acts))
     leaning = evaluate_probe(acts, probe_of(acts, class_weights=weights), class_weights=weights)
     jazz = leaning.classes.index("jazz")
-    assert (leaning.held.predicted == jazz).sum() > (plain.held.predicted == jazz).sum() + 5
+    assert (leaning.held_out.predicted == jazz).sum() > (plain.held_out.predicted == jazz).sum() + 5
     (again,) = leaning.predicted([leaning.splits])
-    assert again.tolist() == leaning.held.predicted.tolist()
-    with pytest.raises(ProbeError, match="class weights"):
+    assert again.tolist() == leaning.held_out.predicted.tolist()
+    with pytest.raises(ProbeError, match=r"'blues'.*classical, jazz, rock"):
         evaluate_probe(acts, probe_of(acts), class_weights={"blues": 2.0})
 
 

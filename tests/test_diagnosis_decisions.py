@@ -52,7 +52,7 @@ def weakly(case, share: float):
     """Return the case with another share of its clips read rightly, so that p-values are not extreme."""
     rng = np.random.default_rng(0)
     other = np.where(rng.random(len(case.y)) < share, case.y, (case.y + 1) % len(case.classes))
-    return replace(case, held=replace(case.held, logits=np.eye(len(case.classes))[other]))
+    return replace(case, held_out=replace(case.held_out, logits=np.eye(len(case.classes))[other]))
 
 
 def test_every_round_of_the_group_leak_holds_whole_groups_out_and_the_gap_is_tested_over_groups(leaky):
@@ -102,7 +102,7 @@ def test_windows_of_a_clip_are_paired_in_turn_and_two_points_are_tolerated():
 def test_a_confidence_of_1_lies_in_the_last_bin(clean):
     case, _ = clean
     logits = np.where(np.arange(len(case.y))[:, None] % 2, [0.0, -1e3, -1e3], np.log([0.95, 0.025, 0.025]))
-    table = calibration(replace(case, held=replace(case.held, logits=logits)), draws=5).table()
+    table = calibration(replace(case, held_out=replace(case.held_out, logits=logits)), draws=5).table()
     assert len(table) == 1
     assert table["confidence"][0] == pytest.approx(0.975)
 
@@ -171,7 +171,7 @@ def test_what_a_number_tells_alone_is_held_out_as_the_probe_is_and_its_link_is_n
     values = pf.level(np.random.default_rng(1), case.y, 0.6)
     found = confound(case, "level_db", values, permutations=99)
     z = (values - values.mean()) / values.std()
-    held = cross_validate(_curved(z), case.y, case.splits, groups=case.groups, strengths=[1e-3])
+    held = cross_validate(_curved(z), case.y, case.splits, groups=case.groups, l2=[1e-3])
     assert found.alone.value == pytest.approx((held.predicted == case.y).mean())
     assert found.linked == 1 / 100  # no shuffle reached it, and the true order counts as one
 
@@ -179,4 +179,4 @@ def test_what_a_number_tells_alone_is_held_out_as_the_probe_is_and_its_link_is_n
 def test_the_battery_examines_with_the_weights_that_the_probes_were_fitted_with(clean):
     _, planted = clean
     report = diagnose(planted.acts, sweep=planted.sweep(), class_weights="balanced", views=False)
-    assert report.case.class_weights == "balanced"
+    assert report.evaluation.class_weights == "balanced"

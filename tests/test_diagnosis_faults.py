@@ -292,7 +292,7 @@ def test_accuracy_that_comes_from_the_commonest_class_is_called_flattering():
     y = np.array([0] * 48 + [1] * 6 + [2] * 6)[group]
     x = np.eye(6)[y] + rng.standard_normal((300, 6))
     acts = activations(x[:, None], pf.NAMES[y], np.array([f"t{n}" for n in group]))
-    probe = fit_probes(acts, strengths=[0.1], shuffles=0, progress=False)[0]
+    probe = fit_probes(acts, l2=[0.1], shuffles=0, progress=False)[0]
     case = evaluate_probe(acts, probe)
     found = class_imbalance(case)
     recalls = [case.correct[y == c].mean() for c in range(3)]

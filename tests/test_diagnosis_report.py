@@ -21,7 +21,7 @@ def full():
     rng = np.random.default_rng(0)
     given = {"confounds": {"level_db": rng.standard_normal(len(acts))}, "generated": generated}
     given["baselines"] = {"noise": rng.standard_normal((len(acts), 3))}
-    sweep = fit_probes(acts, strengths=[0.1], shuffles=2, progress=False)
+    sweep = fit_probes(acts, l2=[0.1], shuffles=2, progress=False)
     return diagnose(acts, sweep=sweep, unit="track", **given)
 
 
@@ -42,7 +42,7 @@ def test_everything_that_the_inputs_allow_is_there_and_the_rest_is_told(full):
     ]
     assert len(full.skipped) == 1
     assert "Text leak" in full.skipped[0]
-    assert full.case.layer == 1
+    assert full.evaluation.layer == 1
     with pytest.raises(ProbeError, match=r"'text leak' was asked for.*group leak"):
         full["text leak"]
 
@@ -55,15 +55,15 @@ def test_the_table_and_the_sentences_say_the_same(full):
     tested = table.dropna(subset="p_value")
     np.testing.assert_allclose(tested["adjusted"], holm(tested["p_value"].tolist()), **DOUBLE)
     assert full.sentences()[0] == full.verdict()
-    assert f"accuracy {full.case.accuracy}" in full.verdict()
+    assert f"accuracy {full.evaluation.accuracy}" in full.verdict()
     assert "track" in full["group leak"].sentence()
 
 
 def test_one_layer_can_be_asked_for_and_equal_input_gives_equal_answers():
     acts, _ = planted(1.8, clips=4)
-    sweep = fit_probes(acts, strengths=[0.1], shuffles=0, progress=False)
+    sweep = fit_probes(acts, l2=[0.1], shuffles=0, progress=False)
     one, two = (diagnose(acts, sweep=sweep, layer=0) for _ in range(2))
-    assert one.case.layer == 0
+    assert one.evaluation.layer == 0
     assert one.sentences() == two.sentences()
     assert one.table().drop(columns="sentence").equals(two.table().drop(columns="sentence"))
 
@@ -71,7 +71,7 @@ def test_one_layer_can_be_asked_for_and_equal_input_gives_equal_answers():
 def test_probes_are_fitted_where_none_are_given():
     acts = pf.clean(0).acts
     found = diagnose(acts, views=False)
-    assert found.case.strength == fit_probes(acts, shuffles=0, progress=False).best.strength
+    assert found.evaluation.l2 == fit_probes(acts, shuffles=0, progress=False).best.l2
     assert not found.alarms
 
 

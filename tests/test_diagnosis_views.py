@@ -24,7 +24,7 @@ from workbench.probing.diagnosis import (
 
 
 def sweep_of(acts, **settings):
-    return fit_probes(acts, strengths=[0.1], shuffles=0, progress=False, **settings)
+    return fit_probes(acts, l2=[0.1], shuffles=0, progress=False, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def case(acts, sweep):
 
 
 def test_the_best_layer_is_told_with_its_interval(acts):
-    sweep = fit_probes(acts, strengths=[0.1], shuffles=4, progress=False)
+    sweep = fit_probes(acts, l2=[0.1], shuffles=4, progress=False)
     found = accuracy_by_layer(sweep)
     best = sweep.best.scores
     assert found.table().equals(sweep.table())
@@ -51,7 +51,7 @@ def test_the_best_layer_is_told_with_its_interval(acts):
     told = found.sentence()
     assert f"layer 1, with accuracy {best.accuracy:.2f} ({best.low:.2f} to {best.high:.2f})" in told
     assert told.endswith("can be read.")
-    noise = accuracy_by_layer(fit_probes(acts, layers=[0], strengths=[0.1], shuffles=4, progress=False))
+    noise = accuracy_by_layer(fit_probes(acts, layers=[0], l2=[0.1], shuffles=4, progress=False))
     assert noise.sentence().endswith("is not shown that it can be read.")
 
 
@@ -61,7 +61,7 @@ def test_confusion_equals_the_sweep_s_and_names_the_worst_pair(case, sweep):
     counts = found.counts.to_numpy()
     true, called, share = found.worst
     rows = case.labels == true
-    predicted = np.array(case.classes)[case.held.predicted]
+    predicted = np.array(case.classes)[case.held_out.predicted]
     assert share == pytest.approx((predicted[rows] == called).mean())
     assert true != called
     table = found.table()
@@ -86,7 +86,7 @@ def test_ece_is_the_weighted_distance_and_honest_confidences_lie_where_simulatio
 def test_a_probe_that_is_too_sure_is_called_so(case):
     from dataclasses import replace
 
-    loud = replace(case, held=replace(case.held, logits=20 * case.held.logits))
+    loud = replace(case, held_out=replace(case.held_out, logits=20 * case.held_out.logits))
     found = calibration(loud)
     assert found.ece > found.expected.high
     assert "too sure" in found.sentence()
@@ -103,7 +103,7 @@ def test_planted_directions_are_steadier_than_noise(acts, sweep):
     table = found.table()
     assert table.groupby("layer")["cosine"].mean()[1] > table.groupby("layer")["cosine"].mean()[0] + 0.05
     assert found.effect == pytest.approx(table["cosine"].min())
-    weights = evaluate_probe(acts, sweep[1]).held.weights[:, 0]
+    weights = evaluate_probe(acts, sweep[1]).held_out.weights[:, 0]
     units = weights / np.linalg.norm(weights, axis=1, keepdims=True)
     cosines = (units @ units.T)[np.triu_indices(5, 1)]
     row = table.query("layer == 1").iloc[0]

@@ -9,7 +9,7 @@ import pytest
 from evaluation_fixture import tiny_bench
 from recipe import evaluate_steering
 from recipe.evaluate import stamp
-from recipe.evaluation import doses, pairs, several, turns
+from recipe.evaluation import doses, pairs, several, transitions
 from recipe.evaluation.bench import FIRST_SEED, Bench
 from recipe.steering_page import page_text, write_page
 
@@ -29,8 +29,8 @@ def report(bench) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doses, "AIMS", {name: doses.AIMS[name] for name in ("jazz", "rock", "slow", "calm")})
         patch.setattr(doses, "DOSES", (0.1, 0.2))
-        patch.setattr(turns, "TURNS", (("jazz", "rock"),))
-        patch.setattr(turns, "DOSES", (0.1, 0.5))
+        patch.setattr(transitions, "TRANSITIONS", (("jazz", "rock"),))
+        patch.setattr(transitions, "DOSES", (0.1, 0.5))
         patch.setattr(pairs, "TOGETHER_DOSES", (0.1,))
         patch.setattr(pairs, "PAIRS", (("jazz", "slow"), ("rock", "calm")))
         patch.setattr(several, "BLEND", ("jazz", "rock"))
@@ -52,7 +52,7 @@ def test_every_row_says_on_how_much_it_rests(report):
 
 def test_transitions_begin_with_other_grooves_than_those_that_chose(bench):
     learnt, held = bench.music.split(test=0.5)
-    some = turns.beginnings(held, "jazz", 5)
+    some = transitions.beginnings(held, "jazz", 5)
     assert set(some.grooves) == set(held.where(genre="jazz").groups)
     assert not set(some.grooves) & set(learnt.groups) and len(some.clips) == 5
 

@@ -20,16 +20,15 @@ from recipe.evaluation.reading import MOMENT_S, _one_moment, random_weights
 from recipe.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
 from recipe.evaluation.sound import measure_size
 from recipe.evaluation.spectrograms import draw_spectrograms
-from recipe.evaluation.tempo import librosa_bpm, spearman
+from recipe.evaluation.tempo import correlation, librosa_bpm
 from tolerances import ROUNDED
 
 from workbench.errors import EvidenceError
 from workbench.evidence.groove import groove_score
-from workbench.evidence.judge import Judge
-from workbench.evidence.trials import wilson
+from workbench.evidence.judge import TrainedJudge
 from workbench.evidence.validate import Protocol, ranked_settings, validate_directions
 from workbench.sound import Clip, read_clip
-from workbench.stats import bootstrap
+from workbench.stats import bootstrap, wilson
 from workbench.steering import Direction
 
 
@@ -145,9 +144,9 @@ def test_rank_correlation_of_dose_and_tempo():
     table = pd.DataFrame(
         {"dose": [-1.0, 0.0, 1.0], "bpm": [80.0, 90.0, 200.0], "librosa": [90.0, 90.0, 90.0]}
     )
-    assert spearman(table) == pytest.approx(1.0)
-    assert spearman(table.assign(dose=-table["dose"])) == pytest.approx(-1.0)
-    assert spearman(table, "librosa") == 0.0
+    assert correlation(table) == pytest.approx(1.0)
+    assert correlation(table.assign(dose=-table["dose"])) == pytest.approx(-1.0)
+    assert correlation(table, "librosa") == 0.0
 
 
 # -------------------------------------------------------------------------------- choosing a setting
@@ -424,7 +423,7 @@ def test_the_card_tells_what_codes_show_and_leaves_out_what_there_is_none_of(rep
 def test_judges_are_found_by_their_weights(tmp_path, monkeypatch):
     for name in ("mode.safetensors", "mode.json", "notes.json"):
         (tmp_path / name).write_text("{}")
-    monkeypatch.setattr(Judge, "load", lambda folder, target: (folder, target))
+    monkeypatch.setattr(TrainedJudge, "load", lambda folder, target: (folder, target))
     assert load_judges(tmp_path) == {"mode": (tmp_path, "mode")}
 
 

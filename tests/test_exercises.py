@@ -25,7 +25,7 @@ def acts():
 
 @pytest.fixture(scope="module")
 def probes(acts):
-    return fit_probes(acts, folds=3, shuffles=3, strengths=[1.0])
+    return fit_probes(acts, folds=3, shuffles=3, l2=[1.0])
 
 
 def test_a_verdict_is_said_in_words_and_escaped():
@@ -82,7 +82,7 @@ def test_a_crossfade_keeps_the_push_equally_strong():
 
 def test_readable_targets_must_clear_chance(acts, probes):
     noise = acts.data.assign_coords(label_coin=("sample", _coin(acts)))
-    coin = fit_probes(type(acts)(noise), "coin", folds=3, shuffles=20, strengths=[1.0])
+    coin = fit_probes(type(acts)(noise), "coin", folds=3, shuffles=20, l2=[1.0])
     sweeps = {"genre": probes, "coin": coin}
     assert exercises.readable_targets(sweeps, None).right is None
     assert exercises.readable_targets(sweeps, ["genre"]).right

@@ -40,7 +40,7 @@ def test_a_read_out_gives_the_probabilities_of_its_probe(method):
 @pytest.mark.parametrize("method", ["logistic", "ridge", "means"])
 def test_a_label_s_probability_gates_as_a_class_s_does(method):
     acts, held, _ = tagged()
-    probe = fit_multilabel(acts, method=method, strengths=[0.1], folds=3).best
+    probe = fit_multilabel(acts, method=method, l2=[0.1], folds=3).best
     x = acts.matrix(probe.layer)
     read = probe.read_out().probabilities(torch.tensor(x, dtype=torch.float32))
     np.testing.assert_allclose(read.numpy(), probe.predict_proba(x), **SUMMED)
@@ -65,8 +65,8 @@ def test_a_label_s_probability_gates_as_a_class_s_does(method):
 def test_a_ridge_label_s_probability_is_what_ridge_fits_to_0_and_1():
     acts, held, _ = tagged()
     labels = np.where(held[:, 2], "with", "without")
-    one = fit_probes(replaced(acts, labels), method="ridge", strengths=[0.1], shuffles=0, folds=3)[1]
-    many = fit_multilabel(acts, method="ridge", strengths=[0.1], folds=3, class_weights=None)[1]
+    one = fit_probes(replaced(acts, labels), method="ridge", l2=[0.1], shuffles=0, folds=3)[1]
+    many = fit_multilabel(acts, method="ridge", l2=[0.1], folds=3, class_weights=None)[1]
     x = acts.matrix(1)
     np.testing.assert_allclose(many.predict_proba(x)[:, 2], one.predict_proba(x)[:, 0], **ROUNDED)
 

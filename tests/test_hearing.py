@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,31 +13,38 @@ from toy_judges import DOSE, Reference, planted
 from workbench.errors import EvidenceError
 from workbench.evidence import validate
 from workbench.evidence.damage import damage, likelihood
-from workbench.evidence.judge import Judge
-from workbench.evidence.trials import Ask, Trial, asks, beside, hear, pair_names, paired, random_trials, sweep
+from workbench.evidence.judge import Judge, load_judge
+from workbench.evidence.trials import (
+    Trial,
+    pair_names,
+    pair_prompts,
+    pair_with_baseline,
+    random_trials,
+    run_trials,
+    sweep,
+    trials,
+)
 from workbench.generation.generate import generate
 from workbench.stats import means, ratios
 
 
 def test_every_plan_meets_the_same_prompts_and_seeds(tiny_model):
     plan = direction(tiny_model, 1).at(0.5)
-    made = asks({"jazz": plan}, ["a tune", "a song"], [4, 5, 6])
+    made = trials({"jazz": plan}, ["a tune", "a song"], [4, 5, 6])
     pairs = [("a tune", 4), ("a song", 5), ("a tune", 6)]
-    assert paired(["a tune", "a song"], [4, 5, 6]) == pairs
-    assert [(ask.told["method"], ask.plan) for ask in made] == [("unsteered", None)] * 3 + [
-        ("jazz", plan)
-    ] * 3
-    assert [(ask.prompt, ask.seed) for ask in made] == pairs * 2
+    assert pair_prompts(["a tune", "a song"], [4, 5, 6]) == pairs
+    assert [(one.method, one.plan) for one in made] == [("unsteered", None)] * 3 + [("jazz", plan)] * 3
+    assert [(one.prompt, one.seed) for one in made] == pairs * 2
 
 
 def test_a_row_tells_what_was_heard_of_its_own_clip(tiny_model):
     judge = Reference(tiny_model, {"three": 3, "nine": 9})
     plan = direction(tiny_model, 2).at(0.8)
-    asked = [Ask(None, "a tune", 1), Ask(plan, "jazz", 2, {"method": "x", "more": 7})]
-    table = hear(tiny_model, asked, {"code": judge}, seconds=1.0, progress=False)
+    asked = [Trial("a tune", 1), Trial("jazz", 2, plan, "x", "nine", columns={"more": 7})]
+    table = run_trials(tiny_model, asked, {"code": judge}, seconds=1.0, progress=False)
     takes = generate(  # in the same batch, so that all is equal to the bit
-        tiny_model, [ask.prompt for ask in asked], steering=[ask.plan for ask in asked],
-        seed=[ask.seed for ask in asked], seconds=1.0, progress=False,
+        tiny_model, [one.prompt for one in asked], steering=[one.plan for one in asked],
+        seed=[one.seed for one in asked], seconds=1.0, progress=False,
     )  # fmt: skip
     likely = likelihood(tiny_model, takes)
     for (_, row), take, known in zip(table.iterrows(), takes, likely, strict=True):
@@ -49,37 +58,39 @@ def test_a_row_tells_what_was_heard_of_its_own_clip(tiny_model):
         "rows that are alike could be exchanged"
     )
     assert table["method"].tolist() == ["unsteered", "x"] and table["more"].tolist()[1] == 7
+    assert table["hit"].tolist() == [False, table["judged_code"][1] == "nine"]
+    assert np.isnan(table["p"][0]) and table["p"][1] == table["p_code_nine"][1]
 
 
 def test_each_row_of_a_sweep_is_the_verdict_on_its_own_take(tiny_model):
     judge = Reference(tiny_model, {"three": 3, "nine": 9}, sharp=0.2)  # so unsure that no verdicts are alike
-    plans = [
-        planted(tiny_model, 3, name="three").at(DOSE),
-        None,
-        planted(tiny_model, 9, name="nine").at(DOSE),
-    ]
-    cells = [Trial("three", f"way {place}", None, 0.0, plan) for place, plan in enumerate(plans)]
+    directions = {name: planted(tiny_model, code, name=name) for name, code in (("three", 3), ("nine", 9))}
     settings = {"seconds": 1.0, "progress": False}
-    table = sweep(tiny_model, cells, judge, prompts=["a tune", "rock"], seeds=[1, 2], **settings)
-    assert table["method"].tolist() == ["way 0"] * 2 + ["way 1"] * 2 + ["way 2"] * 2
+    table = sweep(tiny_model, directions, [DOSE / 2, DOSE], judge, prompts=["a tune", "rock"], seeds=[1, 2],
+                  random_directions=1, **settings)  # fmt: skip
+    assert table["aim"].tolist() == (["three"] * 4 + ["nine"] * 4) * 2
+    assert table["dose"].tolist() == [DOSE / 2, DOSE / 2, DOSE, DOSE] * 4
+    assert table["method"].tolist() == ["probe"] * 8 + ["random"] * 8
     assert table["p_three"].nunique() > 3, "rows that are alike could be exchanged"
+    plans = [directions[row["aim"]].at(row["dose"]) for _, row in table[:8].iterrows()]
+    controls = random_trials(directions, [DOSE / 2, DOSE], ["a tune", "rock"], [1, 2], count=1)
     takes = generate(  # in the same batch, so that all is equal to the bit
-        tiny_model, table["prompt"].tolist(), steering=np.repeat(plans, 2).tolist(),
+        tiny_model, table["prompt"].tolist(), steering=plans + [one.plan for one in controls],
         seed=table["seed"].tolist(), **settings,
     )  # fmt: skip
     for (_, row), take in zip(table.iterrows(), takes, strict=True):
         (odds,) = judge.probabilities([take.clip])
         assert [row["p_three"], row["p_nine"]] == odds.tolist()
         assert row["judged"] == judge.classes[int(odds.argmax())]
-        assert row["hit"] == (row["judged"] == "three")
+        assert row["hit"] == (row["judged"] == row["aim"])
         assert row["level_db"] == damage(take.clip)["level_db"]
 
 
 def test_every_control_has_a_random_direction_of_its_own(tiny_model):
     aims = {"jazz": direction(tiny_model, 1), "rock": direction(tiny_model, 1, seed=1, name="rock")}
-    controls = random_trials(aims, {"jazz": 0.5, "rock": 0.7}, count=2)
-    assert [(one.aim, one.dose) for one in controls] == [("jazz", 0.5)] * 2 + [("rock", 0.7)] * 2
-    vectors = np.stack([one.steering.terms[0].direction.vector for one in controls])
+    controls = random_trials(aims, {"jazz": [0.5], "rock": [0.7]}, ["a tune"], [1], count=2)
+    assert [(one.aim, one.columns["dose"]) for one in controls] == [("jazz", 0.5)] * 2 + [("rock", 0.7)] * 2
+    vectors = np.stack([one.plan.terms[0].direction.vector for one in controls])
     apart = vectors @ vectors.T / np.linalg.norm(vectors[0]) ** 2 - np.eye(4)
     assert np.abs(apart).max() < 0.9, "no two of them are the same"
 
@@ -88,16 +99,18 @@ def test_controls_of_an_aim_have_the_dose_that_was_chosen_for_it(tiny_model, mon
     best = {"jazz": 0.3, "rock": 0.6}
     aims = {name: direction(tiny_model, 1, seed=seed, name=name) for seed, name in enumerate(best)}
 
-    def heard(_model, cells, *, seeds, **_options):
-        told = [{**vars(cell), "seed": seed, "judged": cell.aim} for cell in cells for seed in seeds]
-        odds = [{f"p_{name}": one["dose"] == best[name] for name in best} for one in told]
-        return pd.DataFrame(
-            [one | p | {"hit": p[f"p_{one['aim']}"]} for one, p in zip(told, odds, strict=True)]
-        )
+    def judged(_model, some, *_judges, **_options):
+        rows = []
+        for one in some:
+            odds = {f"p_letter_{name}": one.columns["dose"] == best[name] for name in best}
+            rows.append({"aim": one.aim, "method": one.method, **one.columns, "judged_letter": one.aim,
+                         **odds, "hit": odds[f"p_letter_{one.aim}"]})  # fmt: skip
+        return pd.DataFrame(rows)
 
-    monkeypatch.setattr(validate, "sweep", heard)
+    monkeypatch.setattr(validate, "run_trials", judged)
     protocol = validate.Protocol(("a tune",), (1,), doses=(0.3, 0.6), per_aim=True, unsteered=False)
-    found = validate.validate_directions(tiny_model, {1: aims}, None, protocol)
+    judge = SimpleNamespace(target="letter", classes=("jazz", "rock"))
+    found = validate.validate_directions(tiny_model, {1: aims}, judge, protocol)
     for method in ("probe", "random"):
         part = found.part(method)
         assert dict(zip(part["aim"], part["dose"], strict=True)) == best
@@ -105,9 +118,11 @@ def test_controls_of_an_aim_have_the_dose_that_was_chosen_for_it(tiny_model, mon
 
 def test_a_sweep_tells_the_likelihood_where_it_is_asked_for(tiny_model):
     judge = Reference(tiny_model, {"three": 3, "nine": 9})
-    cells = [Trial("three", "unsteered", None, 0.0, None)]
-    told = {"prompts": ["a tune"], "seeds": [1, 2], "seconds": 1.0, "progress": False}
-    plain, scored = (sweep(tiny_model, cells, judge, likely=likely, **told) for likely in (False, True))
+    aims = {"three": planted(tiny_model, 3, name="three")}
+    short = {"prompts": ["a tune"], "seeds": [1, 2], "seconds": 1.0, "progress": False}
+    plain, scored = (
+        sweep(tiny_model, aims, [0.0], judge, likely=likely, **short) for likely in (False, True)
+    )
     added = ["nll", "nll_0", "nll_1", "nll_2", "nll_3"]
     assert list(scored.columns) == [*plain.columns, *added]
     takes = generate(tiny_model, ["a tune"] * 2, seed=[1, 2], seconds=1.0, progress=False)
@@ -126,8 +141,8 @@ PAIRS = [("a", 1), ("b", 2), ("a", 3)]
 
 def test_pairs_are_found_by_prompt_and_seed_whatever_the_order():
     table = pd.concat([clips("unsteered", PAIRS[::-1], [3, 2, 1]), clips("jazz", PAIRS, [10, 20, 30])])
-    mine, twins = beside(table, "jazz")
-    assert dict(zip(mine["x"], twins["x"], strict=True)) == {10: 1, 20: 2, 30: 3}
+    mine, baselines = pair_with_baseline(table, "jazz")
+    assert dict(zip(mine["x"], baselines["x"], strict=True)) == {10: 1, 20: 2, 30: 3}
     assert len(set(pair_names(mine))) == 3
 
 
@@ -139,16 +154,16 @@ def test_pairs_are_found_by_prompt_and_seed_whatever_the_order():
         pd.concat([clips(name, [*PAIRS, PAIRS[0]], [1, 2, 3, 4]) for name in ("jazz", "unsteered")]),
     ],
 )
-def test_clips_without_exactly_one_twin_are_refused(table):
+def test_clips_without_exactly_one_baseline_are_refused(table):
     with pytest.raises(EvidenceError, match="paired"):
-        beside(table, "jazz")
+        pair_with_baseline(table, "jazz")
 
 
 def test_comparisons_of_nothing_are_refused():
     with pytest.raises(EvidenceError, match="0 prompts"):
-        paired([], [1])
-    with pytest.raises(EvidenceError, match="name of the twins"):
-        asks({"unsteered": None}, ["a"], [1])
+        pair_prompts([], [1])
+    with pytest.raises(EvidenceError, match="name of the baselines"):
+        trials({"unsteered": None}, ["a"], [1])
 
 
 def test_a_mean_has_the_interval_of_its_groups():
@@ -173,6 +188,6 @@ def test_a_ratio_keeps_its_pairs():
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
 
 
-def test_the_toy_judge_stands_in_for_a_real_one():
-    assert {"target", "classes"} <= set(Judge.__dataclass_fields__)
-    assert callable(Judge.probabilities)
+def test_the_toy_judge_stands_in_for_a_real_one(tiny_model):
+    for one in (Reference(tiny_model, {"three": 3}), load_judge()):
+        assert isinstance(one, Judge)

@@ -9,13 +9,14 @@ from tolerances import ROUNDED
 from workbench.datasets import dataset
 from workbench.errors import EvidenceError
 from workbench.evidence.features import block_slices, feature_blocks, features
-from workbench.evidence.judge import Judge, load_judge
-from workbench.evidence.trials import hit_rates, wilson
+from workbench.evidence.judge import TrainedJudge, load_judge
+from workbench.evidence.trials import hit_rates
 from workbench.sound import Clip
+from workbench.stats import wilson
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
+def judge() -> TrainedJudge:
     return load_judge()
 
 
@@ -81,7 +82,7 @@ def test_a_judge_of_older_features_is_refused(judge, tmp_path):
     path = tmp_path / "genre.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"features": "older"}))
     with pytest.raises(EvidenceError, match="fitted to features older"):
-        Judge.load(tmp_path)
+        TrainedJudge.load(tmp_path)
 
 
 def test_blocks_lie_end_to_end_in_the_vector(rate_hz):
@@ -110,7 +111,7 @@ def test_probabilities_sum_to_one_and_a_judge_round_trips(judge, tmp_path, rate_
     odds = judge.probabilities(noise)
     assert odds.shape == (1, len(judge.classes))
     assert odds.sum() == pytest.approx(1)
-    again = Judge.load(judge.save(tmp_path))
+    again = TrainedJudge.load(judge.save(tmp_path))
     np.testing.assert_array_equal(again.probabilities(noise), odds)
     assert json.loads((tmp_path / "genre.json").read_text())["classes"] == list(judge.classes)
 

@@ -24,7 +24,7 @@ from workbench.steering import difference_in_means
 
 LABELS, GROUPS = labels_and_groups(groups=6, clips=2)
 N = len(LABELS)
-QUICK: dict[str, Any] = {"progress": False, "shuffles": 0, "strengths": [0.1]}
+QUICK: dict[str, Any] = {"progress": False, "shuffles": 0, "l2": [0.1]}
 NUMBERS = np.array([1, 2, 10])[np.unique(LABELS, return_inverse=True)[1]]
 
 
@@ -129,7 +129,7 @@ def test_datasets_tags_and_maps_order_numbers_by_value_too() -> None:
     entries = tuple(Entry(f"c{i}", {"genre": str(i)}, "g", "", "") for i in (10, 2, 1))
     assert Dataset(entries, "songs", lambda entry: Clip(np.ones(9), 8000)).genres == ("1", "2", "10")
     acts = acts_of(k=NUMBERS, tags=NUMBERS.astype(str))
-    assert fit_multilabel(acts, progress=False, strengths=[0.1], layers=[1]).labels == ("1", "2", "10")
+    assert fit_multilabel(acts, progress=False, l2=[0.1], layers=[1]).labels == ("1", "2", "10")
     assert acts.classes("tags") == ("1", "2", "10")
     drawn = project(acts, 1, method="pca")
     for name in ("k", "tags"):

@@ -23,7 +23,7 @@ from workbench.show.widgets.probe_lab import HARDEST, ProbeLab
 def report():
     acts, _ = planted(1.5, clips=4)
     rng = np.random.default_rng(0)
-    sweep = fit_probes(acts, shuffles=2, strengths=[1.0])
+    sweep = fit_probes(acts, shuffles=2, l2=[1.0])
     confounds = {"level_db": rng.standard_normal(len(acts))}
     other = {"noise": rng.standard_normal((len(acts), 3))}
     made, _ = planted(1.5, clips=4, seed=1)
@@ -58,7 +58,7 @@ def test_every_finding_has_a_figure_that_asks_a_question_and_shows_its_numbers(r
 
 def test_cosines_and_scores_over_time_are_drawn_with_their_values():
     acts, _ = planted(3.0)
-    sweep = fit_probes(acts, shuffles=0, strengths=[1.0])
+    sweep = fit_probes(acts, shuffles=0, l2=[1.0])
     table = d.cosine_classes(sweep, 1)
     heat = plots.cosines(table, "How do they lie?", axis="genre").data[0]
     np.testing.assert_allclose(np.asarray(heat.z), table.to_numpy(), **DOUBLE)
@@ -82,10 +82,10 @@ def test_a_report_is_a_page_that_stands_alone(report, tmp_path):
 
 def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_path):
     acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
-    sweep = fit_probes(acts, folds=3, shuffles=2, strengths=[1.0])
+    sweep = fit_probes(acts, folds=3, shuffles=2, l2=[1.0])
     lab = ProbeLab(acts, tiny_dataset, sweep=sweep, folds=3, layer=1)
     first = lab.wait(120)
-    assert first.case.layer == 1 and first.verdict() in lab.verdict.value
+    assert first.evaluation.layer == 1 and first.verdict() in lab.verdict.value
     assert {"Accuracy", "Leaks", "Labels", "Numbers", "Directions", "Ridge to means"} <= set(lab.tabs.titles)
     assert lab.regularization in lab.tabs.children[lab.tabs.titles.index("Ridge to means")].children
     lab.regularization.strength.value = math.inf
@@ -96,7 +96,7 @@ def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_
     assert "Confounds: not looked at" in lab.verdict.value
     lab.layer.value = 3
     assert lab.direction(name).cosine(regularization_path(acts, 3, name, [math.inf])[0]) > 0.999999  # λ stays
-    assert lab.wait(120).case.layer == 3
+    assert lab.wait(120).evaluation.layer == 3
     hardest = lab.report["label noise"].value.table()["clip"].tolist()[:HARDEST]
     assert lab.list.clips == hardest
     lab.list.lines.value = hardest[1]
@@ -108,7 +108,7 @@ def test_the_lab_examines_the_layer_of_the_slider(tiny_model, tiny_dataset, tmp_
 
 def test_a_lab_without_sound_says_so(tiny_model, tiny_dataset):
     acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
-    sweep = fit_probes(acts, folds=3, shuffles=2, strengths=[1.0], layers=[2])
+    sweep = fit_probes(acts, folds=3, shuffles=2, l2=[1.0], layers=[2])
     lab = ProbeLab(acts, sweep=sweep, folds=3)
     lab.wait(120)
     lab.list.lines.value = lab.list.clips[0]
@@ -126,3 +126,13 @@ def test_exercises_of_the_lab_know_the_reports_own_answers(report):
     assert lab_exercises.owed_to_the_model(report, points).right
     assert lab_exercises.owed_to_the_model(report, points + 5).right is False
     assert lab_exercises.owed_to_the_model(report, None).right is None
+
+
+def test_a_method_of_ones_own_fits_the_labs_probes():
+    def plain_means(x, y, classes):
+        means = np.stack([x[y == one].mean(0) for one in range(classes)])
+        return means, -(means**2).sum(1) / 2
+
+    acts, _ = planted(3.0)
+    lab = ProbeLab(acts, method=plain_means, folds=3, views=False)
+    assert lab.wait(120).evaluation.method.name == lab.sweep.method == "plain_means"

@@ -11,7 +11,8 @@ from tolerances import DOUBLE
 from workbench.errors import ProbeError
 from workbench.probing import fit_probes
 from workbench.probing.crossval import Recipe, cross_validate, plan
-from workbench.probing.solvers import PATHS, Scaling, one_hot
+from workbench.probing.methods import PROBE_METHODS
+from workbench.probing.solvers import Scaling, one_hot
 from workbench.sound.splits import grouped_folds
 
 METHODS = ["logistic", "ridge", "means"]
@@ -39,7 +40,7 @@ def test_law_07_nothing_of_a_test_fold_reaches_its_probe(method):
     changed = cross_validate(other, names, splits, groups=groups, method=method)
     assert (changed.weights[1] == plain.weights[1]).all()
     assert (changed.bias[1] == plain.bias[1]).all()
-    np.testing.assert_array_equal(changed.strengths[1], plain.strengths[1])
+    np.testing.assert_array_equal(changed.l2[1], plain.l2[1])
     assert not (changed.weights[0] == plain.weights[0]).all()
 
 
@@ -58,7 +59,7 @@ def test_logits_are_those_of_the_folds_probes_and_each_sample_is_judged_once(met
 
 def test_samples_that_no_fold_tests_have_no_logits():
     x, y, splits, groups = setting()
-    found = cross_validate(x, y, splits[:1], groups=groups, strengths=[0.1])
+    found = cross_validate(x, y, splits[:1], groups=groups, l2=[0.1])
     untested = splits[0][0]
     assert np.isnan(found.logits[untested]).all()
     assert (found.fold[untested] == -1).all()
@@ -89,9 +90,7 @@ def test_the_strength_is_the_one_with_most_hits_inside(weights):
     x, y, groups = x[uneven], y[uneven], groups[uneven]
     splits = grouped_folds(y, groups, folds=3)
     strengths = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-    found = cross_validate(
-        x, y, splits, groups=groups, method="ridge", strengths=strengths, class_weights=weights
-    )
+    found = cross_validate(x, y, splits, groups=groups, method="ridge", l2=strengths, class_weights=weights)
     expected = []
     for train, _ in splits:
         hits = np.zeros((len(strengths), 3))
@@ -106,7 +105,7 @@ def test_the_strength_is_the_one_with_most_hits_inside(weights):
                 hits[number] += np.bincount(y[aside], right, 3)
         share = np.ones(3) if weights is None else np.bincount(y[train])
         expected.append(strengths[int(np.round((hits / share).sum(1), 9).argmax())])
-    assert found.strengths.tolist() == expected
+    assert found.l2.tolist() == expected
     assert len(set(expected)) > 1  # otherwise a constant would pass
 
 
@@ -121,9 +120,7 @@ def test_class_weights_are_scikit_learns(weights):
     if weights == "balanced":
         counts = len(train) / 3 / np.bincount(y[train])[y[train]]
     for method in ("logistic", "ridge"):
-        found = cross_validate(
-            x, y, [splits], groups=groups, method=method, strengths=[0.1], class_weights=weights
-        )
+        found = cross_validate(x, y, [splits], groups=groups, method=method, l2=[0.1], class_weights=weights)
         if method == "logistic":
             solver = LogisticRegression(C=10 / counts.sum(), class_weight=weights, tol=1e-9, max_iter=9999)
             solver.fit(z, y[train])
@@ -145,7 +142,7 @@ def test_balanced_weights_give_a_rare_class_its_share():
     splits = grouped_folds(y, groups, folds=4)
     for method in METHODS:
         plain, fair = (
-            cross_validate(x, y, splits, groups=groups, method=method, strengths=[0.1], class_weights=one)
+            cross_validate(x, y, splits, groups=groups, method=method, l2=[0.1], class_weights=one)
             for one in (None, "balanced")
         )
         assert (plain.predicted[y == 1] == 1).mean() < 0.5, method
@@ -185,7 +182,7 @@ def test_a_sweep_keeps_the_logits_of_its_held_out_rows(method):
 def test_weights_by_class_name_reach_the_solver():
     acts, _ = planted(1.0, d=16)
     plain, heavy = (
-        fit_probes(acts, layers=[1], strengths=[0.1], shuffles=3, class_weights=one)
+        fit_probes(acts, layers=[1], l2=[0.1], shuffles=3, class_weights=one)
         for one in (None, {"rock": 20.0})
     )
     named = [(sweep.held_out["predicted"] == "rock").mean() for sweep in (plain, heavy)]
@@ -216,6 +213,6 @@ def test_all_methods_keep_the_order_of_samples_and_classes():
     labels, groups = labels_and_groups(classes=3, groups=4, clips=3)
     x = one_hot(np.unique(labels, return_inverse=True)[1], 3)[:, None] + 0.01
     acts = activations(x, labels, groups)
-    for method in PATHS:
+    for method in PROBE_METHODS:
         sweep = fit_probes(acts, method=method, folds=2, shuffles=0)
         assert sweep.best.predict(acts.matrix(0)).tolist() == labels.tolist(), method

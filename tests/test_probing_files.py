@@ -33,9 +33,9 @@ def acts():
 def probes(acts):
     """One fitted probe of each kind."""
     return {
-        "probe": fit_probes(acts, strengths=[0.1], shuffles=0).best,
-        "number probe": fit_regression(acts, "bpm", strengths=[0.1], shuffles=0).best,
-        "label probe": fit_multilabel(acts, strengths=[0.1]).best,
+        "probe": fit_probes(acts, l2=[0.1], shuffles=0).best,
+        "number probe": fit_regression(acts, "bpm", l2=[0.1], shuffles=0).best,
+        "label probe": fit_multilabel(acts, l2=[0.1]).best,
     }
 
 
@@ -140,8 +140,8 @@ def test_arrays_that_do_not_fit_one_another_are_no_probe(probes):
         replace(probes["probe"], bias=np.zeros(2))
     with pytest.raises(ProbeError, match=r"its weights have the shape \(3, 12\) where \(2, 12\)"):
         replace(probes["probe"], classes=("jazz", "rock"), bias=np.zeros(2))
-    with pytest.raises(ProbeError, match=r"its strengths have the shape \(1,\)"):
-        replace(probes["label probe"], strengths=np.ones(1))
+    with pytest.raises(ProbeError, match=r"its l2 have the shape \(1,\)"):
+        replace(probes["label probe"], l2=np.ones(1))
     with pytest.raises(ProbeError, match=r"its weights have the shape \(1, 12\) where \(12,\)"):
         replace(probes["number probe"], weights=np.zeros((1, 12)))
 
@@ -153,9 +153,9 @@ SWEEPS = {"probe": ProbeSweep, "number probe": NumberSweep, "label probe": Label
 def sweeps(acts):
     """One sweep of each kind."""
     return {
-        "probe": fit_probes(acts, strengths=[0.1], shuffles=2),
-        "number probe": fit_regression(acts, "bpm", strengths=[0.1], shuffles=0),
-        "label probe": fit_multilabel(acts, strengths=[0.1]),
+        "probe": fit_probes(acts, l2=[0.1], shuffles=2),
+        "number probe": fit_regression(acts, "bpm", l2=[0.1], shuffles=0),
+        "label probe": fit_multilabel(acts, l2=[0.1]),
     }
 
 

@@ -33,7 +33,7 @@ def test_law_06_folded_logits_equal_those_of_the_scikit_learn_pipeline(method, c
     kept = np.isin(labels, np.unique(labels)[:classes])
     x, labels, groups = x[kept], labels[kept], groups[kept]
     strength = 0.05
-    probe = fit_probes(activations(x, labels, groups), method=method, strengths=[strength], shuffles=0)[0]
+    probe = fit_probes(activations(x, labels, groups), method=method, l2=[strength], shuffles=0)[0]
     if method == "logistic":
         solver = LogisticRegression(C=1 / (strength * len(x)), tol=1e-8, max_iter=10_000)
         expected = make_pipeline(StandardScaler(), solver).fit(x[:, 0], labels).predict_log_proba(x[:, 0])
@@ -50,7 +50,7 @@ def test_law_06_folded_logits_equal_those_of_the_scikit_learn_pipeline(method, c
 @pytest.mark.parametrize("method", METHODS)
 def test_accuracy_is_that_of_held_out_groups(method):
     acts, _ = planted(1.8)
-    sweep = fit_probes(acts, method=method, strengths=[0.1], shuffles=0, seed=3)
+    sweep = fit_probes(acts, method=method, l2=[0.1], shuffles=0, seed=3)
     x, (labels, groups) = acts.matrix(1), labels_and_groups()
     predicted = np.empty_like(labels)
     for train, test in grouped_folds(labels, groups, folds=5, seed=3):
@@ -106,7 +106,7 @@ def test_law_07_a_probe_that_can_only_recognise_groups_stays_at_chance():
 
 
 def test_runs_with_other_labels_train_on_those_labels(monkeypatch):
-    monkeypatch.setattr(fit, "_shuffled", lambda y, *_: np.array([y, (y + 1) % 3]))
+    monkeypatch.setattr(fit, "_shuffled_classes", lambda y, *_: np.array([y, (y + 1) % 3]))
     scores = fit_probes(planted(5.0)[0], layers=[1])[1].scores
     assert scores.shuffled_low > 0.9
 
@@ -179,11 +179,11 @@ def test_probabilities_sum_to_1_and_follow_the_prediction(method):
 def test_the_strength_is_chosen_for_accuracy_on_groups_set_aside(method):
     crushed, mild = 1e7, 1e-3
     acts = activations(*flipped(np.random.default_rng(1)))
-    sweep = fit_probes(acts, method=method, strengths=[crushed, mild], shuffles=0)
-    assert sweep[0].strength == mild
+    sweep = fit_probes(acts, method=method, l2=[crushed, mild], shuffles=0)
+    assert sweep[0].l2 == mild
     # Chosen inside each fold too, or the held-out accuracy would be that of the crushed probe.
     assert sweep[0].accuracy > 0.9
-    assert fit_probes(acts, method=method, strengths=[crushed], shuffles=0)[0].accuracy < 0.8
+    assert fit_probes(acts, method=method, l2=[crushed], shuffles=0)[0].accuracy < 0.8
 
 
 def flipped(rng: np.random.Generator):
@@ -245,7 +245,7 @@ def test_questions_that_have_no_answer_are_refused_with_what_is_held():
         fit_probes(acts, method="svm")
     for strengths in ([], [0.0], [float("nan")], [-1]):
         with pytest.raises(ProbeError, match="finite number above 0"):
-            fit_probes(acts, strengths=strengths)
+            fit_probes(acts, l2=strengths)
     with pytest.raises(ActivationsError, match="9"):
         fit_probes(acts, layers=[9])
     with pytest.raises(ProbeError, match="list of layers is empty"):
@@ -282,7 +282,7 @@ def test_without_a_measured_residual_norm_probes_are_fitted_and_only_a_dose_is_r
 def test_a_class_with_one_training_group_takes_the_middle_strength():
     labels, groups = labels_and_groups(groups=2)
     x = np.random.default_rng(0).standard_normal((len(labels), 1, 8))
-    assert len(fit_probes(activations(x, labels, groups), folds=2, strengths=[9, 3, 1])) == 1
+    assert len(fit_probes(activations(x, labels, groups), folds=2, l2=[9, 3, 1])) == 1
 
 
 def test_features_that_never_vary_do_no_harm():
@@ -321,6 +321,6 @@ def test_fitting_uses_one_thread_and_gives_the_others_back(monkeypatch):
     acts, _ = planted(4.0)
     with threadpool_limits(limits=2):
         before = [pool["num_threads"] for pool in threadpool_info()]
-        fit_probes(acts, folds=3, shuffles=1, strengths=[1.0])
+        fit_probes(acts, folds=3, shuffles=1, l2=[1.0])
         assert [pool["num_threads"] for pool in threadpool_info()] == before
     assert used and set(used) == {1}

@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from workbench.errors import ProbeError
 from workbench.probing import solvers as logistic
-from workbench.probing.solvers import CHOOSING, STRENGTHS, Design, Scaling, logistic_path, one_hot
+from workbench.probing.methods import PROBE_METHODS
+from workbench.probing.solvers import Design, Scaling, logistic_path, one_hot
 
 SHAPES = [(60, 90), (150, 20)]  # more features than samples, and fewer
 
@@ -38,7 +39,7 @@ def test_the_optimum_is_scikit_learns(samples, features, classes, weighted):
     x, y = correlated(samples, features, classes)
     counts = np.where(y == 0, 3.0, 1.0) if weighted else np.ones(samples)
     z = Scaling.of(x).apply(x)
-    strengths = STRENGTHS["logistic"]
+    strengths = PROBE_METHODS["logistic"].l2
     path = logistic_path(Design.of(x, counts), one_hot(y, classes), strengths)
     for strength, (weights, bias) in zip(strengths, path, strict=True):
         solver = LogisticRegression(C=1 / (strength * counts.sum()), tol=1e-10, max_iter=100_000)
@@ -78,7 +79,7 @@ def test_it_takes_fewer_steps_than_scikit_learn(monkeypatch, samples, features):
 def test_an_optimum_that_is_not_reached_is_told(monkeypatch):
     monkeypatch.setattr(logistic, "_STEPS", 3)
     x, y = correlated(60, 90, 3)
-    with pytest.raises(ProbeError, match=r"strength 0\.001.*did not settle in 3 steps"):
+    with pytest.raises(ProbeError, match=r"l2=0\.001.*did not settle in 3 steps"):
         logistic_path(Design.of(x), one_hot(y, 3), [0.001])
 
 
@@ -90,10 +91,10 @@ def test_samples_told_apart_with_hardly_a_penalty_still_settle():
 
 def test_choosing_among_strengths_takes_fewer_steps_and_reads_the_same(monkeypatch):
     x, y = correlated(60, 90, 4)
-    design, truth, strengths = Design.of(x), one_hot(y, 4), STRENGTHS["logistic"]
+    design, truth, strengths = Design.of(x), one_hot(y, 4), PROBE_METHODS["logistic"].l2
     counted, gradient = [], logistic._Problem.gradient
     monkeypatch.setattr(logistic._Problem, "gradient", lambda *args: counted.append(1) or gradient(*args))
-    near = CHOOSING["logistic"](design, truth, strengths)
+    near = PROBE_METHODS["logistic"].fit_roughly(design, truth, strengths)
     steps = len(counted)
     exact = logistic_path(design, truth, strengths)
     assert steps < 0.9 * (len(counted) - steps)

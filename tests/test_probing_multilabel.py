@@ -32,9 +32,9 @@ def tagged(strength: float = 3.0, *, seed: int = 0, groups: int = 40, clips: int
 @pytest.mark.parametrize("method", ["logistic", "ridge", "means"])
 def test_law_08_every_label_is_read_and_its_direction_recovered(method):
     acts, held, vectors = tagged(4.0, clips=8)
-    sweep = fit_multilabel(acts, method=method, strengths=[0.1])
+    sweep = fit_multilabel(acts, method=method, l2=[0.1])
     assert sweep.labels == NAMES
-    assert (sweep.held == held).all()
+    assert (sweep.present == held).all()
     noise, signal = sweep[0].scores, sweep[1].scores
     assert signal.average_precision > 0.9
     assert signal.macro_f1 > 0.8
@@ -47,7 +47,7 @@ def test_law_08_every_label_is_read_and_its_direction_recovered(method):
 @pytest.mark.parametrize("weights", [None, "balanced"])
 def test_held_out_logits_and_figures_are_scikit_learns(weights):
     acts, held, _ = tagged()
-    sweep = fit_multilabel(acts, layers=[1], strengths=[0.1], folds=3, seed=1, class_weights=weights)
+    sweep = fit_multilabel(acts, layers=[1], l2=[0.1], folds=3, seed=1, class_weights=weights)
     x, logits = acts.matrix(1).astype(float), np.empty(held.shape)
     splits = label_folds(held, acts.groups, folds=3, seed=1)
     for train, test in splits:
@@ -82,18 +82,18 @@ def test_each_label_chooses_its_own_strength_inside_the_training_folds(method):
     ]
     acts = activations(x[:, None], np.full(200, "a"), groups.astype(str))
     crushed, mild = 1e7, 1e-3
-    sweep = fit_multilabel(acts, sets, method=method, strengths=[crushed, mild])
+    sweep = fit_multilabel(acts, sets, method=method, l2=[crushed, mild])
     assert sweep.labels == ("easy", "hard")
-    assert sweep[0].strengths[1] == mild
+    assert sweep[0].l2[1] == mild
     assert sweep[0].scores.of_label["f1"][1] > 0.8
-    crushed_only = fit_multilabel(acts, sets, method=method, strengths=[crushed])
+    crushed_only = fit_multilabel(acts, sets, method=method, l2=[crushed])
     assert crushed_only[0].scores.of_label["f1"][1] < 0.75
 
 
 def test_a_rare_label_is_named_where_labels_are_balanced():
     acts, held, _ = tagged(1.2, groups=60)
     plain, fair = (
-        fit_multilabel(acts, layers=[1], strengths=[0.1], class_weights=one) for one in (None, "balanced")
+        fit_multilabel(acts, layers=[1], l2=[0.1], class_weights=one) for one in (None, "balanced")
     )
     rare = NAMES.index("live")
     found = [(sweep.logits[0][held[:, rare], rare] > 0).mean() for sweep in (plain, fair)]
@@ -117,11 +117,11 @@ def test_law_07_groups_are_whole_labels_are_spread_and_threads_change_nothing():
 def test_sets_of_labels_may_be_given_and_spaces_do_not_count():
     acts, held, _ = tagged()
     sets = [{name for name, has in zip(NAMES, row, strict=True) if has} for row in held]
-    by_text = fit_multilabel(acts, "tags", layers=[1], strengths=[1.0])
-    assert (fit_multilabel(acts, sets, layers=[1], strengths=[1.0]).logits == by_text.logits).all()
+    by_text = fit_multilabel(acts, "tags", layers=[1], l2=[1.0])
+    assert (fit_multilabel(acts, sets, layers=[1], l2=[1.0]).logits == by_text.logits).all()
     spaced = np.array([text.replace("|", " | ") for text in acts.labels("tags")])
     again = activations(acts.matrix(1)[:, None], spaced, acts.groups, tags=spaced)
-    assert (fit_multilabel(again, layers=[0], strengths=[1.0]).logits == by_text.logits).all()
+    assert (fit_multilabel(again, layers=[0], l2=[1.0]).logits == by_text.logits).all()
 
 
 def test_the_sweep_tells_of_all_layers():

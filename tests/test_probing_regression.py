@@ -54,7 +54,7 @@ def test_law_08_a_planted_number_is_read_and_its_direction_recovered():
 
 def test_readings_and_figures_are_scikit_learns_on_the_same_folds():
     acts, _ = tempo()
-    sweep = fit_regression(acts, "bpm", strengths=[0.1], layers=[1], shuffles=0, folds=3, seed=2)
+    sweep = fit_regression(acts, "bpm", l2=[0.1], layers=[1], shuffles=0, folds=3, seed=2)
     x, y = acts.matrix(1).astype(float), acts.labels("bpm")
     predicted = np.empty(len(y))
     for train, test in number_folds(y, acts.groups, folds=3, seed=2):
@@ -72,12 +72,12 @@ def test_readings_and_figures_are_scikit_learns_on_the_same_folds():
 
 def test_law_07_the_strength_is_chosen_by_squared_error_inside_the_training_folds():
     acts, _ = tempo(1.0)
-    sweep = fit_regression(acts, "bpm", layers=[1], shuffles=0, strengths=[1e6, 0.3])
-    assert sweep[1].strength == 0.3
+    sweep = fit_regression(acts, "bpm", layers=[1], shuffles=0, l2=[1e6, 0.3])
+    assert sweep[1].l2 == 0.3
     assert sweep[1].scores.r2 > 0.3  # chosen in each fold too: at 1e6 every reading is the mean
-    assert fit_regression(acts, "bpm", layers=[1], shuffles=0, strengths=[1e6])[1].scores.r2 < 0.1
-    noise = fit_regression(acts, "bpm", layers=[0], shuffles=0, strengths=[1e6, 1e-3])
-    assert noise[0].strength == 1e6
+    assert fit_regression(acts, "bpm", layers=[1], shuffles=0, l2=[1e6])[1].scores.r2 < 0.1
+    noise = fit_regression(acts, "bpm", layers=[0], shuffles=0, l2=[1e6, 1e-3])
+    assert noise[0].l2 == 1e6
 
 
 @pytest.mark.parametrize("inside", [0.0, 0.5])
@@ -133,7 +133,7 @@ def test_numbers_that_cannot_be_read_are_refused_with_the_reason():
     with pytest.raises(ProbeError, match=r"values are text.*fit_probes"):
         fit_regression(acts, "genre")
     with pytest.raises(ProbeError, match="finite number above 0"):
-        fit_regression(acts, "bpm", strengths=[0])
+        fit_regression(acts, "bpm", l2=[0])
     with pytest.raises(ProbeError, match="list of layers is empty"):
         fit_regression(acts, "bpm", layers=[])
     with pytest.raises(DatasetError, match="30 group"):
@@ -151,8 +151,8 @@ def test_with_two_groups_in_training_the_strength_is_chosen_between_them_and_wit
     assert len(fit_regression(acts.subset(three), "bpm", folds=3, shuffles=0)) == 2
     two = np.isin(acts.groups, np.unique(acts.groups)[:2])
     strengths = [1e6, 7.0, 1e-6]
-    sweep = fit_regression(acts.subset(two), "bpm", folds=2, layers=[1], shuffles=0, strengths=strengths)
-    (single,) = fit_regression(acts.subset(two), "bpm", folds=2, layers=[1], shuffles=0, strengths=[7.0])
-    expected = fit_regression(acts.subset(two), "bpm", folds=2, layers=[1], shuffles=0, strengths=[7.0])
-    assert single.strength == 7.0
+    sweep = fit_regression(acts.subset(two), "bpm", folds=2, layers=[1], shuffles=0, l2=strengths)
+    (single,) = fit_regression(acts.subset(two), "bpm", folds=2, layers=[1], shuffles=0, l2=[7.0])
+    expected = fit_regression(acts.subset(two), "bpm", folds=2, layers=[1], shuffles=0, l2=[7.0])
+    assert single.l2 == 7.0
     assert sweep.held_out["predicted"].equals(expected.held_out["predicted"])

@@ -11,7 +11,8 @@ from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ProbeError, SteeringError
 from workbench.probing import fit_probes, regularization_path
-from workbench.probing.solvers import Design, Scaling, means_path, one_hot, probabilities, ridge_path
+from workbench.probing.methods import probabilities
+from workbench.probing.solvers import Design, Scaling, means_path, one_hot, ridge_path
 from workbench.steering import difference_in_means
 
 
@@ -57,7 +58,7 @@ def test_few_strengths_and_many_give_the_same_ridge(wide):
 def test_the_trail_is_the_ridge_probes_directions_from_one_decomposition(monkeypatch):
     acts = uneven()
     strengths = [0.01, 1.0, 100.0]
-    expected = [fit_probes(acts, method="ridge", strengths=[one], shuffles=0)[0] for one in strengths]
+    expected = [fit_probes(acts, method="ridge", l2=[one], shuffles=0)[0] for one in strengths]
     counted, decompose = [], np.linalg.eigh
     monkeypatch.setattr(np.linalg, "eigh", lambda gram: counted.append(1) or decompose(gram))
     path = regularization_path(acts, 0, "jazz", [*strengths, 1e9, math.inf])
@@ -67,7 +68,7 @@ def test_the_trail_is_the_ridge_probes_directions_from_one_decomposition(monkeyp
         np.testing.assert_allclose(found.vector, wanted.vector, **SUMMED)
         assert np.isclose(found.centre, wanted.centre, **SUMMED)
         assert (found.layer, found.name, found.residual_norm) == (0, "jazz", 10.0)
-        assert found.origin["strength"] == f"{probe.strength:g}"
+        assert found.origin["strength"] == f"{probe.l2:g}"
     *_, huge, endless = path
     assert huge.cosine(endless) > 0.9999
     assert "difference in means" in endless.origin["method"]
@@ -94,7 +95,7 @@ def test_the_probe_of_means_points_along_the_difference_in_means():
         wanted = difference_in_means(acts, class_, layer=0)
         assert probe.direction(class_).cosine(wanted) > 0.999999
         assert np.isclose(probe.direction(class_).centre, wanted.centre, **SUMMED)
-    assert math.isnan(probe.strength)
+    assert math.isnan(probe.l2)
     balanced = fit_probes(acts.subset(np.arange(200)), method="means", shuffles=0, class_weights="balanced")[
         0
     ]
@@ -113,7 +114,7 @@ def test_the_logits_of_means_are_true_for_round_classes_of_one_size():
     ((weights, bias),) = means_path(Design.of(x), one_hot(y, 3), [math.nan])
     density = share * np.exp(-((x[:, None] - centres) ** 2).sum(2) / (2 * 1.5**2))
     truth = density / density.sum(1, keepdims=True)
-    found = probabilities(x @ weights.T + bias, "means")
+    found = probabilities(x @ weights.T + bias, "softmax")
     assert np.abs(found - truth).mean() < 0.01
     assert np.abs(found - truth).max() < 0.1
 

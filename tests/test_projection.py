@@ -55,9 +55,9 @@ def test_one_loud_feature_is_not_the_whole_map():
 
 def test_umap_keeps_classes_together_and_repeats_itself():
     acts, _ = planted(5.0)
-    one, again = project(acts, 1, seed=3), project(acts, 1, seed=3)
+    one, again = project(acts, 1, random_state=3), project(acts, 1, random_state=3)
     assert np.array_equal(one.points, again.points)
-    assert not np.array_equal(one.points, project(acts, 1, seed=4).points)
+    assert not np.array_equal(one.points, project(acts, 1, random_state=4).points)
     assert purity(one.points, labels_and_groups()[0]) > 0.9
     assert one.explained is None
 
@@ -118,7 +118,7 @@ def test_a_map_of_one_feature_has_no_two_components():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"neighbours": 0}, {"neighbours": 2.5}, {"min_distance": 7}, {"seed": -1}]
+    "settings", [{"neighbours": 0}, {"neighbours": 2.5}, {"min_distance": 7}, {"random_state": -1}]
 )
 def test_settings_of_a_map_that_make_no_sense_are_refused(settings):
     acts, _ = planted()
@@ -159,8 +159,8 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise():
 def test_a_map_near_another_one_lies_on_it(method):
     acts, _ = planted(5.0, layers=3)
     first = project(acts, 1, method=method, neighbours=8)
-    alone = project(acts, 2, method=method, neighbours=8, seed=5)
-    beside = project(acts, 2, method=method, neighbours=8, seed=5, near=first)
+    alone = project(acts, 2, method=method, neighbours=8, random_state=5)
+    beside = project(acts, 2, method=method, neighbours=8, random_state=5, near=first)
     spread = first.points.std()
     moved = np.linalg.norm(beside.points - first.points, axis=1).mean() / spread
     assert moved < 0.9 * np.linalg.norm(alone.points - first.points, axis=1).mean() / spread

@@ -17,7 +17,7 @@ from recipe.train_judges import HEARS, TARGETS, Shape, _balanced, _choose, _fit,
 from sklearn.neural_network import MLPClassifier
 
 from workbench.evidence.features import block_slices
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import TrainedJudge
 from workbench.model.band import HOLD, PARTS, REST, pitch_token
 from workbench.model.band_sampler import FRAME, RATE_HZ
 
@@ -55,7 +55,7 @@ def train(monkeypatch):
     monkeypatch.setattr(train_judges, "ALPHAS", (1.0, 10.0))
     monkeypatch.setattr(train_judges, "WIDTHS", (8,))
 
-    def trained(target: str, blocks: tuple[str, ...]) -> Judge:
+    def trained(target: str, blocks: tuple[str, ...]) -> TrainedJudge:
         training, test = both_sets(blocks, target)
         monkeypatch.setattr(train_judges, "training_crops", lambda build, seed: training)
         monkeypatch.setattr(train_judges, "test_crops", lambda build, seed: test)
@@ -70,7 +70,7 @@ def test_a_judge_hears_what_can_be_heard_and_is_the_same_when_it_is_loaded(train
     card = judge.card
     assert card["test_accuracy"] > 0.9 and card["test_accuracy_shipped_sounds"] > 0.9
     assert min(card["left_out_accuracy"].values()) > 0.8
-    again = Judge.load(judge.save(tmp_path), target)
+    again = TrainedJudge.load(judge.save(tmp_path), target)
     _training, test = both_sets(HEARS[target], target)
     np.testing.assert_allclose(again.probabilities_of(test.x), judge.probabilities_of(test.x), atol=1e-5)
     assert again.classes == judge.classes and again.hears == HEARS[target]
@@ -89,7 +89,7 @@ def test_a_judge_is_deaf_to_what_it_is_not_to_hear(train):
     assert card["test_accuracy"] < 0.75, "chance is a half"
 
 
-def two_layers(judge: Judge, column: int) -> Judge:
+def two_layers(judge: TrainedJudge, column: int) -> TrainedJudge:
     """Return the judge with nothing learned: it looks at one feature alone."""
     (weight, bias), (last, end) = judge.layers
     first = np.zeros_like(weight)
@@ -97,7 +97,7 @@ def two_layers(judge: Judge, column: int) -> Judge:
     second = np.zeros_like(last)
     second[0] = (-1, 1)
     end = np.array([0.5, -0.5])
-    return Judge(judge.target, judge.classes, judge.mean * 0, judge.scale * 0 + 1,
+    return TrainedJudge(judge.target, judge.classes, judge.mean * 0, judge.scale * 0 + 1,
                  ((first, bias * 0), (second, end)), {}, judge.hears)  # fmt: skip
 
 

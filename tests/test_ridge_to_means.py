@@ -28,13 +28,13 @@ def acts():
 
 @pytest.fixture(scope="module")
 def case_and_probe(acts):
-    probe = fit_probes(acts, method="ridge", strengths=[1.0], shuffles=0)[0]
+    probe = fit_probes(acts, method="ridge", l2=[1.0], shuffles=0)[0]
     return evaluate_probe(acts, probe, unit="track"), probe
 
 
 @pytest.fixture(scope="module")
 def walk(acts, case_and_probe):
-    return ridge_to_means(acts, *case_and_probe, strengths=reversed(STEPS))
+    return ridge_to_means(acts, *case_and_probe, l2=reversed(STEPS))
 
 
 def test_the_trails_of_all_classes_are_those_of_each_from_one_decomposition(acts, monkeypatch):
@@ -53,7 +53,7 @@ def test_the_trails_of_all_classes_are_those_of_each_from_one_decomposition(acts
 
 def test_cosines_are_taken_to_the_probe_and_to_the_difference_in_means(acts, case_and_probe, walk):
     _, probe = case_and_probe
-    assert walk.strengths == STEPS  # in rising order, however they were given
+    assert walk.l2 == STEPS  # in rising order, however they were given
     for class_ in walk.classes:
         assert np.isclose(walk.to_probe[class_][1], 1, **ROUNDED)  # the probe is ridge of strength 1
         means = difference_in_means(acts, class_, layer=0)
@@ -64,7 +64,7 @@ def test_cosines_are_taken_to_the_probe_and_to_the_difference_in_means(acts, cas
     assert walk.direction("jazz", 100.0).origin["strength"] == "100"
     table = walk.table()
     assert len(table) == 3 * len(STEPS)
-    row = table[(table["class"] == "rock") & (table["strength"] == 100.0)].iloc[0]
+    row = table[(table["class"] == "rock") & (table["l2"] == 100.0)].iloc[0]
     assert row["to_probe"] == walk.to_probe["rock"][2]
     assert (row["accuracy"], row["low"]) == (walk.accuracy["rock"][2].value, walk.accuracy["rock"][2].low)
 
@@ -91,8 +91,8 @@ def test_noise_reads_as_chance_however_uneven_the_classes_are():
     acts, _ = planted(0.0, seed=3)
     kept = np.flatnonzero((acts.labels() != "rock") | (np.arange(len(acts)) % 4 == 0))
     acts = acts.subset(kept)
-    probe = fit_probes(acts, method="ridge", strengths=[1.0], shuffles=0, layers=[0])[0]
-    found = ridge_to_means(acts, evaluate_probe(acts, probe), probe, strengths=[1e-2, 1e4, math.inf])
+    probe = fit_probes(acts, method="ridge", l2=[1.0], shuffles=0, layers=[0])[0]
+    found = ridge_to_means(acts, evaluate_probe(acts, probe), probe, l2=[1e-2, 1e4, math.inf])
     for class_ in found.classes:
         assert all(abs(one.value - found.chance) < 0.12 for one in found.accuracy[class_]), class_
 
@@ -110,7 +110,7 @@ def test_the_sentence_has_the_numbers_and_what_is_not_there_is_refused(walk):
         assert number in told
     with pytest.raises(ProbeError, match=r"'blues' was asked for, but there are classical, jazz, rock"):
         walk.direction("blues", 1.0)
-    with pytest.raises(ProbeError, match=r"strength 2 was asked for, but the path has 0.01, 1, 100, inf"):
+    with pytest.raises(ProbeError, match=r"l2=2 was asked for, but the path has 0.01, 1, 100, inf"):
         walk.direction("jazz", 2.0)
 
 
@@ -151,11 +151,11 @@ def test_the_panel_follows_its_slider_and_keeps_its_place_from_layer_to_layer(wa
         panel.accuracy.figure["layout"]["title"]["text"],
     )
     assert drawn == (3.0, "<b>How well does the rock direction alone read new tracks?</b>")
-    other = ridge_to_means(acts, *case_and_probe, strengths=[0.5, math.inf])
+    other = ridge_to_means(acts, *case_and_probe, l2=[0.5, math.inf])
     panel.show(other)
     assert (panel.class_.value, panel.strength.value) == ("rock", math.inf)
     panel.show(walk)
     panel.strength.value = 0.01
     panel.show(other)
-    assert panel.strength.value in other.strengths
+    assert panel.strength.value in other.l2
     assert panel.direction() == other.direction("rock", panel.strength.value)

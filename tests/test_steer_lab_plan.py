@@ -48,7 +48,7 @@ def sweeps(tiny_model: Any, tiny_dataset: Any) -> dict[str, ProbeSweep]:
     settings: dict[str, Any] = {"folds": 3, "shuffles": 0, "progress": False}
     return {
         "means": fit_probes(acts, method="means", **settings),
-        "weight": fit_probes(acts, strengths=[1.0], **settings),
+        "weight": fit_probes(acts, l2=[1.0], **settings),
     }
 
 

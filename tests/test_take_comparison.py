@@ -255,7 +255,7 @@ def test_of_a_continuation_the_new_part_is_judged_and_measured_beside_a_twin_tha
     comparison = TakeComparison(named, [Lengths()])
     assert heard == [0.6] * 4
     assert comparison.twins["one steered"] == "one" and comparison.twins["two steered"] == "two"
-    change = damage(made[3].new, twin=made[2].new)["level_db_change"]
+    change = damage(made[3].new, baseline=made[2].new)["level_db_change"]
     assert f"({change:+.1f})" in cells(comparison)["two steered"][0]
 
 

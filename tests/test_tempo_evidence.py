@@ -6,7 +6,7 @@ from tolerances import DOUBLE
 
 from workbench.errors import EvidenceError
 from workbench.evidence.features import block_slices
-from workbench.evidence.judge import Judge, expected_bpm, fold_octaves, librosa_tempo
+from workbench.evidence.judge import TrainedJudge, expected_bpm, fold_octaves, librosa_tempo
 from workbench.sound import Clip
 
 RATE = 16_000
@@ -21,13 +21,13 @@ def clicks(bpm: float) -> Clip:
 
 
 @pytest.fixture
-def coin() -> Judge:
+def coin() -> TrainedJudge:
     """A judge that is sure of nothing: both of its tempi are equally likely."""
     pulse = block_slices()["pulse"]
     size = pulse.stop - pulse.start
     layers = ((np.zeros((size, 2)), np.zeros(2)),)
     card = {"bpm": {"slow": 80.0, "fast": 120.0}}
-    return Judge("tempo", ("fast", "slow"), np.zeros(size), np.ones(size), layers, card, ("pulse",))
+    return TrainedJudge("tempo", ("fast", "slow"), np.zeros(size), np.ones(size), layers, card, ("pulse",))
 
 
 @pytest.mark.parametrize("bpm", [75.0, 93.75, 125.0])

@@ -27,7 +27,7 @@ def acts(tiny_model, tiny_dataset):
 
 @pytest.fixture(scope="module")
 def sweep(acts):
-    return fit_probes(acts, folds=3, shuffles=2, strengths=[1.0])  # random weights tell nothing by choice
+    return fit_probes(acts, folds=3, shuffles=2, l2=[1.0])  # random weights tell nothing by choice
 
 
 class Judge:

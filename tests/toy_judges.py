@@ -31,6 +31,7 @@ class Reference:
     """Hears, for each class, how near a clip is to the sound of its planted direction at `DOSE`."""
 
     def __init__(self, model: Any, numbers: Mapping[str, int], *, target: str = "code", sharp: float = 20.0):
+        self.rate_hz = model.rate_hz
         self.target, self.classes, self.sharp = target, tuple(numbers), sharp
         plans = [planted(model, number, name=name).at(DOSE) for name, number in numbers.items()]
         takes = generate(

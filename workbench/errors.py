@@ -7,11 +7,16 @@ whole number, a finite number or text, or it is refused.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Self, SupportsIndex, cast
+from typing import Any, ParamSpec, Self, SupportsIndex, TypeVar, cast
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class WorkbenchError(Exception):
@@ -95,6 +100,42 @@ def warn_renamed(old: str, new: str) -> None:
     """Warn, at the line of the caller's caller, that a name is now another."""
     text = f"{old} is now {new}; the old name goes with the next version"
     warnings.warn(text, RenamedWarning, stacklevel=3)
+
+
+def renamed_keywords(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take keywords by their former names, with a warning, for one release.
+
+    Args:
+        names: former name = present name.
+
+    >>> @renamed_keywords(strengths="l2")
+    ... def fit(l2=1.0):
+    ...     return l2
+    >>> fit(l2=2.0)
+    2.0
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
+                warn_renamed(f"{function.__name__}({old}=...)", f"{names[old]}=")
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return called
+
+    return decorate
+
+
+def renamed_attribute(old: str, new: str) -> Any:
+    """Return the property under which the attribute `new` keeps its former name, with a warning."""
+
+    def read(self: object) -> Any:
+        warn_renamed(f"{type(self).__name__}.{old}", f".{new}")
+        return getattr(self, new)
+
+    return property(read, doc=f"The former name of `{new}`.")
 
 
 def message(asked: str, found: str, do: str = "") -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import workbench as wb
-from workbench.evidence.trials import hit_rates, sweep, trials
+from workbench.evidence.trials import hit_rates, sweep
 from workbench.evidence.validate import Protocol, Validation, validate_steering
 from workbench.files import file_names, write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS
@@ -32,6 +33,7 @@ def run_demo(
     prompt: str = "a tune",
     seed: int = 7,
     clips: int = 8,
+    judge: wb.Judge | str = "genre",
 ) -> Path:
     """Write WAV files, ``report.json`` and ``index.html`` into a folder; return the page's path.
 
@@ -43,17 +45,21 @@ def run_demo(
         prompt: of the clips that are kept.
         seed: of the clips that are kept.
         clips: judged clips per genre, and as many controls.
+        judge: hears the clips; a judge or its name. One that knows no genre labels the music itself, and what
+            it hears is steered.
     """
     out.mkdir(parents=True, exist_ok=True)
     network = wb.load(model, device=device)
     songs = wb.dataset(music)
     songs = songs.take(min(PER_CLASS, min((songs.labels() == g).sum() for g in songs.genres)))
+    ear = wb.load_judge(judge) if isinstance(judge, str) else judge
+    songs, target = _labelled(songs, ear)
     acts = wb.capture(network, songs, seconds=5)
-    probes = wb.fit_probes(acts, target="genre")
-    judge, protocol = wb.load_judge(), _protocol(probes, clips)
-    methods = {"logistic": probes, "means": wb.fit_probes(acts, target="genre", method="means", shuffles=0)}
-    method = _best_method(network, judge, methods, protocol)
-    validation = validate_steering(network, methods[method], judge, protocol)
+    probes = wb.fit_probes(acts, target=target)
+    protocol = _protocol(probes, clips)
+    methods = {"logistic": probes, "means": wb.fit_probes(acts, target=target, method="means", shuffles=0)}
+    method = _best_method(network, ear, methods, protocol)
+    validation = validate_steering(network, methods[method], ear, protocol)
     takes, speed = _takes(network, methods[method], validation, prompt, seed)
     names = file_names(takes)
     files = {name: take.clip.write(out / f"{names[name]}.wav") for name, take in takes.items()}
@@ -72,6 +78,18 @@ def run_demo(
     write_atomically(out / "report.json", f"{json.dumps(report, indent=2)}\n".encode())
     validation.reporting.to_csv(out / "judged.csv", index=False)
     return write_page(out, report, _figures(acts, probes, validation), files)
+
+
+def _labelled(songs: wb.Dataset, judge: wb.Judge) -> tuple[wb.Dataset, str]:
+    """Return the music and the label to probe: its genre, or what a judge that knows no genre hears in it."""
+    if set(judge.classes) & set(songs.genres):
+        return songs, "genre"
+    odds = judge.probabilities([songs.clip(entry.id).section(0, 5) for entry in songs])
+    entries = tuple(
+        replace(entry, labels={**entry.labels, "heard": judge.classes[int(row.argmax())]})
+        for entry, row in zip(songs, odds, strict=True)
+    )
+    return replace(songs, entries=entries), "heard"
 
 
 def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
@@ -96,8 +114,9 @@ def _best_method(
     heard = {}
     for name, probes in methods.items():
         directions = probes.directions(protocol.layers[-1])
-        plans = trials({aim: d for aim, d in directions.items() if aim in judge.classes}, DOSES[1::2])
-        clips = sweep(network, plans, judge, prompts=NEUTRAL_PROMPTS[:3], seeds=protocol.choosing_seeds)
+        known = {aim: direction for aim, direction in directions.items() if aim in judge.classes}
+        clips = sweep(network, known, DOSES[1::2], judge, prompts=NEUTRAL_PROMPTS[:3],
+                      seeds=protocol.choosing_seeds)  # fmt: skip
         heard[name] = float(clips["hit"].mean())
     return max(heard, key=heard.__getitem__)
 

@@ -139,7 +139,8 @@ def demo(asked: Namespace) -> None:
     """Run the main job; see `workbench.cli.demo`."""
     from workbench.cli.demo import run_demo
 
-    options = {name: getattr(asked, name) for name in ("model", "music", "device", "prompt", "seed", "clips")}
+    names = ("model", "music", "device", "prompt", "seed", "clips", "judge")
+    options = {name: getattr(asked, name) for name in names}
     print(f"Open {run_demo(asked.out, **options)}")
 
 
@@ -152,6 +153,8 @@ def _demo(command: ArgumentParser) -> None:
     command.add_argument("--prompt", default="a tune", help="the prompt of the clips that are kept")
     command.add_argument("--seed", type=int, default=7, help="their seed")
     command.add_argument("--clips", type=int, default=8, help="judged clips per genre (default: 8)")
+    command.add_argument("--judge", default="genre", help="name of the judge that hears the clips")
+    _extension_option(command, "a judge")
 
 
 # --------------------------------------------------------------------------------------- step by step

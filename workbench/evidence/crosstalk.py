@@ -1,26 +1,46 @@
-"""Does steering one attribute move the others? Every plan is heard by every judge, beside the unsteered twin.
+"""What steering does to several attributes: crosstalk, pairs steered together, and blends of two directions.
 
-A cell of the matrix is a plan and a class of a judge: how often it is heard, and by how much its probability
-changes. Classes of one target exclude each other, so what jazz gains rock must lose; crosstalk proper is
-what happens to *other* targets.
+*Crosstalk*: does steering one attribute move the others? Every plan is heard by every judge, beside the
+unsteered baseline. Classes of one target exclude each other, so what jazz gains rock must lose; crosstalk
+proper is what happens to *other* targets.
+
+*Pairs*: do two attributes steered together each work as well as alone? Ratios of hit rates, clip beside clip.
+
+*Blends*: can one play between two styles? If directions blend as vectors do, a judge's log-odds of the first
+against the second rise with the weight of the first. Each seed is a ladder of weights, so the rank
+correlation is taken inside a seed and averaged over seeds: what a seed likes in itself cancels out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import EvidenceError
-from workbench.evidence.judge import Judge
-from workbench.evidence.trials import UNSTEERED, Ask, asks, beside, hear, pair_names, paired
+from workbench.errors import EvidenceError, renamed_keywords
+from workbench.evidence.judge import Judge, Judges, as_judges
+from workbench.evidence.trials import (
+    UNSTEERED,
+    RunOptions,
+    Trial,
+    pair_names,
+    pair_prompts,
+    pair_with_baseline,
+    run_trials,
+    trials,
+)
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means, ratios, wilson
+from workbench.stats import Estimate, means, ratios, spearman, wilson
 from workbench.steering import Direction, Steering
+
+TOGETHER = "together"
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+FLOOR = 1e-6
+"""Least probability that log-odds are made of: beyond it a judge's certainty means nothing."""
 
 Aim = tuple[str, str]
 """(target, class) of a judge."""
@@ -30,12 +50,13 @@ Aim = tuple[str, str]
 class Crosstalk:
     """What every judge hears under every plan.
 
-    cells    a row per plan and class of a judge: plan, target, class, own (whether the plan aims at it), n,
-             hit_rate with low and high (Wilson), unsteered (the twins' hit rate), change (mean change of the
-             probability against the twin) with change_low and change_high (paired bootstrap)
-    flips    a row per plan and judge: plan, target, n, flips (share of clips whose verdict is not the
-             twin's), low, high
-    clips    every clip that was heard
+    Attributes:
+        cells: a row per plan and class of a judge: plan, target, class, own (whether the plan aims at it), n,
+            hit_rate with low and high (Wilson), unsteered (the baselines' hit rate), change (mean change of
+            the probability against the baseline) with change_low and change_high (paired bootstrap).
+        flips: a row per plan and judge: plan, target, n, flips (share of clips whose verdict is not the
+            baseline's), low, high.
+        clips: every clip that was judged.
     """
 
     cells: pd.DataFrame
@@ -50,8 +71,8 @@ class Crosstalk:
         """
         values = [name for name in self.cells if name not in ("plan", "target", "class", "own")]
         if what not in values:
-            held = f"the figures are {', '.join(map(str, values))}"
-            raise EvidenceError(f"A matrix of {what!r} was asked for", held, "Use one of these")
+            found = f"the figures are {', '.join(map(str, values))}"
+            raise EvidenceError.lookup(f"A matrix of {what!r} was asked for", found, "Use one of these")
         named = self.cells.assign(column=self.cells["target"] + ": " + self.cells["class"])
         wide = named.pivot(index="plan", columns="column", values=what)
         return wide.loc[named["plan"].unique(), named["column"].unique()]
@@ -74,65 +95,61 @@ class Crosstalk:
 def crosstalk(
     model: Model,
     plans: Mapping[str, Steering],
-    judges: Mapping[str, Judge],
+    judges: Judges,
     *,
     aims: Mapping[str, Aim] | None = None,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(12)),
-    seconds: float = 5.0,
-    guidance: float | None = None,
-    progress: bool = True,
+    **options: Unpack[RunOptions],
 ) -> Crosstalk:
-    """Return what every judge hears under every plan, against the unsteered twins.
+    """Return what every judge hears under every plan, against the unsteered baselines.
 
     Args:
         model: the model.
         plans: by name; a random direction of the same dose belongs among them.
-        judges: by target.
+        judges: by target, each as it is or by its name.
         aims: what a plan aims at; by default the class of a judge that is called as the plan is.
         prompts: taken in turn, seed by seed.
         seeds: one clip per plan and seed.
-        seconds: length of the clips.
-        guidance: classifier-free guidance; by default what the checkpoint says.
-        progress: whether to show progress bars.
+        options: as `run_trials` takes them.
 
     Raises:
         EvidenceError: there is no plan or no judge, or an aim that no judge hears.
     """
+    judges = as_judges(judges)
     if not plans or not judges:
         found = f"there are {len(plans)} plans and {len(judges)} judges"
         raise EvidenceError("Crosstalk was asked for", found, "Give at least one of each")
     own = aims_of(plans, judges, aims, needed=False)
-    asked = asks(plans, prompts, seeds)
-    clips = hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress)
+    clips = run_trials(model, trials(plans, prompts, seeds), judges, **options)
     return crosstalk_of(clips, {target: tuple(judge.classes) for target, judge in judges.items()}, own)
 
 
 def crosstalk_of(
     clips: pd.DataFrame, classes: Mapping[str, Sequence[str]], aims: Mapping[str, Aim]
 ) -> Crosstalk:
-    """Return the matrix of clips that are already heard.
+    """Return the matrix of clips that are already judged.
 
     Args:
-        clips: rows of `hear`, the unsteered twins among them.
+        clips: rows of `run_trials`, the unsteered baselines among them.
         classes: of each judge, by target.
         aims: what plans aim at, where they do.
     """
     cells, flips = [], []
-    for plan in [name for name in clips["method"].unique() if name != "unsteered"]:
-        mine, twins = beside(clips, plan)
+    for plan in [name for name in clips["method"].unique() if name != UNSTEERED]:
+        mine, baselines = pair_with_baseline(clips, plan)
         groups = pair_names(mine)
         for target, names in classes.items():
-            heard, before = mine[f"judged_{target}"], twins[f"judged_{target}"]
+            heard, before = mine[f"judged_{target}"], baselines[f"judged_{target}"]
             columns = [f"p_{target}_{name}" for name in names]
-            changes = means(mine[columns].to_numpy() - twins[columns].to_numpy(), groups)
-            told = {"plan": plan, "target": target}
+            changes = means(mine[columns].to_numpy() - baselines[columns].to_numpy(), groups)
+            key = {"plan": plan, "target": target}
             flipped = (heard != before).to_numpy()
-            flips.append({**told, "n": len(mine), "flips": flipped.mean(), **_bounds(flipped)})
+            flips.append({**key, "n": len(mine), "flips": flipped.mean(), **_bounds(flipped)})
             for name, change in zip(names, changes, strict=True):
                 hits = (heard == name).to_numpy()
                 cells.append(
-                    {**told, "class": name, "own": aims.get(plan) == (target, name), "n": len(mine),
+                    {**key, "class": name, "own": aims.get(plan) == (target, name), "n": len(mine),
                      "hit_rate": hits.mean(), **_bounds(hits), "unsteered": (before == name).mean(),
                      "change": change.value, "change_low": change.low, "change_high": change.high}
                 )  # fmt: skip
@@ -140,36 +157,33 @@ def crosstalk_of(
 
 
 def aims_of(
-    plans: Sequence[str] | Mapping[str, Steering],
-    judges: Mapping[str, Judge],
-    aims: Mapping[str, Aim] | None,
-    *,
-    needed: bool,
+    plans: Iterable[str], judges: Mapping[str, Judge], aims: Mapping[str, Aim] | None, *, needed: bool
 ) -> dict[str, Aim]:
-    """Return what each plan aims at: as told, else the one class of a judge that is called as the plan is.
+    """Return what each plan aims at: as given, else the one class of a judge that is called as the plan is.
 
     Args:
         plans: names of plans.
         judges: by target.
-        aims: what is told; checked.
+        aims: what is given; checked.
         needed: whether every plan must have an aim.
 
     Raises:
         EvidenceError: no judge hears an aim, a name fits several judges, or a plan lacks a needed aim.
     """
     heard = [(target, str(name)) for target, judge in judges.items() for name in judge.classes]
-    told = dict(aims or {})
+    found: dict[str, Aim] = {}
     for plan in plans:
-        fitting = [told[plan]] if plan in told else [aim for aim in heard if aim[1] == plan]
+        fitting = [aims[plan]] if aims and plan in aims else [aim for aim in heard if aim[1] == plan]
         if len(fitting) > 1 or (needed and not fitting) or any(aim not in heard for aim in fitting):
             classes = ", ".join(f"{target}: {name}" for target, name in heard)
             raise EvidenceError(
                 f"What the plan {plan!r} aims at was looked for",
                 f"{fitting or 'nothing'} fits what judges hear ({classes})",
-                'Tell it, for example aims={"plan": ("genre", "jazz")}',
+                'Say it, for example aims={"plan": ("genre", "jazz")}',
             )
-        told |= dict.fromkeys([plan], fitting[0]) if fitting else {}
-    return {plan: told[plan] for plan in plans if plan in told}
+        if fitting:
+            found[plan] = fitting[0]
+    return found
 
 
 def _bounds(hits: np.ndarray) -> dict[str, float]:
@@ -177,22 +191,17 @@ def _bounds(hits: np.ndarray) -> dict[str, float]:
     return {"low": low, "high": high}
 
 
-# Do two attributes steered together each work as well as alone? Ratios of hit rates, clip beside clip.
-
-
-TOGETHER = "together"
-
-
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Attributes steered alone and together; every interval is a bootstrap over (prompt, seed).
 
-    alone       hit rate of each aim under its own plan
-    together    hit rate of each aim under all plans at once
-    unsteered   hit rate of each aim under none
-    ratio       together over alone; NaN where alone never hits
-    all_hit     share of the clips steered together that hit every aim at once
-    clips       every clip that was heard
+    Attributes:
+        alone: hit rate of each aim under its own plan.
+        together: hit rate of each aim under all plans at once.
+        unsteered: hit rate of each aim under none.
+        ratio: together over alone; NaN where alone never hits.
+        all_hit: share of the clips steered together that hit every aim at once.
+        clips: every clip that was judged.
     """
 
     alone: Mapping[str, Estimate]
@@ -216,27 +225,23 @@ class Pairs:
 def pairs(
     model: Model,
     plans: Mapping[str, Steering],
-    judges: Mapping[str, Judge],
+    judges: Judges,
     *,
     aims: Mapping[str, Aim] | None = None,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(12)),
-    seconds: float = 5.0,
-    guidance: float | None = None,
-    progress: bool = True,
+    **options: Unpack[RunOptions],
 ) -> Pairs:
     """Return how well each attribute is steered alone and together with the others.
 
     Args:
         model: the model.
         plans: two or more, by name; together their terms act in this order.
-        judges: by target.
+        judges: by target, each as it is or by its name.
         aims: what each plan aims at; by default the class of a judge that is called as the plan is.
         prompts: taken in turn, seed by seed.
         seeds: one clip per plan and seed.
-        seconds: length of the clips.
-        guidance: classifier-free guidance; by default what the checkpoint says.
-        progress: whether to show progress bars.
+        options: as `run_trials` takes them.
 
     Raises:
         EvidenceError: there are fewer than two plans, or a plan aims at nothing that a judge hears.
@@ -245,76 +250,50 @@ def pairs(
         found = f"the plans are {', '.join(plans) or 'none'}"
         do = f"Give at least two, none of them called {TOGETHER!r}"
         raise EvidenceError("Attributes were to be steered together", found, do)
+    judges = as_judges(judges)
     own = aims_of(plans, judges, aims, needed=True)
     every = {**plans, TOGETHER: Steering(tuple(term for plan in plans.values() for term in plan.terms))}
-    asked = asks(every, prompts, seeds)
-    return pairs_of(hear(model, asked, judges, seconds=seconds, guidance=guidance, progress=progress), own)
+    return pairs_of(run_trials(model, trials(every, prompts, seeds), judges, **options), own)
 
 
 def pairs_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Pairs:
-    """Return the comparison of clips that are already heard: methods are the plans, together, unsteered.
+    """Return the comparison of clips that are already judged: methods are the plans, together, unsteered.
 
     Args:
-        clips: rows of `hear`.
+        clips: rows of `run_trials`.
         aims: plan -> (target, class).
+
+    Raises:
+        EvidenceError: not every plan was heard on the same prompts and seeds.
     """
-    names = list(aims)
-    hits = {
-        method: _hits(clips, method, aims if method in (TOGETHER, UNSTEERED) else {method: aims[method]})
-        for method in (*names, TOGETHER, UNSTEERED)
-    }
-    together, unsteered = hits[TOGETHER], hits[UNSTEERED]
-    if any(not one.index.equals(together.index) for one in hits.values()):
-        found = "not every plan was heard on the same prompts and seeds"
-        raise EvidenceError("Attributes were to be compared", found, "Hear all on the same")
-    groups = pair_names(together.reset_index())
-    alone = np.column_stack([hits[name][name] for name in names])
-    both = together[names].to_numpy()
+    together, unsteered = pair_with_baseline(clips, TOGETHER)
+    groups = pair_names(together)
 
-    def named(found: list[Estimate]) -> dict[str, Estimate]:
-        return dict(zip(names, found, strict=True))
+    def hits(table: pd.DataFrame) -> np.ndarray:
+        every = [table[f"judged_{target}"] == class_ for target, class_ in aims.values()]
+        return np.column_stack(every).astype(float)
 
-    return Pairs(
-        named(means(alone, groups)),
-        named(means(both, groups)),
-        named(means(unsteered[names].to_numpy(), groups)),
-        named(ratios(both, alone, groups)),
-        means(np.asarray(both.all(axis=1))[:, None], groups)[0],
-        clips,
-    )
+    def estimates(found: list[Estimate]) -> dict[str, Estimate]:
+        return dict(zip(aims, found, strict=True))
 
-
-def _hits(clips: pd.DataFrame, method: str, aims: Mapping[str, Aim]) -> pd.DataFrame:
-    """Return whether each clip of a method hits each aim (pairs, aims), sorted by prompt and seed."""
-    part = clips[clips["method"] == method].set_index(["prompt", "seed"]).sort_index()
-    told = {
-        name: (part[f"judged_{target}"] == class_).astype(float) for name, (target, class_) in aims.items()
-    }
-    return pd.DataFrame(told, index=part.index)
-
-
-# Can one play between two styles? A blend w*a + (1-w)*b of two directions, and what a judge makes of it.
-#
-# If directions blend as vectors do, the judge's log-odds of a against b rise with w. Each seed is one
-# ladder of
-# weights, so the rank correlation is taken inside a seed and averaged over seeds: what a seed likes in itself
-# cancels out.
-
-
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-FLOOR = 1e-6
-"""Least probability that log-odds are made of: beyond it a judge's certainty means nothing."""
+    alone = [hits(pair_with_baseline(clips, name, TOGETHER)[0])[:, i] for i, name in enumerate(aims)]
+    both, each = hits(together), np.column_stack(alone)
+    (all_hit,) = means(both.min(axis=1, keepdims=True), groups)
+    rates = [estimates(means(one, groups)) for one in (each, both, hits(unsteered))]
+    return Pairs(rates[0], rates[1], rates[2], estimates(ratios(both, each, groups)), all_hit, clips)
 
 
 @dataclass(frozen=True, eq=False)
 class BlendCurve:
     """What a judge hears in blends of two directions.
 
-    first, second   the classes; weight 1 is the first alone
-    odds            (seeds, weights) log-odds of the first against the second
-    weights         (weights,) rising
-    spearman        mean over seeds of the rank correlation of weight and log-odds, bootstrap over seeds
-    clips           every clip that was heard, the unsteered ones among them
+    Attributes:
+        first: the class of the first direction; weight 1 is the first alone.
+        second: the class of the second.
+        odds: `(seeds, weights)` log-odds of the first against the second, in nats.
+        weights: `(weights,)` rising.
+        spearman: mean over seeds of the rank correlation of weight and log-odds, bootstrap over seeds.
+        clips: every clip that was judged, the unsteered ones among them.
     """
 
     first: str
@@ -339,21 +318,20 @@ def blend(first: Direction, second: Direction, weight: float) -> Direction:
     return (weight * first + (1 - weight) * second).unit().named(f"{first.name} {weight:g} {second.name}")
 
 
+@renamed_keywords(rows="branch")
 def blend_curve(
     model: Model,
     first: Direction,
     second: Direction,
-    judge: Judge,
+    judge: Judge | str,
     *,
     dose: float,
     weights: Sequence[float] = WEIGHTS,
     classes: tuple[str, str] | None = None,
     prompts: Sequence[str] = NEUTRAL_PROMPTS,
     seeds: Sequence[int] = tuple(range(8)),
-    rows: str = "cond",
-    seconds: float = 5.0,
-    guidance: float | None = None,
-    progress: bool = True,
+    branch: str = "cond",
+    **options: Unpack[RunOptions],
 ) -> BlendCurve:
     """Return what the judge hears in blends of two unit directions of one layer, all at the same dose.
 
@@ -361,37 +339,41 @@ def blend_curve(
         model: the model.
         first: a direction.
         second: another of the same layer.
-        judge: hears both classes.
+        judge: hears both classes; as it is or by its name.
         dose: of every blend; blends are made length 1 first, so all push equally hard.
         weights: of the first direction, two or more.
         classes: what the two directions stand for; by default their names.
         prompts: taken in turn, seed by seed.
         seeds: each makes a clip per weight.
-        rows: guidance rows that are steered.
-        seconds: length of the clips.
-        guidance: classifier-free guidance; by default what the checkpoint says.
-        progress: whether to show progress bars.
+        branch: half of guidance that is steered: "cond", "null" or "both".
+        options: as `run_trials` takes them.
 
     Raises:
         EvidenceError: the judge does not hear both classes, or there are fewer than two weights.
         SteeringError: the directions are of different layers or cancel out.
     """
+    ((_name, one),) = as_judges(judge).items()
     names = (first.name, second.name) if classes is None else classes
-    ladder = _checked(names, judge, weights)
-    pairs = paired(prompts, seeds)
-    asked = [Ask(None, *pair, {"method": UNSTEERED, "weight": math.nan}) for pair in pairs]
-    for weight in ladder:
-        plan = blend(first, second, weight).at(dose, rows=rows)
-        asked += [Ask(plan, *pair, {"method": "blend", "weight": weight}) for pair in pairs]
-    clips = hear(model, asked, {"judge": judge}, seconds=seconds, guidance=guidance, progress=progress)
-    return blend_curve_of(clips, names)
+    asked, ladder = f"A blend of {names[0]} and {names[1]} was asked for", sorted(map(float, weights))
+    if set(names) - set(one.classes) or names[0] == names[1]:
+        found = f"the judge hears {', '.join(one.classes)}"
+        raise EvidenceError(asked, found, "Name two of these: classes=")
+    if len(ladder) < 2 or len(set(ladder)) < len(ladder):
+        raise EvidenceError(asked, f"the weights are {ladder}", "Give two weights or more, each once")
+    listed: list[tuple[str, float, Steering | None]] = [(UNSTEERED, math.nan, None)]
+    listed += [("blend", weight, blend(first, second, weight).at(dose, rows=branch)) for weight in ladder]
+    some = [
+        Trial(*pair, plan, method, columns={"weight": weight})
+        for method, weight, plan in listed for pair in pair_prompts(prompts, seeds)
+    ]  # fmt: skip
+    return blend_curve_of(run_trials(model, some, {"judge": one}, **options), names)
 
 
 def blend_curve_of(clips: pd.DataFrame, classes: tuple[str, str]) -> BlendCurve:
-    """Return what follows from clips that are already heard by a judge called "judge".
+    """Return what follows from clips that are already judged by a judge called "judge".
 
     Args:
-        clips: rows of `hear` with method "blend" and their weight; one per seed, prompt and weight.
+        clips: rows of `run_trials` with method "blend" and their weight; one per seed, prompt and weight.
         classes: first and second.
 
     Raises:
@@ -399,37 +381,14 @@ def blend_curve_of(clips: pd.DataFrame, classes: tuple[str, str]) -> BlendCurve:
     """
     blends = clips[clips["method"] == "blend"]
     first, second = (np.log(blends[f"p_judge_{name}"].clip(lower=FLOOR)) for name in classes)
-    told = blends[["seed", "prompt", "weight"]].assign(odds=first - second)
-    if told.duplicated(["seed", "prompt", "weight"]).any():
-        raise EvidenceError("A fusion was asked for", "a clip came twice", "Hear each weight once")
-    wide = told.pivot(index=["seed", "prompt"], columns="weight", values="odds")
+    tidy = blends[["seed", "prompt", "weight"]].assign(odds=first - second)
+    if tidy.duplicated(["seed", "prompt", "weight"]).any():
+        raise EvidenceError("A blend curve was asked for", "a clip came twice", "Make each weight once")
+    wide = tidy.pivot(index=["seed", "prompt"], columns="weight", values="odds")
     if wide.isna().to_numpy().any():
         found = "some seeds miss some weights"
-        raise EvidenceError("A fusion was asked for", found, "Hear every seed at every weight")
+        raise EvidenceError("A blend curve was asked for", found, "Make every seed at every weight")
     odds, weights = wide.to_numpy(float), tuple(float(weight) for weight in wide.columns)
-    each = np.array([rank_correlation(np.array(weights), row) for row in odds])
-    (spearman,) = means(each[:, None], np.arange(len(each)))
-    return BlendCurve(*classes, odds, weights, spearman, clips)
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Return Spearman's correlation of two series (n,), 0 where one of them does not vary."""
-    from scipy.stats import rankdata
-
-    ranks = np.stack([rankdata(x), rankdata(y)])
-    if (ranks.std(axis=1) == 0).any():
-        return 0.0
-    return float(np.corrcoef(ranks)[0, 1])
-
-
-def _checked(names: tuple[str, str], judge: Judge, weights: Sequence[float]) -> list[float]:
-    ladder = sorted(float(weight) for weight in weights)
-    if set(names) - set(judge.classes) or names[0] == names[1]:
-        found = f"the judge of {judge.target} hears {', '.join(judge.classes)}"
-        raise EvidenceError(
-            f"A blend of {names[0]} and {names[1]} was asked for", found, "Name two of these: classes="
-        )
-    if len(ladder) < 2 or any(low == high for low, high in pairwise(ladder)):
-        found = f"the weights are {ladder}"
-        raise EvidenceError("A blend was asked for", found, "Give two weights or more, each once")
-    return ladder
+    each = np.array([spearman(np.array(weights), row) for row in odds])
+    (correlation,) = means(each[:, None], np.arange(len(each)))
+    return BlendCurve(*classes, odds, weights, correlation, clips)

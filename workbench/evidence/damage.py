@@ -1,7 +1,7 @@
-"""What steering may do to sound besides what was wanted: five guards against audio that is simply broken.
+"""What steering may do to music besides what was wanted: guards against broken sound, and the likelihood.
 
 A judge can be won over by noise, so every effect is reported beside these. None of them is a verdict on its
-own: music may be loud, sparse or loop-based. They tell most against the unsteered twin (same prompt, same
+own: music may be loud, sparse or loop-based. They say most against the unsteered baseline (same prompt, same
 seed).
 
     level_db    RMS level in dBFS
@@ -12,6 +12,13 @@ seed).
                 of its spectrum)
     repetition  largest share of half-second stretches, over lags of 0.25 to 4 s, that sound again just as
                 they did one lag before (within 1.5 dB in 24 bands): 1 for a held tone or an exact loop
+
+The *likelihood* hears no sound at all. Steering that breaks the music leads it to codes that the model itself
+would hardly write, and their negative log-likelihood (NLL) rises. It is measured teacher-forced, under the
+take's own prompt, on the conditional row alone: without guidance, at temperature 1, over all codes. A take
+drawn with guidance or top-k comes from a sharper distribution, so its NLL is no estimate of the model's
+entropy; what counts is the difference to the baseline. A low NLL is not good in itself: loops and held tones
+are likely too.
 """
 
 from __future__ import annotations
@@ -23,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.errors import EvidenceError
+from workbench.errors import EvidenceError, renamed_keywords
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import score_codes
@@ -41,21 +48,32 @@ _STRETCH_S = 0.5
 _LAGS_S = (0.25, 4.0)
 
 
-def damage(clip: Clip, twin: Clip | None = None) -> dict[str, float]:
+@renamed_keywords(twin="baseline")
+def damage(clip: Clip, baseline: Clip | None = None) -> dict[str, float]:
     """Return level_db, clipping, silence, flatness and repetition of a clip (see above).
 
-    With `twin`, the unsteered clip of the same prompt and seed, each has a companion `<name>_change`: clip
-    minus twin.
+    Args:
+        clip: the sound.
+        baseline: the unsteered clip of the same prompt and seed. With it each measure has a companion
+            `<name>_change`: clip minus baseline.
+
+    >>> from workbench.sound import Clip
+    >>> round(damage(Clip(np.ones(8000) / 2, 8000))["level_db"], 1)
+    -6.0
     """
     found = _measure(clip)
-    if twin is None:
+    if baseline is None:
         return found
-    before = _measure(twin)
+    before = _measure(baseline)
     return found | {f"{name}_change": found[name] - before[name] for name in found}
 
 
 def _measure(clip: Clip) -> dict[str, float]:
-    frames = _frames(clip)
+    size = max(int(clip.rate_hz * _FRAME_S), 16)
+    count = max(-(-(len(clip.samples) - size) // (size // 2)), 0) + 1
+    padded = np.zeros(size + (count - 1) * (size // 2), np.float32)  # the last frame ends in silence
+    padded[: len(clip.samples)] = clip.samples
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
     loud = _decibel((frames.astype(np.float64) ** 2).mean(1)) >= _SILENT_DB
     # A Hann window keeps a tone from leaking over the whole spectrum, which would look like noise.
     power = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1] + 1)[:-1], axis=1)) ** 2
@@ -66,15 +84,6 @@ def _measure(clip: Clip) -> dict[str, float]:
         "flatness": _flatness(power[loud]),
         "repetition": _repetition(_band_levels(power, clip.rate_hz)),
     }
-
-
-def _frames(clip: Clip) -> np.ndarray:
-    """Return frames of 50 ms, half overlapping (frames, samples); the last is filled up with silence."""
-    size = max(int(clip.rate_hz * _FRAME_S), 16)
-    count = max(-(-(len(clip.samples) - size) // (size // 2)), 0) + 1
-    padded = np.zeros(size + (count - 1) * (size // 2), np.float32)
-    padded[: len(clip.samples)] = clip.samples
-    return np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
 
 
 def _decibel(power: np.ndarray) -> np.ndarray:
@@ -117,33 +126,24 @@ def _repetition(levels: np.ndarray) -> float:
     return best
 
 
-# How likely the unsteered model finds what was played: a measure of quality that hears no sound at all.
-#
-# Steering that breaks the music leads it to codes that the model itself would hardly write, and their
-# negative
-# log-likelihood (NLL) rises. It is measured teacher-forced, under the take's own prompt, on the
-# conditional row
-# alone: without guidance, at temperature 1, over all codes. A take that was drawn with guidance or top-k has
-# been drawn from a sharper distribution, so its NLL is no estimate of the model's entropy; what tells is the
-# difference to the unsteered twin (same prompt, seed and settings).
-#
-# A low NLL is not good in itself: loops and held tones are likely too. Read it beside `damage`.
-
-
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """What the unsteered model says of one take: `nats` (k, frames), the NLL of each of its codes."""
+    """What the unsteered model says of one take.
+
+    Attributes:
+        nats: `(k, frames)` the NLL of each of its codes.
+    """
 
     nats: np.ndarray
 
     @property
     def nll(self) -> float:
-        """The mean over all codes, in nats per code; who knew nothing would say log(codebook size)."""
+        """The mean over all codes, in nats per code; knowing nothing, it would be log(codebook size)."""
         return float(self.nats.mean(dtype=np.float64))
 
     @property
     def per_codebook(self) -> tuple[float, ...]:
-        """The mean of each codebook (k,), the coarsest first."""
+        """The mean of each codebook `(k,)`, the coarsest first."""
         return tuple(float(row.mean(dtype=np.float64)) for row in self.nats)
 
     def row(self) -> dict[str, float]:
@@ -165,25 +165,20 @@ def likelihood(
     Raises:
         EvidenceError: there is no take, or one holds codes that this model does not have.
     """
-    _check(model, takes)
-    told: list[Likelihood] = []
-    starts = range(0, len(takes), batch)
-    for start in tqdm(starts, desc="Scoring", unit="batch", disable=not progress, leave=False):
-        some = takes[start : start + batch]
-        text = model.text([take.prompt for take in some], [take.melody for take in some])
-        told += [Likelihood(nats) for nats in score_codes(model, [take.codes for take in some], text)]
-    return told
-
-
-def _check(model: Model, takes: Sequence[Take]) -> None:
     if not takes:
         raise EvidenceError("A likelihood was asked for", "there are no takes", "Pass at least one")
     for take in takes:
         books, largest = take.codes.shape[0], int(take.codes.max())
         if books != model.n_codebooks or largest >= model.codebook_size:
-            held = f"{model.n_codebooks} codebooks of {model.codebook_size}"
+            own = f"{model.id} has {model.n_codebooks} codebooks of {model.codebook_size}"
+            found = f"it has {books} codebooks with codes up to {largest}, and {own}"
             raise EvidenceError(
-                f"The likelihood of {take!r} was asked for",
-                f"it has {books} codebooks with codes up to {largest}, and {model.id} has {held}",
-                "Ask the model that made it",
+                f"The likelihood of {take!r} was asked for", found, "Ask the model that made it"
             )
+    scores: list[Likelihood] = []
+    starts = range(0, len(takes), batch)
+    for start in tqdm(starts, desc="Scoring", unit="batch", disable=not progress, leave=False):
+        some = takes[start : start + batch]
+        text = model.text([take.prompt for take in some], [take.melody for take in some])
+        scores += [Likelihood(nats) for nats in score_codes(model, [take.codes for take in some], text)]
+    return scores

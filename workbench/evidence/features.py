@@ -4,14 +4,19 @@ Nothing here knows a model, an activation or a code. All features are invariant 
 in named *blocks*, so that a judge can be told what it may listen to: a judge of tempo that hears pulse alone
 cannot mark a clip as fast because it is bright or busy.
 
-| block       | what it holds                                                     | module    |
-|-------------|-------------------------------------------------------------------|-----------|
-| `spectrum`  | mean, spread and rise of 40 log-mel bands, cepstral spread         | here      |
-| `rhythm`    | auto- and cross-correlations of onsets, onset shape                | `rhythm`  |
-| `pulse`     | correlation and Fourier scores at the beats of fixed tempi         | `rhythm`  |
-| `intervals` | chords' interval profile, blind to the key                         | `harmony` |
-| `key`       | chroma by register, absolute and from the best tonic; 24 keys      | `harmony` |
-| `melody`    | overtones, envelope and vibrato of the melody; steady timbre        | `melody`  |
+| block       | what it holds                                                |
+|-------------|--------------------------------------------------------------|
+| `spectrum`  | mean, spread and rise of 40 log-mel bands, cepstral spread    |
+| `rhythm`    | auto- and cross-correlations of onsets, onset shape           |
+| `pulse`     | correlation and Fourier scores at the beats of fixed tempi    |
+| `intervals` | chords' interval profile, blind to the key                    |
+| `key`       | chroma by register, absolute and from the best tonic; 24 keys |
+| `melody`    | overtones, envelope and vibrato of the melody; steady timbre   |
+
+Harmony is read from a semitone spectrogram with drums filtered out; key correlations follow Krumhansl (1990)
+with the profiles of Temperley (2007), which suit popular music. The melody is the strongest harmonic series
+between G4 and C6 at each moment: which partials are strong, whether a note decays or is held, whether it
+wavers. Onsets are rises of log-mel bands in five registers `(bands, frames)`, 100 frames a second.
 """
 
 from __future__ import annotations
@@ -25,11 +30,13 @@ import numpy as np
 if TYPE_CHECKING:
     from workbench.sound import Clip
 
-# Harmony features: a semitone spectrogram with drums filtered out, chroma by register, keys and modes.
-#
-# The key correlations follow Krumhansl (1990) with the profiles of Temperley (2007), which suit popular
-# music.
+VERSION = "blocks-1"
+"""Name of this set of features; a judge tells which one it was trained on."""
 
+RATE_HZ = 16_000
+HOP = 160  # 10 ms
+BANDS = 40
+_EDGES = (0, 5, 12, 22, 31, 40)  # mel bands of the rhythm features: bass, low, middle, high, air
 
 LOW, HIGH = 28, 100  # MIDI pitches of the semitone bands, E1 to E7
 _REGISTERS = ((28, 52), (52, 67), (67, 84), (28, 100))  # bass, accompaniment, melody, everything
@@ -44,15 +51,9 @@ def semitones(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     Power in each semitone, root-compressed. What is no peak among its neighbours (noise, drums) is taken off,
     as are a third and a fifth of what the third and fifth partials of lower notes would bring.
     """
-    from scipy.fft import rfft
-
-    padded = np.pad(samples, _WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
-    power = np.abs(rfft(frames * _hann(_WINDOW), axis=1)) ** 2
-    loud = np.sqrt(power @ _filters(rate_hz).T)
-    neighbours = np.lib.stride_tricks.sliding_window_view(
-        np.pad(loud, ((0, 0), (3, 3)), mode="edge"), 7, axis=1
-    )
+    loud = np.sqrt(_power(samples, _WINDOW, _HOP) @ _filters(rate_hz).T)
+    padded = np.pad(loud, ((0, 0), (3, 3)), mode="edge")
+    neighbours = np.lib.stride_tricks.sliding_window_view(padded, 7, axis=1)
     peaks = np.maximum(loud - np.median(neighbours, axis=2), 0.0)
     notes = peaks.copy()
     for interval, share in ((19, 1 / 3), (28, 1 / 5)):
@@ -85,45 +86,27 @@ def key_profile(notes: np.ndarray) -> np.ndarray:
     """
     registers = [_chroma(notes, a, b).mean(axis=0) for a, b in _REGISTERS]
     registers = [np.sqrt(c / max(float(c.sum()), 1e-9)) for c in registers]
-    keys = np.stack([_correlations(c) for c in registers])  # (registers, mode, tonic)
+    centred = np.stack(registers) - np.mean(registers, axis=1, keepdims=True)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True) + 1e-9
+    keys = (centred @ _key_templates().T).reshape(-1, 2, 12)  # (registers, mode, tonic)
     major, minor = keys[-1]
     tonic = int(np.argmax(np.maximum(major, minor) + 0.5 * keys[0].max(axis=0)))
     turned = [np.roll(c, -tonic) for c in registers]
     best = keys.max(axis=2)
-    triads = _triads(_chroma(notes, LOW, HIGH))
-    return np.concatenate(
-        [
-            *registers,
-            *turned,
-            major,
-            minor,
-            best.ravel(),
-            best[:, 0] - best[:, 1],
-            keys[:, 0, tonic] - keys[:, 1, tonic],
-            triads.ravel(),
-            np.roll(triads, -tonic, axis=1).ravel(),
-        ]
-    )
+    shapes = [np.isin(np.arange(12), tones) for tones in ((0, 4, 7), (0, 3, 7))]
+    chords = np.stack([np.roll(shape, k) for shape in shapes for k in range(12)])
+    moments = _chroma(notes, LOW, HIGH)
+    fit = (moments / (np.linalg.norm(moments, axis=1, keepdims=True) + 1e-9)) @ chords.T
+    triads = np.bincount(fit.argmax(axis=1), minlength=24).reshape(2, 12) / len(moments)
+    differences = [best[:, 0] - best[:, 1], keys[:, 0, tonic] - keys[:, 1, tonic]]
+    shares = [triads.ravel(), np.roll(triads, -tonic, axis=1).ravel()]
+    return np.concatenate([*registers, *turned, major, minor, best.ravel(), *differences, *shares])
 
 
 def _chroma(notes: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Return the pitch classes (frames, 12), C first, of the notes from ``low`` up to ``high``."""
+    """Return the pitch classes (frames, 12), C first, of the notes from `low` up to `high`."""
     fold = np.eye(12)[np.arange(low, high) % 12]
     return np.asarray(notes[:, low - LOW : high - LOW] @ fold)
-
-
-def _correlations(chroma: np.ndarray) -> np.ndarray:
-    """Return the correlation of a chroma (12,) with each key (2, 12): major and minor, tonics from C."""
-    unit = (chroma - chroma.mean()) / (np.linalg.norm(chroma - chroma.mean()) + 1e-9)
-    return np.asarray((_key_templates() @ unit).reshape(2, 12))
-
-
-def _triads(chroma: np.ndarray) -> np.ndarray:
-    """Return the share of moments (2, 12) at which each major and minor triad fits best."""
-    shapes = [np.isin(np.arange(12), tones) for tones in ((0, 4, 7), (0, 3, 7))]
-    chords = np.stack([np.roll(shape, k) for shape in shapes for k in range(12)])
-    fit = (chroma / (np.linalg.norm(chroma, axis=1, keepdims=True) + 1e-9)) @ chords.T
-    return np.bincount(fit.argmax(axis=1), minlength=24).reshape(2, 12) / len(chroma)
 
 
 @lru_cache(maxsize=1)
@@ -133,7 +116,15 @@ def _key_templates() -> np.ndarray:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-@lru_cache(maxsize=1)
+def _power(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
+    """Return the power spectrum (frames, bins) of centred frames under a Hann window."""
+    from scipy.fft import rfft
+
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, window // 2), window)[::hop]
+    return np.asarray(np.abs(rfft(frames * _hann(window), axis=1)) ** 2)
+
+
+@lru_cache(maxsize=2)
 def _hann(size: int) -> np.ndarray:
     return np.hanning(size + 1)[:-1].astype(np.float32)
 
@@ -146,12 +137,6 @@ def _filters(rate_hz: int) -> np.ndarray:
     half = np.maximum(centres * (2 ** (1 / 12) - 1) * 0.7, 1.5 * rate_hz / _WINDOW)
     distance = np.abs(hertz[None, :] - centres[:, None]) / half[:, None]
     return np.maximum(1 - distance, 0.0).astype(np.float32)
-
-
-# Melody features: overtones, envelope and vibrato of the highest line, heard apart from the accompaniment.
-#
-# The melody is the strongest harmonic series between G4 and C6 at each moment. What is measured on it says
-# how its instrument sounds: which partials are strong, whether a note decays or is held, whether it wavers.
 
 
 MELODY_LOW, MELODY_HIGH = 66, 88  # MIDI pitches that a melody may have
@@ -170,14 +155,10 @@ def melody_timbre(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     moment = np.arange(len(line))
     clear = salience[moment, line] >= np.median(salience[moment, line])
     wanted = (line[clear], slice(None), moment[clear])
-    return np.concatenate(
-        [
-            _overtones(partials[wanted], gaps[wanted]),
-            _envelope(partials[:, :4].mean(axis=1).T, salience, line),
-            _vibrato(_cents(decibels, line, rate_hz), line),
-            np.quantile(salience[moment, line], [0.1, 0.5, 0.9]),
-        ]
-    )
+    tone = _overtones(partials[wanted], gaps[wanted])
+    envelope = _envelope(partials[:, :4].mean(axis=1).T, salience, line)
+    vibrato = _vibrato(_cents(decibels, line, rate_hz), line)
+    return np.concatenate([tone, envelope, vibrato, np.quantile(salience[moment, line], [0.1, 0.5, 0.9])])
 
 
 def modulation(mel: np.ndarray) -> np.ndarray:
@@ -202,12 +183,7 @@ def modulation(mel: np.ndarray) -> np.ndarray:
 
 def _decibels(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     """Return the spectrogram (frames, bins) in dB over the clip's mean power, floored at -40 dB."""
-    from scipy.fft import rfft
-
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, _MELODY_WINDOW // 2), _MELODY_WINDOW)[
-        ::_MELODY_HOP
-    ]
-    power = np.abs(rfft(frames * _melody_hann(), axis=1)) ** 2
+    power = _power(samples, _MELODY_WINDOW, _MELODY_HOP)
     return np.asarray(10 * np.log10(power / max(float(power.mean()), 1e-12) + 1e-4))
 
 
@@ -236,16 +212,9 @@ def _overtones(partials: np.ndarray, gaps: np.ndarray) -> np.ndarray:
     profile = partials - partials.mean(axis=1, keepdims=True)
     clearness = partials - gaps
     odd_over_even = partials[:, 0::2].mean(axis=1) - partials[:, 1::2].mean(axis=1)
-    return np.concatenate(
-        [
-            profile.mean(axis=0),
-            profile.std(axis=0),
-            np.median(profile, axis=0),
-            clearness.mean(axis=0),
-            clearness.std(axis=0),
-            np.quantile(odd_over_even, [0.25, 0.5, 0.75]),
-        ]
-    )
+    shape = [profile.mean(axis=0), profile.std(axis=0), np.median(profile, axis=0)]
+    clear = [clearness.mean(axis=0), clearness.std(axis=0)]
+    return np.concatenate([*shape, *clear, np.quantile(odd_over_even, [0.25, 0.5, 0.75])])
 
 
 def _envelope(level: np.ndarray, salience: np.ndarray, line: np.ndarray) -> np.ndarray:
@@ -272,15 +241,10 @@ def _envelope(level: np.ndarray, salience: np.ndarray, line: np.ndarray) -> np.n
 
 def _cents(decibels: np.ndarray, line: np.ndarray, rate_hz: int) -> np.ndarray:
     """Return the melody's fine pitch (frames, 2) by its first and second partial, in parts of the partial."""
-    at, _ = _bins(rate_hz)
-    moment = np.arange(len(line))
-    columns = []
-    for partial in (0, 1):
-        bins = at[line, partial][:, None] + np.arange(-2, 3)
-        weight = 10 ** (decibels[moment[:, None], bins] / 10)
-        centre = (weight * bins).sum(axis=1) / weight.sum(axis=1)
-        columns.append(centre / at[line, partial])
-    return np.stack(columns, axis=1)
+    at = _bins(rate_hz)[0][line, :2]
+    bins = at[:, :, None] + np.arange(-2, 3)
+    weight = 10 ** (decibels[np.arange(len(line))[:, None, None], bins] / 10)
+    return np.asarray((weight * bins).sum(axis=2) / weight.sum(axis=2) / at)
 
 
 def _vibrato(cents: np.ndarray, line: np.ndarray) -> np.ndarray:
@@ -290,9 +254,8 @@ def _vibrato(cents: np.ndarray, line: np.ndarray) -> np.ndarray:
     step = np.clip(step, -30, 30)
     power = np.abs(np.fft.rfft(step * np.hanning(len(step))[:, None], axis=0)) ** 2
     hertz = np.fft.rfftfreq(len(step), _MELODY_HOP / 16_000)
-    bands = [
-        power[(hertz >= a) & (hertz < b)].sum(axis=0) for a, b in ((1, 4), (4, 7.5), (7.5, 12), (12, 25))
-    ]
+    edges = pairwise((1, 4, 7.5, 12, 25))
+    bands = [power[(hertz >= a) & (hertz < b)].sum(axis=0) for a, b in edges]
     return np.concatenate([np.abs(step).mean(axis=0), np.log10(np.stack(bands) / len(step) + 1e-3).ravel()])
 
 
@@ -302,20 +265,9 @@ def _bins(rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
     pitch_hz = 440 * 2 ** ((np.arange(MELODY_LOW, MELODY_HIGH) - 69) / 12)
     number = np.arange(1, _PARTIALS + 1)
     last = _MELODY_WINDOW // 2 - 3
-    at, between = (
-        np.round(np.outer(pitch_hz, n) * _MELODY_WINDOW / rate_hz).astype(int) for n in (number, number - 0.5)
-    )
+    hertz = (np.outer(pitch_hz, partials) for partials in (number, number - 0.5))
+    at, between = (np.round(one * _MELODY_WINDOW / rate_hz).astype(int) for one in hertz)
     return np.clip(at, 3, last), np.clip(between, 3, last)
-
-
-@lru_cache(maxsize=1)
-def _melody_hann() -> np.ndarray:
-    return np.hanning(_MELODY_WINDOW + 1)[:-1].astype(np.float32)
-
-
-# Rhythm features: what onsets repeat at, relative to the clip's own beat and at the beats of fixed tempi.
-#
-# Onsets are rises of log-mel bands in five registers (bands, frames), 100 frames a second.
 
 
 FRAMES_A_SECOND = 100
@@ -342,14 +294,9 @@ def onset_correlations(onsets: np.ndarray) -> np.ndarray:
     beat = _beat_frames(np.mean(autos, axis=0))
     inside = np.round(beat * np.array(_BEATS)).astype(int)
     across = np.round(beat * np.array(_CROSS_BEATS)).astype(int)
-    return np.concatenate(
-        [
-            *(_at(auto, _LAGS) for auto in autos),
-            *(_at(auto, inside) for auto in autos),
-            *(_at(cross, np.r_[-across[:0:-1], across]) for cross in crosses),
-            [beat / FRAMES_A_SECOND],
-        ]
-    )
+    found = [_at(auto, _LAGS) for auto in autos] + [_at(auto, inside) for auto in autos]
+    found += [_at(cross, np.r_[-across[:0:-1], across]) for cross in crosses]
+    return np.concatenate([*found, [beat / FRAMES_A_SECOND]])
 
 
 def onset_shape(onsets: np.ndarray) -> np.ndarray:
@@ -405,15 +352,6 @@ def _beat_frames(correlation: np.ndarray) -> float:
     return float(periods[np.argmax(score * prior)])
 
 
-VERSION = "blocks-1"
-"""Name of this set of features; a judge tells which one it was trained on."""
-
-RATE_HZ = 16_000
-HOP = 160  # 10 ms
-BANDS = 40
-_EDGES = (0, 5, 12, 22, 31, 40)  # mel bands of the rhythm features: bass, low, middle, high, air
-
-
 def features(clip: Clip) -> np.ndarray:
     """Return the feature vector (n,) float32 of a clip of at least one second: all blocks end to end."""
     return np.concatenate(list(feature_blocks(clip).values())).astype(np.float32)
@@ -421,13 +359,16 @@ def features(clip: Clip) -> np.ndarray:
 
 def feature_blocks(clip: Clip) -> dict[str, np.ndarray]:
     """Return the features of a clip of at least one second by block, as in the module's table."""
+    from scipy.fft import dct
+
     samples = np.asarray(clip.resample(RATE_HZ).samples, np.float32)
-    mel = _log_mel(samples)
+    mel = log_mel(samples)
     rise = np.maximum(np.diff(mel, axis=0), 0.0)
     centred = mel - mel.mean()
     onsets = np.stack([rise[:, a:b].mean(axis=1) for a, b in pairwise(_EDGES)])
     notes = semitones(samples, RATE_HZ)
-    spectrum = [centred.mean(axis=0), mel.std(axis=0), rise.mean(axis=0), _cepstral_spread(centred)]
+    spread = dct(centred, axis=1, norm="ortho")[:, :13].std(axis=0)  # of 13 cepstral coefficients
+    spectrum = [centred.mean(axis=0), mel.std(axis=0), rise.mean(axis=0), spread]
     return {
         "spectrum": np.concatenate(spectrum),
         "rhythm": np.concatenate([onset_correlations(onsets), onset_shape(onsets)]),
@@ -440,7 +381,7 @@ def feature_blocks(clip: Clip) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def block_slices() -> dict[str, slice]:
-    """Return where each block lies in the vector that ``features`` returns."""
+    """Return where each block lies in the vector that `features` returns."""
     from workbench.sound import Clip
 
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ).astype(np.float32)
@@ -449,7 +390,7 @@ def block_slices() -> dict[str, slice]:
     return {name: slice(int(end - n), int(end)) for (name, n), end in zip(lengths.items(), ends, strict=True)}
 
 
-def _log_mel(samples: np.ndarray) -> np.ndarray:
+def log_mel(samples: np.ndarray) -> np.ndarray:
     """Return log-mel frames (frames, bands), level-normalised, floored 60 dB below the clip's mean power."""
     import librosa
 
@@ -457,10 +398,3 @@ def _log_mel(samples: np.ndarray) -> np.ndarray:
         y=samples, sr=RATE_HZ, n_fft=512, hop_length=HOP, n_mels=BANDS, fmin=40
     )
     return np.asarray(np.log10(power / max(float(power.mean()), 1e-12) + 1e-4).T)
-
-
-def _cepstral_spread(centred: np.ndarray) -> np.ndarray:
-    """Return the standard deviation over time of 13 cepstral coefficients (13,)."""
-    from scipy.fft import dct
-
-    return np.asarray(dct(centred, axis=1, norm="ortho")[:, :13].std(axis=0))

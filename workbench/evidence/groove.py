@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.evidence.features import FRAMES_A_SECOND, RATE_HZ, log_mel
+
 if TYPE_CHECKING:
     from workbench.sound import Clip
 
-RATE_HZ = 16_000
-BEAT_S = (0.42, 0.9)  # 143 to 67 beats a minute
-_HOP = 160  # 10 ms
-_BANDS = 40
-_FLOOR = 1e-4  # 40 dB below the clip's mean power: quieter changes are no onsets
+BEAT_SECONDS = (0.42, 0.9)  # 143 to 67 beats a minute
 
 
 def groove_score(clip: Clip) -> float:
@@ -30,21 +28,18 @@ def groove_score(clip: Clip) -> float:
     than two of the longest beats gives 0.
     """
     onsets = onset_strength(clip)
-    shortest, longest = (round(seconds * RATE_HZ / _HOP) for seconds in BEAT_S)
+    shortest, longest = (round(seconds * FRAMES_A_SECOND) for seconds in BEAT_SECONDS)
     if len(onsets) < 2 * longest:
         return 0.0
     return max(0.0, *(_correlation(onsets[lag:], onsets[:-lag]) for lag in range(shortest, longest + 1)))
 
 
 def onset_strength(clip: Clip) -> np.ndarray:
-    """Return the onset strength (frames,), one frame per 10 ms; it does not depend on the clip's level."""
-    import librosa
+    """Return the onset strength `(frames,)`, one frame per 10 ms; it does not depend on the clip's level.
 
-    power = librosa.feature.melspectrogram(
-        y=clip.resample(RATE_HZ).samples, sr=RATE_HZ, n_fft=512, hop_length=_HOP, n_mels=_BANDS, fmin=40
-    )
-    levels = np.log10(power / max(float(power.mean()), 1e-12) + _FLOOR)
-    rise = np.maximum(np.diff(levels, axis=1), 0.0).mean(axis=0)
+    Changes more than 40 dB below the clip's mean power are no onsets.
+    """
+    rise = np.maximum(np.diff(log_mel(clip.resample(RATE_HZ).samples), axis=0), 0.0).mean(axis=1)
     return np.asarray(np.convolve(rise, np.array([0.25, 0.5, 0.25]), mode="same"))
 
 

@@ -1,31 +1,154 @@
-"""Judges: classifiers that hear sound only, so that what a probe made is never marked by the probe."""
+"""Judges: classifiers that hear sound only, so that what a probe made is never marked by the probe.
+
+A judge is any object with `classes`, `rate_hz` and `probabilities(clips)`; `register_judge` gives it a name,
+and wherever a judge is accepted its name is, too. `TrainedJudge` is the kind that ships: a small network on
+audio features. At the end stand two measures of tempo, one by a judge and one by librosa.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
-from workbench.errors import EvidenceError, is_text, reason
-from workbench.evidence.features import VERSION, block_slices, features
+from workbench.errors import EvidenceError, is_text, reason, warn_renamed
+from workbench.evidence.features import RATE_HZ, VERSION, block_slices, features
 from workbench.files import DIGEST, builtin_path, check_digest, digest_of, file_in, write_together
 from workbench.sound import Clip
 
+FOLDER = builtin_path("data", "embedded", "judge")
+LOWEST_BPM, HIGHEST_BPM = 60.0, 150.0
+
+
+class _Moved(type(Protocol)):  # type: ignore[misc]  # typing does not name the metaclass of protocols
+    """Keeps `Judge.load` of the version before for one release."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name == "load" and cls is Judge:
+            warn_renamed("Judge.load", "TrainedJudge.load")
+            return TrainedJudge.load
+        raise AttributeError(f"{cls.__name__} has no {name!r}")
+
+
+@typing.runtime_checkable
+class Judge(Protocol, metaclass=_Moved):
+    """What hears clips and says how probable each class is.
+
+    Attributes:
+        classes: what it tells apart, in the order of its probabilities.
+        rate_hz: the sample rate at which it listens; clips of other rates are resampled by the judge.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it tells apart."""
+
+    @property
+    def rate_hz(self) -> int:
+        """The sample rate at which it listens."""
+
+    def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Return the probability of each class for each clip `(clips, classes)`; each row sums to 1."""
+
+
+_REGISTERED: dict[str, Any] = {}
+
+
+def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
+    """Give a judge a name, under which `load_judge` and everything that takes a judge find it.
+
+    Args:
+        name: the name; a judge that already has it, also one that ships, is replaced.
+        judge: the judge, or a function without arguments that makes it when it is first needed.
+
+    Raises:
+        EvidenceError: it is neither a judge nor a function.
+
+    >>> class Peak:
+    ...     classes, rate_hz = ("loud", "soft"), 16_000
+    ...     def probabilities(self, clips):
+    ...         return np.array([[clip.peak, 1 - clip.peak] for clip in clips])
+    >>> register_judge("peak", Peak)
+    >>> load_judge("peak").classes
+    ('loud', 'soft')
+    """
+    if not (_is_judge(judge) or callable(judge)):
+        found = f"{type(judge).__name__} lacks one of classes, rate_hz, probabilities"
+        raise EvidenceError(f"A judge {name!r} was to be registered", found, "Give all three")
+    _REGISTERED[name] = judge
+
+
+def load_judge(target: str = "genre", folder: Path | str | None = None) -> Judge:
+    """Return a judge by its name: one that was registered, else one that lies in a folder.
+
+    Args:
+        target: the name; for judges that ship what they tell apart: genre, tempo, mode ...
+        folder: where `TrainedJudge.save` wrote it; by default registered judges, then those that ship.
+
+    Raises:
+        EvidenceError: there is none of this name (a KeyError too), or what was registered makes no judge.
+    """
+    if folder is not None or target not in _REGISTERED:
+        return TrainedJudge.load(FOLDER if folder is None else folder, target)
+    judge = _REGISTERED[target]
+    if not _is_judge(judge):
+        judge = judge()
+        if not _is_judge(judge):
+            found = f"what was registered gave {type(judge).__name__}"
+            do = "Return an object with classes, rate_hz and probabilities"
+            raise EvidenceError(f"The judge {target!r} was asked for", found, do)
+        _REGISTERED[target] = judge
+    return judge
+
+
+def _is_judge(one: object) -> TypeGuard[Judge]:
+    return isinstance(one, Judge) and not isinstance(one, type)
+
+
+Judges = Judge | str | Sequence[Judge | str] | Mapping[str, Judge | str]
+"""One judge or several, each as it is or by its name; a mapping says what the columns are called."""
+
+
+def as_judges(judges: Judges) -> dict[str, Judge]:
+    """Return judges by name: their key, the name they were asked by, their target, or "judge".
+
+    Names that come again get a number behind.
+
+    Raises:
+        EvidenceError: there is no judge of a name.
+
+    >>> list(as_judges(["genre", "tempo", "genre"]))
+    ['genre', 'tempo', 'genre (2)']
+    """
+    if isinstance(judges, Mapping):
+        return {name: load_judge(one) if isinstance(one, str) else one for name, one in judges.items()}
+    alone = isinstance(judges, str) or not isinstance(judges, Sequence)
+    listed: list[Any] = [judges] if alone else list(judges)  # type: ignore[arg-type]
+    found: dict[str, Judge | str] = {}
+    for one in listed:
+        name = one if isinstance(one, str) else str(getattr(one, "target", "judge"))
+        again = sum(other == name or other.startswith(f"{name} (") for other in found)
+        found[f"{name} ({again + 1})" if again else name] = one
+    return as_judges(found)
+
 
 @dataclass(frozen=True)
-class Judge:
+class TrainedJudge:
     """A small neural network on audio features.
 
     Attributes:
-        target: the label it tells, for example ``"genre"``.
+        target: the label it tells, for example `"genre"`.
         classes: the values it can tell apart, in the order of its outputs.
-        mean: (n,) and ``scale``: (n,) standardise the features.
-        layers: weights (inputs, outputs) and biases (outputs,) of each layer; ReLU between them.
+        mean: `(n,)` and `scale`: `(n,)` standardise the features.
+        layers: weights `(inputs, outputs)` and biases `(outputs,)` of each layer; ReLU between them.
         card: how it was made and how well it does (validation figures).
-        hears: the blocks of features that it listens to; ``n`` is their length together.
+        hears: the blocks of features that it listens to; `n` is their length together.
     """
 
     target: str
@@ -38,30 +161,35 @@ class Judge:
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
-            raise EvidenceError(
-                f"A judge of {self.target!r} was asked for",
-                problem,
-                "Fit it again (make embedded)",
-            )
+            asked = f"A judge of {self.target!r} was asked for"
+            raise EvidenceError(asked, problem, "Fit it again (make embedded)")
+
+    @property
+    def rate_hz(self) -> int:
+        """The sample rate of the features."""
+        return RATE_HZ
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of its name, classes and weights."""
+        arrays = {f"{i} {part}": one for i, layer in enumerate(self.layers) for part, one in enumerate(layer)}
+        about = {"target": self.target, "classes": self.classes, "hears": self.hears, "features": VERSION}
+        return digest_of(about, arrays | {"mean": self.mean, "scale": self.scale})
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return the probability of each class for each clip (clips, classes); each row sums to 1."""
+        """Return the probability of each class for each clip `(clips, classes)`; each row sums to 1.
+
+        Raises:
+            EvidenceError: there are no clips.
+        """
         if not clips:
             raise EvidenceError("A judgement was asked for", "there are no clips", "Pass at least one clip")
         return self.probabilities_of(np.stack([features(clip) for clip in clips]))
 
     def probabilities_of(self, vectors: np.ndarray) -> np.ndarray:
-        """Return class probabilities (clips, classes) of what ``features`` returns for each clip."""
-        hidden = np.clip((self._heard(vectors) - self.mean) / self.scale, -6, 6)
-        for i, (weight, bias) in enumerate(self.layers):
-            hidden = hidden @ weight + bias
-            if i + 1 < len(self.layers):
-                hidden = np.maximum(hidden, 0.0)
-        odds = np.exp(hidden - hidden.max(axis=1, keepdims=True))
-        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+        """Return class probabilities `(clips, classes)` of what `features` returns for each clip."""
+        from scipy.special import softmax
 
-    def _heard(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the features (clips, n) of the blocks that this judge hears."""
         slices = block_slices()
         whole = max(part.stop for part in slices.values())
         own = sum(slices[name].stop - slices[name].start for name in self.hears)
@@ -72,14 +200,20 @@ class Judge:
                 f"and got vectors of {vectors.shape[-1]}",
                 "Pass what features() returns, or fit the judge again with this version",
             )
-        return np.concatenate([vectors[..., slices[name]] for name in self.hears], axis=-1)
+        heard = np.concatenate([vectors[..., slices[name]] for name in self.hears], axis=-1)
+        hidden = np.clip((heard - self.mean) / self.scale, -6, 6)
+        for i, (weight, bias) in enumerate(self.layers):
+            hidden = hidden @ weight + bias
+            if i + 1 < len(self.layers):
+                hidden = np.maximum(hidden, 0.0)
+        return np.asarray(softmax(hidden, axis=1))
 
     def decide(self, clips: Sequence[Clip]) -> list[str]:
         """Return the most probable class of each clip."""
         return [self.classes[i] for i in self.probabilities(clips).argmax(axis=1)]
 
     def save(self, folder: Path | str) -> Path:
-        """Write ``<target>.safetensors`` and ``<target>.json`` into a folder and return it.
+        """Write `<target>.safetensors` and `<target>.json` into a folder and return it.
 
         Raises:
             DiskError: the disk is full or the folder cannot be written; an older judge is then whole.
@@ -90,29 +224,28 @@ class Judge:
         for i, (weight, bias) in enumerate(self.layers):
             tensors |= {f"weight_{i}": weight, f"bias_{i}": bias}
         tensors = {k: _smallest(v) for k, v in tensors.items()}
-        about = {
-            "target": self.target,
-            "features": VERSION,
-            "hears": self.hears,
-            "classes": self.classes,
-            "layers": len(self.layers),
-            "card": self.card,
-        }
+        about = {"target": self.target, "features": VERSION, "hears": self.hears, "classes": self.classes,
+                 "layers": len(self.layers), "card": self.card}  # fmt: skip
         text = json.dumps({**about, DIGEST: digest_of(about, tensors)}, indent=2) + "\n"
         files = {f"{self.target}.safetensors": save(tensors), f"{self.target}.json": text.encode()}
         return write_together(folder, files)
 
     @classmethod
-    def load(cls, folder: Path | str, target: str = "genre") -> Judge:
-        """Return a judge written by ``save``."""
+    def load(cls, folder: Path | str, target: str = "genre") -> TrainedJudge:
+        """Return a judge written by `save`.
+
+        Raises:
+            EvidenceError: there is none of this name, it is damaged, or it was fitted to other features.
+        """
         from safetensors.numpy import load_file
 
         path = file_in(folder, f"{target}.json")
         if not path.exists():
-            held = ", ".join(sorted(p.stem for p in Path(folder).glob("*.json"))) or "none"
-            raise EvidenceError(
-                f"A judge of {target} was asked for", f"{folder} holds: {held}", "Choose one of these"
-            )
+            names = [path.stem for path in Path(folder).glob("*.json")]
+            found = f"{folder} holds: {', '.join(sorted(names)) or 'none'}"
+            if _REGISTERED:
+                found += f"; registered are: {', '.join(_REGISTERED)}"
+            raise EvidenceError.lookup(f"A judge of {target} was asked for", found, "Choose one of these")
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
             fitted = about.get("features", "of an older version")
@@ -127,7 +260,7 @@ class Judge:
             raise EvidenceError(
                 f"A judge of {target} was asked for",
                 f"{path} and the .safetensors beside it cannot be read ({reason(error)})",
-                "Use a folder that Judge.save wrote",
+                "Use a folder that TrainedJudge.save wrote",
             ) from error
         raise EvidenceError(
             f"A judge of {target} in {folder} was asked for",
@@ -144,7 +277,7 @@ def _smallest(numbers: np.ndarray) -> np.ndarray:
     return half if np.array_equal(half.astype(np.float32), single) else single
 
 
-def _problem(judge: Judge) -> str:
+def _problem(judge: TrainedJudge) -> str:
     """Return what is wrong with the parts of a judge, or an empty text."""
     texts = (judge.target, *judge.classes, *judge.hears)
     if not all(map(is_text, texts)) or not 0 < len(set(judge.classes)) == len(judge.classes):
@@ -156,25 +289,12 @@ def _problem(judge: Judge) -> str:
         return "some of its numbers are not finite"
     width = len(judge.mean) if judge.mean.ndim == 1 else -1
     if judge.scale.shape != (width,) or not (judge.scale > 0).all():
-        return (
-            f"its scale has the shape {judge.scale.shape} for {judge.mean.shape} features, or is not above 0"
-        )
+        return f"its scale has the shape {judge.scale.shape}, not {judge.mean.shape}, or is not above 0"
     for weight, bias in judge.layers:
         if weight.ndim != 2 or len(weight) != width or bias.shape != weight.shape[1:]:
             return f"a layer of {weight.shape} and {bias.shape} numbers follows one of {width}"
         width = weight.shape[1]
     return "" if width == len(judge.classes) else f"{width} outputs stand for {len(judge.classes)} classes"
-
-
-def load_judge(target: str = "genre") -> Judge:
-    """Return a judge that ships with the repository (``data/embedded/judge``)."""
-    return Judge.load(builtin_path("data", "embedded", "judge"), target)
-
-
-# Two opinions on tempo: what a tempo judge expects, and librosa's beat estimate, which knows no judge.
-
-
-LOWEST_BPM, HIGHEST_BPM = 60.0, 150.0
 
 
 def librosa_tempo(clip: Clip) -> float:
@@ -195,9 +315,7 @@ def librosa_tempo(clip: Clip) -> float:
 def fold_octaves(bpm: float) -> float:
     """Return a tempo doubled or halved until it lies between 60 and 150 beats a minute."""
     if not np.isfinite(bpm) or bpm <= 0:
-        raise EvidenceError(
-            "A tempo was to be folded", f"it is {bpm:g} beats a minute", "Pass a positive tempo"
-        )
+        raise EvidenceError("A tempo was to be folded", f"it is {bpm:g} bpm", "Pass a positive tempo")
     while bpm < LOWEST_BPM:
         bpm *= 2
     while bpm > HIGHEST_BPM:
@@ -206,18 +324,19 @@ def fold_octaves(bpm: float) -> float:
 
 
 def expected_bpm(judge: Judge, clips: Sequence[Clip], bpm: Mapping[str, float] | None = None) -> np.ndarray:
-    """Return the tempo (clips,) that a judge expects: its classes' beats a minute, weighted by probability.
+    """Return the tempo `(clips,)` that a judge expects: its classes' tempi, weighted by their probabilities.
 
     Args:
         judge: a judge whose classes are tempi.
         clips: what it is to hear.
         bpm: beats a minute of each class; by default what the judge's card says.
+
+    Raises:
+        EvidenceError: nothing says how many beats a minute a class has.
     """
-    table = judge.card.get("bpm") if bpm is None else bpm
+    table = getattr(judge, "card", {}).get("bpm") if bpm is None else bpm
     if not isinstance(table, Mapping) or set(judge.classes) - set(table):
-        raise EvidenceError(
-            "A tempo in beats a minute was asked for",
-            f"the judge of {judge.target} has no such figure for its classes {', '.join(judge.classes)}",
-            "Use the judge of tempo, or pass bpm={class: beats a minute}",
-        )
+        found = f"the judge has no such figure for its classes {', '.join(judge.classes)}"
+        do = "Use the judge of tempo, or pass bpm={class: beats a minute}"
+        raise EvidenceError("A tempo in beats a minute was asked for", found, do)
     return np.asarray(judge.probabilities(clips) @ np.array([float(table[c]) for c in judge.classes]))

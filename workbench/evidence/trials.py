@@ -1,119 +1,449 @@
-"""Dose-response: generate under many plans, let an independent judge hear every clip, keep every row.
+"""Trials: clips that are made to be compared, and the one runner that makes and judges them.
 
-Nothing is averaged away: each clip is a row with its plan, prompt, seed, verdict and probabilities, dose 0
-and random directions among them.
+A `Trial` is one clip to make. `trials`, `dose_trials` and `random_trials` list what a comparison needs, the
+unsteered baseline of the same prompts and seeds among it; `run_trials` returns a table with a row per clip,
+in which nothing is averaged away. Sweeps, searches, crosstalk, blends and transitions all read this table.
+Differences are always those to the baseline: the unsteered clip of the same prompt and seed.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
-from workbench.errors import EvidenceError
+from workbench.errors import Cancelled, EvidenceError, warn_renamed
 from workbench.evidence.damage import damage, likelihood
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import Judge, Judges, as_judges
+from workbench.files import DIGEST, digest_of, disk_errors
 from workbench.generation.engine import OnFrame
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
-from workbench.model.musicgen import Model
+from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
 from workbench.stats import wilson
 from workbench.steering import Direction, Steering, random_direction
 
-# Clips made to be compared: every plan on the same prompts and seeds, the unsteered twin among them.
-#
-# One row per clip. Differences are always those to the *twin*: the unsteered clip of the same prompt and
-# seed.
-
-
 UNSTEERED = "unsteered"
-"""The method of a twin."""
+"""The method of a baseline."""
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One clip that is to be made and heard; `told` becomes columns of its row, `method` among them."""
+class Trial:
+    """One clip to make and judge.
 
-    plan: Steering | None
+    Attributes:
+        prompt: text.
+        seed: of the draws; the baseline has the same.
+        plan: what is steered; None leaves the model alone.
+        method: name of the condition, for example "probe", "random" or "unsteered".
+        aim: the class that is steered to; it counts as a hit when the first judge that knows it hears it.
+        prompt_codes: codes `(k, frames)` to go on from; no part of equality.
+        columns: further columns of its row, plain values: layer, dose ...
+    """
+
     prompt: str
     seed: int
-    told: Mapping[str, Any] = field(default_factory=lambda: {"method": UNSTEERED})
+    plan: Steering | None = None
+    method: str = UNSTEERED
+    aim: str | None = None
+    prompt_codes: np.ndarray | None = field(default=None, compare=False, repr=False)
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        plain = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in self.columns.items()
+        }
+        object.__setattr__(self, "columns", plain)
+        object.__setattr__(self, "seed", int(self.seed))
 
 
-def paired(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """Return (prompt, seed), one per seed, prompts taken in turn: what all plans of a comparison share."""
+OnRow = Callable[[Trial, Take, Row], object]
+
+
+class RunOptions(TypedDict, total=False):
+    """The keywords of `run_trials`, which every function that runs trials takes and passes on."""
+
+    seconds: float
+    guidance: float | None
+    likely: bool
+    batch: int
+    path: Path | str | None
+    client: Any
+    progress: bool
+    on_row: OnRow | None
+    on_frame: OnFrame | None
+    cancel: threading.Event | None
+
+
+# What is to be made.
+
+
+def pair_prompts(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """Return (prompt, seed) for each seed, prompts taken in turn: what all plans of a comparison share.
+
+    Raises:
+        EvidenceError: there is no prompt or no seed.
+
+    >>> pair_prompts(["a tune", "a song"], [4, 5, 6])
+    [('a tune', 4), ('a song', 5), ('a tune', 6)]
+    """
     if not prompts or not seeds:
         found = f"there are {len(prompts)} prompts and {len(seeds)} seeds"
         raise EvidenceError("A comparison of plans was asked for", found, "Give at least one of each")
-    return [(prompts[i % len(prompts)], int(seed)) for i, seed in enumerate(seeds)]
+    return [(prompts[i % len(prompts)], seed) for i, seed in enumerate(seeds)]
 
 
-def asks(plans: Mapping[str, Steering | None], prompts: Sequence[str], seeds: Sequence[int]) -> list[Ask]:
-    """Return every plan, and the twins, on the same prompts and seeds; the plans' names are the methods."""
+def trials(plans: Mapping[str, Steering | None], prompts: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
+    """Return a trial of every plan on the same prompts and seeds, the baselines first.
+
+    Args:
+        plans: by name, which becomes the method.
+        prompts: taken in turn, seed by seed.
+        seeds: one clip per plan and seed.
+
+    Raises:
+        EvidenceError: there is no prompt or no seed, or a plan has the name of the baselines.
+    """
     if UNSTEERED in plans:
-        found = f"{UNSTEERED!r} is the name of the twins, which are always made"
+        found = f"{UNSTEERED!r} is the name of the baselines, which are always made"
         raise EvidenceError("A plan of this name was to be compared", found, "Name it otherwise")
     every: dict[str, Steering | None] = {UNSTEERED: None, **plans}
-    pairs = paired(prompts, seeds)
-    return [Ask(plan, *pair, {"method": name}) for name, plan in every.items() for pair in pairs]
+    pairs = pair_prompts(prompts, seeds)
+    return [Trial(*pair, plan, name) for name, plan in every.items() for pair in pairs]
 
 
-def hear(
+PerAim = Sequence[Any] | Mapping[str, Sequence[Any]]
+"""The same for all aims, or for each its own."""
+
+
+def of_aim(given: PerAim, aim: str) -> Sequence[Any]:
+    """Return what is given for an aim."""
+    return given[aim] if isinstance(given, Mapping) else given
+
+
+def dose_trials(
+    directions: Mapping[str, Direction],
+    doses: PerAim,
+    prompts: PerAim,
+    seeds: Sequence[int],
+    *,
+    method: str = "probe",
+    branch: str = "cond",
+) -> list[Trial]:
+    """Return a trial per direction, dose and seed, with layer and dose as columns.
+
+    Args:
+        directions: by aim, a class of the judge.
+        doses: multiples of the layer's mean residual norm; the same for all aims, or by aim.
+        prompts: taken in turn, seed by seed; the same for all aims, or by aim.
+        seeds: one clip per direction, dose and seed.
+        method: name of the condition.
+        branch: half of guidance that is steered: "cond", "null" or "both".
+    """
+    return [
+        Trial(*pair, plan, method, aim, columns={"layer": direction.layer, "dose": dose})
+        for aim, direction in directions.items()
+        for dose in of_aim(doses, aim)
+        for plan in [direction.at(dose, rows=branch)]
+        for pair in pair_prompts(of_aim(prompts, aim), seeds)
+    ]
+
+
+def random_trials(
+    directions: Mapping[str, Direction],
+    doses: PerAim,
+    prompts: PerAim,
+    seeds: Sequence[int],
+    *,
+    count: int,
+    branch: str = "cond",
+) -> list[Trial]:
+    """Return controls: for each aim `count` random directions of the same layer, norm and doses.
+
+    Arguments are those of `dose_trials`.
+    """
+    return [
+        trial
+        for i, (aim, direction) in enumerate(directions.items())
+        for k in range(count)
+        for other in [random_direction(direction, seed=1000 * i + k)]
+        for trial in dose_trials({aim: other}, doses, prompts, seeds, method="random", branch=branch)
+    ]
+
+
+def make_takes(model: Model, trials: Sequence[Trial], **options: Any) -> list[Take]:
+    """Return the take of each trial, drawn in batches; options as for `generate`."""
+    return generate(
+        model, [trial.prompt for trial in trials], steering=[trial.plan for trial in trials],
+        seed=[trial.seed for trial in trials], audio=[trial.prompt_codes for trial in trials], **options,
+    )  # fmt: skip
+
+
+# The runner.
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What makes the row of a trial, beside model and trial."""
+
+    judges: Mapping[str, Judge]
+    seconds: float
+    guidance: float | None
+    likely: bool
+
+    @property
+    def judge_of(self) -> dict[str, str]:
+        """Class -> name of the first judge that knows it."""
+        every = [(class_, name) for name, judge in self.judges.items() for class_ in judge.classes]
+        return dict(reversed(every))
+
+    def keys(self, model: Model, some: Sequence[Trial]) -> list[str]:
+        """Return a digest of everything that each row depends on."""
+        about = {
+            "model": model.fingerprint, **model.draws, "seconds": self.seconds, "likely": self.likely,
+            "guidance": model.guidance if self.guidance is None else self.guidance,
+            "judges": {name: [getattr(judge, "fingerprint", type(judge).__qualname__), *judge.classes]
+                       for name, judge in self.judges.items()},
+        }  # fmt: skip
+        return [
+            digest_of(
+                {**about, "prompt": one.prompt, "seed": one.seed, "method": one.method, "aim": one.aim,
+                 "plan": one.plan.to_json() if one.plan else "", "columns": dict(one.columns)},
+                {} if one.prompt_codes is None else {"codes": one.prompt_codes},
+            )
+            for one in some
+        ]  # fmt: skip
+
+
+def run_trials(
     model: Model,
-    asked: Sequence[Ask],
-    judges: Mapping[str, Judge],
+    trials: Sequence[Trial],
+    judges: Judges,
     *,
     seconds: float = 5.0,
     guidance: float | None = None,
     likely: bool = True,
+    batch: int = 32,
+    path: Path | str | None = None,
+    client: Any = None,
     progress: bool = True,
+    on_row: OnRow | None = None,
     on_frame: OnFrame | None = None,
     cancel: threading.Event | None = None,
 ) -> pd.DataFrame:
-    """Return one row per clip, in order: what was told, prompt, seed, ok, verdicts, guards, likelihood.
+    """Make and judge the clips of trials; return a row per trial, in their order.
 
-    Columns: `told`, prompt, seed, ok (the receipt), per judge judged_<target> and p_<target>_<class>, the
-    guards of `damage`, and nll, nll_0, nll_1 ... of `likelihood`.
+    Columns: method, aim, the trial's own, prompt, seed, ok (the receipt), hit (whether the aim is heard), p
+    (its probability), p_given (the same in what it goes on from), per judge judged_<name> and
+    p_<name>_<class>, the guards of `damage`, and nll, nll_0, nll_1 ... of `likelihood`. Judges and guards
+    hear the new part alone.
 
     Args:
         model: the model.
-        asked: the clips.
-        judges: by target.
+        trials: the clips to make.
+        judges: one or several, each as it is or by its name; a mapping names the columns.
         seconds: length of each clip.
         guidance: classifier-free guidance; by default what the checkpoint says.
-        likely: whether the likelihood is measured.
-        progress: whether to show progress bars.
-        on_frame: as `generate` calls it; `ClipCount` makes clips of frames.
-        cancel: set it to stop before the next step.
+        likely: whether the likelihood of the codes under the unsteered model is measured.
+        batch: clips that are drawn at once, and kept at once.
+        path: a JSONL file to which finished rows are appended; what it holds is not made again.
+        client: a `dask.distributed.Client` whose workers make the batches. They load the model from its
+            folder, once each.
+        progress: whether to show progress bars and, after the first batch, how long all will take.
+        on_row: called with each new trial, its take and its row.
+        on_frame: as `generate` calls it; `ClipCount` makes clips of frames. Not with a client.
+        cancel: set it to stop before the next step; with a client before the next batch is taken in.
 
     Raises:
-        Cancelled: `cancel` was set.
+        EvidenceError: there is no trial, no judge knows an aim, or workers could not load the model.
+        DiskError: the file cannot be written.
+        Cancelled: `cancel` was set; what was finished is kept where there is a path.
     """
-    takes = generate(
-        model, [ask.prompt for ask in asked], steering=[ask.plan for ask in asked],
-        seed=[ask.seed for ask in asked], seconds=seconds, guidance=guidance, progress=progress,
-        on_frame=on_frame, cancel=cancel,
-    )  # fmt: skip
-    clips = [take.clip for take in takes]
-    rows = [
-        {**ask.told, "prompt": take.prompt, "seed": take.seed, "ok": take.receipt.ok}
-        for ask, take in zip(asked, takes, strict=True)
-    ]
-    parts = [pd.DataFrame(rows), *(_verdicts(judge, target, clips) for target, judge in judges.items())]
-    parts.append(pd.DataFrame([damage(clip) for clip in clips]))
-    if likely:
-        parts.append(pd.DataFrame([one.row() for one in likelihood(model, takes, progress=progress)]))
-    return pd.concat(parts, axis=1)
+    settings = _Settings(as_judges(judges), seconds, guidance, likely)
+    known = settings.judge_of
+    strange = sorted({one.aim for one in trials if one.aim is not None} - set(known))
+    if strange or not trials:
+        found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
+        do = "Give at least one trial, and aim at what judges hear"
+        raise EvidenceError("Trials were to be run", found if trials else "there are none", do)
+    keys = [str(i) for i in range(len(trials))] if path is None else settings.keys(model, trials)
+    rows = {} if path is None else _finished_rows(Path(path))
+    whole = [range(start, min(start + batch, len(trials))) for start in range(0, len(trials), batch)]
+    missing = [[i for i in part if keys[i] not in rows] for part in whole]
+    parts = [part for part in missing if part]
+    work = [[trials[i] for i in part] for part in parts]
+    if client is None:
+        watch = {"progress": progress, "on_frame": on_frame, "cancel": cancel, "batch": batch}
+        done = (_run_batch(model, part, settings, **watch) for part in work)
+        results: Iterator[tuple[int, _Result]] = enumerate(done)
+    else:
+        where = (client, model, on_row is not None)
+        results = _run_on_client(*where, work, settings, cancel=cancel)
+    for number, (made, takes) in _timed(results, [len(part) for part in parts], progress):
+        fresh = dict(zip([keys[i] for i in parts[number]], made, strict=True))
+        if path is not None:
+            _append_rows(Path(path), fresh)
+        rows |= fresh
+        if on_row is not None:
+            for one in zip(work[number], takes, made, strict=True):
+                on_row(*one)
+    return pd.DataFrame([rows[key] for key in keys])
+
+
+_Result = tuple[list[Row], list[Take]]
+
+
+def _run_batch(model: Model, some: Sequence[Trial], settings: _Settings, **watch: Any) -> _Result:
+    """Return rows and takes of the trials of one batch."""
+    takes = make_takes(model, some, seconds=settings.seconds, guidance=settings.guidance, **watch)
+    rows: list[Row] = [
+        {"method": one.method, "aim": one.aim, **one.columns, "prompt": take.prompt, "seed": take.seed,
+         "ok": bool(take.receipt.ok), "hit": False, "p": float("nan")}
+        for one, take in zip(some, takes, strict=True)
+    ]  # fmt: skip
+    for name, judge in settings.judges.items():
+        for row, odds in zip(rows, judge.probabilities([take.new for take in takes]), strict=True):
+            row[f"judged_{name}"] = judge.classes[int(np.argmax(odds))]
+            row |= {f"p_{name}_{class_}": float(p) for class_, p in zip(judge.classes, odds, strict=True)}
+    for one, take, row in zip(some, takes, rows, strict=True):
+        row |= damage(take.new)
+        if one.aim is not None:
+            name = settings.judge_of[one.aim]
+            row |= {"hit": row[f"judged_{name}"] == one.aim, "p": row[f"p_{name}_{one.aim}"]}
+            if take.given_s:
+                judge = settings.judges[name]
+                (odds,) = judge.probabilities([take.clip.section(0.0, take.given_s)])
+                row["p_given"] = float(odds[judge.classes.index(one.aim)])
+    if settings.likely:
+        scores = likelihood(model, takes, progress=bool(watch.get("progress")))
+        rows = [row | score.row() for row, score in zip(rows, scores, strict=True)]
+    return rows, takes
+
+
+def _timed(
+    results: Iterator[tuple[int, _Result]], sizes: Sequence[int], progress: bool
+) -> Iterator[tuple[int, _Result]]:
+    """Pass results on under a progress bar that says, once the first is there, how long all will take."""
+    began, total = time.monotonic(), sum(sizes)
+    with tqdm(
+        total=total, desc="Trials", unit="clip", disable=not progress or len(sizes) < 2, leave=False
+    ) as bar:
+        for number, result in results:
+            if not bar.n:
+                minutes = (time.monotonic() - began) * total / sizes[number] / 60
+                bar.set_description(f"Trials (about {minutes:.1f} min for {total} clips)")
+            bar.update(sizes[number])
+            yield number, result
+
+
+# Rows on disk: a line {"key": ..., "row": {...}, "digest": ...} for each finished trial.
+
+
+def _finished_rows(path: Path) -> dict[str, Row]:
+    """Return the rows of a file by key; a line that a killed process left unfinished is cut off."""
+    if not path.exists():
+        return {}
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with disk_errors(path):
+            os.truncate(path, len(whole))
+    rows, damaged = {}, 0
+    for line in whole.splitlines():
+        try:
+            one = json.loads(line)
+            if one[DIGEST] != digest_of(one):
+                raise ValueError
+            rows[one["key"]] = one["row"]
+        except (ValueError, KeyError, TypeError):
+            damaged += 1
+    if damaged:
+        warnings.warn(f"{damaged} lines of {path} are damaged; their trials are run again.", stacklevel=3)
+    return rows
+
+
+def _append_rows(path: Path, rows: Mapping[str, Row]) -> None:
+    """Append rows by key, whole lines in one writing."""
+    lines = [{"key": key, "row": row} for key, row in rows.items()]
+    data = "".join(json.dumps({**line, DIGEST: digest_of(line)}) + "\n" for line in lines).encode()
+    with disk_errors(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(data)
+
+
+# Rows on a cluster.
+
+
+def _run_on_client(
+    client: Any,
+    model: Model,
+    with_takes: bool,
+    work: Sequence[Sequence[Trial]],
+    settings: _Settings,
+    *,
+    cancel: threading.Event | None,
+) -> Iterator[tuple[int, _Result]]:
+    """Yield the number and result of each batch as workers finish them; takes only where they are wanted."""
+    from distributed import as_completed
+
+    if model.folder is None:
+        raise EvidenceError(
+            "Trials on a cluster were asked for",
+            f"{model.id} exists in this process only",
+            "Write it with save_pretrained to a folder that the workers see, and load it from there",
+        )
+    how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."))
+    futures = {
+        client.submit(_run_remotely, how, model.id, with_takes, part, settings, pure=False): number
+        for number, part in enumerate(work)
+    }
+    try:
+        for future in as_completed(list(futures)):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("The trials were stopped")
+            yield futures[future], future.result()
+    finally:
+        client.cancel(list(futures))
+
+
+_LOADING = threading.Lock()
+
+
+def _run_remotely(
+    how: tuple[str, str, str], id_: str, with_takes: bool, some: Sequence[Trial], settings: _Settings
+) -> _Result:
+    with _LOADING:
+        model = _loaded(*how)
+        model.id = id_
+    rows, takes = _run_batch(model, some, settings, progress=False)
+    return rows, takes if with_takes else []
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: str, device: str, dtype: str) -> Model:
+    from workbench.model.load import load
+
+    return load(folder, device=device, dtype=dtype, check=False)
 
 
 class ClipCount:
-    """Counts clips while they are made, parts of clips included: give it to `generate` as `on_frame`.
+    """Counts clips while they are made, parts of clips included: give it to `run_trials` as `on_frame`.
 
     Args:
         tell: called after each frame with how many clips have been made, over all runs.
@@ -124,7 +454,7 @@ class ClipCount:
         self._whole, self._batch, self._share = 0.0, 0, 0.0
 
     def __call__(self, done: int, codes: torch.Tensor) -> None:
-        """Take note of `done` finished frames of the codes (B, k, T)."""
+        """Take note of `done` finished frames of the codes `(B, k, T)`."""
         share = done / codes.shape[-1]
         if share <= self._share:  # another batch has begun: the one before it is whole
             self._whole += self._batch
@@ -132,14 +462,13 @@ class ClipCount:
         self._tell(self._whole + share * codes.shape[0])
 
 
-def _verdicts(judge: Judge, target: str, clips: Sequence[Any]) -> pd.DataFrame:
-    odds = judge.probabilities(clips)
-    told = {f"p_{target}_{class_}": odds[:, i] for i, class_ in enumerate(judge.classes)}
-    return pd.DataFrame({f"judged_{target}": np.array(judge.classes)[odds.argmax(axis=1)], **told})
+# What is read from the table.
 
 
-def beside(table: pd.DataFrame, method: str, other: str = UNSTEERED) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the clips of two methods of a table, row beside row: the same prompt and seed, in one order.
+def pair_with_baseline(
+    table: pd.DataFrame, method: str, other: str = UNSTEERED
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the clips of a method and those of another, row beside row: the same prompt and seed.
 
     Raises:
         EvidenceError: a clip has no partner, or more than one, or there is none at all.
@@ -155,147 +484,55 @@ def beside(table: pd.DataFrame, method: str, other: str = UNSTEERED) -> tuple[pd
 
 
 def pair_names(table: pd.DataFrame) -> np.ndarray:
-    """Return the group (n,) of each clip for a bootstrap: its prompt and seed."""
+    """Return the group `(n,)` of each clip for a bootstrap: its prompt and seed."""
     return np.array([f"{seed} {prompt}" for prompt, seed in zip(table["prompt"], table["seed"], strict=True)])
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One cell of a sweep: what is aimed at, and the plan that is to get there (None: unsteered)."""
-
-    aim: str
-    method: str  # "probe", "random", "unsteered", "prompted" or the user's own word
-    layer: int | None
-    dose: float
-    steering: Steering | None
-    prompts: tuple[str, ...] = ()  # instead of the sweep's own
-    name: str = ""  # tells apart, in the names of kept files, what aim, prompt and seed do not
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Where judged clips are kept: ``<folder>/<subfolder of the method>/<aim, or what the judge heard>/``.
-
-    Subfolders are named as the method unless `subfolders` says otherwise; files are 16-bit WAV, named by
-    prompt and seed.
-    """
-
-    folder: Path
-    subfolders: Mapping[str, str]
-
-    def write(self, take: Take, cell: Trial, *, judged: str, prompt: int) -> Path:
-        """Write one clip and return its path."""
-        folder = self.folder / self.subfolders.get(cell.method, cell.method) / (cell.aim or judged)
-        return take.clip.write(folder / f"{cell.name}prompt-{prompt}-seed-{take.seed}.wav")
-
-
-def trials(
-    directions: Mapping[str, Direction], doses: Sequence[float], *, method: str = "probe", rows: str = "cond"
-) -> list[Trial]:
-    """Return one trial per direction and dose; aims are the mapping's keys, layers the directions' own."""
-    return [
-        Trial(aim, method, direction.layer, dose, direction.at(dose, rows=rows))
-        for aim, direction in directions.items()
-        for dose in doses
-    ]
-
-
-def random_trials(
-    directions: Mapping[str, Direction],
-    doses: float | Mapping[str, float],
-    *,
-    count: int,
-    seed: int = 0,
-    rows: str = "cond",
-) -> list[Trial]:
-    """Return controls: for each aim, ``count`` random directions of the same layer, norm and dose.
-
-    Args:
-        directions: what is controlled for, by aim.
-        doses: one for all aims, or one by aim.
-        count: random directions per aim.
-        seed: of the directions.
-        rows: guidance rows that are steered.
-    """
-    drawn = []
-    for i, (aim, direction) in enumerate(directions.items()):
-        dose = doses[aim] if isinstance(doses, Mapping) else doses
-        for k in range(count):
-            other = random_direction(direction, seed=seed + 1000 * i + k)
-            plan = other.at(dose, rows=rows)
-            drawn.append(Trial(aim, "random", direction.layer, dose, plan, name=f"{other.name}-"))
-    return drawn
+def without_judge_name(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a table of one judge with the columns judged and p_<class>."""
+    prefix = f"p_{name}_"
+    short = {str(one): f"p_{str(one).removeprefix(prefix)}" for one in table if str(one).startswith(prefix)}
+    return table.drop(columns=["p", "p_given"], errors="ignore").rename(
+        columns={f"judged_{name}": "judged", **short}
+    )
 
 
 def sweep(
     model: Model,
-    cells: Sequence[Trial],
-    judge: Judge,
+    directions: Mapping[str, Direction],
+    doses: Sequence[float],
+    judge: Judge | str,
     *,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    seconds: float = 5.0,
-    guidance: float | None = None,
-    likely: bool = False,
-    progress: bool = True,
-    keep: Keep | None = None,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+    seeds: Sequence[int] = tuple(range(12)),
+    random_directions: int = 0,
+    branch: str = "cond",
+    **options: Unpack[RunOptions],
 ) -> pd.DataFrame:
-    """Return one row per trial and seed, in this order, seeds turning fastest.
+    """Return a row per direction, dose and seed, then those of random directions: dose and response.
 
-    Columns: aim, method, layer, dose, prompt, seed, judged, hit, ok (the receipt), p_<class> of the judge,
-    and the five guards of ``damage``; nll, nll_0, nll_1 ... of ``likelihood`` where `likely`. Prompts take
-    turns over the seeds. All clips are drawn in batches, rows of different plans together.
+    Columns: as `run_trials`, with layer and dose; the judge's are judged and p_<class>. The likelihood is
+    left out unless `likely=True`.
 
     Args:
         model: the model.
-        cells: trials, controls among them.
-        judge: hears the clips; it knows nothing of plans.
+        directions: by aim, a class of the judge.
+        doses: multiples of the layer's mean residual norm.
+        judge: hears the clips, as it is or by its name.
         prompts: taken in turn, seed by seed.
-        seeds: one clip per trial and seed.
-        seconds: length of each clip.
-        guidance: classifier-free guidance; by default what the checkpoint says.
-        likely: whether the likelihood of the codes under the unsteered model is measured, too.
-        progress: whether to show a progress bar.
-        keep: where clips are kept; by default none is.
+        seeds: one clip per direction, dose and seed.
+        random_directions: controls per aim and dose, of the same layer and norm.
+        branch: half of guidance that is steered: "cond", "null" or "both".
+        options: as `run_trials` takes them.
 
     Raises:
-        EvidenceError: no trial, no prompt or no seed.
+        EvidenceError: there is nothing to sweep, or the judge does not know an aim.
     """
-    if not (cells and seeds and all(cell.prompts or prompts for cell in cells)):
-        found = f"{len(cells)} trials, {len(prompts)} prompts and {len(seeds)} seeds"
-        raise EvidenceError("A sweep was asked for", f"it has {found}", "Give at least one of each")
-    plan = [(cell, i % len(cell.prompts or prompts), seed) for cell in cells for i, seed in enumerate(seeds)]
-    texts = [(cell.prompts or tuple(prompts))[number] for cell, number, _ in plan]
-    takes = generate(
-        model,
-        texts,
-        steering=[cell.steering for cell, _, _ in plan],
-        seed=[seed for _, _, seed in plan],
-        seconds=seconds,
-        guidance=guidance,
-        progress=progress,
-    )
-    odds = judge.probabilities([take.clip for take in takes])
-    rows = []
-    for (cell, number, _), take, chances in zip(plan, takes, odds, strict=True):
-        rows.append(row := _row(cell, take, judge, chances))
-        if keep is not None:
-            keep.write(take, cell, judged=row["judged"], prompt=number)
-    table = pd.DataFrame(rows)
-    if not likely:
-        return table
-    scores = pd.DataFrame([one.row() for one in likelihood(model, takes, progress=progress)])
-    return pd.concat([table, scores], axis=1)
-
-
-def _row(cell: Trial, take: Take, judge: Judge, chances: np.ndarray) -> dict[str, Any]:
-    """Return what the table says of one clip."""
-    judged = judge.classes[int(chances.argmax())]
-    told = {"aim": cell.aim, "method": cell.method, "layer": cell.layer, "dose": cell.dose,
-            "prompt": take.prompt, "seed": take.seed, "judged": judged, "hit": judged == cell.aim,
-            "ok": take.receipt.ok}  # fmt: skip
-    odds = {f"p_{class_}": float(p) for class_, p in zip(judge.classes, chances, strict=True)}
-    return told | odds | damage(take.clip)
+    ((name, one),) = as_judges(judge).items()
+    steered = dose_trials(directions, doses, prompts, seeds, branch=branch)
+    controls = random_trials(directions, doses, prompts, seeds, count=random_directions, branch=branch)
+    options.setdefault("likely", False)
+    return without_judge_name(run_trials(model, steered + controls, {name: one}, **options), name)
 
 
 def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer", "dose")) -> pd.DataFrame:
@@ -305,3 +542,30 @@ def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer"
     grouped["hit_rate"] = grouped["sum"] / grouped["count"]
     grouped["low"], grouped["high"] = zip(*bounds, strict=True)
     return grouped.rename(columns={"count": "n"}).drop(columns="sum")
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where judged clips are kept: `<folder>/<subfolder of the method>/<aim, or what the judge heard>/`.
+
+    Subfolders are named as the method unless `subfolders` says otherwise; files are 16-bit WAV, named by the
+    number of the prompt and the seed, those of random directions also by the direction.
+    """
+
+    folder: Path
+    subfolders: Mapping[str, str]
+
+    def write(self, trial: Trial, take: Take, *, judged: str, prompt: int) -> Path:
+        """Write one clip and return its path."""
+        folder = self.folder / self.subfolders.get(trial.method, trial.method) / (trial.aim or judged)
+        control = trial.method == "random" and trial.plan is not None
+        name = f"{trial.plan.terms[0].direction.name}-" if control and trial.plan else ""
+        return take.clip.write(folder / f"{name}prompt-{prompt}-seed-{take.seed}.wav")
+
+
+def __getattr__(name: str) -> Any:
+    renamed = {"hear": run_trials, "asks": trials, "beside": pair_with_baseline, "paired": pair_prompts}
+    if name not in renamed:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warn_renamed(f"{__name__}.{name}", f"{__name__}.{renamed[name].__name__}")
+    return renamed[name]

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Unpack
 
 import pandas as pd
 
-from workbench.evidence.judge import Judge
-from workbench.evidence.trials import Keep, Trial, hit_rates, random_trials, sweep, trials
+from workbench.errors import EvidenceError
+from workbench.evidence.judge import Judge, as_judges
+from workbench.evidence.trials import (
+    Keep,
+    Row,
+    RunOptions,
+    Trial,
+    dose_trials,
+    hit_rates,
+    of_aim,
+    pair_prompts,
+    random_trials,
+    run_trials,
+    without_judge_name,
+)
+from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
 from workbench.steering import Direction
@@ -31,15 +44,15 @@ class Protocol:
         layers: layers to choose from.
         doses: doses to choose from, in multiples of the mean residual norm.
         choosing_seeds: seeds on which layer and dose are chosen.
-        finalists: settings per aim that are tried again on ``second_seeds`` before the choice; 0 for none.
+        finalists: settings per aim that are tried again on `second_seeds` before the choice; 0 for none.
         second_seeds: further seeds for the choice, spent on finalists alone.
         per_aim: whether each aim has a setting of its own; otherwise all share the best.
         reporting_seeds: other seeds, on which everything is reported.
         random_directions: controls per aim, which share the number of clips of a steered aim; 0 for none.
-        unsteered: whether the same prompts and seeds are also heard unsteered.
+        unsteered: whether the same prompts and seeds are also heard unsteered, where all aims share them.
         seconds: length of the clips.
         guidance: classifier-free guidance; by default what the checkpoint says.
-        rows: guidance rows that are steered.
+        branch: half of guidance that is steered: "cond", "null" or "both".
     """
 
     prompts: tuple[str, ...] | Mapping[str, tuple[str, ...]]
@@ -54,20 +67,19 @@ class Protocol:
     unsteered: bool = True
     seconds: float = 5.0
     guidance: float | None = None
-    rows: str = "cond"
-
-    def asked(self, cells: Sequence[Trial]) -> list[Trial]:
-        """Return the trials with the prompts of their aims, where aims have their own."""
-        if not isinstance(self.prompts, Mapping):
-            return [replace(cell, prompts=self.prompts) for cell in cells]
-        return [replace(cell, prompts=self.prompts[cell.aim]) for cell in cells if cell.aim in self.prompts]
+    branch: str = "cond"
 
 
 @dataclass(frozen=True)
 class Validation:
     """What came out: every judged clip of both parts, and the settings that the first part chose.
 
-    `layer` and `dose` are the setting that is best for all aims together; `settings` those that were used.
+    Attributes:
+        layer: of the setting that is best for all aims together.
+        dose: of that setting.
+        settings: the settings that were used, by aim.
+        choosing: every judged clip on the seeds that chose.
+        reporting: every judged clip on the other seeds.
     """
 
     layer: int
@@ -87,82 +99,108 @@ class Validation:
             for row in hit_rates(self.reporting, by=("aim", "method")).to_dict("records")
         }
         heard = self.part("unsteered")["judged"]
-        told: dict[str, dict[str, float]] = {}
+        found: dict[str, dict[str, float]] = {}
         for aim, (layer, dose) in sorted(self.settings.items()):
             row = rates[aim, "probe"]
-            told[aim] = {"layer": layer, "dose": dose, "n": int(row["n"])}
-            told[aim] |= {name: round(float(row[name]), 4) for name in ("hit_rate", "low", "high")}
+            found[aim] = {"layer": layer, "dose": dose, "n": int(row["n"])}
+            found[aim] |= {name: round(float(row[name]), 4) for name in ("hit_rate", "low", "high")}
             if (aim, "random") in rates:
-                told[aim]["random_direction"] = round(float(rates[aim, "random"]["hit_rate"]), 4)
+                found[aim]["random_direction"] = round(float(rates[aim, "random"]["hit_rate"]), 4)
             if len(heard):
-                told[aim]["unsteered"] = round(float((heard == aim).mean()), 4)
-        return told
+                found[aim]["unsteered"] = round(float((heard == aim).mean()), 4)
+        return found
 
 
 def validate_steering(
     model: Model,
     probes: ProbeSweep,
-    judge: Judge,
+    judge: Judge | str,
     protocol: Protocol,
     *,
     keep: Keep | None = None,
-    progress: bool = True,
+    **options: Unpack[RunOptions],
 ) -> Validation:
     """Return a validation of every class of the probes that the judge can hear.
 
     Args:
         model: the model.
         probes: fitted on its activations; their weights are the directions.
-        judge: hears audio only.
+        judge: hears audio only; as it is or by its name.
         protocol: seeds, doses, layers, controls.
         keep: where the clips are kept that are reported on; by default none is.
-        progress: whether to show progress bars.
+        options: as `run_trials` takes them; seconds and guidance are the protocol's.
+
+    Raises:
+        EvidenceError: the judge hears none of the classes.
     """
+    ((_name, one),) = as_judges(judge).items()
     by_layer = {
-        layer: {name: d for name, d in probes.directions(layer).items() if name in judge.classes}
+        layer: {name: d for name, d in probes.directions(layer).items() if name in one.classes}
         for layer in protocol.layers
     }
-    return validate_directions(model, by_layer, judge, protocol, keep=keep, progress=progress)
+    return validate_directions(model, by_layer, judge, protocol, keep=keep, **options)
 
 
 def validate_directions(
     model: Model,
     by_layer: ByLayer,
-    judge: Judge,
+    judge: Judge | str,
     protocol: Protocol,
     *,
     keep: Keep | None = None,
-    progress: bool = True,
+    **options: Unpack[RunOptions],
 ) -> Validation:
     """Return a validation of any directions; their aims are classes of the judge. Arguments as above."""
-    run = partial(
-        sweep, model, judge=judge, prompts=(), seconds=protocol.seconds, guidance=protocol.guidance,
-        progress=progress,
-    )  # fmt: skip
-    choosing, deciding = _tried(run, by_layer, protocol)
-    layer, dose = best_setting(choosing if protocol.per_aim else deciding)
     aims = sorted({aim for directions in by_layer.values() for aim in directions})
-    settings = dict.fromkeys(aims, (layer, dose))
+    if not aims:
+        found = "the judge hears none of the classes that there are directions for"
+        raise EvidenceError("Steering was to be validated", found, "Use a judge of these classes")
+    ((name, one),) = as_judges(judge).items()
+    options.setdefault("likely", False)
+    options["seconds"], options["guidance"] = protocol.seconds, protocol.guidance
+
+    def run(some: Sequence[Trial]) -> pd.DataFrame:
+        return without_judge_name(run_trials(model, some, {name: one}, **options), name)
+
+    def write(trial: Trial, take: Take, row: Row) -> None:
+        assert keep is not None
+        number = of_aim(protocol.prompts, str(trial.aim)).index(trial.prompt)
+        keep.write(trial, take, judged=row[f"judged_{name}"], prompt=number)
+
+    choosing, deciding = _tried(run, by_layer, protocol)
+    layer, dose = ranked_settings(choosing if protocol.per_aim else deciding)[0]
+    chosen = dict.fromkeys(aims, (layer, dose))
     if protocol.per_aim:
-        settings = {aim: best_setting(deciding[deciding["aim"] == aim]) for aim in aims}
-    directions = {aim: by_layer[layer][aim] for aim, (layer, _) in settings.items()}
-    doses = {aim: dose for aim, (_, dose) in settings.items()}
-    cells = [Trial("", "unsteered", None, 0.0, None)] if protocol.unsteered else []
-    cells += [t for aim, d in directions.items() for t in trials({aim: d}, [doses[aim]], rows=protocol.rows)]
-    seeds = protocol.reporting_seeds
-    steered = run(protocol.asked(cells), seeds=seeds, keep=keep)
-    heard = [steered]
-    if protocol.random_directions:
-        controls = random_trials(directions, doses, count=protocol.random_directions, rows=protocol.rows)
-        each = seeds[: max(1, len(seeds) // protocol.random_directions)]
-        heard.append(run(protocol.asked(controls), seeds=each, keep=keep))
-    return Validation(layer, dose, settings, choosing, pd.concat(heard, ignore_index=True))
+        chosen = {aim: ranked_settings(deciding[deciding["aim"] == aim])[0] for aim in aims}
+    if keep is not None:
+        options["on_row"] = write
+    return Validation(layer, dose, chosen, choosing, run(_reported(by_layer, chosen, protocol)))
 
 
-def _tried(run: Any, by_layer: ByLayer, protocol: Protocol) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _reported(by_layer: ByLayer, chosen: Mapping[str, Setting], protocol: Protocol) -> list[Trial]:
+    """Return the trials that are reported on: unsteered, steered, then random directions."""
+    directions = {aim: by_layer[layer][aim] for aim, (layer, _dose) in chosen.items()}
+    doses = {aim: [dose] for aim, (_layer, dose) in chosen.items()}
+    prompts, seeds, count = protocol.prompts, protocol.reporting_seeds, protocol.random_directions
+    some: list[Trial] = []
+    if protocol.unsteered and not isinstance(prompts, Mapping):
+        some = [Trial(*pair, columns={"layer": None, "dose": 0.0}) for pair in pair_prompts(prompts, seeds)]
+    some += dose_trials(directions, doses, prompts, seeds, branch=protocol.branch)
+    fewer = seeds[: max(1, len(seeds) // max(1, count))]
+    return some + random_trials(directions, doses, prompts, fewer, count=count, branch=protocol.branch)
+
+
+def _tried(
+    run: Callable[[Sequence[Trial]], pd.DataFrame], by_layer: ByLayer, protocol: Protocol
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the judged clips of all settings, and those among them that decide (the finalists')."""
-    cells = [t for d in by_layer.values() for t in trials(d, protocol.doses, rows=protocol.rows)]
-    first = run(protocol.asked(cells), seeds=protocol.choosing_seeds)
+
+    def trials(seeds: Sequence[int]) -> list[Trial]:
+        listed = [dose_trials(directions, protocol.doses, protocol.prompts, seeds, branch=protocol.branch)
+                  for directions in by_layer.values()]  # fmt: skip
+        return [trial for part in listed for trial in part]
+
+    first = run(trials(protocol.choosing_seeds))
     if not (protocol.finalists and protocol.second_seeds):
         return first, first
     kept = {
@@ -170,9 +208,8 @@ def _tried(run: Any, by_layer: ByLayer, protocol: Protocol) -> tuple[pd.DataFram
         for aim, part in first.groupby("aim")
         for setting in ranked_settings(part if protocol.per_aim else first)[: protocol.finalists]
     }
-    again = [cell for cell in cells if (cell.aim, cell.layer, cell.dose) in kept]
-    second = run(protocol.asked(again), seeds=protocol.second_seeds)
-    both = pd.concat([first, second], ignore_index=True)
+    again = [one for one in trials(protocol.second_seeds) if (one.aim, *one.columns.values()) in kept]
+    both = pd.concat([first, run(again)], ignore_index=True)
     keys = pd.Series(list(zip(both["aim"], both["layer"], both["dose"], strict=True)))
     return both, both[keys.isin(kept)].reset_index(drop=True)
 
@@ -189,8 +226,3 @@ def ranked_settings(table: pd.DataFrame) -> list[Setting]:
     means = by_aim.groupby(["layer", "dose"]).mean().reset_index()
     ordered = means.sort_values(["score", "dose"], ascending=[False, True])
     return [(int(layer), float(dose)) for layer, dose in zip(ordered["layer"], ordered["dose"], strict=True)]
-
-
-def best_setting(table: pd.DataFrame) -> Setting:
-    """Return the best (layer, dose) of a table of judged clips; see ``ranked_settings``."""
-    return ranked_settings(table)[0]

@@ -1,69 +1,135 @@
-"""Fitting one probe per layer under grouped cross-validation, every choice made inside the training folds."""
+"""Fitting one probe per layer: for classes, for labels of which a clip may have several, for numbers.
+
+The three kinds differ in their folds, in how one fold is fitted and in how a layer is scored. All else is one
+way: every sample is judged once, by a probe that saw no sample of its group; scaling and l2 come from the
+training folds alone; the probe that is returned is fitted by the same recipe on all samples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
-from workbench.errors import ProbeError
+from workbench import stats
+from workbench.errors import DatasetError, ProbeError, renamed_keywords
 from workbench.probing.crossval import (
+    INNER,
     Fitted,
     Fold,
     HeldOut,
     Recipe,
+    Split,
     fit_fold,
     held_out,
     in_order,
+    label_folds,
+    number_folds,
+    numbered_weights,
     plan,
     processors,
 )
-from workbench.probing.linear import each_layer, layers_asked, origin_of
-from workbench.probing.probe import Probe, ProbeSweep
-from workbench.probing.solvers import STRENGTHS, Design, one_hot, probabilities, ridge_path
+from workbench.probing.methods import PROBE_METHODS, PlainFit, ProbeMethod, checked_path, probabilities
+from workbench.probing.probe import (
+    LabelProbe,
+    LabelScores,
+    LabelSweep,
+    NumberProbe,
+    NumberScores,
+    NumberSweep,
+    Probe,
+    ProbeSweep,
+)
+from workbench.probing.solvers import Design, logistic_path, one_hot, origin_of, ridge_path
+from workbench.sound.dataset import in_order as rising
+from workbench.sound.dataset import missing
 from workbench.sound.splits import grouped_folds
-from workbench.stats import score
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
 Array = np.ndarray
+_FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.rank_correlation}
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What was fitted at one layer.
+
+    Attributes:
+        judged: what the folds' probes read of the samples they did not see.
+        shuffled: what the runs with shuffled truth read of them (n, runs).
+        whole: the probe fitted on all samples.
+        notes: what every kind of probe notes of its place and origin.
+    """
+
+    judged: HeldOut
+    shuffled: Array
+    whole: Fitted
+    notes: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is read, how, and on which folds.
+    """What is read of each layer.
 
-    y, groups  class number and group of each sample (n,)
-    whole      all samples as one fold that tests none: the probe that is returned
-    shuffled   (runs, n) class numbers of the runs with shuffled labels
+    Attributes:
+        folds: the last one has all samples to fit on and none to judge.
+        fit_fold: (x, fold) -> the probe of a fold, and what runs with shuffled truth read (test, runs).
+        finish: a fitted layer -> its probe and what is kept of it.
     """
 
+    acts: Activations
     target: str
     site: str
-    classes: tuple[str, ...]
-    y: Array
-    groups: Array
-    recipe: Recipe
-    folds: tuple[Fold, ...]
-    whole: Fold
-    shuffled: Array
+    folds: Sequence[Fold]
+    fit_fold: Callable[[Array, Fold], tuple[Fitted, Array]]
+    finish: Callable[[_Layer], Any]
 
 
+def _fit_layers(task: _Task, layers: Sequence[int] | None, threads: int | None, progress: bool) -> list[Any]:
+    """Return what becomes of every layer, in order; a bar shows after two seconds."""
+    chosen = [int(layer) for layer in (task.acts.layers if layers is None else layers)]
+    if not chosen:
+        raise ProbeError("Probes were asked for", "the list of layers is empty", "Name at least one")
+    threads = processors() if threads is None else threads
+    fitted = in_order(partial(_fit_layer, task, max(threads // len(chosen), 1)), chosen, threads=threads)
+    text = f"Probing {task.target}"
+    return list(tqdm(fitted, text, len(chosen), unit="layer", disable=not progress, leave=False, delay=2))
+
+
+def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
+    x = task.acts.matrix(layer, site=task.site).astype(np.float64)
+    *parts, (whole, _) = in_order(partial(task.fit_fold, x), task.folds, threads=threads)
+    judged = held_out(x, task.folds[:-1], [fitted for fitted, _ in parts])
+    shuffled = np.empty((len(x), parts[0][1].shape[1]))
+    for fold, (_, readings) in zip(task.folds, parts, strict=False):
+        shuffled[fold.test] = readings
+    notes = {"layer": layer, "site": task.site, "target": task.target, "mean": x.mean(0)}
+    return task.finish(_Layer(judged, shuffled, whole, notes | origin_of(task.acts, layer)))
+
+
+def _everything(samples: int) -> Split:
+    """Return the split that fits on all samples and judges none."""
+    return np.arange(samples), np.arange(0)
+
+
+@renamed_keywords(strengths="l2")
 def fit_probes(
     acts: Activations,
     target: str = "genre",
     *,
-    method: str = "logistic",
+    method: ProbeMethod | PlainFit | str = "logistic",
     folds: int = 5,
     seed: int = 0,
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
-    strengths: Sequence[float] | None = None,
+    l2: Sequence[float] | None = None,
     class_weights: str | Mapping[str, float] | None = None,
     shuffles: int = 20,
     threads: int | None = None,
@@ -71,92 +137,71 @@ def fit_probes(
 ) -> ProbeSweep:
     """Return one probe per layer, each with held-out scores; same input, same answer.
 
-    Each sample is judged once, by a probe that saw no sample of its group; scaling and strength come from the
-    training folds alone. The probe that is returned is fitted by the same recipe on all samples.
+    Args:
+        acts: pooled activations with a label `target`.
+        target: the label whose values are the classes.
+        method: "logistic", "ridge", "means" (the difference in means), a registered name, a `ProbeMethod` or
+            a plain function (methods.py).
+        folds: parts of the grouped cross-validation; every class needs at least as many groups.
+        seed: of folds and shuffles.
+        layers: decoder blocks to probe; all when None.
+        site: where in the block.
+        l2: penalties to choose from (solvers.py); with one there is nothing to choose.
+        class_weights: "balanced" (every class counts the same), or what a sample of each class counts for (1
+            where it is not named).
+        shuffles: runs with labels shuffled between groups, for the line and band that must be beaten. They
+            use ridge whatever `method` is.
+        threads: layers or folds at a time; None: as many as there are processors. The answer is the same.
+        progress: whether a bar shows.
 
-    acts           pooled activations with a label `target`
-    method         "logistic", "ridge" or "means" (the difference in means)
-    folds          parts of the grouped cross-validation; every class needs at least as many groups
-    strengths      L2 penalties to choose from (solvers.py); with one there is nothing to choose
-    class_weights  "balanced" (every class counts the same), or what a sample of each class counts for (1
-                   where it is not named)
-    shuffles       runs with labels shuffled between groups, for the line and band that must be beaten. They
-                   use ridge at one middle strength whatever `method` is: one factorisation serves all runs
-    threads        layers or folds at a time; None: as many as there are processors. The answer is the same
+    Raises:
+        ProbeError: an unknown method, penalty or class weight, or the target is a number per clip.
+        DatasetError: there is a single class, or a class has fewer groups than folds.
+        ActivationsError: target, layer or site are not among the activations.
 
-    Raises ProbeError for an unknown method, strength or class weight and for a target that is a number per
-    clip; DatasetError for a single class or a class with fewer groups than folds; ActivationsError for a
-    target, layer or site not held.
+    >>> from workbench.activations import Activations
+    >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
+    >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
+    >>> samples["label_genre"] = np.where(x[:, 0, 3] > 0, "jazz", "rock")
+    >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples, residual_norm=[3.0])
+    >>> int(fit_probes(acts, l2=[0.1], progress=False).best.direction("jazz").vector.argmax())
+    3
     """
     classes, y = _classes(acts, target)
-    recipe = Recipe.of(len(classes), method, strengths, _numbered(class_weights, classes, target))
-    groups = acts.groups
-    splits = grouped_folds(np.array(classes)[y], groups, folds=folds, seed=seed)
-    everything = np.arange(len(y)), np.arange(0)
-    *parts, whole = plan(y, groups, [*splits, everything], recipe, seed=seed)
-    shuffled = _shuffled(y, groups, splits, shuffles, seed)
-    task = _Task(target, site, classes, y, groups, recipe, tuple(parts), whole, shuffled)
-    chosen = layers_asked(acts, layers)
-    threads = processors() if threads is None else threads
-    work = partial(_fit_layer, acts, task, max(threads // len(chosen), 1))
-    fitted = each_layer(work, chosen, target, threads=threads, progress=progress)
-    rows = pd.concat([rows for _, rows, _ in fitted], ignore_index=True)
-    return ProbeSweep(tuple(probe for probe, _, _ in fitted), rows, np.stack([part for *_, part in fitted]))
-
-
-def _fit_layer(acts: Activations, task: _Task, threads: int, layer: int) -> tuple[Probe, pd.DataFrame, Array]:
-    """Return the probe of one layer, its held-out rows and its held-out logits (n, classes)."""
-    x = acts.matrix(layer, site=task.site).astype(np.float64)
-    judged, shuffled, fitted = _judge(x, task, threads)
-    probe = Probe(
-        classes=task.classes,
-        weights=fitted.weights,
-        bias=fitted.bias,
-        mean=x.mean(0),
-        layer=layer,
-        site=task.site,
-        target=task.target,
-        method=task.recipe.method,
-        strength=fitted.strength,
-        scores=score(task.y, judged.predicted, task.groups, shuffled),
-        **origin_of(acts, layer),
+    recipe = Recipe.of(len(classes), method, l2, numbered_weights(class_weights, classes, target))
+    splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
+    parts = plan(y, acts.groups, [*splits, _everything(len(y))], recipe, seed=seed)
+    shuffled = _shuffled_classes(y, acts.groups, splits, shuffles, seed)
+    fit = partial(fit_fold, y=y, recipe=recipe, shuffled=shuffled)
+    finish = partial(
+        _finish_classes, acts=acts, classes=classes, y=y, method=recipe.method, shuffled=shuffled
     )
-    names = np.array(task.classes)
-    confidence = probabilities(judged.logits, task.recipe.method)[np.arange(len(x)), task.y]
-    rows = {"layer": layer, "clip": acts.clips, "group": task.groups, "truth": names[task.y]}
+    fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
+    probes, rows, logits = zip(*fitted, strict=True)
+    return ProbeSweep(probes, pd.concat(rows, ignore_index=True), np.stack(logits))
+
+
+def _finish_classes(
+    layer: _Layer,
+    *,
+    acts: Activations,
+    classes: tuple[str, ...],
+    y: Array,
+    method: ProbeMethod,
+    shuffled: Array,
+) -> tuple[Probe, pd.DataFrame, Array]:
+    """Return the probe of a layer, its held-out rows and its held-out logits (n, classes)."""
+    names, judged = np.array(classes), layer.judged
+    scores = stats.score(y, judged.predicted, acts.groups, (layer.shuffled == shuffled.T).mean(0))
+    kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
+    probe = Probe(classes=classes, **kind, **vars(layer.whole), **layer.notes)
+    confidence = probabilities(judged.logits, method.link)[np.arange(len(y)), y]
+    rows = {"layer": probe.layer, "clip": acts.clips, "group": acts.groups, "truth": names[y]}
     rows |= {"predicted": names[judged.predicted], "confidence": confidence, "fold": judged.fold}
     return probe, pd.DataFrame(rows), judged.logits
 
 
-def _judge(x: Array, task: _Task, threads: int) -> tuple[HeldOut, Array, Fitted]:
-    """Return what is held out, shuffled accuracies (runs,), and the probe fitted on all samples."""
-    work = partial(_judge_fold, x, task)
-    *parts, (whole, _) = in_order(work, [*task.folds, task.whole], threads=threads)
-    hits = np.sum([hits for _, hits in parts], axis=0)
-    return held_out(x, task.folds, [fitted for fitted, _ in parts]), hits / len(x), whole
-
-
-def _judge_fold(x: Array, task: _Task, fold: Fold) -> tuple[Fitted, Array]:
-    """Return the probe of a fold, and how many tested samples each run with shuffled labels hits (runs,)."""
-    fitted, design = fit_fold(x, task.y, fold, recipe=task.recipe)
-    plain = design if task.recipe.weights is None else Design.of(x[fold.train])
-    predicted = _predict_shuffled(x, fold, plain, task)
-    return fitted, (predicted == task.shuffled[:, fold.test]).sum(1)
-
-
-def _predict_shuffled(x: Array, fold: Fold, design: Design, task: _Task) -> Array:
-    """Return the classes (runs, test) that ridge probes trained on each run's shuffled labels predict."""
-    runs, count = len(task.shuffled), len(task.classes)
-    if runs == 0 or not len(fold.test):
-        return np.empty((runs, len(fold.test)), dtype=int)
-    truth = np.hstack([one_hot(y[fold.train], count) for y in task.shuffled])
-    middle = STRENGTHS["ridge"][len(STRENGTHS["ridge"]) // 2]
-    ((weights, bias),) = ridge_path(design, truth, [middle])
-    found = x[fold.test] @ weights.T + bias
-    return np.asarray(found.reshape(len(fold.test), runs, count).argmax(2).T)
-
-
-def _shuffled(y: Array, groups: Array, splits: list[tuple[Array, Array]], runs: int, seed: int) -> Array:
+def _shuffled_classes(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
     """Return (runs, n) class numbers, shuffled between groups of a fold (samples, where groups mix classes).
 
     Whole groups move, so that what clips of a group share stays together and the band is as wide as the
@@ -185,14 +230,319 @@ def _classes(acts: Activations, target: str) -> tuple[tuple[str, ...], Array]:
     return names, y
 
 
-def _numbered(
-    weights: str | Mapping[str, float] | None, classes: tuple[str, ...], target: str
-) -> str | Mapping[int, float] | None:
-    """Return class weights by class number."""
-    if weights is None or isinstance(weights, str):
-        return weights
-    unknown = [name for name in weights if name not in classes]
-    if unknown:
-        found = f"the classes of {target!r} are {', '.join(classes)}"
-        raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
-    return {classes.index(name): weight for name, weight in weights.items()}
+@renamed_keywords(strengths="l2")
+def fit_multilabel(
+    acts: Activations,
+    target: str | Sequence[Collection[str]] = "tags",
+    *,
+    method: ProbeMethod | PlainFit | str = "logistic",
+    folds: int = 5,
+    seed: int = 0,
+    layers: Sequence[int] | None = None,
+    site: str = "resid_post",
+    l2: Sequence[float] | None = None,
+    class_weights: str | None = "balanced",
+    threads: int | None = None,
+    progress: bool = True,
+) -> LabelSweep:
+    """Return one probe per layer and label, each label against its absence; same input, same answer.
+
+    Args:
+        acts: pooled activations.
+        target: a label whose text names several, split by "|" ("rock|live"; "" is none), or a collection of
+            labels per sample.
+        method: as in `fit_probes`; a plain function needs class_weights=None.
+        folds: parts of the grouped cross-validation, at most as many as there are groups.
+        seed: of the folds.
+        layers: decoder blocks to probe; all when None.
+        site: where in the block.
+        l2: penalties to choose from, for every label apart; with one there is nothing to choose.
+        class_weights: "balanced": the samples with a label count as much as those without it, which makes a
+            logit of 0 a fair threshold for a rare label too; None: every sample counts the same.
+        threads: layers or folds at a time; None: as many as there are processors.
+        progress: whether a bar shows.
+
+    Raises:
+        ProbeError: an unknown method or penalty, or the target is a number.
+        DatasetError: there are fewer groups than folds, or fewer than two groups have, or lack, a label.
+        ActivationsError: target, layer or site are not among the activations.
+
+    >>> from workbench.activations import Activations
+    >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
+    >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
+    >>> samples["label_tags"] = np.where(x[:, 0, 3] > 0, "live|loud", np.where(x[:, 0, 1] > 0, "loud", ""))
+    >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples, residual_norm=[3.0])
+    >>> fit_multilabel(acts, l2=[0.1]).labels
+    ('live', 'loud')
+    """
+    recipe = Recipe.of(2, method, l2, class_weights)
+    name, sets = _sets(acts, target)
+    labels, groups = rising(set().union(*sets)), acts.groups
+    present = np.array([[label in one for label in labels] for one in sets], dtype=bool).reshape(
+        len(sets), -1
+    )
+    _check_labels(labels, present, groups)
+    splits = label_folds(present, groups, folds=folds, seed=seed)
+    for number, (train, _) in enumerate(splits):
+        if (bad := _unlearnable(present[train])).any():
+            found = (
+                f"fold {number} would train on samples that all have {labels[bad.argmax()]!r}, or all lack it"
+            )
+            raise DatasetError(f"{folds} folds were asked for", found, "Use more folds")
+    parts = [
+        Fold(train, test, _inner_labels(present[train], groups[train], recipe, seed))
+        for train, test in [*splits, _everything(len(present))]
+    ]
+    fit = partial(_fit_labels, present=present, recipe=recipe)
+    finish = partial(_finish_labels, labels, present, groups, recipe.method)
+    fitted = _fit_layers(_Task(acts, name, site, parts, fit, finish), layers, threads, progress)
+    probes, judged = zip(*fitted, strict=True)
+    return LabelSweep(probes, present, np.stack([one.logits for one in judged]), judged[0].fold)
+
+
+def _fit_labels(x: Array, fold: Fold, *, present: Array, recipe: Recipe) -> tuple[Fitted, Array]:
+    """Return raw weights (labels, d), bias (labels,) and the l2 chosen for each label (labels,)."""
+    x, present = x[fold.train], present[fold.train]
+    labels = range(present.shape[1])
+    hits = np.zeros((len(labels), len(recipe.l2)))
+    for train, aside in fold.inner:
+        shared = Design.of(x[train])
+        for label in labels:
+            counts = recipe.counts(present[:, label].astype(int))
+            counts = np.ones(len(present)) if counts is None else counts
+            path = _label_path(shared, present[train, label], recipe, recipe.l2)
+            for number, (weights, bias) in enumerate(path):
+                right = (x[aside] @ weights + bias > 0) == present[aside, label]
+                hits[label, number] += counts[aside] @ right
+    # Weighted hits that are equal may differ by rounding, which must not decide.
+    best = np.round(hits, 6).argmax(1) if fold.inner else np.full(len(labels), len(recipe.l2) // 2)
+    l2, shared = np.array(recipe.l2)[best], Design.of(x)
+    pairs = [_label_path(shared, present[:, one], recipe, [l2[one]])[0] for one in labels]
+    fitted = Fitted(np.array([weights for weights, _ in pairs]), np.array([bias for _, bias in pairs]), l2)
+    return fitted, np.empty((len(fold.test), 0))
+
+
+def _label_path(
+    shared: Design, present: Array, recipe: Recipe, l2: Sequence[float]
+) -> list[tuple[Array, float]]:
+    """Return raw (weights (d,), bias) per penalty whose logit is above 0 where a sample has the label.
+
+    The design `shared` by all labels is that of samples that count alike: the logistic solver is right with
+    any counts on its axes, the others need a design of their own.
+    """
+    y, method = present.astype(int), recipe.method
+    counts = recipe.counts(y)
+    if method is PROBE_METHODS["logistic"]:
+        path = logistic_path(shared, one_hot(y, 2), l2, counts=counts)
+    else:
+        design = shared if counts is None else Design.of(shared.x, counts)
+        path = checked_path(method, method.fit(design, one_hot(y, 2), l2), len(l2), (2, shared.x.shape[1]))
+    return [(weights[1] - weights[0], float(bias[1] - bias[0])) for weights, bias in path]
+
+
+def _finish_labels(
+    labels: tuple[str, ...], present: Array, groups: Array, method: ProbeMethod, layer: _Layer
+) -> tuple[LabelProbe, HeldOut]:
+    """Return the probes of a layer with the scores of their held-out logits (n, labels)."""
+    samples, share = len(present), present.mean(0)
+    columns = list(zip(present.T, layer.judged.logits.T, strict=True))
+    f1 = [stats.f_score(truth, logits > 0) for truth, logits in columns]
+    precision = [stats.average_precision(truth, logits) for truth, logits in columns]
+    of_label = pd.DataFrame(
+        {
+            "label": labels,
+            "f1": [stats.point_estimate(one, samples) for one in f1],
+            "average_precision": [stats.point_estimate(one, samples) for one in precision],
+            "share": share,
+            "groups": [len(np.unique(groups[truth])) for truth, _ in columns],
+        }
+    )
+    f1_low, f1_high = stats.interval(stats.mean_of(f1), groups)
+    precision_low, precision_high = stats.interval(stats.mean_of(precision), groups)
+    scores = LabelScores(
+        macro_f1=float(of_label["f1"].mean()), f1_low=f1_low, f1_high=f1_high,
+        average_precision=float(of_label["average_precision"].mean()),
+        precision_low=precision_low, precision_high=precision_high,
+        chance=float(share.mean()), of_label=of_label, samples=samples, groups=len(np.unique(groups)),
+    )  # fmt: skip
+    kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
+    return LabelProbe(labels=labels, **kind, **vars(layer.whole), **layer.notes), layer.judged
+
+
+def _inner_labels(present: Array, groups: Array, recipe: Recipe, seed: int) -> tuple[Split, ...]:
+    """Return splits to choose l2 by; none where a label would be missing on, or all over, a side."""
+    count = len(np.unique(groups))
+    if len(recipe.l2) == 1 or count < 2:
+        return ()
+    splits = label_folds(present, groups, folds=min(INNER, count), seed=seed)
+    return () if any(_unlearnable(present[train]).any() for train, _ in splits) else tuple(splits)
+
+
+def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[str, list[set[str]]]:
+    """Return the name of the target and the set of labels of each sample."""
+    if isinstance(target, str):
+        texts = acts.labels(target)
+        if texts.dtype.kind == "f":
+            found = "its values are numbers"
+            raise ProbeError(f"Labels of {target!r} were asked for", found, "Use fit_regression")
+        return target, [{part.strip() for part in str(text).split("|")} - {""} for text in texts]
+    if len(target) != len(acts):
+        asked, found = f"Labels of {len(target)} samples were given", f"there are {len(acts)} samples"
+        raise ProbeError(asked, found, "Give one collection of labels per sample, empty where it has none")
+    lacking = sum(isinstance(one, str) or not isinstance(one, Collection) for one in target)
+    if lacking:
+        found = f"{lacking} of {len(target)} samples have text, None or a number in its place"
+        raise ProbeError("A collection of labels per sample was asked for", found, "Give sets or lists")
+    return "labels", [{str(label) for label in one} for one in target]
+
+
+def _check_labels(labels: tuple[str, ...], present: Array, groups: Array) -> None:
+    """Raise DatasetError unless there are labels, and at least two groups have and two lack each of them."""
+    if not labels:
+        raise DatasetError("Probes of labels were asked for", "no sample has any", "Label the clips")
+    lacking = int(present[:, missing(labels)].any(1).sum())
+    if lacking:
+        found = f"{lacking} of {len(present)} samples have a label that is None, NaN or empty"
+        raise DatasetError("Probes of labels were asked for", found, "Leave it out of their labels")
+    for label, mask in zip(labels, present.T, strict=True):
+        with_it, without = len(np.unique(groups[mask])), len(np.unique(groups[~mask]))
+        if min(with_it, without) < 2:
+            found = f"{with_it} group(s) have samples with it and {without} without it"
+            do = "Leave this label out, or add tracks"
+            raise DatasetError(f"A probe of {label!r} was asked for", found, do)
+
+
+def _unlearnable(present: Array) -> Array:
+    """Return for each label (labels,) whether all samples or none have it."""
+    return np.asarray(present.all(0) | ~present.any(0))
+
+
+@renamed_keywords(strengths="l2")
+def fit_regression(
+    acts: Activations,
+    target: str,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    layers: Sequence[int] | None = None,
+    site: str = "resid_post",
+    l2: Sequence[float] | None = None,
+    shuffles: int = 20,
+    threads: int | None = None,
+    progress: bool = True,
+) -> NumberSweep:
+    """Return one probe per layer for a label that is a number, by ridge; same input, same answer.
+
+    Args:
+        acts: pooled activations with a label `target` that is a number, such as tempo_bpm or level_db.
+        target: the label.
+        folds: parts of the grouped cross-validation, at most as many as there are groups; each has low and
+            high numbers alike.
+        seed: of folds and shuffles.
+        layers: decoder blocks to probe; all when None.
+        site: where in the block.
+        l2: penalties to choose from, by squared error; with one there is nothing to choose.
+        shuffles: runs with the numbers of groups shuffled, for the line and band that must be beaten.
+        threads: layers or folds at a time; None: as many as there are processors.
+        progress: whether a bar shows.
+
+    Raises:
+        ProbeError: the target is no number, or a penalty is unknown.
+        DatasetError: there are fewer groups than folds, or the number never varies.
+        ActivationsError: target, layer or site are not among the activations.
+
+    >>> from workbench.activations import Activations
+    >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
+    >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
+    >>> samples["label_tempo_bpm"] = 120 + 10.0 * x[:, 0, 3]
+    >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples, residual_norm=[3.0])
+    >>> fit_regression(acts, "tempo_bpm").best.scores.r2 > 0.9
+    True
+    """
+    y, groups = _numbers(acts, target), acts.groups
+    values = Recipe.of(1, "ridge", l2).l2
+    splits = number_folds(y, groups, folds=folds, seed=seed)
+    shuffled = _shuffled_numbers(y, groups, splits, shuffles, seed)
+    parts = [
+        Fold(train, test, _inner_numbers(y[train], groups[train], seed))
+        for train, test in [*splits, _everything(len(y))]
+    ]
+    fit = partial(_fit_numbers, columns=np.vstack([y, shuffled]).T, values=values)
+    finish = partial(_finish_numbers, acts, y, shuffled)
+    fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
+    probes, rows = zip(*fitted, strict=True)
+    return NumberSweep(probes, pd.concat(rows, ignore_index=True))
+
+
+def _fit_numbers(x: Array, fold: Fold, *, columns: Array, values: tuple[float, ...]) -> tuple[Fitted, Array]:
+    """Return the probe of the first column of numbers (n, 1 + runs), and what those of the others read.
+
+    Each column's l2 is the one with the least squared error on what is set aside inside the training samples;
+    where nothing can be, the middle one.
+    """
+    train, numbers = x[fold.train], (columns if len(fold.test) else columns[:, :1])[fold.train]
+    errors = np.zeros((len(values), numbers.shape[1]))
+    for kept, aside in fold.inner if len(values) > 1 else ():
+        path = ridge_path(Design.of(train[kept]), numbers[kept], values)
+        errors += [((train[aside] @ weights.T + bias - numbers[aside]) ** 2).sum(0) for weights, bias in path]
+    chosen = errors.argmin(0) if errors.any() else np.full(numbers.shape[1], len(values) // 2)
+    path, column = ridge_path(Design.of(train), numbers, values), np.arange(numbers.shape[1])
+    weights, bias = (np.array(part)[chosen, column] for part in zip(*path, strict=True))
+    readings = x[fold.test] @ weights[1:].T + bias[1:]
+    return Fitted(weights[:1], bias[:1], values[chosen[0]]), readings
+
+
+def _finish_numbers(
+    acts: Activations, y: Array, shuffled: Array, layer: _Layer
+) -> tuple[NumberProbe, pd.DataFrame]:
+    """Return the probe of a layer with the scores of its held-out readings, and these as rows."""
+    read, whole = layer.judged.logits[:, 0], layer.whole
+    values: dict[str, float] = {}
+    for name, make in _FIGURES.items():
+        figure = make(y, read)
+        values[name] = stats.point_estimate(figure, len(y))
+        values[f"{name}_low"], values[f"{name}_high"] = stats.interval(figure, acts.groups)
+    runs = zip(shuffled, layer.shuffled.T, strict=True)
+    chance = np.array([stats.point_estimate(stats.r_squared(*run), len(y)) for run in runs])
+    values["shuffled_mean"] = float(chance.mean()) if len(chance) else np.nan
+    values["shuffled_low"], values["shuffled_high"] = stats.percentile_interval(chance)
+    scores = NumberScores(**values, samples=len(y), groups=len(np.unique(acts.groups)))
+    weights, bias, l2 = whole.weights[0], float(whole.bias[0]), float(whole.l2)
+    probe = NumberProbe(weights=weights, bias=bias, l2=l2, scores=scores, **layer.notes)
+    rows = {"layer": probe.layer, "clip": acts.clips, "group": acts.groups, "truth": y}
+    return probe, pd.DataFrame(rows | {"predicted": read, "fold": layer.judged.fold})
+
+
+def _inner_numbers(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:
+    """Return splits to choose l2 by; none where all samples are of one group."""
+    count = len(np.unique(groups))
+    return tuple(number_folds(y, groups, folds=min(INNER, count), seed=seed)) if count >= 2 else ()
+
+
+def _shuffled_numbers(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
+    """Return (runs, n) numbers: within a fold every group takes another's, repeated or cut to its size.
+
+    Groups stay as alike inside as they were, so that the band is as wide as the number of groups makes it.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = np.tile(y, (runs, 1))
+    for _, test in splits:
+        parts = [test[groups[test] == name] for name in np.unique(groups[test])]
+        for run in drawn:
+            for mine, theirs in zip(parts, rng.permutation(len(parts)), strict=True):
+                run[mine] = np.resize(rng.permutation(y[parts[theirs]]), len(mine))
+    return drawn
+
+
+def _numbers(acts: Activations, target: str) -> Array:
+    """Return the label of each sample as float64 (n,)."""
+    values = acts.labels(target)
+    asked = f"A regression on {target!r} was asked for"
+    if values.dtype.kind != "f":
+        raise ProbeError(asked, f"its values are text, such as {values[0]!r}", "Use fit_probes")
+    if not np.isfinite(values).all():
+        found = f"{(~np.isfinite(values)).sum()} samples have no such number"
+        raise ProbeError(asked, found, "Leave them out with acts.subset")
+    if np.ptp(values) == 0:
+        raise DatasetError(asked, f"it is {values[0]:g} in every sample", "Use a number that varies")
+    return values

@@ -1,22 +1,22 @@
-"""What linear probes of every kind share: reading, directions, equality by value, and a file of their own.
+"""What probes of every kind share: reading, directions, equality by value, a table, a picture and a file.
 
-A file is safetensors: the arrays as float64, and all else as JSON in its metadata, with a format that names
-the kind of probe and a version. Files of another kind, another version, or with arrays that do not fit one
-another are refused.
+A probe's file is safetensors: the arrays as float64, and all else as JSON in its metadata, with a format that
+names the kind of probe and a version. Files of another kind, another version, or with arrays that do not fit
+one another are refused. The probes of all layers are a folder of such files, and one of what was held out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from workbench.errors import ProbeError, is_nan, is_number, is_text, is_whole, reason
 from workbench.files import (
@@ -28,39 +28,25 @@ from workbench.files import (
     write_atomically,
     write_together,
 )
-from workbench.probing.crossval import in_order
-from workbench.steering import Direction, Gate, ReadOut
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
-
-# From a probe's read-out to a gate: what probes of every kind say alike.
-
-
-def one_sided(read_out: ReadOut, name: str, below: float | None, above: float | None, over: float) -> Gate:
-    """Return the gate on P(`name`) with the one threshold that is given.
-
-    over  how many seconds of readings are averaged
-    Raises ProbeError unless one threshold is given, SteeringError for a name that is not known.
-    """
-    if below is not None and above is None:
-        return Gate(read_out, name, "below", below, over)
-    if above is not None and below is None:
-        return Gate(read_out, name, "above", above, over)
-    found = f"below={below} and above={above} were given"
-    raise ProbeError(f"A gate on {name!r} was asked for", found, "Give one of both")
-
+from workbench.probing.methods import LINKS
+from workbench.steering import Direction
 
 Array = np.ndarray
+SWEEP = "sweep.safetensors"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LinearProbe:
     """A linear probe in raw residual space: readings = x W' + b, the scaling of features folded back in.
 
-    weights  (*rows, d) float64, read-only; rows is () where one number is read, else (names,)
-    bias     (*rows,)
-    mean     (d,) the average of the training samples
+    Attributes:
+        weights: (*rows, d) float64, read-only; rows is () where one number is read, else (names,).
+        bias: (*rows,).
+        mean: the average of the training samples (d,).
+        layer: the decoder block that is read, at `site`.
+        target: the label that is read.
+        scores: held-out figures of the same recipe (the probe itself is fitted on all samples).
+        residual_norm: mean norm of the residual stream at this layer, for doses.
     """
 
     weights: Array
@@ -78,22 +64,23 @@ class LinearProbe:
     version: ClassVar[int] = 1
     tensors: ClassVar[tuple[str, ...]]
     scores_type: ClassVar[type[Any]]
+    saved_as: ClassVar[Mapping[str, str]] = {"l2": "strength"}
+    axis: ClassVar[str]
+    figures: ClassVar[tuple[str, str, str]]
 
     def __post_init__(self) -> None:
+        asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
+        wanted = {"weights": (*self.rows, np.size(self.mean)), "mean": (np.size(self.mean),)}
         for name in self.tensors:
             # Row order matters: safetensors writes the bytes of a transposed array as they lie.
             array = np.array(getattr(self, name), dtype=np.float64, order="C")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        wanted = {"weights": (*self.rows, self.mean.size), "mean": (self.mean.size,)}
-        for name in self.tensors:
-            shape = getattr(self, name).shape
-            if shape != wanted.get(name, self.rows):
-                asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
-                found = f"its {name} have the shape {shape} where {wanted.get(name, self.rows)} was expected"
+            if array.shape != wanted.get(name, self.rows):
+                expected = wanted.get(name, self.rows)
+                found = f"its {name} have the shape {array.shape} where {expected} was expected"
                 raise ProbeError(asked, found, "Pass arrays that fit one another")
         if problem := _problem(self):
-            asked = f"A {self.kind} of the {self.target} at layer {self.layer} was asked for"
             raise ProbeError(asked, problem, "Pass finite numbers, and text for names")
         object.__setattr__(self, "layer", int(self.layer))
 
@@ -102,8 +89,36 @@ class LinearProbe:
         """The shape of one sample's reading."""
         raise NotImplementedError
 
+    @property
+    def headline(self) -> tuple[float, float, float]:
+        """The figure by which layers are compared, and its 95 % interval; `axis` says which it is."""
+        value, low, high = (float(getattr(self.scores, name)) for name in self.figures)
+        return value, low, high
+
+    def summary(self) -> dict[str, Any]:
+        """Return the row of this probe in the table of all layers."""
+        raise NotImplementedError
+
+    def _bars(self) -> dict[str, tuple[float, float, float]]:
+        """Return what `plot` shows: name -> (value, low, high)."""
+        scores = self.scores
+        shuffled = scores.shuffled_mean, scores.shuffled_low, scores.shuffled_high
+        return {f"layer {self.layer}": self.headline, "shuffled": shuffled}
+
+    def plot(self) -> Any:
+        """Return the figure of what the probe is worth, with 95 % intervals."""
+        bars = {name: values for name, values in self._bars().items() if not np.isnan(values[0])}
+        return plot_bars(bars, self, f"How well does layer {self.layer} tell the {self.target}?")
+
+    def _repr_html_(self) -> str:
+        return small_table(f"{self.kind} of the {self.target} at layer {self.layer}", [self.summary()])
+
     def read(self, x: Array) -> Array:
-        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError for others and for NaN."""
+        """Return the readings (..., *rows) of residuals (..., d).
+
+        Raises:
+            ProbeError: these are no residuals of this width, or some are not finite.
+        """
         try:
             x = np.asarray(x, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -125,15 +140,8 @@ class LinearProbe:
         return np.asarray(x @ self.weights.T + self.bias)
 
     def along(self, weights: Array, name: str, origin: Mapping[str, str]) -> Direction:
-        """Return the unit direction of `weights` (d,), with all that the probe knows of its origin.
-
-        origin  method, and held-out score by name
-        """
-        known = {
-            "target": self.target,
-            "model_id": self.model_id,
-            "dataset_fingerprint": self.dataset_fingerprint,
-        }
+        """Return the unit direction of `weights` (d,); `origin` has the method, and the score by its name."""
+        known = ("target", "model_id", "dataset_fingerprint")
         return Direction(
             weights.astype(np.float32),
             self.layer,
@@ -141,32 +149,43 @@ class LinearProbe:
             name=name,
             residual_norm=self.residual_norm,
             centre=float(self.mean @ weights),
-            origin={**known, **origin},
+            origin={**{one: getattr(self, one) for one in known}, **origin},
         ).unit()
 
     def save(self, path: Path | str) -> Path:
         """Write the arrays as safetensors, all else as JSON in its metadata; return the path.
 
-        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
+        Raises:
+            DiskError: the disk is full or the folder cannot be written; an older file is then whole.
         """
         return write_atomically(path, self.packed())
 
     def packed(self) -> bytes:
         """Return the bytes of the file that `save` writes."""
-        arrays = {name: getattr(self, name) for name in self.tensors}
+        arrays = {self.saved_as.get(name, name): getattr(self, name) for name in self.tensors}
         return pack_arrays({"format": self._format()} | self._record(), arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Return the probe that `save` wrote; raise ProbeError for another kind of file, or a damaged one."""
+        """Return the probe that `save` wrote.
+
+        Raises:
+            ProbeError: the file is of another kind, or damaged.
+        """
+        named = {saved: name for name, saved in cls.saved_as.items()}
         try:
             kept, arrays = unpack_arrays(path)
-            held, wanted = kept["format"], cls._format()
-            if held != wanted:
-                raise ValueError(f"it is of the format {held!r}, not {wanted!r}")
-            record = {name: value for name, value in kept.items() if name not in ("format", DIGEST)}
-            record |= {name: arrays[name] for name in cls.tensors}
-            probe = cls(scores=_scores_from(cls.scores_type, record.pop("scores")), **record)
+            if kept["format"] != cls._format():
+                raise ValueError(f"it is of the format {kept['format']!r}, not {cls._format()!r}")
+            record = {
+                named.get(key, key): value for key, value in kept.items() if key not in ("format", DIGEST)
+            }
+            record |= {name: arrays[cls.saved_as.get(name, name)] for name in cls.tensors}
+            scores = {
+                name: pd.DataFrame(one) if isinstance(one, dict) else one
+                for name, one in record.pop("scores").items()
+            }
+            probe = cls(scores=cls.scores_type(**scores), **record)
             check_digest(path, kept, arrays)
             return probe
         except Exception as error:  # a damaged file can be wrong in any way
@@ -189,9 +208,11 @@ class LinearProbe:
         return f"musicgen-workbench {cls.kind} {cls.version}"
 
     def _record(self) -> dict[str, Any]:
-        """Return everything but the arrays, as JSON holds it."""
+        """Return everything but the arrays, as JSON holds it; a table of scores becomes its columns."""
         kept = {name: value for name, value in vars(self).items() if name not in (*self.tensors, "scores")}
-        return kept | {"scores": _scores_record(self.scores)}
+        scores = vars(self.scores).items()
+        tables = {name: one.to_dict("list") if isinstance(one, pd.DataFrame) else one for name, one in scores}
+        return {self.saved_as.get(name, name): value for name, value in kept.items()} | {"scores": tables}
 
 
 def _problem(probe: LinearProbe) -> str:
@@ -204,44 +225,37 @@ def _problem(probe: LinearProbe) -> str:
         names |= dict.fromkeys(value, "") if isinstance(value, tuple) else {name: value}
     if not all(is_text(text) for pair in names.items() for text in pair):
         return f"its names are {names!r}"
+    if getattr(probe, "link", LINKS[0]) not in LINKS:
+        return f"its link {probe.link!r} is none of {', '.join(LINKS)}"  # type: ignore[attr-defined]
     if not is_whole(probe.layer):
         return f"its layer {probe.layer!r} is no whole number from 0"
-    if not all(np.isfinite(getattr(probe, name)).all() for name in probe.tensors if name != "strengths"):
+    if not all(np.isfinite(getattr(probe, name)).all() for name in probe.tensors if name != "l2"):
         return "some of its numbers are not finite"
     numbers = {"residual_norm": probe.residual_norm, **vars(probe.scores)}
-    numbers |= {name: getattr(probe, name, 0.0) for name in ("strength", "bias") if name not in probe.tensors}
+    numbers |= {name: getattr(probe, name, 0.0) for name in ("l2", "bias") if name not in probe.tensors}
     for name, value in numbers.items():
         if not (isinstance(value, pd.DataFrame) or is_number(value) or is_nan(value)):
             return f"its {name} is {value!r}"
     return ""
 
 
-def origin_of(acts: Activations, layer: int) -> dict[str, Any]:
-    """Return what a probe notes of the activations it is fitted on: R at its layer, model, dataset."""
-    return {
-        # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
-        "residual_norm": float(acts.data["residual_norm"].sel(layer=layer)),
-        "model_id": str(acts.data.attrs.get("model_id", "")),
-        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
-    }
+def small_table(title: str, rows: list[dict[str, Any]]) -> str:
+    """Return a table as HTML, three digits a number, for a notebook's cell."""
+    table = pd.DataFrame(rows).to_html(index=False, border=0, float_format="{:.3g}".format)
+    return f"<div><b>{escape(title)}</b>{table}</div>"
 
 
-def _scores_record(scores: Any) -> dict[str, Any]:
-    """Return scores as JSON holds them; a table becomes its columns."""
-    held = vars(scores).items()
-    return {name: one.to_dict("list") if isinstance(one, pd.DataFrame) else one for name, one in held}
+def plot_bars(bars: Mapping[str, tuple[float, float, float]], probe: LinearProbe, question: str) -> Any:
+    """Return the figure of named figures (value, low, high) of probes like this one, one line each."""
+    from workbench.show.plots.probing import shares
 
-
-def _scores_from(kind: type[Any], record: dict[str, Any]) -> Any:
-    return kind(**{name: pd.DataFrame(one) if isinstance(one, dict) else one for name, one in record.items()})
-
-
-# What all sweeps share: the same work at every layer, and one probe per layer, found by its number.
+    rows = pd.DataFrame(
+        [(name, *one) for name, one in bars.items()], columns=["name", "value", "low", "high"]
+    )
+    return shares(rows, question, axis=probe.axis, chance=getattr(probe.scores, "chance", None))
 
 
 P = TypeVar("P", bound=LinearProbe)
-Result = TypeVar("Result")
-SWEEP = "sweep.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,12 +265,21 @@ class Layered(Generic[P]):
     probes: tuple[P, ...]
 
     probe_type: ClassVar[type[Any]]
+    saved_as: ClassVar[Mapping[str, str]] = {}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):
             return NotImplemented
-        (words, arrays), (their_words, their_arrays) = self._held(), other._held()
-        return self.probes == other.probes and words == their_words and _same(arrays, their_arrays)
+        (words, mine), (their_words, theirs) = self._tables(), other._tables()
+        return (
+            self.probes == other.probes
+            and words == their_words
+            and mine.keys() == theirs.keys()
+            and all(
+                np.array_equal(one, theirs[name], equal_nan=one.dtype.kind == "f")
+                for name, one in mine.items()
+            )
+        )
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, self.probes))
@@ -272,9 +295,9 @@ class Layered(Generic[P]):
         for probe in self.probes:
             if probe.layer == layer:
                 return probe
-        raise ProbeError(
+        raise ProbeError.lookup(
             f"The probe of layer {layer} was asked for",
-            f"the layers probed are {', '.join(str(held) for held in self.layers)}",
+            f"the layers probed are {', '.join(str(one) for one in self.layers)}",
             "Use one of those, or fit again with layers=[...]",
         )
 
@@ -283,14 +306,42 @@ class Layered(Generic[P]):
         """The layers that were probed."""
         return tuple(probe.layer for probe in self.probes)
 
+    @property
+    def target(self) -> str:
+        """The label that is read."""
+        return self.probes[0].target
+
+    @property
+    def best(self) -> P:
+        """The probe with the highest held-out accuracy, average precision or R2, the earliest of equals.
+
+        Its figure is the highest of several, hence a little too good; where that matters, choose the layer on
+        one set of clips and quote the figure of another.
+        """
+        return max(self.probes, key=lambda probe: probe.headline[0])
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per layer: its scores with intervals and chance lines, and how it was fitted."""
+        return pd.DataFrame([probe.summary() for probe in self.probes])
+
+    def plot(self) -> Any:
+        """Return the figure of the held-out figure per layer, with its 95 % interval."""
+        bars = {f"layer {probe.layer}": probe.headline for probe in self.probes}
+        return plot_bars(bars, self.best, f"Which layer tells the {self.target} best?")
+
+    def _repr_html_(self) -> str:
+        title = f"{self.probes[0].kind}s of the {self.target}, best at layer {self.best.layer}"
+        return small_table(title, [probe.summary() for probe in self.probes])
+
     def save(self, folder: Path | str) -> Path:
         """Write one file per probe, as its own `save` does, and what was held out; return the folder.
 
-        Raises DiskError when the disk is full or the folder cannot be written; an older sweep is then whole.
+        Raises:
+            DiskError: the disk is full or the folder cannot be written; an older sweep is then whole.
         """
         folder = Path(folder)
         files = {f"layer-{probe.layer}.safetensors": probe.packed() for probe in self.probes}
-        words, arrays = self._held()
+        words, arrays = self._tables()
         digests = [hashlib.sha256(data).hexdigest() for data in files.values()]
         record = {"format": self._format(), "layers": self.layers, "probes": digests, "columns": words}
         files[SWEEP] = pack_arrays(record, arrays)
@@ -299,7 +350,11 @@ class Layered(Generic[P]):
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Return the sweep that `save` wrote; raise ProbeError for another kind, or one that is damaged."""
+        """Return the probes that `save` wrote.
+
+        Raises:
+            ProbeError: the folder has probes of another kind, or it is damaged.
+        """
         folder = Path(folder)
         try:
             record, arrays = unpack_arrays(file_in(folder, SWEEP))
@@ -312,7 +367,7 @@ class Layered(Generic[P]):
                 if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
                     raise ValueError(f"{path.name} is not the file that was saved with it")
                 probes.append(cls.probe_type.load(path))
-            return cls(tuple(probes), **_fields(record["columns"], arrays))
+            return cls(tuple(probes), **cls._fields(record["columns"], arrays))
         except Exception as error:  # a damaged file can be wrong in any way
             found, do = f"it cannot be read ({reason(error)})", f"Use a folder that {cls.__name__}.save wrote"
             raise ProbeError(f"The probes in {folder} were asked for", found, do) from error
@@ -321,60 +376,37 @@ class Layered(Generic[P]):
     def _format(cls) -> str:
         return f"musicgen-workbench {cls.probe_type.kind} sweep 1"
 
-    def _held(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _tables(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return all but the probes: columns of tables (text; None where they are arrays), and arrays."""
         words: dict[str, Any] = {}
-        arrays: dict[str, np.ndarray] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
+        arrays: dict[str, Array] = {}
+        for name in (one.name for one in fields(self)):
+            value, saved = getattr(self, name), self.saved_as.get(name, name)
             if isinstance(value, np.ndarray):
-                arrays[one.name] = value
+                arrays[saved] = value
             elif isinstance(value, pd.DataFrame):
-                numbers = [pd.api.types.is_numeric_dtype(value[name]) for name in value]
-                words[one.name] = {
-                    name: None if number else value[name].astype(str).tolist()
-                    for name, number in zip(value, numbers, strict=True)
+                numbers = {column: pd.api.types.is_numeric_dtype(value[column]) for column in value}
+                words[saved] = {
+                    column: None if number else value[column].astype(str).tolist()
+                    for column, number in numbers.items()
                 }
                 arrays |= {
-                    f"{one.name}.{name}": value[name].to_numpy()
-                    for name, number in zip(value, numbers, strict=True)
-                    if number
+                    f"{saved}.{one}": value[one].to_numpy() for one, number in numbers.items() if number
                 }
         return words, arrays
 
-
-def _fields(columns: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the tables and arrays that `_held` took apart."""
-    tables = {
-        table: pd.DataFrame(
-            {
-                name: arrays[f"{table}.{name}"] if words is None else np.array(words, dtype=str)
-                for name, words in held.items()
-            }
-        )
-        for table, held in columns.items()
-    }
-    return tables | {name: array for name, array in arrays.items() if "." not in name}
-
-
-def _same(mine: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> bool:
-    """Return whether arrays have the same names and values; NaN equals NaN."""
-    return mine.keys() == theirs.keys() and all(
-        np.array_equal(mine[name], theirs[name], equal_nan=mine[name].dtype.kind == "f") for name in mine
-    )
-
-
-def layers_asked(acts: Activations, layers: Sequence[int] | None) -> list[int]:
-    """Return the layers to be probed, all that are held when None; raise ProbeError for an empty list."""
-    chosen = [int(layer) for layer in (acts.layers if layers is None else layers)]
-    if not chosen:
-        raise ProbeError("Probes were asked for", "the list of layers is empty", "Name at least one")
-    return chosen
-
-
-def each_layer(
-    work: Callable[[int], Result], layers: Sequence[int], target: str, *, threads: int, progress: bool
-) -> list[Result]:
-    """Return `work(layer)` of every layer, in order; a bar that names the target shows after two seconds."""
-    found, told = in_order(work, layers, threads=threads), f"Probing {target}"
-    return list(tqdm(found, told, len(layers), unit="layer", disable=not progress, leave=False, delay=2))
+    @classmethod
+    def _fields(cls, columns: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Any]:
+        """Return the tables and arrays that `_tables` took apart."""
+        tables = {
+            table: pd.DataFrame(
+                {
+                    name: arrays[f"{table}.{name}"] if words is None else np.array(words, dtype=str)
+                    for name, words in texts.items()
+                }
+            )
+            for table, texts in columns.items()
+        }
+        named = {saved: name for name, saved in cls.saved_as.items()}
+        plain = {named.get(name, name): array for name, array in arrays.items() if "." not in name}
+        return tables | plain

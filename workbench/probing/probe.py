@@ -1,116 +1,242 @@
-"""One linear probe: what reads a class from the residual stream of one layer, and what it is worth."""
+"""The three kinds of linear probe, what each is worth, and the probes of all layers side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from workbench.errors import ProbeError
-from workbench.probing.linear import Layered, LinearProbe, one_sided
-from workbench.probing.solvers import probabilities
+from workbench.errors import ProbeError, renamed_attribute
+from workbench.probing.linear import Layered, LinearProbe
+from workbench.probing.methods import BUILT_IN, PROBE_METHODS, probabilities
+from workbench.sound.dataset import as_text
 from workbench.stats import Scores
 from workbench.steering import Direction, Gate, ReadOut
-
-if TYPE_CHECKING:
-    pass
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Probe(LinearProbe):
-    """A linear probe in raw residual space: logits = x W' + b, the scaling of features folded back in.
+class NamedProbe(LinearProbe):
+    """What probes of classes and of labels share: one row of weights per name.
 
-    weights   (classes, d), float64, read-only; `bias` (classes,); `mean` (d,) is the average of the training
-              samples
-    strength  the L2 penalty that was chosen (solvers.py)
-    scores    held-out figures of the same recipe (this probe itself is fitted on all samples)
+    Attributes:
+        method: the name of what fitted it.
+        link: how its logits become probabilities (methods.py); that of the method where it is a built-in one.
     """
 
-    classes: tuple[str, ...]
     bias: Array
     method: str
-    strength: float
-    scores: Scores
+    link: str = ""
 
-    kind: ClassVar[str] = "probe"
+    naming: ClassVar[str] = "classes"
+    against: ClassVar[str] = ""
     tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean")
-    scores_type: ClassVar[type[Scores]] = Scores
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))
+        link = PROBE_METHODS[self.method].link if self.method in BUILT_IN else self.link or "softmax"
+        object.__setattr__(self, "link", link)
+        object.__setattr__(self, self.naming, tuple(getattr(self, self.naming)))
         super().__post_init__()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the rows are called: classes, or labels."""
+        return tuple(getattr(self, self.naming))
 
     @property
     def rows(self) -> tuple[int, ...]:
         """(classes,)."""
-        return (len(self.classes),)
-
-    @property
-    def accuracy(self) -> float:
-        """Held-out accuracy."""
-        return self.scores.accuracy
+        return (len(self.names),)
 
     def logits(self, x: Array) -> Array:
         """Return the logits (..., classes) of residuals (..., d)."""
         return self.read(x)
 
-    def predict(self, x: Array) -> Array:
-        """Return the most likely class (...) of residuals (..., d)."""
-        return np.asarray(np.array(self.classes)[self.logits(x).argmax(-1)])
-
-    def predict_proba(self, x: Array) -> Array:
-        """Return P(class) (..., classes) of residuals (..., d); `solvers.probabilities` says how."""
-        return probabilities(self.logits(x), self.method)
-
-    def direction(self, class_: str) -> Direction:
-        """Return the unit direction along which the logit of `class_` rises fastest, named as the class."""
-        if class_ not in self.classes:
-            raise ProbeError(
-                f"A direction of {class_!r} was asked for",
-                f"the probe knows {', '.join(self.classes)}",
-                "Use one of those classes",
-            )
-        method, accuracy = f"probe weight, {self.method}", f"{self.scores.accuracy:.4f}"
-        weights = self.weights[self.classes.index(class_)]
-        return self.along(weights, class_, {"method": method, "accuracy": accuracy})
-
     def read_out(self) -> ReadOut:
         """Return what reads, as the plain value that a plan's gates are made of."""
-        link = "shares" if self.method == "ridge" else "softmax"
-        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
-        return ReadOut(self.classes, self.weights, self.bias, self.layer, link=link, **place)
+        raise NotImplementedError
 
     def gate(
         self, class_: str, *, below: float | None = None, above: float | None = None, over: float = 1.0
     ) -> Gate:
         """Return the gate that lets steering through while P(class) reads below (or above) a threshold.
 
-        over  how many seconds of readings are averaged
-        Raises ProbeError unless one threshold is given, SteeringError for a class that is not known.
+        Args:
+            class_: one of the classes.
+            below: the probability below which the gate is open.
+            above: the probability above which it is open, instead.
+            over: how many seconds of readings are averaged.
+
+        Raises:
+            ProbeError: none or both thresholds are given.
+            SteeringError: the class is unknown.
         """
-        return one_sided(self.read_out(), class_, below, above, over)
+        if (below is None) == (above is None):
+            found = f"below={below} and above={above} were given"
+            raise ProbeError(f"A gate on {class_!r} was asked for", found, "Give one of both")
+        side, threshold = ("below", below) if above is None else ("above", above)
+        return Gate(self.read_out(), class_, side, threshold, over)  # type: ignore[arg-type]
+
+    def direction(self, class_: str) -> Direction:
+        """Return the unit direction along which the logit of `class_` rises fastest, named as the class.
+
+        Raises:
+            ProbeError: the class is unknown.
+        """
+        if class_ not in self.names:
+            found = f"the probe knows {', '.join(self.names)}"
+            raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
+        method = f"probe weight, {self.method}{self.against}"
+        origin = {"method": method, self.figures[0]: f"{self.headline[0]:.4f}"}
+        return self.along(self.weights[self.names.index(class_)], class_, origin)
+
+    def _record(self) -> dict[str, Any]:
+        record = super()._record()
+        if self.method in BUILT_IN:
+            del record["link"]
+        return record
 
 
-# Linear probes for labels of which a clip may have several, and those of all layers side by side.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Probe(NamedProbe):
+    """A linear probe of classes in raw residual space: logits = x W' + b, with scikit-learn's attributes.
+
+    Attributes:
+        classes: the names of the rows of weights (classes, d) and bias (classes,), in rising order.
+        l2: the penalty that was chosen (solvers.py); NaN for a method without one.
+
+    >>> from workbench.stats import Scores
+    >>> scores = Scores(0.9, 0.8, 1.0, 0.9, 0.5, 0.5, 0.4, 0.6, 40, 10)
+    >>> place = {"layer": 3, "site": "resid_post", "target": "genre", "residual_norm": 20.0}
+    >>> names = {"classes": ("jazz", "rock"), "method": "ridge", "l2": 1.0}
+    >>> arrays = {"weights": [[1.0, 0.0], [0.0, 1.0]], "bias": [0.0, 0.0], "mean": [0.5, 0.5]}
+    >>> Probe(**arrays, **names, **place, scores=scores).predict([[0.9, 0.1]])
+    array(['jazz'], dtype='<U4')
+    """
+
+    classes: tuple[str, ...]
+    l2: float
+    scores: Scores
+
+    strength = renamed_attribute("strength", "l2")
+    kind: ClassVar[str] = "probe"
+    scores_type: ClassVar[type[Scores]] = Scores
+    axis: ClassVar[str] = "held-out accuracy"
+    figures: ClassVar[tuple[str, str, str]] = ("accuracy", "low", "high")
+
+    @property
+    def accuracy(self) -> float:
+        """Held-out accuracy."""
+        return self.scores.accuracy
+
+    @property
+    def classes_(self) -> Array:
+        """The classes as an array, as scikit-learn calls them."""
+        return np.array(self.classes)
+
+    @property
+    def coef_(self) -> Array:
+        """The weights (classes, d); for two classes the second less the first (1, d), as in scikit-learn."""
+        return self.weights if len(self.classes) > 2 else self.weights[1:] - self.weights[:-1]
+
+    @property
+    def intercept_(self) -> Array:
+        """The bias (classes,); (1,) for two classes."""
+        return self.bias if len(self.classes) > 2 else self.bias[1:] - self.bias[:-1]
+
+    def decision_function(self, x: Array) -> Array:
+        """Return x coef_' + intercept_ (n, classes) of residuals (n, d); (n,) for two classes."""
+        logits = self.logits(x)
+        return logits if len(self.classes) > 2 else logits[..., -1] - logits[..., 0]
+
+    def predict(self, x: Array) -> Array:
+        """Return the most likely class (...) of residuals (..., d)."""
+        return np.asarray(self.classes_[self.logits(x).argmax(-1)])
+
+    def predict_proba(self, x: Array) -> Array:
+        """Return P(class) (..., classes) of residuals (..., d); `methods.probabilities` says how."""
+        return probabilities(self.logits(x), self.link)
+
+    def score(self, x: Array, y: Array) -> float:
+        """Return the share of residuals (n, d) whose class is predicted as `y` (n,) says.
+
+        `scores` has what the probe reads of samples that it was not fitted on.
+        """
+        return float(np.mean(self.predict(x) == as_text(y)))
+
+    def read_out(self) -> ReadOut:
+        """Return what reads, as the plain value that a plan's gates are made of."""
+        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
+        return ReadOut(self.classes, self.weights, self.bias, self.layer, link=self.link, **place)
+
+    def summary(self) -> dict[str, Any]:
+        """Return accuracy with its interval, macro-F1, chance lines, counts, method and l2."""
+        scores = vars(self.scores)
+        row = {"layer": self.layer} | {name: scores[name] for name in scores if name != "samples"}
+        row["n"], row["groups"] = self.scores.samples, row.pop("groups")
+        return row | {"method": self.method, "l2": self.l2}
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeSweep(Layered[Probe]):
+    """One probe per layer, in the order of layers.
+
+    Attributes:
+        held_out: one row per layer and sample: layer, clip, group, truth, predicted, confidence (probability
+            given to the true class), fold; every row by a probe that saw nothing of the sample's group.
+        logits: of the same probes (layers, n, classes), samples in the order of the activations.
+    """
+
+    held_out: pd.DataFrame
+    logits: np.ndarray
+
+    probe_type: ClassVar[type[Probe]] = Probe
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that all probes tell apart."""
+        return self.probes[0].classes
+
+    @property
+    def method(self) -> str:
+        """The method of all probes."""
+        return self.probes[0].method
+
+    def directions(self, layer: int | None = None) -> dict[str, Direction]:
+        """Return the unit direction of every class at `layer` (default: the best layer), by class."""
+        probe = self.best if layer is None else self[layer]
+        return {class_: probe.direction(class_) for class_ in probe.classes}
+
+    def plot(self) -> Any:
+        """Return the figure of accuracy per layer, with chance and the band of shuffled labels."""
+        from workbench.show.plots.probing import accuracy_per_layer
+
+        return accuracy_per_layer(self.table(), target=self.target)
+
+    def confusion(self, layer: int | None = None) -> pd.DataFrame:
+        """Return counts of held-out samples: true class down, predicted across (default: best layer)."""
+        probe = self.best if layer is None else self[layer]
+        rows = self.held_out[self.held_out["layer"] == probe.layer]
+        counts = pd.crosstab(rows["truth"], rows["predicted"])
+        classes = list(probe.classes)
+        return counts.reindex(index=classes, columns=classes, fill_value=0)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelScores:
     """Held-out figures of the probes of one layer, with 95 % intervals from drawing whole groups.
 
-    macro_f1, f1_low, f1_high                        mean over labels of F1, a label named where its logit is
-                                                     above 0
-    average_precision, precision_low, precision_high  mean over labels of average precision (no threshold)
-    chance                                           mean share of samples that have a label: the average
-                                                     precision of a random order
-    of_label                                         one row per label: label, f1, average_precision, share,
-                                                     groups (that have it)
-    samples, groups                                  how many were judged
+    Attributes:
+        macro_f1: mean over labels of F1, a label named where its logit is above 0; `f1_low` to `f1_high`.
+        average_precision: mean over labels, no threshold; `precision_low` to `precision_high`.
+        chance: mean share of samples that have a label: the average precision of a random order.
+        of_label: one row per label: label, f1, average_precision, share, groups (that have it).
+        samples: how many were judged, of how many `groups`.
     """
 
     macro_f1: float
@@ -126,138 +252,100 @@ class LabelScores:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LabelProbe(LinearProbe):
+class LabelProbe(NamedProbe):
     """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b.
 
-    weights    (labels, d), float64, read-only; `bias` (labels,); `mean` (d,) of the training samples
-    strengths  (labels,) the L2 penalty that was chosen for each label (solvers.py)
-    scores     held-out figures of the same recipe (these probes themselves are fitted on all samples)
+    Attributes:
+        labels: the names of the rows of weights (labels, d) and bias (labels,), in rising order.
+        l2: the penalty that was chosen for each label (labels,).
     """
 
     labels: tuple[str, ...]
-    bias: Array
-    strengths: Array
-    method: str
+    l2: Array
     scores: LabelScores
 
+    strengths = renamed_attribute("strengths", "l2")
     kind: ClassVar[str] = "label probe"
-    tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean", "strengths")
+    tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean", "l2")
     scores_type: ClassVar[type[LabelScores]] = LabelScores
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
-        super().__post_init__()
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """(labels,)."""
-        return (len(self.labels),)
+    saved_as: ClassVar[Mapping[str, str]] = {"l2": "strengths"}
+    axis: ClassVar[str] = "held-out average precision"
+    figures: ClassVar[tuple[str, str, str]] = ("average_precision", "precision_low", "precision_high")
+    naming: ClassVar[str] = "labels"
+    against: ClassVar[str] = ", one label against its absence"
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels: what `generate(probes=...)` and live sessions call the names of what is told apart."""
+        """The labels: what `generate(probes=...)` and live sessions show."""
         return self.labels
 
-    def logits(self, x: Array) -> Array:
-        """Return the logit (..., labels) of each label for residuals (..., d); above 0: it has the label."""
-        return self.read(x)
-
     def predict(self, x: Array) -> Array:
-        """Return whether residuals (..., d) have each label (..., labels)."""
+        """Return whether residuals (..., d) have each label (..., labels): whether its logit is above 0."""
         return np.asarray(self.logits(x) > 0)
 
     def predict_proba(self, x: Array) -> Array:
         """Return P(label) (..., labels) of residuals (..., d), each label against its absence.
 
-        Logistic, means: the sigmoid of the logit. Ridge fits 1 and 0 directly, and its logit is their
-        difference: (1 + logit) / 2, cut to 0-1.
+        The sigmoid of the logit; methods of link "shares", such as ridge, fit 1 and 0 directly, and their
+        logit is the difference: (1 + logit) / 2, cut to 0-1.
         """
         logits = self.logits(x)
-        if self.method == "ridge":
-            return np.asarray(np.clip((1 + logits) / 2, 0, 1))
-        return np.asarray(expit(logits))
+        return np.asarray(np.clip((1 + logits) / 2, 0, 1) if self.link == "shares" else expit(logits))
 
     def read_out(self) -> ReadOut:
         """Return what reads, as the plain value that a plan's gates are made of."""
         place = {"site": self.site, "target": self.target, "model_id": self.model_id}
-        if self.method == "ridge":
+        if self.link == "shares":
             return ReadOut(
                 self.labels, self.weights / 2, (1 + self.bias) / 2, self.layer, link="cut", **place
             )
         return ReadOut(self.labels, self.weights, self.bias, self.layer, link="sigmoid", **place)
 
-    def gate(
-        self, label: str, *, below: float | None = None, above: float | None = None, over: float = 1.0
-    ) -> Gate:
-        """Return the gate that lets steering through while P(label) reads below (or above) a threshold.
+    def summary(self) -> dict[str, Any]:
+        """Return all scores but those of single labels, and the method."""
+        scores = {name: value for name, value in vars(self.scores).items() if name != "of_label"}
+        return {"layer": self.layer, **scores, "method": self.method}
 
-        over  how many seconds of readings are averaged
-        Raises ProbeError unless one threshold is given, SteeringError for a label that is not known.
-        """
-        return one_sided(self.read_out(), label, below, above, over)
-
-    def direction(self, label: str) -> Direction:
-        """Return the unit direction along which the logit of `label` rises fastest, named as the label."""
-        if label not in self.labels:
-            raise ProbeError(
-                f"A direction of {label!r} was asked for",
-                f"the probes know {', '.join(self.labels)}",
-                "Use one of those labels",
-            )
-        origin = {
-            "method": f"probe weight, {self.method}, one label against its absence",
-            "average_precision": f"{self.scores.average_precision:.4f}",
-        }
-        return self.along(self.weights[self.labels.index(label)], label, origin)
+    def _bars(self) -> dict[str, tuple[float, float, float]]:
+        rows = self.scores.of_label[["label", "average_precision"]].itertuples(index=False)
+        return {"mean of labels": self.headline, **{name: (one, one, one) for name, one in rows}}
 
 
 @dataclass(frozen=True, eq=False)
 class LabelSweep(Layered[LabelProbe]):
     """The probes of all labels per layer, in the order of layers.
 
-    held    (n, labels) whether a sample has a label
-    logits  (layers, n, labels), each by a probe that saw nothing of the sample's group
-    fold    (n,) the fold that judged each sample
+    Attributes:
+        present: whether a sample has a label (n, labels).
+        logits: (layers, n, labels), each by a probe that saw nothing of the sample's group.
+        fold: the fold that judged each sample (n,).
     """
 
-    held: Array
+    present: Array
     logits: Array
     fold: Array
 
+    held = renamed_attribute("held", "present")
     probe_type: ClassVar[type[LabelProbe]] = LabelProbe
+    saved_as: ClassVar[Mapping[str, str]] = {"present": "held"}
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that are read, in rising order."""
         return self.probes[0].labels
 
-    @property
-    def best(self) -> LabelProbe:
-        """The probes of the layer with the highest mean average precision, the earliest of equals."""
-        return max(self.probes, key=lambda probe: probe.scores.average_precision)
-
-    def table(self) -> pd.DataFrame:
-        """Return one row per layer: all scores but those of single labels."""
-        rows = []
-        for probe in self.probes:
-            scores = {name: value for name, value in vars(probe.scores).items() if name != "of_label"}
-            rows.append({"layer": probe.layer, **scores, "method": probe.method})
-        return pd.DataFrame(rows)
-
-
-# A linear probe for a number, such as tempo or loudness, and the probes of all layers side by side.
-
 
 @dataclass(frozen=True)
 class NumberScores:
     """Held-out figures of a probe for a number, with 95 % intervals from drawing whole groups.
 
-    r2, r2_low, r2_high                         1: read exactly; 0: no better than the mean; may be below
-    error, error_low, error_high                mean absolute error, in the unit of the number
-    rank, rank_low, rank_high                   Spearman's correlation of truth and reading
-    shuffled_mean, shuffled_low, shuffled_high  R2 of the same probing with shuffled numbers: mean, 2.5 % and
-                                                97.5 % of the runs (NaN without runs)
-    samples, groups                             how many were judged
+    Attributes:
+        r2: 1: read exactly; 0: no better than the mean; may be below; `r2_low` to `r2_high`.
+        error: mean absolute error, in the unit of the number; `error_low` to `error_high`.
+        rank: Spearman's correlation of truth and reading; `rank_low` to `rank_high`.
+        shuffled_mean: R2 of the same probing with shuffled numbers, mean of the runs (NaN without runs);
+            `shuffled_low` to `shuffled_high`: 2.5 % and 97.5 % of them.
+        samples: how many were judged, of how many `groups`.
     """
 
     r2: float
@@ -278,20 +366,18 @@ class NumberScores:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NumberProbe(LinearProbe):
-    """A linear probe for a number in raw residual space: reading = x w + b.
-
-    weights   (d,) float64, read-only; `mean` (d,) is the average of the training samples
-    strength  the L2 penalty that was chosen (solvers.py)
-    scores    held-out figures of the same recipe (this probe itself is fitted on all samples)
-    """
+    """A linear probe for a number in raw residual space: reading = x w + b, with w (d,), by ridge of `l2`."""
 
     bias: float
-    strength: float
+    l2: float
     scores: NumberScores
 
+    strength = renamed_attribute("strength", "l2")
     kind: ClassVar[str] = "number probe"
     tensors: ClassVar[tuple[str, ...]] = ("weights", "mean")
     scores_type: ClassVar[type[NumberScores]] = NumberScores
+    axis: ClassVar[str] = "held-out R² (share of the variance that is read)"
+    figures: ClassVar[tuple[str, str, str]] = ("r2", "r2_low", "r2_high")
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -307,110 +393,20 @@ class NumberProbe(LinearProbe):
         origin = {"method": "probe weight, ridge on a number", "r2": f"{self.scores.r2:.4f}"}
         return self.along(self.weights, self.target, origin)
 
+    def summary(self) -> dict[str, Any]:
+        """Return all scores, and l2."""
+        return {"layer": self.layer, **vars(self.scores), "l2": self.l2}
+
 
 @dataclass(frozen=True, eq=False)
 class NumberSweep(Layered[NumberProbe]):
     """One probe for a number per layer, in the order of layers.
 
-    held_out  one row per layer and sample: layer, clip, group, truth, predicted, fold; every row by a probe
-              that saw nothing of the sample's group
+    Attributes:
+        held_out: one row per layer and sample: layer, clip, group, truth, predicted, fold; every row by a
+            probe that saw nothing of the sample's group.
     """
 
     held_out: pd.DataFrame
 
     probe_type: ClassVar[type[NumberProbe]] = NumberProbe
-
-    @property
-    def target(self) -> str:
-        """The number that is read."""
-        return self.probes[0].target
-
-    @property
-    def best(self) -> NumberProbe:
-        """The probe with the highest held-out R2, the earliest of equals."""
-        return max(self.probes, key=lambda probe: probe.scores.r2)
-
-    def table(self) -> pd.DataFrame:
-        """Return one row per layer: all scores, and the strength."""
-        rows = [
-            {"layer": probe.layer, **vars(probe.scores), "strength": probe.strength} for probe in self.probes
-        ]
-        return pd.DataFrame(rows)
-
-
-# The probes of all layers side by side: which layer reads best, by how much, and where it errs.
-
-
-@dataclass(frozen=True, eq=False)
-class ProbeSweep(Layered[Probe]):
-    """One probe per layer, in the order of layers.
-
-    held_out  one row per layer and sample: layer, clip, group, truth, predicted, confidence (probability
-              given to the true class), fold; every row by a probe that saw nothing of the sample's group
-    logits    (layers, n, classes) of the same probes, samples in the order of the activations
-    """
-
-    held_out: pd.DataFrame
-    logits: np.ndarray
-
-    probe_type: ClassVar[type[Probe]] = Probe
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that all probes tell apart."""
-        return self.probes[0].classes
-
-    @property
-    def target(self) -> str:
-        """The label that is read."""
-        return self.probes[0].target
-
-    @property
-    def method(self) -> str:
-        """The solver of all probes."""
-        return self.probes[0].method
-
-    @property
-    def best(self) -> Probe:
-        """The probe with the highest held-out accuracy, the earliest of equals.
-
-        Its accuracy is the highest of several, hence a little too good; where that matters, choose the layer
-        on one set of clips and quote the accuracy on another.
-        """
-        return max(self.probes, key=lambda probe: probe.scores.accuracy)
-
-    def table(self) -> pd.DataFrame:
-        """Return one row per layer: accuracy with 95 % interval, macro-F1, chance lines, strength, counts."""
-        rows = []
-        for probe in self.probes:
-            found = probe.scores
-            row: dict[str, float | int | str] = {"layer": probe.layer}
-            row |= {name: getattr(found, name) for name in ("accuracy", "low", "high", "macro_f1", "chance")}
-            row |= {name: getattr(found, name) for name in ("shuffled_mean", "shuffled_low", "shuffled_high")}
-            row |= {
-                "n": found.samples,
-                "groups": found.groups,
-                "method": probe.method,
-                "strength": probe.strength,
-            }
-            rows.append(row)
-        return pd.DataFrame(rows)
-
-    def directions(self, layer: int | None = None) -> dict[str, Direction]:
-        """Return the unit direction of every class at `layer` (default: the best layer), by class."""
-        probe = self.best if layer is None else self[layer]
-        return {class_: probe.direction(class_) for class_ in probe.classes}
-
-    def plot(self) -> Any:
-        """Return the figure of accuracy per layer, with chance and the band of shuffled labels."""
-        from workbench.show.plots.probing import accuracy_per_layer
-
-        return accuracy_per_layer(self.table(), target=self.target)
-
-    def confusion(self, layer: int | None = None) -> pd.DataFrame:
-        """Return counts of held-out samples: true class down, predicted across (default: best layer)."""
-        probe = self.best if layer is None else self[layer]
-        rows = self.held_out[self.held_out["layer"] == probe.layer]
-        counts = pd.crosstab(rows["truth"], rows["predicted"])
-        classes = list(probe.classes)
-        return counts.reindex(index=classes, columns=classes, fill_value=0)

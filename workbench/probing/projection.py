@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError
+from workbench.errors import ProbeError, is_whole, renamed_keywords
 from workbench.probing.solvers import Scaling
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ class _Mapper:
 class Projection:
     """A map of samples.
 
-    points           (n, 2) float32, no unit; distances far apart mean little in UMAP
-    clips            (n,) clip id of each point
-    labels           one column per label of the activations, one row per point
-    trustworthiness  0 to 1: how many neighbours on the map are neighbours in the residual stream (1: all;
-                     about 0.5: as in a random map)
-    explained        share of the variance that each axis holds (PCA), or None (UMAP)
+    Attributes:
+        points: (n, 2) float32, no unit; distances far apart mean little in UMAP.
+        clips: clip id of each point (n,).
+        labels: one column per label of the activations, one row per point.
+        trustworthiness: 0 to 1: how many neighbours on the map are neighbours in the residual stream (1: all;
+            about 0.5: as in a random map).
+        explained: share of the variance along each axis (PCA), or None (UMAP).
     """
 
     points: Array
@@ -72,10 +73,8 @@ class Projection:
             ProbeError: there is not one value per point.
         """
         if len(values) != len(self.points):
-            found = f"{len(values)} values were given"
-            raise ProbeError(
-                f"A label for {len(self.points)} points was asked for", found, "Give one per point"
-            )
+            asked = f"A label for {len(self.points)} points was asked for"
+            raise ProbeError(asked, f"{len(values)} values were given", "Give one per point")
         return replace(self, labels=self.labels.assign(**{name: np.asarray(values)}))
 
     def place(self, acts: Activations) -> Projection:
@@ -99,96 +98,54 @@ class Projection:
                 f"the map was made of residuals of width {width}",
                 "Pass activations of the same model",
             )
-        labels = pd.DataFrame({target: acts.labels(target) for target in acts.targets})
         places = self.mapper.place(x).astype(np.float32)
-        return replace(self, points=places, clips=acts.clips, labels=labels, mapper=None)
+        return replace(self, points=places, clips=acts.clips, labels=_labels(acts), mapper=None)
 
 
+@renamed_keywords(seed="random_state")
 def project(
     acts: Activations,
     layer: int,
     *,
     method: str = "umap",
-    seed: int = 0,
+    random_state: int = 0,
     neighbours: int = 15,
     min_distance: float = 0.1,
     site: str = "resid_post",
     near: Projection | None = None,
 ) -> Projection:
-    """Return the activations at `layer` as points of a plane; same input and seed, same map.
+    """Return the activations at `layer` as points of a plane; same input and random state, same map.
 
     Features are standardised first: a few residual features are tens of times larger than the rest and would
     be the whole map. UMAP (McInnes et al. 2018, arXiv 1802.03426) keeps neighbourhoods, PCA keeps variance.
     Trustworthiness is that of Venna and Kaski (2001) at the same number of neighbours.
 
-    neighbours    size of the neighbourhood that UMAP keeps (made smaller when there are few samples)
-    min_distance  how tight UMAP packs points
-    near          a map of the same samples, at another layer for instance: UMAP begins from its points, and
-                  the result is turned, mirrored and scaled as a whole to lie nearest to it (Procrustes)
+    Args:
+        acts: pooled activations.
+        layer: the decoder block.
+        method: "umap" or "pca".
+        random_state: seed of UMAP.
+        neighbours: size of the neighbourhood that UMAP keeps (made smaller when there are few samples).
+        min_distance: how tight UMAP packs points.
+        site: where in the block.
+        near: a map of the same samples, at another layer for instance: UMAP begins from its points, and the
+            result is turned, mirrored and scaled as a whole to lie nearest to it (Procrustes).
 
-    Raises ProbeError for an unknown method, fewer than 4 samples and a `near` of other samples,
-    ActivationsError for a layer not held.
+    Raises:
+        ProbeError: an unknown method, fewer than 4 samples, or a `near` of other samples.
+        ActivationsError: the layer is not among the activations.
+
+    >>> from workbench.activations import Activations
+    >>> x = np.random.default_rng(0).standard_normal((8, 1, 4)).astype(np.float32)
+    >>> samples = {"clip": np.arange(8).astype(str), "group": np.arange(8).astype(str)}
+    >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples, residual_norm=[2.0])
+    >>> project(acts, 0, method="pca").points.shape
+    (8, 2)
     """
+    from sklearn.manifold import trustworthiness
+
     x = acts.matrix(layer, site=site).astype(np.float64)
-    _check_settings(method, seed, neighbours, min_distance)
-    _check(acts, x, method, near)
-    scaling = Scaling.of(x)
-    z = scaling.apply(x)
-    # Trustworthiness is defined for neighbourhoods of less than half of the samples.
-    neighbours = max(1, min(neighbours, (len(x) - 1) // 2))
-    if method == "pca":
-        fitted, points, explained = _pca(z)
-    else:
-        fitted, explained = _umap(seed, max(2, neighbours), min_distance, near), None
-        points = np.asarray(_run(lambda: fitted.fit_transform(z.astype(np.float32))))
-    turn, shift = (np.eye(2), np.zeros(2)) if near is None else _onto(points, near.points.astype(np.float64))
-    points = points @ turn + shift
-    return Projection(
-        points=points.astype(np.float32),
-        clips=acts.clips,
-        labels=pd.DataFrame({target: acts.labels(target) for target in acts.targets}),
-        layer=layer,
-        site=site,
-        method=method,
-        seed=seed,
-        trustworthiness=_trust(z, points, neighbours),
-        explained=explained,
-        mapper=_Mapper(scaling, fitted, turn, shift),
-    )
-
-
-def project_layers(
-    acts: Activations, layers: Sequence[int] | None = None, **options: Any
-) -> dict[int, Projection]:
-    """Return one map per layer, all aligned to that of the middle layer of `acts`.
-
-    layers   all when None
-    options  as for `project`
-    """
-    middle = int(acts.layers[len(acts.layers) // 2])
-    anchor = project(acts, middle, **options)
-    wanted = [int(layer) for layer in (acts.layers if layers is None else layers)]
-    return {
-        layer: anchor if layer == middle else project(acts, layer, near=anchor, **options) for layer in wanted
-    }
-
-
-def _check_settings(method: str, seed: int, neighbours: int, min_distance: float) -> None:
-    if method not in ("umap", "pca"):
-        raise ProbeError(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
-    sound = {
-        "neighbours": isinstance(neighbours, int | np.integer) and neighbours >= 1,
-        "min_distance": 0 <= min_distance <= 1,
-        "seed": isinstance(seed, int | np.integer) and 0 <= seed < 2**32,
-    }
-    if not all(sound.values()):
-        asked = f"A map with neighbours={neighbours}, min_distance={min_distance}, seed={seed} was asked for"
-        found = f"{next(name for name in sound if not sound[name])} is out of range"
-        do = "Use a whole number of neighbours from 1, a distance from 0 to 1, and a seed from 0"
-        raise ProbeError(asked, found, do)
-
-
-def _check(acts: Activations, x: Array, method: str, near: Projection | None) -> None:
+    _check_settings(method, random_state, neighbours, min_distance)
     if len(acts) < 4:
         raise ProbeError("A map was asked for", f"there are {len(acts)} samples", "Capture 4 clips or more")
     if method == "pca" and x.shape[1] < 2:
@@ -197,6 +154,51 @@ def _check(acts: Activations, x: Array, method: str, near: Projection | None) ->
     if near is not None and not np.array_equal(near.clips, acts.clips):
         found = f"that one shows {len(near.clips)} other samples"
         raise ProbeError("A map near another one was asked for", found, "Use a map of the same clips")
+    scaling = Scaling.of(x)
+    z = scaling.apply(x)
+    # Trustworthiness is defined for neighbourhoods of less than half of the samples.
+    neighbours = max(1, min(neighbours, (len(x) - 1) // 2))
+    if method == "pca":
+        fitted, points, explained = _pca(z)
+    else:
+        fitted, explained = _umap(random_state, max(2, neighbours), min_distance, near), None
+        points = np.asarray(_run(lambda: fitted.fit_transform(z.astype(np.float32))))
+    turn, shift = (np.eye(2), np.zeros(2)) if near is None else _onto(points, near.points.astype(np.float64))
+    points = points @ turn + shift
+    return Projection(
+        points=points.astype(np.float32), clips=acts.clips, labels=_labels(acts), layer=layer, site=site,
+        method=method, seed=random_state, explained=explained, mapper=_Mapper(scaling, fitted, turn, shift),
+        trustworthiness=float(trustworthiness(z, points, n_neighbors=neighbours)),
+    )  # fmt: skip
+
+
+def _labels(acts: Activations) -> pd.DataFrame:
+    return pd.DataFrame({target: acts.labels(target) for target in acts.targets})
+
+
+def project_layers(
+    acts: Activations, layers: Sequence[int] | None = None, **options: Any
+) -> dict[int, Projection]:
+    """Return one map per layer (all when None), aligned to that of the middle layer; options of `project`."""
+    middle = int(acts.layers[len(acts.layers) // 2])
+    anchor = project(acts, middle, **options)
+    wanted = [int(layer) for layer in (acts.layers if layers is None else layers)]
+    return {one: anchor if one == middle else project(acts, one, near=anchor, **options) for one in wanted}
+
+
+def _check_settings(method: str, random_state: int, neighbours: int, min_distance: float) -> None:
+    if method not in ("umap", "pca"):
+        raise ProbeError(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
+    sound = {
+        "neighbours": is_whole(neighbours, 1),
+        "min_distance": 0 <= min_distance <= 1,
+        "random_state": is_whole(random_state, 0, 2**32 - 1),
+    }
+    if not all(sound.values()):
+        given = f"neighbours={neighbours}, min_distance={min_distance}, random_state={random_state}"
+        found = f"{next(name for name in sound if not sound[name])} is out of range"
+        do = "Use a whole number of neighbours from 1, a distance from 0 to 1, and a random state from 0"
+        raise ProbeError(f"A map with {given} was asked for", found, do)
 
 
 def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:
@@ -211,12 +213,14 @@ def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:
     return fitted, np.asarray(fitted.transform(z)), (float(shares[0]), float(shares[1]))
 
 
-def _umap(seed: int, neighbours: int, min_distance: float, near: Projection | None) -> Any:
+def _umap(random_state: int, neighbours: int, min_distance: float, near: Projection | None) -> Any:
     import umap
 
     start = "spectral" if near is None else near.points.astype(np.float32)
     # n_jobs=1 is what a fixed seed forces anyway; saying so keeps umap from warning about it.
-    return umap.UMAP(n_neighbors=neighbours, min_dist=min_distance, random_state=seed, n_jobs=1, init=start)
+    return umap.UMAP(
+        n_neighbors=neighbours, min_dist=min_distance, random_state=random_state, n_jobs=1, init=start
+    )
 
 
 def _run(work: Any) -> Array:
@@ -238,9 +242,3 @@ def _onto(points: Array, goal: Array) -> tuple[Array, Array]:
     scale = sizes.sum() / max(float(((points - centre) ** 2).sum()), 1e-30)
     turn = scale * (left @ right)
     return turn, target - centre @ turn
-
-
-def _trust(z: Array, points: Array, neighbours: int) -> float:
-    from sklearn.manifold import trustworthiness
-
-    return float(trustworthiness(z, points, n_neighbors=neighbours))

@@ -1,165 +1,37 @@
-"""The linear solvers, each for a whole list of strengths at once, and the way back to residual space.
+"""The linear solvers, each for a whole list of penalties at once, and the way back to residual space.
 
-A strength is the L2 penalty per sample on weights of standardised features, the same scale for both solvers:
-ridge minimises |Z W - Y|^2 + strength n |W|^2 (Y one-hot), logistic minimises mean cross-entropy + strength/2
-|W|^2 (scikit-learn's C is 1 / (strength n)). As the strength grows, both tend to the difference in means of
-the standardised features. The difference in means itself is taken in raw space and has no strength.
+A penalty `l2` counts per sample, on weights of standardised features, the same scale for both solvers:
+ridge minimises |Z W - Y|^2 + l2 n |W|^2 (Y one-hot), logistic minimises mean cross-entropy + l2/2 |W|^2, the
+bias free (scikit-learn's C is 1 / (l2 n)). As l2 grows, both tend to the difference in means of the
+standardised features. The difference in means itself is taken in raw space and has no penalty.
+
+What makes the logistic solver quick are the principal axes of the samples: with c the mean of p (1 - p), the
+Hessian is near c spread / n + l2, a diagonal. L-BFGS that starts from this diagonal instead of from a
+multiple of 1 needs 5 to 40 steps where features are correlated, at two small products each; looking along a
+line costs no product.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
-from workbench.errors import ProbeError
+from workbench.errors import ProbeError, renamed_keywords
 from workbench.steering import Direction
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
-# Multinomial logistic regression for samples on their principal axes, for a whole list of strengths.
-#
-# It minimises mean cross-entropy + strength/2 |W|^2, the bias free: the objective of scikit-learn, to its
-# optimum. What makes it quick are the axes: with c the mean of p (1 - p), the Hessian is near c spread / n +
-# strength, a diagonal. L-BFGS that starts from this diagonal instead of from a multiple of 1 needs 5 to 40
-# steps where features are correlated, at two small products each; looking along a line costs no product.
-
-
 Array = np.ndarray
-EXACT, NEAR = (
-    4e-9,
-    1e-7,
-)  # what of the objective may be left to win: for a probe, for choosing among strengths
+EXACT, NEAR = 4e-9, 1e-7
+"""What of the objective may be left to win: for a probe, and for choosing among penalties."""
 _STEPS, _MEMORY = 2000, 10
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """Where the descent stands: `theta` (r + 1, k), the last row the bias, and its logits (n, k)."""
-
-    theta: Array
-    logits: Array
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    z: Array
-    truth: Array
-    counts: Array
-    spread: Array
-    strength: float
-
-    def gradient(self, theta: Array, shares: Array) -> Array:
-        """Return the gradient (r + 1, k) where the classes have the given probabilities (n, k)."""
-        residual = (shares - self.truth) * (self.counts / len(self.z))[:, None]
-        return np.vstack([self.z.T @ residual + self.strength * theta[:-1], residual.sum(0)])
-
-    def diagonal(self, shares: Array) -> Array:
-        """Return about how steep the objective is (r + 1, 1) along each axis, for the given probabilities."""
-        classes = shares.shape[1]
-        bend = float((self.counts @ (shares * (1 - shares))).sum()) / len(self.z) / max(classes - 1, 1)
-        bend = max(bend, 1e-6)
-        return np.append(bend * self.spread / len(self.z) + self.strength, bend)[:, None]
-
-    def stride(self, state: _State, step: Array, change: Array, slope: float) -> float:
-        """Return how far to go along `step`, whose logits are `change`; `slope` is the slope at 0, negative.
-
-        Newton's method on the line, kept between the last points on either side of the minimum, until the
-        slope is less than a third. The objective is convex, so this ends.
-        """
-        weighted = change * (self.counts / len(self.z))[:, None]
-        wanted = float(np.vdot(self.truth, weighted))
-        pull = self.strength * float(np.vdot(state.theta[:-1], step[:-1]))
-        bend = self.strength * float(np.vdot(step[:-1], step[:-1]))
-        low, high, at = 0.0, np.inf, 1.0
-        for _ in range(50):
-            leaning = softmax(state.logits + at * change) * weighted
-            found = float(leaning.sum()) - wanted + pull + at * bend
-            if abs(found) <= 0.3 * abs(slope):
-                break
-            low, high = (at, high) if found < 0 else (low, at)
-            mean = leaning.sum(1) ** 2 / np.maximum(self.counts / len(self.z), 1e-300)
-            steep = float(np.vdot(leaning, change)) - float(mean.sum()) + bend
-            at -= found / max(steep, 1e-300)
-            if not low < at < high:
-                at = 2 * low if np.isinf(high) else (low + high) / 2
-        return at
-
-
-def logistic_weights(
-    z: Array, truth: Array, counts: Array, strengths: Sequence[float], *, tolerance: float = EXACT
-) -> list[tuple[Array, Array]]:
-    """Return (weights (r, k), bias (k,)) per strength, each started from the one before (strong first).
-
-    z       (n, r) samples on their principal axes, weighted mean 0
-    truth   (n, k) one-hot, every class present
-    counts  (n,) what each sample counts for, mean 1
-
-    Raises ProbeError where a strength is so weak that the optimum is not reached.
-    """
-    spread = counts @ z**2
-    state = _State(np.zeros((z.shape[1] + 1, truth.shape[1])), np.zeros(truth.shape))
-    found = []
-    for strength in strengths:
-        state = _descend(_Problem(z, truth, counts, spread, strength), state, tolerance)
-        found.append((state.theta[:-1], state.theta[-1]))
-    return found
-
-
-def _descend(problem: _Problem, state: _State, tolerance: float) -> _State:
-    """Return the optimum, looked for from `state` by L-BFGS."""
-    shares = softmax(state.logits)
-    diagonal = problem.diagonal(shares)
-    gradient = problem.gradient(state.theta, shares)
-    past: list[tuple[Array, Array, float]] = []
-    # A strong penalty holds the weights: for equally exact ones less of the objective has to be won.
-    hold = np.clip(np.sqrt(problem.strength / 1e-3), 1.0, 30.0)
-    enough = tolerance * hold * np.log(problem.truth.shape[1])
-    for count in range(_STEPS):
-        step = _direction(gradient, diagonal, past)
-        slope = float(np.vdot(gradient, step))
-        # Half the slope is what the step would gain if the curvature were right: what is left to gain.
-        if -slope / 2 <= enough:
-            return state
-        change = problem.z @ step[:-1] + step[-1]
-        stride = problem.stride(state, step, change, slope)
-        step = stride * step
-        state = _State(state.theta + step, state.logits + stride * change)
-        shares = softmax(state.logits)
-        before, gradient = gradient, problem.gradient(state.theta, shares)
-        turn = gradient - before
-        past = [*past, (step, turn, 1 / float(np.vdot(step, turn)))][-_MEMORY:]
-        # As samples are told apart p (1 - p) falls; a few looks at it are enough.
-        if count in (2, 4, 8, 16, 32, 64):
-            diagonal = problem.diagonal(shares)
-    raise ProbeError(
-        f"A logistic probe of strength {problem.strength:g} was asked for",
-        f"it did not settle in {_STEPS} steps: the penalty hardly holds the weights",
-        "Use a larger strength, such as 0.001",
-    )
-
-
-def _direction(gradient: Array, diagonal: Array, past: list[tuple[Array, Array, float]]) -> Array:
-    """Return the L-BFGS step (Nocedal and Wright, algorithm 7.4) with a given diagonal to start from."""
-    rest, sizes = gradient.copy(), []
-    for step, turn, scale in reversed(past):
-        sizes.append(scale * float(np.vdot(step, rest)))
-        rest -= sizes[-1] * turn
-    rest /= diagonal
-    for (step, turn, scale), size in zip(past, reversed(sizes), strict=True):
-        rest += (size - scale * float(np.vdot(turn, rest))) * step
-    return -rest
-
-
-def softmax(logits: Array) -> Array:
-    """Return the probabilities (n, k) of logits (n, k)."""
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(shares / shares.sum(1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +59,8 @@ class Scaling:
         return raw, bias - raw @ self.mean
 
 
-@dataclass(frozen=True, eq=False)
-class Axes:
-    """Samples on the principal axes of their standardised features, where Z'Z is diagonal.
-
-    z       (n, r) samples on these axes, weighted mean 0
-    spread  (r,) sum of squares along each axis, weighted
-    """
+class Axes(NamedTuple):
+    """Samples `z` (n, r) on the principal axes of their features, with the sum of squares `spread` (r,)."""
 
     z: Array
     spread: Array
@@ -203,12 +70,15 @@ class Axes:
 class Design:
     """Training samples as solvers need them; what is costly is made once, when it is first asked for.
 
-    scaling  of the raw features
-    centre   (d,) weighted mean of the standardised features
-    z        (n, d) standardised features, weighted mean 0
-    counts   (n,) what each sample counts for, mean 1
+    Attributes:
+        x: raw features (n, d).
+        scaling: of the raw features.
+        centre: weighted mean of the standardised features (d,).
+        z: standardised features (n, d), weighted mean 0.
+        counts: what each sample counts for (n,), mean 1.
     """
 
+    x: Array
     scaling: Scaling
     centre: Array
     z: Array
@@ -221,7 +91,7 @@ class Design:
         counts = np.ones(len(x)) if counts is None else counts / counts.mean()
         z = scaling.apply(x)
         centre = counts @ z / len(z)
-        return cls(scaling, centre, z - centre, counts)
+        return cls(x, scaling, centre, z - centre, counts)
 
     @cached_property
     def root(self) -> Array:
@@ -241,7 +111,7 @@ class Design:
 
     @cached_property
     def axes(self) -> Axes:
-        """The samples on their principal axes: one decomposition solves ridge for all strengths."""
+        """The samples on their principal axes: one decomposition solves ridge for all penalties."""
         spread, vectors = np.linalg.eigh(self.gram)
         # Axes along which nothing varies but rounding noise cannot be read from, and would be divided by.
         kept = spread > 1e-12 * max(float(spread[-1]), 1e-30)
@@ -259,66 +129,39 @@ class Design:
         return self.scaling.fold_back(weights, bias - weights @ self.centre)
 
 
-Path = Callable[[Design, Array, Sequence[float]], list[tuple[Array, Array]]]
-"""(design, truth (n, k) one-hot, strengths) -> raw (weights (k, d), bias (k,)) per strength."""
-
-
 def one_hot(y: Array, classes: int) -> Array:
     """Return (n, classes) with a 1 in the column of each sample's class."""
     return np.asarray(np.eye(classes)[y])
 
 
-def ridge_path(design: Design, truth: Array, strengths: Sequence[float]) -> list[tuple[Array, Array]]:
+def ridge_path(design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[Array, Array]]:
     """Return the ridge solutions for all columns of `truth` (n, m), which may be any numbers.
 
-    The principal axes serve every strength. Where they are not known yet, a factorisation for each of a few
-    strengths is quicker: a dozen of these cost as much as the axes do.
+    The principal axes serve every penalty. Where they are not known yet, a factorisation for each of a few
+    penalties is quicker: a dozen of these cost as much as the axes do.
     """
+    from scipy.linalg import solve
+
     centre = design.counts @ truth / len(truth)
     wanted = design.root * (truth - centre)
-    penalties = [strength * len(truth) for strength in strengths]
-    if "axes" in vars(design) or len(strengths) > 8:
+    penalties = [one * len(truth) for one in l2]
+    if "axes" in vars(design) or len(l2) > 8:
         axes = design.axes
         seen = axes.z.T @ (design.root * wanted)
         return [design.turn_back(seen / (axes.spread + one)[:, None], centre) for one in penalties]
     z = design.z * design.root
     seen = wanted if design.wide else z.T @ wanted
-    found = [_solve(design.gram, one, seen) for one in penalties]
-    return [design.fold_back((z.T @ one if design.wide else one).T, centre) for one in found]
+    path = []
+    for penalty in penalties:
+        gram = design.gram.copy()
+        gram[np.diag_indices_from(gram)] += penalty
+        weights = solve(gram, seen, assume_a="pos", overwrite_a=True, check_finite=False)
+        path.append(design.fold_back((z.T @ weights if design.wide else weights).T, centre))
+    return path
 
 
-def _solve(gram: Array, penalty: float, seen: Array) -> Array:
-    """Return (gram + penalty 1)^-1 seen."""
-    from scipy.linalg import solve
-
-    penalised = gram.copy()
-    penalised[np.diag_indices_from(penalised)] += penalty
-    return np.asarray(solve(penalised, seen, assume_a="pos", overwrite_a=True, check_finite=False))
-
-
-def logistic_path(
-    design: Design,
-    truth: Array,
-    strengths: Sequence[float],
-    *,
-    counts: Array | None = None,
-    tolerance: float = EXACT,
-) -> list[tuple[Array, Array]]:
-    """Return the multinomial logistic solutions; those of two classes are scikit-learn's binary ones.
-
-    `counts` (n,) may replace those of the design, whose axes then are a guess of the curvature, which costs
-    steps but does not change the optimum.
-    """
-    # Two classes: scikit-learn penalises one weight w; here -w/2 and w/2 say the same at half the |W|^2.
-    factor = 2.0 if truth.shape[1] == 2 else 1.0
-    counts = design.counts if counts is None else counts
-    penalties = [factor * one for one in strengths]
-    found = logistic_weights(design.axes.z, truth, counts, penalties, tolerance=tolerance)
-    return [design.turn_back(turned, bias) for turned, bias in found]
-
-
-def means_path(design: Design, truth: Array, strengths: Sequence[float]) -> list[tuple[Array, Array]]:
-    """Return, per strength (all the same), weights along the raw difference in means.
+def means_path(design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[Array, Array]]:
+    """Return, per penalty (all the same), weights along the raw difference in means.
 
     The nearest class mean, as logits: (mu_c - mu) x / s^2 - |mu_c - mu|^2 / 2 s^2 + log P(c), with x counted
     from mu. mu_c - mu has the direction of mu_c minus the mean of the rest. These are the true logits for
@@ -336,61 +179,174 @@ def means_path(design: Design, truth: Array, strengths: Sequence[float]) -> list
     weights = offsets / variance
     raw_mean = design.scaling.mean + deviation * design.centre
     bias = np.log(share) - (offsets**2).sum(1) / (2 * variance) - weights @ raw_mean
-    return [(weights, bias)] * len(strengths)
+    return [(weights, bias)] * len(l2)
 
 
-def probabilities(logits: Array, method: str) -> Array:
-    """Return P(class) (..., classes) from the logits of a solver.
+def logistic_path(
+    design: Design,
+    truth: Array,
+    l2: Sequence[float],
+    *,
+    counts: Array | None = None,
+    tolerance: float = EXACT,
+) -> list[tuple[Array, Array]]:
+    """Return the multinomial logistic solutions; those of two classes are scikit-learn's binary ones.
 
-    Logistic, means: the softmax of the logits. Ridge fits 0 and 1 directly (a linear probability model), so
-    its logits are cut to 0-1 and made to sum to 1; where all are cut to 0 the classes are equally likely.
+    Args:
+        design: the training samples.
+        truth: one-hot (n, k), every class present.
+        l2: penalties, strong first: each descent starts from the optimum of the one before.
+        counts: what samples count for (n,) instead of the design's counts. The design's axes are then a guess
+            of the curvature, which costs steps but does not change the optimum.
+        tolerance: what of the objective may be left to win.
+
+    Raises:
+        ProbeError: a penalty is so weak that the optimum is not reached.
     """
-    if method == "ridge":
-        shares = np.clip(logits, 0, 1)
-        shares = np.where(shares.sum(-1, keepdims=True) > 0, shares, 1.0)
-    else:
-        shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(shares / shares.sum(-1, keepdims=True))
+    # Two classes: scikit-learn penalises one weight w; here -w/2 and w/2 say the same at half the |W|^2.
+    factor = 2.0 if truth.shape[1] == 2 else 1.0
+    z, counts = design.axes.z, design.counts if counts is None else counts
+    spread = counts @ z**2
+    state = _State(np.zeros((z.shape[1] + 1, truth.shape[1])), np.zeros(truth.shape))
+    path = []
+    for penalty in l2:
+        state = _descend(_Problem(z, truth, counts, spread, factor * penalty), state, tolerance)
+        path.append(design.turn_back(state.theta[:-1], state.theta[-1]))
+    return path
 
 
-PATHS: dict[str, Path] = {"logistic": logistic_path, "ridge": ridge_path, "means": means_path}
-CHOOSING: dict[str, Path] = PATHS | {"logistic": partial(logistic_path, tolerance=NEAR)}
-"""The same, as near to the optimum as choosing among strengths needs."""
-STRENGTHS: dict[str, tuple[float, ...]] = {
-    "logistic": (1.0, 0.1, 0.01, 0.001),
-    "ridge": (10.0, 1.0, 0.1, 0.01),
-    "means": (float("nan"),),
-}
-"""What is tried when no strengths are given, strong first; the difference in means has none."""
+class _State(NamedTuple):
+    """Where the descent stands: `theta` (r + 1, k), the last row the bias, and its logits (n, k)."""
+
+    theta: Array
+    logits: Array
 
 
-# The slider of the ridge probe: from the probe's weight to the difference in means, as directions.
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    z: Array
+    truth: Array
+    counts: Array
+    spread: Array
+    l2: float
+
+    def gradient(self, theta: Array, shares: Array) -> Array:
+        """Return the gradient (r + 1, k) where the classes have the given probabilities (n, k)."""
+        residual = (shares - self.truth) * (self.counts / len(self.z))[:, None]
+        return np.vstack([self.z.T @ residual + self.l2 * theta[:-1], residual.sum(0)])
+
+    def diagonal(self, shares: Array) -> Array:
+        """Return about how steep the objective is (r + 1, 1) along each axis, for the given probabilities."""
+        classes = shares.shape[1]
+        bend = float((self.counts @ (shares * (1 - shares))).sum()) / len(self.z) / max(classes - 1, 1)
+        bend = max(bend, 1e-6)
+        return np.append(bend * self.spread / len(self.z) + self.l2, bend)[:, None]
+
+    def stride(self, state: _State, step: Array, change: Array, slope: float) -> float:
+        """Return how far to go along `step`, whose logits are `change`; `slope` is the slope at 0, negative.
+
+        Newton's method on the line, kept between the last points on either side of the minimum, until the
+        slope is less than a third. The objective is convex, so this ends.
+        """
+        weighted = change * (self.counts / len(self.z))[:, None]
+        wanted = float(np.vdot(self.truth, weighted))
+        pull = self.l2 * float(np.vdot(state.theta[:-1], step[:-1]))
+        bend = self.l2 * float(np.vdot(step[:-1], step[:-1]))
+        low, high, at = 0.0, np.inf, 1.0
+        for _ in range(50):
+            leaning = softmax(state.logits + at * change, axis=1) * weighted
+            rise = float(leaning.sum()) - wanted + pull + at * bend
+            if abs(rise) <= 0.3 * abs(slope):
+                break
+            low, high = (at, high) if rise < 0 else (low, at)
+            mean = leaning.sum(1) ** 2 / np.maximum(self.counts / len(self.z), 1e-300)
+            steep = float(np.vdot(leaning, change)) - float(mean.sum()) + bend
+            at -= rise / max(steep, 1e-300)
+            if not low < at < high:
+                at = 2 * low if np.isinf(high) else (low + high) / 2
+        return at
 
 
+def _descend(problem: _Problem, state: _State, tolerance: float) -> _State:
+    """Return the optimum, looked for from `state` by L-BFGS."""
+    shares = softmax(state.logits, axis=1)
+    diagonal = problem.diagonal(shares)
+    gradient = problem.gradient(state.theta, shares)
+    past: list[tuple[Array, Array, float]] = []
+    # A strong penalty confines the weights: for equally exact ones less of the objective has to be won.
+    hold = np.clip(np.sqrt(problem.l2 / 1e-3), 1.0, 30.0)
+    enough = tolerance * hold * np.log(problem.truth.shape[1])
+    for count in range(_STEPS):
+        step = _direction(gradient, diagonal, past)
+        slope = float(np.vdot(gradient, step))
+        # Half the slope is what the step would gain if the curvature were right: what is left to gain.
+        if -slope / 2 <= enough:
+            return state
+        change = problem.z @ step[:-1] + step[-1]
+        stride = problem.stride(state, step, change, slope)
+        step = stride * step
+        state = _State(state.theta + step, state.logits + stride * change)
+        shares = softmax(state.logits, axis=1)
+        before, gradient = gradient, problem.gradient(state.theta, shares)
+        turn = gradient - before
+        past = [*past, (step, turn, 1 / float(np.vdot(step, turn)))][-_MEMORY:]
+        # As samples are told apart p (1 - p) falls; a few looks at it are enough.
+        if count in (2, 4, 8, 16, 32, 64):
+            diagonal = problem.diagonal(shares)
+    raise ProbeError(
+        f"A logistic probe with l2={problem.l2:g} was asked for",
+        f"it did not settle in {_STEPS} steps: the penalty hardly confines the weights",
+        "Use a larger l2, such as 0.001",
+    )
+
+
+def _direction(gradient: Array, diagonal: Array, past: list[tuple[Array, Array, float]]) -> Array:
+    """Return the L-BFGS step (Nocedal and Wright, algorithm 7.4) with a given diagonal to start from."""
+    rest, sizes = gradient.copy(), []
+    for step, turn, scale in reversed(past):
+        sizes.append(scale * float(np.vdot(step, rest)))
+        rest -= sizes[-1] * turn
+    rest /= diagonal
+    for (step, turn, scale), size in zip(past, reversed(sizes), strict=True):
+        rest += (size - scale * float(np.vdot(turn, rest))) * step
+    return -rest
+
+
+@renamed_keywords(strengths="l2")
 def regularization_path(
     acts: Activations,
     layer: int,
     class_: str,
-    strengths: Sequence[float],
+    l2: Sequence[float],
     *,
     target: str = "genre",
     site: str = "resid_post",
 ) -> tuple[Direction, ...]:
-    """Return the unit direction of a class at every strength, in the order given, from one decomposition.
+    """Return the unit direction of a class at every penalty, from ridge to the difference in means.
 
-    strengths  L2 penalties (solvers.py) above 0; at math.inf stands what they tend to: the difference in
-               means of the standardised features, folded back to raw space as all the others are
+    Args:
+        acts: pooled activations with the label `target`.
+        layer: the decoder block.
+        class_: one class of the target.
+        l2: penalties above 0; at math.inf stands what they tend to: the difference in means of the
+            standardised features, folded back to raw space as all the others are.
+        target: the label.
+        site: where in the block.
 
-    Raises ProbeError for a class that is not held, or that all samples are of, and for a strength that is no
-    number above 0.
+    Returns:
+        The directions, in the order of `l2`, from one decomposition.
+
+    Raises:
+        ProbeError: the class is unknown or all samples are of it, or a penalty is no number above 0.
     """
-    return regularization_paths(acts, layer, strengths, classes=[class_], target=target, site=site)[class_]
+    return regularization_paths(acts, layer, l2, classes=[class_], target=target, site=site)[class_]
 
 
+@renamed_keywords(strengths="l2")
 def regularization_paths(
     acts: Activations,
     layer: int,
-    strengths: Sequence[float],
+    l2: Sequence[float],
     *,
     classes: Sequence[str] | None = None,
     target: str = "genre",
@@ -402,50 +358,45 @@ def regularization_paths(
     for class_ in classes:
         if class_ not in names or len(names) < 2:
             found = f"the values of {target!r} are {', '.join(names)}"
-            do = "Use one of at least two"
-            raise ProbeError(f"A path of {class_!r} was asked for", found, do)
-    if not (len(strengths) and all(one > 0 for one in strengths)):
-        found = "a strength is a number above 0"
-        raise ProbeError(f"The strengths {list(strengths)} were asked for", found, "Use such numbers")
+            raise ProbeError(f"A path of {class_!r} was asked for", found, "Use one of at least two")
+    if not (len(l2) and all(one > 0 for one in l2)):
+        found = "a penalty is a number above 0"
+        raise ProbeError(f"A path with l2={list(l2)} was asked for", found, "Use such numbers")
     x = acts.matrix(layer, site=site).astype(np.float64)
     truth = (np.array(names)[y][:, None] == np.array(classes)).astype(np.float64)
-    weights = path_weights(Design.of(x), truth, strengths)
+    weights, origin = path_weights(Design.of(x), truth, l2), origin_of(acts, layer)
+    norm = origin.pop("residual_norm")
+
+    def direction(class_: str, vector: Array, penalty: float) -> Direction:
+        endless = "difference in means of standardised features"
+        method = endless if math.isinf(penalty) else "probe weight, ridge"
+        known = {"method": method, "target": target, "strength": f"{penalty:g}", **origin}
+        place = {"name": class_, "residual_norm": norm, "centre": float(x.mean(0) @ vector)}
+        return Direction(vector.astype(np.float32), layer, site, origin=known, **place).unit()
+
     return {
-        class_: tuple(
-            Direction(
-                vector.astype(np.float32),
-                layer,
-                site,
-                name=class_,
-                residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-                centre=float(x.mean(0) @ vector),
-                origin=_origin(acts, target, strength),
-            ).unit()
-            for vector, strength in zip(weights[:, number], strengths, strict=True)
-        )
+        class_: tuple(direction(class_, *pair) for pair in zip(weights[:, number], l2, strict=True))
         for number, class_ in enumerate(classes)
     }
 
 
-def path_weights(design: Design, truth: Array, strengths: Sequence[float]) -> Array:
-    """Return raw weights (strengths, m, d) of ridge for columns of `truth` (n, m).
+def path_weights(design: Design, truth: Array, l2: Sequence[float]) -> Array:
+    """Return raw weights (penalties, m, d) of ridge for columns of `truth` (n, m).
 
-    Each is the ridge solution times strength n, so that it does not shrink to nothing on the way to
-    math.inf; only its direction is meant.
+    Each is the ridge solution times l2 n, so that it does not shrink to nothing on the way to math.inf; only
+    its direction is meant.
     """
     seen = design.axes.z.T @ (truth - truth.mean(0))
-    steps = [seen / (design.axes.spread / one / len(truth) + 1)[:, None] for one in strengths]
-    columns = np.hstack(steps)
+    columns = np.hstack([seen / (design.axes.spread / one / len(truth) + 1)[:, None] for one in l2])
     weights, _ = design.turn_back(columns, np.zeros(columns.shape[1]))
-    return np.asarray(weights.reshape(len(strengths), truth.shape[1], -1))
+    return np.asarray(weights.reshape(len(l2), truth.shape[1], -1))
 
 
-def _origin(acts: Activations, target: str, strength: float) -> dict[str, str]:
-    endless = "difference in means of standardised features"
+def origin_of(acts: Activations, layer: int) -> dict[str, Any]:
+    """Return what a probe notes of the activations it is fitted on: R at its layer, model, dataset."""
     return {
-        "method": endless if math.isinf(strength) else "probe weight, ridge",
-        "target": target,
-        "strength": f"{strength:g}",
+        # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
+        "residual_norm": float(acts.data["residual_norm"].sel(layer=layer)),
         "model_id": str(acts.data.attrs.get("model_id", "")),
         "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
     }

@@ -221,7 +221,7 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
     """
     path = Path(path)
     page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
-    case = report.case
+    case = report.evaluation
     title = f"Can the {case.target} be read at layer {case.layer}?"
     quiet = [finding for finding in report if not finding.alarm]
     shown = [(finding, figure_of(finding)) for finding in (*report.alarms, *quiet)]
@@ -246,11 +246,11 @@ def figure_of(finding: Finding) -> Any | None:
 
 
 def _probe_facts(report: ProbeReport) -> str:
-    case = report.case
+    case = report.evaluation
     facts = {
         "Target": case.target,
         "Layer": f"{case.layer} ({case.site})",
-        "Probe": f"{case.method}, strength {case.strength:g}",
+        "Probe": f"{case.method.name}, l2 {case.l2:g}",
         "Clips": str(len(case.y)),
         f"{case.unit.capitalize()}s": str(len(set(case.groups.tolist()))),
     }

@@ -39,7 +39,7 @@ from recipe.evaluation.spectrograms import draw_rolls, draw_spectrograms
 from recipe.evaluation.steered import measure_steering
 from recipe.evaluation.tempo import measure_tempo
 from workbench.datasets import builtin_dataset
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import TrainedJudge
 from workbench.model.band import BAND
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
@@ -147,9 +147,9 @@ def measure(bench: Bench, *, listener: str | None = None, say: Say = lambda _: N
     }
 
 
-def load_judges(folder: Path) -> dict[str, Judge]:
+def load_judges(folder: Path) -> dict[str, TrainedJudge]:
     """Return every judge of a folder, by target."""
-    return {path.stem: Judge.load(folder, path.stem) for path in sorted(folder.glob("*.safetensors"))}
+    return {path.stem: TrainedJudge.load(folder, path.stem) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def stamp(data: Path) -> dict[str, str]:

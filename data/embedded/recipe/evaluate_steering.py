@@ -18,7 +18,7 @@ from recipe.evaluate import Say, builtin_bench, code_hash, stamp, timed
 from recipe.evaluation.bench import Bench
 from recipe.evaluation.doses import dose_rows, find_doses
 from recipe.evaluation.several import measure_several
-from recipe.evaluation.turns import measure_turns
+from recipe.evaluation.transitions import measure_transitions
 from recipe.steering_page import write_page
 from workbench.model.capture import capture
 
@@ -59,15 +59,15 @@ def measure_engine(bench: Bench, *, say: Say = lambda _: None) -> dict[str, Any]
     with timed("doses", minutes, say):
         doses = find_doses(bench, acts)
     with timed("transitions", minutes, say):
-        turn_rows, turns = measure_turns(bench, acts)
+        transition_rows, transitions = measure_transitions(bench, acts)
     with timed("pairs, crosstalk and blends", minutes, say):
         several = measure_several(bench, doses)
     bench.out.mkdir(parents=True, exist_ok=True)
     several.crosstalk.clips.to_csv(bench.out / "crosstalk_clips.csv", index=False)
     return {
-        "rows": [row.record() for row in (*turn_rows, *several.rows, *dose_rows(doses))],
+        "rows": [row.record() for row in (*transition_rows, *several.rows, *dose_rows(doses))],
         "doses": {name: one.verdict for name, one in doses.found.items()},
-        "turns": turns,
+        "turns": transitions,
         **several.details,
         "clips": bench.budget.clips,
         "minutes": minutes,

@@ -33,7 +33,7 @@ def page_text(report: Report) -> str:
         "logistic probes. Settings are chosen on other seeds, and for transitions on "
         "other grooves, than those reported here.\n",
         *rows_table(report["rows"]),
-        *_turns(report["turns"]),
+        *_transitions(report["turns"]),
         *_pairs(report["pairs"]),
         *_crosstalk(report["crosstalk"]),
         *_fusion(report),
@@ -42,7 +42,7 @@ def page_text(report: Report) -> str:
     return "\n".join(parts)
 
 
-def _turns(turns: Mapping[str, Report]) -> Iterator[str]:
+def _transitions(transitions: Mapping[str, Report]) -> Iterator[str]:
     yield "## Transitions\n"
     yield (
         "Five seconds of a shipped piece, then five more from the model. Gain: the judge's probability of "
@@ -53,7 +53,7 @@ def _turns(turns: Mapping[str, Report]) -> Iterator[str]:
     yield table(head, [
         [name, way, f"{one['gain']:+.2f}", f"{one['heard']:.0%}", f"{one['level_db']:.1f}",
          f"{one['flatness']:.2f}", f"{one['repetition']:.2f}"]
-        for name, ways in turns.items() for way, one in ways.items()
+        for name, ways in transitions.items() for way, one in ways.items()
     ])  # fmt: skip
 
 

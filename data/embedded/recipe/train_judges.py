@@ -25,7 +25,7 @@ import numpy as np
 from recipe.judge_data import CROP_S, TEST_FONT, Crops, test_crops, training_crops
 from recipe.samples import SHIPPED
 from workbench.evidence.features import VERSION, block_slices
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import TrainedJudge
 from workbench.model.band import BEAT_FRAMES, FRAME_RATE_HZ
 
 TARGETS = ("genre", "tempo", "mode", "mood", "lead")
@@ -55,7 +55,7 @@ def train_judges(
     targets: Sequence[str] = TARGETS,
     seed: int = 0,
     networks: int = 5,
-) -> dict[str, Judge]:
+) -> dict[str, TrainedJudge]:
     """Return a judge of each factor, with its validation and exam figures in its card.
 
     Several small networks with different seeds vote; side by side they are one wider network.
@@ -76,7 +76,7 @@ def train_judges(
     return judges
 
 
-def _fit(training: Crops, target: str, shape: Shape, *, seeds: Sequence[int]) -> Judge:
+def _fit(training: Crops, target: str, shape: Shape, *, seeds: Sequence[int]) -> TrainedJudge:
     """Return a judge without a card, trained on all the crops; one network for each seed."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -104,7 +104,7 @@ def _fit(training: Crops, target: str, shape: Shape, *, seeds: Sequence[int]) ->
         weight, bias = np.hstack([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
     classes = tuple(str(c) for c in voters[0].classes_)
     layers = (_in_half(*hidden), _in_half(weight, bias))
-    return Judge(target, classes, mean, scale, layers, {}, HEARS[target])
+    return TrainedJudge(target, classes, mean, scale, layers, {}, HEARS[target])
 
 
 def _in_half(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,11 +152,11 @@ def _choose(training: Crops, target: str, seed: int) -> tuple[Shape, Figures]:
     return shapes[best], figures
 
 
-def _accuracy(judge: Judge, crops: Crops) -> float:
+def _accuracy(judge: TrainedJudge, crops: Crops) -> float:
     return float((_heard(judge, crops) == crops.labels(judge.target)).mean())
 
 
-def _heard(judge: Judge, crops: Crops) -> np.ndarray:
+def _heard(judge: TrainedJudge, crops: Crops) -> np.ndarray:
     return np.asarray(np.array(judge.classes)[judge.probabilities_of(crops.x).argmax(axis=1)])
 
 
@@ -169,7 +169,7 @@ def _about(training: Crops, shape: Shape, seed: int) -> Figures:
     }
 
 
-def _tested(judge: Judge, training: Crops, test: Crops) -> Figures:
+def _tested(judge: TrainedJudge, training: Crops, test: Crops) -> Figures:
     """Return figures on the test set: accuracies, where they are lowest, what the genre alone would give."""
     from sklearn.metrics import confusion_matrix
 

@@ -1,103 +1,52 @@
 """Diagnoses of a probe: whether it reads what its name says, from what is really there.
 
-`examine` makes a case of a probe; every diagnosis is a function of the case that returns a small value with
-its numbers, an effect in the unit of the fault, a p-value where something is tested, and a sentence.
-`diagnose` runs them all.
+`evaluate_probe` examines a probe; every diagnosis is a function of the `ProbeEvaluation` that returns a small
+value with its numbers, an effect in the unit of the fault, a p-value where something is tested, and a
+sentence. `diagnose` runs them all.
 """
 
-from workbench.probing.diagnosis.baselines import (
-    Baselines,
-    ControlTask,
-    baselines,
-    codec_histogram,
-    control_task,
-    random_weights,
-    sound_statistics,
-    text_embedding,
-    untrained,
-)
-from workbench.probing.diagnosis.data_faults import (
-    ClassImbalance,
-    LabelNoise,
-    LearningCurve,
-    class_imbalance,
-    label_noise,
-    learning_curve,
-)
-from workbench.probing.diagnosis.evaluation import ProbeEvaluation, evaluate_probe
-from workbench.probing.diagnosis.leaks import (
-    Confound,
-    GroupLeak,
-    TextLeak,
-    Transfer,
-    confound,
-    group_leak,
-    text_leak,
-    transfer,
-)
-from workbench.probing.diagnosis.report import Diagnosis, Finding, ProbeReport, diagnose
-from workbench.probing.diagnosis.views import (
-    AccuracyByLayer,
-    Calibration,
-    Confusion,
-    DirectionStability,
-    RidgeToMeans,
-    ScoreOverTime,
-    accuracy_by_layer,
-    calibration,
-    confusion,
-    cosine_classes,
-    cosine_layers,
-    direction_stability,
-    ridge_to_means,
-    score_over_time,
-)
-from workbench.stats import Estimate, holm
-
-__all__ = [
-    "AccuracyByLayer",
-    "Baselines",
-    "Calibration",
-    "ClassImbalance",
-    "Confound",
-    "Confusion",
-    "ControlTask",
-    "Diagnosis",
-    "DirectionStability",
-    "Estimate",
-    "Finding",
-    "GroupLeak",
-    "LabelNoise",
-    "LearningCurve",
-    "ProbeEvaluation",
-    "ProbeReport",
-    "RidgeToMeans",
-    "ScoreOverTime",
-    "TextLeak",
-    "Transfer",
-    "accuracy_by_layer",
-    "baselines",
-    "calibration",
-    "class_imbalance",
-    "codec_histogram",
-    "confound",
-    "confusion",
-    "control_task",
-    "cosine_classes",
-    "cosine_layers",
-    "diagnose",
-    "direction_stability",
-    "evaluate_probe",
-    "group_leak",
-    "holm",
-    "label_noise",
-    "learning_curve",
-    "random_weights",
-    "ridge_to_means",
-    "score_over_time",
-    "sound_statistics",
-    "text_embedding",
-    "text_leak",
-    "transfer",
-    "untrained",
-]
+from workbench.probing.diagnosis.baselines import Baselines as Baselines
+from workbench.probing.diagnosis.baselines import ControlTask as ControlTask
+from workbench.probing.diagnosis.baselines import baselines as baselines
+from workbench.probing.diagnosis.baselines import codec_histogram as codec_histogram
+from workbench.probing.diagnosis.baselines import control_task as control_task
+from workbench.probing.diagnosis.baselines import random_weights as random_weights
+from workbench.probing.diagnosis.baselines import sound_statistics as sound_statistics
+from workbench.probing.diagnosis.baselines import text_embedding as text_embedding
+from workbench.probing.diagnosis.baselines import untrained as untrained
+from workbench.probing.diagnosis.data_faults import ClassImbalance as ClassImbalance
+from workbench.probing.diagnosis.data_faults import LabelNoise as LabelNoise
+from workbench.probing.diagnosis.data_faults import LearningCurve as LearningCurve
+from workbench.probing.diagnosis.data_faults import class_imbalance as class_imbalance
+from workbench.probing.diagnosis.data_faults import label_noise as label_noise
+from workbench.probing.diagnosis.data_faults import learning_curve as learning_curve
+from workbench.probing.diagnosis.evaluation import Diagnosis as Diagnosis
+from workbench.probing.diagnosis.evaluation import ProbeEvaluation as ProbeEvaluation
+from workbench.probing.diagnosis.evaluation import evaluate_probe as evaluate_probe
+from workbench.probing.diagnosis.leaks import Confound as Confound
+from workbench.probing.diagnosis.leaks import GroupLeak as GroupLeak
+from workbench.probing.diagnosis.leaks import TextLeak as TextLeak
+from workbench.probing.diagnosis.leaks import Transfer as Transfer
+from workbench.probing.diagnosis.leaks import confound as confound
+from workbench.probing.diagnosis.leaks import group_leak as group_leak
+from workbench.probing.diagnosis.leaks import text_leak as text_leak
+from workbench.probing.diagnosis.leaks import transfer as transfer
+from workbench.probing.diagnosis.report import Finding as Finding
+from workbench.probing.diagnosis.report import ProbeReport as ProbeReport
+from workbench.probing.diagnosis.report import diagnose as diagnose
+from workbench.probing.diagnosis.views import AccuracyByLayer as AccuracyByLayer
+from workbench.probing.diagnosis.views import Calibration as Calibration
+from workbench.probing.diagnosis.views import Confusion as Confusion
+from workbench.probing.diagnosis.views import DirectionStability as DirectionStability
+from workbench.probing.diagnosis.views import RidgeToMeans as RidgeToMeans
+from workbench.probing.diagnosis.views import ScoreOverTime as ScoreOverTime
+from workbench.probing.diagnosis.views import accuracy_by_layer as accuracy_by_layer
+from workbench.probing.diagnosis.views import calibration as calibration
+from workbench.probing.diagnosis.views import confusion as confusion
+from workbench.probing.diagnosis.views import cosine_classes as cosine_classes
+from workbench.probing.diagnosis.views import cosine_layers as cosine_layers
+from workbench.probing.diagnosis.views import direction_stability as direction_stability
+from workbench.probing.diagnosis.views import ridge_to_means as ridge_to_means
+from workbench.probing.diagnosis.views import score_over_time as score_over_time
+from workbench.stats import Estimate as Estimate
+from workbench.stats import holm as holm

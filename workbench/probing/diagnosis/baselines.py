@@ -1,29 +1,28 @@
-"""Baselines: what is read without the model: from codes, plain sound features, the text, random weights."""
+"""What is read without the model: from its codes, plain features of the sound, the text, random weights.
+
+Each feature function returns one row per clip, in the dataset's order, for `baselines(probed, {"codes":
+...})`. What simple features tell, the model need not have understood; what random weights tell, it need not
+have learnt; and what a probe reads of random labels, it has memorised (`control_task`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
-from workbench.probing.diagnosis.evaluation import ProbeEvaluation
-from workbench.stats import Estimate, mean_over_groups, rate_over_groups
+from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation
+from workbench.stats import Estimate
 
 if TYPE_CHECKING:
     from workbench.model.musicgen import Model
     from workbench.sound import Clip, Dataset
-
-# Features that a probe must beat: the codec's codes, statistics of the sound, the text, random weights.
-#
-# Each function returns one row per clip, in the dataset's order, for `baselines(case, {"codes": ...})`. What
-# simple features tell, the model need not have understood; what random weights tell, it need not have learnt.
-
 
 Array = np.ndarray
 RATE_HZ = 22_050
@@ -36,8 +35,10 @@ def codec_histogram(model: Model, dataset: Dataset, *, seconds: float | None = N
     Roots make the distance between two clips that of their distributions (Hellinger), so that the few most
     frequent codes do not decide alone.
 
-    model    whose codec encodes the clips; codes that are stored or cached are not encoded again
-    seconds  how much of each clip's beginning is counted; all when None
+    Args:
+        model: whose codec encodes the clips; codes that are stored or cached are not encoded again.
+        dataset: the clips.
+        seconds: how much of each clip's beginning is counted; all when None.
     """
     from workbench.model.teacher_forcing import codes_for, codes_match_codec
 
@@ -73,17 +74,18 @@ def clip_statistics(clip: Clip) -> Array:
 
 
 def text_embedding(model: Model, texts: Sequence[str]) -> Array:
-    """Return the mean of the text states that the decoder is told, (n, d_model); zeros for an empty text.
+    """Return the mean of the text states that the decoder is given, (n, d_model); zeros for an empty text.
 
-    texts  what was said of each clip, such as `acts.coordinate("text")`
+    Args:
+        model: whose text encoder reads.
+        texts: what was said of each clip, such as `acts.coordinate("text")`.
     """
-    said = sorted({text for text in texts if text})
-    held = {"": np.zeros(model.d_model)}
-    for text in said:
-        found = model.text([text]).words()
-        count = max(int(found.mask.sum()), 1)
-        held[text] = found.states[0].float().sum(0).cpu().numpy() / count
-    return np.stack([held[text] for text in texts])
+    means = {"": np.zeros(model.d_model)}
+    for text in sorted({text for text in texts if text}):
+        encoded = model.text([text]).words()
+        count = max(int(encoded.mask.sum()), 1)
+        means[text] = encoded.states[0].float().sum(0).cpu().numpy() / count
+    return np.stack([means[text] for text in texts])
 
 
 def random_weights(
@@ -91,9 +93,13 @@ def random_weights(
 ) -> Array:
     """Return what the same network gives before it has learnt anything, (n, d_model).
 
-    layer, site  as of the probe that it is a baseline for
-    seed         of the weights
-    settings     those of `capture`: text, seconds, pool, batch ... as in the probe's own capture
+    Args:
+        model: the trained one.
+        dataset: the clips.
+        layer: as of the probe that it is a baseline for.
+        site: likewise.
+        seed: of the weights.
+        settings: those of `capture`: text, seconds, pool, batch ... as in the probe's own capture.
     """
     from workbench.model.capture import capture
 
@@ -120,25 +126,27 @@ def untrained(model: Model, *, seed: int = 0) -> Model:
             getattr(fresh, name).to(device=model.device, dtype=next(part.parameters()).dtype)
     fresh.decoder.to(device=model.device, dtype=model.dtype)
     fresh.generation_config = trained.generation_config
-    told = hashlib.sha256(f"{model.fingerprint} untrained {seed}".encode()).hexdigest()
     return Model(
         fresh.eval().requires_grad_(False),
         model.tokenizer,
         id=f"{model.id}, untrained, seed {seed}",
-        fingerprint=told,
+        fingerprint=hashlib.sha256(f"{model.fingerprint} untrained {seed}".encode()).hexdigest(),
         notes="random decoder weights",
     )
 
 
 @dataclass(frozen=True)
-class Baselines:
+class Baselines(Diagnosis):
     """Accuracy of the probe and of each baseline under the same splits.
 
-    accuracy  by name, and `lead` how far the probe lies above it, paired clip by clip
+    A strong baseline is a fact about the task, not a fault of the probe: nothing is tested.
+
+    Attributes:
+        probe: accuracy of the probe.
+        accuracy: that of each baseline, by name.
+        lead: how far the probe lies above it, paired clip by clip.
     """
 
-    target: str
-    layer: int
     probe: Estimate
     accuracy: Mapping[str, Estimate] = field(hash=False)
     lead: Mapping[str, Estimate] = field(hash=False)
@@ -153,93 +161,69 @@ class Baselines:
         """How far the probe lies above the strongest baseline."""
         return self.lead[self.strongest].value
 
-    @property
-    def p_value(self) -> None:
-        """None: a strong baseline is a fact about the task, not a fault of the probe."""
-        return
-
     def table(self) -> pd.DataFrame:
         """Return the probe's row and one per baseline: features, accuracy and lead with their intervals."""
-        rows = [self._row(f"layer {self.layer}", self.probe, Estimate(0.0, 0.0, 0.0))]
-        rows += [self._row(name, self.accuracy[name], self.lead[name]) for name in self.accuracy]
-        return pd.DataFrame(rows)
+        rows = [(f"layer {self.layer}", self.probe, Estimate(0.0, 0.0, 0.0))]
+        rows += [(name, one, self.lead[name]) for name, one in self.accuracy.items()]
+        columns = ["features", "accuracy", "low", "high", "lead", "lead_low", "lead_high"]
+        cells = [(name, a.value, a.low, a.high, lead.value, lead.low, lead.high) for name, a, lead in rows]
+        return pd.DataFrame(cells, columns=columns)
 
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
         name = self.strongest
         lead = self.lead[name]
-        verdict = "the model adds to it" if lead.low > 0 else "the model is not shown to add anything to it"
+        verdict = "adds to it" if lead.low > 0 else "is not shown to add anything to it"
         return (
             f"At the same splits the strongest baseline, {name}, reads the {self.target} with accuracy "
             f"{self.accuracy[name].value:.2f} and layer {self.layer} with {self.probe.value:.2f} "
-            f"(lead {lead}): {verdict}."
+            f"(lead {lead}): the model {verdict}."
         )
 
-    @staticmethod
-    def _row(name: str, accuracy: Estimate, lead: Estimate) -> dict[str, float | str]:
-        row: dict[str, float | str] = {"features": name, "accuracy": accuracy.value}
-        row |= {"low": accuracy.low, "high": accuracy.high}
-        return row | {"lead": lead.value, "lead_low": lead.low, "lead_high": lead.high}
 
+def baselines(probed: ProbeEvaluation, features: Mapping[str, Array]) -> Baselines:
+    """Return what the probe's method reads from other features, under the same splits.
 
-def baselines(case: ProbeEvaluation, features: Mapping[str, Array]) -> Baselines:
-    """Return what the probe's method reads from other features, under the case's own splits.
+    Args:
+        probed: the probe under examination.
+        features: name -> numbers (n, f) of the same samples, in the same order; l2 is chosen inside the
+            training folds of each.
 
-    features  name -> (n, f) numbers of the same samples, in the same order (`baseline_features` makes some);
-              the strength is chosen inside the training folds of each
-
-    Raises ProbeError for no features, another number of samples, or numbers that are not finite.
+    Raises:
+        ProbeError: there are no features, another number of samples, or numbers that are not finite.
     """
     if not features:
         raise ProbeError("Baselines were asked for", "no features were given", "Give at least one")
     accuracy, lead = {}, {}
-    for name, values in features.items():
-        correct = _correct(case, name, np.asarray(values, dtype=np.float64))
-        accuracy[name] = rate_over_groups(correct, case.groups)
-        lead[name] = mean_over_groups(case.correct.astype(np.float64) - correct, case.groups)
-    return Baselines(case.target, case.layer, case.accuracy, accuracy, lead)
-
-
-def _correct(case: ProbeEvaluation, name: str, values: Array) -> Array:
-    if values.ndim != 2 or len(values) != len(case.y) or not np.isfinite(values).all():
-        found = f"their shape is {values.shape}" if np.isfinite(values).all() else "some are not finite"
-        do = "Give one row of finite numbers for each sample"
-        raise ProbeError(f"{name!r} features of {len(case.y)} samples were asked for", found, do)
-    held = cross_validate(values, case.y, case.splits, groups=case.groups, method=case.method, seed=case.seed)
-    return np.asarray(held.predicted == case.y)
-
-
-# Control task: whether this probe could have learnt any labelling of the same groups just as well.
-#
-# Hewitt & Liang 2019, "Designing and Interpreting Probes with Control Tasks": each group gets a random class,
-# and the probe is asked to read that. What it reads there it has memorised. Selectivity is the accuracy on
-# the
-# real task minus that on the control task, both under a split that lets the probe see the groups.
+    fitting: dict[str, Any] = {"groups": probed.groups, "method": probed.method, "seed": probed.seed}
+    for name, given in features.items():
+        values = np.asarray(given, dtype=np.float64)
+        if values.ndim != 2 or len(values) != len(probed.y) or not np.isfinite(values).all():
+            found = f"their shape is {values.shape}" if np.isfinite(values).all() else "some are not finite"
+            do = "Give one row of finite numbers for each sample"
+            raise ProbeError(f"{name!r} features of {len(probed.y)} samples were asked for", found, do)
+        correct = cross_validate(values, probed.y, probed.splits, **fitting).predicted == probed.y
+        accuracy[name] = probed.rate(correct)
+        lead[name] = probed.mean(probed.correct.astype(np.float64) - correct)
+    return Baselines(**probed.place, probe=probed.accuracy, accuracy=accuracy, lead=lead)
 
 
 @dataclass(frozen=True)
-class ControlTask:
-    """Accuracy on the real and on the control task under the same random splits, and their difference."""
+class ControlTask(Diagnosis):
+    """Accuracy on the real and on the control task under the same random splits, and their difference.
 
-    target: str
-    layer: int
+    Low selectivity warns of memory, which the group leak tests; nothing is tested here.
+    """
+
     unit: str
     real: Estimate
     control: Estimate
     selectivity: Estimate
 
-    @property
-    def effect(self) -> float:
-        """Selectivity, a share of clips."""
-        return self.selectivity.value
+    figure: ClassVar[str] = "selectivity"
 
-    @property
-    def p_value(self) -> None:
-        """None: low selectivity warns of memory, which the group leak tests."""
-        return
-
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
         return (
             f"A probe that is given a random class for each {self.unit} reads it back with accuracy "
             f"{self.control.value:.2f}, the true {self.target} with {self.real.value:.2f}: "
@@ -247,29 +231,35 @@ class ControlTask:
         )
 
 
-def control_task(case: ProbeEvaluation, *, repeats: int = 3) -> ControlTask:
-    """Return the selectivity of the probe's recipe, over `repeats` random labellings of the groups."""
-    rng = np.random.default_rng(case.seed)
-    _, first, member = np.unique(case.groups, return_index=True, return_inverse=True)
-    (called,) = case.predicted([case.random_splits()])
-    real = (called == case.y).astype(np.float64)
-    control = []
+def control_task(probed: ProbeEvaluation, *, repeats: int = 3) -> ControlTask:
+    """Return the selectivity of the probe's recipe, which could learn any labelling of the groups if it is 0.
+
+    Each group gets a random class, and the probe is asked to read that (Hewitt & Liang 2019, "Designing and
+    Interpreting Probes with Control Tasks"). Selectivity is the accuracy on the real task minus that on the
+    control task, both under a split that lets the probe see the groups.
+
+    Args:
+        probed: the probe under examination.
+        repeats: random labellings that are averaged.
+    """
+    rng = np.random.default_rng(probed.seed)
+    _, first, member = np.unique(probed.groups, return_index=True, return_inverse=True)
+    (called,) = probed.predicted([probed.random_splits()])
+    real, control = (called == probed.y).astype(np.float64), []
     for repeat in range(repeats):
-        drawn = _random_classes(case.y[first], len(case.classes), rng)[member]
-        (called,) = case.predicted([case.random_splits(repeat)], y=drawn)
+        drawn = _random_classes(probed.y[first], len(probed.classes), rng)[member]
+        (called,) = probed.predicted([probed.random_splits(repeat)], y=drawn)
         control.append(called == drawn)
     mean = np.mean(control, axis=0)
-    return ControlTask(
-        target=case.target,
-        layer=case.layer,
-        unit=case.unit,
-        real=rate_over_groups(real, case.groups),
-        control=rate_over_groups(mean, case.groups),
-        selectivity=mean_over_groups(real - mean, case.groups),
-    )
+    rates: dict[str, Any] = {
+        "real": probed.rate(real),
+        "control": probed.rate(mean),
+        "selectivity": probed.mean(real - mean),
+    }
+    return ControlTask(**probed.place, unit=probed.unit, **rates)
 
 
-def _random_classes(of_group: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
+def _random_classes(of_group: Array, classes: int, rng: np.random.Generator) -> Array:
     """Return a random class for each group: as frequent as the real ones, where groups are of one class."""
-    held = len(np.unique(of_group)) == classes
-    return rng.permutation(of_group if held else np.arange(len(of_group)) % classes)
+    complete = len(np.unique(of_group)) == classes
+    return rng.permutation(of_group if complete else np.arange(len(of_group)) % classes)

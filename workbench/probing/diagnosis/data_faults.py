@@ -1,10 +1,11 @@
-"""Learning curve: accuracy over the number of groups per class, and whether more of them would still help."""
+"""Faults of the data: classes of unequal size, labels that are wrong, and too few groups to learn from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,36 +13,29 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from workbench.errors import ProbeError
-from workbench.probing.diagnosis.evaluation import TOLERATED, ProbeEvaluation
-from workbench.stats import (
-    NOTHING,
-    SURE,
-    Estimate,
-    jackknife,
-    mean_over_groups,
-    rate_over_groups,
-    sums_by_group,
-)
+from workbench.probing.diagnosis.evaluation import TOLERATED, Diagnosis, ProbeEvaluation, table_of
+from workbench.stats import NOTHING, Estimate, jackknife, sums_by_group
 
-# Class imbalance: how much of the accuracy comes from naming the class that is there most often.
-
-
+Array = np.ndarray
 FLATTERED = 0.05
 """Accuracy may lie this far above the mean recall before it is called flattering."""
+BELIEVABLE = 0.03
+"""A share of flipped labels up to which no alarm is raised: published music sets have as many."""
+_SHARPEST = 5.0  # |log a| stays below: ridge logits lie between 0 and 1 and need a large a
 
 
 @dataclass(frozen=True)
-class ClassImbalance:
+class ClassImbalance(Diagnosis):
     """Accuracy beside the figures that imbalance does not flatter.
 
-    commonest   the class with most clips, and `majority` the accuracy of always naming it
-    ratio       clips of the commonest class per clip of the rarest
-    recall      mean over classes of the share that is read rightly
-    flattery    accuracy minus mean recall
+    Attributes:
+        commonest: the class with most clips.
+        majority: the accuracy of always naming it.
+        ratio: clips of the commonest class per clip of the rarest.
+        recall: mean over classes of the share that is read rightly.
+        flattery: accuracy minus mean recall.
     """
 
-    target: str
-    layer: int
     commonest: str
     majority: float
     ratio: float
@@ -50,19 +44,12 @@ class ClassImbalance:
     recall: float
     flattery: Estimate
 
-    @property
-    def effect(self) -> float:
-        """Accuracy minus mean recall."""
-        return self.flattery.value
-
-    @property
-    def p_value(self) -> float:
-        """Chance of such a difference where accuracy flatters by five points at most."""
-        return self.flattery.p_value
+    figure: ClassVar[str] = "flattery"
+    tested: ClassVar[bool] = True
 
     def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found; `alarm` is the battery's verdict, by default that of its own p-value."""
-        flatters = self.p_value <= SURE if alarm is None else alarm
+        """Return what was found, with its numbers."""
+        flatters = self.raises_alarm(alarm)
         verdict = "accuracy alone flatters the probe" if flatters else "accuracy is a fair figure here"
         return (
             f"{self.commonest} has {self.ratio:.1f} clips for each of the rarest class: naming it always "
@@ -72,26 +59,22 @@ class ClassImbalance:
         )
 
 
-def class_imbalance(case: ProbeEvaluation) -> ClassImbalance:
+def class_imbalance(probed: ProbeEvaluation) -> ClassImbalance:
     """Return how far accuracy lies above the mean recall of the classes, tested over groups."""
-    counts = np.bincount(case.y, minlength=len(case.classes))
-    of_class = np.eye(len(case.classes))[case.y]
-    columns = np.hstack([of_class * case.correct[:, None], of_class])
-    flattery = jackknife(_flattery, sums_by_group(columns, case.groups), tolerated=FLATTERED)
+    counts = np.bincount(probed.y, minlength=len(probed.classes))
+    of_class = np.eye(len(probed.classes))[probed.y]
+    columns = np.hstack([of_class * probed.correct[:, None], of_class])
+    flattery = jackknife(_flattery, sums_by_group(columns, probed.groups), tolerated=FLATTERED)
+    accuracy = probed.accuracy
     return ClassImbalance(
-        target=case.target,
-        layer=case.layer,
-        commonest=case.classes[int(counts.argmax())],
-        majority=case.chance,
-        ratio=float(counts.max() / counts.min()),
-        accuracy=case.accuracy,
-        macro_f1=float(f1_score(case.y, case.held.predicted, average="macro")),
-        recall=case.accuracy.value - flattery.value,
-        flattery=flattery,
-    )
+        **probed.place, commonest=probed.classes[int(counts.argmax())], majority=probed.chance,
+        ratio=float(counts.max() / counts.min()), accuracy=accuracy,
+        macro_f1=float(f1_score(probed.y, probed.held_out.predicted, average="macro")),
+        recall=accuracy.value - flattery.value, flattery=flattery,
+    )  # fmt: skip
 
 
-def _flattery(total: np.ndarray) -> float:
+def _flattery(total: Array) -> float:
     """Return accuracy minus mean recall, from hits and clips of each class (2 k,)."""
     hits, clips = np.split(total, 2)
     if (clips <= 0).any():
@@ -99,42 +82,21 @@ def _flattery(total: np.ndarray) -> float:
     return float(hits.sum() / clips.sum() - (hits / clips).mean())
 
 
-# Label noise: which clips are hardest to believe, and what share of the labels looks flipped.
-#
-# A lapse rate, as psychophysics knows it: a label is what held-out logits say, except that a share e of the
-# labels was replaced by one of the others. P(label) = (1 - e) s + e (1 - s) / (k - 1), where s is the softmax
-# of a times the logits. A probe that is merely unsure is caught by a; clips that it is sure of and that are
-# labelled otherwise need e.
-
-
-Array = np.ndarray
-BELIEVABLE = 0.03
-"""A share of flipped labels up to which no alarm is raised: published music sets have as many."""
-_SHARPEST = 5.0  # |log a| stays below: ridge logits lie between 0 and 1 and need a large a
-
-
 @dataclass(frozen=True)
-class LabelNoise:
+class LabelNoise(Diagnosis):
     """The estimated share of flipped labels, and the clips, hardest first.
 
-    hardest  one row per clip: clip, group, label, suggested, confidence (held-out probability of its label),
-             suspicion (probability that its label was flipped, given the share)
+    Attributes:
+        share: of labels that look flipped.
+        hardest: one row per clip: clip, group, label, suggested, confidence (held-out probability of its
+            label), suspicion (probability that its label was flipped, given the share).
     """
 
-    target: str
-    layer: int
     share: Estimate
     hardest: pd.DataFrame = field(repr=False, compare=False)
 
-    @property
-    def effect(self) -> float:
-        """Share of labels that look flipped."""
-        return self.share.value
-
-    @property
-    def p_value(self) -> float:
-        """Chance of such a share where no label was flipped."""
-        return self.share.p_value
+    figure: ClassVar[str] = "share"
+    tested: ClassVar[bool] = True
 
     def table(self) -> pd.DataFrame:
         """Return the clips, hardest first."""
@@ -146,9 +108,9 @@ class LabelNoise:
         return rows.sort_values("suspicion", ascending=False, kind="stable")
 
     def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found; `alarm` is the battery's verdict, by default that of its own p-value."""
+        """Return what was found, with its numbers."""
         worst = self.hardest.iloc[0]
-        noisy = self.p_value <= SURE and self.effect > BELIEVABLE if alarm is None else alarm
+        noisy = self.raises_alarm(None) and self.effect > BELIEVABLE if alarm is None else alarm
         verdict = "listen to the suspects" if noisy else "no more than a probe's own doubts"
         return (
             f"About {self.share.value:.0%} of the {self.target} labels look flipped "
@@ -158,21 +120,39 @@ class LabelNoise:
         )
 
 
-def label_noise(case: ProbeEvaluation) -> LabelNoise:
+def label_noise(probed: ProbeEvaluation) -> LabelNoise:
     """Return the estimated share of flipped labels with a test, and all clips, hardest first.
+
+    A lapse rate, as psychophysics knows it: a label is what held-out logits say, except that a share e of the
+    labels was replaced by one of the others. P(label) = (1 - e) s + e (1 - s) / (k - 1), where s is the
+    softmax of a times the logits. A probe that is merely unsure is caught by a; clips that it is sure of and
+    that are labelled otherwise need e.
 
     Two tests must agree. The likelihood ratio against e = 0, which lies on the bound (half a chi-squared),
     asks whether lapses are needed at all; the estimate over its error, groups taken as wholes, asks whether
     they are spread over groups: one track that sounds like another genre is one surprise and not eight.
     """
-    logits = case.held.logits
+    logits = probed.held_out.logits
     logits = logits - logits.mean(1, keepdims=True)
-    sharp, _ = _fitted(logits, case.y, lapse=False)
-    a, e = _fitted(logits, case.y, lapse=True)
-    gain = float((_log_likelihood(logits, case.y, a, e) - _log_likelihood(logits, case.y, sharp, 0.0)).sum())
+    sharp, _ = _fitted(logits, probed.y, lapse=False)
+    a, e = _fitted(logits, probed.y, lapse=True)
+    more, less = _log_likelihood(logits, probed.y, a, e), _log_likelihood(logits, probed.y, sharp, 0.0)
+    gain = float((more - less).sum())
     if gain <= 1e-9:
         a, e, gain = sharp, 0.0, 0.0
-    return LabelNoise(case.target, case.layer, _tested(logits, case, (a, e), gain), _hardest(case, a, e))
+    shares = softmax(a * probed.held_out.logits, axis=1)
+    own = shares[np.arange(len(probed.y)), probed.y]
+    flipped = e * (1 - own) / (shares.shape[1] - 1)
+    rows = {
+        "clip": probed.clips,
+        "group": probed.groups,
+        "label": probed.labels,
+        "suggested": np.array(probed.classes)[shares.argmax(1)],
+        "confidence": own,
+        "suspicion": flipped / np.maximum((1 - e) * own + flipped, 1e-12),
+    }
+    hardest = pd.DataFrame(rows).sort_values("confidence", kind="stable", ignore_index=True)
+    return LabelNoise(**probed.place, share=_tested(logits, probed, (a, e), gain), hardest=hardest)
 
 
 def _log_likelihood(logits: Array, y: Array, a: float, e: float) -> Array:
@@ -200,30 +180,29 @@ def _fitted(logits: Array, y: Array, *, lapse: bool) -> tuple[float, float]:
     def loss(free: Array) -> tuple[float, Array]:
         a, e = math.exp(free[0]), float(free[1])
         grad = _scores(logits, y, a, e).mean(0)
-        return -float(_log_likelihood(logits, y, a, e).mean()), np.array(
-            [-grad[0], -grad[1] if lapse else 0.0]
-        )
+        slope = np.array([-grad[0], -grad[1] if lapse else 0.0])
+        return -float(_log_likelihood(logits, y, a, e).mean()), slope
 
     start = math.log(1 / max(float(logits.std()), 1e-9))
     bounds = [(start - _SHARPEST, start + _SHARPEST), (0.0, most)]
-    found = minimize(loss, [start, min(0.1, most)], jac=True, bounds=bounds, method="L-BFGS-B")
-    return math.exp(float(found.x[0])), float(found.x[1])
+    best = minimize(loss, [start, min(0.1, most)], jac=True, bounds=bounds, method="L-BFGS-B")
+    return math.exp(float(best.x[0])), float(best.x[1])
 
 
-def _tested(logits: Array, case: ProbeEvaluation, fitted: tuple[float, float], gain: float) -> Estimate:
+def _tested(logits: Array, probed: ProbeEvaluation, fitted: tuple[float, float], gain: float) -> Estimate:
     """Return e with its interval and p-value; `gain` is what lapses add to the log-likelihood."""
     from scipy.stats import chi2, t
 
     a, e = fitted
-    error, freedom = _error(logits, case, a, e), len(np.unique(case.groups)) - 1
+    error, freedom = _error(logits, probed, a, e), len(np.unique(probed.groups)) - 1
     half = float(t.ppf(0.975, freedom)) * error
     chance = max(float(chi2.sf(2 * gain, 1)) / 2, float(t.sf(e / max(error, 1e-12), freedom)))
     return Estimate(e, max(e - half, 0.0), min(e + half, 1.0), chance if e > 0 else 1.0)
 
 
-def _error(logits: Array, case: ProbeEvaluation, a: float, e: float) -> float:
+def _error(logits: Array, probed: ProbeEvaluation, a: float, e: float) -> float:
     """Return the standard error of e: sandwich variance, with scores summed over groups."""
-    step, y, middle = 1e-4, case.y, max(e, 1e-3)
+    step, y, middle = 1e-4, probed.y, max(e, 1e-3)
 
     def slope(by_a: float, by_e: float) -> Array:
         ahead = _scores(logits, y, a * math.exp(by_a), middle + by_e)
@@ -231,129 +210,96 @@ def _error(logits: Array, case: ProbeEvaluation, a: float, e: float) -> float:
         return np.asarray((ahead - behind).sum(0) / (2 * step))
 
     inverse = np.linalg.pinv(np.stack([slope(step, 0.0), slope(0.0, step)]))
-    of_group = sums_by_group(_scores(logits, y, a, middle), case.groups)
+    of_group = sums_by_group(_scores(logits, y, a, middle), probed.groups)
     return math.sqrt(max(float((inverse @ (of_group.T @ of_group) @ inverse.T)[1, 1]), 0.0))
 
 
-def _hardest(case: ProbeEvaluation, a: float, e: float) -> pd.DataFrame:
-    """Return the table of clips, the least believable label first."""
-    each, shares = np.arange(len(case.y)), softmax(a * case.held.logits, axis=1)
-    own = shares[each, case.y]
-    flipped = e * (1 - own) / (shares.shape[1] - 1)
-    rows = {
-        "clip": case.clips,
-        "group": case.groups,
-        "label": case.labels,
-        "suggested": np.array(case.classes)[shares.argmax(1)],
-        "confidence": own,
-        "suspicion": flipped / np.maximum((1 - e) * own + flipped, 1e-12),
-    }
-    return pd.DataFrame(rows).sort_values("confidence", kind="stable", ignore_index=True)
-
-
 @dataclass(frozen=True)
-class LearningCurve:
-    """Held-out accuracy over training groups per class.
+class LearningCurve(Diagnosis):
+    """Held-out accuracy over training groups per class, and whether more of them would still help.
 
-    points  groups per class that a probe was trained on, and its held-out accuracy
-    rise    accuracy with all training groups minus that with half of them, paired clip by clip
+    Attributes:
+        unit: what a group is called.
+        points: groups per class that a probe was trained on, and its held-out accuracy.
+        rise: accuracy with all training groups minus that with half of them, paired clip by clip.
     """
 
-    target: str
-    layer: int
     unit: str
     points: tuple[tuple[float, Estimate], ...] = field(hash=False)
     rise: Estimate
 
-    @property
-    def effect(self) -> float:
-        """What the last doubling of the groups brought, a share of clips."""
-        return self.rise.value
-
-    @property
-    def p_value(self) -> float | None:
-        """Chance of such a rise where doubling brings two points at most; None with one group per class."""
-        return None if np.isnan(self.rise.value) else self.rise.p_value
+    figure: ClassVar[str] = (
+        "rise"  # what the last doubling of the groups brought; not with one group per class
+    )
+    tested: ClassVar[bool] = True
 
     def table(self) -> pd.DataFrame:
         """Return one row per size: groups (per class, in training), accuracy, low, high."""
-        return pd.DataFrame(
-            [{"groups": size, "accuracy": e.value, "low": e.low, "high": e.high} for size, e in self.points]
-        )
+        return table_of("groups", dict(self.points))
 
     def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found; `alarm` is the battery's verdict, by default that of its own p-value."""
+        """Return what was found, with its numbers."""
         most, accuracy = self.points[-1]
         with_all = f"With {most:.3g} training {self.unit}s per class"
-        told = f"{with_all} the {self.target} accuracy is {accuracy.value:.2f}"
+        result = f"{with_all} the {self.target} accuracy is {accuracy.value:.2f}"
         if self.p_value is None:
-            return f"{told}; there are too few {self.unit}s to train on half of them."
-        rises = self.p_value <= SURE if alarm is None else alarm
-        verdict = f"more {self.unit}s would help" if rises else f"more {self.unit}s would hardly help"
-        return f"{told}; the last doubling brought {self.rise}: {verdict}."
+            return f"{result}; there are too few {self.unit}s to train on half of them."
+        help_ = "help" if self.raises_alarm(alarm) else "hardly help"
+        return f"{result}; the last doubling brought {self.rise}: more {self.unit}s would {help_}."
 
 
 def learning_curve(
-    case: ProbeEvaluation, *, sizes: Sequence[int] | None = None, repeats: int = 4
+    probed: ProbeEvaluation, *, sizes: Sequence[int] | None = None, repeats: int = 4
 ) -> LearningCurve:
     """Return accuracy over the number of training groups per class, always judged on the same held-out clips.
 
-    sizes    groups per class; by default 1, 2, 4 ... below half of what there is
-    repeats  draws of half of the groups that are averaged (other sizes are drawn twice)
+    Args:
+        probed: the probe under examination.
+        sizes: groups per class; by default 1, 2, 4 ... below half of what there is.
+        repeats: draws of half of the groups that are averaged (other sizes are drawn twice).
 
-    Raises ProbeError for a size below 1.
+    Raises:
+        ProbeError: a size is below 1.
     """
-    most = _groups_per_class(case)
+    per_class = [
+        len(np.unique(probed.groups[train][probed.y[train] == class_]))
+        for train, _ in probed.splits
+        for class_ in range(len(probed.classes))
+    ]
+    most = float(np.mean(per_class))
     half = most / 2
     sizes = [2**power for power in range(12)] if sizes is None else list(sizes)
     if any(size < 1 for size in sizes):
         raise ProbeError(f"The sizes {sizes} were asked for", "a size is 1 or more", "Use such")
-    rng = np.random.default_rng(case.seed)
     draws = {float(size): 2 for size in sorted(set(sizes)) if size < 0.75 * half}
     if half >= 1:
         draws[half] = repeats
-    right = _right(case, [size / most for size, count in draws.items() for _ in range(count)], rng)
+    rng = np.random.default_rng(probed.seed)
+    shares = [size / most for size, count in draws.items() for _ in range(count)]
+    rounds = [[(_thinned(probed, train, one, rng), test) for train, test in probed.splits] for one in shares]
+    right = (probed.predicted(rounds) == probed.y).astype(np.float64) if rounds else np.empty((0, 0))
     points, rise = [], NOTHING
     for size, count in draws.items():
         mean, right = right[:count].mean(0), right[count:]
-        points.append((size, rate_over_groups(mean, case.groups)))
+        points.append((size, probed.rate(mean)))
         if size == half:
-            rise = mean_over_groups(case.correct - mean, case.groups, tolerated=TOLERATED)
-    points.append((most, case.accuracy))
-    return LearningCurve(case.target, case.layer, case.unit, tuple(points), rise)
+            rise = probed.mean(probed.correct - mean, TOLERATED)
+    points.append((most, probed.accuracy))
+    return LearningCurve(**probed.place, unit=probed.unit, points=tuple(points), rise=rise)
 
 
-def _groups_per_class(case: ProbeEvaluation) -> float:
-    """Return the mean number of training groups of a class, over folds."""
-    counts = [
-        len(np.unique(case.groups[train][case.y[train] == class_]))
-        for train, _ in case.splits
-        for class_ in range(len(case.classes))
-    ]
-    return float(np.mean(counts))
-
-
-def _right(case: ProbeEvaluation, shares: Sequence[float], rng: np.random.Generator) -> Array:
-    """Return who is read rightly (shares, n) by probes trained on each share of the groups."""
-    if not shares:
-        return np.empty((0, len(case.y)))
-    rounds = [[(_thinned(case, train, share, rng), test) for train, test in case.splits] for share in shares]
-    return (case.predicted(rounds) == case.y).astype(np.float64)
-
-
-def _thinned(case: ProbeEvaluation, train: Array, share: float, rng: np.random.Generator) -> Array:
+def _thinned(probed: ProbeEvaluation, train: Array, share: float, rng: np.random.Generator) -> Array:
     """Return the samples of a share of the training groups, of each class the same.
 
-    A group that holds several classes counts for the class that most of its samples have. Every class keeps a
-    sample, if need be of one group more.
+    A group of several classes counts for the class that most of its samples have. Every class keeps a sample,
+    if need be of one group more.
     """
-    names, member = np.unique(case.groups[train], return_inverse=True)
-    counts = np.zeros((len(names), len(case.classes)))
-    np.add.at(counts, (member, case.y[train]), 1)
-    home = counts.argmax(1)
-    kept = np.zeros(len(names), dtype=bool)
-    for class_ in range(len(case.classes)):
-        own = rng.permutation(np.flatnonzero(home == class_))
+    names, member = np.unique(probed.groups[train], return_inverse=True)
+    counts = np.zeros((len(names), len(probed.classes)))
+    np.add.at(counts, (member, probed.y[train]), 1)
+    main, kept = counts.argmax(1), np.zeros(len(names), dtype=bool)
+    for class_ in range(len(probed.classes)):
+        own = rng.permutation(np.flatnonzero(main == class_))
         wanted = share * len(own)
         # Half a group more or less: by chance, so that the mean over draws is the share that was asked for.
         size = int(wanted) + int(rng.random() < wanted - int(wanted))

@@ -1,8 +1,8 @@
-"""A case: one probe under examination, with all that the diagnoses ask of it.
+"""One probe under examination, with all that the diagnoses ask of it, and what every diagnosis returns.
 
-It holds the activations of the probe's layer and what the probes of a grouped cross-validation say of each
-sample. Every further fit uses the probe's own method and strength, so that arms that are compared differ in
-one thing only.
+A `ProbeEvaluation` has the activations of the probe's layer and what the probes of a grouped cross-validation
+read of each sample. Every further fit uses the probe's own method and l2, so that arms that are compared
+differ in one thing only.
 """
 
 from __future__ import annotations
@@ -10,34 +10,79 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
-from workbench.errors import ProbeError
-from workbench.probing.crossval import HeldOut, cross_validate
+from workbench.errors import ProbeError, renamed_attribute
+from workbench.probing.crossval import HeldOut, Split, cross_validate, numbered_weights
+from workbench.probing.methods import PlainFit, ProbeMethod, find_method, probabilities
 from workbench.probing.probe import Probe
-from workbench.probing.solvers import Design, probabilities
+from workbench.probing.solvers import Design
 from workbench.sound.splits import grouped_folds
-from workbench.stats import Estimate, rate_over_groups
+from workbench.stats import SURE, Estimate, mean_over_groups, rate_over_groups
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
 Array = np.ndarray
-Split = tuple[Array, Array]
-
 TOLERATED = 0.02
 """The share of clips up to which a difference between accuracies is no fault, however surely it is there."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What every diagnosis returns: a size in the unit of the fault, perhaps a test, and a sentence.
+
+    `figure` names the estimate that says how large it is, `tested` whether its p-value may raise an alarm.
+    """
+
+    target: str
+    layer: int
+
+    figure: ClassVar[str] = ""
+    tested: ClassVar[bool] = False
+
+    @property
+    def effect(self) -> float:
+        """The size of what was found."""
+        return float(getattr(self, self.figure).value)
+
+    @property
+    def p_value(self) -> float | None:
+        """Chance of it where nothing is wrong; None where nothing is tested, or could be measured."""
+        figure = getattr(self, self.figure) if self.tested else None
+        return None if figure is None or np.isnan(figure.value) else float(figure.p_value)
+
+    def raises_alarm(self, alarm: bool | None) -> bool:
+        """Return `alarm`, the verdict of all tests together; None: that of its own p-value."""
+        return self.p_value is not None and self.p_value <= SURE if alarm is None else alarm
+
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers; `alarm` as in `raises_alarm`."""
+        raise NotImplementedError
+
+
+def table_of(column: str, estimates: Mapping[Any, Estimate], value: str = "accuracy") -> pd.DataFrame:
+    """Return one row per estimate: its name in `column`, its value, low, high."""
+    rows = [{column: name, value: e.value, "low": e.low, "high": e.high} for name, e in estimates.items()]
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ProbeEvaluation:
     """One probe under examination.
 
-    x        (n, d) activations of its layer; `y` (n,) class numbers; `groups`, `clips` (n,)
-    splits   the grouped folds, and `held` what their probes say of the samples they did not see
-    unit     what a group is called in sentences: "group", "track", "artist", "groove"
+    Attributes:
+        x: activations of its layer (n, d).
+        y: class numbers (n,).
+        groups: group of each sample (n,).
+        clips: clip id of each sample (n,).
+        splits: the grouped folds.
+        held_out: what the folds' probes read of the samples they did not see.
+        unit: what a group is called in sentences: "group", "track", "artist", "groove".
+        class_weights: by class number.
     """
 
     x: Array
@@ -46,15 +91,23 @@ class ProbeEvaluation:
     clips: Array
     classes: tuple[str, ...]
     splits: list[Split]
-    held: HeldOut
+    held_out: HeldOut
     target: str
     layer: int
     site: str
-    method: str
-    strength: float
+    method: ProbeMethod
+    l2: float
     seed: int
     unit: str = "group"
     class_weights: Mapping[int, float] | str | None = None
+
+    held = renamed_attribute("held", "held_out")
+    strength = renamed_attribute("strength", "l2")
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Target and layer, which every diagnosis names."""
+        return {"target": self.target, "layer": self.layer}
 
     @property
     def folds(self) -> int:
@@ -69,12 +122,12 @@ class ProbeEvaluation:
     @property
     def correct(self) -> Array:
         """Whether each sample is read rightly by a probe that saw nothing of its group (n,)."""
-        return np.asarray(self.held.predicted == self.y)
+        return np.asarray(self.held_out.predicted == self.y)
 
     @property
     def accuracy(self) -> Estimate:
         """Held-out accuracy, grouped."""
-        return rate_over_groups(self.correct, self.groups)
+        return self.rate(self.correct)
 
     @property
     def chance(self) -> float:
@@ -84,37 +137,46 @@ class ProbeEvaluation:
     @property
     def probabilities(self) -> Array:
         """Held-out P(class) (n, classes)."""
-        return probabilities(self.held.logits, self.method)
+        return probabilities(self.held_out.logits, self.method.link)
 
     @cached_property
     def designs(self) -> list[Design]:
         """The training samples of each fold as solvers need them; questions share what is costly."""
         return [Design.of(self.x[train]) for train, _ in self.splits]
 
+    def rate(self, hits: Array) -> Estimate:
+        """Return the share of hits (n,) with its interval over groups."""
+        return rate_over_groups(hits, self.groups)
+
+    def mean(self, values: Array, tolerated: float = 0.0) -> Estimate:
+        """Return the mean of values (n,), tested over groups for lying above what is tolerated."""
+        return mean_over_groups(values, self.groups, tolerated=tolerated)
+
     def predicted(self, rounds: Sequence[Sequence[Split]], *, y: Array | None = None) -> Array:
         """Return the class numbers (rounds, n) that probes of the same recipe predict under other splits.
 
-        rounds  lists of (train, test) indices; the test parts of each list hold every sample once
-        y       (n,) other class numbers to learn
+        Args:
+            rounds: lists of (train, test) indices; the test parts of each list have every sample once.
+            y: other class numbers to learn (n,).
         """
-        splits = [split for one in rounds for split in one]
-        held = cross_validate(
+        folds = cross_validate(
             self.x,
             self.y if y is None else y,
-            splits,
+            [split for one in rounds for split in one],
             groups=self.groups,
             method=self.method,
-            strengths=(self.strength,),
+            l2=(self.l2,),
             seed=self.seed,
             class_weights=self.class_weights,
         )
         # Rounds judge every sample anew, so that each split's probe is asked by itself.
-        called = np.empty((len(rounds), len(self.y)), dtype=int)
-        number = 0
+        called, probes = (
+            np.empty((len(rounds), len(self.y)), dtype=int),
+            zip(folds.weights, folds.bias, strict=True),
+        )
         for row, one in zip(called, rounds, strict=True):
-            for _, test in one:
-                row[test] = (self.x[test] @ held.weights[number].T + held.bias[number]).argmax(1)
-                number += 1
+            for (_, test), (weights, bias) in zip(one, probes, strict=False):
+                row[test] = (self.x[test] @ weights.T + bias).argmax(1)
         return called
 
     def random_splits(self, repeat: int = 0) -> list[Split]:
@@ -122,22 +184,22 @@ class ProbeEvaluation:
         from sklearn.model_selection import StratifiedKFold
 
         splitter = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed + repeat)
-        return [(train, test) for train, test in splitter.split(self.x, self.y)]
+        return list(splitter.split(self.x, self.y))
 
     def read(self, x: Array, groups: Array) -> Array:
         """Return logits (m, classes) of other samples (m, d), by probes that saw nothing of their groups.
 
-        A sample of a group of the case is read by the fold that held this group out, any other sample by the
-        average of all folds.
+        A sample of a group that is known here is read by the fold that tested this group, any other sample by
+        the average of all folds.
         """
-        every = np.einsum("md,fkd->fmk", np.asarray(x, dtype=np.float64), self.held.weights)
-        every += self.held.bias[:, None]
-        found = every.mean(0)
-        fold_of = dict(zip(self.groups.tolist(), self.held.fold.tolist(), strict=True))
+        every = np.einsum("md,fkd->fmk", np.asarray(x, dtype=np.float64), self.held_out.weights)
+        every += self.held_out.bias[:, None]
+        logits = every.mean(0)
+        fold_of = dict(zip(self.groups.tolist(), self.held_out.fold.tolist(), strict=True))
         for position, group in enumerate(np.asarray(groups).tolist()):
             if group in fold_of:
-                found[position] = every[fold_of[group], position]
-        return np.asarray(found)
+                logits[position] = every[fold_of[group], position]
+        return np.asarray(logits)
 
 
 def evaluate_probe(
@@ -147,19 +209,27 @@ def evaluate_probe(
     folds: int = 5,
     seed: int = 0,
     unit: str = "group",
+    method: ProbeMethod | PlainFit | str | None = None,
     class_weights: Mapping[str, float] | str | None = None,
 ) -> ProbeEvaluation:
-    """Return the case of a probe that was fitted on these activations.
+    """Return a probe under examination, with what is read of samples that it was not fitted on.
 
-    acts           pooled activations that hold the probe's layer, site and target
-    probe          says layer, site, target, method and strength
-    folds          parts of the grouped cross-validation; with the `seed` of `fit_probes` they are its folds
-    unit           what a group is called in sentences
-    class_weights  those that the probe was fitted with (`fit_probes`)
+    Args:
+        acts: pooled activations with the probe's layer, site and target, on which it was fitted.
+        probe: says layer, site, target, method and l2.
+        folds: parts of the grouped cross-validation; with the `seed` of `fit_probes` they are its folds.
+        seed: of the folds.
+        unit: what a group is called in sentences.
+        method: what fitted the probe, where that cannot be found by its name.
+        class_weights: those that the probe was fitted with (`fit_probes`).
 
-    Raises ProbeError for activations of other classes or another width than the probe's; DatasetError and
-    ActivationsError as `fit_probes` does.
+    Raises:
+        ProbeError: the activations have other classes or another width than the probe, or the method is
+            unknown.
+        DatasetError: as in `fit_probes`.
+        ActivationsError: as in `fit_probes`.
     """
+    method = find_method(method or probe.method)
     names, y = acts.numbered(probe.target)
     x = acts.matrix(probe.layer, site=probe.site).astype(np.float64)
     if names != probe.classes or x.shape[1] != probe.weights.shape[1]:
@@ -168,19 +238,11 @@ def evaluate_probe(
             f"the activations hold {', '.join(names)} (width {x.shape[1]})",
             "Pass the activations that it was fitted on",
         )
-    numbered: Mapping[int, float] | str | None
-    if isinstance(class_weights, Mapping):
-        # A name that is none of the classes becomes -1, which `cross_validate` refuses.
-        numbered = {names.index(name) if name in names else -1: w for name, w in class_weights.items()}
-    else:
-        numbered = class_weights
+    numbered = numbered_weights(class_weights, names, probe.target)
     splits = grouped_folds(np.array(names)[y], acts.groups, folds=folds, seed=seed)
-    held = cross_validate(
-        x, y, splits, groups=acts.groups, method=probe.method, strengths=(probe.strength,), seed=seed,
-        class_weights=numbered,
-    )  # fmt: skip
+    fitting: dict[str, Any] = {"method": method, "seed": seed, "class_weights": numbered}
+    held_out = cross_validate(x, y, splits, groups=acts.groups, l2=(probe.l2,), **fitting)
     return ProbeEvaluation(
-        x=x, y=y, groups=acts.groups, clips=acts.clips, classes=names, splits=splits, held=held,
-        target=probe.target, layer=probe.layer, site=probe.site, method=probe.method,
-        strength=probe.strength, seed=seed, unit=unit, class_weights=numbered,
+        x=x, y=y, groups=acts.groups, clips=acts.clips, classes=names, splits=splits, held_out=held_out,
+        target=probe.target, layer=probe.layer, site=probe.site, l2=probe.l2, unit=unit, **fitting,
     )  # fmt: skip

@@ -1,235 +1,198 @@
-"""Transfer: whether probes that were trained on real music read generated music, and the other way round."""
+"""Leaks: what else than the label a probe may read: groups, the prompt, a number that goes along, the source.
+
+Each function asks one question of a probe under examination: does a random split flatter it (`group_leak`)?
+Does it read the words of the prompt (`text_leak`)? Does it lean on loudness, length or tempo (`confound`)?
+Does what it learnt on real music pass on to generated music (`transfer`)?
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import ProbeError
 from workbench.probing.crossval import cross_validate
-from workbench.probing.diagnosis.evaluation import TOLERATED, ProbeEvaluation
-from workbench.probing.solvers import STRENGTHS, Design, probabilities, ridge_path
+from workbench.probing.diagnosis.evaluation import TOLERATED, Diagnosis, ProbeEvaluation, table_of
+from workbench.probing.methods import PROBE_METHODS, probabilities
+from workbench.probing.solvers import ridge_path
 from workbench.sound.dataset import as_text
 from workbench.sound.splits import grouped_folds
-from workbench.stats import (
-    NOTHING,
-    SURE,
-    Estimate,
-    jackknife,
-    mean_over_groups,
-    rate_over_groups,
-    sums_by_group,
-)
+from workbench.stats import NOTHING, Estimate, jackknife, mean_over_groups, rate_over_groups, sums_by_group
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
-# Group leak: how much of a random split's accuracy comes from clips of the same group on both sides.
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class GroupLeak:
-    """Accuracy when groups are cut, accuracy when they are held out, and the gap between them.
+class GroupLeak(Diagnosis):
+    """Accuracy when groups are cut, accuracy when they are kept whole, and the gap between them.
 
     The gap is what a report that split clips at random would claim and new groups would not give.
     """
 
-    target: str
-    layer: int
     unit: str
     random: Estimate
     grouped: Estimate
     gap: Estimate
 
-    @property
-    def effect(self) -> float:
-        """The gap, a share of clips."""
-        return self.gap.value
-
-    @property
-    def p_value(self) -> float | None:
-        """Chance of such a gap where groups do not matter; None where each group is a single clip."""
-        return None if np.isnan(self.gap.value) else self.gap.p_value
+    figure: ClassVar[str] = "gap"  # a share of clips; not there where each group is a single clip
+    tested: ClassVar[bool] = True
 
     def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found; `alarm` is the battery's verdict, by default that of its own p-value."""
+        """Return what was found, with its numbers."""
         if self.p_value is None:
             return f"Every {self.unit} is a single clip, so that no split can cut one: no group leak."
         where = f"The {self.target} accuracy of {self.random.value:.2f} at layer {self.layer}"
-        if self.p_value <= SURE if alarm is None else alarm:
-            fall = f"drops to {self.grouped.value:.2f} when {self.unit}s are held out (gap {self.gap})"
-            return f"{where} under a random split {fall}: the probe recognises {self.unit}s."
-        stays = f"stays at {self.grouped.value:.2f} when {self.unit}s are held out (gap {self.gap})"
-        return f"{where} under a random split {stays}."
+        there = f"{self.grouped.value:.2f} when {self.unit}s are held out (gap {self.gap})"
+        if self.raises_alarm(alarm):
+            return f"{where} under a random split drops to {there}: the probe recognises {self.unit}s."
+        return f"{where} under a random split stays at {there}."
 
 
-def group_leak(case: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
+def group_leak(probed: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
     """Return random-split accuracy minus grouped accuracy, paired clip by clip and tested over groups.
 
     Both arms have the same recipe, number of folds and samples; only the splits differ. The p-value tests
     whether the gap is above two points.
 
-    repeats  splits of each kind that are averaged
+    Args:
+        probed: the probe under examination.
+        repeats: splits of each kind that are averaged.
     """
-    random = [case.random_splits(repeat) for repeat in range(repeats)]
-    grouped = [
-        grouped_folds(case.labels, case.groups, folds=case.folds, seed=case.seed + repeat)
-        for repeat in range(1, repeats)
-    ]
-    right = case.predicted(random + grouped) == case.y
-    cut, whole = right[:repeats].mean(0), np.vstack([case.correct, right[repeats:]]).mean(0)
-    single = len(np.unique(case.groups)) == len(case.groups)
-    gap = mean_over_groups(cut - whole, case.groups, tolerated=TOLERATED)
+    random = [probed.random_splits(repeat) for repeat in range(repeats)]
+    seeds = range(probed.seed + 1, probed.seed + repeats)
+    grouped = [grouped_folds(probed.labels, probed.groups, folds=probed.folds, seed=seed) for seed in seeds]
+    right = probed.predicted(random + grouped) == probed.y
+    cut, whole = right[:repeats].mean(0), np.vstack([probed.correct, right[repeats:]]).mean(0)
+    single = len(np.unique(probed.groups)) == len(probed.groups)
+    gap = NOTHING if single else probed.mean(cut - whole, TOLERATED)
     return GroupLeak(
-        target=case.target,
-        layer=case.layer,
-        unit=case.unit,
-        random=rate_over_groups(cut, case.groups),
-        grouped=rate_over_groups(whole, case.groups),
-        gap=NOTHING if single else gap,
+        **probed.place, unit=probed.unit, random=probed.rate(cut), grouped=probed.rate(whole), gap=gap
     )
-
-
-# Text leak: whether the probe reads the sound, or the prompt under which it was captured.
-#
-# The same audio is read under four texts. Where the words of the *wrong* class make the probe name that
-# class,
-# it reads words (METHODS, section 4).
 
 
 CONDITIONS = ("null", "neutral", "correct", "wrong")
 
 
 @dataclass(frozen=True)
-class TextLeak:
+class TextLeak(Diagnosis):
     """What a probe says of the same clips under different texts.
 
-    accuracy  held-out accuracy under each condition
-    flipped   share of clips that are called what the wrong text names
-    before    share of the same clips that are called so under the neutral text
-    excess    the difference
+    Where the words of the wrong class make the probe name that class, it reads words.
+
+    Attributes:
+        accuracy: held-out accuracy under each condition.
+        flipped: share of clips that are called what the wrong text names.
+        before: share of the same clips that are called so under the neutral text.
+        excess: the difference.
     """
 
-    target: str
-    layer: int
     accuracy: Mapping[str, Estimate] = field(hash=False)
     flipped: float
     before: float
     excess: Estimate
+
+    figure: ClassVar[str] = "excess"
+    tested: ClassVar[bool] = True
 
     @property
     def effect(self) -> float:
         """Share of clips that follow the text, corrected for those called so anyway (Abbott's formula)."""
         return self.excess.value / (1 - self.before) if self.before < 1 else 0.0
 
-    @property
-    def p_value(self) -> float:
-        """Chance of so many where the text does not matter."""
-        return self.excess.p_value
-
     def table(self) -> pd.DataFrame:
         """Return one row per condition: condition, accuracy, low, high."""
-        rows = [
-            {"condition": name, "accuracy": one.value, "low": one.low, "high": one.high}
-            for name, one in self.accuracy.items()
-        ]
-        return pd.DataFrame(rows)
+        return table_of("condition", self.accuracy)
 
     def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found; `alarm` is the battery's verdict, by default that of its own p-value."""
-        told = ", ".join(f"{name} {one.value:.2f}" for name, one in self.accuracy.items())
-        leaks = self.p_value <= SURE if alarm is None else alarm
-        verdict = "the probe reads text" if leaks else "the probe does not follow the text"
+        """Return what was found, with its numbers."""
+        by_text = ", ".join(f"{name} {one.value:.2f}" for name, one in self.accuracy.items())
+        verdict = "reads text" if self.raises_alarm(alarm) else "does not follow the text"
         return (
             f"With the wrong {self.target} in the prompt {self.flipped:.0%} of the clips are called what "
             f"the text names, {self.before:.0%} without it (difference {self.excess}; accuracy by "
-            f"text: {told}): {verdict}."
+            f"text: {by_text}): the probe {verdict}."
         )
 
 
-def text_leak(case: ProbeEvaluation, conditions: Activations) -> TextLeak:
-    """Return how far the case's probes follow the text, clip by clip, tested over groups.
+def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
+    """Return how far a probe follows the text, clip by clip, tested over groups.
 
-    The probes are those of the case, trained on the activations it was given; each clip is read by probes
-    that saw nothing of its group. The p-value tests whether more than two points of the clips follow.
+    The folds' probes, trained on the activations that were given, read each clip; its group is unknown to
+    them. The p-value tests whether more than two points of the clips follow.
 
-    conditions  the same clips under texts: sample coordinates `condition` ("null", "neutral", "correct",
-                "wrong") and `named`, the class that the text names ("" for none)
+    Args:
+        probed: the probe under examination.
+        conditions: the same clips under texts: sample coordinates `condition` ("null", "neutral", "correct",
+            "wrong") and `named`, the class that the text names ("" for none).
 
-    Raises ProbeError where "wrong" or both "neutral" and "null" are missing, or a clip lacks its twin.
+    Raises:
+        ProbeError: "wrong" or both "neutral" and "null" are missing, or a clip is under one of them only.
     """
     names = conditions.coordinate("condition")
     calm = "neutral" if "neutral" in names else "null"
-    lacking = [name for name in ("wrong", calm) if name not in names]
-    if lacking:
+    if not {"wrong", calm} <= set(names):
         found = f"there are {', '.join(np.unique(names).tolist())}"
         do = "Capture the clips under these conditions too"
         raise ProbeError(f"The conditions wrong and {calm} were asked for", found, do)
     groups = conditions.groups
-    logits = case.read(conditions.matrix(case.layer, site=case.site), groups)
-    called = np.array(case.classes)[logits.argmax(1)]
-    right = called == as_text(conditions.labels(case.target))
-    held = [name for name in CONDITIONS if name in names]
-    accuracy = {name: rate_over_groups(right[names == name], groups[names == name]) for name in held}
-    wrong, twin = _twins(conditions.clips, names, calm)
+    logits = probed.read(conditions.matrix(probed.layer, site=probed.site), groups)
+    called = np.array(probed.classes)[logits.argmax(1)]
+    right = called == as_text(conditions.labels(probed.target))
+    masks = {name: names == name for name in CONDITIONS if name in names}
+    accuracy = {name: rate_over_groups(right[mask], groups[mask]) for name, mask in masks.items()}
+    wrong, same = _paired(conditions.clips, names, calm)
     aim = conditions.coordinate("named")[wrong]
-    now, before = called[wrong] == aim, called[twin] == aim
+    now, before = called[wrong] == aim, called[same] == aim
     excess = mean_over_groups(now.astype(float) - before, groups[wrong], tolerated=TOLERATED)
-    return TextLeak(case.target, case.layer, accuracy, float(now.mean()), float(before.mean()), excess)
+    shares: dict[str, Any] = {"flipped": float(now.mean()), "before": float(before.mean())}
+    return TextLeak(**probed.place, accuracy=accuracy, **shares, excess=excess)
 
 
-def _twins(clips: np.ndarray, names: np.ndarray, calm: str) -> tuple[np.ndarray, np.ndarray]:
+def _paired(clips: Array, names: Array, calm: str) -> tuple[Array, Array]:
     """Return the positions of samples under the wrong text, and of the same samples under the calm one.
 
     A clip may have several samples (windows); they come in the same order under each condition.
     """
     frame = pd.DataFrame({"clip": clips, "condition": names, "position": np.arange(len(clips))})
-    frame["turn"] = frame.groupby(["condition", "clip"]).cumcount()
-    wrong, twin = (frame[frame["condition"] == name] for name in ("wrong", calm))
-    pairs = wrong.merge(twin, on=["clip", "turn"], suffixes=("", "_twin"))
+    frame["number"] = frame.groupby(["condition", "clip"]).cumcount()
+    wrong, same = (frame[frame["condition"] == name] for name in ("wrong", calm))
+    pairs = wrong.merge(same, on=["clip", "number"], suffixes=("", "_calm"))
     if len(pairs) < len(wrong):
         found = f"{len(wrong) - len(pairs)} of {len(wrong)} clips with a wrong text have no {calm} one"
         do = "Capture the same clips under every condition"
-        raise ProbeError("A clip and its twin were to be compared", found, do)
-    return pairs["position"].to_numpy(), pairs["position_twin"].to_numpy()
+        raise ProbeError("A clip was to be compared under two texts", found, do)
+    return pairs["position"].to_numpy(), pairs["position_calm"].to_numpy()
 
 
-# Confound: whether the probe reads a number that goes along with the label, such as loudness or length.
-#
-# Three questions. How well does the number alone tell the classes apart? Is it in the activations? And
-# what is
-# left of the accuracy where the classes are alike in it? The last is asked by weights that give every class
-# the same distribution of the number (overlap weights, Li & Li 2019): w = 1 / (e_y sum_c 1 / e_c), where
-# e_c(z) is the share of class c among clips with the number z. Clips that could be of any class count most.
-
-
-Array = np.ndarray
 FEWEST, FEWEST_SHARE = 3.0, 0.05
 """Below so many clips per class, or such a share, that are alike in the number, nothing is matched."""
-_SHARE_STRENGTH = 1e-3  # of the logistic regression of the class on the number
+_SHARE_L2 = 1e-3  # of the logistic regression of the class on the number
 
 
 @dataclass(frozen=True)
-class Confound:
+class Confound(Diagnosis):
     """What a number per clip has to do with the label, with the activations, and with the accuracy.
 
-    alone     held-out accuracy of a probe that sees only the number (and its square)
-    chance    accuracy of always naming the most frequent class
-    linked    chance of so strong a link between number and label, were labels shuffled between groups
-    readable  held-out R2 of reading the number from the activations
-    recall    mean over classes of the share read rightly, and `matched` the same among clips made alike
-    drop      recall - matched: what the probe owes to the number
-    clips     clips per class that the matching amounts to, in the class that has fewest
+    Attributes:
+        number: what it is called.
+        alone: held-out accuracy of a probe that sees only the number (and its square).
+        chance: accuracy of always naming the most frequent class.
+        linked: chance of so strong a link between number and label, were labels shuffled between groups.
+        readable: held-out R2 of reading the number from the activations.
+        recall: mean over classes of the share read rightly, and `matched` the same among clips made alike.
+        drop: recall - matched: what the probe owes to the number.
+        clips: clips per class that the matching amounts to, in the class that has fewest.
     """
 
     number: str
-    target: str
-    layer: int
     alone: Estimate
     chance: float
     linked: float
@@ -250,70 +213,63 @@ class Confound:
         return self.linked if math.isnan(self.drop.value) else max(self.linked, self.drop.p_value)
 
     def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found; `alarm` is the battery's verdict, by default that of its own p-value."""
-        told = (
+        """Return what was found, with its numbers."""
+        alone = (
             f"{self.number} alone tells the {self.target} with accuracy {self.alone.value:.2f} (chance "
             f"{self.chance:.2f}) and is read from layer {self.layer} with R2 {self.readable.value:.2f}"
         )
         if math.isnan(self.drop.value):
-            return f"{told}; hardly any clips of different classes are alike in it: the two cannot be parted."
-        leans = self.p_value <= SURE if alarm is None else alarm
-        verdict = f"the probe leans on {self.number}" if leans else f"the probe does not need {self.number}"
+            return (
+                f"{alone}; hardly any clips of different classes are alike in it: the two cannot be parted."
+            )
+        verdict = "leans on" if self.raises_alarm(alarm) else "does not need"
         return (
-            f"{told}; where clips are alike in it, the mean recall of {self.recall.value:.2f} becomes "
-            f"{self.matched.value:.2f} (drop {self.drop}): {verdict}."
+            f"{alone}; where clips are alike in it, the mean recall of {self.recall.value:.2f} becomes "
+            f"{self.matched.value:.2f} (drop {self.drop}): the probe {verdict} {self.number}."
         )
 
 
-def confound(case: ProbeEvaluation, name: str, values: Array, *, permutations: int = 1000) -> Confound:
-    """Return what the probe of a case owes to a number per sample.
+def confound(probed: ProbeEvaluation, name: str, values: Array, *, permutations: int = 1000) -> Confound:
+    """Return what a probe owes to a number per sample.
 
-    name          what the number is called, with its unit: "level_db", "seconds", "silence", "tempo_bpm"
-    values        (n,) finite numbers
-    permutations  shuffles of labels between groups, for the link's p-value
+    Three questions: how well does the number alone tell the classes apart? Is it in the activations? And what
+    is left of the accuracy where the classes are alike in it? The last is asked by weights that give every
+    class the same distribution of the number (overlap weights, Li & Li 2019): w = 1 / (e_y sum_c 1 / e_c),
+    where e_c(z) is the share of class c among clips with the number z. Clips that could be of any class count
+    most.
 
-    Raises ProbeError for values of another length or that are not finite.
+    Args:
+        probed: the probe under examination.
+        name: what the number is called, with its unit: "level_db", "seconds", "silence", "tempo_bpm".
+        values: finite numbers (n,).
+        permutations: shuffles of labels between groups, for the link's p-value.
+
+    Raises:
+        ProbeError: the values have another length or are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.shape != case.y.shape or not np.isfinite(values).all():
+    if values.shape != probed.y.shape or not np.isfinite(values).all():
         found = f"the shape is {values.shape}, with {int((~np.isfinite(values)).sum())} that are not finite"
         do = "Give one number for each sample, or leave out clips without it"
-        raise ProbeError(f"{case.y.shape[0]} finite numbers were asked for {name!r}", found, do)
-    z = _standard(values)
-    recall, matched, drop, clips = _matching(case, _overlap(z, case.y))
-    return Confound(
-        number=name,
-        target=case.target,
-        layer=case.layer,
-        alone=_alone(case, z),
-        chance=case.chance,
-        linked=_linked(z, case, permutations),
-        readable=_readable(case, z),
-        recall=recall,
-        matched=matched,
-        drop=drop,
-        clips=clips,
-    )
-
-
-def _standard(values: Array) -> Array:
+        raise ProbeError(f"{len(probed.y)} finite numbers were asked for {name!r}", found, do)
     spread = float(values.std())
-    return np.asarray((values - values.mean()) / spread) if spread > 1e-9 else np.zeros(len(values))
-
-
-def _alone(case: ProbeEvaluation, z: Array) -> Estimate:
-    """Return the held-out accuracy of a probe on the number alone."""
-    held = cross_validate(
-        _curved(z), case.y, case.splits, groups=case.groups, strengths=(_SHARE_STRENGTH,), seed=case.seed
+    z = np.asarray((values - values.mean()) / spread) if spread > 1e-9 else np.zeros(len(values))
+    held_out = cross_validate(
+        _curved(z), probed.y, probed.splits, groups=probed.groups, l2=(_SHARE_L2,), seed=probed.seed
     )
-    return rate_over_groups(held.predicted == case.y, case.groups)
+    recall, matched, drop, clips = _matching(probed, _overlap(z, probed.y))
+    return Confound(
+        **probed.place, number=name, alone=probed.rate(held_out.predicted == probed.y), chance=probed.chance,
+        linked=_linked(z, probed, permutations), readable=_readable(probed, z),
+        recall=recall, matched=matched, drop=drop, clips=clips,
+    )  # fmt: skip
 
 
 def _overlap(z: Array, y: Array) -> Array:
     """Return weights (n,) that give every class the same distribution of z."""
     everything = [(np.arange(len(y)), np.arange(len(y)))]
-    held = cross_validate(_curved(z), y, everything, groups=y, strengths=(_SHARE_STRENGTH,))
-    shares = np.maximum(probabilities(held.logits, "logistic"), 1e-6)
+    logits = cross_validate(_curved(z), y, everything, groups=y, l2=(_SHARE_L2,)).logits
+    shares = np.maximum(probabilities(logits, "softmax"), 1e-6)
     return np.asarray(1 / (shares[np.arange(len(y)), y] * (1 / shares).sum(1)))
 
 
@@ -322,15 +278,14 @@ def _curved(z: Array) -> Array:
     return np.stack([z, z**2], axis=1)
 
 
-def _matching(case: ProbeEvaluation, weights: Array) -> tuple[Estimate, Estimate, Estimate, float]:
+def _matching(probed: ProbeEvaluation, weights: Array) -> tuple[Estimate, Estimate, Estimate, float]:
     """Return mean recall as it is, among matched clips, the difference, and the clips left per class."""
-    of_class = np.eye(len(case.classes))[case.y]
+    of_class = np.eye(len(probed.classes))[probed.y]
     weighted = of_class * weights[:, None]
     # Where no class can be told from the number, a clip weighs 1 / k and counts as one.
     alike = np.minimum(weighted.sum(0) * len(of_class.T), weighted.sum(0) ** 2 / (weighted**2).sum(0))
-    clips = float(alike.min())
-    hit = case.correct[:, None]
-    sums = sums_by_group(np.hstack([of_class * hit, of_class, weighted * hit, weighted]), case.groups)
+    clips, hit = float(alike.min()), probed.correct[:, None]
+    sums = sums_by_group(np.hstack([of_class * hit, of_class, weighted * hit, weighted]), probed.groups)
     recall = jackknife(lambda total: _recall(total)[0], sums)
     if clips < max(FEWEST, FEWEST_SHARE * float(of_class.sum(0).min())):
         return recall, NOTHING, NOTHING, clips
@@ -347,50 +302,45 @@ def _recall(total: Array) -> tuple[float, float]:
     return float((hits / clips).mean()), float((weighted_hits / weights).mean())
 
 
-def _linked(z: Array, case: ProbeEvaluation, permutations: int) -> float:
+def _linked(z: Array, probed: ProbeEvaluation, permutations: int) -> float:
     """Return the p-value of the link between number and label: eta squared of groups, labels shuffled.
 
     Clips of one group are not independent witnesses: each group speaks once per class that it has.
     """
-    _, first, unit = np.unique(
-        np.stack([case.y, np.unique(case.groups, return_inverse=True)[1]]),
-        axis=1, return_index=True, return_inverse=True,
-    )  # fmt: skip
+    pairs = np.stack([probed.y, np.unique(probed.groups, return_inverse=True)[1]])
+    _, first, unit = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
     unit = unit.ravel()
     means = np.bincount(unit, weights=z) / np.bincount(unit)
-    means, labels = means - means.mean(), case.y[first]
+    means, labels = means - means.mean(), probed.y[first]
     if not means.any():
         return 1.0
-    sizes = np.bincount(labels, minlength=len(case.classes))
-    rng = np.random.default_rng(case.seed)
+    sizes = np.bincount(labels, minlength=len(probed.classes))
+    rng = np.random.default_rng(probed.seed)
     orders = rng.permuted(np.tile(np.arange(len(means)), (permutations, 1)), axis=1)
     orders = np.vstack([np.arange(len(means)), orders])
-    of_class = np.eye(len(case.classes))[labels]
+    of_class = np.eye(len(probed.classes))[labels]
     between = ((means[orders] @ of_class) ** 2 / sizes).sum(1)
     reached = int((between[1:] >= between[0] * (1 - 1e-12)).sum())
     return (reached + 1) / (permutations + 1)
 
 
-def _readable(case: ProbeEvaluation, z: Array) -> Estimate:
-    """Return the held-out R2 of a ridge regression of the number on the activations; grouped folds."""
-    found = np.empty(len(z))
-    for (train, test), design in zip(case.splits, case.designs, strict=True):
-        weights, bias = _ridge(design, case.x[train], z[train])
-        found[test] = case.x[test] @ weights + bias
-    sums = sums_by_group(np.stack([(z - found) ** 2, z, z**2, np.ones(len(z))], 1), case.groups)
+def _readable(probed: ProbeEvaluation, z: Array) -> Estimate:
+    """Return the held-out R2 of a ridge regression of the number on the activations; grouped folds.
+
+    The penalty is chosen by generalised cross-validation (Golub 1979).
+    """
+    read, values = np.empty(len(z)), PROBE_METHODS["ridge"].l2
+    for (train, test), design in zip(probed.splits, probed.designs, strict=True):
+        spread, count, errors = design.axes.spread, len(train), []
+        path = ridge_path(design, z[train, None], values)
+        for l2, (weights, bias) in zip(values, path, strict=True):
+            left = float(((z[train] - design.x @ weights[0] - bias[0]) ** 2).sum())
+            freedom = 1 + float((spread / (spread + l2 * count)).sum())
+            errors.append(left / max(1 - freedom / count, 1e-9) ** 2)
+        weights, bias = path[int(np.argmin(errors))]
+        read[test] = probed.x[test] @ weights[0] + bias[0]
+    sums = sums_by_group(np.stack([(z - read) ** 2, z, z**2, np.ones(len(z))], 1), probed.groups)
     return jackknife(_r2, sums)
-
-
-def _ridge(design: Design, x: Array, z: Array) -> tuple[Array, float]:
-    """Return weights (d,) and bias; the strength is chosen by generalised cross-validation (Golub 1979)."""
-    strengths = STRENGTHS["ridge"]
-    spread = design.axes.spread
-    path = ridge_path(design, z[:, None], strengths)
-    freedom = [1 + float((spread / (spread + one * len(z))).sum()) for one in strengths]
-    left = [float(((z - x @ weights[0] - bias[0]) ** 2).sum()) for weights, bias in path]
-    errors = [one / max(1 - used / len(z), 1e-9) ** 2 for one, used in zip(left, freedom, strict=True)]
-    weights, bias = path[int(np.argmin(errors))]
-    return weights[0], float(bias[0])
 
 
 def _r2(total: Array) -> float:
@@ -400,15 +350,13 @@ def _r2(total: Array) -> float:
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Diagnosis):
     """Accuracy of probes trained on one set of clips and tested on another, and back.
 
     Each is judged on clips of groups that the probe did not see: `here` and `there` within a set,
-    `out` trained here and tested there, `back` the reverse.
+    `out` trained here and tested there, `back` the reverse; the loss is `there` minus `out`.
     """
 
-    target: str
-    layer: int
     names: tuple[str, str]
     here: Estimate
     there: Estimate
@@ -416,34 +364,18 @@ class Transfer:
     back: Estimate
     loss: Estimate
 
-    @property
-    def effect(self) -> float:
-        """What probes trained elsewhere lose against probes trained there: `there` minus `out`."""
-        return self.loss.value
-
-    @property
-    def p_value(self) -> None:
-        """None: nothing is tested."""
-        return
+    figure: ClassVar[str] = "loss"
 
     def table(self) -> pd.DataFrame:
         """Return one row per pair: trained_on, tested_on, accuracy, low, high."""
         here, there = self.names
-        pairs = [
-            (here, here, self.here),
-            (here, there, self.out),
-            (there, there, self.there),
-            (there, here, self.back),
-        ]
-        return pd.DataFrame(
-            [
-                {"trained_on": one, "tested_on": two, "accuracy": e.value, "low": e.low, "high": e.high}
-                for one, two, e in pairs
-            ]
-        )
+        pairs = [(here, here, self.here), (here, there, self.out)]
+        pairs += [(there, there, self.there), (there, here, self.back)]
+        rows = [(trained, tested, e.value, e.low, e.high) for trained, tested, e in pairs]
+        return pd.DataFrame(rows, columns=["trained_on", "tested_on", "accuracy", "low", "high"])
 
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
         here, there = self.names
         return (
             f"At layer {self.layer}, probes of the {self.target} trained on {here} clips read {there} ones "
@@ -455,11 +387,17 @@ class Transfer:
 def transfer(
     here: ProbeEvaluation, there: ProbeEvaluation, *, names: tuple[str, str] = ("real", "generated")
 ) -> Transfer:
-    """Return the accuracy of the probes of one case on the clips of another, and back.
+    """Return the accuracy of the probes of one set of clips on another, and back.
 
     A group that both sets share is judged by probes that did not see it on either side.
 
-    Raises ProbeError where the two cases have other classes, layers or sites.
+    Args:
+        here: the probe under examination.
+        there: the same probe on the other set of clips.
+        names: what the two sets are called.
+
+    Raises:
+        ProbeError: the two have other classes, layers or sites.
     """
     for what in ("classes", "layer", "site"):
         one, two = getattr(here, what), getattr(there, what)
@@ -469,12 +407,6 @@ def transfer(
     out = here.read(there.x, there.groups).argmax(1) == there.y
     back = there.read(here.x, here.groups).argmax(1) == here.y
     return Transfer(
-        target=here.target,
-        layer=here.layer,
-        names=names,
-        here=here.accuracy,
-        there=there.accuracy,
-        out=rate_over_groups(out, there.groups),
-        back=rate_over_groups(back, here.groups),
-        loss=mean_over_groups(there.correct.astype(np.float64) - out, there.groups),
-    )
+        **here.place, names=names, here=here.accuracy, there=there.accuracy, out=there.rate(out),
+        back=here.rate(back), loss=there.mean(there.correct.astype(np.float64) - out),
+    )  # fmt: skip

@@ -1,7 +1,7 @@
-"""From ridge to means: how a direction turns as the penalty grows, and what each is worth on new groups.
+"""Views of a probe that raise no alarm: layers, confusions, calibration, directions, readings over time.
 
-A ridge probe with a small penalty sets features that vary together against one another; with a large one it
-only looks at how far the class means lie apart. Everything between is one slider (`probing.path`). A
+`ridge_to_means` follows each direction as the penalty grows. A ridge probe with a small penalty sets features
+that vary together against one another; with a large one it only looks at how far the class means lie apart. A
 direction is judged alone, as steering uses it: clips are cut half-way between the means of the class and of
 the rest, and the share on the right side is counted, both sides alike. That has no bias to fit, and no scale.
 """
@@ -11,50 +11,38 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from workbench.errors import ProbeError
-from workbench.probing.diagnosis.evaluation import ProbeEvaluation
+from workbench.errors import ProbeError, renamed_attribute, renamed_keywords
+from workbench.probing.crossval import Split
+from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation
 from workbench.probing.probe import Probe, ProbeSweep
 from workbench.probing.solvers import Design, one_hot, path_weights, regularization_paths
-from workbench.stats import (
-    Estimate,
-    jackknife,
-    mean_over_groups,
-    percentile_interval,
-    rate_over_groups,
-    sums_by_group,
-)
+from workbench.stats import Estimate, jackknife, percentile_interval, rate_over_groups, sums_by_group
 from workbench.steering import Direction, difference_in_means
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
-# Calibration: whether 80 % are read rightly of the clips that a probe is 80 % sure of.
-#
-# ECE (expected calibration error) is the mean distance between confidence and accuracy over bins, weighted by
-# how many clips fall into each. It is above zero even for a perfectly calibrated probe, because bins are
-# small:
-# what a perfect probe with these very confidences would get is simulated, and quoted beside it.
-
-
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """The reliability curve and its summary.
+class Calibration(Diagnosis):
+    """The reliability curve: whether 80 % are read rightly of the clips that a probe is 80 % sure of.
 
-    ece       expected calibration error
-    expected  ECE of a perfectly calibrated probe with these confidences, and 95 % of simulations
-    excess    mean confidence minus accuracy: above 0 the probe is too sure
+    Attributes:
+        ece: expected calibration error, the mean distance between confidence and accuracy over bins, weighted
+            by how many clips fall into each.
+        expected: ECE of a perfectly calibrated probe with these confidences (bins are small, so it is above
+            0), and 95 % of simulations.
+        excess: mean confidence minus accuracy: above 0 the probe is too sure.
+        bins: one row per filled bin: confidence, accuracy, low, high, clips.
     """
 
-    target: str
-    layer: int
     ece: float
     expected: Estimate
     excess: Estimate
@@ -69,87 +57,56 @@ class Calibration:
         """ECE beyond what perfect calibration would show."""
         return self.ece - self.expected.value
 
-    @property
-    def p_value(self) -> None:
-        """None: calibration is described, no alarm hangs on it."""
-        return
-
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
-        beyond = self.ece > self.expected.high
-        side = "too sure" if self.excess.value > 0 else "not sure enough"
-        verdict = (
-            f"the probe is {side} by {abs(self.excess.value):.2f}"
-            if beyond
-            else "its confidences can be trusted"
-        )
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
+        verdict = "its confidences can be trusted"
+        if self.ece > self.expected.high:
+            side = "too sure" if self.excess.value > 0 else "not sure enough"
+            verdict = f"the probe is {side} by {abs(self.excess.value):.2f}"
         return (
             f"At layer {self.layer} confidence and accuracy lie {self.ece:.2f} apart (ECE; perfect "
             f"calibration would show {self.expected}): {verdict}."
         )
 
 
-def calibration(case: ProbeEvaluation, *, bins: int = 10, draws: int = 500) -> Calibration:
+def calibration(probed: ProbeEvaluation, *, bins: int = 10, draws: int = 500) -> Calibration:
     """Return the reliability curve of the held-out probabilities.
 
-    bins   equal parts of the range of confidences from 0 to 1
-    draws  simulations of a perfectly calibrated probe
+    Args:
+        probed: the probe under examination.
+        bins: equal parts of the range of confidences from 0 to 1.
+        draws: simulations of a perfectly calibrated probe.
     """
-    sure = case.probabilities.max(1)
+    sure, right = probed.probabilities.max(1), probed.correct.astype(np.float64)
     where = np.minimum((sure * bins).astype(int), bins - 1)
-    right = case.correct.astype(np.float64)
-    rng = np.random.default_rng(case.seed)
-    simulated = rng.random((draws, len(sure))) < sure
-    perfect = np.array([_ece(sure, one, where, bins) for one in simulated])
-    return Calibration(
-        target=case.target,
-        layer=case.layer,
-        ece=_ece(sure, right, where, bins),
-        expected=Estimate(float(perfect.mean()), *percentile_interval(perfect)),
-        excess=mean_over_groups(sure - right, case.groups),
-        bins=_curve(sure, right, where, case.groups),
-    )
 
+    def ece(hits: Array) -> float:  # sum over bins of |hits - summed confidence| / n
+        return float(np.abs(np.bincount(where, weights=hits - sure, minlength=bins)).sum() / len(sure))
 
-def _ece(sure: Array, right: Array, where: Array, bins: int) -> float:
-    """Return sum over bins of |hits - summed confidence| / n."""
-    return float(np.abs(np.bincount(where, weights=right - sure, minlength=bins)).sum() / len(sure))
-
-
-def _curve(sure: Array, right: Array, where: Array, groups: Array) -> pd.DataFrame:
+    simulated = np.random.default_rng(probed.seed).random((draws, len(sure))) < sure
+    perfect = np.array([ece(one) for one in simulated])
     rows = []
-    for one in np.unique(where):
-        inside = where == one
-        found = rate_over_groups(right[inside], groups[inside])
-        rows.append(
-            {
-                "confidence": float(sure[inside].mean()),
-                "accuracy": found.value,
-                "low": found.low,
-                "high": found.high,
-                "clips": int(inside.sum()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-# Confusion: which class is taken for which.
+    for inside in (where == one for one in np.unique(where)):
+        rate = rate_over_groups(right[inside], probed.groups[inside])
+        rows.append((float(sure[inside].mean()), rate.value, rate.low, rate.high, int(inside.sum())))
+    return Calibration(
+        **probed.place, ece=ece(right), excess=probed.mean(sure - right),
+        expected=Estimate(float(perfect.mean()), *percentile_interval(perfect)),
+        bins=pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "clips"]),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Confusion:
+class Confusion(Diagnosis):
     """Counts of held-out samples, true class down, called class across."""
 
-    target: str
-    layer: int
     counts: pd.DataFrame = field(compare=False)
 
     def table(self) -> pd.DataFrame:
         """Return one row per class: clips, recall, precision, f1, and the class it is most taken for."""
         counts = self.counts.to_numpy(dtype=float)
         hits, present, named = np.diag(counts), counts.sum(1), counts.sum(0)
-        missed = counts - np.diag(hits)
-        names = self.counts.index.to_numpy()
+        missed, names = counts - np.diag(hits), self.counts.index.to_numpy()
         return pd.DataFrame(
             {
                 "class": names,
@@ -175,36 +132,26 @@ class Confusion:
         """Share of the worst pair."""
         return self.worst[2]
 
-    @property
-    def p_value(self) -> None:
-        """None: nothing is tested."""
-        return
-
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
         true, called, share = self.worst
         if share == 0:
             return f"At layer {self.layer} no {self.target} is taken for another."
         return f"At layer {self.layer}, {true} is misread most: {share:.0%} of its clips are called {called}."
 
 
-def confusion(case: ProbeEvaluation) -> Confusion:
+def confusion(probed: ProbeEvaluation) -> Confusion:
     """Return which class is taken for which by probes that saw nothing of the clip's group."""
-    size = len(case.classes)
-    counts = np.bincount(case.y * size + case.held.predicted, minlength=size * size).reshape(size, size)
-    names = list(case.classes)
-    return Confusion(case.target, case.layer, pd.DataFrame(counts, index=names, columns=names))
-
-
-# Accuracy over layers: where a label can be read, beside the lines that must be beaten.
+    size, names = len(probed.classes), list(probed.classes)
+    pairs = np.bincount(probed.y * size + probed.held_out.predicted, minlength=size * size)
+    counts = pd.DataFrame(pairs.reshape(size, size), index=names, columns=names)
+    return Confusion(**probed.place, counts=counts)
 
 
 @dataclass(frozen=True)
-class AccuracyByLayer:
-    """The table of a sweep (accuracy, macro-F1, intervals, chance lines) and its best layer."""
+class AccuracyByLayer(Diagnosis):
+    """The table of all layers (accuracy, macro-F1, intervals, chance lines); `layer` is the best of them."""
 
-    target: str
-    best: int
     rows: pd.DataFrame = field(repr=False, compare=False)
 
     def table(self) -> pd.DataFrame:
@@ -212,32 +159,28 @@ class AccuracyByLayer:
         return self.rows
 
     @property
+    def best(self) -> int:
+        """The layer with the highest accuracy."""
+        return self.layer
+
+    @property
     def _row(self) -> pd.Series[Any]:
-        return self.rows[self.rows["layer"] == self.best].iloc[0]
+        return self.rows[self.rows["layer"] == self.layer].iloc[0]
 
     @property
     def effect(self) -> float:
         """The best layer's accuracy above always naming the most frequent class."""
         return float(self._row["accuracy"] - self._row["chance"])
 
-    @property
-    def p_value(self) -> None:
-        """None: what can be read is no fault."""
-        return
-
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
         row = self._row
-        band = row["shuffled_high"]
-        shuffled = f", shuffled labels reach {band:.2f}" if band == band else ""
-        beaten = (
-            "can be read" if row["low"] > max(row["chance"], band if band == band else 0) else "is not shown"
-        )
-        verdict = (
-            f"the {self.target} {beaten}" if beaten == "can be read" else f"it {beaten} that it can be read"
-        )
+        measured = not np.isnan(row["shuffled_high"])
+        shuffled = f", shuffled labels reach {row['shuffled_high']:.2f}" if measured else ""
+        beaten = row["low"] > max(row["chance"], row["shuffled_high"] if measured else 0)
+        verdict = f"the {self.target} can be read" if beaten else "it is not shown that it can be read"
         return (
-            f"The {self.target} is read best at layer {self.best}, with accuracy {row['accuracy']:.2f} "
+            f"The {self.target} is read best at layer {self.layer}, with accuracy {row['accuracy']:.2f} "
             f"({row['low']:.2f} to {row['high']:.2f}) and macro-F1 {row['macro_f1']:.2f} over "
             f"{int(row['groups'])} held-out groups; always naming the commonest class gives "
             f"{row['chance']:.2f}{shuffled}: {verdict}."
@@ -249,20 +192,17 @@ def accuracy_by_layer(sweep: ProbeSweep) -> AccuracyByLayer:
     return AccuracyByLayer(sweep.best.target, sweep.best.layer, sweep.table())
 
 
-# Directions: whether they are the same over folds and layers, and how classes lie to one another.
-
-
 @dataclass(frozen=True)
-class DirectionStability:
+class DirectionStability(Diagnosis):
     """Cosines between the directions of a class that were found without one fold and without another.
 
     Training parts of two folds share most of their clips, so that even a direction of pure noise has a cosine
     of about 0.5 to 0.7 over five folds; what is meant by stable is 0.9 and more.
 
-    rows  one row per layer and class: layer, class, cosine (mean over pairs of folds), lowest
+    Attributes:
+        rows: one row per layer and class: layer, class, cosine (mean over pairs of folds), lowest.
     """
 
-    target: str
     rows: pd.DataFrame = field(compare=False)
 
     def table(self) -> pd.DataFrame:
@@ -274,13 +214,8 @@ class DirectionStability:
         """The lowest mean cosine of a class."""
         return float(self.rows["cosine"].min())
 
-    @property
-    def p_value(self) -> None:
-        """None: nothing is tested."""
-        return
-
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
         row = self.rows.iloc[int(self.rows["cosine"].to_numpy().argmin())]
         verdict = "stable" if row["cosine"] >= 0.9 else "unsure" if row["cosine"] >= 0.7 else "mostly noise"
         return (
@@ -289,23 +224,17 @@ class DirectionStability:
         )
 
 
-def direction_stability(*cases: ProbeEvaluation) -> DirectionStability:
-    """Return how well the folds of each case agree on the direction of each class; one case per layer."""
+def direction_stability(*evaluations: ProbeEvaluation) -> DirectionStability:
+    """Return how well the folds of each evaluation agree on the direction of each class; one per layer."""
     rows = []
-    for case in cases:
-        units = _units(case.held.weights)
-        pairs = np.triu_indices(case.folds, 1)
-        for number, class_ in enumerate(case.classes):
+    for probed in evaluations:
+        lengths = np.linalg.norm(probed.held_out.weights, axis=-1, keepdims=True)
+        units, pairs = probed.held_out.weights / np.maximum(lengths, 1e-30), np.triu_indices(probed.folds, 1)
+        for number, class_ in enumerate(probed.classes):
             cosines = (units[:, number] @ units[:, number].T)[pairs]
-            rows.append(
-                {
-                    "layer": case.layer,
-                    "class": class_,
-                    "cosine": float(cosines.mean()),
-                    "lowest": float(cosines.min()),
-                }
-            )
-    return DirectionStability(cases[0].target, pd.DataFrame(rows))
+            rows.append((probed.layer, class_, float(cosines.mean()), float(cosines.min())))
+    table = pd.DataFrame(rows, columns=["layer", "class", "cosine", "lowest"])
+    return DirectionStability(**evaluations[0].place, rows=table)
 
 
 def cosine_layers(sweep: ProbeSweep, class_: str) -> pd.DataFrame:
@@ -313,8 +242,7 @@ def cosine_layers(sweep: ProbeSweep, class_: str) -> pd.DataFrame:
 
     The residual stream carries a direction on from block to block, so that neighbours are alike.
     """
-    units = np.stack([probe.direction(class_).vector for probe in sweep])
-    return _square(units @ units.T, [str(layer) for layer in sweep.layers])
+    return _cosines({str(probe.layer): probe.direction(class_) for probe in sweep})
 
 
 def cosine_classes(sweep: ProbeSweep, layer: int | None = None) -> pd.DataFrame:
@@ -322,32 +250,25 @@ def cosine_classes(sweep: ProbeSweep, layer: int | None = None) -> pd.DataFrame:
 
     k classes that have nothing to do with one another lie at -1 / (k - 1), for softmax logits sum to zero.
     """
-    units = np.stack([one.vector for one in sweep.directions(layer).values()])
-    return _square(units @ units.T, sweep.classes)
+    return _cosines(sweep.directions(layer))
 
 
-def _units(weights: Array) -> Array:
-    return np.asarray(weights / np.maximum(np.linalg.norm(weights, axis=-1, keepdims=True), 1e-30))
-
-
-def _square(values: Array, names: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(values, index=list(names), columns=list(names))
-
-
-# A probe over time: what it says of each frame or window of a clip, with seconds, to draw under a player.
+def _cosines(directions: Mapping[str, Direction]) -> pd.DataFrame:
+    units = np.stack([one.vector for one in directions.values()])
+    return pd.DataFrame(units @ units.T, index=list(directions), columns=list(directions))
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreOverTime:
-    """P(class) along each clip.
+class ScoreOverTime(Diagnosis):
+    """P(class) along each clip: what a probe says of each frame or window.
 
-    clips          (n,) ids; `classes` (k,)
-    seconds        (n, t) where each frame or window starts; NaN behind a clip's end
-    probabilities  (n, t, k), NaN likewise
+    Attributes:
+        clips: ids (n,).
+        classes: their names (k,).
+        seconds: where each frame or window starts (n, t); NaN behind a clip's end.
+        probabilities: (n, t, k), NaN likewise.
     """
 
-    target: str
-    layer: int
     clips: tuple[str, ...]
     classes: tuple[str, ...]
     seconds: Array
@@ -355,12 +276,14 @@ class ScoreOverTime:
 
     def table(self, clip: str | None = None) -> pd.DataFrame:
         """Return one row per clip and moment: clip, seconds, and P of each class in a column of its name."""
-        chosen = range(len(self.clips)) if clip is None else [self._position(clip)]
+        if clip is not None and clip not in self.clips:
+            found = f"there are {', '.join(self.clips[:3])} and others, {len(self.clips)} in all"
+            raise ProbeError.lookup(f"The clip {clip!r} was asked for", found, "Use one of .clips")
         parts = []
-        for position in chosen:
-            held = np.isfinite(self.seconds[position])
-            part = pd.DataFrame(self.probabilities[position][held], columns=list(self.classes))
-            part.insert(0, "seconds", self.seconds[position][held])
+        for position in range(len(self.clips)) if clip is None else [self.clips.index(clip)]:
+            inside = np.isfinite(self.seconds[position])
+            part = pd.DataFrame(self.probabilities[position][inside], columns=list(self.classes))
+            part.insert(0, "seconds", self.seconds[position][inside])
             part.insert(0, "clip", self.clips[position])
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
@@ -368,38 +291,29 @@ class ScoreOverTime:
     @property
     def effect(self) -> float:
         """Share of moments at which the class that leads is not the one that leads over the whole clip."""
-        held = np.isfinite(self.seconds)
-        leads = np.where(held, np.nan_to_num(self.probabilities).argmax(2), -1)
+        inside = np.isfinite(self.seconds)
+        leads = np.where(inside, np.nan_to_num(self.probabilities).argmax(2), -1)
         whole = np.nanmean(self.probabilities, axis=1).argmax(1)
-        return float((leads != whole[:, None])[held].mean())
+        return float((leads != whole[:, None])[inside].mean())
 
-    @property
-    def p_value(self) -> None:
-        """None: nothing is tested."""
-        return
-
-    def sentence(self) -> str:
-        """Return what was found, with its number."""
+    def sentence(self, alarm: bool | None = None) -> str:
+        """Return what was found, with its numbers."""
         return (
             f"Over {len(self.clips)} clips the probe of layer {self.layer} names, at {self.effect:.0%} of "
             f"the moments, another {self.target} than over the whole clip."
         )
 
-    def _position(self, clip: str) -> int:
-        if clip not in self.clips:
-            found = f"there are {', '.join(self.clips[:3])} and others, {len(self.clips)} in all"
-            raise ProbeError(f"The clip {clip!r} was asked for", found, "Use one of .clips")
-        return self.clips.index(clip)
-
 
 def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
     """Return what a probe says along each clip.
 
-    acts   activations that keep their frames (capture with pool=None), or windows (coordinate `start_s`)
-    probe  read at its layer and site; it was fitted on averages over longer stretches, so that single frames
-           are noisier than what it knows
+    Args:
+        acts: activations that keep their frames (capture with pool=None), or windows (coordinate `start_s`).
+        probe: read at its layer and site; it was fitted on averages over longer stretches, so that single
+            frames are noisier than what it knows.
 
-    Raises ProbeError for activations that are pooled over whole clips.
+    Raises:
+        ProbeError: the activations are pooled over whole clips.
     """
     if acts.per_frame:
         clips, seconds, x = _frames(acts, probe)
@@ -409,9 +323,9 @@ def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
         found = "these activations are pooled over whole clips"
         do = "Capture with pool=None or with window=1.0"
         raise ProbeError("Scores over time were asked for", found, do)
-    held = np.isfinite(seconds)
+    inside = np.isfinite(seconds)
     shares = np.full((*seconds.shape, len(probe.classes)), np.nan)
-    shares[held] = probe.predict_proba(x[held])
+    shares[inside] = probe.predict_proba(x[inside])
     return ScoreOverTime(probe.target, probe.layer, clips, probe.classes, seconds, shares)
 
 
@@ -431,8 +345,7 @@ def _windows(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, A
     x, start_s = acts.matrix(probe.layer, site=probe.site), acts.coordinate("start_s").astype(float)
     clips, first, member = np.unique(acts.clips, return_index=True, return_inverse=True)
     most = int(np.bincount(member).max())
-    seconds = np.full((len(clips), most), np.nan)
-    stacked = np.zeros((len(clips), most, x.shape[1]))
+    seconds, stacked = np.full((len(clips), most), np.nan), np.zeros((len(clips), most, x.shape[1]))
     for clip in range(len(clips)):
         own = np.flatnonzero(member == clip)
         own = own[np.argsort(start_s[own], kind="stable")]
@@ -447,24 +360,29 @@ STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
 
 @dataclass(frozen=True, eq=False)
 class RidgeToMeans:
-    """The paths of all classes of one layer.
+    """The regularization paths of all classes of one layer.
 
-    strengths   L2 penalties in rising order; math.inf: the difference in means of standardised features
-    directions  class -> its direction at each strength
-    to_probe    class -> cosine to the weight of the probe, at each strength
-    to_means    class -> cosine to the difference in means of the raw activations
-    accuracy    class -> held-out share of clips that the direction alone puts on the right side, class and
-                rest counted alike (0.5 is chance)
+    Attributes:
+        l2: penalties in rising order; math.inf: the difference in means of standardised features.
+        directions: class -> its direction at each penalty.
+        to_probe: class -> cosine to the weight of the probe, at each penalty.
+        to_means: class -> cosine to the difference in means of the raw activations.
+        accuracy: class -> held-out share of clips that the direction alone puts on the right side, class and
+            rest counted alike (0.5 is chance).
     """
 
     target: str
     layer: int
     unit: str
-    strengths: tuple[float, ...]
+    l2: tuple[float, ...]
     directions: Mapping[str, tuple[Direction, ...]] = field(repr=False)
     to_probe: Mapping[str, tuple[float, ...]] = field(repr=False)
     to_means: Mapping[str, tuple[float, ...]] = field(repr=False)
     accuracy: Mapping[str, tuple[Estimate, ...]] = field(repr=False)
+
+    strengths = renamed_attribute("strengths", "l2")
+    chance: ClassVar[float] = 0.5
+    """The accuracy of a direction that has nothing to do with the class: both sides count alike."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -472,39 +390,27 @@ class RidgeToMeans:
         return tuple(self.directions)
 
     @property
-    def chance(self) -> float:
-        """The accuracy of a direction that has nothing to do with the class: both sides count alike."""
-        return 0.5
-
-    @property
     def labels(self) -> tuple[str, ...]:
-        """The strengths as text, to two digits."""
-        return tuple("∞" if math.isinf(one) else f"{float(f'{one:.2g}'):g}" for one in self.strengths)
+        """The penalties as text, to two digits."""
+        return tuple("∞" if math.isinf(one) else f"{float(f'{one:.2g}'):g}" for one in self.l2)
 
-    def direction(self, class_: str, strength: float) -> Direction:
-        """Return the direction of a class at a strength of the path; raise ProbeError for any other."""
-        return self.directions[self._known(class_)][self._place(strength)]
+    def direction(self, class_: str, l2: float) -> Direction:
+        """Return the direction of a class at a penalty of the path; raise ProbeError for any other."""
+        return self.directions[self._known(class_)][self._place(l2)]
 
     def table(self) -> pd.DataFrame:
-        """Return one row per class and strength: cosines to probe and means, accuracy with its interval."""
-        rows = [
-            {
-                "class": class_,
-                "strength": strength,
-                "to_probe": self.to_probe[class_][place],
-                "to_means": self.to_means[class_][place],
-                "accuracy": self.accuracy[class_][place].value,
-                "low": self.accuracy[class_][place].low,
-                "high": self.accuracy[class_][place].high,
-            }
-            for class_ in self.classes
-            for place, strength in enumerate(self.strengths)
-        ]
-        return pd.DataFrame(rows)
+        """Return one row per class and penalty: cosines to probe and means, accuracy with its interval."""
+        rows = []
+        for class_ in self.classes:
+            cosines = zip(self.l2, self.to_probe[class_], self.to_means[class_], strict=True)
+            pairs = zip(cosines, self.accuracy[class_], strict=True)
+            rows += [(class_, *values, rate.value, rate.low, rate.high) for values, rate in pairs]
+        columns = ["class", "l2", "to_probe", "to_means", "accuracy", "low", "high"]
+        return pd.DataFrame(rows, columns=columns)
 
-    def sentence(self, class_: str, strength: float) -> str:
-        """Return what holds of a class's direction at a strength, with its numbers."""
-        place = self._place(strength)
+    def sentence(self, class_: str, l2: float) -> str:
+        """Return what is known of a class's direction at a penalty, with its numbers."""
+        place = self._place(l2)
         right = self.accuracy[self._known(class_)][place]
         probe, means = self.to_probe[class_][place], self.to_means[class_][place]
         return (
@@ -518,64 +424,64 @@ class RidgeToMeans:
         if class_ in self.directions:
             return class_
         found = f"there are {', '.join(self.classes)}"
-        raise ProbeError(f"A direction of {class_!r} was asked for", found, "Use one of those")
+        raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
 
-    def _place(self, strength: float) -> int:
-        if strength in self.strengths:
-            return self.strengths.index(strength)
-        found = f"the path has {', '.join(f'{one:g}' for one in self.strengths)}"
-        raise ProbeError(f"The strength {strength:g} was asked for", found, "Use one of those")
+    def _place(self, l2: float) -> int:
+        if l2 in self.l2:
+            return self.l2.index(l2)
+        found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
+        raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
 
 
+@renamed_keywords(strengths="l2")
 def ridge_to_means(
-    acts: Activations, case: ProbeEvaluation, probe: Probe, *, strengths: Sequence[float] = STEPS
+    acts: Activations, probed: ProbeEvaluation, probe: Probe, *, l2: Sequence[float] = STEPS
 ) -> RidgeToMeans:
-    """Return the paths of every class at the case's layer; one decomposition per fold serves all strengths.
+    """Return the paths of every class at one layer; one decomposition per fold serves all penalties.
 
-    acts       the activations that the case was made of
-    probe      the probe that cosines are taken to
-    strengths  L2 penalties above 0 (`regularization_path`)
+    Args:
+        acts: the activations that were examined.
+        probed: the probe under examination.
+        probe: the probe that cosines are taken to.
+        l2: penalties above 0 (`regularization_path`).
 
-    Raises ProbeError as `regularization_path` does; SteeringError for a class whose direction has no length.
+    Raises:
+        ProbeError: as in `regularization_path`.
+        SteeringError: a class's direction has no length.
     """
-    steps = tuple(sorted(float(one) for one in strengths))
-    place = {"target": case.target, "site": case.site}
-    paths = regularization_paths(acts, case.layer, steps, **place)
-    weights = {class_: probe.direction(class_) for class_ in case.classes}
-    means = {class_: difference_in_means(acts, class_, layer=case.layer, **place) for class_ in case.classes}
+    steps = tuple(sorted(float(one) for one in l2))
+    where = {"target": probed.target, "site": probed.site}
+    paths = regularization_paths(acts, probed.layer, steps, **where)
+    means = {name: difference_in_means(acts, name, layer=probed.layer, **where) for name in probed.classes}
+
+    def cosines(goals: Mapping[str, Direction]) -> dict[str, tuple[float, ...]]:
+        return {name: tuple(one.cosine(goals[name]) for one in path) for name, path in paths.items()}
+
     return RidgeToMeans(
-        target=case.target,
-        layer=case.layer,
-        unit=case.unit,
-        strengths=steps,
-        directions=paths,
-        to_probe={name: tuple(one.cosine(weights[name]) for one in path) for name, path in paths.items()},
-        to_means={name: tuple(one.cosine(means[name]) for one in path) for name, path in paths.items()},
-        accuracy=_accuracy(case, steps),
-    )
+        **probed.place, unit=probed.unit, l2=steps, directions=paths,
+        to_probe=cosines({name: probe.direction(name) for name in probed.classes}),
+        to_means=cosines(means), accuracy=_accuracy(probed, steps),
+    )  # fmt: skip
 
 
-def _accuracy(case: ProbeEvaluation, strengths: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
-    truth = one_hot(case.y, len(case.classes))
-    right = np.empty((len(truth), len(strengths), len(case.classes)))
-    for train, test in case.splits:
-        right[test] = _right(case.x, truth, (train, test), strengths)
-    found = {}
-    for number, class_ in enumerate(case.classes):
+def _accuracy(probed: ProbeEvaluation, l2: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
+    truth = one_hot(probed.y, len(probed.classes))
+    right = np.empty((len(truth), len(l2), len(probed.classes)))
+    for split in probed.splits:
+        right[split[1]] = _right(probed.x, truth, split, l2)
+    accuracy = {}
+    for number, class_ in enumerate(probed.classes):
         sides = np.stack([truth[:, number], 1 - truth[:, number]], 1)
-        rates = []
-        for place in range(len(strengths)):
-            sums = sums_by_group(np.hstack([sides * right[:, place, number, None], sides]), case.groups)
-            rate = jackknife(_both_sides, sums)
-            rates.append(Estimate(rate.value, max(rate.low, 0.0), min(rate.high, 1.0)))
-        found[class_] = tuple(rates)
-    return found
+        columns = [np.hstack([sides * hits[:, None], sides]) for hits in right[:, :, number].T]
+        rates = [jackknife(_both_sides, sums_by_group(one, probed.groups)) for one in columns]
+        accuracy[class_] = tuple(Estimate(one.value, max(one.low, 0.0), min(one.high, 1.0)) for one in rates)
+    return accuracy
 
 
-def _right(x: Array, truth: Array, split: tuple[Array, Array], strengths: tuple[float, ...]) -> Array:
-    """Return 1 where a tested clip lies on the right side (test, strengths, classes), else 0."""
+def _right(x: Array, truth: Array, split: Split, l2: tuple[float, ...]) -> Array:
+    """Return 1 where a tested clip lies on the right side (test, penalties, classes), else 0."""
     train, test = split
-    weights = path_weights(Design.of(x[train]), truth[train], strengths)
+    weights = path_weights(Design.of(x[train]), truth[train], l2)
     inside = truth[train] / truth[train].sum(0)
     outside = (1 - truth[train]) / (1 - truth[train]).sum(0)
     # The cut lies half-way between the means of class and rest (classes, d), along each direction.

@@ -211,11 +211,11 @@ def _along_penalties(result: go.Figure, walk: RidgeToMeans, strength: float) -> 
     ticks = {place: label for place, label in named if label == "∞" or np.isclose(place, round(place))}
     room = [places[0] - 0.3, places[-1] + 0.3]
     result.update_xaxes(tickmode="array", tickvals=[*ticks], ticktext=[*ticks.values()], range=room)
-    result.add_vline(x=places[walk.strengths.index(strength)], line={"color": INK, "width": 1.5})
+    result.add_vline(x=places[walk.l2.index(strength)], line={"color": INK, "width": 1.5})
     return result
 
 
 def _places(walk: RidgeToMeans) -> list[float]:
     """Return where strengths stand on the axis: their decades, infinity one beyond the last."""
-    finite = [math.log10(one) for one in walk.strengths if math.isfinite(one)]
-    return [*finite, *[max(finite, default=-1.0) + 1] * (len(walk.strengths) - len(finite))]
+    finite = [math.log10(one) for one in walk.l2 if math.isfinite(one)]
+    return [*finite, *[max(finite, default=-1.0) + 1] * (len(walk.l2) - len(finite))]

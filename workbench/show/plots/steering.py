@@ -212,7 +212,7 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
     plans = list(cells["plan"].unique())
     pairs = zip(cells["target"].astype(str), cells["class"].astype(str), strict=True)
     classes = list(dict.fromkeys(pairs))  # in the order of the judges
-    note = "Change of the judge's probability against the unsteered twin; aims are framed, "
+    note = "Change of the judge's probability against the unsteered baseline; aims are framed, "
     result = figure(
         "What else does steering change?", x="class of a judge", y="steered towards",
         note=f"{note}brackets: the 95 % interval holds 0.", height=230 + 44 * len(plans),

@@ -14,6 +14,7 @@ import ipywidgets
 import traitlets
 
 from workbench.errors import GenerationError
+from workbench.evidence.judge import load_judge
 from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
 from workbench.show.widgets.parts import FULL, Together, button, follow, in_row, note_html
@@ -94,7 +95,7 @@ class TakeHistory(Together, ipywidgets.VBox):
     Args:
         folder: where takes are saved, each into a folder of its name; when None, `takes` in WORKBENCH_OUT or
             out.
-        judge: hears every take; what it heard stands in the list.
+        judge: hears every take, as it is or by its name; what it heard stands in the list.
         most: how many takes that were never saved are kept; beyond, the oldest is dropped, one that is not
             ticked if there is any.
 
@@ -104,10 +105,11 @@ class TakeHistory(Together, ipywidgets.VBox):
     chosen = traitlets.List(traitlets.Unicode())
 
     def __init__(
-        self, folder: Path | str | None = None, judge: Judge | None = None, *, most: int = 50
+        self, folder: Path | str | None = None, judge: Judge | str | None = None, *, most: int = 50
     ) -> None:
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "takes"
-        self.folder, self.judge, self.most = out if folder is None else Path(folder), judge, most
+        self.folder, self.most = out if folder is None else Path(folder), most
+        self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self._rows: list[TakeRow] = []  # newest first
         self._on_change = self._follow_ticks
         self.list = ipywidgets.VBox(layout={"width": "100%", "max_height": "340px", "overflow": "auto"})

@@ -144,7 +144,7 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
         near, middle = None, (self._middle, *wanted[1:])
         if layer != self._middle:
             near = self.made[middle] = self._aligned(middle)
-        settings: dict[str, Any] = {"method": method, "seed": seed, "neighbours": neighbours}
+        settings: dict[str, Any] = {"method": method, "random_state": seed, "neighbours": neighbours}
         made = project(self.acts, layer, min_distance=spacing, near=near, **settings)
         return made if self.sweep is None else with_answers(made, self.sweep)
 

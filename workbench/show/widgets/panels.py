@@ -10,6 +10,7 @@ import ipywidgets
 import traitlets
 
 from workbench.errors import ProbeError, SteeringError
+from workbench.evidence.judge import load_judge
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, path_accuracy, path_cosines
 from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points, WorkPanel, shown_in
 from workbench.show.widgets.parts import (
@@ -158,12 +159,12 @@ class RegularizationPanel(ipywidgets.VBox):
     def show(self, walk: RidgeToMeans) -> None:
         """Show the paths of a layer; class and λ stay where they were if it has them."""
         class_, strength = self.class_.value, self.strength.value
-        middle = walk.strengths[len(walk.strengths) // 2]
+        middle = walk.l2[len(walk.l2) // 2]
         self.walk = None  # setting options moves the values, which must not draw
         self.class_.options = walk.classes
         self.class_.value = class_ if class_ in walk.classes else walk.classes[0]
-        self.strength.options = list(zip(walk.labels, walk.strengths, strict=True))
-        self.strength.value = strength if strength in walk.strengths else middle
+        self.strength.options = list(zip(walk.labels, walk.l2, strict=True))
+        self.strength.value = strength if strength in walk.l2 else middle
         self.walk = walk
         self._redraw()
 
@@ -197,7 +198,7 @@ def _words(walk: RidgeToMeans, class_: str, strength: float) -> str:
         f"<tr><td><b>{html.escape(str(one['class']))}</b></td><td>{one['to_probe']:.2f}</td>"
         f"<td>{one['to_means']:.2f}</td><td>{one['accuracy']:.0%} "
         f"({one['low']:.0%} to {one['high']:.0%})</td></tr>"
-        for one in table[table["strength"] == strength].to_dict("records")
+        for one in table[table["l2"] == strength].to_dict("records")
     )
     head = "<tr><td></td><td>cosine to probe</td><td>to means</td><td>held-out accuracy</td></tr>"
     sentence = html.escape(walk.sentence(class_, strength))
@@ -242,7 +243,7 @@ class SteerPanel(GeneratePanel):
     Args:
         model: the loaded model.
         directions: name -> unit Direction, or a ProbeSweep, which makes the layer a choice.
-        judge: hears the results; its verdicts are drawn under the player.
+        judge: hears the results, as it is or by its name; its verdicts are drawn under the player.
         prompt: what the text begins with.
         seconds: of a take.
         seed: of the first takes.
@@ -259,14 +260,15 @@ class SteerPanel(GeneratePanel):
         self,
         model: Model,
         directions: Mapping[str, Direction] | ProbeSweep,
-        judge: Judge | None = None,
+        judge: Judge | str | None = None,
         *,
         prompt: str = "a calm tune",
         seconds: float = 5.0,
         seed: int = 0,
         guidance: float | None = None,
     ) -> None:
-        self.judge, self._directions = judge, directions
+        self._directions = directions
+        self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self._unsteered: dict[tuple[Any, ...], Take] = {}
         self._add_settings(model, prompt, seconds, seed, guidance)
         layers, chosen = _layers(directions)

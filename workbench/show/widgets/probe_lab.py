@@ -48,6 +48,8 @@ TABS: dict[str, tuple[str, ...]] = {
 }
 """Tab -> the findings that it shows; "confound" stands for all of them."""
 HARDEST = 30
+FITTING = ("method", "folds", "seed", "class_weights")
+"""Options of the lab by which probes are fitted, too."""
 
 
 class ProbeLab(LookupPanel[int, "ProbeReport"]):
@@ -59,7 +61,7 @@ class ProbeLab(LookupPanel[int, "ProbeReport"]):
         target: the label.
         sweep: probes fitted on `acts`; fitted here when None.
         layer: the first layer examined; the best one when None.
-        options: passed on to `diagnose`: conditions, confounds, baselines, generated, unit, seed, folds.
+        options: of `diagnose`: method, conditions, confounds, baselines, generated, unit, seed, folds ...
 
     `report` is the one shown; `wait()` returns it. `direction("jazz")` is the direction at the λ of the tab
     "Ridge to means", ready for steering.
@@ -129,14 +131,14 @@ class ProbeLab(LookupPanel[int, "ProbeReport"]):
 
         if self.sweep is None:
             job.progress(0.05, f"fitting probes of {self.target} at every layer")
-            kept = {name: self.options[name] for name in ("seed", "folds") if name in self.options}
+            kept = {name: self.options[name] for name in FITTING if name in self.options}
             self.sweep = fit_probes(self.acts, self.target, **kept)
             self.layer.value = self.sweep.best.layer if self._first is None else self._first
         layer = self._ask()
         job.progress(0.4, f"examining layer {layer}")
         if layer not in self.made:
             report = diagnose(self.acts, self.target, layer=layer, sweep=self.sweep, **self.options)
-            self._paths[layer] = ridge_to_means(self.acts, report.case, self.sweep[layer])
+            self._paths[layer] = ridge_to_means(self.acts, report.evaluation, self.sweep[layer])
             self.made[layer] = report
         return layer
 

@@ -11,6 +11,7 @@ import ipywidgets
 import traitlets
 
 from workbench.errors import SteeringError
+from workbench.evidence.judge import as_judges
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets.base import Job
 from workbench.show.widgets.history import TakeHistory
@@ -39,8 +40,8 @@ from workbench.show.widgets.steer_lab_takes import (
     NOTHING,
     Aim,
     DoseFinder,
-    Scene,
     TakeMaker,
+    TakeSettings,
     cost_sentence,
     costs_of,
     wanted_takes,
@@ -48,7 +49,7 @@ from workbench.show.widgets.steer_lab_takes import (
 from workbench.show.widgets.takes import TakeComparison
 
 if TYPE_CHECKING:
-    from workbench.evidence.judge import Judge
+    from workbench.evidence.judge import Judges
     from workbench.evidence.search import AutoDose
     from workbench.generation.take import Take
     from workbench.model.musicgen import Model
@@ -197,7 +198,8 @@ class SteerLab(GeneratePanel):
         model: the loaded model.
         directions: group -> name -> unit Direction, or group -> ProbeSweep (its layer is a choice), or group
             -> how they were found -> ProbeSweep; or just name -> Direction. No name may stand twice.
-        judges: target -> judge; they hear the takes, and a dose can be searched for what they know.
+        judges: target -> judge or its name, or just judges; they hear the takes, and a dose can be searched
+            for what they know.
         probes: read while the takes are made, and what gates can read; by default the last layer's of every
             group of probes.
         beginnings: name -> clip that a take can go on from.
@@ -223,7 +225,7 @@ class SteerLab(GeneratePanel):
         self,
         model: Model,
         directions: Any,
-        judges: Mapping[str, Judge] | None = None,
+        judges: Judges | None = None,
         *,
         probes: Sequence[Any] = (),
         beginnings: Mapping[str, Clip] | None = None,
@@ -234,7 +236,7 @@ class SteerLab(GeneratePanel):
         pad: Sequence[str] | None = None,
         folder: Path | str | None = None,
     ) -> None:
-        self.judges, self.groups = dict(judges or {}), groups_of(directions)
+        self.judges, self.groups = as_judges(judges or {}), groups_of(directions)
         watched = tuple(probes) or tuple(
             next(iter(group.sweeps.values()))[group.layers[-1]] for group in self.groups if group.sweeps
         )
@@ -333,12 +335,12 @@ class SteerLab(GeneratePanel):
         """
         if self.line.fault is not None:
             raise self.line.fault
-        scene = Scene(
-            self.prompt.value, self.seed.value, self.seconds.value, self.guidance.value, self.beginning.value
-        )
+        settings = TakeSettings(self.seconds.value, self.guidance.value, self.beginning.value)
         prompted, control = self.prompted.value, self.control.value
-        wanted = wanted_takes(scene, self.steering, prompted=prompted, control=control)
-        takes = self._maker.make(scene, wanted, job)
+        wanted = wanted_takes(
+            self.prompt.value, self.seed.value, self.steering, prompted=prompted, control=control
+        )
+        takes = self._maker.make(settings, wanted, job)
         job.progress(0.97, "measuring")
         others = {name: take for name, take in takes.items() if name != UNSTEERED}
         costs = costs_of(self.model, others, takes[UNSTEERED]) if others else {}

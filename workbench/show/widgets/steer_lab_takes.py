@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -13,7 +13,8 @@ import ipywidgets
 from workbench.errors import WorkbenchError
 from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.search import COSTS, DOSES, AutoDose, DamageBudget, Space, auto_dose
-from workbench.generation.generate import generate
+from workbench.evidence.trials import Trial, make_takes
+from workbench.generation.request import given_codes
 from workbench.show.widgets.base import Job, JobPanel, WorkPanel
 from workbench.show.widgets.panels import CONTROL, UNSTEERED, frame_reporter
 from workbench.show.widgets.parts import FULL, control, follow, in_row, note_html, renamed
@@ -36,22 +37,12 @@ LONGEST = 48  # letters of a take's name
 
 
 @dataclass(frozen=True)
-class Scene:
+class TakeSettings:
     """What all takes of one Generate share; `beginning` is the name of the sound that they go on from."""
 
-    prompt: str
-    seed: int
     seconds: float
     guidance: float
     beginning: str = NOTHING
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One take: its prompt and its plan, None where nothing is pushed."""
-
-    prompt: str
-    plan: Steering | None
 
 
 class TakeMaker:
@@ -62,57 +53,42 @@ class TakeMaker:
         beginnings: name -> clip to go on from.
         probes: read while the takes are made.
 
-    `pace` is how many seconds of sound it made in a second the last time, None before.
+    Attributes:
+        pace: seconds of sound that it made in a second the last time, None before.
     """
 
     def __init__(self, model: Model, beginnings: Mapping[str, Clip], probes: Sequence[Readable]) -> None:
         self.model, self.beginnings, self.probes = model, dict(beginnings), tuple(probes)
         self.pace: float | None = None
-        self._kept: dict[tuple[Scene, str], Take] = {}
+        self._kept: dict[tuple[TakeSettings, str, int], Take] = {}
 
-    def make(self, scene: Scene, wanted: Mapping[str, Wanted], job: Job) -> dict[str, Take]:
-        """Return the takes by name, in the order wanted.
+    def make(self, settings: TakeSettings, wanted: Sequence[Trial], job: Job) -> dict[str, Take]:
+        """Return the takes by the trials' methods, in their order.
 
         Raises:
             Cancelled: the job was cancelled; nothing is kept of it.
         """
-        missing = {
-            name: one
-            for name, one in wanted.items()
-            if one.plan is not None or (scene, one.prompt) not in self._kept
-        }
-        made = self._generate(scene, missing, job) if missing else {}
-        kept = {(scene, wanted[n].prompt): take for n, take in made.items() if wanted[n].plan is None}
+        places = {one.method: (settings, one.prompt, one.seed) for one in wanted}
+        missing = [one for one in wanted if one.plan is not None or places[one.method] not in self._kept]
+        made = self._generate(settings, missing, job) if missing else {}
+        kept = {places[one.method]: made[one.method] for one in missing if one.plan is None}
         every = {**self._kept, **kept}
         self._kept = dict(list(every.items())[-KEPT:])
-        return {
-            name: made[name] if name in made else every[scene, one.prompt] for name, one in wanted.items()
-        }
+        return {name: made[name] if name in made else every[place] for name, place in places.items()}
 
-    def _generate(self, scene: Scene, wanted: Mapping[str, Wanted], job: Job) -> dict[str, Take]:
+    def _generate(self, settings: TakeSettings, wanted: Sequence[Trial], job: Job) -> dict[str, Take]:
         wait_for_model(self.model, job)
         job.progress(0.02, f"generating {len(wanted)} versions")
-        began = time.monotonic()
-        takes = generate(
-            self.model,
-            [one.prompt for one in wanted.values()],
-            steering=[one.plan for one in wanted.values()],
-            seed=scene.seed,
-            seconds=scene.seconds,
-            guidance=scene.guidance,
-            audio=self.beginnings.get(scene.beginning),
-            probes=self.probes,
-            progress=False,
-            on_frame=frame_reporter(job, self._frames(scene)),
-            cancel=job.cancel,
-        )
-        self.pace = scene.seconds * len(wanted) / max(time.monotonic() - began, 1e-6)
-        return dict(zip(wanted, takes, strict=True))
-
-    def _frames(self, scene: Scene) -> float:
-        """How many frames a take has, the given ones included."""
-        given = self.beginnings.get(scene.beginning)
-        return (scene.seconds + (given.seconds if given is not None else 0.0)) * self.model.frame_rate_hz
+        began, frames = time.monotonic(), settings.seconds * self.model.frame_rate_hz
+        if settings.beginning in self.beginnings:
+            codes = given_codes(self.model, self.beginnings[settings.beginning])
+            wanted, frames = [replace(one, prompt_codes=codes) for one in wanted], frames + codes.shape[-1]
+        takes = make_takes(
+            self.model, wanted, seconds=settings.seconds, guidance=settings.guidance, probes=self.probes,
+            progress=False, on_frame=frame_reporter(job, frames), cancel=job.cancel,
+        )  # fmt: skip
+        self.pace = settings.seconds * len(wanted) / max(time.monotonic() - began, 1e-6)
+        return {one.method: take for one, take in zip(wanted, takes, strict=True)}
 
 
 def wait_for_model(model: Model, job: Job) -> None:
@@ -127,25 +103,25 @@ def wait_for_model(model: Model, job: Job) -> None:
 
 
 def wanted_takes(
-    scene: Scene, plan: Steering | None, *, prompted: bool = False, control: bool = False
-) -> dict[str, Wanted]:
-    """Return what is to be made, by name: the unsteered twin first.
+    prompt: str, seed: int, plan: Steering | None, *, prompted: bool = False, control: bool = False
+) -> list[Trial]:
+    """Return what is to be made, the unsteered baseline first; methods are the takes' names.
 
     Args:
-        scene: its seed also draws the random directions.
+        prompt: text of all but the prompted one.
+        seed: of the takes, and of the random directions.
         plan: what is pushed, or None.
         prompted: whether the names are also said in words, without a push.
         control: whether random directions of equal norm are also pushed.
     """
-    wanted = {UNSTEERED: Wanted(scene.prompt, None)}
+    wanted = [Trial(prompt, seed, None, UNSTEERED)]
     if plan is None:
         return wanted
-    wanted[name_of(plan)] = Wanted(scene.prompt, plan)
-    if prompted and in_words(scene.prompt, plan) != scene.prompt:
-        told = in_words(scene.prompt, plan)
-        wanted[f"in words: {told}"] = Wanted(told, None)
+    wanted.append(Trial(prompt, seed, plan, name_of(plan)))
+    if prompted and (words := in_words(prompt, plan)) != prompt:
+        wanted.append(Trial(words, seed, None, f"in words: {words}"))
     if control:
-        wanted[CONTROL] = Wanted(scene.prompt, randomised(plan, scene.seed))
+        wanted.append(Trial(prompt, seed, randomised(plan, seed), CONTROL))
     return wanted
 
 
@@ -165,13 +141,13 @@ def name_of(plan: Steering) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …"
 
 
-def costs_of(model: Model, takes: Mapping[str, Take], twin: Take) -> dict[str, dict[str, float]]:
-    """Return, by name, what each take costs against its unsteered twin (see `DamageBudget`).
+def costs_of(model: Model, takes: Mapping[str, Take], baseline: Take) -> dict[str, dict[str, float]]:
+    """Return, by name, what each take costs against its unsteered baseline (see `DamageBudget`).
 
     nll_rise in nats per code, level_change_db in decibels, repetition_rise as a share; the given part of a
     continuation is left out of the sound.
     """
-    every = [twin, *takes.values()]
+    every = [baseline, *takes.values()]
     found = likelihood(model, every)
     rows = [{"nll": one.nll} | damage(take.new) for one, take in zip(found, every, strict=True)]
     return {
@@ -211,7 +187,7 @@ class Aim:
 
 
 class DoseFinder(WorkPanel["AutoDose"]):
-    """Searches the layer and dose at which one aim is best reached within a quality budget.
+    """Searches the layer and dose at which one aim is best reached within a damage budget.
 
     Args:
         model: the model.

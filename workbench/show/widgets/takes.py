@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 
 from workbench.errors import AudioError, EvidenceError, GenerationError
 from workbench.evidence.damage import damage
+from workbench.evidence.judge import Judges, as_judges
 from workbench.generation.reproduce import reproduction_code
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets.base import PlotPanel, Points, shown_in
@@ -24,11 +25,9 @@ from workbench.sound.clip import Clip
 
 if TYPE_CHECKING:
     from workbench.evidence.damage import Likelihood
-    from workbench.evidence.judge import Judge
     from workbench.generation.take import ProbeTrace, Take
     from workbench.model.musicgen import Model
 
-    Judges = Mapping[str, Judge] | Sequence[Judge]
 
 # name in `damage` or of the likelihood -> heading, what it is multiplied by, format, unit
 MEASURES = {
@@ -244,7 +243,7 @@ class TakeComparison(ipywidgets.VBox):
         *,
         reference: str | None = None,
     ) -> None:
-        self.judges, self.loading = _named(judges), threading.RLock()
+        self.judges, self.loading = as_judges(judges), threading.RLock()
         self.player = ComparisonPlayer()
         self.scores = TakeScores(self.player)
         self.verdicts: dict[str, PlotPanel] = {}
@@ -376,14 +375,6 @@ def compare(
         for place, sound in enumerate(sounds, start=1)
     ]
     return TakeComparison(dict(zip(_distinct(chosen), sounds, strict=True)), judges, reference=reference)
-
-
-def _named(judges: Any) -> dict[str, Judge]:
-    """Return the judges by name; those of one target get a number behind."""
-    if isinstance(judges, Mapping):
-        return dict(judges)
-    listed = [judges] if hasattr(judges, "probabilities") else list(judges)
-    return dict(zip(_distinct([judge.target for judge in listed]), listed, strict=True))
 
 
 def _distinct(names: list[str]) -> list[str]:

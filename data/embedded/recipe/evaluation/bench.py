@@ -11,7 +11,7 @@ import numpy as np
 
 from recipe.prompts import BARE_PROMPTS
 from workbench.evidence.features import features
-from workbench.evidence.judge import Judge
+from workbench.evidence.judge import TrainedJudge
 from workbench.evidence.trials import Keep, Trial
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
@@ -37,14 +37,14 @@ FIRST_SEED: Mapping[str, int] = {
     "mood": 11_000,
     "lead": 12_000,
     "choose doses": 30_000,
-    "choose turns": 31_000,
+    "choose transitions": 31_000,
     "choose blends": 32_000,
     "choose pairs": 33_000,
     "doses": 40_000,
     "pairs": 41_000,
     "crosstalk": 42_000,
     "blends": 43_000,
-    "turns": 44_000,
+    "transitions": 44_000,
 }
 """Uses of seeds, far enough apart that they never meet: what is chosen on some is reported on others."""
 
@@ -102,7 +102,7 @@ class Bench:
 
     model: Model
     music: Dataset
-    judges: Mapping[str, Judge]
+    judges: Mapping[str, TrainedJudge]
     data: Path
     out: Path
     budget: Budget = field(default_factory=Budget)
@@ -149,9 +149,9 @@ class Bench:
 class KeepScores(Keep):
     """Keeps the codes of every clip beside its WAV, so that what was played can be read."""
 
-    def write(self, take: Take, cell: Trial, *, judged: str, prompt: int) -> Path:
+    def write(self, trial: Trial, take: Take, *, judged: str, prompt: int) -> Path:
         """Write one clip and its codes, and return the clip's path."""
-        path = super().write(take, cell, judged=judged, prompt=prompt)
+        path = super().write(trial, take, judged=judged, prompt=prompt)
         np.save(path.with_suffix(".npy"), take.codes)
         return path
 
@@ -168,10 +168,10 @@ class Heard:
         """Return clips with their features."""
         return cls(tuple(clips), np.stack([features(clip) for clip in clips]))
 
-    def odds(self, judge: Judge) -> np.ndarray:
+    def odds(self, judge: TrainedJudge) -> np.ndarray:
         """Return the judge's probability of each class (clips, classes)."""
         return judge.probabilities_of(self.vectors)
 
-    def classes(self, judge: Judge) -> np.ndarray:
+    def classes(self, judge: TrainedJudge) -> np.ndarray:
         """Return the class that the judge hears in each clip (clips,)."""
         return np.array(judge.classes)[self.odds(judge).argmax(axis=1)]

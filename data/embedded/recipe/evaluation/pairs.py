@@ -14,7 +14,7 @@ from recipe.evaluation.doses import AIMS, Doses
 from recipe.evaluation.rows import Bar, Row, seeds_text
 from recipe.prompts import BARE_PROMPTS
 from workbench.evidence.crosstalk import pairs
-from workbench.evidence.trials import Ask, hear, paired
+from workbench.evidence.trials import Trial, pair_prompts, run_trials
 from workbench.steering import Steering
 
 PAIRS = (("jazz", "slow"), ("rock", "calm"), ("electronic", "minor"), ("classical", "piano"))
@@ -75,13 +75,16 @@ def _chosen(bench: Bench, doses: Doses, names: tuple[str, ...]) -> tuple[str, Pl
     """Return the setting under which both are heard most often at once; of equals the likelier music."""
     choices = settings(doses, names)
     seeds = bench.budget.seeds("choose pairs", bench.budget.part(8 / 30))
-    asked = [
-        Ask(Steering(tuple(term for plan in plans.values() for term in plan.terms)), prompt, seed,
-            {"method": name})
-        for name, plans in choices.items() for prompt, seed in paired(BARE_PROMPTS, seeds)
+    together = {
+        name: Steering(tuple(term for plan in plans.values() for term in plan.terms))
+        for name, plans in choices.items()
+    }
+    some = [
+        Trial(*pair, plan, name)
+        for name, plan in together.items() for pair in pair_prompts(BARE_PROMPTS, seeds)
     ]  # fmt: skip
     judges = {target: bench.judges[target] for target, _ in (AIMS[name] for name in names)}
-    table = hear(bench.model, asked, judges, seconds=bench.seconds, progress=bench.progress)
+    table = run_trials(bench.model, some, judges, seconds=bench.seconds, progress=bench.progress)
     both = [table[f"judged_{target}"] == class_ for target, class_ in (AIMS[name] for name in names)]
     means = table.assign(both=both[0] & both[1]).groupby("method", sort=False)[["both", "nll"]].mean()
     best = max(choices, key=lambda name: (means["both"][name], -means["nll"][name]))

@@ -18,7 +18,7 @@ from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.probing import fit_probes
 from workbench.sound import Clip
-from workbench.stats import bootstrap
+from workbench.stats import bootstrap, spearman
 from workbench.steering import Direction, random_direction
 
 LEVELS = (0.05, 0.1, 0.2, 0.3)  # tried with both signs; the largest dose is one of the last three
@@ -58,24 +58,14 @@ def measure_tempo(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str,
         "largest_dose": setting.largest,
         "by_dose": _by_dose(table),
         "tried": tried,
-        "random": [round(spearman(part), 4) for part in randoms],
+        "random": [round(correlation(part), 4) for part in randoms],
     }
     return [*_rows(table), _random_row(randoms)], details
 
 
-def spearman(table: pd.DataFrame, measured: str = "bpm") -> float:
+def correlation(table: pd.DataFrame, measured: str = "bpm") -> float:
     """Return the rank correlation of dose and a measured tempo; 0 where the tempo never changes."""
-    return _rank_correlation(table["dose"].to_numpy(), table[measured].to_numpy())
-
-
-def _rank_correlation(ones: np.ndarray, others: np.ndarray) -> float:
-    """Return Spearman's correlation of two rows of numbers (n,); 0 where one of them never changes."""
-    from scipy.stats import rankdata
-
-    ranks = np.stack([rankdata(ones), rankdata(others)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    spread = np.sqrt((ranks**2).sum(axis=1).prod())
-    return float(ranks.prod(axis=0).sum() / spread) if spread else 0.0
+    return spearman(table["dose"].to_numpy(), table[measured].to_numpy())
 
 
 def bpm_of_classes(bench: Bench) -> dict[str, float]:
@@ -146,7 +136,7 @@ def _choose(bench: Bench, directions: Sequence[Direction]) -> tuple[Setting, lis
         table = _play(bench, direction, [-level for level in LEVELS] + [0.0, *LEVELS], seeds)
         for largest in LEVELS[1:]:
             part = table[table["dose"].abs() <= largest + 1e-9]
-            tried.append((spearman(part), Setting(direction, largest)))
+            tried.append((correlation(part), Setting(direction, largest)))
     # Of equals the smaller dose, which is tried first.
     best = max(tried, key=lambda one: one[0])[1]
     names = ("layer", "largest_dose", "spearman")
@@ -171,18 +161,18 @@ def _rows(table: pd.DataFrame) -> list[Row]:
     ):
         drawn = partial(_drawn, table["dose"].to_numpy(), table[measured].to_numpy())
         low, high = bootstrap(drawn, table["seed"].to_numpy())
-        rows.append(Row(id_, what, bar, spearman(table, measured), low, high, len(table),
+        rows.append(Row(id_, what, bar, correlation(table, measured), low, high, len(table),
                         seeds_text(table["seed"].tolist()), "interval: bootstrap of seeds"))  # fmt: skip
     return rows
 
 
 def _drawn(doses: np.ndarray, measured: np.ndarray, chosen: np.ndarray) -> float:
-    return _rank_correlation(doses[chosen], measured[chosen])
+    return spearman(doses[chosen], measured[chosen])
 
 
 def _random_row(tables: Sequence[pd.DataFrame]) -> Row:
     """Return the mean absolute correlation over random directions."""
-    found = np.abs([spearman(table) for table in tables])
+    found = np.abs([correlation(table) for table in tables])
     low, high = bootstrap(lambda chosen: float(found[chosen].mean()), np.arange(len(found)))
     each = len(tables[0])
     idle = float(np.sqrt(2 / (np.pi * max(1, each - 1))))

@@ -17,13 +17,13 @@ from recipe.evaluation.bench import Bench
 from recipe.evaluation.prompted import genre_prompt
 from recipe.evaluation.rows import NO_BAR, Bar, Row, seeds_text
 from workbench.activations import Activations
-from workbench.evidence.transitions import Gains, Way, compare_gains, go_on
+from workbench.evidence.transitions import Gains, compare_gains, transitions
 from workbench.probing import ProbeSweep, fit_probes
 from workbench.sound import Clip, Dataset
 from workbench.stats import means
-from workbench.steering import Direction, random_direction
+from workbench.steering import Direction, Steering, random_direction
 
-TURNS = (("classical", "electronic"), ("electronic", "jazz"), ("jazz", "rock"), ("rock", "classical"))
+TRANSITIONS = (("classical", "electronic"), ("electronic", "jazz"), ("jazz", "rock"), ("rock", "classical"))
 DOSES = (0.1, 0.2, 0.3, 0.45)
 NEUTRAL = "a tune"
 AHEAD = Bar(at_least=0.0)
@@ -37,7 +37,7 @@ class Beginnings:
     grooves: tuple[str, ...]
 
 
-def measure_turns(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str, Any]]:
+def measure_transitions(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str, Any]]:
     """Return rows and details of the four transitions.
 
     Args:
@@ -49,7 +49,7 @@ def measure_turns(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str,
     probes = fit_probes(part, "genre", method="means", layers=bench.layers(4), folds=2, shuffles=0)
     rows: list[Row] = []
     details: dict[str, Any] = {}
-    for out_of, into in TURNS:
+    for out_of, into in TRANSITIONS:
         setting = _choose(bench, probes, beginnings(learnt, out_of, bench.budget.part(0.4)), into)
         table, groups = _report(bench, setting, beginnings(held, out_of, bench.budget.clips), into)
         rows += _rows(table, groups, out_of, into, setting)
@@ -65,9 +65,11 @@ def beginnings(music: Dataset, genre: str, count: int) -> Beginnings:
     return Beginnings(tuple(music.clip(str(id_)) for id_ in chosen["id"]), tuple(map(str, chosen["group"])))
 
 
-def _go_on(bench: Bench, some: Beginnings, ways: Sequence[Way], into: str, use: str) -> pd.DataFrame:
-    return go_on(
-        bench.model, some.clips, ways, bench.judges["genre"], into,
+def _continue(
+    bench: Bench, some: Beginnings, conditions: Mapping[str, tuple[str, Steering | None]], into: str, use: str
+) -> pd.DataFrame:
+    return transitions(
+        bench.model, some.clips, conditions, bench.judges["genre"], into,
         seeds=bench.budget.seeds(use, len(some.clips)), given_seconds=bench.seconds, seconds=bench.seconds,
         progress=bench.progress,
     )  # fmt: skip
@@ -76,8 +78,8 @@ def _go_on(bench: Bench, some: Beginnings, ways: Sequence[Way], into: str, use: 
 def _choose(bench: Bench, probes: ProbeSweep, some: Beginnings, into: str) -> tuple[Direction, float]:
     """Return direction and dose with the largest mean gain; of equals the smaller dose."""
     cells = [(probe.direction(into), dose) for dose in DOSES for probe in probes]
-    ways = [Way(str(number), NEUTRAL, one.at(dose)) for number, (one, dose) in enumerate(cells)]
-    gains = _go_on(bench, some, ways, into, "choose turns").groupby("way")["gain"].mean()
+    conditions = {str(number): (NEUTRAL, one.at(dose)) for number, (one, dose) in enumerate(cells)}
+    gains = _continue(bench, some, conditions, into, "choose transitions").groupby("method")["gain"].mean()
     best = max(range(len(cells)), key=lambda number: round(float(gains[str(number)]), 2))
     return cells[best]
 
@@ -87,19 +89,19 @@ def _report(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     direction, dose = setting
     prompt = genre_prompt(into, 0)
-    ways = [
-        Way("steered", NEUTRAL, direction.at(dose)),
-        Way("prompted", prompt),
-        Way("both", prompt, direction.at(dose)),
-        Way("random", NEUTRAL, random_direction(direction, seed=0).at(dose)),
-        Way("unsteered", NEUTRAL),
-    ]
-    return _go_on(bench, some, ways, into, "turns"), some.grooves
+    conditions = {
+        "steered": (NEUTRAL, direction.at(dose)),
+        "prompted": (prompt, None),
+        "both": (prompt, direction.at(dose)),
+        "random": (NEUTRAL, random_direction(direction, seed=0).at(dose)),
+        "unsteered": (NEUTRAL, None),
+    }
+    return _continue(bench, some, conditions, into, "transitions"), some.grooves
 
 
-def compared(table: pd.DataFrame, groups: Sequence[str], way: str, other: str) -> Gains:
-    """Return the gains of two ways, beginning beside beginning."""
-    first, second = (table[table["way"] == name].sort_values("beginning") for name in (way, other))
+def compared(table: pd.DataFrame, groups: Sequence[str], method: str, other: str) -> Gains:
+    """Return the gains under two conditions, beginning beside beginning."""
+    first, second = (table[table["method"] == name].sort_values("beginning") for name in (method, other))
     return compare_gains(first["gain"].to_numpy(), second["gain"].to_numpy(), groups=groups)
 
 
@@ -114,7 +116,7 @@ def _rows(
         f"{direction.layer}, dose {dose:g}, chosen on other grooves; bootstrap of {len(set(groups))} grooves"
     )
     difference = found.difference
-    steered = table[table["way"] == "steered"].sort_values("beginning")
+    steered = table[table["method"] == "steered"].sort_values("beginning")
     hits = (steered["judged"] == into).to_numpy(float)
     (heard,) = means(hits[:, None], np.array(groups))
     return [
@@ -126,12 +128,12 @@ def _rows(
 
 
 def _details(table: pd.DataFrame, into: str) -> Mapping[str, Any]:
-    """Return, per way, mean gain, share heard as the target, and medians of the guards."""
+    """Return, per condition, mean gain, share heard as the target, and medians of the guards."""
     told = {}
-    for way, part in table.groupby("way", sort=False):
+    for method, part in table.groupby("method", sort=False):
         guards = {
             name: round(float(part[name].median()), 3) for name in ("level_db", "flatness", "repetition")
         }
         hit = float((part["judged"] == into).mean())
-        told[str(way)] = {"gain": round(float(part["gain"].mean()), 4), "heard": round(hit, 4), **guards}
+        told[str(method)] = {"gain": round(float(part["gain"].mean()), 4), "heard": round(hit, 4), **guards}
     return told
