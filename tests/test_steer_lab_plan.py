@@ -244,19 +244,20 @@ def test_what_a_plan_has_used_stays_known(tiny_model: Any, sweeps: Any) -> None:
 
 
 def test_what_is_made_is_the_twin_the_push_the_words_and_the_control(tiny_model: Any) -> None:
-    from workbench.show.widgets.steer_lab_takes import Scene
+    def methods(plan: Steering | None, **more: bool) -> list[str]:
+        return [trial.method for trial in wanted_takes("a tune", 3, plan, **more)]
 
-    scene = Scene("a tune", 3, 1.0, 3.0)
-    assert list(wanted_takes(scene, None, prompted=True, control=True)) == ["unsteered"]
+    assert methods(None, prompted=True, control=True) == ["unsteered"]
     plan = plan_of(pushes(tiny_model, jazz=0.2, slow=-0.1, calm=0.1), angles="gram-schmidt")
     assert plan is not None
-    wanted = wanted_takes(scene, plan, prompted=True, control=True)
-    assert list(wanted) == ["unsteered", name_of(plan), "in words: a tune, jazz, calm", "random direction"]
-    assert [one.plan is None for one in wanted.values()] == [True, False, True, False]
-    control = wanted["random direction"].plan
+    wanted = wanted_takes("a tune", 3, plan, prompted=True, control=True)
+    names = ["unsteered", name_of(plan), "in words: a tune, jazz, calm", "random direction"]
+    assert [one.method for one in wanted] == names
+    assert [one.plan is None for one in wanted] == [True, False, True, False]
+    control = wanted[3].plan
     assert control is not None and [term.dose for term in control.terms] == [0.2, -0.1, 0.1]
     assert abs(np.dot(control.terms[0].direction.vector, plan.terms[0].direction.vector)) < 0.7
     away = plan_of(pushes(tiny_model, jazz=-0.2))
     assert away is not None and in_words("a tune", away) == "a tune"
-    assert list(wanted_takes(scene, away, prompted=True)) == ["unsteered", "-0.2*jazz@2"]
+    assert methods(away, prompted=True) == ["unsteered", "-0.2*jazz@2"]
     assert len(name_of(plan)) <= 48 and name_of(plan).endswith("…")
