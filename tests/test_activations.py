@@ -7,7 +7,7 @@ import pytest
 from tolerances import ROUNDED
 
 from workbench.activations import Activations, concat_activations
-from workbench.errors import ActivationsError
+from workbench.errors import ActivationsError, RenamedWarning
 
 N, LAYERS, D = 6, (0, 2, 5), 4
 
@@ -122,11 +122,75 @@ def test_windows_begin_where_the_capture_began_and_tell_their_own_length() -> No
     frames[1, :, 7:] = np.nan  # 3 + 3 frames, and one that is too few for a window
     attrs = {"frame_rate_hz": 2.0, "start_s": 5.0}
     acts = Activations.from_arrays({"resid_post": frames}, layers=LAYERS, samples=samples(), attrs=attrs)
-    cut = acts.subset(np.array([0, 1])).pooled("mean", window=1.5)
+    cut = acts.subset(np.array([0, 1])).pooled("mean", window_seconds=1.5)
     assert cut.clips.tolist() == ["clip 0"] * 3 + ["clip 1"] * 2
     assert cut.coordinate("start_s").tolist() == [5.0, 6.5, 8.0, 5.0, 6.5]
     assert cut.coordinate("length_s").tolist() == [1.5, 1.5, 1.0, 1.5, 1.5]
     assert np.allclose(cut.matrix(2)[2], frames[0, 1, 6:].mean(axis=0), **ROUNDED)
+
+
+def test_a_keyword_of_the_version_before_warns_and_works() -> None:
+    acts = Activations.from_arrays(
+        {"resid_post": values(frames=8)}, layers=LAYERS, samples=samples(), attrs={"frame_rate_hz": 2.0}
+    )
+    with pytest.warns(RenamedWarning, match="window_seconds") as caught:
+        old = acts.pooled("mean", window=2.0)
+    assert caught[0].filename == __file__
+    assert np.array_equal(old.matrix(2), acts.pooled("mean", window_seconds=2.0).matrix(2))
+
+
+def test_layers_sites_and_samples_are_selected(acts: Activations) -> None:
+    one = acts.sel(layer=2)
+    assert one.layers.tolist() == [2]
+    assert np.array_equal(one.matrix(2), acts.matrix(2))
+    assert one.residual_norm(2) == 2.5
+    some = acts.sel(layer=[5, 0], site="mlp_out", sample=[1, 3])
+    assert (some.layers.tolist(), some.sites, some.clips.tolist()) == (
+        [0, 5],
+        ("mlp_out",),
+        ["clip 1", "clip 3"],
+    )
+    assert np.array_equal(some.matrix(5, site="mlp_out"), acts.matrix(5, site="mlp_out")[[1, 3]])
+    assert acts.sel(sample=-1).clips.tolist() == ["clip 5"]
+    assert acts.sel(sample=acts.labels() == "jazz").clips.tolist() == ["clip 0", "clip 2", "clip 4"]
+    for wrong in ({"layer": 1}, {"site": "attn_out"}, {"sample": 6}, {"layer": [0, 9]}):
+        with pytest.raises(ActivationsError) as caught:
+            acts.sel(**wrong)  # type: ignore[arg-type]
+        assert isinstance(caught.value, KeyError)
+
+
+def test_a_lookup_that_fails_is_a_key_error_too(acts: Activations) -> None:
+    for fails in (
+        lambda: acts.matrix(1), lambda: acts.matrix(0, site="x"), lambda: acts.labels("mood"),
+        lambda: acts.coordinate("x"), lambda: acts.where(genre="blues"), lambda: acts.residual_norm(9),
+    ):  # fmt: skip
+        with pytest.raises(KeyError):
+            fails()
+
+
+def test_samples_become_a_table_with_or_without_features(acts: Activations) -> None:
+    table = acts.to_dataframe()
+    assert table.columns.tolist() == ["clip", "group", "genre", "tempo", "row"]
+    assert table["genre"].tolist() == ["jazz", "rock"] * 3
+    assert table["tempo"].dtype == np.float64
+    wide = acts.to_dataframe(layer=2, site="mlp_out")
+    features = wide.filter(like="feature_")
+    assert features.columns.tolist() == [f"feature_{n}" for n in range(D)]
+    assert np.array_equal(features.to_numpy(), acts.matrix(2, site="mlp_out"))
+    twice = Activations.from_arrays(
+        {"resid_post": values()}, layers=LAYERS, samples={**samples(), "label_row": np.array(["x"] * N)}
+    )
+    assert twice.to_dataframe().columns.tolist() == ["clip", "group", "genre", "tempo", "row", "label_row"]
+
+
+def test_a_notebook_shows_a_small_table(acts: Activations) -> None:
+    odd = {**samples(), "clip": np.array(["<b>x</b>"] * N)}
+    many = Activations.from_arrays({"resid_post": values()}, layers=LAYERS, samples=odd)
+    shown = many._repr_html_()
+    assert "<b>" not in shown and "&lt;b&gt;x" in shown
+    assert shown.count("<tr") == N + 1 and "more samples" not in shown
+    longer = concat_activations([acts, acts])._repr_html_()
+    assert "6 more samples" in longer and "12 samples, layers 0-5" in longer and "jazz" in longer
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:

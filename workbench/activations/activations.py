@@ -1,8 +1,17 @@
-"""Activations of several sources as one array: real clips beside generated ones, for one map or one probe."""
+"""Labelled activations: an xarray dataset with the few questions that probes and plots ask of it.
+
+Dimensions are (sample, layer, [frame,] feature); `layer` carries the 0-based block. Sample coordinates say
+what each row is: clip, group, label_<name>, text, row (cond or null), source (teacher-forced, generated ...).
+
+A clip may be cut into windows of equal length, each pooled into a sample of its own. Windows do not overlap.
+What is left at a clip's end makes a window if it is at least half as long as the others, or if the clip has
+no other; else it is dropped. Lengths are counted in frames here, and shown in seconds.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,45 +20,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from workbench.activations.spec import LABEL, check_held, check_parts, refusal
-from workbench.errors import number_or_nan
+from workbench.activations.spec import LABEL, check_complete, check_parts
+from workbench.errors import ActivationsError, number_or_nan, renamed_keywords
 from workbench.sound.dataset import as_text, in_order, missing, numbered
 
-# Pooling of per-frame activations over each sample's own frames.
-
-
 POOLS = ("mean", "max", "last")
+STORE_KEY = "workbench_store"  # the attribute in which a store keeps its own record
+HEAD_SITE = "head_out"  # a row of d_model numbers, head after head: what the output projection reads
+_SHOWN = 6  # samples that a notebook shows
+_SAME = ("model_fingerprint", "pool", "window")  # attributes in which joined parts must agree
 
 
 def pool(frames: np.ndarray, how: str) -> np.ndarray:
     """Return (sample, feature) of (sample, frame, feature); frames of NaN lie behind the end of a clip."""
-    if how == "mean":
-        return np.asarray(np.nanmean(frames, axis=1), dtype=np.float32)
-    if how == "max":
-        return np.asarray(np.nanmax(frames, axis=1), dtype=np.float32)
-    held = np.isfinite(frames[:, :, 0]).sum(axis=1)
-    return np.asarray(frames[np.arange(len(frames)), held - 1])
-
-
-# Labelled activations: an xarray dataset with the few questions that probes and plots ask of it.
-#
-# Dimensions are (sample, layer, [frame,] feature); `layer` carries the 0-based block. Sample coordinates say
-# what each row is: clip, group, label_<name>, text, row (cond or null), source (teacher-forced, generated
-# ...).
-
-
-STORE_KEY = "workbench_store"  # the attribute in which a store keeps its own record
+    if how == "last":
+        counts = np.isfinite(frames[:, :, 0]).sum(axis=1)
+        return np.asarray(frames[np.arange(len(frames)), counts - 1])
+    return np.asarray((np.nanmean if how == "mean" else np.nanmax)(frames, axis=1), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """Activations of a model on labelled samples; numbers stay on disk until they are asked for.
+    """Activations of a model on labelled samples; numbers stay on disk until they are needed.
 
     Args:
-        data: one variable per site, and `residual_norm` over the layers.
-        path: the store they come from; None for those that live in memory.
+        data: One variable per site, and `residual_norm` over the layers.
+        path: The store they come from; None for those that live in memory.
+
+    >>> samples = {"clip": ["a", "b"], "group": ["x", "y"], "label_genre": ["jazz", "rock"]}
+    >>> acts = Activations.from_arrays({"resid_post": np.zeros((2, 3, 4))}, layers=range(3), samples=samples)
+    >>> acts
+    Activations(2 samples, layers 0-2, d_model 4, sites resid_post)
+    >>> acts.sel(layer=1).matrix(1).shape, acts.labels("genre").tolist()
+    ((2, 4), ['jazz', 'rock'])
     """
 
     data: xr.Dataset
@@ -68,11 +74,14 @@ class Activations:
         """Return activations in memory.
 
         Args:
-            arrays: site to values, shape (sample, layer, feature) or (sample, layer, frame, feature).
+            arrays: Site to values, shape (sample, layer, feature) or (sample, layer, frame, feature).
             layers: 0-based block of each row of the layer dimension.
-            samples: coordinates of shape (sample,); "clip" and "group" at least.
-            attrs: what describes the capture.
+            samples: Coordinates of shape (sample,); "clip" and "group" at least.
+            attrs: What describes the capture.
             residual_norm: R_l per layer, shape (layer,).
+
+        Raises:
+            ActivationsError: The parts do not fit one another.
         """
         layers = tuple(int(layer) for layer in layers)
         coordinates = {name: np.asarray(values) for name, values in samples.items()}
@@ -80,11 +89,9 @@ class Activations:
         shapes = {site: np.shape(values) for site, values in arrays.items()}
         expected = (len(coordinates["clip"]), len(layers))
         if any(shape[:2] != expected or len(shape) not in (3, 4) for shape in shapes.values()):
-            raise refusal(
-                f"Arrays of shape {(*expected, '...')} were asked for",
-                f"{shapes} were given",
-                "Order the dimensions (sample, layer, [frame,] feature)",
-            )
+            asked = f"Arrays of shape {(*expected, '...')} were asked for"
+            do = "Order the dimensions (sample, layer, [frame,] feature)"
+            raise ActivationsError(asked, f"{shapes} were given", do)
         norms = np.full(len(layers), np.nan) if residual_norm is None else np.asarray(residual_norm, float)
         dims = {3: ("sample", "layer", "feature"), 4: ("sample", "layer", "frame", "feature")}
         variables: dict[str, Any] = {site: (dims[np.ndim(values)], values) for site, values in arrays.items()}
@@ -102,6 +109,11 @@ class Activations:
             f"d_model {self.d_model}, sites {', '.join(self.sites)}{where})"
         )
 
+    def _repr_html_(self) -> str:
+        first = self.subset(np.arange(min(_SHOWN, len(self)))).to_dataframe()
+        more = f"<p>... and {len(self) - _SHOWN} more samples</p>" if len(self) > _SHOWN else ""
+        return f"<p>{html.escape(repr(self))}</p>{first.to_html(max_cols=12)}{more}"
+
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of the sites."""
@@ -109,7 +121,7 @@ class Activations:
 
     @property
     def layers(self) -> np.ndarray:
-        """0-based blocks that are held, ascending, shape (layer,)."""
+        """0-based blocks, ascending, shape (layer,)."""
         return np.asarray(self.data["layer"].values, dtype=int)
 
     @property
@@ -123,9 +135,14 @@ class Activations:
         return "frame" in self.data.sizes
 
     @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of the sample coordinates, labels included."""
+        return tuple(str(name) for name in self.data.coords if name != "layer")
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Names of the labels."""
-        return tuple(str(name)[len(LABEL) :] for name in self.data.coords if str(name).startswith(LABEL))
+        return tuple(name[len(LABEL) :] for name in self.coordinates if name.startswith(LABEL))
 
     @property
     def clips(self) -> np.ndarray:
@@ -136,19 +153,17 @@ class Activations:
     def groups(self) -> np.ndarray:
         """Group of each sample, shape (sample,): what a split must never cut."""
         groups = self.coordinate("group")
-        check_held("group", groups)
+        check_complete("group", groups)
         return groups
 
     def labels(self, target: str = "genre") -> np.ndarray:
         """Return the label of each sample, shape (sample,), as text or float64."""
         if target not in self.targets:
-            raise refusal(
-                f"The label {target!r} was asked for",
-                f"labels are {', '.join(self.targets) or 'none'}",
-                "Use one of these, or capture a dataset that carries it",
-            )
+            found = f"labels are {', '.join(self.targets) or 'none'}"
+            do = "Use one of these, or capture a dataset that carries it"
+            raise ActivationsError.lookup(f"The label {target!r} was asked for", found, do)
         labels = self.coordinate(LABEL + target)
-        check_held(LABEL + target, labels)
+        check_complete(LABEL + target, labels)
         return labels
 
     def numbered(self, target: str = "genre") -> tuple[tuple[str, ...], np.ndarray]:
@@ -157,36 +172,30 @@ class Activations:
         Numbers are classes, too: 1.0 is called "1", and "2" stands before "10".
 
         Raises:
-            ActivationsError: the label is not held, or some samples have none.
+            ActivationsError: There is no such label, or some samples have none.
         """
         labels = self.labels(target)
         lacking = int(missing(labels).sum())
         if lacking:
-            raise refusal(
-                f"The classes of {target!r} were asked for",
-                f"{lacking} of {len(labels)} samples have none (NaN or empty)",
-                "Leave them out with acts.subset",
-            )
+            found = f"{lacking} of {len(labels)} samples have none (NaN or empty)"
+            do = "Leave them out with acts.subset"
+            raise ActivationsError(f"The classes of {target!r} were asked for", found, do)
         return numbered(labels)
 
     def classes(self, target: str = "genre") -> tuple[str, ...]:
         """Return the distinct labels, in rising order."""
         labels = self.labels(target)
         if labels.dtype.kind == "f":
-            raise refusal(
-                f"The classes of {target!r} were asked for",
-                "its values are numbers",
-                "Label the dataset with text, for example in bins",
-            )
+            do = "Label the dataset with text, for example in bins"
+            raise ActivationsError(f"The classes of {target!r} were asked for", "its values are numbers", do)
         return in_order(labels.tolist())
 
     def coordinate(self, name: str) -> np.ndarray:
         """Return a sample coordinate, shape (sample,), as text or float64."""
         if name not in self.data.coords:
-            raise refusal(
-                f"The sample coordinate {name!r} was asked for",
-                f"there are {', '.join(str(name) for name in self.data.coords)}",
-                "Use one of these",
+            asked = f"The sample coordinate {name!r} was asked for"
+            raise ActivationsError.lookup(
+                asked, f"there are {', '.join(self.coordinates)}", "Use one of these"
             )
         values = self.data[name].values
         return np.array(values.tolist(), dtype=str if values.dtype.kind in "OUST" else np.float64)
@@ -195,225 +204,232 @@ class Activations:
         """Return pooled activations of one layer, shape (sample, feature) float32; only this layer is read.
 
         Raises:
-            ActivationsError: layer or site is not held, time is not pooled, or the store is damaged.
+            ActivationsError: There is no such layer or site, time is not pooled, or the store is damaged.
         """
         if self.per_frame:
-            raise refusal(
-                "One vector per sample was asked for",
-                "these activations keep their frames",
-                'Use .pooled("mean").matrix(layer), or .frames(layer) for all of them',
+            do = 'Use .pooled("mean").matrix(layer), or .frames(layer) for all of them'
+            raise ActivationsError(
+                "One vector per sample was asked for", "these activations keep their frames", do
             )
         values = self._read(layer, site)
         if not np.isfinite(values).all():
-            raise refusal(
-                f"Layer {layer} of {site!r} was asked for",
-                "it holds numbers that are not finite",
-                "Capture again: a chunk of the store is missing or damaged",
-            )
+            asked, found = f"Layer {layer} of {site!r} was asked for", "it holds numbers that are not finite"
+            do = "Capture again: a chunk of the store is missing or damaged"
+            raise ActivationsError(asked, found, do)
         return values
 
     def frames(self, layer: int, *, site: str = "resid_post") -> np.ndarray:
         """Return one layer over time, shape (sample, frame, feature) float32; NaN behind a clip's end."""
         if not self.per_frame:
-            raise refusal(
-                "Frames were asked for",
-                "these activations are pooled over time",
-                "Capture with pool=None, or use .matrix(layer)",
-            )
+            do = "Capture with pool=None, or use .matrix(layer)"
+            raise ActivationsError("Frames were asked for", "these activations are pooled over time", do)
         return self._read(layer, site)
 
-    def pooled(self, how: str = "mean", *, window: float | None = None) -> Activations:
-        """Return activations pooled in memory over each sample's own frames: "mean", "max" or "last".
+    @renamed_keywords(window="window_seconds")
+    def pooled(self, how: str = "mean", *, window_seconds: float | None = None) -> Activations:
+        """Return activations in memory, pooled over each sample's own frames.
 
-        With a `window` in seconds each stretch of that length becomes a sample of its own, with the
-        coordinates start_s and length_s (`pool_windows`).
+        Args:
+            how: "mean", "max" or "last".
+            window_seconds: Each stretch of this length becomes a sample of its own, with the coordinates
+                start_s and length_s; the whole of each sample when None.
+
+        Raises:
+            ActivationsError: Time is not kept, its rate is not known, or the pool or window makes no sense.
         """
+        rate = self.data.attrs.get("frame_rate_hz")
         if how not in POOLS:
-            raise refusal(
-                f"The pool {how!r} was asked for", f"there are {', '.join(POOLS)}", "Use one of these"
-            )
-        if window is not None:
-            return pool_windows(self, how, window)
-        if not self.per_frame:
+            found = f"there are {', '.join(POOLS)}"
+            raise ActivationsError.lookup(f"The pool {how!r} was asked for", found, "Use one of these")
+        if window_seconds is None and not self.per_frame:
             return self
+        if window_seconds is not None and (not self.per_frame or rate is None):
+            asked = f"Windows of {window_seconds} s were asked for"
+            found = "do not tell their frame rate" if self.per_frame else "are pooled over time already"
+            do = "Capture with pool=None, or with window_seconds=..."
+            raise ActivationsError(asked, f"these activations {found}", do)
+        samples = {name: self.coordinate(name) for name in self.coordinates if name != "frames_held"}
+        attrs = {**self.data.attrs, "pool": how}
+        window, counts = int(self.data.sizes["frame"]), np.ones(len(self), int)
+        if window_seconds is not None:
+            attrs["window"] = window = window_frames(window_seconds, float(rate))
+            lengths = np.isfinite(self.frames(int(self.layers[0]), site=self.sites[0])[:, :, 0]).sum(axis=1)
+            counts, start_s = window_counts(lengths, window), float(self.data.attrs.get("start_s", 0.0))
+            samples = {name: np.repeat(values, counts) for name, values in samples.items()}
+            samples |= window_times(lengths, window, float(rate), start_s=start_s)
         arrays = {}
         for site in self.sites:
-            stack = [pool(self.frames(int(layer), site=site), how) for layer in self.layers]
+            stack = [
+                _pool_windows(self.frames(int(layer), site=site), counts, window, how)
+                for layer in self.layers
+            ]
             arrays[site] = np.stack(stack, axis=1)
-        samples = {str(name): self.coordinate(str(name)) for name in self.data.coords if name != "layer"}
-        samples.pop("frames_held", None)
-        return Activations.from_arrays(
-            arrays,
-            layers=self.layers,
-            samples=samples,
-            attrs={**self.data.attrs, "pool": how},
-            residual_norm=self.data["residual_norm"].values,
-        )
+        norms = self.data["residual_norm"].values
+        return self.from_arrays(arrays, layers=self.layers, samples=samples, attrs=attrs, residual_norm=norms)
 
     def residual_norm(self, layer: int) -> float:
         """Return R_l, the mean residual norm at the layer, which is the unit of dose."""
         norm = float(self.data["residual_norm"].values[self._position(layer)])
         if not np.isfinite(norm):
-            raise refusal(
-                f"The residual norm of layer {layer} was asked for",
-                "the capture did not measure it",
-                "Use model.residual_norms()[layer]",
-            )
+            asked = f"The residual norm of layer {layer} was asked for"
+            do = "Use model.residual_norms()[layer]"
+            raise ActivationsError(asked, "the capture did not measure it", do)
         return norm
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of what was captured: description, sites, layers, samples; not the numbers."""
-        names = [str(name) for name in self.data.coords if name != "layer"]
-        told = {
+        record = {
             "attrs": {str(key): value for key, value in self.data.attrs.items() if key != STORE_KEY},
             "sites": self.sites,
             "layers": self.layers.tolist(),
-            "samples": {name: self.coordinate(name).tolist() for name in names},
+            "samples": {name: self.coordinate(name).tolist() for name in self.coordinates},
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
+
+    def sel(
+        self,
+        *,
+        layer: int | Sequence[int] | None = None,
+        site: str | Sequence[str] | None = None,
+        sample: int | Sequence[int] | np.ndarray | None = None,
+    ) -> Activations:
+        """Return the activations of some layers, sites or samples; no numbers are read.
+
+        Args:
+            layer: One 0-based block, or several.
+            site: One site, or several.
+            sample: Position of one sample, several, or a boolean mask (sample,).
+
+        Raises:
+            ActivationsError: There is no such layer, site or sample; it is a KeyError, too.
+
+        >>> samples = {"clip": ["a", "b"], "group": ["x", "y"]}
+        >>> acts = Activations.from_arrays({"mlp_out": np.zeros((2, 3, 4))}, layers=range(3), samples=samples)
+        >>> acts.sel(layer=[0, 2], sample=1)
+        Activations(1 samples, layers 0-2, d_model 4, sites mlp_out)
+        """
+        data = self.data
+        if layer is not None:
+            data = data.isel(layer=np.unique([self._position(one) for one in np.atleast_1d(layer).tolist()]))
+        if site is not None:
+            sites = [site] if isinstance(site, str) else list(site)
+            for one in sites:
+                self._check_site(one)
+            data = data[[*sites, "residual_norm"]]
+        part = replace(self, data=data)
+        return part if sample is None else part.subset(np.atleast_1d(sample))
+
+    def to_dataframe(self, layer: int | None = None, *, site: str = "resid_post") -> pd.DataFrame:
+        """Return a table with a row per sample: its labels under their names, and what else is known of it.
+
+        Args:
+            layer: A 0-based block whose features become the columns feature_0, feature_1 ...; none when None.
+            site: The site of these features.
+
+        Raises:
+            ActivationsError: There is no such layer or site, or time is not pooled.
+
+        >>> samples = {"clip": ["a", "b"], "group": ["x", "y"], "label_genre": ["jazz", "rock"]}
+        >>> acts = Activations.from_arrays({"resid_post": np.zeros((2, 1, 2))}, layers=[0], samples=samples)
+        >>> acts.to_dataframe(layer=0).columns.tolist()
+        ['clip', 'group', 'genre', 'feature_0', 'feature_1']
+        """
+        plain = {name: name.removeprefix(LABEL) for name in self.coordinates}
+        names = {name: name if short in plain else short for name, short in plain.items()}
+        table = pd.DataFrame({names[name]: self.coordinate(name) for name in names})
+        if layer is None:
+            return table
+        features = [f"feature_{number}" for number in range(self.d_model)]
+        return table.join(pd.DataFrame(self.matrix(layer, site=site), columns=features))
 
     def subset(self, mask: np.ndarray) -> Activations:
-        """Return the samples that a boolean mask (sample,) or indices name."""
+        """Return the samples that a boolean mask (sample,) or positions name."""
         mask = np.asarray(mask)
         if mask.dtype == bool and len(mask) != len(self):
-            raise refusal(
-                f"A mask of {len(mask)} was given",
-                f"there are {len(self)} samples",
-                "Make it from .labels(), .groups or .clips",
-            )
+            do = "Make it from .labels(), .groups or .clips"
+            raise ActivationsError(f"A mask of {len(mask)} was given", f"there are {len(self)} samples", do)
         positions = np.flatnonzero(mask) if mask.dtype == bool else mask.astype(int)
+        if positions.size and not -len(self) <= positions.min() <= positions.max() < len(self):
+            asked = f"Sample {positions.max()} was asked for"
+            raise ActivationsError.lookup(asked, f"there are {len(self)}", "Count them from 0")
         return replace(self, data=self.data.isel(sample=positions))
 
     def where(self, **values: str | float) -> Activations:
         """Return the samples with these labels or coordinates, e.g. `where(genre="jazz", row="cond")`."""
         mask = np.ones(len(self), dtype=bool)
         for name, value in values.items():
-            held = self.labels(name) if name in self.targets else self.coordinate(name)
-            mask &= (as_text(held) if isinstance(value, str) else held) == value
+            own = self.labels(name) if name in self.targets else self.coordinate(name)
+            mask &= (as_text(own) if isinstance(value, str) else own) == value
         if not mask.any():
             asked = ", ".join(f"{name}={value!r}" for name, value in values.items())
             do = "Look at acts.labels(name) and acts.coordinate(name)"
-            raise refusal(f"Samples with {asked} were asked for", "there are none", do)
+            raise ActivationsError.lookup(f"Samples with {asked} were asked for", "there are none", do)
         return self.subset(mask)
 
     def _position(self, layer: int) -> int:
         found = np.flatnonzero(self.layers == layer)
         if len(found) == 0:
-            raise refusal(
-                f"Layer {layer} was asked for",
-                f"layers {self.layers.tolist()} are held",
-                "Use one of acts.layers, or capture this layer",
+            do = "Use one of acts.layers, or capture this layer"
+            raise ActivationsError.lookup(
+                f"Layer {layer} was asked for", f"the layers are {self.layers.tolist()}", do
             )
         return int(found[0])
 
-    def _read(self, layer: int, site: str) -> np.ndarray:
-        """Return one layer of a site as float32, with damage told in the house's words."""
+    def _check_site(self, site: str) -> None:
         if site not in self.sites:
-            raise refusal(
-                f"The site {site!r} was asked for",
-                f"the sites are {', '.join(self.sites)}",
-                "Use one of these, or capture this site",
-            )
+            found, do = f"the sites are {', '.join(self.sites)}", "Use one of these, or capture this site"
+            raise ActivationsError.lookup(f"The site {site!r} was asked for", found, do)
+
+    def _read(self, layer: int, site: str) -> np.ndarray:
+        """Return one layer of a site as float32; damage of the store becomes an ActivationsError."""
+        self._check_site(site)
         position = self._position(layer)
         try:
             values = self.data[site].isel(layer=position).values
-        except (
-            ValueError,
-            OSError,
-            RuntimeError,
-        ) as error:  # zarr: "Stored and computed checksum do not match"
-            raise refusal(
-                f"Layer {layer} of {site!r} was asked for",
-                f"{self.path} is damaged ({error})",
-                "Open it with open_activations(path, verify=True), which names the damaged file",
-            ) from error
+        except (ValueError, OSError, RuntimeError) as error:  # "Stored and computed checksum do not match"
+            asked, found = f"Layer {layer} of {site!r} was asked for", f"{self.path} is damaged ({error})"
+            do = "Open it with open_activations(path, verify=True), which names the damaged file"
+            raise ActivationsError(asked, found, do) from error
         return np.asarray(values, dtype=np.float32)
-
-
-# Windows: a clip cut into stretches of equal length, each pooled into a sample of its own.
-#
-# Windows follow one another without overlap. What is left at a clip's end makes a window of its own when
-# it is
-# at least half as long as the others, or when the clip has no other; otherwise it is dropped. Lengths are
-# counted in frames here, and told in seconds.
 
 
 def window_frames(seconds: float, frame_rate_hz: float) -> int:
     """Return the frames of a window of `seconds`, at least one.
 
     Raises:
-        ActivationsError: it is no length of time.
+        ActivationsError: It is no length of time.
     """
     if not 0 < number_or_nan(seconds) < math.inf:
-        raise refusal(
-            f"Windows of {seconds} s were asked for", "that is no length of time", "Use 1.0, or None for none"
-        )
+        do = "Use 1.0, or None for none"
+        raise ActivationsError(f"Windows of {seconds} s were asked for", "that is no length of time", do)
     return max(1, round(seconds * frame_rate_hz))
 
 
-def window_counts(held: np.ndarray, window: int) -> np.ndarray:
-    """Return how many windows (n,) of `window` frames clips of `held` (n,) frames are cut into."""
-    full, rest = np.divmod(np.asarray(held, dtype=int), window)
+def window_counts(frames: np.ndarray, window: int) -> np.ndarray:
+    """Return how many windows (n,) of `window` frames clips of so many `frames` (n,) are cut into."""
+    full, rest = np.divmod(np.asarray(frames, dtype=int), window)
     return np.maximum(1, full + (2 * rest >= window))
 
 
 def window_times(
-    held: np.ndarray, window: int, frame_rate_hz: float, *, start_s: float = 0.0
+    frames: np.ndarray, window: int, frame_rate_hz: float, *, start_s: float = 0.0
 ) -> dict[str, np.ndarray]:
     """Return "start_s" and "length_s" of every window, clip after clip, each of shape (windows,).
 
     Args:
-        held: frames of each clip, shape (clips,).
-        window: frames of a window.
-        frame_rate_hz: frames per second.
-        start_s: when the clips' first frame sounds.
+        frames: Frames of each clip, shape (clips,).
+        window: Frames of a window.
+        frame_rate_hz: Frames per second.
+        start_s: When the clips' first frame sounds.
     """
-    counts = window_counts(held, window)
+    counts = window_counts(frames, window)
     first = window * np.concatenate([np.arange(count) for count in counts])
-    length = np.minimum(window, np.repeat(held, counts) - first)
+    length = np.minimum(window, np.repeat(frames, counts) - first)
     return {"start_s": start_s + first / frame_rate_hz, "length_s": length / frame_rate_hz}
 
 
-def pool_windows(acts: Activations, how: str, window_s: float) -> Activations:
-    """Return per-frame activations pooled per window, in memory: one sample per window, same clip and group.
-
-    Raises:
-        ActivationsError: time is not kept, the frame rate is not known, or the pool or window makes no sense.
-    """
-    if how not in POOLS or not acts.per_frame or "frame_rate_hz" not in acts.data.attrs:
-        raise refusal(
-            f"The {how!r} of windows of {window_s} s was asked for",
-            f"pools are {', '.join(POOLS)}, and these activations "
-            f"{'do not tell their frame rate' if acts.per_frame else 'are pooled over time already'}",
-            "Capture with pool=None, or with window=...",
-        )
-    rate = float(acts.data.attrs["frame_rate_hz"])
-    window = window_frames(window_s, rate)
-    held = np.isfinite(acts.frames(int(acts.layers[0]), site=acts.sites[0])[:, :, 0]).sum(axis=1)
-    counts = window_counts(held, window)
-    names = [str(name) for name in acts.data.coords if name not in ("layer", "frames_held")]
-    start_s = float(acts.data.attrs.get("start_s", 0.0))
-    return Activations.from_arrays(
-        {
-            site: np.stack(
-                [
-                    _pooled(acts.frames(int(layer), site=site), counts, window=window, how=how)
-                    for layer in acts.layers
-                ],
-                axis=1,
-            )
-            for site in acts.sites
-        },
-        layers=acts.layers,
-        samples={name: np.repeat(acts.coordinate(name), counts) for name in names}
-        | window_times(held, window, rate, start_s=start_s),
-        attrs={**acts.data.attrs, "pool": how, "window": window},
-        residual_norm=acts.data["residual_norm"].values,
-    )
-
-
-def _pooled(frames: np.ndarray, counts: np.ndarray, *, window: int, how: str) -> np.ndarray:
+def _pool_windows(frames: np.ndarray, counts: np.ndarray, window: int, how: str) -> np.ndarray:
     """Return (windows, feature), clip after clip, of (clip, frame, feature)."""
     result = np.empty((counts.sum(), frames.shape[-1]), dtype=np.float32)
     first = np.cumsum(counts) - counts
@@ -424,28 +440,18 @@ def _pooled(frames: np.ndarray, counts: np.ndarray, *, window: int, how: str) ->
     return result
 
 
-# Single attention heads: where a head's numbers lie in a row of the site `head_out`, and its name.
-#
-# `head_out` is what the heads give to the output projection, before it mixes them: a row of d_model
-# numbers in
-# which head 0 has the first d_model / n_heads, head 1 the next, and so on.
-
-
-HEAD_SITE = "head_out"
-
-
 def head_slice(d_model: int, n_heads: int, head: int) -> slice:
     """Return where head `head` of `n_heads` lies in a row of `d_model` numbers.
 
     Raises:
-        ActivationsError: there is no such head, or the heads do not divide the row.
+        ActivationsError: There is no such head, or the heads do not divide the row.
+
+    >>> head_slice(64, 4, 1)
+    slice(16, 32, None)
     """
     if n_heads < 1 or d_model % n_heads or not 0 <= head < n_heads:
-        raise refusal(
-            f"Head {head} was asked for",
-            f"there are heads 0-{n_heads - 1} in rows of {d_model} numbers",
-            "Use one of these",
-        )
+        found = f"there are heads 0-{n_heads - 1} in rows of {d_model} numbers"
+        raise ActivationsError.lookup(f"Head {head} was asked for", found, "Use one of these")
     width = d_model // n_heads
     return slice(head * width, (head + 1) * width)
 
@@ -465,63 +471,49 @@ def cut_head(acts: Activations, head: int, *, n_heads: int | None = None) -> Act
     Probes are fitted to it as to any other: `fit_probes(cut_head(acts, 3), site="head_out")`.
 
     Args:
-        acts: activations that hold `head_out`.
+        acts: Activations with the site `head_out`.
         head: 0-based number of the head.
-        n_heads: heads of a block; what the capture wrote down when None.
+        n_heads: Heads of a block; what the capture wrote down when None.
 
     Raises:
-        ActivationsError: `head_out` is not held, the number of heads is not known, or there is no such head.
+        ActivationsError: There is no `head_out` or no such head, or the number of heads is not known.
     """
     known = acts.data.attrs.get("n_heads") if n_heads is None else n_heads
     if HEAD_SITE not in acts.sites or known is None:
-        raise refusal(
-            f"Head {head} was asked for",
-            f"the sites are {', '.join(acts.sites)}, with {known or 'an unknown number of'} heads",
-            f"Capture with sites=({HEAD_SITE!r},)",
-        )
+        found = f"the sites are {', '.join(acts.sites)}, with {known or 'an unknown number of'} heads"
+        raise ActivationsError(f"Head {head} was asked for", found, f"Capture with sites=({HEAD_SITE!r},)")
     part = acts.data.isel(feature=head_slice(acts.d_model, int(known), head))
     others = [site for site in acts.sites if site != HEAD_SITE]
     return replace(acts, data=part.drop_vars(others).assign_attrs(head=head))
 
 
-_SAME = ("model_fingerprint", "pool", "window")
-
-
 def concat_activations(parts: Sequence[Activations]) -> Activations:
     """Return the samples of all parts, one part after the other, in memory.
 
-    Kept are the sites that all parts hold, the coordinates that all of them have (labels included), and the
+    Kept are the sites that all parts have, the coordinates that all of them have (labels included), and the
     attributes in which they agree. The coordinate `part` (0, 1 ...) says where a sample comes from.
 
     Raises:
-        ActivationsError: there are no parts, or they differ in layers, width, frames, model or pooling.
+        ActivationsError: There are no parts, or they differ in layers, width, frames, model or pooling.
     """
     shapes = {(tuple(part.layers.tolist()), part.d_model, part.data.sizes.get("frame")) for part in parts}
     differing = [name for name in _SAME if len({part.data.attrs.get(name) for part in parts}) > 1]
     sites = [site for site in parts[0].sites if all(site in part.sites for part in parts)] if parts else []
     if len(shapes) != 1 or differing or not sites:
-        raise refusal(
-            f"{len(parts)} parts were to be joined",
-            f"they differ in {', '.join(differing) or 'layers, width, frames or sites'}"
-            if parts
-            else "there are none",
-            "Capture them with the same model, layers, sites, pool and window",
+        found = f"they differ in {', '.join(differing) or 'layers, width, frames or sites'}"
+        do = "Capture them with the same model, layers, sites, pool and window"
+        raise ActivationsError(
+            f"{len(parts)} parts were to be joined", found if parts else "there are none", do
         )
-    first = parts[0]
-    names = [str(name) for name in first.data.coords if all(name in part.data.coords for part in parts)]
-    samples = {
-        name: np.concatenate([part.coordinate(name) for part in parts]) for name in names if name != "layer"
-    }
+    first, attrs = parts[0], parts[0].data.attrs
+    names = [name for name in first.coordinates if all(name in part.data.coords for part in parts)]
+    samples = {name: np.concatenate([part.coordinate(name) for part in parts]) for name in names}
     samples["part"] = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    agreed = {
-        name: value
-        for name, value in first.data.attrs.items()
-        if all(part.data.attrs.get(name) == value for part in parts)
-    }
+    agreed = [name for name in attrs if all(part.data.attrs.get(name) == attrs[name] for part in parts)]
     return Activations.from_arrays(
         {site: np.concatenate([part.data[site].values for part in parts]) for site in sites},
         layers=first.layers,
         samples=samples,
-        attrs=agreed,
+        attrs={name: attrs[name] for name in agreed},
         residual_norm=first.data["residual_norm"].values,
     )

@@ -1,4 +1,7 @@
-"""What a store of activations will hold, decided before the first number is written, and how big it gets."""
+"""What a store of activations will contain, and what a capture takes of memory and disk: decided beforehand.
+
+Where a capture does not fit into memory or on the disk it is refused before the first number is computed.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,11 @@ _MAX_SAMPLES_PER_CHUNK = 64
 _CRC_BYTES = 4
 _INDEX_BYTES = 16  # offset and length of one inner chunk in a shard's index
 _METADATA_BYTES = 2048  # a zarr.json is 0.5 to 1.5 kB
+_CGROUPS = (  # version 2, then version 1: folder, limit, use
+    ("/sys/fs/cgroup", "memory.max", "memory.current"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+_FILE_CACHE = ("inactive_file", "total_inactive_file")  # counted as used, but free on demand
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,19 +39,19 @@ class StoreSpec:
     """The shape and the labels of a store.
 
     Args:
-        sites: names such as "resid_post", one array each.
+        sites: Names such as "resid_post", one array each.
         layers: 0-based blocks, ascending.
-        d_model: size of the feature dimension.
-        samples: sample coordinates, each of shape (n,): "clip" and "group", and as many of "label_<name>",
+        d_model: Size of the feature dimension.
+        samples: Sample coordinates, each of shape (n,): "clip" and "group", and as many of "label_<name>",
             "text", "row", "source" as are known. "frames_held" says how many frames of a sample are sound;
             the others are NaN.
-        frames: frames per sample, None when the activations are pooled over time.
-        attrs: what describes the capture, JSON values: model_id, dataset_fingerprint, pool, frame_rate_hz ...
+        frames: Frames per sample, None when the activations are pooled over time.
+        attrs: What describes the capture, JSON values: model_id, dataset_fingerprint, pool, frame_rate_hz ...
         residual_norm: R_l, mean residual norm per layer, shape (len(layers),); None if it was not measured.
-        samples_per_chunk: samples that are written at once; chosen from the sizes when None.
+        samples_per_chunk: Samples that are written at once; chosen from the sizes when None.
 
     Raises:
-        ActivationsError: a part is empty, doubled, of the wrong length, or cannot be written down as JSON.
+        ActivationsError: A part is empty, doubled, of the wrong length, or cannot be written down as JSON.
     """
 
     sites: tuple[str, ...]
@@ -58,18 +66,14 @@ class StoreSpec:
     def __post_init__(self) -> None:
         check_parts(self.sites, self.layers, self.samples)
         if self.d_model < 1 or (self.frames is not None and self.frames < 1):
-            raise refusal(
-                f"{self.d_model} features and {self.frames} frames were asked for",
-                "a store holds at least one of each",
-                "Use the model's d_model, and frames=None for pooled activations",
-            )
+            asked = f"{self.d_model} features and {self.frames} frames were asked for"
+            do = "Use the model's d_model, and frames=None for pooled activations"
+            raise ActivationsError(asked, "a store has at least one of each", do)
         norms = self.residual_norm
         if norms is not None and np.shape(norms) != (len(self.layers),):
-            raise refusal(
-                f"A residual norm for each of {len(self.layers)} layers was asked for",
-                f"the shape is {np.shape(norms)}",
-                "Take the norms at the captured layers only",
-            )
+            asked = f"A residual norm for each of {len(self.layers)} layers was asked for"
+            do = "Take the norms at the captured layers only"
+            raise ActivationsError(asked, f"the shape is {np.shape(norms)}", do)
         if self.samples_per_chunk is None:
             fitting = _SHARD_BYTES // self.bytes_per_sample
             object.__setattr__(self, "samples_per_chunk", max(1, min(_MAX_SAMPLES_PER_CHUNK, fitting)))
@@ -96,33 +100,28 @@ class StoreSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of each site: (sample, layer, feature) or (sample, layer, frame, feature)."""
-        return (self.n_samples, len(self.layers), *self._inner)
+        """Shape of each site, as `dims` names it."""
+        sizes = {"sample": self.n_samples, "layer": len(self.layers), "feature": self.d_model}
+        return tuple(sizes.get(name, self.frames or 0) for name in self.dims)
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """Names of the dimensions of each site."""
-        return (
-            ("sample", "layer", "feature") if self.frames is None else ("sample", "layer", "frame", "feature")
-        )
+        """Names of the dimensions of each site: (sample, layer, [frame,] feature)."""
+        return ("sample", "layer", *(() if self.frames is None else ("frame",)), "feature")
 
     @property
     def bytes_per_sample(self) -> int:
         """Bytes of one sample at one site."""
         return int(np.prod(self.shape[1:])) * self.dtype.itemsize
 
-    @property
-    def _inner(self) -> tuple[int, ...]:
-        return (self.d_model,) if self.frames is None else (self.frames, self.d_model)
-
     def rows(self, chunk: int) -> slice:
-        """Return which samples a chunk holds."""
+        """Return which samples a chunk has."""
         return slice(chunk * self.chunk, min((chunk + 1) * self.chunk, self.n_samples))
 
     def parts(self) -> dict[str, str]:
-        """Return a digest of each part, so that two specs can be told apart by name."""
+        """Return a digest of each part by name, to compare two specs."""
         norms = None if self.residual_norm is None else np.asarray(self.residual_norm, np.float64).tolist()
-        told: dict[str, Any] = {
+        record: dict[str, Any] = {
             "sites": list(self.sites),
             "layers": [int(layer) for layer in self.layers],
             "shape": [*self.shape, self.chunk],
@@ -130,7 +129,15 @@ class StoreSpec:
             "attrs": dict(self.attrs),
             "residual_norm": norms,
         }
-        return {name: _digest(name, value) for name, value in told.items()}
+        return {name: _digest(name, value) for name, value in record.items()}
+
+
+def _digest(name: str, value: Any) -> str:
+    try:
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    except TypeError as error:
+        found = f"they are no JSON values ({error})"
+        raise ActivationsError(f"{name} of a store were given", found, "Use text and numbers") from error
 
 
 def bytes_needed(spec: StoreSpec) -> int:
@@ -138,9 +145,13 @@ def bytes_needed(spec: StoreSpec) -> int:
 
     Activations are stored uncompressed (such floats shrink by 8 % at most): the size is known beforehand.
     """
-    layers = len(spec.layers)
+    layers, labels = len(spec.layers), 0
+    for values in map(np.asarray, spec.samples.values()):
+        if values.dtype.kind in "OUST":  # text takes its length and its UTF-8
+            labels += 2 * _CRC_BYTES + sum(4 + len(str(value).encode()) for value in values.tolist())
+        else:
+            labels += _CRC_BYTES + 8 * len(values)
     shard = spec.chunk * spec.bytes_per_sample + layers * (_CRC_BYTES + _INDEX_BYTES) + _CRC_BYTES
-    labels = sum(_label_bytes(np.asarray(values)) for values in spec.samples.values())
     arrays = len(spec.sites) + len(spec.samples) + 4  # layer, residual_norm, done, the group itself
     flags = spec.n_chunks * (1 + _CRC_BYTES)
     return shard * spec.n_chunks * len(spec.sites) + labels + flags + arrays * _METADATA_BYTES + 16 * layers
@@ -148,83 +159,43 @@ def bytes_needed(spec: StoreSpec) -> int:
 
 def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mapping[str, np.ndarray]) -> None:
     """Raise ActivationsError unless sites, layers and sample coordinates make one consistent table."""
+    lengths = {name: np.shape(values) for name, values in samples.items()}
+    problem = None
     if not sites or len(set(sites)) < len(sites) or set(sites) & {*RESERVED, *samples}:
-        raise refusal(
-            "Distinct site names were asked for",
+        problem = (
+            "Distinct site names were",
             f"{', '.join(sites) or 'none'} were given",
             "Use e.g. resid_post",
         )
-    if not layers or list(layers) != sorted(set(layers)) or min(layers) < 0:
-        raise refusal(
-            "Ascending 0-based layers were asked for",
-            f"{list(layers)} were given",
-            "Sort them, each one once",
-        )
-    missing = [name for name in ("clip", "group") if name not in samples]
-    if missing or set(samples) & set(RESERVED):
-        raise refusal(
-            "The sample coordinates clip and group were asked for",
-            f"{', '.join(samples)} were given",
-            "Add both",
-        )
-    lengths = {name: np.shape(values) for name, values in samples.items()}
-    if len(set(lengths.values())) > 1 or len(lengths["clip"]) != 1 or lengths["clip"] == (0,):
-        raise refusal(
-            "One value per sample was asked for",
-            f"the shapes are {lengths}",
-            "Give each coordinate the shape (n,)",
-        )
+    elif not layers or list(layers) != sorted(set(layers)) or min(layers) < 0:
+        problem = "Ascending 0-based layers were", f"{list(layers)} were given", "Sort them, each one once"
+    elif not {"clip", "group"} <= set(samples) or set(samples) & set(RESERVED):
+        given = f"{', '.join(samples)} were given"
+        problem = "The sample coordinates clip and group were", given, "Add both"
+    elif len(set(lengths.values())) > 1 or len(lengths["clip"]) != 1 or lengths["clip"] == (0,):
+        do = "Give each coordinate the shape (n,)"
+        problem = "One value per sample was", f"the shapes are {lengths}", do
+    if problem:
+        raise ActivationsError(f"{problem[0]} asked for", *problem[1:])
     for name, values in samples.items():
         if name in ("clip", "group") or name.startswith(LABEL):
-            check_held(name, np.asarray(values))
+            check_complete(name, np.asarray(values))
 
 
-def check_held(name: str, values: np.ndarray) -> None:
+def check_complete(name: str, values: np.ndarray) -> None:
     """Raise ActivationsError with the count where clips, groups or labels (n,) are missing.
 
     A label that is a number may be NaN, and one that is text may be empty: whoever needs all of them says so.
     """
-    if name.startswith(LABEL) and values.dtype.kind == "f":
+    label = name.startswith(LABEL)
+    if label and values.dtype.kind == "f":
         return
-    lacking = int(missing(values, empty=not name.startswith(LABEL)).sum())
+    lacking = int(missing(values, empty=not label).sum())
     if lacking:
-        what = f"label {name[len(LABEL) :]!r}" if name.startswith(LABEL) else name
-        raise refusal(
-            f"A {what} for each of {len(values)} samples was asked for",
-            f"{lacking} of them have none (None, NaN or empty)",
-            "Leave these samples out, or fill them in",
-        )
-
-
-def refusal(asked: str, found: str, do: str) -> ActivationsError:
-    """Return an ActivationsError that says what was asked, what was found, what to do."""
-    return ActivationsError(asked, found, do)
-
-
-def _label_bytes(values: np.ndarray) -> int:
-    """Return the stored size of a sample coordinate: 8 bytes a number, length plus UTF-8 for text."""
-    if values.dtype.kind in "OUST":
-        return 2 * _CRC_BYTES + sum(4 + len(str(value).encode()) for value in values.tolist())
-    return _CRC_BYTES + 8 * len(values)
-
-
-def _digest(name: str, value: Any) -> str:
-    try:
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-    except TypeError as error:
-        raise refusal(
-            f"{name} of a store were given", f"they are no JSON values ({error})", "Use text and numbers"
-        ) from error
-
-
-# What a capture takes of memory and disk: told before it starts, and refused where it does not fit.
-
-
-_CGROUPS = (  # version 2, then version 1: folder, limit, use
-    ("/sys/fs/cgroup", "memory.max", "memory.current"),
-    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-)
-_FILE_CACHE = ("inactive_file", "total_inactive_file")  # counted as used, and given back when asked for
+        what = f"label {name[len(LABEL) :]!r}" if label else name
+        found = f"{lacking} of them have none (None, NaN or empty)"
+        do = "Leave these samples out, or fill them in"
+        raise ActivationsError(f"A {what} for each of {len(values)} samples was asked for", found, do)
 
 
 @dataclass(frozen=True)
@@ -232,11 +203,11 @@ class Cost:
     """What a capture needs at most, in bytes; forecasts of memory are rounded up rather than down.
 
     Args:
-        samples: samples of the finished array.
-        result: its numbers.
-        memory: main memory at once, the result included where it lies there.
-        device: memory of the accelerator at once; 0 where the model runs on the CPU.
-        disk: size of the store; 0 where the result stays in memory.
+        samples: Samples of the finished array.
+        result: Bytes of its numbers.
+        memory: Main memory at once, the result included where it lies there.
+        device: Memory of the accelerator at once; 0 where the model runs on the CPU.
+        disk: Size of the store; 0 where the result stays in memory.
     """
 
     samples: int
@@ -260,42 +231,35 @@ class Cost:
             kinds.append(("the accelerator's memory", self.device, free_device))
         for kind, needed, free in kinds:
             if needed > free:
-                raise refusal(
-                    f"A capture of {self.samples} samples was asked for",
-                    f"it needs {size_text(needed)} of {kind} and {size_text(free)} are free",
-                    "Use a smaller batch, fewer layers or sites, pooled activations"
-                    + ("" if self.disk else ", or let the result lie on disk (path=...)"),
-                )
+                found = f"it needs {size_text(needed)} of {kind} and {size_text(free)} are free"
+                do = "Use a smaller batch, fewer layers or sites, pooled activations"
+                do += "" if self.disk else ", or let the result lie on disk (path=...)"
+                raise ActivationsError(f"A capture of {self.samples} samples was asked for", found, do)
 
 
 def free_memory() -> int:
-    """Return the bytes of main memory that can be taken: what the machine and this process's group allow."""
-    return min([int(psutil.virtual_memory().available), *_group_allowances()])
-
-
-def _group_allowances() -> list[int]:
-    """Return what the memory limits of a container or a batch job leave; empty where there are none."""
+    """Return the bytes of main memory that are free, for the machine and in this process's group."""
+    free = [int(psutil.virtual_memory().available)]
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
-        return []
-    names = {line.split(":", 2)[2].lstrip("/") for line in lines if line.split(":", 2)[1] in ("", "memory")}
-    found = []
+        return free[0]
+    names = {name.lstrip("/") for _number, kind, name in lines if kind in ("", "memory")}
     for root, limit, use in _CGROUPS:
         folders = {Path(root), *(Path(root) / name for name in names)}
-        found += [_allowance(folder / limit, folder / use, folder / "memory.stat") for folder in folders]
-    return [free for free in found if free is not None]
+        free += [_free_in_group(folder / limit, folder / use, folder / "memory.stat") for folder in folders]
+    return min(free)
 
 
-def _allowance(limit: Path, use: Path, stat: Path) -> int | None:
-    """Return what a group may still take, None where it has no limit."""
+def _free_in_group(limit: Path, use: Path, stat: Path) -> int:
+    """Return what a control group has left; without bound where it has no limit."""
     try:
         most, used = limit.read_text().strip(), int(use.read_text())
-        told = dict(line.split() for line in stat.read_text().splitlines())
+        counts = dict(line.split() for line in stat.read_text().splitlines())
     except (OSError, ValueError):
-        return None
-    cache = max(int(told.get(name, 0)) for name in _FILE_CACHE)
-    return max(0, int(most) - used + cache) if most.isdigit() else None
+        return 1 << 62
+    cache = max(int(counts.get(name, 0)) for name in _FILE_CACHE)
+    return max(0, int(most) - used + cache) if most.isdigit() else 1 << 62
 
 
 def require_disk(path: Path, needed: int) -> None:
@@ -305,8 +269,6 @@ def require_disk(path: Path, needed: int) -> None:
         parent = parent.parent
     free = shutil.disk_usage(parent).free
     if needed > free:
-        raise refusal(
-            f"Activations of {size_text(needed)} were asked for at {path}",
-            f"the disk has {size_text(free)} free",
-            'Pool them (pool="mean"), take fewer layers or clips, or give a path on another disk',
-        )
+        asked = f"Activations of {size_text(needed)} were asked for at {path}"
+        do = 'Pool them (pool="mean"), take fewer layers or clips, or give a path on another disk'
+        raise ActivationsError(asked, f"the disk has {size_text(free)} free", do)

@@ -1,7 +1,7 @@
 """A store of activations that grows chunk by chunk, survives being interrupted, and notices damage.
 
 Zarr version 3, readable by plain xarray. What plain Zarr does not do is added here: every chunk carries a
-CRC-32C (a flipped byte is noticed), one shard file holds one chunk of samples at one site (writers never
+CRC-32C (a flipped byte is noticed), one shard file has one chunk of samples at one site (writers never
 share a file), and a `done` flag is written behind the numbers of its chunk (a half-written chunk counts as
 missing). Zarr replaces files atomically: a killed writer leaves the old file or the new one.
 """
@@ -24,17 +24,15 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from workbench.activations.activations import STORE_KEY, Activations
-from workbench.activations.spec import StoreSpec, bytes_needed, refusal, require_disk
+from workbench.activations.spec import StoreSpec, bytes_needed, require_disk
 from workbench.errors import ActivationsError, is_text, reason
 from workbench.files import DIGEST, check_digest, digest_of, disk_errors
-
-# Opening a store: what is finished, what is missing, what is damaged.
-
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
 _BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
 _REDO = "Delete this file and run the same capture again: it does only what is missing"
 _RESTART = "Delete the store and capture again"
+_FLOAT16_MAX = 65_504.0
 
 
 class UnusableStore(ActivationsError):
@@ -47,40 +45,37 @@ class UnusableStore(ActivationsError):
 
 
 def open_activations(path: Path | str, *, verify: bool | None = None) -> Activations:
-    """Return the activations of a finished store; numbers are read when they are asked for.
+    """Return the activations of a finished store; numbers are read when they are needed.
 
     Args:
-        path: folder of the store.
-        verify: read everything once and compare checksums; by default stores up to 512 MB. Every later read
+        path: Folder of the store.
+        verify: Read everything once and compare checksums; by default stores up to 512 MB. Every later read
             is compared in any case.
 
     Raises:
-        ActivationsError: there is no store, chunks are unfinished, or a file is damaged and named.
+        ActivationsError: There is no store, chunks are unfinished, or a file is damaged and named.
+
+    >>> open_activations("nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    workbench.errors.ActivationsError: The activations of nowhere were asked for, but there is no store. ...
     """
     path = Path(path)
-    group = open_group(path)
-    with telling_damage(path):
-        return _opened(path, group, verify=verify)
-
-
-def _opened(path: Path, group: zarr.Group, *, verify: bool | None) -> Activations:
-    """Return the activations of a group whose description holds together."""
-    missing = missing_chunks(path, group)
-    if missing:
-        total = array_of(group, "done").size
-        raise refusal(
-            f"The activations of {path} were asked for",
-            f"{len(missing)} of {total} chunks are unfinished (the first is {missing[0]})",
-            "Run the same capture again: it does only what is missing",
-        )
-    activations = Activations(_labelled(path, group), path)
-    if verify or (verify is None and activations.data.nbytes <= _VERIFY_AT_ONCE):
-        _verify(path, group)
+    group = _open_group(path)
+    with _damage_named(path):
+        missing = _missing_chunks(path, group)
+        if missing:
+            total = array_of(group, "done").size
+            found = f"{len(missing)} of {total} chunks are unfinished (the first is {missing[0]})"
+            do = "Run the same capture again: it does only what is missing"
+            raise ActivationsError(f"The activations of {path} were asked for", found, do)
+        activations = Activations(_labelled(path, group), path)
+        if verify or (verify is None and activations.data.nbytes <= _VERIFY_AT_ONCE):
+            _verify(path, group)
     return activations
 
 
 @contextmanager
-def telling_damage(path: Path) -> Iterator[None]:
+def _damage_named(path: Path) -> Iterator[None]:
     """Turn whatever a damaged description raises into an ActivationsError that names the store."""
     try:
         yield
@@ -90,54 +85,50 @@ def telling_damage(path: Path) -> Iterator[None]:
         raise _damaged(path, path / "zarr.json or one below it", error, _RESTART) from error
 
 
-def open_group(path: Path, mode: Any = "r") -> zarr.Group:
+def _open_group(path: Path, mode: Any = "r") -> zarr.Group:
     """Return the Zarr group of a store, or raise ActivationsError when the folder is none."""
-    asked = f"The activations of {path} were asked for"
+    asked, do = f"The activations of {path} were asked for", "Give the path of a capture"
     if not path.exists():
-        raise refusal(asked, "there is no store", "Capture them first, or check the path")
+        raise ActivationsError(asked, "there is no store", "Capture them first, or check the path")
     try:
         group = zarr.open_group(path, mode=mode, zarr_format=3)
         own = STORE_KEY in group.attrs and "done" in group
     except Exception as error:  # a damaged description can be wrong in any way
-        found = f"it cannot be opened as a store ({reason(error)})"
-        raise UnusableStore(asked, found, "Give the path of a capture") from error
+        raise UnusableStore(asked, f"it cannot be opened as a store ({reason(error)})", do) from error
     if not own:
-        raise UnusableStore(asked, "the folder is no store of the workbench", "Give the path of a capture")
+        raise UnusableStore(asked, "the folder is no store of the workbench", do)
     if mode == "r":
-        with telling_damage(path):
-            _compare_descriptions(path, group)
-            _check_described(path, group)
+        with _damage_named(path):
+            _check_descriptions(path, group)
     return group
 
 
-def descriptions(path: Path) -> dict[str, Any]:
-    """Return what the store and its arrays say of themselves, by name; the digest of it all is left out."""
-    told = {file.parent.name: json.loads(file.read_text("utf-8")) for file in path.glob("*/zarr.json")}
-    told[""] = json.loads((path / "zarr.json").read_text("utf-8"))
-    told[""]["attributes"][STORE_KEY].pop(DIGEST, None)
-    return told
+def _descriptions(path: Path) -> dict[str, Any]:
+    """Return the descriptions of the store and its arrays by name, without the digest of it all."""
+    found = {file.parent.name: json.loads(file.read_text("utf-8")) for file in path.glob("*/zarr.json")}
+    found[""] = json.loads((path / "zarr.json").read_text("utf-8"))
+    found[""]["attributes"][STORE_KEY].pop(DIGEST, None)
+    return found
 
 
-def _compare_descriptions(path: Path, group: zarr.Group) -> None:
-    """Raise ValueError where the description of a store is not what it was when the store was made."""
-    told, record = descriptions(path), record_of(group)
+def _check_descriptions(path: Path, group: zarr.Group) -> None:
+    """Raise ValueError unless the descriptions are what was written, and fit one another and their files.
+
+    A damaged shape might ask for any amount of memory.
+    """
+    found, record = _descriptions(path), _record(group)
     unknown = set(record) - {"sites", "samples", "parts", DIGEST}
     if unknown:  # a name of the record that is damaged, perhaps that of the digest itself
-        raise ValueError(f"its record holds {', '.join(sorted(unknown))}")
-    check_digest(path, told | {DIGEST: record[DIGEST]} if DIGEST in record else told)
-
-
-def _check_described(path: Path, group: zarr.Group) -> None:
-    """Raise an error unless the arrays fit one another and their files: a shape may ask for any memory."""
-    record = record_of(group)
+        raise ValueError(f"its record has {', '.join(sorted(unknown))}")
+    check_digest(path, found | {DIGEST: record[DIGEST]} if DIGEST in record else found)
     sites, samples = record["sites"], record["samples"]
     if not (isinstance(record["parts"], dict) and sites and all(map(is_text, [*sites, *samples]))):
         raise ValueError("its record is none")
-    held = {name: array_of(group, name) for name in ("done", "layer", "residual_norm", *samples, *sites)}
-    shape, chunk = held[sites[0]].shape, held[sites[0]].shards[0]
+    arrays = {name: array_of(group, name) for name in ("done", "layer", "residual_norm", *samples, *sites)}
+    shape, chunk = arrays[sites[0]].shape, arrays[sites[0]].shards[0]
     labels = dict.fromkeys(samples, shape[:1]) | dict.fromkeys(("layer", "residual_norm"), shape[1:2])
     wanted = labels | dict.fromkeys(sites, shape) | {"done": (-(-shape[0] // chunk),)}
-    for name, array in held.items():
+    for name, array in arrays.items():
         if array.shape != wanted[name] or (name in labels and array.chunks != array.shape):
             raise ValueError(f"{name} has the shape {array.shape} where {wanted[name]} was expected")
         if name in sites and (array.shards != (chunk, *shape[1:]) or array.chunks != (chunk, 1, *shape[2:])):
@@ -159,35 +150,25 @@ def array_of(group: zarr.Group, name: str) -> Any:
     return group[name]
 
 
-def record_of(group: zarr.Group) -> dict[str, Any]:
+def _record(group: zarr.Group) -> dict[str, Any]:
     """Return the store's record: "sites" and "samples" by name, and "parts", digests of its spec."""
     record: Any = group.attrs[STORE_KEY]
     return dict(record)
 
 
-def missing_chunks(path: Path, group: zarr.Group) -> tuple[int, ...]:
+def _missing_chunks(path: Path, group: zarr.Group) -> tuple[int, ...]:
     """Return the chunks without a done flag, or whose files are gone."""
     flags = array_of(group, "done")
     try:
         done = np.asarray(flags[:])
-    except _BROKEN:
-        done = np.array(
-            [_flag(path, flags, chunk) for chunk in range(flags.size)]
-        )  # says which one is broken
-    files = {chunk: _shards(path, group, chunk) for chunk in np.flatnonzero(done).tolist()}
-    held = {chunk for chunk, shards in files.items() if all(map(_filled, shards))}
-    return tuple(chunk for chunk in range(len(done)) if chunk not in held)
+    except _BROKEN:  # one by one, to name the broken one
+        done = np.array([_flag(path, flags, chunk) for chunk in range(flags.size)])
+    return tuple(chunk for chunk in range(len(done)) if not (done[chunk] and _filled(path, group, chunk)))
 
 
-def is_done(path: Path, group: zarr.Group, chunk: int) -> bool:
-    """Return whether one chunk is finished and its files are there."""
-    done = _flag(path, array_of(group, "done"), chunk)
-    return done and all(map(_filled, _shards(path, group, chunk)))
-
-
-def _filled(shard: Path) -> bool:
-    """Return whether a file is there and not empty: Zarr reads an empty one as numbers that are missing."""
-    return shard.is_file() and shard.stat().st_size > 0
+def _filled(path: Path, group: zarr.Group, chunk: int) -> bool:
+    """Return whether a chunk's files are there and not empty: Zarr reads an empty one as missing numbers."""
+    return all(shard.is_file() and shard.stat().st_size > 0 for shard in _shards(path, group, chunk))
 
 
 def _flag(path: Path, flags: Any, chunk: int) -> bool:
@@ -198,40 +179,37 @@ def _flag(path: Path, flags: Any, chunk: int) -> bool:
 
 
 def _shards(path: Path, group: zarr.Group, chunk: int) -> list[Path]:
-    """Return the files that hold one chunk, one per site."""
-    sites = record_of(group)["sites"]
+    """Return the files of one chunk, one per site."""
+    sites = _record(group)["sites"]
     inner = ["0"] * (array_of(group, sites[0]).ndim - 1)
     return [path.joinpath(site, "c", str(chunk), *inner) for site in sites]
 
 
 def _labelled(path: Path, group: zarr.Group) -> xr.Dataset:
     """Return the store as a dataset with its coordinates in memory and its activations on disk."""
-    held: dict[str, np.ndarray] = {}
-    for name in ("layer", "residual_norm", *record_of(group)["samples"]):
+    small: dict[str, np.ndarray] = {}
+    for name in ("layer", "residual_norm", *_record(group)["samples"]):
         file = path / name / "c" / "0"
         if not file.is_file():  # Zarr would give zeros and empty text for it
             raise _damaged(path, file, FileNotFoundError("it is gone"), _RESTART)
         try:
-            held[name] = array_of(group, name)[:]
+            values = array_of(group, name)[:]
         except _BROKEN as error:
             raise _damaged(path, file, error, _RESTART) from error
+        # text of fixed width: numpy's StringDType, which Zarr gives, is not understood everywhere
+        small[name] = np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
     data = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
     # Zarr lists a group in the order in which its files answer, which differs from one opening to the next.
-    data = data.drop_vars(["done", *held])[list(record_of(group)["sites"])]
-    layers, norms = held.pop("layer"), held.pop("residual_norm")
-    samples = {name: ("sample", _plain(values)) for name, values in held.items()}
+    data = data.drop_vars(["done", *small])[list(_record(group)["sites"])]
+    layers, norms = small.pop("layer"), small.pop("residual_norm")
+    samples = {name: ("sample", values) for name, values in small.items()}
     return data.assign_coords({"layer": layers, **samples}).assign(residual_norm=("layer", norms))
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Return text of fixed width: numpy's StringDType, which Zarr gives, is not understood everywhere."""
-    return np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
 
 
 def _verify(path: Path, group: zarr.Group) -> None:
     """Read every chunk once, so that checksums are compared; raise ActivationsError naming a bad file."""
     for chunk in range(array_of(group, "done").size):
-        for site, shard in zip(record_of(group)["sites"], _shards(path, group, chunk), strict=True):
+        for site, shard in zip(_record(group)["sites"], _shards(path, group, chunk), strict=True):
             array = array_of(group, site)
             rows = slice(chunk * array.shards[0], (chunk + 1) * array.shards[0])
             _check_size(path, shard, array.dtype.itemsize * math.prod(array.shards), _REDO)
@@ -247,16 +225,13 @@ def _damaged(path: Path, file: Path, error: Exception, do: str) -> UnusableStore
     return made
 
 
-_FLOAT16_MAX = 65_504.0
-
-
 @dataclass(frozen=True, eq=False)
 class ActivationStore:
-    """A store that is being written. It holds no open file: threads and worker processes may share it.
+    """A store that is being written. It keeps no file open: threads and worker processes may share it.
 
     Args:
-        path: folder of the store.
-        spec: what it holds.
+        path: Folder of the store.
+        spec: What it contains.
     """
 
     path: Path
@@ -267,34 +242,35 @@ class ActivationStore:
         """Return the store at `path`: a new one, or the one that an earlier capture of the same spec began.
 
         Raises:
-            ActivationsError: the disk is too full, another capture stands there, or the folder is no store.
-            DiskError: the folder cannot be written.
+            ActivationsError: The disk is too full, another capture is there, or the folder is no store.
+            DiskError: The folder cannot be written.
         """
         store = cls(Path(path), spec)
         if not store.path.exists() or (store.path.is_dir() and not any(store.path.iterdir())):
             require_disk(store.path, bytes_needed(spec))
             _create(store.path, spec)
             return store
-        with telling_damage(store.path):
-            _check_same(store.path, spec)
+        with _damage_named(store.path):
+            parts = _record(_open_group(store.path))["parts"]
+            differing = sorted(name for name, digest in spec.parts().items() if parts.get(name) != digest)
+        if differing:
+            asked, do = f"A capture into {path} was asked for", "Give another path, or delete it"
+            raise UnusableStore(asked, f"another one stands there, with other {', '.join(differing)}", do)
         left = len(store.missing()) / spec.n_chunks
         require_disk(store.path, int(left * bytes_needed(spec)))
         return store
 
     def missing(self) -> tuple[int, ...]:
         """Return the chunks that are still to be written."""
-        group = open_group(self.path)
-        with telling_damage(self.path):
-            return missing_chunks(self.path, group)
+        group = _open_group(self.path)
+        with _damage_named(self.path):
+            return _missing_chunks(self.path, group)
 
     def rows(self, chunk: int) -> slice:
-        """Return which samples a chunk holds."""
+        """Return which samples a chunk has."""
         if not 0 <= chunk < self.spec.n_chunks:
-            raise refusal(
-                f"Chunk {chunk} was asked for",
-                f"the store has chunks 0-{self.spec.n_chunks - 1}",
-                "Use one of store.missing()",
-            )
+            found = f"the store has chunks 0-{self.spec.n_chunks - 1}"
+            raise ActivationsError.lookup(f"Chunk {chunk} was asked for", found, "Use one of store.missing()")
         return self.spec.rows(chunk)
 
     def write_chunk(self, chunk: int, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -303,23 +279,21 @@ class ActivationStore:
         Different chunks may be written at the same time, from threads or processes.
 
         Args:
-            chunk: number of the chunk.
-            arrays: site to values, shape (rows, layer, [frame,] feature), any float dtype.
+            chunk: Number of the chunk.
+            arrays: Site to values, shape (rows, layer, [frame,] feature), any float dtype.
 
         Raises:
-            ActivationsError: a site is missing, a shape is wrong, a number is not finite or beyond float16.
-            DiskError: the disk is full or the store cannot be written.
+            ActivationsError: A site is missing, a shape is wrong, a number is not finite or beyond float16.
+            DiskError: The disk is full or the store cannot be written.
         """
         rows = self.rows(chunk)
         if set(arrays) != set(self.spec.sites):
-            raise refusal(
-                f"The sites {', '.join(self.spec.sites)} were asked for",
-                f"{', '.join(arrays) or 'none'} were given",
-                "Write all sites of a chunk at once",
-            )
+            asked = f"The sites {', '.join(self.spec.sites)} were asked for"
+            found = f"{', '.join(arrays) or 'none'} were given"
+            raise ActivationsError(asked, found, "Write all sites of a chunk at once")
         checked = {site: _checked(self.spec, rows, site, values) for site, values in arrays.items()}
-        group = open_group(self.path, mode="r+")
-        if is_done(self.path, group, chunk):
+        group = _open_group(self.path, mode="r+")
+        if _flag(self.path, array_of(group, "done"), chunk) and _filled(self.path, group, chunk):
             return False
         with disk_errors(self.path, sum(values.nbytes for values in checked.values())):
             for site, values in checked.items():
@@ -331,7 +305,7 @@ class ActivationStore:
         """Return the finished activations.
 
         Raises:
-            ActivationsError: chunks are missing.
+            ActivationsError: Chunks are missing.
         """
         return open_activations(self.path)
 
@@ -342,19 +316,22 @@ def _create(path: Path, spec: StoreSpec) -> None:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    # A shard has one chunk of samples, in pieces of one layer that are read alone.
+    shard, piece = (spec.chunk, *spec.shape[1:]), (spec.chunk, 1, *spec.shape[2:])
+    pieces: dict[str, Any] = {"shards": shard, "chunks": piece, "fill_value": np.nan}
+    norms = np.full(len(spec.layers), np.nan) if spec.residual_norm is None else spec.residual_norm
     try:
         group = zarr.open_group(draft, mode="w-", zarr_format=3)
         for site in spec.sites:
-            _new_site(group, site, spec)
+            _new(group, site, spec.shape, dims=spec.dims, dtype=spec.dtype, **pieces)
         _new(group, "done", (spec.n_chunks,), dtype=bool, dims=("chunk",), chunks=(1,), fill_value=False)
-        norms = np.full(len(spec.layers), np.nan) if spec.residual_norm is None else spec.residual_norm
         _write_whole(group, "layer", np.asarray(spec.layers, np.int64), dim="layer")
         _write_whole(group, "residual_norm", np.asarray(norms, np.float64), dim="layer")
         for name, values in spec.samples.items():
             _write_whole(group, name, np.asarray(values), dim="sample")
         record: Any = {"sites": list(spec.sites), "samples": list(spec.samples), "parts": parts}
         group.attrs.update({**spec.attrs, "coordinates": " ".join(spec.samples), STORE_KEY: record})
-        group.attrs[STORE_KEY] = {**record, DIGEST: digest_of(descriptions(draft))}
+        group.attrs[STORE_KEY] = {**record, DIGEST: digest_of(_descriptions(draft))}
         draft.rename(path)
     except OSError:
         if not path.exists():  # otherwise another writer was first, and its store is as good
@@ -364,21 +341,10 @@ def _create(path: Path, spec: StoreSpec) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _new_site(group: zarr.Group, site: str, spec: StoreSpec) -> None:
-    """Make an array: a shard holds one chunk of samples, in pieces of one layer that are read alone."""
-    row, piece = (spec.chunk, *spec.shape[1:]), (spec.chunk, 1, *spec.shape[2:])
-    nan = np.nan
-    _new(group, site, spec.shape, dims=spec.dims, dtype=spec.dtype, chunks=piece, shards=row, fill_value=nan)
-
-
 def _new(group: zarr.Group, name: str, shape: tuple[int, ...], *, dims: tuple[str, ...], **how: Any) -> Any:
+    config: Any = {"write_empty_chunks": True}  # zeros and empty text are data, not an absent file
     return group.create_array(
-        name,
-        shape=shape,
-        dimension_names=dims,
-        compressors=(Crc32cCodec(),),
-        config={"write_empty_chunks": True},  # zeros and empty text are data, not an absent file
-        **how,
+        name, shape=shape, dimension_names=dims, compressors=(Crc32cCodec(),), config=config, **how
     )
 
 
@@ -389,50 +355,22 @@ def _write_whole(group: zarr.Group, name: str, values: np.ndarray, *, dim: str) 
     array[:] = values.astype(object if dtype is str else dtype)
 
 
-def _check_same(path: Path, spec: StoreSpec) -> None:
-    """Raise ActivationsError when the store at `path` was begun for another spec."""
-    group = open_group(path)
-    held = record_of(group)["parts"]
-    differing = sorted(name for name, digest in spec.parts().items() if held.get(name) != digest)
-    if differing:
-        raise UnusableStore(
-            f"A capture into {path} was asked for",
-            f"another one stands there, with other {', '.join(differing)}",
-            "Give another path, or delete it",
-        )
-
-
 def _checked(spec: StoreSpec, rows: slice, site: str, values: np.ndarray) -> np.ndarray:
     """Return the values in the store's dtype, or raise ActivationsError."""
-    values = np.asarray(values)
+    values, absent = np.asarray(values), np.zeros((), bool)
     expected = (rows.stop - rows.start, *spec.shape[1:])
     if values.shape != expected:
-        raise refusal(
-            f"{site} of shape {expected} was asked for",
-            f"the shape is {values.shape}",
-            f"The dimensions are {', '.join(spec.dims)}",
-        )
-    absent = _absent(spec, rows, values.shape)
+        found, do = f"the shape is {values.shape}", f"The dimensions are {', '.join(spec.dims)}"
+        raise ActivationsError(f"{site} of shape {expected} was asked for", found, do)
+    if spec.frames is not None and "frames_held" in spec.samples:  # frames behind the end of a clip are NaN
+        behind = np.arange(spec.frames) >= np.asarray(spec.samples["frames_held"])[rows, None]
+        absent = np.broadcast_to(behind[:, None, :, None], values.shape)
     if not (np.isfinite(values) | absent).all():
-        raise refusal(
-            f"Finite {site} was asked for",
-            "some numbers are NaN or infinite",
-            "Load the model with dtype='float32', or look at the clip",
-        )
+        do = "Load the model with dtype='float32', or look at the clip"
+        raise ActivationsError(f"Finite {site} was asked for", "some numbers are NaN or infinite", do)
     largest = float(np.max(np.abs(values), where=~absent, initial=0.0))
     if spec.dtype == np.float16 and largest > _FLOAT16_MAX:
-        raise refusal(
-            f"{site} per frame is stored as float16",
-            f"a value of {largest:.0f} lies beyond its {_FLOAT16_MAX:.0f}",
-            "Capture pooled activations, which are float32",
-        )
+        asked, found = f"{site} per frame is stored as float16", f"a value of {largest:.0f} lies beyond its"
+        do = "Capture pooled activations, which are float32"
+        raise ActivationsError(asked, f"{found} {_FLOAT16_MAX:.0f}", do)
     return values.astype(spec.dtype)
-
-
-def _absent(spec: StoreSpec, rows: slice, shape: tuple[int, ...]) -> np.ndarray:
-    """Return True, broadcastable to `shape`, where a frame lies behind the end of its clip and may be NaN."""
-    if spec.frames is None or "frames_held" not in spec.samples:
-        return np.zeros((1,) * len(shape), dtype=bool)
-    held = np.asarray(spec.samples["frames_held"])[rows]
-    behind: np.ndarray = np.arange(spec.frames)[None, :] >= held[:, None]
-    return np.broadcast_to(behind[:, None, :, None], shape)
