@@ -110,7 +110,7 @@ def test_captures_refuse_batches_and_lengths_that_are_none(tiny_model: Any, tiny
     for value in ("3", math.nan, True, 0, -1, math.inf):
         with pytest.raises(ActivationsError, match="that is no length of time"):
             capture(tiny_model, tiny_dataset, seconds=value, cache=False)
-    for lengths in ({"heard": None}, {"seconds": "1"}):
+    for lengths in ({"context_seconds": None}, {"seconds": "1"}):
         with pytest.raises(WorkbenchError):
             capture_continued(tiny_model, tiny_dataset, "music", **lengths)
 

@@ -47,7 +47,7 @@ def same(one: Activations, other: Activations) -> bool:
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"pool": None}, {"window": 0.2, "seconds": 0.45}], ids=["", "frames", "windows"]
+    "how", [{}, {"pool": None}, {"window_seconds": 0.2, "seconds": 0.45}], ids=["", "frames", "windows"]
 )
 def test_without_a_cache_nothing_is_written_and_the_numbers_are_the_same(
     tiny_model: Any, songs: Any, cache: Path, how: dict[str, Any]
@@ -144,11 +144,10 @@ def test_a_whole_store_is_read_where_nothing_can_be_written(
     tiny_model: Any, songs: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from workbench.model import capture as capture_module
-    from workbench.model import capture_plan as chunks_module
 
     first = captured(tiny_model, songs)
     monkeypatch.setattr(capture_module, "can_keep", lambda: False)
-    monkeypatch.setattr(chunks_module, "read_chunk", None)  # reading again would fail
+    monkeypatch.setattr(capture_module, "read_chunk", None)  # reading again would fail
     assert captured(tiny_model, songs).path == first.path
 
 

@@ -155,9 +155,9 @@ class InterruptedHereError(Exception):
 def test_law_15_an_interrupted_capture_resumes_to_an_equal_store(
     tiny_model: Any, tiny_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture_module, "POOLED_CHUNK", 5)
+    monkeypatch.setattr(chunks_module, "POOLED_CHUNK", 5)
     whole = quietly(tiny_model, tiny_dataset, path=tmp_path / "whole")
-    read = chunks_module.read_chunk
+    read = capture_module.read_chunk
     done: list[int] = []
 
     def failing(model: Any, chunk: Any, job: Any) -> Any:
@@ -166,7 +166,7 @@ def test_law_15_an_interrupted_capture_resumes_to_an_equal_store(
         done.append(chunk.number)
         return read(model, chunk, job)
 
-    monkeypatch.setattr(chunks_module, "read_chunk", failing)
+    monkeypatch.setattr(capture_module, "read_chunk", failing)
     with pytest.raises(InterruptedHereError):
         quietly(tiny_model, tiny_dataset, path=tmp_path / "cut")
     with pytest.raises(ActivationsError, match="2 of 4 chunks are unfinished"):
@@ -177,7 +177,7 @@ def test_law_15_an_interrupted_capture_resumes_to_an_equal_store(
         again.append(chunk.number)
         return read(model, chunk, job)
 
-    monkeypatch.setattr(chunks_module, "read_chunk", counting)
+    monkeypatch.setattr(capture_module, "read_chunk", counting)
     resumed = quietly(tiny_model, tiny_dataset, path=tmp_path / "cut")
     assert resumed.data.drop_attrs().identical(whole.data.drop_attrs())
     assert (done, again) == ([0, 1], [2, 3]), "what was finished must not be done again"
@@ -186,7 +186,7 @@ def test_law_15_an_interrupted_capture_resumes_to_an_equal_store(
 def test_a_cancelled_capture_keeps_its_chunks(
     tiny_model: Any, tiny_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture_module, "POOLED_CHUNK", 5)
+    monkeypatch.setattr(chunks_module, "POOLED_CHUNK", 5)
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled, match="after 5 of 18 clips"):
@@ -200,7 +200,7 @@ def test_the_cache_finds_a_capture_again_and_tells_others_apart(
 ) -> None:
     first = quietly(tiny_model, tiny_dataset, seconds=1.5)
     other = quietly(tiny_model, tiny_dataset, seconds=1.0)
-    monkeypatch.setattr(chunks_module, "read_chunk", None)  # reading again would fail
+    monkeypatch.setattr(capture_module, "read_chunk", None)  # reading again would fail
     assert quietly(tiny_model, tiny_dataset, seconds=1.5).path == first.path != other.path
     assert np.array_equal(quietly(tiny_model, tiny_dataset, seconds=1.5).matrix(1), first.matrix(1))
 
@@ -238,7 +238,7 @@ def test_a_silent_clip_is_refused_by_name(tiny_model: Any, tiny_dataset: Any) ->
         ({"pool": "median"}, "median"),
         ({"rows": "all"}, "cond, null"),
         ({"rows": "both"}, "without a text"),
-        ({"pool": None, "window": 1.0}, "Windows without a pool"),
+        ({"pool": None, "window_seconds": 1.0}, "Windows without a pool"),
     ],
 )
 def test_requests_that_make_no_sense_are_named(

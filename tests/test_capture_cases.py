@@ -13,7 +13,6 @@ from tolerances import SUMMED
 from workbench.activations import Activations, cut_head, head_name, head_slice
 from workbench.activations.activations import window_counts, window_times
 from workbench.errors import ActivationsError, DatasetError, ModelError
-from workbench.model import capture as capture_module
 from workbench.model import capture_plan as cases_module
 from workbench.model.capture import CONDITIONS, capture, capture_conditions, wrong_classes
 from workbench.model.teacher_forcing import Reading, codes_for, read_codes
@@ -56,7 +55,9 @@ def test_a_rest_of_half_a_window_or_more_is_a_window(held: int, count: int) -> N
 @pytest.mark.parametrize("pool", ["mean", "max", "last"])
 def test_windows_are_pooled_over_their_own_frames(tiny_model: Any, pool: str) -> None:
     songs = of_lengths(*SECONDS)
-    acts = quietly(tiny_model, songs, pool=pool, window=WINDOW_S, sites=("resid_post", "embed"), batch=3)
+    acts = quietly(
+        tiny_model, songs, pool=pool, window_seconds=WINDOW_S, sites=("resid_post", "embed"), batch=3
+    )
     codes = [codes_for(tiny_model, songs, entry, seconds=None, stored=False) for entry in songs]
     reading = Reading(("resid_post", "embed"), tuple(range(4)), None)
     frames = read_codes(tiny_model, codes, tiny_model.null_text(5), reading)
@@ -86,26 +87,26 @@ def test_windows_cut_from_kept_frames_equal_captured_ones(tiny_model: Any) -> No
     kept = quietly(tiny_model, songs, pool=None)
     for pool in ("mean", "max", "last"):
         ours, captured = (
-            kept.pooled(pool, window=WINDOW_S),
-            quietly(tiny_model, songs, pool=pool, window=WINDOW_S),
+            kept.pooled(pool, window_seconds=WINDOW_S),
+            quietly(tiny_model, songs, pool=pool, window_seconds=WINDOW_S),
         )
         assert ours.clips.tolist() == captured.clips.tolist()
         assert ours.coordinate("start_s") == pytest.approx(captured.coordinate("start_s"))
         assert ours.coordinate("length_s") == pytest.approx(captured.coordinate("length_s"))
         assert np.allclose(ours.matrix(3), captured.matrix(3), **SUMMED)
     with pytest.raises(ActivationsError, match="pooled over time already"):
-        kept.pooled("mean").pooled("mean", window=1.0)
+        kept.pooled("mean").pooled("mean", window_seconds=1.0)
     with pytest.raises(ActivationsError, match="no length of time"):
-        kept.pooled("mean", window=-1.0)
+        kept.pooled("mean", window_seconds=-1.0)
 
 
 def test_a_chunk_may_begin_and_end_inside_a_clip(
     tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     songs = of_lengths(*SECONDS)
-    settings: dict[str, Any] = {"window": WINDOW_S, "text": "rock", "rows": "both"}
+    settings: dict[str, Any] = {"window_seconds": WINDOW_S, "text": "rock", "rows": "both"}
     whole = quietly(tiny_model, songs, **settings)
-    monkeypatch.setattr(capture_module, "POOLED_CHUNK", 1)
+    monkeypatch.setattr(cases_module, "POOLED_CHUNK", 1)
     cut = quietly(tiny_model, songs, path=tmp_path / "cut", **settings)
     assert len(cut) == 26
     assert cut.clips.tolist() == whole.clips.tolist()
@@ -114,7 +115,7 @@ def test_a_chunk_may_begin_and_end_inside_a_clip(
     shards = list((tmp_path / "cut" / "resid_post" / "c").iterdir())
     assert len(shards) == 5, "six samples a chunk, which no border of a clip respects"
     monkeypatch.setattr(cases_module, "_CHUNK_BYTES", 1)
-    monkeypatch.setattr(capture_module, "POOLED_CHUNK", 16)
+    monkeypatch.setattr(cases_module, "POOLED_CHUNK", 16)
     quietly(tiny_model, songs, path=tmp_path / "small", **settings)
     assert len(list((tmp_path / "small" / "resid_post" / "c").iterdir())) == 5, "large windows, fewer clips"
 
@@ -172,8 +173,8 @@ def test_conditions_take_windows_prompts_and_a_store(
     songs = tiny_dataset.subset([0, 6])
     prompts = {"classical": "slow piano", "jazz": "fast jazz"}
     acts = capture_conditions(
-        tiny_model, songs, conditions=("wrong", "null"), prompts=prompts, window=1.0, path=tmp_path / "leak",
-        progress=False,
+        tiny_model, songs, conditions=("wrong", "null"), prompts=prompts, window_seconds=1.0,
+        path=tmp_path / "leak", progress=False,
     )  # fmt: skip
     assert acts.path == tmp_path / "leak"
     assert acts.coordinate("condition").tolist() == ["wrong"] * 4 + ["null"] * 4

@@ -15,7 +15,6 @@ from workbench.activations import Cost, free_memory
 from workbench.activations import spec as budget
 from workbench.errors import ActivationsError
 from workbench.model import capture as capture_module
-from workbench.model import capture_plan as chunks_module
 from workbench.model import generated as drawing_module
 from workbench.model.capture import capture, capture_conditions, capture_cost
 from workbench.model.generated import capture_continued, capture_generated
@@ -24,7 +23,7 @@ from workbench.model.teacher_forcing import counted_frames, guessed_frames
 SHAPES: list[dict[str, Any]] = [
     {},
     {"pool": None, "sites": ("embed", "head_out")},
-    {"window": 0.32, "layers": [1, 2]},
+    {"window_seconds": 0.32, "layers": [1, 2]},
     {"text": "rock", "rows": "both"},
 ]
 
@@ -69,7 +68,7 @@ def test_memory_grows_with_what_is_asked(tiny_model: Any, tiny_dataset: Any) -> 
     for more in (
         {"sites": ("resid_post", "mlp_out")},
         {"pool": None},
-        {"window": 0.5},
+        {"window_seconds": 0.5},
         both,
         {"batch": 16},
     ):
@@ -127,10 +126,12 @@ def test_what_memory_cannot_hold_is_refused_before_anything_starts(
         "frames": lambda: capture(tiny_model, songs, **quiet, cache=False, pool=None),
         "conditions": lambda: capture_conditions(tiny_model, songs, **quiet, cache=False),
         "generated": lambda: capture_generated(tiny_model, ["a", "b"], seeds=[1, 2], seconds=0.4, **quiet),
-        "continued": lambda: capture_continued(tiny_model, songs, "a", heard=0.2, seconds=0.2, **quiet),
+        "continued": lambda: capture_continued(
+            tiny_model, songs, "a", context_seconds=0.2, seconds=0.2, **quiet
+        ),
     }
     read_at_most(monkeypatch, 10_000)
-    monkeypatch.setattr(chunks_module, "read_chunk", refuse)
+    monkeypatch.setattr(capture_module, "read_chunk", refuse)
     monkeypatch.setattr(capture_module, "counted_frames", refuse)
     monkeypatch.setattr(drawing_module, "read_while_sampling", refuse)
     with pytest.raises(ActivationsError, match=r"samples.*of memory and 10.0 kB are free.*smaller batch"):

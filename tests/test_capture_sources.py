@@ -14,13 +14,9 @@ from plain_hooks import drawn
 from steering_fixture import untraced
 from tolerances import SUMMED, draws, same_codes
 
-from workbench.errors import ActivationsError, Cancelled, GenerationError, ModelError
-from workbench.model.generated import (
-    begin_continuation,
-    capture_continued,
-    capture_generated,
-    read_while_sampling,
-)
+from workbench.errors import ActivationsError, Cancelled, GenerationError, ModelError, RenamedWarning
+from workbench.model.capture import capture
+from workbench.model.generated import capture_continued, capture_generated, read_while_sampling
 from workbench.model.network import SITES
 from workbench.model.teacher_forcing import Reading, codes_for, read_codes
 
@@ -45,7 +41,8 @@ def begin(model: Any, *, given: bool, guidance: float = 3.0, clips: int = 2) -> 
     prompts, seeds = PROMPTS[:clips], list(range(3, 3 + clips))
     if not given:
         return model.sampling(prompts, seeds=seeds, **settings)
-    return begin_continuation(model, [opening(seed) for seed in seeds], prompts, seeds=seeds, **settings)
+    codes = torch.as_tensor(np.stack([opening(seed) for seed in seeds]))
+    return model.sampling(prompts, seeds=seeds, given=codes, **settings)
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["generated", "continued"])
@@ -112,7 +109,7 @@ def test_generated_rows_and_windows_are_samples_of_their_own(tiny_model: Any) ->
     settings: dict[str, Any] = {"seeds": [1, 2, 3], "seconds": 0.52, "batch": 2, "progress": False}
     prompts, heard = ["a tune", "rock", "a tune"], {}
     acts = capture_generated(
-        tiny_model, prompts, rows="both", window=0.16, labels={"genre": ["x", "rock", "x"]},
+        tiny_model, prompts, rows="both", window_seconds=0.16, labels={"genre": ["x", "rock", "x"]},
         on_codes=lambda number, codes: heard.update({number: codes}), **settings,
     )  # fmt: skip
     assert len(acts) == 2 * 3 * 3
@@ -123,7 +120,7 @@ def test_generated_rows_and_windows_are_samples_of_their_own(tiny_model: Any) ->
     assert acts.coordinate("length_s") == pytest.approx(np.full(18, 0.16))
     assert set(acts.coordinate("source")) == {"generated"}
     frames = capture_generated(tiny_model, prompts, rows="null", pool=None, **settings)
-    windows = frames.pooled("mean", window=0.16)
+    windows = frames.pooled("mean", window_seconds=0.16)
     for layer in ALL:
         assert np.allclose(acts.where(row="null").matrix(layer), windows.matrix(layer), **SUMMED)
     assert sorted(heard) == [0, 1, 2]
@@ -132,7 +129,13 @@ def test_generated_rows_and_windows_are_samples_of_their_own(tiny_model: Any) ->
 
 def test_continued_clips_keep_their_labels_and_their_beginning(tiny_model: Any, tiny_dataset: Any) -> None:
     songs, heard = tiny_dataset.subset([0, 7, 13]), {}
-    settings: dict[str, Any] = {"heard": 0.2, "seconds": 0.32, "pool": None, "progress": False, "batch": 2}
+    settings: dict[str, Any] = {
+        "context_seconds": 0.2,
+        "seconds": 0.32,
+        "pool": None,
+        "progress": False,
+        "batch": 2,
+    }
     new = capture_continued(
         tiny_model, songs, "a tune", on_codes=lambda number, codes: heard.update({number: codes}), **settings
     )
@@ -146,12 +149,24 @@ def test_continued_clips_keep_their_labels_and_their_beginning(tiny_model: Any, 
     for number, entry in enumerate(songs):
         own = codes_for(tiny_model, songs, entry, seconds=0.2, stored=False)
         assert np.array_equal(heard[number][:, :5], own)
-    timed = new.pooled("mean", window=0.16).coordinate("start_s")
+    timed = new.pooled("mean", window_seconds=0.16).coordinate("start_s")
     assert timed == pytest.approx(np.tile([0.2, 0.36], 3))
-    windows = capture_continued(tiny_model, songs, "a tune", **{**settings, "pool": "mean", "window": 0.16})
+    windows = capture_continued(
+        tiny_model, songs, "a tune", **{**settings, "pool": "mean", "window_seconds": 0.16}
+    )
     assert windows.coordinate("start_s") == pytest.approx(timed)
     other = capture_continued(tiny_model, songs, "a tune", seeds=[5, 6, 7], **settings)
     assert not np.allclose(other.frames(2), new.frames(2), atol=1e-3)
+
+
+def test_keywords_of_the_version_before_warn_and_work(tiny_model: Any, tiny_dataset: Any) -> None:
+    songs, settings = tiny_dataset.subset([0]), {"seconds": 0.2, "progress": False}
+    with pytest.warns(RenamedWarning, match="context_seconds"):
+        old = capture_continued(tiny_model, songs, "a tune", heard=0.2, **settings)
+    new = capture_continued(tiny_model, songs, "a tune", context_seconds=0.2, **settings)
+    assert np.array_equal(old.matrix(2), new.matrix(2))
+    with pytest.warns(RenamedWarning, match="window_seconds"):
+        assert len(capture(tiny_model, songs, window=0.1, cache=False, **settings)) == 2
 
 
 @pytest.mark.parametrize(
@@ -162,16 +177,16 @@ def test_continued_clips_keep_their_labels_and_their_beginning(tiny_model: Any, 
         ({"seeds": [1]}, ActivationsError, "1 seeds"),
         ({"prompts": ["a"]}, ActivationsError, "1 prompts"),
         ({"part": "old"}, ActivationsError, "new, all"),
-        ({"heard": 2.2}, ActivationsError, "it lasts 2.0 s"),
+        ({"context_seconds": 2.2}, ActivationsError, "it lasts 2.0 s"),
         ({"seconds": 60.0}, GenerationError, "seconds of sound"),
         ({"layers": [9]}, ModelError, "layers 0-3"),
-        ({"window": 0.0}, ActivationsError, "no length of time"),
+        ({"window_seconds": 0.0}, ActivationsError, "no length of time"),
     ],
 )
 def test_continuations_that_make_no_sense_are_refused(
     tiny_model: Any, tiny_dataset: Any, settings: dict[str, Any], error: type[Exception], says: str
 ) -> None:
-    asked = {"prompts": "a tune", "heard": 0.2, "seconds": 0.2, "progress": False, **settings}
+    asked = {"prompts": "a tune", "context_seconds": 0.2, "seconds": 0.2, "progress": False, **settings}
     with pytest.raises(error, match=says):
         capture_continued(tiny_model, tiny_dataset.subset([0, 1]), **asked)
 
@@ -186,7 +201,7 @@ def test_a_cancelled_capture_leaves_the_model_clean(tiny_model: Any, tiny_datase
     cancel = threading.Event()
     cancel.set()
     songs = tiny_dataset.subset([0])
-    settings: dict[str, Any] = {"heard": 0.2, "seconds": 0.2, "progress": False}
+    settings: dict[str, Any] = {"context_seconds": 0.2, "seconds": 0.2, "progress": False}
     with pytest.raises(Cancelled):
         capture_continued(tiny_model, songs, "a tune", cancel=cancel, **settings)
     assert len(capture_continued(tiny_model, songs, "a tune", **settings)) == 1
@@ -199,4 +214,4 @@ def test_a_silent_clip_is_not_continued(tiny_model: Any, tiny_dataset: Any) -> N
     entry = dataclasses.replace(tiny_dataset.entries[3], digest="silence")
     songs = dataclasses.replace(tiny_dataset, entries=(entry,), reader=lambda _entry: quiet)
     with pytest.raises(ActivationsError, match="it is silent"):
-        capture_continued(tiny_model, songs, "a tune", heard=0.2, seconds=0.2, progress=False)
+        capture_continued(tiny_model, songs, "a tune", context_seconds=0.2, seconds=0.2, progress=False)

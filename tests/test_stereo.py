@@ -162,7 +162,7 @@ def test_clips_are_captured_and_continued_in_stereo(model: Any, tiny_dataset: An
     again = capture(model, some.subset([1]), text="fast rock with drums", **settings)
     assert np.allclose(acts.matrix(2)[1], again.matrix(2)[0], **NETWORK)
     gone_on = capture_continued(
-        model, some, PROMPT, heard=0.4, seconds=0.4, part="all", pool=None, **settings
+        model, some, PROMPT, context_seconds=0.4, seconds=0.4, part="all", pool=None, **settings
     )
     assert gone_on.frames(2).shape == (3, 20, 32)
     codes = model.encode(Clip(tone_clip(1, 0), 16_000))

@@ -1,4 +1,9 @@
-"""Capture while generating: what the decoder's rows held, step by step, unsteered."""
+"""Capture while generating: the activations of the decoder's rows, step by step, unsteered.
+
+From a prompt alone (`capture_generated`), or going on from the first seconds of a clip, whose codes are given
+(`capture_continued`): the decoder's first visit reads these at once, and what is drawn at visit v is step
+v + prompt frames.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +18,15 @@ from tqdm.auto import tqdm
 
 from workbench.activations import Activations
 from workbench.activations.activations import window_times
-from workbench.errors import ActivationsError, number_or_nan, whole_number
+from workbench.errors import ActivationsError, number_or_nan, renamed_keywords, whole_number
 from workbench.model.capture_plan import drawn_cost, free_on_device
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, live
 from workbench.model.sampling import Sampling, frames_for
 from workbench.model.teacher_forcing import Reading, codes_for, codes_match_codec, reading_attrs, reading_of
-from workbench.sound.dataset import Dataset, Entry
+from workbench.sound.dataset import Dataset
 
-# Reading activations while codes are drawn: what captures from prompts and of continuations share.
-
-
+PARTS = ("new", "all")
 OnCodes = Callable[[int, np.ndarray], None]
 """Called with a clip's number and its finished codes (k, frames), for those who want to hear it."""
 
@@ -32,10 +35,13 @@ OnCodes = Callable[[int, np.ndarray], None]
 class Drawing:
     """How activations are read while a model draws codes.
 
-    reading  what is read
-    rows     "cond", "null" or "both" kinds of rows
-    skipped  frames at the beginning that are left out of the result
-    batch    clips drawn at once
+    Args:
+        reading: What is read.
+        rows: "cond", "null" or "both" kinds of rows.
+        skipped: Frames at the beginning that are left out of the result.
+        batch: Clips drawn at once.
+        progress: Whether to show a bar.
+        on_codes: Called with each clip's codes.
     """
 
     reading: Reading
@@ -52,7 +58,7 @@ class Drawing:
         clips: Mapping[str, np.ndarray],
         attrs: Mapping[str, Any],
     ) -> Activations:
-        """The activations of all clips, in memory; where both rows are read, all cond rows come first.
+        """Return the activations of all clips, in memory; of both rows, all cond rows come first.
 
         Args:
             model: The model.
@@ -61,9 +67,9 @@ class Drawing:
             attrs: What describes the run.
 
         Raises:
-            ActivationsError: Where memory would not do.
-            ModelError: For rows that this run has not.
-            Cancelled: When a run's `cancel` was set.
+            ActivationsError: Memory would not do.
+            ModelError: This run has no such rows.
+            Cancelled: A run's `cancel` was set.
         """
         whole_number(self.batch, "A batch of", ActivationsError, least=1)
         total, kinds = len(clips["clip"]), ("cond", "null") if self.rows == "both" else (self.rows,)
@@ -71,11 +77,13 @@ class Drawing:
         with tqdm(desc="Drawing", unit="clip", total=total, disable=not self.progress, leave=False) as bar:
             for start in range(0, total, self.batch):
                 run = begin(slice(start, min(start + self.batch, total)))
-                if start == 0:
-                    self._check(model, run, total, kinds=len(kinds))
+                if start == 0:  # before anything is drawn
+                    shape = {"clips": total, "rows": len(kinds), "frames": run.frames, "batch": self.batch}
+                    cost = drawn_cost(model, self.reading, **shape, guided=run.guided)
+                    cost.check(free_device=free_on_device(model))
                 read = read_while_sampling(model, run, self.reading, rows=self.rows, skipped=self.skipped)
-                held = np.full(run.batch * len(kinds), run.frames - self.skipped)
-                split = {site: self.reading.samples(values, held) for site, values in read.items()}
+                lengths = np.full(run.batch * len(kinds), run.frames - self.skipped)
+                split = {site: self.reading.samples(values, lengths) for site, values in read.items()}
                 for number, kind in enumerate(kinds):
                     own = slice(number * run.batch, (number + 1) * run.batch)
                     parts[kind].append({site: np.concatenate(rows[own]) for site, rows in split.items()})
@@ -84,46 +92,33 @@ class Drawing:
                         self.on_codes(start + row, codes)
                 bar.update(run.batch)
         blocks = [part for kind in kinds for part in parts[kind]]
+        start_s = {"start_s": self.skipped / model.frame_rate_hz} if self.skipped else {}
         return Activations.from_arrays(
             {site: np.concatenate([block[site] for block in blocks]) for site in self.reading.sites},
             layers=self.reading.layers,
-            samples=self._samples(model, clips, kinds, run.frames),
-            attrs={**attrs, **self._start(model), **reading_attrs(model, self.reading)},
+            samples=self._samples(model, clips, kinds, run.frames - self.skipped),
+            attrs={**attrs, **start_s, **reading_attrs(model, self.reading)},
             residual_norm=model.residual_norms()[list(self.reading.layers)],
         )
-
-    def _check(self, model: Model, run: Sampling, clips: int, *, kinds: int) -> None:
-        """Refuse, before anything is drawn, what memory cannot hold."""
-        shape = {"clips": clips, "rows": kinds, "frames": run.frames, "batch": self.batch}
-        cost = drawn_cost(model, self.reading, **shape, guided=run.guided)
-        cost.check(free_device=free_on_device(model))
 
     def _samples(
         self, model: Model, clips: Mapping[str, np.ndarray], kinds: tuple[str, ...], frames: int
     ) -> dict[str, np.ndarray]:
-        """The sample coordinates: a null row was told nothing, so its text is empty."""
-        total = len(clips["clip"])
+        """Return the sample coordinates; the text of a null row is empty."""
         samples = {name: np.tile(values, len(kinds)) for name, values in clips.items()}
-        samples["row"] = np.repeat(kinds, total)
+        samples["row"] = np.repeat(kinds, len(clips["clip"]))
         samples["text"] = np.where(samples["row"] == "null", "", samples["text"])
-        window = self.reading.window
-        if window is None:
+        if self.reading.window is None:
             return samples
-        held = np.full(total * len(kinds), frames - self.skipped)
-        start_s = self.skipped / model.frame_rate_hz
-        counts = self.reading.counts(held)
-        samples = {name: np.repeat(values, counts) for name, values in samples.items()}
-        return samples | window_times(held, window, model.frame_rate_hz, start_s=start_s)
-
-    def _start(self, model: Model) -> dict[str, float]:
-        """When the first frame of the result sounds, unless that is at once."""
-        return {"start_s": self.skipped / model.frame_rate_hz} if self.skipped else {}
+        lengths, rate = np.full(len(samples["row"]), frames), model.frame_rate_hz
+        samples = {name: np.repeat(values, self.reading.counts(lengths)) for name, values in samples.items()}
+        return samples | window_times(lengths, self.reading.window, rate, start_s=self.skipped / rate)
 
 
 def read_while_sampling(
     model: Model, run: Sampling, reading: Reading, *, rows: str = "cond", skipped: int = 0
 ) -> dict[str, np.ndarray]:
-    """Activations (rows, layers, [frames,] d_model) fp32 by site, read while `run` draws its codes.
+    """Return activations (rows, layers, [frames,] d_model) fp32 by site, read while `run` draws its codes.
 
     Args:
         model: The model.
@@ -138,15 +133,16 @@ def read_while_sampling(
         for _visit in tracer.iter[: run.visits]:
             for place in places:
                 seen[place].append(live(network, place)[chosen].clone())
-    held = torch.full((chosen.stop - chosen.start,), run.frames - skipped, device=model.device)
+    lengths = torch.full((chosen.stop - chosen.start,), run.frames - skipped, device=model.device)
     read: dict[Place, torch.Tensor] = {}
-    begin = run.text.prefix + 1  # position 1 of the music is the first that has heard a frame
+    begin = run.text.prefix + 1  # position 1 of the music is the first whose input includes a frame
     for place in places:  # one after another: frames that are pooled make room for the next
         frames = torch.cat(seen.pop(place), dim=1)[:, begin + skipped : begin + run.frames]
-        read[place] = reading.pooled(frames, held)
+        read[place] = reading.pooled(frames, lengths)
     return reading.stacked(read)
 
 
+@renamed_keywords(window="window_seconds")
 def capture_generated(
     model: Model,
     prompts: Sequence[str],
@@ -156,7 +152,7 @@ def capture_generated(
     sites: Sequence[str] = ("resid_post",),
     layers: Sequence[int] | None = None,
     pool: str | None = "mean",
-    window: float | None = None,
+    window_seconds: float | None = None,
     rows: str = "cond",
     guidance: float | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
@@ -165,29 +161,34 @@ def capture_generated(
     cancel: threading.Event | None = None,
     on_codes: OnCodes | None = None,
 ) -> Activations:
-    """Activations of unsteered generations, one sample per prompt and seed, in memory.
+    """Return activations of unsteered generations, one sample per prompt and seed, in memory.
 
-    prompts  one per clip; the prompt is also the clip's group
-    seeds    as many
-    seconds  length of each generation
-    sites, layers, pool, window  as in `capture`; frame t is what step t + 1 held
-    rows     "cond", "null" (the rows of guidance without text), or "both": first all cond, then all null
-    guidance classifier-free guidance, by default the checkpoint's; null rows exist above 1 only
-    labels   values per clip by target, for example the genre that each prompt names
-    batch    clips drawn at once
-    cancel   set it (from any thread) to stop before the next step
-    on_codes called with each clip's number and codes (k, frames)
+    Args:
+        model: The model.
+        prompts: One per clip; the prompt is also the clip's group.
+        seeds: As many.
+        seconds: Length of each generation.
+        sites: As in `capture`, like layers, pool and window_seconds; frame t is read at step t + 1.
+        layers: Blocks counted from 0; all when None.
+        pool: "mean", "max" or "last"; None keeps the frames.
+        window_seconds: Length of the windows that become samples of their own.
+        rows: "cond", "null" (the rows of guidance without text), or "both": first all cond, then all null.
+        guidance: Classifier-free guidance, by default the checkpoint's; null rows exist above 1 only.
+        labels: Values per clip by target, for example the genre that each prompt names.
+        batch: Clips drawn at once.
+        progress: Whether to show a bar.
+        cancel: Set it (from any thread) to stop before the next step.
+        on_codes: Called with each clip's number and codes (k, frames).
 
-    Raises ActivationsError when there are no prompts, or not as many seeds, and where memory would not do;
-    ModelError for a layer, site, pool or row that does not exist; Cancelled.
+    Raises:
+        ActivationsError: There are no prompts, or not as many seeds, or memory would not do.
+        ModelError: A layer, site, pool or row does not exist.
+        Cancelled: On request.
     """
     if not prompts or len(prompts) != len(seeds):
-        raise ActivationsError(
-            f"Generations of {len(prompts)} prompts with {len(seeds)} seeds were asked for",
-            "each needs one of both",
-            "Give equally long lists",
-        )
-    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
+        asked = f"Generations of {len(prompts)} prompts with {len(seeds)} seeds were asked for"
+        raise ActivationsError(asked, "each needs one of both", "Give equally long lists")
+    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window_seconds=window_seconds)
     frames = model.frames_for(seconds)
     guidance = model.guidance if guidance is None else guidance
 
@@ -206,54 +207,20 @@ def capture_generated(
     return drawing.capture(model, begin, clips, {"guidance": guidance, "seconds": seconds})
 
 
-# Continuation: the first seconds of a clip are given as codes, and the model goes on from there.
-#
-# `begin_continuation` makes the run; whoever draws it (capture here, steering elsewhere) visits the decoder
-# `run.visits` times, and what is drawn at visit v is step v + run.given_frames.
-
-
-PARTS = ("new", "all")
-
-
-def begin_continuation(
-    model: Model,
-    codes: Sequence[np.ndarray],
-    prompts: Sequence[str],
-    *,
-    seeds: Sequence[int],
-    frames: int,
-    **settings: Any,
-) -> Sampling:
-    """A run that goes on from `codes`, as in `model.sampling`.
-
-    Args:
-        model: The model.
-        codes: One array (k, given frames) per clip, equally long.
-        prompts: As many texts.
-        seeds: As many.
-        frames: Length of the whole, given frames included.
-        settings: Those of Sampling: guidance, temperature, top_k, on_step, cancel.
-
-    Raises:
-        ModelError: When nothing would be left to be drawn.
-    """
-    given = torch.tensor(np.stack(codes), dtype=torch.long, device=model.device)
-    return model.sampling(prompts, seeds=seeds, frames=frames, given=given, **settings)
-
-
+@renamed_keywords(window="window_seconds", heard="context_seconds")
 def capture_continued(
     model: Model,
     dataset: Dataset,
     prompts: str | Sequence[str],
     *,
-    heard: float = 2.0,
+    context_seconds: float = 2.0,
     seconds: float = 3.0,
     part: str = "new",
     seeds: Sequence[int] | None = None,
     sites: Sequence[str] = ("resid_post",),
     layers: Sequence[int] | None = None,
     pool: str | None = "mean",
-    window: float | None = None,
+    window_seconds: float | None = None,
     rows: str = "cond",
     guidance: float | None = None,
     batch: int = 8,
@@ -261,74 +228,79 @@ def capture_continued(
     cancel: threading.Event | None = None,
     on_codes: OnCodes | None = None,
 ) -> Activations:
-    """Activations while the model continues each clip of `dataset`, unsteered, in memory.
+    """Return activations while the model continues each clip of `dataset`, unsteered, in memory.
 
-    prompts  one text, or one per clip
-    heard    seconds of each clip that are given
-    seconds  how long the model goes on
-    part     "new" reads the frames that the model made, "all" the given ones too
-    seeds    one per clip; 0, 1, 2 ... when None
-    sites, layers, pool, window  as in `capture`; windows start with the part that is read, and start_s counts
-             from the beginning of the clip
-    rows, guidance, batch, progress, cancel, on_codes  as in `capture_generated`; codes hold the whole
+    Groups and labels are those of the clips.
 
-    Groups and labels are those of the clips. Raises ActivationsError for a clip that is silent or shorter
-    than `heard`, for lists that do not match, and where memory would not do; ModelError and Cancelled as
-    `capture_generated` does; GenerationError when the whole does not fit the model's window.
+    Args:
+        model: The model.
+        dataset: The clips.
+        prompts: One text, or one per clip.
+        context_seconds: How much of each clip is given.
+        seconds: How long the model goes on.
+        part: "new" reads the frames that the model made, "all" the given ones too; windows start with it,
+            and start_s counts from the beginning of the clip.
+        seeds: One per clip; 0, 1, 2 ... when None.
+        sites: As in `capture`, like layers, pool and window_seconds.
+        layers: Blocks counted from 0; all when None.
+        pool: "mean", "max" or "last"; None keeps the frames.
+        window_seconds: Length of the windows that become samples of their own.
+        rows: "cond", "null" or "both".
+        guidance: Classifier-free guidance, by default the checkpoint's.
+        batch: Clips drawn at once.
+        progress: Whether to show a bar.
+        cancel: Set it (from any thread) to stop before the next step.
+        on_codes: Called with each clip's number and codes (k, frames), the given ones included.
+
+    Raises:
+        ActivationsError: A clip is silent or shorter than the context, lists do not match, or memory would
+            not do.
+        ModelError: A layer, site, pool or row does not exist.
+        GenerationError: The whole does not fit the model's window.
+        Cancelled: On request.
     """
     texts = (prompts,) * len(dataset) if isinstance(prompts, str) else tuple(prompts)
     seeds = tuple(range(len(dataset))) if seeds is None else tuple(seeds)
     _check(dataset, texts, seeds, part)
-    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window=window)
-    heard, seconds = number_or_nan(heard), number_or_nan(seconds)
-    model.frames_for(heard)  # each is refused by itself before both are added
+    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window_seconds=window_seconds)
+    context_s, seconds = number_or_nan(context_seconds), number_or_nan(seconds)
+    model.frames_for(context_s)  # each is refused by itself before both are added
     model.frames_for(seconds)
-    given, frames = frames_for(heard, model.frame_rate_hz), model.frames_for(heard + seconds)
-    codes = _openings(model, dataset, heard, given)
+    given, frames = frames_for(context_s, model.frame_rate_hz), model.frames_for(context_s + seconds)
+    codes = torch.tensor(_openings(model, dataset, context_s, given), dtype=torch.long, device=model.device)
     guidance = model.guidance if guidance is None else guidance
 
     def begin(some: slice) -> Sampling:
-        settings = {"guidance": guidance, **model.draws, "cancel": cancel}
-        return begin_continuation(
-            model, codes[some], texts[some], seeds=seeds[some], frames=frames, **settings
-        )
+        settings: dict[str, Any] = {"guidance": guidance, **model.draws, "cancel": cancel}
+        return model.sampling(texts[some], seeds=seeds[some], frames=frames, given=codes[some], **settings)
 
     clips = {"clip": dataset.ids, "group": dataset.groups, "text": np.array(texts)}
     clips |= {f"label_{target}": dataset.labels(target) for target in dataset.targets}
     clips["source"] = np.full(len(dataset), "continued")
-    attrs = {"guidance": guidance, "seconds": seconds, "heard_s": heard, "part": part}
+    attrs = {"guidance": guidance, "seconds": seconds, "heard_s": context_s, "part": part}
     attrs |= {"dataset": dataset.name, "dataset_fingerprint": dataset.fingerprint}
     skipped = given if part == "new" else 0
     drawing = Drawing(reading, rows, skipped, batch=batch, progress=progress, on_codes=on_codes)
     return drawing.capture(model, begin, clips, attrs)
 
 
-def _openings(model: Model, dataset: Dataset, heard: float, given: int) -> list[np.ndarray]:
-    """The first `given` frames of each clip's codes."""
+def _openings(model: Model, dataset: Dataset, seconds: float, frames: int) -> np.ndarray:
+    """Return the first `frames` of each clip's codes, (clips, k, frames)."""
     stored = codes_match_codec(model, dataset)
-    codes = [codes_for(model, dataset, entry, seconds=heard, stored=stored) for entry in dataset.entries]
+    codes = [codes_for(model, dataset, entry, seconds=seconds, stored=stored) for entry in dataset.entries]
     for entry, array in zip(dataset.entries, codes, strict=True):
-        if array.shape[-1] < given:
-            _refuse_short(entry, array.shape[-1] / model.frame_rate_hz, heard)
-    return [array[:, :given] for array in codes]
-
-
-def _refuse_short(entry: Entry, held_s: float, heard: float) -> None:
-    raise ActivationsError(
-        f"A continuation of the first {heard:g} s of the clip {entry.id!r} was asked for",
-        f"it lasts {held_s:.1f} s",
-        "Give less of each clip (heard=...), or leave this one out",
-    )
+        if array.shape[-1] < frames:
+            asked = f"A continuation of the first {seconds:g} s of the clip {entry.id!r} was asked for"
+            do = "Give less of each clip (context_seconds=...), or leave this one out"
+            raise ActivationsError(asked, f"it lasts {array.shape[-1] / model.frame_rate_hz:.1f} s", do)
+    return np.stack([array[:, :frames] for array in codes])
 
 
 def _check(dataset: Dataset, texts: Sequence[str], seeds: Sequence[int], part: str) -> None:
     if not len(texts) == len(seeds) == len(dataset):
-        raise ActivationsError(
-            f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for",
-            f"the dataset has {len(dataset)} clips",
-            "Give one prompt or one per clip, and one seed per clip",
-        )
+        asked = f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for"
+        do = "Give one prompt or one per clip, and one seed per clip"
+        raise ActivationsError(asked, f"the dataset has {len(dataset)} clips", do)
     if part not in PARTS:
-        raise ActivationsError(
-            f"The part {part!r} was asked for", f"there are {', '.join(PARTS)}", "Use one of these"
-        )
+        found = f"there are {', '.join(PARTS)}"
+        raise ActivationsError.lookup(f"The part {part!r} was asked for", found, "Use one of these")

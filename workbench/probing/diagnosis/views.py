@@ -321,7 +321,7 @@ def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
         clips, seconds, x = _windows(acts, probe)
     else:
         found = "these activations are pooled over whole clips"
-        do = "Capture with pool=None or with window=1.0"
+        do = "Capture with pool=None or with window_seconds=1.0"
         raise ProbeError("Scores over time were asked for", found, do)
     inside = np.isfinite(seconds)
     shares = np.full((*seconds.shape, len(probe.classes)), np.nan)

@@ -92,7 +92,7 @@ def _one_moment(model: Model, songs: Dataset, bench: Bench, site: str) -> Activa
     Model and site do not change which moment is drawn.
     """
     layers = [0] if site == "embed" else None
-    acts = capture(model, songs, seconds=bench.seconds, window=MOMENT_S, sites=(site,), layers=layers,
+    acts = capture(model, songs, seconds=bench.seconds, window_seconds=MOMENT_S, sites=(site,), layers=layers,
                    progress=bench.progress)  # fmt: skip
     rng = np.random.default_rng(0)
     late = acts.coordinate("start_s") >= bench.seconds / 2
