@@ -166,7 +166,7 @@ def test_keywords_of_the_version_before_warn_and_work(tiny_model: Any, tiny_data
     new = capture_continued(tiny_model, songs, "a tune", context_seconds=0.2, **settings)
     assert np.array_equal(old.matrix(2), new.matrix(2))
     with pytest.warns(RenamedWarning, match="window_seconds"):
-        assert len(capture(tiny_model, songs, window=0.1, cache=False, **settings)) == 2
+        assert len(capture(tiny_model, songs, window=0.12, cache=False, **settings)) == 2
 
 
 @pytest.mark.parametrize(
