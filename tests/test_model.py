@@ -20,7 +20,7 @@ from workbench.errors import ModelError
 from workbench.model import load as devices
 from workbench.model.contract import check_contract
 from workbench.model.load import builtin_folder, divergence, load, next_codes
-from workbench.model.musicgen import Model, measure_residual_norms
+from workbench.model.musicgen import measure_residual_norms
 from workbench.model.network import Network
 from workbench.sound.clip import Clip
 
@@ -154,7 +154,7 @@ def test_contract_notices_a_model_that_hears_the_future(tiny_folder: Path) -> No
 
 def test_contract_notices_another_delay_pattern(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tiny_folder, device="cpu")
-    monkeypatch.setattr(Model, "delays", property(lambda _self: (0, 2, 1, 3)))
+    monkeypatch.setattr(model, "delays", (0, 2, 1, 3))
     with pytest.raises(ModelError, match="delay pattern"):
         check_contract(model)
 

@@ -1,4 +1,11 @@
-"""The model as the rest of the workbench sees it: a few measured facts, text in, codes and clips out."""
+"""The model as the rest of the workbench sees it: a few measured facts, text in, codes and clips out.
+
+R_l, the mean residual norm of each layer, is the unit of dose: the mean of |h[l, t]| over unsteered
+generation from neutral prompts, conditional rows, after the first step (whose input is BOS alone), at
+guidance 3, temperature 1 and the 250 likeliest codes, whatever the checkpoint's own settings are. It is
+measured once per model and kept: in the model's own folder (`workbench.json`, key "residual_norms") when it
+was shipped with it, else in the user's cache.
+"""
 
 from __future__ import annotations
 
@@ -15,86 +22,37 @@ import torch
 
 from workbench.errors import GenerationError, ModelError, number_or_nan
 from workbench.files import DIGEST, check_digest, digest_of
-from workbench.model import sampling as tokens
+from workbench.model import conditioning, folders, sampling
 from workbench.model.codec import PieceDecoder, decode_codes, encode_clip
-from workbench.model.conditioning import (
-    FRAMES_PER_SECOND,
-    TEXT_ROOM,
-    Melody,
-    TextStates,
-    encode_text,
-    null_text,
-    prefix_of,
-)
-from workbench.model.folders import (
-    cache_folder,
-    folder_fingerprint,
-    keep,
-    module_fingerprint,
-    say_damaged,
-    weight_files,
-)
+from workbench.model.conditioning import Melody, TextStates
 from workbench.model.network import Network, live
-from workbench.model.sampling import Sampling, private_generators
+from workbench.model.sampling import Sampling
 from workbench.sound.clip import Clip
-
-# R_l, the mean residual norm of each layer: the unit of dose.
-#
-# R_l is the mean of |h[l, t]| over unsteered generation from neutral prompts, conditional rows, after the
-# first step (whose input is BOS alone), at guidance 3, temperature 1 and the 250 likeliest codes, whatever
-# the
-# checkpoint's own settings are. Measured once per model and kept: in the model's own folder
-# (`workbench.json`, key "residual_norms") when it was shipped with it, else in the user's cache.
-
 
 NEUTRAL_PROMPTS = ("a tune", "a piece of music", "a song", "a track")
 SEED, SECONDS, GUIDANCE, SHIPPED, KEY = 0, 2.0, 3.0, "workbench.json", "residual_norms"
 
 
-def residual_norms(model: Model, measured: np.ndarray | None = None, *, cache: bool = True) -> np.ndarray:
-    """R_l, shape (n_layers,) float32: shipped with the model, or cached, or measured now and cached.
-
-    Args:
-        model: The model.
-        measured: What was measured before; None: nothing was.
-        cache: Whether to keep what is measured now in the user's cache.
-    """
-    places = [cache_folder("norms") / f"{model.fingerprint}.json"]
-    if model.folder is not None:
-        places.insert(0, model.folder / SHIPPED)
-    for path in places:
-        held = _stored(path, model.n_layers)
-        if held is not None:
-            return held
-    norms = measure_residual_norms(model) if measured is None else measured
-    if cache:
-        record = {KEY: norms.tolist()}
-        keep(places[-1], json.dumps(record | {DIGEST: digest_of(record)}).encode())
-    return norms
-
-
-def _stored(path: Path, n_layers: int) -> np.ndarray | None:
-    """The norms in `path`; None where there are none for this number of layers, with notice of damage."""
+def _stored_norms(path: Path, n_layers: int) -> np.ndarray | None:
+    """Return the norms in `path`; None where it has none for so many layers, with notice of damage."""
     try:
         if not path.is_file():
             return None
         record = json.loads(path.read_bytes())
-        if (
-            path.name == SHIPPED and isinstance(record, dict) and KEY not in record
-        ):  # it may say other things of the model only
-            return None
+        if path.name == SHIPPED and isinstance(record, dict) and KEY not in record:
+            return None  # it may say other things of the model only
         check_digest(path, record, notice=False)
         norms = np.array(record[KEY], dtype=np.float32)
         if norms.shape != (n_layers,) or not (np.isfinite(norms) & (norms > 0)).all():
-            raise ValueError(f"it holds no norms of {n_layers} layers")
+            raise ValueError(f"it has no norms of {n_layers} layers")
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        say_damaged(path, error)
+        folders.say_damaged(path, error)
         return None
     return norms
 
 
 def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndarray:
-    """R_l, shape (n_layers,) float32, from one unsteered batch of the neutral prompts."""
+    """Return R_l, shape (n_layers,) float32, from one unsteered batch of the neutral prompts."""
     frames = model.frames_for(min(seconds, model.max_seconds))
     seeds = [SEED + index for index in range(len(NEUTRAL_PROMPTS))]
     run = model.sampling(NEUTRAL_PROMPTS, seeds=seeds, frames=frames, guidance=GUIDANCE)
@@ -111,12 +69,35 @@ def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndar
 
 
 class Model:
-    """A MusicGen under nnsight.
+    """A MusicGen under nnsight; `load` is the usual way to one.
 
-    `network` is the nnsight wrapper and `musicgen` the untouched transformers model inside it, for those
-    who want to trace by hand. Only one trace may run at a time; `exclusive()` sees to it.
+    Only one trace may run at a time; `exclusive()` sees to it.
+
+    Args:
+        musicgen: A MusicgenForConditionalGeneration in evaluation mode.
+        tokenizer: That of its text encoder.
+        id: What directions and receipts call it.
+        folder: Where it lies; None for a model that was never on disk.
+        fingerprint: A hash of configuration and weights; computed when it is needed, if None.
+        notes: How it was loaded, for `describe`.
 
     Attributes:
+        network: The nnsight wrapper, for those who want to trace by hand.
+        musicgen: The untouched transformers model inside it.
+        n_layers: Decoder blocks; `layers` counts them from 0.
+        d_model: Width of the residual stream.
+        n_heads: Self-attention heads of a block.
+        n_codebooks: Codes per frame, k: 4 for mono MusicGen, 8 for stereo, 7 for the built-in model.
+        codebook_size: Codes per codebook: 2048 for MusicGen, 512 for the built-in model.
+        delays: Steps by which each codebook lags behind the first.
+        bos: The id that stands where no code has been written.
+        codec: The kind of its codec, as transformers calls it: "encodec", "workbench_band".
+        rate_hz: Samples per second of the sound that comes out.
+        frame_rate_hz: Codec frames, and so decoding steps, per second of sound.
+        takes_melody: Whether it can be given a melody; text and melody then come before the music
+            (conditioning.py).
+        prefix_room: Positions for melody and text, where the decoder reads them before the music.
+        max_frames: The most frames whose steps fit the decoder's positions; `max_seconds` is their length.
         random_device: Where random numbers are drawn: on the CPU, so that a seed means the same codes on
             every device. Set it to `model.device` to save a copy per step; seeds then mean other codes there.
     """
@@ -131,116 +112,57 @@ class Model:
         fingerprint: str | None = None,
         notes: str = "",
     ) -> None:
-        """Wrap `musicgen`, a MusicgenForConditionalGeneration in evaluation mode; `load` is the usual way."""
-        self.id = id
-        self.folder = folder
-        self.notes = notes
-        self.musicgen = musicgen
-        self.tokenizer = tokenizer
-        self.network = Network(musicgen)
+        self.id, self.folder, self.notes = id, folder, notes
+        self.musicgen, self.tokenizer, self.network = musicgen, tokenizer, Network(musicgen)
         self.random_device = torch.device("cpu")
         self.lock = threading.RLock()
         self._tracing = False
         self._fingerprint = fingerprint
         self._norms: np.ndarray | None = None
-
-    @property
-    def _config(self) -> Any:
-        return self.musicgen.decoder.config
-
-    @property
-    def n_layers(self) -> int:
-        """The number of decoder blocks."""
-        return int(self._config.num_hidden_layers)
-
-    @property
-    def layers(self) -> range:
-        """The decoder blocks, counted from 0."""
-        return range(self.n_layers)
-
-    @property
-    def d_model(self) -> int:
-        """The width of the residual stream."""
-        return int(self._config.hidden_size)
-
-    @property
-    def n_heads(self) -> int:
-        """Self-attention heads of a block."""
-        return int(self._config.num_attention_heads)
-
-    @property
-    def n_codebooks(self) -> int:
-        """Codes per frame, k: 4 for mono MusicGen, 8 for stereo, 7 for the built-in model."""
-        return int(self._config.num_codebooks)
-
-    @property
-    def codebook_size(self) -> int:
-        """Codes per codebook: 2048 for MusicGen, 512 for the built-in model."""
-        return int(self._config.vocab_size)
-
-    @property
-    def delays(self) -> tuple[int, ...]:
-        """Steps by which each codebook lags behind the first."""
-        return tokens.delay_pattern(self.n_codebooks, int(self._config.audio_channels))
-
-    @property
-    def bos(self) -> int:
-        """The id that stands where no code has been written."""
-        return int(self._config.bos_token_id)
-
-    @property
-    def codec(self) -> str:
-        """The kind of its codec, as transformers calls it: "encodec", "workbench_band"."""
-        return str(self.musicgen.audio_encoder.config.model_type)
-
-    @property
-    def rate_hz(self) -> int:
-        """Samples per second of the sound that comes out."""
-        return int(self.musicgen.audio_encoder.config.sampling_rate)
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Codec frames, and so decoding steps, per second of sound."""
-        return float(self.musicgen.audio_encoder.config.frame_rate)
-
-    @property
-    def takes_melody(self) -> bool:
-        """Whether it can be given a melody; text and melody then stand before the music (conditioning.py)."""
-        return bool(self.musicgen.config.model_type == "musicgen_melody")
-
-    @property
-    def prefix_room(self) -> int:
-        """Positions that are kept free for melody and text, where the decoder reads them before the music."""
-        return int(self.musicgen.config.chroma_length) + TEXT_ROOM if self.takes_melody else 0
+        config, codec = musicgen.decoder.config, musicgen.audio_encoder.config
+        self.n_layers = int(config.num_hidden_layers)
+        self.layers = range(self.n_layers)
+        self.d_model = int(config.hidden_size)
+        self.n_heads = int(config.num_attention_heads)
+        self.n_codebooks = int(config.num_codebooks)
+        self.codebook_size = int(config.vocab_size)
+        self.delays = sampling.delay_pattern(self.n_codebooks, int(config.audio_channels))
+        self.bos = int(config.bos_token_id)
+        self.codec = str(codec.model_type)
+        self.rate_hz = int(codec.sampling_rate)
+        self.frame_rate_hz = float(codec.frame_rate)
+        self.takes_melody = musicgen.config.model_type == "musicgen_melody"
+        room = int(musicgen.config.chroma_length) + conditioning.TEXT_ROOM if self.takes_melody else 0
+        self.prefix_room = room
+        self.max_frames = int(config.max_position_embeddings) - room - max(self.delays)
 
     @property
     def max_seconds(self) -> float:
         """The longest sound whose steps fit the decoder's positions."""
-        return float(self.max_frames / self.frame_rate_hz)
-
-    @property
-    def max_frames(self) -> int:
-        """The most frames whose steps fit the decoder's positions."""
-        return int(self._config.max_position_embeddings) - self.prefix_room - max(self.delays)
+        return self.max_frames / self.frame_rate_hz
 
     @property
     def guidance(self) -> float:
-        """Classifier-free guidance unless told otherwise: the checkpoint's setting, else MusicGen's 3."""
-        return float(_unless_none(self.musicgen.generation_config.guidance_scale, 3.0))
+        """Classifier-free guidance by default: the checkpoint's setting, else MusicGen's 3."""
+        return float(self._setting("guidance_scale", 3.0))
 
     @property
     def temperature(self) -> float:
-        """Temperature of the draws unless told otherwise: the checkpoint's setting, else 1."""
-        return float(_unless_none(self.musicgen.generation_config.temperature, 1.0))
+        """Temperature of the draws by default: the checkpoint's setting, else 1."""
+        return float(self._setting("temperature", 1.0))
 
     @property
     def top_k(self) -> int:
-        """Codes that each draw keeps unless told otherwise: the checkpoint's setting, else MusicGen's 250."""
-        return int(_unless_none(self.musicgen.generation_config.top_k, 250))
+        """Codes that each draw keeps by default: the checkpoint's setting, else MusicGen's 250."""
+        return int(self._setting("top_k", 250))
+
+    def _setting(self, name: str, default: float) -> float:
+        value = getattr(self.musicgen.generation_config, name)
+        return default if value is None else value
 
     @property
     def draws(self) -> dict[str, Any]:
-        """Temperature and top-k of the draws unless told otherwise, as `sampling` takes them."""
+        """Temperature and top-k of the draws by default, as `sampling` takes them."""
         return {"temperature": self.temperature, "top_k": self.top_k}
 
     @property
@@ -259,59 +181,59 @@ class Model:
         """A hash of configuration and weights, 64 hex digits; the same in every precision."""
         if self._fingerprint is not None:
             return self._fingerprint
-        if self.folder is not None and weight_files(self.folder):
-            return folder_fingerprint(self.folder)
-        return module_fingerprint(self.musicgen)  # a hash of config.json alone would stand for any weights
+        if self.folder is not None and folders.weight_files(self.folder):
+            return folders.folder_fingerprint(self.folder)
+        return folders.module_fingerprint(self.musicgen)  # config.json alone would stand for any weights
 
     def frames_for(self, seconds: float) -> int:
-        """The number of codec frames that last `seconds`.
+        """Return the number of codec frames that last `seconds`.
 
         Raises:
-            GenerationError: When `seconds` is not a positive number or does not fit the model's window.
+            GenerationError: `seconds` is not a positive number or does not fit the model's window.
         """
         if not 0 < number_or_nan(seconds) <= self.max_seconds:
-            raise GenerationError(
-                f"{seconds} seconds of sound were asked for",
-                f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time",
-                "Use a length in that range",
-            )
-        return tokens.frames_for(seconds, self.frame_rate_hz)
+            found = f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time"
+            asked = f"{seconds} seconds of sound were asked for"
+            raise GenerationError(asked, found, "Use a length in that range")
+        return sampling.frames_for(seconds, self.frame_rate_hz)
 
     def encode(self, clip: Clip) -> torch.Tensor:
-        """The codes (k, frames), long, of `clip`, resampled to the codec's rate.
+        """Return the codes (k, frames), long, of `clip`, resampled to the codec's rate.
 
         The built-in model's are what its band would play to sound like the clip.
         """
         return encode_clip(self.musicgen, clip).cpu()
 
     def decode(self, codes: torch.Tensor | np.ndarray) -> Clip:
-        """The sound of `codes` (k, frames)."""
+        """Return the sound of `codes` (k, frames)."""
         return self.decode_batch([codes])[0]
 
     def decode_batch(self, batch: Sequence[torch.Tensor | np.ndarray]) -> list[Clip]:
-        """The sounds of several codes (k, frames); equal lengths are decoded together."""
-        return decode_codes(self.musicgen, [_as_tensor(codes) for codes in batch])
+        """Return the sounds of several codes (k, frames); equal lengths are decoded together."""
+        tensors = [one if isinstance(one, torch.Tensor) else torch.tensor(one) for one in batch]
+        return decode_codes(self.musicgen, tensors)
 
     def piece_decoder(self) -> PieceDecoder:
-        """A decoder that turns a growing row of codes into sound, piece by piece."""
-        return PieceDecoder(self.musicgen.audio_encoder, channels=self._config.audio_channels)
+        """Return a decoder that turns a growing row of codes into sound, piece by piece."""
+        return PieceDecoder(self.musicgen.audio_encoder, channels=self.musicgen.decoder.config.audio_channels)
 
     def text(self, prompts: Sequence[str], melodies: Sequence[Melody | None] | None = None) -> TextStates:
-        """What the decoder is told: `prompts` and, where the model takes them, a melody or None for each."""
+        """Return the states of `prompts` and, where the model takes them, of a melody or None for each."""
         with self.lock:  # a fast tokenizer may not be used by two threads at once
-            text = encode_text(self.musicgen, self.tokenizer, prompts)
+            text = conditioning.encode_text(self.musicgen, self.tokenizer, prompts)
         if self.takes_melody:
-            return prefix_of(self.musicgen, text, melodies)
+            return conditioning.prefix_of(self.musicgen, text, melodies)
         if any(melody is not None for melody in melodies or ()):
             raise ModelError("A melody was given", f"{self.id} takes none", "Load facebook/musicgen-melody")
         return text
 
     def null_text(self, rows: int) -> TextStates:
-        """The null condition for `rows` rows: no melody, and no text, whose length counts as 1."""
-        text = null_text(self.musicgen, rows)
+        """Return the null condition for `rows` rows: no melody, and no text, whose length counts as 1."""
+        text = conditioning.null_text(self.musicgen, rows)
         if not self.takes_melody:
             return text
-        return prefix_of(self.musicgen, TextStates(text.states, torch.ones_like(text.mask)))
+        unmasked = TextStates(text.states, torch.ones_like(text.mask))
+        return conditioning.prefix_of(self.musicgen, unmasked)
 
     def sampling(
         self,
@@ -322,11 +244,18 @@ class Model:
         melodies: Sequence[Melody | None] | None = None,
         **settings: Any,
     ) -> Sampling:
-        """A run for `prompts` with one private generator per row; `settings` are those of Sampling."""
+        """Return a run for `prompts` with one private generator per row.
+
+        Args:
+            prompts: One text per clip.
+            seeds: As many.
+            frames: Length of the whole, given frames included.
+            melodies: As many melodies or None; for models that take them.
+            settings: Those of Sampling: guidance, temperature, top_k, prompt_codes, on_step, cancel.
+        """
         text = self.text(prompts, melodies)
-        run = Sampling(
-            text, private_generators(seeds, self.random_device), frames, self.delays, self.bos, **settings
-        )
+        generators = sampling.private_generators(seeds, self.random_device)
+        run = Sampling(text, generators, frames, self.delays, self.bos, **settings)
         run.text = text.with_null() if run.guided else text
         return run
 
@@ -335,15 +264,13 @@ class Model:
         """Hold the model for one trace; other threads wait, the same thread may not start a second one.
 
         Raises:
-            ModelError: When a trace is already running on this thread (for example from inside `on_frame`).
+            ModelError: A trace is already running on this thread (for example from inside `on_frame`).
         """
         with self.lock:
             if self._tracing:
-                raise ModelError(
-                    "A second run of the model was asked for from inside a running one",
-                    f"{self.id} can run one trace at a time",
-                    "Collect what the callback needs and start the second run afterwards",
-                )
+                asked = "A second run of the model was asked for from inside a running one"
+                do = "Collect what the callback needs and start the second run afterwards"
+                raise ModelError(asked, f"{self.id} can run one trace at a time", do)
             self._tracing = True
             try:
                 yield
@@ -351,22 +278,33 @@ class Model:
                 self._tracing = False
 
     def residual_norms(self, *, cache: bool = True) -> np.ndarray:
-        """R_l, shape (n_layers,): the mean norm of the residual stream, the unit in which doses are given.
+        """Return R_l, shape (n_layers,) float32: the mean residual norm, the unit in which doses are given.
 
-        Measured once, and kept in the user's cache unless `cache` is False.
+        Shipped with the model, or cached, or measured now, and then kept in the user's cache unless `cache`
+        is False.
         """
-        self._norms = residual_norms(self, self._norms, cache=cache)
-        return self._norms.copy()
+        places = [folders.cache_folder("norms") / f"{self.fingerprint}.json"]
+        if self.folder is not None:
+            places.insert(0, self.folder / SHIPPED)
+        found = (_stored_norms(path, self.n_layers) for path in places)
+        norms = next((one for one in found if one is not None), None)
+        if norms is None:
+            norms = measure_residual_norms(self) if self._norms is None else self._norms
+            if cache:
+                record = {KEY: norms.tolist()}
+                folders.keep(places[-1], json.dumps(record | {DIGEST: digest_of(record)}).encode())
+        self._norms = norms
+        return norms.copy()
 
     def describe(self) -> str:
-        """What this model is and how it runs, in a few lines."""
+        """Return what this model is and how it runs, in a few lines."""
         weights = sum(parameter.numel() for parameter in self.musicgen.decoder.parameters())
         precision, more = str(self.dtype).removeprefix("torch."), ""
-        if self._config.audio_channels == 2:
+        if self.musicgen.decoder.config.audio_channels == 2:
             more += "stereo: left and right are drawn apart and averaged where they become sound\n"
         if self.takes_melody:
-            heard_s = self.musicgen.config.chroma_length / FRAMES_PER_SECOND
-            more += f"takes a melody: of each run's first {heard_s:.1f} s\n"
+            melody_s = self.musicgen.config.chroma_length / conditioning.FRAMES_PER_SECOND
+            more += f"takes a melody: of each run's first {melody_s:.1f} s\n"
         return (
             f"{self.id}: {self.n_layers} blocks x {self.d_model}, {weights / 1e6:.1f} M decoder parameters\n"
             f"codec: {self.n_codebooks} codebooks x {self.codebook_size}, "
@@ -376,12 +314,3 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.id!r}, {self.n_layers} layers x {self.d_model})"
-
-
-def _as_tensor(codes: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """The codes as a tensor; arrays are copied, for those of a take are read-only."""
-    return codes if isinstance(codes, torch.Tensor) else torch.tensor(codes)
-
-
-def _unless_none(value: float | None, default: float) -> float:
-    return default if value is None else value
