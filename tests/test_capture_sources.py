@@ -42,7 +42,7 @@ def begin(model: Any, *, given: bool, guidance: float = 3.0, clips: int = 2) -> 
     if not given:
         return model.sampling(prompts, seeds=seeds, **settings)
     codes = torch.as_tensor(np.stack([opening(seed) for seed in seeds]))
-    return model.sampling(prompts, seeds=seeds, given=codes, **settings)
+    return model.sampling(prompts, seeds=seeds, prompt_codes=codes, **settings)
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["generated", "continued"])
@@ -194,7 +194,9 @@ def test_continuations_that_make_no_sense_are_refused(
 @pytest.mark.parametrize("shape", [(2, 4, FRAMES), (1, 4, 2), (2, 3, 2), (2, 4, 0)])
 def test_given_codes_must_fit_the_run(tiny_model: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="2 clips of 4 codebooks"):
-        tiny_model.sampling(PROMPTS, seeds=[1, 2], frames=FRAMES, given=torch.zeros(shape, dtype=torch.long))
+        tiny_model.sampling(
+            PROMPTS, seeds=[1, 2], frames=FRAMES, prompt_codes=torch.zeros(shape, dtype=torch.long)
+        )
 
 
 def test_a_cancelled_capture_leaves_the_model_clean(tiny_model: Any, tiny_dataset: Any) -> None:

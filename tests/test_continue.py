@@ -175,7 +175,11 @@ def test_a_take_s_own_beginning_goes_on_as_it_did_if_luck_does(tiny_model: Any, 
     """With its generator moved on by one draw per given frame, the rest of the take comes out again."""
     whole = generate(tiny_model, PROMPT, seconds=0.8, seed=3, progress=False)
     run = tiny_model.sampling(
-        [PROMPT], seeds=[3], frames=20, top_k=50, given=torch.tensor(whole.codes[None, :, :given]).long()
+        [PROMPT],
+        seeds=[3],
+        frames=20,
+        top_k=50,
+        prompt_codes=torch.tensor(whole.codes[None, :, :given]).long(),
     )
     for _ in range(given):
         torch.multinomial(torch.ones(4, 64), 1, generator=run.generators[0])

@@ -69,7 +69,7 @@ def test_windows_go_on_from_the_overlap_with_one_generator(tiny_model: Any, tmp_
     codes, generators = torch.zeros(1, 4, 0, dtype=torch.long), None
     for heard in (0, 10, 10):
         given = codes[..., -heard:] if heard else None
-        run = tiny_model.sampling(["a tune"], seeds=[3], frames=heard + 20, top_k=50, given=given)
+        run = tiny_model.sampling(["a tune"], seeds=[3], frames=heard + 20, top_k=50, prompt_codes=given)
         run.generators = generators or run.generators
         tiny_model.network.sample(run)
         codes, generators = torch.cat([codes, run.codes[..., heard:]], -1), run.generators

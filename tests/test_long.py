@@ -64,7 +64,7 @@ def test_each_window_goes_on_from_the_last_with_the_same_generator(tiny_model: A
     take, generators, codes = long(tiny_model), None, torch.zeros(1, 4, 0, dtype=torch.long)
     for heard, frames in ((0, 20), (10, 10), (10, 10)):
         given = codes[..., -heard:] if heard else None
-        run = tiny_model.sampling([PROMPT], seeds=[3], frames=heard + frames, top_k=50, given=given)
+        run = tiny_model.sampling([PROMPT], seeds=[3], frames=heard + frames, top_k=50, prompt_codes=given)
         run.generators = generators or run.generators
         with torch.no_grad():
             tiny_model.network.sample(run)

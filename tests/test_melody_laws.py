@@ -99,7 +99,7 @@ def test_law_13_teacher_forcing_equals_generation(
 ) -> None:
     model: Any = melody_model if dtype == torch.float32 else load(melody_folder, device="cpu", dtype=dtype)
     opening = None if given is None else torch.as_tensor(OPENING[None, :, :given]).repeat(3, 1, 1)
-    run = model.sampling(PROMPTS, seeds=[3, 4, 5], frames=FRAMES, given=opening, melodies=MELODIES)
+    run = model.sampling(PROMPTS, seeds=[3, 4, 5], frames=FRAMES, prompt_codes=opening, melodies=MELODIES)
     ours = read_while_sampling(model, run, FRAME_BY_FRAME)
     codes = list(run.codes.numpy())
     again = read_codes(model, codes, model.text(PROMPTS, MELODIES), FRAME_BY_FRAME)
@@ -196,7 +196,7 @@ def test_each_window_is_told_what_the_melody_does_from_there_on(melody_model: An
     for begin, heard, new in ((0, 0, 16), (8, 8, 8), (16, 8, 8)):
         run = melody_model.sampling(
             PROMPTS[:1], seeds=[3], frames=heard + new, top_k=50, melodies=[melody.later(begin / RATE)],
-            given=codes[..., -heard:] if heard else None,
+            prompt_codes=codes[..., -heard:] if heard else None,
         )  # fmt: skip
         run.generators = generators or run.generators
         melody_model.network.sample(run)
@@ -232,7 +232,7 @@ def test_a_session_follows_from_its_beginning_and_a_recording_from_its_own(
         told = [melody.later((codes.shape[-1] - heard) / RATE)]
         run = melody_model.sampling(
             ["a tune"], seeds=[3], frames=heard + 20, top_k=50, melodies=told,
-            given=codes[..., -heard:] if heard else None,
+            prompt_codes=codes[..., -heard:] if heard else None,
         )  # fmt: skip
         run.generators = generators or run.generators
         melody_model.network.sample(run)

@@ -73,7 +73,7 @@ def test_codes_and_activations_equal_transformers_own(
     )
     melodies = [told.get("melody")]
     settings = {"frames": GIVEN + FRAMES, "top_k": 50, "melodies": melodies}
-    run = model.sampling([PROMPT], seeds=[3], given=None if start is None else start[None], **settings)
+    run = model.sampling([PROMPT], seeds=[3], prompt_codes=None if start is None else start[None], **settings)
     ours = read_while_sampling(model, run, FRAME_BY_FRAME, rows="both")
     assert torch.equal(run.codes[0], codes)
     again = read_codes(model, [codes.numpy()], model.text([PROMPT], melodies), FRAME_BY_FRAME)

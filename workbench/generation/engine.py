@@ -327,7 +327,7 @@ def _begin(
     begin_s = seconds_at(whole.codes.shape[-1] - span.heard, model.frame_rate_hz)
     asked["melodies"] = shifted([row.melody for row in rows], begin_s)
     if span.heard:
-        asked["given"] = whole.codes[..., -span.heard :]
+        asked["prompt_codes"] = whole.codes[..., -span.heard :]
     prompts = [row.prompt if span.prompt is None else span.prompt for row in rows]
     seeds = [row.seed for row in rows]
     run = model.sampling(prompts, seeds=seeds, frames=span.heard + span.frames, **asked)

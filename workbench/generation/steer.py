@@ -51,7 +51,7 @@ def run_steered(
     """
     network, batch = model.network, run.batch
     factors = StepGains(
-        sliders or Sliders(), edits, batch=batch, rate_hz=model.frame_rate_hz, heard=run.given_frames > 0
+        sliders or Sliders(), edits, batch=batch, rate_hz=model.frame_rate_hz, heard=run.prompt_frames > 0
     )
     receipt = ReceiptWriter(factors)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in watched}

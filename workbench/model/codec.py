@@ -1,12 +1,16 @@
-"""Codes to sound piece by piece: together the pieces are the sound of the whole.
+"""Sound to codes and codes to sound, whole or piece by piece, through whatever codec the checkpoint carries.
 
-EnCodec's decoder begins with an LSTM, which remembers without end, and goes on with convolutions, which do
-not. So the LSTM's state is carried from piece to piece, and only the convolutions hear a few frames again.
-(Decoding each piece with two seconds of context instead was off by up to 0.6 times the level, with a decoder
-that had been trained for two hours.)
+Codes are what the codec can say. EnCodec's give back nearly the sound that went in; those of the built-in
+model are what its band would play to sound like it, an arrangement. Stereo checkpoints interleave left and
+right codebooks. Clips in the workbench are mono: a mono clip goes to both sides, and a decoded stereo pair is
+averaged.
 
-A codec that has a ``player()`` (the band, `band_codec`) remembers by itself what sounds: it is given the next
-frames and needs to know none beyond them.
+Pieces together are the sound of the whole. EnCodec's decoder begins with an LSTM, which remembers without
+end, and goes on with convolutions, which do not. So the LSTM's state is carried from piece to piece, and only
+the convolutions read a few frames again. (Decoding each piece with two seconds of context instead was off by
+up to 0.6 times the level, with a decoder that had been trained for two hours.) A codec that has a
+``player()`` (the band, `band_codec`) remembers by itself what sounds: it is given the next frames and needs
+to know none beyond them.
 """
 
 from __future__ import annotations
@@ -22,25 +26,17 @@ from transformers.models.encodec.modeling_encodec import EncodecLSTM
 
 from workbench.sound.clip import Clip
 
-# Sound to codes and codes to sound, through whatever codec the checkpoint carries.
-#
-# Codes are what the codec can say. EnCodec's give back nearly the sound that went in; those of the built-in
-# model are what its band would play to sound like it, an arrangement.
-#
-# Stereo checkpoints interleave left and right codebooks. Clips in the workbench are mono: a mono clip goes to
-# both sides, and a decoded stereo pair is averaged.
-
-
 # EnCodec's batch sounds the same as its rows to 1e-7, not bit for bit, and gains nothing on a CPU; there a
-# sound is a function of its codes alone. On a GPU the bound is memory: about 100 times the sound that comes
-# out.
+# sound is a function of its codes alone. On a GPU the bound is memory: 100 times the sound that comes out.
 _DECODE_BATCH = {"cpu": 1}
 _DECODE_BATCH_ELSEWHERE = 8
+CONTEXT_FRAMES = 8  # read again by the convolutions on either side of the LSTM; they reach back 6 at most
+AHEAD_FRAMES = 6  # to be known beyond a piece where convolutions look ahead, or mirror the beginning
 
 
 @torch.no_grad()
 def encode_clip(musicgen: Any, clip: Clip) -> torch.Tensor:
-    """The codes (k, frames) of `clip`, which is resampled to the codec's rate first."""
+    """Return the codes (k, frames) of `clip`, which is resampled to the codec's rate first."""
     codec = musicgen.audio_encoder
     samples = torch.tensor(clip.resample(int(codec.config.sampling_rate)).samples)
     codes: torch.Tensor = codec.encode(samples[None, None].to(codec.device)).audio_codes[0, 0]
@@ -51,39 +47,30 @@ def encode_clip(musicgen: Any, clip: Clip) -> torch.Tensor:
 
 @torch.no_grad()
 def decode_codes(musicgen: Any, batch: Sequence[torch.Tensor]) -> list[Clip]:
-    """One clip for each codes tensor (k, frames) in `batch`; equal lengths share a pass of the codec."""
+    """Return one clip for each codes (k, frames) in `batch`; equal lengths share a pass of the codec."""
+    codec, channels = musicgen.audio_encoder, musicgen.decoder.config.audio_channels
     clips: dict[int, Clip] = {}
     by_length: dict[int, list[int]] = {}
     for index, codes in enumerate(batch):
         by_length.setdefault(codes.shape[-1], []).append(index)
-    size = _DECODE_BATCH.get(musicgen.audio_encoder.device.type, _DECODE_BATCH_ELSEWHERE)
+    size = _DECODE_BATCH.get(codec.device.type, _DECODE_BATCH_ELSEWHERE)
     for indices in by_length.values():
         for start in range(0, len(indices), size):
             chunk = indices[start : start + size]
-            sounds = _decode(musicgen, torch.stack([batch[index] for index in chunk]))
-            clips.update(zip(chunk, sounds, strict=True))
+            codes = torch.stack([batch[index] for index in chunk]).long().to(codec.device)
+            sides = [
+                codec.decode(codes[None, :, side::channels], audio_scales=[None]).audio_values
+                for side in range(channels)
+            ]
+            sounds = torch.stack(sides).mean(0)[:, 0].float().cpu().numpy()
+            made = [Clip(samples, int(codec.config.sampling_rate)) for samples in sounds]
+            clips.update(zip(chunk, made, strict=True))
     return [clips[index] for index in range(len(batch))]
-
-
-def _decode(musicgen: Any, codes: torch.Tensor) -> list[Clip]:
-    """Clips from codes (B, k, frames) of equal length."""
-    codec, channels = musicgen.audio_encoder, musicgen.decoder.config.audio_channels
-    codes = codes.long().to(codec.device)
-    sides = [
-        codec.decode(codes[None, :, side::channels], audio_scales=[None]).audio_values
-        for side in range(channels)
-    ]
-    sound = torch.stack(sides).mean(0)[:, 0].float().cpu().numpy()
-    return [Clip(samples, int(codec.config.sampling_rate)) for samples in sound]
-
-
-CONTEXT_FRAMES = 8  # heard again by the convolutions on either side of the LSTM; they reach back 6 at most
-AHEAD_FRAMES = 6  # to be known beyond a piece where convolutions look ahead, or mirror the beginning
 
 
 @dataclass
 class _Side:
-    """What one channel remembers: the LSTM's state, and what the LSTM said of the last frames."""
+    """What one channel remembers: the LSTM's state, and its output for the last frames."""
 
     state: tuple[Tensor, Tensor] | None = None
     hidden: Tensor | None = field(default=None, repr=False)
@@ -93,12 +80,12 @@ class PieceDecoder:
     """Decodes a growing row of codes, the next piece with each call.
 
     Args:
-        codec: an ``EncodecModel``, or a codec with a ``player()``.
+        codec: An ``EncodecModel``, or a codec with a ``player()``.
         channels: 2 where codebooks of left and right alternate; the sides are averaged.
 
     Attributes:
-        done: frames decoded so far.
-        ahead: frames that have to be known beyond a piece, unless the sound ends there.
+        done: Frames decoded so far.
+        ahead: Frames that have to be known beyond a piece, unless the sound ends there.
     """
 
     def __init__(self, codec: Any, *, channels: int = 1) -> None:
@@ -120,11 +107,13 @@ class PieceDecoder:
         """Return the sound from where the last piece ended to the frame `end`.
 
         Args:
-            codes: all that are known, (k, frames).
-            end: the frame after the piece's last one; `ahead` more are known, or the sound ends here.
+            codes: All that are known, (k, frames).
+            end: The frame after the piece's last one; `ahead` more are known, or the sound ends here.
         """
         if self._players:
-            sound = self._played(codes[:, self.done : end].cpu().numpy())
+            new, count = codes[:, self.done : end].cpu().numpy(), len(self._players)
+            played = [player.play(new[number::count]) for number, player in enumerate(self._players)]
+            sound = played[0] if count == 1 else np.mean(played, axis=0)
         else:
             codes = codes.long().to(self.codec.device)
             count = len(self._sides)
@@ -132,11 +121,6 @@ class PieceDecoder:
             sound = torch.stack(sounds).mean(0).float().cpu().numpy()
         self.done = end
         return Clip(sound, int(self.codec.config.sampling_rate))
-
-    def _played(self, codes: np.ndarray) -> np.ndarray:
-        count = len(self._players)
-        sides = [player.play(codes[number::count]) for number, player in enumerate(self._players)]
-        return sides[0] if count == 1 else np.mean(sides, axis=0)
 
     def _piece(self, side: _Side, codes: Tensor, end: int) -> Tensor:
         known = min(end + self.ahead, codes.shape[1])
@@ -147,13 +131,13 @@ class PieceDecoder:
         values = values[..., before:]
         hidden = self._remember(side, values, end - self.done)
         context = hidden if side.hidden is None else torch.cat([side.hidden, hidden], dim=-1)
-        heard = context.shape[-1] - hidden.shape[-1]
-        side.hidden = context[..., : heard + end - self.done][..., -CONTEXT_FRAMES:]
+        past = context.shape[-1] - hidden.shape[-1]
+        side.hidden = context[..., : past + end - self.done][..., -CONTEXT_FRAMES:]
         sound = context
         for layer in self._layers[self._place + 1 :]:
             sound = layer(sound)
         hop = int(self.codec.config.hop_length)
-        return sound[0, 0, heard * hop : (heard + end - self.done) * hop]
+        return sound[0, 0, past * hop : (past + end - self.done) * hop]
 
     def _remember(self, side: _Side, values: Tensor, count: int) -> Tensor:
         """Return the LSTM's output for `count` frames and those ahead; only the former are remembered."""

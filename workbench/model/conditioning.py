@@ -1,12 +1,20 @@
-"""Melody and text as positions before the music: how MusicGen's melody checkpoints are told what to play.
+"""Text and melody as states that the decoder reads: by cross-attention, or as positions before the music.
 
-Their decoder has no cross-attention. A fixed number of chroma frames and the states of the text stand before
-BOS, and the first visit of the decoder reads them together with it. All of this stays in this room: steps,
-frames, cells and edits count the music's positions only.
+The decoder of MusicGen's melody checkpoints has no cross-attention: a fixed number of chroma frames and the
+states of the text come before BOS, and the first visit of the decoder reads them together with it. Only this
+package knows of them: steps, frames and edits count the music's positions.
 
 Rows with shorter texts begin with padding that nobody attends to. The decoder would number their positions
 from the padding on, and its position embeddings are absolute: so what goes in carries the difference to the
 row's own numbers, and a row is what it would be alone (to rounding; exactly, where texts are equally long).
+
+A melody is the pitch class that is strongest in each eighth of a second. The published checkpoints were
+trained on chroma of sound at 32 kHz: Fourier windows of 16384 samples, one every 4096, summed into twelve
+pitch classes, of which the strongest alone is kept. transformers' feature extractor does the same with
+torchaudio, which the workbench does not need: its filters come from transformers, the Fourier transform from
+torch. The one difference is resampling (soxr here): for a clip of another rate a frame between two notes may
+fall to the other one. Meta's own demo first removes drums and bass (Demucs); neither transformers' extractor
+nor this module does: a solo line or a separated stem is followed better than a full mix.
 """
 
 from __future__ import annotations
@@ -24,7 +32,12 @@ from transformers.audio_utils import chroma_filter_bank
 from workbench.errors import ModelError, is_whole
 from workbench.sound.clip import Clip
 
-# Prompts as the states that the decoder is told: by cross-attention here, before the music further down.
+NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+RATE_HZ, WINDOW, HOP = 32_000, 16_384, 4_096
+FRAMES_PER_SECOND = RATE_HZ / HOP
+TEXT_ROOM = 256
+"""Positions that are kept free for a text: of 2048 there remain 31 s of music behind it and 235 of chroma."""
+_BLOCK = 64  # frames that are transformed at once
 
 
 @dataclass(frozen=True)
@@ -36,22 +49,20 @@ class TextStates:
 
     @property
     def prefix(self) -> int:
-        """Positions of the decoder that stand before the music: none, where text is cross-attended."""
+        """Positions of the decoder before the music: none, where text is cross-attended."""
         return 0
 
     def words(self) -> TextStates:
-        """The text's own states."""
+        """Return the text's own states."""
         return self
 
     def with_null(self) -> TextStates:
-        """2B rows: these B, then B null rows, whose states and mask are zero (classifier-free guidance)."""
-        return TextStates(
-            torch.cat([self.states, torch.zeros_like(self.states)]),
-            torch.cat([self.mask, torch.zeros_like(self.mask)]),
-        )
+        """Return 2B rows: these, then B null rows of zero states and mask (classifier-free guidance)."""
+        pairs = [torch.cat([part, torch.zeros_like(part)]) for part in (self.states, self.mask)]
+        return TextStates(*pairs)
 
     def arguments(self, decoder: Any, ids: torch.Tensor, past: int = 0) -> dict[str, Any]:
-        """What a visit of the decoder is given.
+        """Return the arguments of a visit of the decoder.
 
         Args:
             decoder: The checkpoint's decoder, with its heads.
@@ -66,7 +77,7 @@ class TextStates:
 
 
 def prompt_problem(prompt: object) -> str:
-    """What is wrong with a prompt, "" if nothing: it is text, and can be written in UTF-8."""
+    """Return what is wrong with a prompt, "" if nothing: it is text, and can be written in UTF-8."""
     if not isinstance(prompt, str):
         return "a prompt is text"
     try:
@@ -78,10 +89,10 @@ def prompt_problem(prompt: object) -> str:
 
 @torch.no_grad()
 def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextStates:
-    """The states of `prompts`, padded to the longest: T5's states, projected to d_model, masked.
+    """Return the states of `prompts`, padded to the longest: T5's states, projected to d_model, masked.
 
     Raises:
-        ModelError: For what is no text.
+        ModelError: A prompt is no text.
     """
     for prompt in prompts:
         if problem := prompt_problem(prompt):
@@ -96,40 +107,25 @@ def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextSt
 
 
 def null_text(musicgen: Any, rows: int) -> TextStates:
-    """The null condition of guidance for `rows` rows: one masked state of zeros each."""
+    """Return the null condition of guidance for `rows` rows: one masked state of zeros each."""
     decoder = musicgen.decoder
     states = torch.zeros((rows, 1, decoder.config.hidden_size), device=decoder.device, dtype=decoder.dtype)
     return TextStates(states, torch.zeros((rows, 1), device=decoder.device, dtype=torch.long))
 
 
-# Melody: the pitch class that is strongest in each eighth of a second, all that MusicGen hears of a tune.
-#
-# The published melody checkpoints were trained on chroma of sound at 32 kHz: Fourier windows of 16384
-# samples,
-# one every 4096, summed into twelve pitch classes, of which the strongest alone is kept. transformers'
-# feature extractor does the same with torchaudio, which the workbench does not need: its filters come from
-# transformers, the Fourier transform from torch. The one difference is resampling (soxr here): for a clip of
-# another rate a frame between two notes may fall to the other one.
-#
-# Meta's own demo first removes drums and bass (Demucs). Neither transformers' extractor nor this module does
-# so unless told: a solo line or a separated stem is followed better than a full mix.
-
-
-NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-RATE_HZ, WINDOW, HOP = 32_000, 16_384, 4_096
-FRAMES_PER_SECOND = RATE_HZ / HOP
-_BLOCK = 64  # frames that are transformed at once
-
-
 @dataclass(frozen=True)
 class Melody:
-    """`pitches` (frames,): the strongest pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second.
+    """A tune as pitch classes; one that is shorter than the music begins again, as in the model's training.
 
-    Time counts from the beginning of the clip that is made. A melody that is shorter begins again: so did
-    the model's training, and so do transformers and audiocraft.
+    Args:
+        pitches: The strongest pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second, counted
+            from the beginning of the clip that is made.
 
     Raises:
-        ModelError: When there is no frame, or something else than a pitch class.
+        ModelError: There is no frame, or something else than a pitch class.
+
+    >>> print(Melody((0, 0, 4, 7)), Melody((0, 4, 7)).frames(5))
+    C*2 E G (0, 4, 7, 0, 4)
     """
 
     pitches: tuple[int, ...]
@@ -137,16 +133,14 @@ class Melody:
     def __post_init__(self) -> None:
         pitches = tuple(self.pitches)
         if not pitches or not all(is_whole(pitch, 0, len(NAMES) - 1) for pitch in pitches):
-            raise ModelError(
-                f"A melody of the pitch classes {sorted(set(map(str, pitches)))} was asked for",
-                "it is one or more of 0 (C) to 11 (B)",
-                "Give such numbers, 7.8125 a second, or Melody.of(clip)",
-            )
+            asked = f"A melody of the pitch classes {sorted(set(map(str, pitches)))} was asked for"
+            do = "Give such numbers, 7.8125 a second, or Melody.of(clip)"
+            raise ModelError(asked, "it is one or more of 0 (C) to 11 (B)", do)
         object.__setattr__(self, "pitches", tuple(map(int, pitches)))
 
     @classmethod
     def of(cls, clip: Clip) -> Melody:
-        """The melody of a clip; silence counts as C, which is also what no melody looks like to the model."""
+        """Return the melody of a clip; silence counts as C, as no melody does for the model."""
         return cls(tuple(pitch_classes(clip).tolist()))
 
     @property
@@ -155,12 +149,12 @@ class Melody:
         return len(self.pitches) / FRAMES_PER_SECOND
 
     def later(self, seconds: float) -> Melody:
-        """The same melody as it goes on `seconds` after its beginning, to the nearest frame (0.128 s)."""
+        """Return the melody as it goes on `seconds` after its beginning, to the nearest frame (0.128 s)."""
         shift = round(seconds * FRAMES_PER_SECOND) % len(self.pitches)
         return Melody(self.pitches[shift:] + self.pitches[:shift])
 
     def frames(self, count: int) -> tuple[int, ...]:
-        """The first `count` pitch classes, from the beginning again where it is shorter."""
+        """Return the first `count` pitch classes, from the beginning again where it is shorter."""
         return (self.pitches * -(-count // len(self.pitches)))[:count]
 
     def __str__(self) -> str:
@@ -169,7 +163,7 @@ class Melody:
 
 
 def pitch_classes(clip: Clip) -> np.ndarray:
-    """The strongest pitch class (frames,) of each frame of `clip`, 1 + samples // 4096 frames at 32 kHz."""
+    """Return the strongest pitch class of each frame (1 + samples // 4096,) of `clip` at 32 kHz."""
     samples = clip.resample(RATE_HZ).samples
     missing = max(0, WINDOW - len(samples))
     samples = np.pad(samples, (missing // 2, missing - missing // 2))
@@ -184,19 +178,17 @@ def pitch_classes(clip: Clip) -> np.ndarray:
 
 
 def shifted(melodies: Sequence[Melody | None], seconds: float) -> list[Melody | None]:
-    """Each melody as it goes on `seconds` later; none stays none."""
+    """Return each melody as it goes on `seconds` later; none stays none."""
     return [None if melody is None else melody.later(seconds) for melody in melodies]
-
-
-TEXT_ROOM = 256
-"""Positions that are kept free for a text: of 2048 there remain 31 s of music behind it and 235 of chroma."""
 
 
 @dataclass(frozen=True)
 class Prefix(TextStates):
-    """`states` (rows, n, d_model): `chroma` frames of melody, then text; padding in front, `mask` zero there.
+    """States (rows, n, d_model) of melody, then text; padding in front, `mask` zero there.
 
-    `null` (d_model,) is a frame of the null melody.
+    Args:
+        chroma: Frames of melody.
+        null: A frame (d_model,) of the null melody.
     """
 
     chroma: int
@@ -214,12 +206,12 @@ class Prefix(TextStates):
         return padding if bool(padding.any()) else None
 
     def words(self) -> TextStates:
-        """The text's own states, zero at the melody."""
-        said = ((self.mask > 0) & (self.mask.cumsum(1) > self.chroma)).long()
-        return TextStates(self.states * said[..., None], said)
+        """Return the text's own states, zero at the melody."""
+        words = ((self.mask > 0) & (self.mask.cumsum(1) > self.chroma)).long()
+        return TextStates(self.states * words[..., None], words)
 
     def with_null(self) -> Prefix:
-        """2B rows: these B, then B null rows with the null melody and a text of zeros.
+        """Return 2B rows: these, then B null rows with the null melody and a text of zeros.
 
         As in transformers, such a null text is not masked: it is as long as the row's own.
         """
@@ -228,50 +220,45 @@ class Prefix(TextStates):
         return replace(self, states=torch.cat([self.states, nothing]), mask=torch.cat([self.mask, self.mask]))
 
     def arguments(self, decoder: Any, ids: torch.Tensor, past: int = 0) -> dict[str, Any]:
-        """What a visit of the decoder is given: the prefix at the first one only; arguments as above."""
+        """Return the arguments of a visit, as above; the prefix is given at the first one only."""
         if self.padding is None:
-            plain = {"input_ids": ids.reshape(-1, ids.shape[-1])}
-            return plain if past else {**plain, "encoder_hidden_states": self.states}
+            visit: dict[str, Any] = {"input_ids": ids.reshape(-1, ids.shape[-1])}
+            return visit if past else {**visit, "encoder_hidden_states": self.states}
         inner, end = decoder.model.decoder, (past or self.prefix) + ids.shape[-1]
         moved = _moved(inner, self.padding, past, end).to(self.states.dtype)
         embedded = sum(embed(ids[:, book]) for book, embed in enumerate(inner.embed_tokens))
-        given = {"inputs_embeds": embedded + moved[:, -ids.shape[-1] :]}
+        visit = {"inputs_embeds": embedded + moved[:, -ids.shape[-1] :]}
         if past:
             music = self.mask.new_ones((len(self.mask), end - self.prefix))
-            return {**given, "attention_mask": torch.cat([self.mask, music], dim=1)}
+            return {**visit, "attention_mask": torch.cat([self.mask, music], dim=1)}
         states = self.states + moved[:, : self.prefix]
-        return {**given, "encoder_hidden_states": states, "encoder_attention_mask": self.mask}
+        return {**visit, "encoder_hidden_states": states, "encoder_attention_mask": self.mask}
 
 
 def _moved(inner: Any, padding: torch.Tensor, begin: int, end: int) -> torch.Tensor:
-    """What turns the embeddings of positions (rows, end - begin, d_model) into those without the padding."""
-    inner.embed_positions(
-        padding.new_empty((1, 1, 0)), end - 1
-    )  # makes the table longer where it is too short
+    """Return what turns embeddings of positions (rows, end - begin, d_model) into those without padding."""
+    inner.embed_positions(padding.new_empty((1, 1, 0)), end - 1)  # lengthens the table if it is too short
     table, numbers = inner.embed_positions.weights, torch.arange(begin, end, device=padding.device)
     return table[(numbers - padding[:, None]).clamp(min=0)] - table[numbers]
 
 
 @torch.no_grad()
 def prefix_of(musicgen: Any, text: TextStates, melodies: Sequence[Melody | None] | None = None) -> Prefix:
-    """The prefix of as many rows as `text` has; None is the null melody.
+    """Return the prefix of as many rows as `text` has; None is the null melody.
 
     Raises:
-        ModelError: When a text is longer than the room for it.
+        ModelError: A text is longer than the room for it.
     """
     longest = int(text.mask.sum(1).max())
     if longest > TEXT_ROOM:
-        raise ModelError(
-            f"A prompt of {longest} tokens was asked for",
-            f"this model reads its text before the music and has room for {TEXT_ROOM}",
-            "Use a shorter prompt",
-        )
+        found = f"this model reads its text before the music and has room for {TEXT_ROOM}"
+        raise ModelError(f"A prompt of {longest} tokens was asked for", found, "Use a shorter prompt")
     frames, classes = int(musicgen.config.chroma_length), int(musicgen.config.num_chroma)
-    told = [None] * len(text.mask) if melodies is None else melodies
-    pitches = [[0] * frames if melody is None else melody.frames(frames) for melody in told]
+    tunes = [None] * len(text.mask) if melodies is None else melodies
+    pitches = [[0] * frames if tune is None else tune.frames(frames) for tune in tunes]
     chroma = _projected(musicgen, torch.tensor(pitches, device=text.mask.device), classes)
     texts = zip(chroma, text.states, text.mask, strict=True)
-    rows = [torch.cat([melody, words[held > 0]]) for melody, words, held in texts]
+    rows = [torch.cat([melody, words[mask > 0]]) for melody, words, mask in texts]
     states = chroma.new_zeros((len(rows), max(map(len, rows)), chroma.shape[-1]))
     mask = text.mask.new_zeros(states.shape[:2])
     for row, own in enumerate(rows):
@@ -282,6 +269,6 @@ def prefix_of(musicgen: Any, text: TextStates, melodies: Sequence[Melody | None]
 
 
 def _projected(musicgen: Any, pitches: torch.Tensor, classes: int) -> torch.Tensor:
-    """States (..., d_model) of pitch classes (...)."""
+    """Return states (..., d_model) of pitch classes (...)."""
     chroma = torch.nn.functional.one_hot(pitches, classes).to(musicgen.decoder.dtype)
     return musicgen.audio_enc_to_dec_proj(chroma) if hasattr(musicgen, "audio_enc_to_dec_proj") else chroma

@@ -4,8 +4,8 @@ A few steps are sampled and the same codes are fed back: that alone shows that t
 tensor of the expected shape, that every step is visited exactly once, that BOS and the delay pattern are
 applied as the model applies them, and that teacher forcing gives the residuals of generation.
 
-One more visit of the decoder, at BOS, shows that conditioning is heard (another text, another melody and the
-null condition of guidance give other logits) and that an edit at each site reaches the logits.
+One more visit of the decoder, at BOS, shows that conditioning has an effect (another text, another melody
+and the null condition of guidance give other logits) and that an edit at each site reaches the logits.
 
 The codec is compared with itself: EnCodec is reported to give garbage on Apple's MPS, so it leaves the CPU
 only where it gives the same sound and the same codes.
@@ -43,29 +43,29 @@ TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 5e-2, tor
 
 
 def check_contract(model: Model) -> float:
-    """The largest relative difference between teacher forcing and generation, last block, a few steps.
+    """Return the largest relative difference of teacher forcing from generation, last block, a few steps.
 
     Raises:
-        ModelError: When the model breaks one of the assumptions in the module's docstring.
+        ModelError: The model breaks one of the assumptions in the module's docstring.
     """
     _check_codes(model)
     run = model.sampling([TEXT], seeds=[0], frames=FRAMES, guidance=1.0)
     drawn = _residuals_while_sampling(model, run)
     ids = apply_delay(run.codes, model.bos, model.delays)[..., : run.steps]
-    forced = _residuals_when_forced(model, ids, run.text)
+    seen: list[torch.Tensor] = []
+    with model.exclusive(), model.network.read(ids, run.text):
+        seen += [live(model.network, (model.n_layers - 1, "resid_post"))]
+    forced = seen[0][0, run.text.prefix :].float()
     difference = float((forced - drawn).norm(dim=-1).div(drawn.norm(dim=-1)).max())
     if not difference <= TOLERANCE[model.dtype]:
-        _broken(
-            model,
-            "teacher forcing to repeat generation",
-            f"the residuals differ by {difference:.2g} of their norm",
-        )
+        found = f"the residuals differ by {difference:.2g} of their norm"
+        _broken(model, "teacher forcing to repeat generation", found)
     _check_conditioning(model)
     return difference
 
 
 def _residuals_while_sampling(model: Model, run: Sampling) -> torch.Tensor:
-    """Residuals (steps, d_model) after the last block, read while the run draws its codes."""
+    """Return residuals (steps, d_model) after the last block, read while the run draws its codes."""
     network, last = model.network, model.n_layers - 1
     seen: list[object] = []
     with model.exclusive(), network.sample(run) as tracer:
@@ -74,21 +74,10 @@ def _residuals_while_sampling(model: Model, run: Sampling) -> torch.Tensor:
     shape, begin = (1, 1, model.d_model), (1, 1 + run.text.prefix, model.d_model)
     tensors = [value for value in seen if isinstance(value, torch.Tensor)]
     if [tuple(value.shape) for value in tensors] != [begin, *[shape] * (run.steps - 1)]:
-        _broken(
-            model,
-            f"block {last} to return a tensor of shape {shape} at each step",
-            f"it gave {_shapes(seen)}",
-        )
+        kinds = {str(tuple(v.shape)) if isinstance(v, torch.Tensor) else type(v).__name__ for v in seen}
+        asked = f"block {last} to return a tensor of shape {shape} at each step"
+        _broken(model, asked, f"it gave {', '.join(sorted(kinds))}")
     return torch.cat([value[0, -1:] for value in tensors]).float()
-
-
-def _residuals_when_forced(model: Model, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
-    """Residuals (steps, d_model) after the last block for delayed `ids`, all positions at once."""
-    network, last = model.network, model.n_layers - 1
-    seen: list[torch.Tensor] = []
-    with model.exclusive(), network.read(ids, text):
-        seen += [live(network, (last, "resid_post"))]
-    return seen[0][0, text.prefix :].float()
 
 
 def _check_codes(model: Model) -> None:
@@ -108,7 +97,7 @@ def _check_codes(model: Model) -> None:
 
 
 def _check_conditioning(model: Model) -> None:
-    """See that text, melody, guidance and edits reach the logits: one visit of the decoder for all of them.
+    """Check that text, melody, guidance and edits reach the logits, in one visit of the decoder.
 
     Its rows are one position each: TEXT twice (what differs between these two is rounding), OTHER_TEXT, the
     null condition, then TEXT with an edit at each site, and with a melody where the model takes one.
@@ -132,22 +121,22 @@ def _check_conditioning(model: Model) -> None:
 
 
 def _rows_of_text(model: Model, edits: int) -> TextStates:
-    """The text states of the rows that `_check_conditioning` compares.
+    """Return the text states of the rows that `_check_conditioning` compares.
 
-    The other text is cut to the length of TEXT: how long a text is would be heard even if its words are not.
+    The other text is cut to the length of TEXT: its length would have an effect even if its words have none.
     """
     tunes = [None, None, Melody((7,))] if model.takes_melody else None
-    told = model.text([TEXT, OTHER_TEXT, TEXT], tunes)
-    pairs, said = told.with_null(), told.words().mask[0, :, None] > 0
+    text = model.text([TEXT, OTHER_TEXT, TEXT], tunes)
+    pairs, words = text.with_null(), text.words().mask[0, :, None] > 0
     states, mask = pairs.states.clone(), pairs.mask.clone()
-    states[1], mask[1] = torch.where(said, states[1], states[0]), mask[0]
+    states[1], mask[1] = torch.where(words, states[1], states[0]), mask[0]
     rows = torch.tensor([0, 0, 1, 3, *[0] * edits, *([2] if tunes else [])], device=mask.device)
-    kept = slice(-PREFIX, None) if told.prefix else slice(None)
+    kept = slice(-PREFIX, None) if text.prefix else slice(None)
     return replace(pairs, states=states[rows, kept], mask=mask[rows, kept])
 
 
 def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.Tensor:
-    """Logits (rows, k * V) after BOS under each row of `text`; rows 4, 5, ... are edited at `places`."""
+    """Return logits (rows, k * V) after BOS under each row of `text`; rows 4, 5, ... are edited at `places`."""
     ids = torch.full((len(text.mask), model.n_codebooks, 1), model.bos, device=model.device)
     push = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)).to(model.device)
     network, size = model.network, torch.ones((), device=model.device)
@@ -161,17 +150,14 @@ def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.
 
 
 def settle_codec(musicgen: Any, device: torch.device) -> str:
-    """Move the codec to `device` if it gives the same there; what to say of it where it stays on the CPU."""
+    """Move the codec to `device` if it gives the same there; return a note where it stays on the CPU."""
     codec = musicgen.audio_encoder
     if device.type == "cpu":
         codec.to(device=device)
         return ""
     codec.to(device=torch.device("cpu"))
-    codes = torch.randint(
-        int(codec.config.codebook_size),
-        (musicgen.decoder.config.num_codebooks, CODEC_FRAMES),
-        generator=torch.Generator().manual_seed(0),
-    )
+    shape, generator = (musicgen.decoder.config.num_codebooks, CODEC_FRAMES), torch.Generator().manual_seed(0)
+    codes = torch.randint(int(codec.config.codebook_size), shape, generator=generator)
     sound = decode_codes(musicgen, [codes])[0]
     problem = _codec_problem(musicgen, device, codes, sound)
     if problem:
@@ -181,30 +167,20 @@ def settle_codec(musicgen: Any, device: torch.device) -> str:
 
 
 def _codec_problem(musicgen: Any, device: torch.device, codes: torch.Tensor, sound: Clip) -> str:
-    """Move the codec to `device`; how it differs there from the CPU, where `codes` gave `sound`, else ""."""
+    """Move the codec to `device`; return how it differs from the CPU, where `codes` gave `sound`, else ""."""
     known = encode_clip(musicgen, sound)
     try:
         musicgen.audio_encoder.to(device=device)
-        there, heard = decode_codes(musicgen, [codes])[0], encode_clip(musicgen, sound).cpu()
+        there, again = decode_codes(musicgen, [codes])[0], encode_clip(musicgen, sound).cpu()
     except (RuntimeError, TypeError, AudioError) as error:  # not there at all, or no numbers
         return f"it fails ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
     apart, level = np.linalg.norm(there.samples - sound.samples), np.linalg.norm(sound.samples)
     if not apart <= SAME_SOUND * level + 1e-6:
         return f"its sound differs by {apart / level:.2g} of the level"
-    equal = float((heard[0] == known[0]).float().mean())
+    equal = float((again[0] == known[0]).float().mean())
     return "" if equal >= SAME_CODES else f"{1 - equal:.0%} of its codes differ"
 
 
-def _shapes(values: list[object]) -> str:
-    """The distinct shapes or types of `values`, for a message."""
-    return ", ".join(
-        sorted({str(tuple(v.shape)) if isinstance(v, torch.Tensor) else type(v).__name__ for v in values})
-    )
-
-
 def _broken(model: Model, asked: str, found: str) -> None:
-    raise ModelError(
-        f"The workbench needs {asked}",
-        f"in {model.id} {found}",
-        "Use transformers >=5.18,<5.24 and a whole MusicGen checkpoint",
-    )
+    do = "Use transformers >=5.18,<5.24 and a whole MusicGen checkpoint"
+    raise ModelError(f"The workbench needs {asked}", f"in {model.id} {found}", do)

@@ -1,7 +1,7 @@
-"""Where models and caches lie on disk.
+"""Where models and caches lie on disk, and the hash that stands for a model's configuration and weights.
 
-A cache holds what can be computed again: that it cannot be written, or holds what nobody here wrote, is a
-notice in one line and never an error.
+A cache has what can be computed again: that it cannot be written, or has what nobody here wrote, is a notice
+in one line and never an error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from platformdirs import user_cache_path
 
 from workbench.files import builtin_path, write_atomically
 
+_BLOCK = 1 << 24  # bytes of a file that are hashed at once
+_NAMES = ("model.safetensors", "pytorch_model.bin")  # of weights; with ".index.json", of the list of shards
+
 
 def builtin_folder() -> Path:
-    """The folder of the built-in model."""
+    """Return the folder of the built-in model."""
     return builtin_path("data", "embedded", "model")
 
 
 def cache_folder(*parts: str) -> Path:
-    """A folder for things that can be computed again; it is made by who first writes there.
+    """Return a folder for things that can be computed again; it is made by who first writes there.
 
     The platform's user cache folder, or what the environment variable WORKBENCH_CACHE names.
     """
@@ -44,7 +47,7 @@ def keep(path: Path, data: bytes) -> None:
 
 
 def can_keep() -> bool:
-    """Whether the cache can be written; gives notice where it cannot."""
+    """Return whether the cache can be written; give notice where it cannot."""
     root = cache_folder()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -57,8 +60,8 @@ def can_keep() -> bool:
 
 def say_damaged(path: Path, cause: object) -> None:
     """Give notice that something in the cache cannot be used and is made again."""
-    told = " ".join(str(cause).split()) or type(cause).__name__
-    warnings.warn(f"{path} cannot be used ({told}); it is made again.", stacklevel=3)
+    why = " ".join(str(cause).split()) or type(cause).__name__
+    warnings.warn(f"{path} cannot be used ({why}); it is made again.", stacklevel=3)
 
 
 def _say_unwritable(error: OSError) -> None:
@@ -69,27 +72,13 @@ def _say_unwritable(error: OSError) -> None:
     )
 
 
-# A hash that changes when a model's configuration or any of its weights change.
-
-
-_BLOCK = 1 << 24
-
-
-_NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-
-
 def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers reads the weights in `folder` from, ordered by name; none if it finds none.
+    """Return the files from which transformers reads the weights in `folder`, by name; none if it finds none.
 
     Other weights may lie beside them (an adapter, another format): those are not the model.
     """
     named = json.loads((folder / "config.json").read_text()).get("transformers_weights")
-    for name in (named,) if named else _NAMES:
+    for name in (named,) if named else (f"{one}{end}" for one in _NAMES for end in ("", ".index.json")):
         path = folder / name
         if path.is_file() and name.endswith(".json"):
             return sorted({folder / shard for shard in json.loads(path.read_text())["weight_map"].values()})
@@ -99,7 +88,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """The sha256 (64 hex digits) over config.json and the weight files of `folder`, ordered by name.
+    """Return the sha256 (64 hex digits) over config.json and the weight files of `folder`, ordered by name.
 
     Files rather than tensors: the same checkpoint has one fingerprint in every precision and on every device.
     It stands for the weights in memory because a checkpoint that does not give all of them is refused.
@@ -114,7 +103,7 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def module_fingerprint(module: Any) -> str:
-    """The sha256 (64 hex digits) over configuration and parameters of a model that never lay on disk."""
+    """Return the sha256 (64 hex digits) over configuration and parameters of a model without a folder."""
     digest = hashlib.sha256(module.config.to_json_string().encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

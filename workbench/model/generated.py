@@ -272,7 +272,8 @@ def capture_continued(
 
     def begin(some: slice) -> Sampling:
         settings: dict[str, Any] = {"guidance": guidance, **model.draws, "cancel": cancel}
-        return model.sampling(texts[some], seeds=seeds[some], frames=frames, given=codes[some], **settings)
+        settings |= {"frames": frames, "prompt_codes": codes[some]}
+        return model.sampling(texts[some], seeds=seeds[some], **settings)
 
     clips = {"clip": dataset.ids, "group": dataset.groups, "text": np.array(texts)}
     clips |= {f"label_{target}": dataset.labels(target) for target in dataset.targets}

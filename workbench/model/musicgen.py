@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, ModelError, number_or_nan
+from workbench.errors import GenerationError, ModelError, number_or_nan, renamed_keywords
 from workbench.files import DIGEST, check_digest, digest_of
 from workbench.model import conditioning, folders, sampling
 from workbench.model.codec import PieceDecoder, decode_codes, encode_clip
@@ -235,6 +235,7 @@ class Model:
         unmasked = TextStates(text.states, torch.ones_like(text.mask))
         return conditioning.prefix_of(self.musicgen, unmasked)
 
+    @renamed_keywords(given="prompt_codes")
     def sampling(
         self,
         prompts: Sequence[str],

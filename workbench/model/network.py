@@ -4,6 +4,18 @@ Nothing of MusicGen is re-implemented: `sample`, `read` and `score` call the che
 loop is our own because transformers' `generate` runs the prefill twice (hooks see N + 1 visits), cannot stop
 early and reports no frames while it works; here one iteration *is* one step, so `tracer.iter[step]` means
 what it says.
+
+A value can be read or edited at these sites of a decoder block, in the order in which the block computes
+them. All have the shape (rows, positions, d_model). The order matters: nnsight serves values as the model
+reaches them, and one that is asked for too late binds to the *next* step without a warning.
+
+- embed: what enters block 0, the sum of the codebook embeddings plus the position (layer 0 only)
+- resid_pre: the residual stream before the block
+- head_out: what the self-attention heads give to the output projection, before it mixes them: head after
+  head, d_model / n_heads numbers each (`workbench.activations.head_slice`)
+- attn_out: what self-attention adds to the stream (after the output projection)
+- mlp_out: what the feed-forward part adds to it
+- resid_post: the residual stream after the block, the workbench's default everywhere
 """
 
 from __future__ import annotations
@@ -20,20 +32,6 @@ from workbench.errors import Cancelled, ModelError
 from workbench.model.conditioning import TextStates
 from workbench.model.sampling import Sampling, draw, guide, write_step
 
-# Where in a decoder block a value can be read or edited, in the order in which the block computes them.
-#
-# embed       what enters block 0: the sum of the codebook embeddings plus the position (layer 0 only)
-# resid_pre   the residual stream before the block
-# head_out    what each self-attention head gives to the output projection, before it mixes them: head after
-#             head, d_model / n_heads numbers each (workbench.activations.head_slice says where a head lies)
-# attn_out    what self-attention adds to it (after the output projection)
-# mlp_out     what the feed-forward part adds to it
-# resid_post  the residual stream after the block: the workbench's default everywhere
-#
-# All have the shape (rows, positions, d_model). The order matters: nnsight serves values as the model reaches
-# them, and a value that is asked for too late binds to the *next* step without a warning.
-
-
 SITES = ("embed", "resid_pre", "head_out", "attn_out", "mlp_out", "resid_post")
 
 Place = tuple[int, str]
@@ -41,44 +39,40 @@ Place = tuple[int, str]
 
 
 def live(network: Any, place: Place) -> torch.Tensor:
-    """The model's own tensor (rows, positions, d_model) at `place`, inside a trace; edit it in place.
+    """Return the model's own tensor (rows, positions, d_model) at `place`, inside a trace; edit it in place.
 
-    Where the text stands before the music (conditioning.py), its positions come first at the first visit.
+    Where the text comes before the music (conditioning.py), its positions come first at the first visit.
     """
     layer, site = place
     block = network.block(layer)
     if site in ("embed", "resid_pre"):
-        value: torch.Tensor = block.input
-    elif site == "head_out":
-        value = block.self_attn.out_proj.input
-    elif site == "attn_out":
-        value = block.self_attn.output[0]
-    elif site == "mlp_out":
-        value = block.fc2.output
-    else:
-        output = block.output
-        value = output[0] if isinstance(output, tuple) else output  # melody models give attention beside it
-    return value
+        return block.input
+    if site == "head_out":
+        return block.self_attn.out_proj.input
+    if site == "attn_out":
+        return block.self_attn.output[0]
+    if site == "mlp_out":
+        return block.fc2.output
+    output = block.output  # melody models give attention beside it
+    return output[0] if isinstance(output, tuple) else output
 
 
 def in_order(places: Iterable[Place]) -> list[Place]:
-    """The distinct `places` in the order in which a forward pass reaches them."""
+    """Return the distinct `places` in the order in which a forward pass reaches them."""
     return sorted(set(places), key=lambda place: (place[0], SITES.index(place[1])))
 
 
 def places_for(sites: Sequence[str], layers: Sequence[int]) -> list[Place]:
-    """Every (layer, site) to visit; `embed` exists at layer 0 only.
+    """Return every (layer, site) to visit; `embed` exists at layer 0 only.
 
     Raises:
-        ModelError: For a site that does not exist.
+        ModelError: A site does not exist.
     """
     unknown = [site for site in sites if site not in SITES]
     if unknown or not sites:
-        raise ModelError(
-            f"The sites {', '.join(sites) or '(none)'} were asked for",
-            f"{unknown or 'nothing'} cannot be captured",
-            f"Use one or more of {', '.join(SITES)}",
-        )
+        asked, found = f"The sites {', '.join(sites) or '(none)'} were", f"{unknown or 'nothing'} cannot be"
+        do = f"Use one or more of {', '.join(SITES)}"
+        raise ModelError.lookup(f"{asked} asked for", f"{found} captured", do)
     return in_order((0 if site == "embed" else layer, site) for site in sites for layer in layers)
 
 
@@ -100,54 +94,49 @@ class Network(_OnDemand, NNsight):
 
     Paths mirror the wrapped model; `network.block(5)` is decoder block 5, whose `.output` is the residual
     stream after it: a bare tensor (rows, positions, d_model) in transformers 5, the first part of a tuple in
-    its melody models (`sites.live` tells both apart).
+    its melody models (`live` handles both).
     """
 
     def __init__(self, musicgen: torch.nn.Module) -> None:
         super().__init__(musicgen, envoys=_OnDemand)
 
     def block(self, layer: int) -> Any:
-        """The envoy of decoder block `layer`."""
+        """Return the envoy of decoder block `layer`."""
         return self.decoder.model.decoder.layers[layer]
 
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def sample(self, run: Sampling) -> torch.Tensor:
-        """Codes (B, k, T) drawn step by step; attention states are kept, text is encoded once.
+        """Return codes (B, k, T) drawn step by step; attention states are kept, text is encoded once.
 
         One visit of the decoder is one step; where frames were given, the first visit reads them all.
 
         Raises:
-            Cancelled: When `run.cancel` is set; what was drawn until then stays in `run.codes`.
+            Cancelled: `run.cancel` is set; what was drawn until then stays in `run.codes`.
         """
         decoder = self._module.decoder
         cache = EncoderDecoderCache(DynamicCache(config=decoder.config), DynamicCache(config=decoder.config))
         ids = run.opening()
-        for step in range(run.given_frames, run.steps):
+        for step in range(run.prompt_frames, run.steps):
             if run.cancel is not None and run.cancel.is_set():
                 raise Cancelled(f"Stopped on request before step {step} of {run.steps}.")
             rows = ids.repeat(2, 1, 1) if run.guided else ids
-            logits = self._next_logits(decoder, rows, run.text, cache)
+            arguments = run.text.arguments(decoder, rows, cache.get_seq_length())
+            out = decoder(**arguments, past_key_values=cache, use_cache=True)
+            logits = out.logits[:, -1].float().view(*rows.shape[:2], -1)  # (rows, k, V)
             tokens = draw(guide(logits, run.guidance) if run.guided else logits, run)
-            ids = write_step(tokens, run.codes, step, run.delays, run.bos, given=run.given_frames)[..., None]
+            ids = write_step(tokens, run.codes, step, run.delays, run.bos, given=run.prompt_frames)[..., None]
             if run.on_step is not None:
                 run.on_step(step, run.codes)
         return run.codes
 
-    @staticmethod
-    def _next_logits(decoder: Any, ids: torch.Tensor, text: TextStates, cache: Any) -> torch.Tensor:
-        """Logits (rows, k, V) in fp32 for the position after `ids` (rows, k, positions)."""
-        told = text.arguments(decoder, ids, cache.get_seq_length())
-        out = decoder(**told, past_key_values=cache, use_cache=True)
-        logits: torch.Tensor = out.logits[:, -1].float()
-        return logits.view(*ids.shape[:2], -1)
-
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def read(self, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
-        """Final states (rows, positions, d_model) for delayed `ids` (rows, k, positions): teacher forcing.
+        """Return final states (rows, positions, d_model) for delayed `ids` (rows, k, positions).
 
-        The output heads are left out: nobody reads logits here. Blocks see the text's prefix too, if any.
+        Teacher forcing without the output heads, whose logits nobody reads here. Blocks see the text's prefix
+        too, if any.
         """
         decoder = self._module.decoder
         out = decoder.model.decoder(**text.arguments(decoder, ids), use_cache=False)
@@ -157,9 +146,9 @@ class Network(_OnDemand, NNsight):
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def score(self, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
-        """Logits (rows, k, positions, V) in fp32 for delayed `ids` (rows, k, positions): teacher forcing.
+        """Return logits (rows, k, positions, V) in fp32 for delayed `ids` (rows, k, positions).
 
-        Like `read`, but with the output heads: what stands at position p is said of step p.
+        Like `read`, but with the output heads: the logits at position p are those of step p.
         """
         decoder = self._module.decoder
         out = decoder(**text.arguments(decoder, ids), use_cache=False)

@@ -1,10 +1,18 @@
-"""What one sampling run is asked to do, and how the next codes are drawn from logits.
+"""One sampling run: its settings, how codes are delayed, and how the next ones are drawn from logits.
 
-The arithmetic is transformers' own, in the same order (guidance, temperature, top-k, softmax, multinomial),
-so that a batch of one with the same seed gives the same codes as
-`MusicgenForConditionalGeneration.generate`. The one
-difference: every row owns a private generator, so that a batch of k gives the same codes as k single runs.
-Generators are the CPU's unless asked otherwise: those of other devices give other numbers for the same seed.
+MusicGen writes codebook c of frame t at step t + delay[c] (the delay pattern; delays are 0, 1, 2, 3 for four
+mono codebooks and 0, 0, 1, 1, 2, 2, 3, 3 for stereo, where left and right interleave). The decoder's
+*position* 0 is BOS in every codebook, and position p has what step p - 1 wrote, so that reading position p
+yields step p. T frames therefore take T + 1 + max(delay) positions and T + max(delay) steps: 503 steps are
+exactly 10 s of mono MusicGen (Copet et al. 2023, arXiv 2306.05284, section 2.2, "delay" pattern).
+transformers' `forward` applies none of this; its `generate` does. Feeding it plain codes gives residuals that
+are off by a quarter of their norm, so every teacher-forced pass here goes through `apply_delay`.
+
+The arithmetic of a draw is transformers' own, in the same order (guidance, temperature, top-k, softmax,
+multinomial), so that a batch of one with the same seed gives the same codes as
+`MusicgenForConditionalGeneration.generate`. The one difference: every row owns a private generator, so that a
+batch of k gives the same codes as k single runs. Generators are the CPU's unless asked otherwise: those of
+other devices give other numbers for the same seed.
 """
 
 from __future__ import annotations
@@ -19,28 +27,14 @@ import torch
 from workbench.errors import ModelError, number_or_nan, whole_number
 from workbench.model.conditioning import TextStates
 
-# How sound codes become the decoder's positions and back, and how steps relate to seconds.
-#
-# MusicGen writes codebook c of frame t at step t + delay[c] (the delay pattern; delays are 0, 1, 2, 3 for
-# four mono codebooks and 0, 0, 1, 1, 2, 2, 3, 3 for stereo, whose left and right codebooks interleave). The
-# decoder's *position* 0 holds BOS in every codebook, and position p holds what step p - 1 wrote, so that
-# reading position p yields step p. T frames therefore take T + 1 + max(delay) positions and T + max(delay)
-# steps: 503 steps are exactly 10 s of mono MusicGen. Formula: Copet et al. 2023, arXiv 2306.05284, section
-# 2.2
-# ("delay" pattern).
-#
-# transformers' `forward` applies none of this; its `generate` does. Feeding it plain codes gives residuals
-# that are off by a quarter of their norm, which is why every teacher-forced pass here goes through
-# `apply_delay`.
-
 
 def delay_pattern(n_codebooks: int, audio_channels: int = 1) -> tuple[int, ...]:
-    """The delay of each codebook in steps: (0, 1, 2, 3) for four mono codebooks."""
+    """Return the delay of each codebook in steps: (0, 1, 2, 3) for four mono codebooks."""
     return tuple(index // audio_channels for index in range(n_codebooks))
 
 
 def apply_delay(codes: torch.Tensor, bos: int, delays: Sequence[int] | None = None) -> torch.Tensor:
-    """Decoder input ids (B, k, T + 1 + max delay) for `codes` (B, k, T); for mono that is (B, k, T + k).
+    """Return decoder input ids (B, k, T + 1 + max delay) for `codes` (B, k, T); for mono (B, k, T + k).
 
     Args:
         codes: Long tensor (B, k, T), one code per row, codebook and frame.
@@ -55,24 +49,10 @@ def apply_delay(codes: torch.Tensor, bos: int, delays: Sequence[int] | None = No
     return ids
 
 
-def undo_delay(ids: torch.Tensor, delays: Sequence[int] | None = None) -> torch.Tensor:
-    """The codes (B, k, T) that `apply_delay` turned into `ids` (B, k, T + 1 + max delay)."""
-    delays = delay_pattern(ids.shape[1]) if delays is None else delays
-    frames = ids.shape[-1] - 1 - max(delays)
-    lanes = [ids[:, codebook, 1 + delay : 1 + delay + frames] for codebook, delay in enumerate(delays)]
-    return torch.stack(lanes, dim=1)
-
-
 def write_step(
-    tokens: torch.Tensor,
-    codes: torch.Tensor,
-    step: int,
-    delays: Sequence[int],
-    bos: int,
-    *,
-    given: int = 0,
+    tokens: torch.Tensor, codes: torch.Tensor, step: int, delays: Sequence[int], bos: int, *, given: int = 0
 ) -> torch.Tensor:
-    """The ids (B, k) that the next position reads; writes `tokens` (B, k) into `codes` (B, k, T).
+    """Return the ids (B, k) that the next position reads; write `tokens` (B, k) into `codes` (B, k, T).
 
     Where the pattern leaves no room (before a codebook has started, after it has ended) the sampled token is
     dropped and BOS goes back to the decoder; in the first `given` frames, which were there before, the code
@@ -91,17 +71,12 @@ def write_step(
 
 
 def frames_for(seconds: float, frame_rate_hz: float) -> int:
-    """The number of codec frames that last `seconds`, at least one."""
+    """Return the number of codec frames that last `seconds`, at least one."""
     return max(1, round(seconds * frame_rate_hz))
 
 
-def steps_for(seconds: float, frame_rate_hz: float, delays: Sequence[int]) -> int:
-    """The number of decoding steps that produce `seconds` of sound: frames + max delay."""
-    return frames_for(seconds, frame_rate_hz) + max(delays)
-
-
 def seconds_at(step: int, frame_rate_hz: float) -> float:
-    """When the frame whose first codebook `step` writes begins to sound."""
+    """Return when the frame whose first codebook `step` writes begins to sound."""
     return step / frame_rate_hz
 
 
@@ -113,14 +88,24 @@ class Sampling:
     """One sampling run: its settings, and `codes` (B, k, T), which fills up while the loop runs.
 
     Not frozen: it is the control object of a run, and nnsight copies plain lists that cross into a trace.
-    `text` holds B rows without guidance and 2B with it: [:B] conditional, [B:] null.
+    With `prompt_codes`, the decoder's first visit reads BOS and these frames at once (P + 1 positions), and
+    each later visit one position, as always. What is drawn at visit v is step v + P.
 
-    A continuation has `given` codes (B, k, P), which are the first P frames: the decoder's first visit then
-    reads BOS and these frames at once (P + 1 positions), and each later visit one position, as always. What
-    is drawn at visit v is step v + P.
+    Args:
+        text: B rows without guidance and 2B with it: [:B] conditional, [B:] null.
+        generators: One per clip.
+        frames: Length T of the whole.
+        delays: Steps by which each codebook lags.
+        bos: The id that stands where no code has been written.
+        guidance: Scale of classifier-free guidance; none up to 1.
+        temperature: Of the draws.
+        top_k: Codes that each draw keeps; 0 keeps all.
+        on_step: Called with each step and the codes.
+        cancel: Stops the run when it is set.
+        prompt_codes: Codes (B, k, P) of the first P frames, which the run continues.
 
     Raises:
-        ModelError: When the given codes are not of this shape, or leave nothing to be drawn, or guidance or
+        ModelError: The prompt's codes are not of this shape, or leave nothing to be drawn, or guidance or
             temperature are no numbers.
     """
 
@@ -134,29 +119,25 @@ class Sampling:
     top_k: int = 250
     on_step: OnStep | None = None
     cancel: threading.Event | None = None
-    given: torch.Tensor | None = None
+    prompt_codes: torch.Tensor | None = None
     codes: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         for name in ("guidance", "temperature"):
             if not 0 <= number_or_nan(getattr(self, name)) < math.inf:
-                raise ModelError(
-                    f"A {name} of {getattr(self, name)!r} was asked for",
-                    "it must be a finite number and not negative",
-                    "Use 3.0 for guidance, 1.0 for temperature",
-                )
-        device = self.text.states.device
-        self.codes = torch.full(
-            (len(self.generators), len(self.delays), self.frames), self.bos, device=device
-        )
-        if self.given is not None:
-            if self.given.shape[:2] != self.codes.shape[:2] or not 0 < self.given_frames < self.frames:
-                raise ModelError(
-                    f"{self.frames} frames after codes {tuple(self.given.shape)} were asked for",
-                    f"there are {self.batch} clips of {len(self.delays)} codebooks",
-                    "Give codes (clips, codebooks, frames) with fewer frames than the whole",
-                )
-            self.codes[:, :, : self.given_frames] = self.given.to(device)
+                asked = f"A {name} of {getattr(self, name)!r} was asked for"
+                do = "Use 3.0 for guidance, 1.0 for temperature"
+                raise ModelError(asked, "it must be a finite number and not negative", do)
+        shape, prompt = (len(self.generators), len(self.delays), self.frames), self.prompt_codes
+        self.codes = torch.full(shape, self.bos, device=self.text.states.device)
+        if prompt is None:
+            return
+        if prompt.shape[:2] != self.codes.shape[:2] or not 0 < self.prompt_frames < self.frames:
+            asked = f"{self.frames} frames after codes {tuple(prompt.shape)} were asked for"
+            found = f"there are {self.batch} clips of {len(self.delays)} codebooks"
+            do = "Give codes (clips, codebooks, frames) with fewer frames than the whole"
+            raise ModelError(asked, found, do)
+        self.codes[:, :, : self.prompt_frames] = prompt.to(self.codes.device)
 
     @property
     def steps(self) -> int:
@@ -164,34 +145,32 @@ class Sampling:
         return self.frames + max(self.delays)
 
     @property
-    def given_frames(self) -> int:
+    def prompt_frames(self) -> int:
         """P, how many frames were there before the run."""
-        return 0 if self.given is None else int(self.given.shape[-1])
+        return 0 if self.prompt_codes is None else int(self.prompt_codes.shape[-1])
 
     @property
     def visits(self) -> int:
         """How often the decoder runs: once per step, but the given frames take no step of their own."""
-        return self.steps - self.given_frames
+        return self.steps - self.prompt_frames
 
     def opening(self) -> torch.Tensor:
-        """What the decoder reads at its first visit: ids (B, k, 1 + P), BOS and the given frames, delayed."""
-        given = self.codes[:, :, : self.given_frames]
-        return apply_delay(given, self.bos, self.delays)[:, :, : 1 + self.given_frames]
+        """Return the ids (B, k, 1 + P) of the decoder's first visit: BOS and the given frames, delayed."""
+        prompt = self.codes[:, :, : self.prompt_frames]
+        return apply_delay(prompt, self.bos, self.delays)[:, :, : 1 + self.prompt_frames]
 
     def rows(self, which: str) -> slice:
-        """Which rows of the decoder's batch are the "cond", the "null", or "both" kinds.
+        """Return which rows of the decoder's batch are the "cond", the "null", or "both" kinds.
 
         Raises:
-            ModelError: For another word, or null rows in a run without guidance.
+            ModelError: It is another word, or null rows in a run without guidance.
         """
         if which == "cond":
             return slice(0, self.batch)
         if which not in ("null", "both") or not self.guided:
-            raise ModelError(
-                f"The rows {which!r} of a generation were asked for",
-                "there are cond, null and both, the last two with a guidance above 1 only",
-                "Use one of these, or raise the guidance",
-            )
+            found = "there are cond, null and both, the last two with a guidance above 1 only"
+            asked, do = f"The rows {which!r} of a generation were asked for", "Use one, or raise the guidance"
+            raise ModelError(asked, found, do)
         return slice(self.batch if which == "null" else 0, 2 * self.batch)
 
     @property
@@ -206,13 +185,13 @@ class Sampling:
 
 
 def guide(logits: torch.Tensor, guidance: float) -> torch.Tensor:
-    """Guidance, null + g (cond - null): logits (B, k, V) from both halves (2B, k, V). Ho & Salimans 2022."""
+    """Return null + g (cond - null), logits (B, k, V) from both halves (2B, k, V). Ho & Salimans 2022."""
     conditional, null = logits.chunk(2)
     return null + (conditional - null) * guidance
 
 
 def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
-    """Codes (B, k) drawn from fp32 logits (B, k, V) after temperature and top-k, one generator a row.
+    """Return codes (B, k) drawn from fp32 logits (B, k, V) after temperature and top-k, one generator a row.
 
     They are drawn where the generators are, and come back to where the logits are.
     """
@@ -231,6 +210,6 @@ def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
 
 
 def private_generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
-    """One freshly seeded generator per row, so that a row's luck never depends on its neighbours."""
+    """Return a freshly seeded generator per row, so that a row's draws never depend on its neighbours."""
     whole = [whole_number(seed, "The seed", ModelError) for seed in seeds]
     return [torch.Generator(device=device).manual_seed(seed) for seed in whole]

@@ -264,7 +264,7 @@ def draw_window(
         seeds=[setup.seed],
         frames=span.heard + span.frames,
         melodies=shifted([setup.melody], seconds_at(span.start - span.heard, model.frame_rate_hz)),
-        given=carried.tail[None, :, -span.heard :] if span.heard else None,
+        prompt_codes=carried.tail[None, :, -span.heard :] if span.heard else None,
         cancel=to.cancel,
         on_step=stepped,
         **asdict(setup.settings),
