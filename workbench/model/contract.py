@@ -97,7 +97,7 @@ def _check_codes(model: Model) -> None:
 
 
 def _check_conditioning(model: Model) -> None:
-    """Check that text, melody, guidance and edits reach the logits, in one visit of the decoder.
+    """Check that text, melody, guidance and edits reach the logits.
 
     Its rows are one position each: TEXT twice (what differs between these two is rounding), OTHER_TEXT, the
     null condition, then TEXT with an edit at each site, and with a melody where the model takes one.
@@ -136,7 +136,7 @@ def _rows_of_text(model: Model, edits: int) -> TextStates:
 
 
 def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.Tensor:
-    """Return logits (rows, k * V) after BOS under each row of `text`; rows 4, 5, ... are edited at `places`."""
+    """Return logits (rows, k * V) after BOS under each row of `text`; from row 4 on edited at `places`."""
     ids = torch.full((len(text.mask), model.n_codebooks, 1), model.bos, device=model.device)
     push = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)).to(model.device)
     network, size = model.network, torch.ones((), device=model.device)

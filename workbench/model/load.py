@@ -3,6 +3,11 @@
 transformers fills what a checkpoint lacks with random numbers, leaves out what it does not expect, and says
 so in a report that few read. A model that is partly random gives figures like any other, so here a checkpoint
 is loaded whole or refused, with the names of what is missing and the likely cause.
+
+Device and precision are measured rather than guessed. Rounding is judged where it matters, at the odds that
+codes are drawn from. A former built-in model (four codebooks of a neural codec) lost 0.0014 nats per code to
+bfloat16, on codes drawn at random as on its own (BENCHMARKS.md), and its judged music stayed the same. A
+model that loses more than ten times that is kept in float32.
 """
 
 from __future__ import annotations
@@ -35,22 +40,53 @@ from workbench.model.folders import builtin_folder, folder_fingerprint, weight_f
 from workbench.model.musicgen import Model
 from workbench.model.sampling import apply_delay
 
-# Which device and which precision, measured rather than guessed.
-
-
 _SMALL = 50_000_000  # below this many parameters fp32 is fast enough, and exact
 _SPEED_UP = 1.2  # bf16 must be at least this much faster to be worth its rounding
+FRAMES = 8  # random ones, after which the odds of the next codes are compared
+MOST_NATS = 0.02  # divergence per code up to which a coarser precision is chosen without being asked for
+
+_KINDS = {
+    "musicgen": MusicgenForConditionalGeneration,
+    "musicgen_melody": MusicgenMelodyForConditionalGeneration,
+}
+_PARTS = ("text_encoder", "audio_encoder", "decoder")
+_JSON = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
+_POINTER = b"version https://git-lfs"
+# how checkpoints of before torch 2 call the two halves of a normed weight, and how transformers does now
+_RENAMED = {
+    ".weight_g": ".parametrizations.weight.original0",
+    ".weight_v": ".parametrizations.weight.original1",
+}
+# stored keys that may be left out: positions are computed, and of a T5 only the encoder is used
+_HARMLESS = re.compile(r"\.embed_positions\.weights$|^text_encoder\.(decoder|lm_head)\.")
+_WRAPPED = {
+    "module.": ("data-parallel training", "model.module"),
+    "_orig_mod.": ("torch.compile", "model._orig_mod"),
+    "_fsdp_wrapped_module.": ("sharded training", "the whole, unsharded model"),
+}
+_AGAIN = "Download or save it again"
+_MERGE = "Merge it first (merge_and_unload() of peft, then save_pretrained) and load the result"
+_NAMED = 'Use "embedded", an existing folder, or an id such as "facebook/musicgen-small"'
+# transformers builds models on a process-wide "meta" device: two loads at once both lose their weights
+_LOADING = threading.Lock()
+
+
+class _Refused(Exception):
+    """What was found and what to do about it; `_refusing` adds which model was asked for."""
 
 
 def choose_device(asked: str | int | torch.device | None) -> torch.device:
-    """The device that was asked for, or the best one that is present: CUDA, then Apple MPS, then CPU.
+    """Return the device that was asked for, or the best one that is present: CUDA, then Apple MPS, then CPU.
 
     Capitals do not matter; "gpu" is the accelerator that is present, and a number alone is that CUDA device.
 
     Raises:
-        ModelError: When this is no device, or it is not here.
+        ModelError: This is no device, or it is not here.
     """
-    choices = _present()
+    choices = ["cuda"] if torch.cuda.is_available() else []
+    choices += ["mps"] if torch.backends.mps.is_available() else []
+    other = torch.accelerator.current_accelerator(check_available=True)
+    choices += ["cpu", *([other.type] if other is not None and other.type not in choices else [])]
     if asked is None:
         return torch.device(choices[0])
     text = "" if isinstance(asked, bool) else str(asked).strip().lower()
@@ -61,42 +97,26 @@ def choose_device(asked: str | int | torch.device | None) -> torch.device:
     except RuntimeError:
         found = "torch knows no such device"
     else:
-        if device.type in choices and (device.index or 0) < _count(device.type):
+        kind = device.type
+        single = kind in ("cpu", "mps") or kind not in choices
+        count = 1 if single else torch.get_device_module(kind).device_count()
+        if kind in choices and (device.index or 0) < count:
             return device
         found = "torch finds no such device here"
     named = ", ".join(f'"{choice}"' for choice in choices)
-    raise ModelError(
-        f"The device {str(asked)!r} was asked for",
-        found,
-        f"Use one of {named}, or None for the best of them",
-    )
-
-
-def _present() -> list[str]:
-    """The kinds of device that are here, in the order in which they are preferred."""
-    found = ["cuda"] if torch.cuda.is_available() else []
-    found += ["mps"] if torch.backends.mps.is_available() else []
-    other = torch.accelerator.current_accelerator(check_available=True)
-    return [*found, "cpu", *([other.type] if other is not None and other.type not in found else [])]
-
-
-def _count(kind: str) -> int:
-    """How many devices of a kind are here."""
-    return 1 if kind in ("cpu", "mps") else torch.get_device_module(kind).device_count()
+    do = f"Use one of {named}, or None for the best of them"
+    raise ModelError(f"The device {str(asked)!r} was asked for", found, do)
 
 
 def choose_dtype(
     asked: str | torch.dtype | None, device: torch.device, musicgen: Any
 ) -> tuple[torch.dtype, str]:
-    """The decoder's precision and the reason for it in a few words."""
+    """Return the decoder's precision and the reason for it in a few words."""
     if asked is not None:
         dtype = getattr(torch, str(asked).strip().lower().removeprefix("torch."), None)
         if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-            raise ModelError(
-                f"The precision {asked!r} was asked for",
-                "it is none",
-                'Use "float32", "bfloat16", "float16" or "float64"',
-            )
+            do = 'Use "float32", "bfloat16", "float16" or "float64"'
+            raise ModelError(f"The precision {asked!r} was asked for", "it is none", do)
         return dtype, "as asked"
     parameters = sum(parameter.numel() for parameter in musicgen.decoder.parameters())
     if parameters < _SMALL:
@@ -112,7 +132,7 @@ def choose_dtype(
 
 
 def _bf16_gain(width: int) -> float:
-    """How many times faster bf16 is here at a feed-forward product with two rows (one guided step)."""
+    """Return how many times faster bf16 is here at a feed-forward product with two rows (one guided step)."""
     weight, rows = torch.zeros(4 * width, width), torch.zeros(2, width)
     seconds = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -125,22 +145,8 @@ def _bf16_gain(width: int) -> float:
     return seconds[0] / max(seconds[1], 1e-9)
 
 
-# What coarser numbers cost a model: how far its odds of the next codes move.
-#
-# Rounding is judged where it matters, at the odds that codes are drawn from. A former built-in model (four
-# codebooks of a neural codec) lost 0.0014 nats per code to bfloat16, on codes drawn at random as on its own
-# (BENCHMARKS.md), and its judged music stayed the same; a model that loses more than ten times that is
-# kept in
-# float32.
-
-
-FRAMES = 8
-MOST_NATS = 0.02
-"""Divergence per code up to which a coarser precision is chosen without being asked for."""
-
-
 def next_codes(model: Model, *, seed: int = 0) -> torch.Tensor:
-    """The log-probabilities (k, positions, V) of the next codes after a few random ones, fp32 on the CPU."""
+    """Return the log-probabilities (k, positions, V) of what follows a few random codes, fp32 on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(model.codebook_size, (1, model.n_codebooks, FRAMES), generator=generator)
     ids = apply_delay(codes.to(model.device), model.bos, model.delays)[..., :FRAMES]
@@ -150,34 +156,8 @@ def next_codes(model: Model, *, seed: int = 0) -> torch.Tensor:
 
 
 def divergence(exact: torch.Tensor, coarse: torch.Tensor) -> float:
-    """The mean Kullback-Leibler divergence, nats per code, of two results of `next_codes`."""
+    """Return the mean Kullback-Leibler divergence, nats per code, of two results of `next_codes`."""
     return float((exact.exp() * (exact - coarse)).sum(-1).mean())
-
-
-_KINDS = {
-    "musicgen": MusicgenForConditionalGeneration,
-    "musicgen_melody": MusicgenMelodyForConditionalGeneration,
-}
-_PARTS = ("text_encoder", "audio_encoder", "decoder")
-_JSON = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
-_POINTER = b"version https://git-lfs"
-_RENAMED = (
-    (".weight_g", ".parametrizations.weight.original0"),
-    (".weight_v", ".parametrizations.weight.original1"),
-)
-"""How checkpoints of before torch 2 call the two halves of a normed weight, and how transformers does now."""
-_HARMLESS = re.compile(r"\.embed_positions\.weights$|^text_encoder\.(decoder|lm_head)\.")
-"""Stored keys that may be left out: positions are computed, and of a T5 only the encoder is used."""
-_WRAPPED = {
-    "module.": ("data-parallel training", "model.module"),
-    "_orig_mod.": ("torch.compile", "model._orig_mod"),
-    "_fsdp_wrapped_module.": ("sharded training", "the whole, unsharded model"),
-}
-_AGAIN = "Download or save it again"
-_MERGE = "Merge it first (merge_and_unload() of peft, then save_pretrained) and load the result"
-_NAMED = 'Use "embedded", an existing folder, or an id such as "facebook/musicgen-small"'
-_LOADING = threading.Lock()
-"""transformers builds models on a process-wide "meta" device: two loads at once both lose their weights."""
 
 
 def load(
@@ -187,7 +167,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     check: bool = True,
 ) -> Model:
-    """A MusicGen, ready to be read and steered.
+    """Return a MusicGen, ready to be read and steered.
 
     Args:
         name: "embedded" (the built-in model), a folder written by `save_pretrained`, or a hub id such as
@@ -206,22 +186,30 @@ def load(
     place = choose_device(device)
     with _LOADING, _quiet(), _refusing(source, "transformers cannot load it"):
         musicgen, tokenizer, folder = _read(source, local)
-        mark = folder_fingerprint(local) if local else None
+        mark, id_ = folder_fingerprint(local) if local else None, str(name)
+    if mark:  # two folders may share a name, and the built-in model may be trained anew
+        label = "embedded" if id_ == "embedded" else Path(name).expanduser().resolve().name
+        id_ = f"{label}#{mark[:8]}"
     precision, why = choose_dtype(dtype, place, musicgen)
-    model = Model(musicgen, tokenizer, id=_identify(name, mark), folder=folder, fingerprint=mark, notes=why)
+    model = Model(musicgen, tokenizer, id=id_, folder=folder, fingerprint=mark, notes=why)
     # Only what is stored in float32 can say what rounding costs, and only what nobody asked for has to.
-    exact = next_codes(model) if dtype is None and _rounds(model, precision) else None
+    rounds = precision != model.dtype and torch.finfo(precision).eps > torch.finfo(model.dtype).eps
+    exact = next_codes(model) if dtype is None and rounds else None
     with _refusing(source, f"it cannot be moved to {place}"):
-        _settle(musicgen, place, precision)
+        for part, module in musicgen.named_children():
+            if part == "audio_encoder":  # bfloat16 is audible, and `settle_codec` says where it goes
+                module.to(dtype=torch.float32)
+            else:
+                module.to(device=place, dtype=precision)
         model.notes += settle_codec(musicgen, place)
     if exact is not None:
         lost = divergence(exact, next_codes(model))
         model.notes += f", moves the odds of the next codes by {lost:.1g} nats"
         if not lost <= MOST_NATS:  # also where the odds are no numbers any more
-            told = model.notes
+            notes = model.notes
             del model, musicgen
             exactly = load(name, device=device, dtype="float32", check=check)
-            exactly.notes = exactly.notes.replace("as asked", f"{told}, which is too far", 1)
+            exactly.notes = exactly.notes.replace("as asked", f"{notes}, which is too far", 1)
             return exactly
     if check:
         with _refusing(source, "the check of its contract fails"):
@@ -231,119 +219,110 @@ def load(
 
 
 def _locate(name: str | Path) -> tuple[str, Path | None]:
-    """What transformers is to load, and the folder it lies in if that is known already."""
+    """Return what transformers is to load, and the folder it is in if that is known already."""
     if str(name) == "embedded":
         folder = builtin_folder()
         if not (folder / "config.json").is_file():
-            raise ModelError(
-                "The built-in model was asked for",
-                f"{folder} holds none",
-                "Restore data/ from the repository",
-            )
+            asked, do = "The built-in model was asked for", "Restore data/ from the repository"
+            raise ModelError(asked, f"{folder} has none", do)
         return str(folder), folder
     if not isinstance(name, str | Path) or not str(name).strip() or "\0" in str(name):
         raise ModelError(f"The model {name!r} was asked for", "that is no name", _NAMED)
     path = Path(name).expanduser()
     if path.is_dir():
+        asked = f"The model in {path} was asked for"
         if (path / "adapter_config.json").is_file():
             found = "it holds an adapter (adapter_config.json), which changes another checkpoint's weights"
-            raise _not_loaded(str(path), found, _MERGE)
+            raise ModelError(asked, found, _MERGE)
         if not (path / "config.json").is_file():
-            raise ModelError(
-                f"The model in {path} was asked for",
-                "there is no config.json in it",
-                "Write it with save_pretrained",
-            )
+            raise ModelError(asked, "there is no config.json in it", "Write it with save_pretrained")
         return str(path), path
     if path.is_absolute() or str(name).count("/") != 1:
-        raise ModelError(
-            f"The model {str(name)!r} was asked for",
-            "it is neither a folder nor a hub id",
-            _NAMED,
-        )
+        found = "it is neither a folder nor a hub id"
+        raise ModelError(f"The model {str(name)!r} was asked for", found, _NAMED)
     return str(name), None
 
 
 def _read(source: str, local: Path | None) -> tuple[Any, Any, Path | None]:
-    """The transformers model, evaluating, in the precision it was stored in; its tokenizer and folder."""
+    """Return the transformers model, evaluating, in its stored precision; its tokenizer and folder."""
     if local is not None:
-        _check_files(source, local)
+        _check_files(local)
     config = AutoConfig.from_pretrained(source)
     if config.model_type not in _KINDS:
-        _refuse(source, config.model_type)
+        do = "Use a MusicGen, mono or stereo, with or without melody"
+        raise _Refused(f"a {config.model_type!r} model is not a MusicGen", do)
     _check_config(source, config)
     musicgen, report = _KINDS[config.model_type].from_pretrained(
         source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True
     )
-    folder = local or _snapshot(source)
-    _check_keys(source, musicgen, report, [] if folder is None else weight_files(folder))
-    _check_numbers(source, musicgen)
+    cached = local or transformers.utils.cached_file(source, "config.json", local_files_only=True)
+    folder = local or (Path(cached).parent if cached else None)
+    _check_keys(musicgen, report, [] if folder is None else weight_files(folder))
+    _check_numbers(musicgen)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    _check_tokenizer(source, tokenizer, musicgen)
+    _check_tokenizer(tokenizer, musicgen)
     return musicgen.eval().requires_grad_(False), tokenizer, folder
 
 
 @contextmanager
-def _refusing(source: str, found: str) -> Iterator[None]:
-    """Turn whatever libraries raise on a damaged checkpoint into a ModelError that begins with `found`."""
+def _refusing(source: str, problem: str) -> Iterator[None]:
+    """Turn `_Refused`, and whatever libraries raise on a damaged checkpoint, into a ModelError.
+
+    Args:
+        source: The model that was asked for.
+        problem: What the message begins with where a library raised.
+    """
+    asked = f"The model {source} was asked for"
     try:
         yield
     except WorkbenchError:
         raise
+    except _Refused as error:
+        raise ModelError(asked, *error.args) from error.__cause__
     except Exception as error:
-        kind, told = type(error).__name__, (str(error).splitlines() or [""])[0]
+        kind, words = type(error).__name__, (str(error).splitlines() or [""])[0]
         if kind == "UnpicklingError":  # torch's own words advise to run what is in the file
-            told = "a .bin file is damaged, or holds more than plain weights"
-        raise _not_loaded(
-            source,
-            f"{found} ({kind}: {told})",
-            "Check the name, the connection, and that weights and tokenizer are complete",
-        ) from error
+            words = "a .bin file is damaged, or holds more than plain weights"
+        do = "Check the name, the connection, and that weights and tokenizer are complete"
+        raise ModelError(asked, f"{problem} ({kind}: {words})", do) from error
 
 
-def _not_loaded(source: str, found: str, do: str) -> ModelError:
-    return ModelError(f"The model {source} was asked for", found, do)
-
-
-def _check_files(source: str, folder: Path) -> None:
+def _check_files(folder: Path) -> None:
     """Refuse a folder whose files are pointers, cut, empty or missing, before anything is built."""
     for path in [folder / name for name in _JSON] + sorted(folder.glob("*.index.json")):
         if path.is_file():
-            _check_pointer(source, path)
+            _check_pointer(path)
             try:
                 json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise _not_loaded(source, f"{path.name} is no JSON ({error})", _AGAIN) from error
+                raise _Refused(f"{path.name} is no JSON ({error})", _AGAIN) from error
     for path in weight_files(folder):
         if not path.is_file():
-            raise _not_loaded(source, f"{path.name}, which its index names, is missing", _AGAIN)
-        _check_pointer(source, path)
+            raise _Refused(f"{path.name}, which its index names, is missing", _AGAIN)
+        _check_pointer(path)
         if path.suffix == ".safetensors":
-            _stored_keys(source, path)
+            _stored_keys(path)
 
 
-def _check_pointer(source: str, path: Path) -> None:
+def _check_pointer(path: Path) -> None:
     """Refuse an empty file, and what Git LFS puts in the place of a file that was not downloaded."""
     with path.open("rb") as file:
         head = file.read(len(_POINTER))
     if not head:
-        raise _not_loaded(source, f"{path.name} is empty", _AGAIN)
+        raise _Refused(f"{path.name} is empty", _AGAIN)
     if head == _POINTER:
-        raise _not_loaded(
-            source, f"{path.name} is a Git LFS pointer, not the file itself", "Run git lfs pull"
-        )
+        raise _Refused(f"{path.name} is a Git LFS pointer, not the file itself", "Run git lfs pull")
 
 
-def _stored_keys(source: str, path: Path) -> set[str]:
-    """The names of the tensors in a weight file."""
+def _stored_keys(path: Path) -> set[str]:
+    """Return the names of the tensors in a weight file."""
     if path.suffix != ".safetensors":
-        stored = torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
-        return set(stored)
+        return set(torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path)))
     try:
         with safe_open(path, "pt") as file:
             return set(file.keys())
     except SafetensorError as error:
-        raise _not_loaded(source, f"{path.name} is cut or no safetensors file ({error})", _AGAIN) from error
+        raise _Refused(f"{path.name} is cut or no safetensors file ({error})", _AGAIN) from error
 
 
 def _check_config(source: str, config: Any) -> None:
@@ -352,14 +331,14 @@ def _check_config(source: str, config: Any) -> None:
     missing = [part for part in _PARTS if not isinstance(raw.get(part), dict)]
     if missing:
         found = f"its config.json has no {' and no '.join(missing)}"
-        raise _not_loaded(source, found, "Use the config.json that the weights were saved with")
+        raise _Refused(found, "Use the config.json that the weights were saved with")
     bos, size = config.decoder.bos_token_id, config.decoder.vocab_size
     if not isinstance(bos, int) or not 0 <= bos <= size:
         found = f"the bos_token_id of its decoder is {bos}, where codes and BOS are 0 to {size}"
-        raise _not_loaded(source, found, f"Set it to {size} in config.json, as every MusicGen has it")
+        raise _Refused(found, f"Set it to {size} in config.json, as every MusicGen has it")
 
 
-def _check_keys(source: str, musicgen: Any, report: dict[str, Any], files: Sequence[Path]) -> None:
+def _check_keys(musicgen: Any, report: dict[str, Any], files: Sequence[Path]) -> None:
     """Refuse weights that do not fill the model, or more than fill it.
 
     transformers does not report unexpected keys with "decoder" in their names (its T5 asks for that), so the
@@ -367,15 +346,15 @@ def _check_keys(source: str, musicgen: Any, report: dict[str, Any], files: Seque
     """
     expected, stored = set(musicgen.state_dict()), set[str]()
     for path in files:
-        stored |= _stored_keys(source, path)
-    for old, new in _RENAMED:
+        stored |= _stored_keys(path)
+    for old, new in _RENAMED.items():
         stored = {key.replace(old, new) if key.endswith(old) else key for key in stored}
     unexpected = (stored - expected) | set(report["unexpected_keys"])
     unexpected = {key for key in unexpected if not _HARMLESS.search(key)}
     missing, shapes = set(report["missing_keys"]), sorted(report["mismatched_keys"])
     if not (missing or unexpected or shapes or report["error_msgs"]):
         return
-    told = [
+    faults = [
         f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         for what, names in (
             ("missing", sorted(missing)),
@@ -386,21 +365,21 @@ def _check_keys(source: str, musicgen: Any, report: dict[str, Any], files: Seque
         if names
     ]
     why, do = _cause(missing, unexpected, {key for key, *_shapes in shapes}, expected - missing)
-    raise _not_loaded(source, f"of its weights {', '.join(told)}: {why}", do)
+    raise _Refused(f"of its weights {', '.join(faults)}: {why}", do)
 
 
-def _cause(missing: set[str], unexpected: set[str], shapes: set[str], held: set[str]) -> tuple[str, str]:
-    """Why keys probably do not fit, and what to do about it; `held` are the expected keys that are there."""
+def _cause(missing: set[str], unexpected: set[str], shapes: set[str], there: set[str]) -> tuple[str, str]:
+    """Return why keys probably do not fit, and what to do; `there` are the expected keys that are found."""
     if any("lora_" in key or ".base_layer." in key for key in unexpected):
         return "an adapter (LoRA) is not merged into them", _MERGE
     for prefix, (maker, inner) in _WRAPPED.items():
         if any(f".{prefix}" in f".{key}" for key in unexpected):
             return f"names carry {prefix!r}, as {maker} saves them", f"Save {inner} with save_pretrained"
-    absent = [part for part in _PARTS if not any(key.startswith(f"{part}.") for key in held)]
+    absent = [part for part in _PARTS if not any(key.startswith(f"{part}.") for key in there)]
     bare = any(key.startswith(("model.decoder.", "lm_heads.")) for key in unexpected)
     if absent == ["text_encoder", "audio_encoder"] or (bare and len(absent) == len(_PARTS)):
-        whole = "Save the whole model (the ForConditionalGeneration class), not its decoder"
-        return "this is the decoder only", whole
+        do = "Save the whole model (the ForConditionalGeneration class), not its decoder"
+        return "this is the decoder only", do
     if absent:
         return f"nothing of {' and '.join(absent)} is there", _AGAIN
     if any(re.search(r"embed_tokens|lm_heads|shared", key) for key in shapes):
@@ -410,63 +389,26 @@ def _cause(missing: set[str], unexpected: set[str], shapes: set[str], held: set[
     return "they belong to another configuration", "Use the config.json that they were saved with"
 
 
-def _check_numbers(source: str, musicgen: Any) -> None:
+def _check_numbers(musicgen: Any) -> None:
     """Refuse weights that are not finite."""
     for name, tensor in musicgen.state_dict().items():
         if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
             bad = int((~torch.isfinite(tensor)).sum())
             found = f"{bad} of the {tensor.numel()} numbers in {name} are NaN or infinite"
-            raise _not_loaded(source, found, "Use an earlier checkpoint, or save it again in float32")
+            raise _Refused(found, "Use an earlier checkpoint, or save it again in float32")
 
 
-def _check_tokenizer(source: str, tokenizer: Any, musicgen: Any) -> None:
+def _check_tokenizer(tokenizer: Any, musicgen: Any) -> None:
     """Refuse a tokenizer without words, as transformers makes where there is none, and that of another T5."""
     vocabulary = tokenizer.get_vocab()
     if not vocabulary.keys() - tokenizer.get_added_vocab().keys() - {"\u2581"}:
         files = " or ".join(sorted(set(tokenizer.vocab_files_names.values())))
         found = f"there is no tokenizer file ({files}), and every prompt would become unknown words"
-        raise _not_loaded(source, found, "Write the tokenizer into the folder with its save_pretrained")
+        raise _Refused(found, "Write the tokenizer into the folder with its save_pretrained")
     size = musicgen.get_input_embeddings().num_embeddings
     if max(vocabulary.values()) >= size:
         found = f"its tokenizer has {max(vocabulary.values()) + 1} words, and its text encoder {size}"
-        raise _not_loaded(source, found, "Use the tokenizer that the text encoder was trained with")
-
-
-def _refuse(source: str, kind: str) -> None:
-    found = f"a {kind!r} model is not a MusicGen"
-    raise _not_loaded(source, found, "Use a MusicGen, mono or stereo, with or without melody")
-
-
-def _settle(musicgen: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Move the model; all but the codec take `dtype`, the codec float32 (bfloat16 is audible)."""
-    for name, part in musicgen.named_children():
-        if name == "audio_encoder":  # `settle_codec` says where it goes
-            part.to(dtype=torch.float32)
-        else:
-            part.to(device=device, dtype=dtype)
-
-
-def _rounds(model: Model, dtype: torch.dtype) -> bool:
-    """Whether this precision is coarser than the one that the model is in."""
-    return dtype != model.dtype and torch.finfo(dtype).eps > torch.finfo(model.dtype).eps
-
-
-def _identify(name: str | Path, fingerprint: str | None) -> str:
-    """The id that directions carry: a hub id as it is; a folder's name with the first digits of its hash.
-
-    Two folders may share a name, and the built-in model may be trained anew: a direction must not fit by
-    accident.
-    """
-    if fingerprint is None:
-        return str(name)
-    label = "embedded" if str(name) == "embedded" else Path(name).expanduser().resolve().name
-    return f"{label}#{fingerprint[:8]}"
-
-
-def _snapshot(source: str) -> Path | None:
-    """The folder of the hub's cache that holds `source`."""
-    path = transformers.utils.cached_file(source, "config.json", local_files_only=True)
-    return Path(path).parent if path else None
+        raise _Refused(found, "Use the tokenizer that the text encoder was trained with")
 
 
 @contextmanager
