@@ -20,33 +20,29 @@ So codes are a score, `read_score` reads it, and every claim about them can be c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-BAND = "workbench_band"
-"""Name of the codec whose codes are read here."""
+BAND = "workbench_band"  # the codec whose codes are read here
 FRAME_RATE_HZ = 25
-BEAT_FRAMES: dict[str, int] = {"slow": 20, "medium": 16, "fast": 12}
-"""Frames of a beat: 75, 93.75 and 125 beats a minute."""
-
+BEAT_FRAMES: dict[str, int] = {"slow": 20, "medium": 16, "fast": 12}  # 75, 93.75 and 125 beats a minute
 PARTS = ("conductor", "drums", "harmony", "bass", "accompaniment", "colour", "lead")
+SOUNDING = PARTS[1:]
 REST, HOLD, FIRST = 0, 1, 2
 VOCABULARY = 512
-DRUM_HITS = {
+DRUM_HITS = {  # General MIDI's names
     36: "kick", 37: "side stick", 38: "snare", 39: "clap", 42: "hi-hat", 43: "low tom", 44: "pedal hi-hat",
     46: "open hi-hat", 47: "middle tom", 49: "crash", 50: "high tom", 51: "ride",
 }  # fmt: skip
-"""General MIDI's hits as they are called."""
-SOUNDING = PARTS[1:]
 
 
 @dataclass(frozen=True)
 class Instrument:
     """A sound of the band.
 
-    Attributes:
-        name: As it is called in scores.
+    Args:
+        name: As in scores.
         program: General MIDI program, from 0; of a kit, the kit's number.
         low: Lowest MIDI pitch of its part (leads and basses).
         sustained: Whether it sounds as long as it is held.
@@ -130,22 +126,12 @@ LEADS = (
     Instrument("saw synth", 81, 60, sustained=True),
     Instrument("square synth", 80, 60, sustained=True),
 )
-INSTRUMENTS: dict[tuple[str, str], Instrument] = {
-    (part, one.name): one
-    for part, table in (
-        ("drums", KITS),
-        ("bass", BASSES),
-        ("harmony", PADS),
-        ("accompaniment", ACCOMPANIMENTS),
-        ("colour", ACCOMPANIMENTS),
-        ("lead", LEADS),
-    )
-    for one in table
-}
-"""Part and name -> instrument."""
-PITCHES = 28
-"""Pitches of a bass or lead, from its lowest."""
-
+_TABLES = {
+    "drums": KITS, "bass": BASSES, "harmony": PADS, "accompaniment": ACCOMPANIMENTS, "colour": ACCOMPANIMENTS,
+    "lead": LEADS,
+}  # fmt: skip
+INSTRUMENTS = {(part, one.name): one for part, table in _TABLES.items() for one in table}
+PITCHES = 28  # of a bass or lead, from its lowest
 SNARE_HAND = ("", "snare", "soft snare", "side")
 CYMBAL_HAND = (
     "", "hat", "soft hat", "open hat", "pedal hat", "ride", "ride and pedal hat", "crash",
@@ -153,7 +139,7 @@ CYMBAL_HAND = (
 )  # fmt: skip
 _HITS = 2 * len(SNARE_HAND) * len(CYMBAL_HAND)
 
-QUALITIES: dict[str, tuple[int, ...]] = {
+QUALITIES: dict[str, tuple[int, ...]] = {  # semitones above the root; jazz leaves the root to the bass
     "maj": (0, 4, 7),
     "min": (0, 3, 7),
     "5": (0, 7),
@@ -168,12 +154,17 @@ QUALITIES: dict[str, tuple[int, ...]] = {
     "alt": (10, 13, 16, 20),
     "m7b5": (0, 3, 6, 10),
 }
-"""Chord qualities as semitones above the root; the jazz ones leave the root to the bass."""
-
-_QUALITY = {name: index for index, name in enumerate(QUALITIES)}
 STRUMS = ("loud", "soft")
-TONES = 8
-"""Single tones that an accompaniment can play: the four of the voicing, and the same an octave higher."""
+TONES = 8  # that an accompaniment can play alone: the four of the voicing, and the same an octave higher
+_ACTIONS = len(STRUMS) + TONES
+_BAR_STARTS = {  # each tempo's first conductor token
+    tempo: FIRST + 4 * sum(list(BEAT_FRAMES.values())[:number]) for number, tempo in enumerate(BEAT_FRAMES)
+}
+_LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 48}  # frames: then a held note has died
+_HIT_FRAMES = 4  # length of a drum hit in scores
+_KICK, _SIDE, _PEDAL = 36, 37, 44
+_SNARE_PITCH = (0, 38, 38, _SIDE)
+_CYMBAL_PITCH = (0, 42, 42, 46, _PEDAL, 51, 51, 49, 50, 47, 43)
 
 
 def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
@@ -204,9 +195,7 @@ def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
 
 def conductor_token(tempo: str, frame: int) -> int:
     """Return the token of a frame in the bar (0 to 4 beats - 1) at a tempo."""
-    before = sum(4 * frames for name, frames in BEAT_FRAMES.items() if list(BEAT_FRAMES).index(name)
-                 < list(BEAT_FRAMES).index(tempo))  # fmt: skip
-    return FIRST + before + frame
+    return _BAR_STARTS[tempo] + frame
 
 
 def drum_token(kit: int, *, kick: bool, snare_hand: int, cymbal_hand: int) -> int:
@@ -217,12 +206,12 @@ def drum_token(kit: int, *, kick: bool, snare_hand: int, cymbal_hand: int) -> in
 
 def harmony_token(root: int, quality: str, pad: int = 0) -> int:
     """Return the token of a chord; pad 0 is none, then `PADS`."""
-    return FIRST + (pad * 12 + root) * len(QUALITIES) + _QUALITY[quality]
+    return FIRST + (pad * 12 + root) * len(QUALITIES) + list(QUALITIES).index(quality)
 
 
 def pitch_token(part: str, instrument: int, pitch: int) -> int:
     """Return the token that begins `pitch` on a bass or lead; pitches beyond its range move by octaves."""
-    low = (BASSES if part == "bass" else LEADS)[instrument].low
+    low = _TABLES[part][instrument].low
     while pitch < low:
         pitch += 12
     while pitch >= low + PITCHES:
@@ -232,14 +221,14 @@ def pitch_token(part: str, instrument: int, pitch: int) -> int:
 
 def accompaniment_token(instrument: int, action: int) -> int:
     """Return the token of a strum (0 loud, 1 soft) or of a single tone (2 + its number)."""
-    return FIRST + instrument * (len(STRUMS) + TONES) + action
+    return FIRST + instrument * _ACTIONS + action
 
 
 @dataclass(frozen=True)
 class Note:
     """One sounding note or hit.
 
-    Attributes:
+    Args:
         part: One of `PARTS`.
         instrument: Its name.
         pitch: MIDI number; of drums, the General MIDI hit.
@@ -254,14 +243,6 @@ class Note:
     start: int
     length: int
     velocity: int
-
-
-_LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 48}
-"""Frames after which a held note has died, whatever the codes say."""
-
-_KICK, _SIDE, _PEDAL = 36, 37, 44
-_SNARE_PITCH = (0, 38, 38, _SIDE)
-_CYMBAL_PITCH = (0, 42, 42, 46, _PEDAL, 51, 51, 49, 50, 47, 43)
 
 
 def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
@@ -293,11 +274,9 @@ def chord_of(token: int) -> tuple[int, str, int] | None:
 
 def beat_of(token: int) -> tuple[str, int] | None:
     """Return tempo and frame in the bar of a conductor token, None for others."""
-    offset = token - FIRST
     for tempo, frames in BEAT_FRAMES.items():
-        if 0 <= offset < 4 * frames:
-            return tempo, offset
-        offset -= 4 * frames
+        if 0 <= token - _BAR_STARTS[tempo] < 4 * frames:
+            return tempo, token - _BAR_STARTS[tempo]
     return None
 
 
@@ -321,7 +300,6 @@ class ScoreReader:
         self.chord: tuple[int, int, int, int] = voicing(0, "maj")
         self._pad: tuple[int, str, int] | None = None
         self._sounding: dict[str, list[Note]] = {}
-        self._serial = 0
 
     def read(self, tokens: Iterable[int]) -> tuple[list[Note], list[Note]]:
         """Return the notes (with length 0) that begin in the next frame, and those that end at it.
@@ -329,12 +307,10 @@ class ScoreReader:
         Args:
             tokens: One for each of `PARTS`.
         """
-        now = [int(token) for token in tokens]
-        begin: list[Note] = []
-        end: list[Note] = []
+        now, end = [int(token) for token in tokens], list[Note]()
         accent = accent_of(now[0])
         kit, hits = drum_hits(now[1])
-        begin += [self._note("drums", KITS[kit], pitch, velocity + accent // 3) for pitch, velocity in hits]
+        begin = [self._note("drums", KITS[kit], pitch, velocity + accent // 3) for pitch, velocity in hits]
         self._read_harmony(now[2], begin, end)
         for index, part in enumerate(PARTS[3:], start=3):
             self._read_part(part, now[index], accent, begin, end)
@@ -360,7 +336,8 @@ class ScoreReader:
         self.chord = voicing(chord[0], chord[1])
         if chord[2]:
             pad = PADS[chord[2] - 1]
-            self._start("harmony", [self._note("harmony", pad, pitch, 80) for pitch in self.chord], begin)
+            self._sounding["harmony"] = [self._note("harmony", pad, pitch, 80) for pitch in self.chord]
+            begin += self._sounding["harmony"]
 
     def _read_part(self, part: str, token: int, accent: int, begin: list[Note], end: list[Note]) -> None:
         if token == HOLD:
@@ -369,22 +346,23 @@ class ScoreReader:
                 self._stop(part, end)
             return
         self._stop(part, end)
-        notes = self._tokens_notes(part, token, accent)
+        notes = self._notes(part, token, accent)
         if notes:
-            self._start(part, notes, begin)
+            self._sounding[part] = notes
+            begin += notes
 
-    def _tokens_notes(self, part: str, token: int, accent: int) -> list[Note]:
+    def _notes(self, part: str, token: int, accent: int) -> list[Note]:
+        """Return the notes that a token of a bass, an accompaniment or a lead begins."""
+        table = _TABLES[part]
         if part in ("bass", "lead"):
-            table = BASSES if part == "bass" else LEADS
             if not FIRST <= token < FIRST + len(table) * PITCHES:
                 return []
             index, offset = divmod(token - FIRST, PITCHES)
             return [self._note(part, table[index], table[index].low + offset, 100 + accent)]
-        actions = len(STRUMS) + TONES
-        if not FIRST <= token < FIRST + len(ACCOMPANIMENTS) * actions:
+        if not FIRST <= token < FIRST + len(table) * _ACTIONS:
             return []
-        index, action = divmod(token - FIRST, actions)
-        instrument = ACCOMPANIMENTS[index]
+        index, action = divmod(token - FIRST, _ACTIONS)
+        instrument = table[index]
         if action < len(STRUMS):
             velocity = (106, 80)[action] + accent // 2
             return [self._note(part, instrument, pitch, velocity) for pitch in self.chord]
@@ -394,10 +372,6 @@ class ScoreReader:
     def _note(self, part: str, instrument: Instrument, pitch: int, velocity: int) -> Note:
         return Note(part, instrument.name, pitch, self.frame, 0, velocity)
 
-    def _start(self, part: str, notes: list[Note], begin: list[Note]) -> None:
-        self._sounding[part] = notes
-        begin += notes
-
     def _stop(self, part: str, end: list[Note]) -> None:
         end += self._sounding.pop(part, [])
 
@@ -406,20 +380,12 @@ def read_score(codes: np.ndarray) -> list[Note]:
     """Return the notes that codes (7, frames) stand for, in the order in which they begin."""
     reader = ScoreReader()
     notes: list[Note] = []
-    begun: dict[Note, int] = {}
-    hits = 4
-    for frame, tokens in enumerate(np.asarray(codes).T):
-        begin, end = reader.read(tokens)
+    begun: dict[Note, int] = {}  # where each sounding note is in `notes`
+    ends = [reader.read(tokens) for tokens in np.asarray(codes).T]
+    for frame, (begin, end) in enumerate([*ends, ([], reader.close())]):
         for note in begin:
             begun[note] = len(notes)
             notes.append(note)
         for note in end:
-            where = begun.pop(note)
-            notes[where] = _lasting(note, frame - note.start)
-    for note in reader.close():
-        notes[begun.pop(note)] = _lasting(note, codes.shape[1] - note.start)
-    return [_lasting(note, hits) if note.part == "drums" else note for note in notes]
-
-
-def _lasting(note: Note, frames: int) -> Note:
-    return Note(note.part, note.instrument, note.pitch, note.start, max(1, frames), note.velocity)
+            notes[begun.pop(note)] = replace(note, length=max(1, frame - note.start))
+    return [replace(note, length=_HIT_FRAMES) if note.part == "drums" else note for note in notes]

@@ -1,9 +1,16 @@
 """The built-in model's audio codec: codes are a band's score, and a sampler plays them.
 
 It speaks like transformers' ``EncodecModel`` (``encode``, ``decode``, ``config``), so everything that takes a
-MusicGen takes the built-in one. The recorded samples lie in the weights, as the bytes of Ogg files, and each
-is unpacked when it is first heard. Importing this module registers the codec with ``AutoConfig`` and
+MusicGen takes the built-in one. The recorded samples are in the weights, as the bytes of Ogg files, and each
+is unpacked when it is first played. Importing this module registers the codec with ``AutoConfig`` and
 ``AutoModel``.
+
+The band's ear is a small network that says what the band would play to sound like a recording. Twenty-five
+times a second it sees four log-mel spectra (timbre), eight coarse spectra of 5 ms (hits) and two semitone
+spectra (notes; bass needs a long window), with more than a second on either side, and gives odds for each
+part's tokens. It was trained on what the band itself plays (`recipe.train_hearing`), so that of other
+music it makes an arrangement. Two things are decided over longer stretches than a frame: bars go on at one
+tempo, and instruments and kits stay what they mostly are in the seconds around.
 """
 
 from __future__ import annotations
@@ -22,62 +29,25 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
 
 from workbench.errors import ModelError
-from workbench.model.band import (
-    ACCOMPANIMENTS,
-    BAND,
-    BASSES,
-    BEAT_FRAMES,
-    CYMBAL_HAND,
-    FIRST,
-    FRAME_RATE_HZ,
-    KITS,
-    LEADS,
-    PADS,
-    PARTS,
-    PITCHES,
-    QUALITIES,
-    SNARE_HAND,
-    STRUMS,
-    TONES,
-    VOCABULARY,
-    conductor_token,
-    drum_token,
-)
+from workbench.model import band
+from workbench.model.band import ACCOMPANIMENTS, BEAT_FRAMES, FIRST, FRAME_RATE_HZ, PARTS, PITCHES
 from workbench.model.band_sampler import FRAME, RATE_HZ, Bank, Player, unpack_bank
 
-# The band's ear: a small network that says what the band would play to sound like a recording.
-#
-# Twenty-five times a second it sees four log-mel spectra (timbre), eight coarse spectra of 5 ms (hits) and
-# two
-# semitone spectra (notes; bass needs a long window). It hears more than a second on either side and gives
-# odds
-# for each part's tokens. It has learned from what the band itself plays (`recipe.train_hearing`), so that of
-# other music it hears an arrangement. Two things are decided over longer stretches than a frame: bars go
-# on at
-# one tempo, and instruments and kits stay what they mostly are in the seconds around.
-
-
-_BARS = sum(4 * frames for frames in BEAT_FRAMES.values())
-_ACTIONS = len(STRUMS) + TONES
-TOKENS = {
-    "conductor": FIRST + _BARS,
-    "harmony": FIRST + (len(PADS) + 1) * 12 * len(QUALITIES),
-    "bass": FIRST + len(BASSES) * PITCHES,
+_ACTIONS = len(band.STRUMS) + band.TONES
+TOKENS = {  # of each pitched part; drums have a head a hand
+    "conductor": FIRST + sum(4 * frames for frames in BEAT_FRAMES.values()),
+    "harmony": FIRST + (len(band.PADS) + 1) * 12 * len(band.QUALITIES),
+    "bass": FIRST + len(band.BASSES) * PITCHES,
     "accompaniment": FIRST + len(ACCOMPANIMENTS) * _ACTIONS,
     "colour": FIRST + len(ACCOMPANIMENTS) * _ACTIONS,
-    "lead": FIRST + len(LEADS) * PITCHES,
+    "lead": FIRST + len(band.LEADS) * PITCHES,
 }
-"""Tokens of each pitched part; drums have a head a hand."""
-HANDS = {"kick": 2, "snare_hand": len(SNARE_HAND), "cymbal_hand": len(CYMBAL_HAND), "kit": len(KITS)}
-_HEADS = {**TOKENS, **HANDS}
+HANDS = {
+    "kick": 2, "snare_hand": len(band.SNARE_HAND), "cymbal_hand": len(band.CYMBAL_HAND), "kit": len(band.KITS)
+}  # fmt: skip
 _OF_INSTRUMENT = {"bass": PITCHES, "accompaniment": _ACTIONS, "colour": _ACTIONS, "lead": PITCHES}
 _AROUND = 3 * FRAME_RATE_HZ  # frames on either side in which instruments stay what they mostly are
-
-_RATE_HZ, _FRAME = 32_000, 1280
-_LEVEL, _SILENCE = (
-    0.125,
-    0.001,
-)  # RMS at which the ear hears, that of most music; what is softer is not raised
+_LEVEL, _SILENCE = 0.125, 0.001  # RMS that the ear expects, that of most music; what is softer is not raised
 _MELS, _HITS, _LOWEST, _SEMITONES = 48, 16, 28, 72
 _SPECTRA = ((1024, 320, "mel"), (320, 160, "hits"), (8192, 1280, "semitones"), (4096, 1280, "semitones"))
 FEATURES = 4 * _MELS + 8 * _HITS + 2 * _SEMITONES
@@ -97,7 +67,9 @@ class BandEar(nn.Module):
             nn.Conv1d(width, width, 5, padding=2 * spread, dilation=spread) for spread in (1, 2, 4, 8)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(len(self.blocks) + 1))
-        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in _HEADS.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(width, count) for name, count in (TOKENS | HANDS).items()}
+        )
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Return logits (B, frames, tokens) of each head for features (B, frames, `FEATURES`)."""
@@ -105,8 +77,8 @@ class BandEar(nn.Module):
         x = self.first((features.to(dtype)).transpose(1, 2))
         for norm, block in zip(self.norms, self.blocks, strict=False):
             x = x + block(functional.gelu(_across(norm, x)))
-        heard = functional.gelu(_across(self.norms[-1], x)).transpose(1, 2)
-        return {name: head(heard) for name, head in self.heads.items()}
+        states = functional.gelu(_across(self.norms[-1], x)).transpose(1, 2)
+        return {name: head(states) for name, head in self.heads.items()}
 
     @torch.no_grad()
     def codes(self, waveform: Tensor) -> Tensor:
@@ -125,10 +97,10 @@ def _across(norm: nn.Module, x: Tensor) -> Tensor:
 def features_of(waveform: Tensor) -> Tensor:
     """Return what the ear sees (B, frames, `FEATURES`) of sound (B, samples) at 32 kHz."""
     samples = waveform.float()
-    frames = -(-samples.shape[-1] // _FRAME)
+    frames = -(-samples.shape[-1] // FRAME)
     found = []
     for window, hop, kind in _SPECTRA:
-        whole = frames * _FRAME - samples.shape[-1]
+        whole = frames * FRAME - samples.shape[-1]
         margin = (window - hop) // 2
         padded = functional.pad(samples, (margin, whole + margin))
         shape = torch.hann_window(window, device=samples.device)
@@ -148,8 +120,8 @@ def _bands(window: int, kind: str) -> Tensor:
         count, low, high = (_MELS, 40.0, 14_000.0) if kind == "mel" else (_HITS, 60.0, 15_500.0)
         first, last = (2595 * np.log10(1 + hz / 700) for hz in (low, high))
         centres = 700 * (10 ** (np.linspace(first, last, count + 2) / 2595) - 1)
-    bins = np.arange(window // 2 + 1) * _RATE_HZ / window
-    half = np.maximum(np.diff(centres), _RATE_HZ / window)  # at least the width of a bin
+    bins = np.arange(window // 2 + 1) * RATE_HZ / window
+    half = np.maximum(np.diff(centres), RATE_HZ / window)  # at least the width of a bin
     rising = 1 - (centres[1:-1, None] - bins) / half[:-1, None]
     falling = 1 - (bins - centres[1:-1, None]) / half[1:, None]
     bands = np.clip(np.minimum(rising, falling), 0.0, None)
@@ -180,12 +152,12 @@ def _counted(odds: np.ndarray) -> np.ndarray:
     """Return conductor tokens (frames,): the tempo and the place in the bar that fit all frames best."""
     places, best, chosen = np.arange(len(odds)), -np.inf, np.zeros(len(odds), np.int64)
     for tempo, beat in BEAT_FRAMES.items():
-        tokens = np.array([conductor_token(tempo, frame) for frame in range(4 * beat)])
+        tokens = np.array([band.conductor_token(tempo, frame) for frame in range(4 * beat)])
         for first in range(4 * beat):
-            told = tokens[(first + places) % len(tokens)]
-            fit = odds[places, told].sum()
+            counted = tokens[(first + places) % len(tokens)]
+            fit = odds[places, counted].sum()
             if fit > best:
-                best, chosen = fit, told
+                best, chosen = fit, counted
     return chosen
 
 
@@ -195,7 +167,7 @@ def _hit(odds: dict[str, np.ndarray]) -> np.ndarray:
     hit = np.any([hand > 0 for hand in hands.values()], axis=0)
     kits = _around(np.exp(odds["kit"]) * hit[:, None]).argmax(-1)
     rows = zip(kits.tolist(), *(hand.tolist() for hand in hands.values()), strict=True)
-    return np.array([drum_token(k, kick=a > 0, snare_hand=b, cymbal_hand=c) for k, a, b, c in rows])
+    return np.array([band.drum_token(k, kick=a > 0, snare_hand=b, cymbal_hand=c) for k, a, b, c in rows])
 
 
 def _steady(odds: np.ndarray, each: int) -> np.ndarray:
@@ -204,9 +176,9 @@ def _steady(odds: np.ndarray, each: int) -> np.ndarray:
     share = _around(begins.sum(-1)) + 1e-9
     weighted = begins * (share / share.sum(-1, keepdims=True))[..., None]
     weighted *= (begins.sum((1, 2)) / np.maximum(weighted.sum((1, 2)), 1e-30))[:, None, None]
-    told = odds.copy()
-    told[:, FIRST:] = np.log(weighted + 1e-30).reshape(len(odds), -1)
-    return told
+    steady = odds.copy()
+    steady[:, FIRST:] = np.log(weighted + 1e-30).reshape(len(odds), -1)
+    return steady
 
 
 def _around(values: np.ndarray) -> np.ndarray:
@@ -216,36 +188,34 @@ def _around(values: np.ndarray) -> np.ndarray:
     return sums[np.minimum(places + _AROUND + 1, len(values))] - sums[np.maximum(places - _AROUND, 0)]
 
 
-def exact(heard: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
+def exact(found: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
     """Return how many tokens (parts, frames) are exactly right: of all, where something begins, and hits.
 
     Of "begins", every frame counts in which either says that something begins.
     """
-    told = {}
+    shares = {}
     for index, part in enumerate(PARTS):
-        same = heard[index] == played[index]
-        begins = (heard[index] >= FIRST) | (played[index] >= FIRST)
-        told[part] = {
-            "all": float(same.mean()),
-            "begins": float(same[begins].mean()) if begins.any() else 1.0,
-        }
-    return told
+        same = found[index] == played[index]
+        begins = (found[index] >= FIRST) | (played[index] >= FIRST)
+        share = float(same[begins].mean()) if begins.any() else 1.0
+        shares[part] = {"all": float(same.mean()), "begins": share}
+    return shares
 
 
 class BandCodecConfig(PreTrainedConfig):
-    """What transformers asks of an audio encoder, and where each recorded sound lies in the weights.
+    """What transformers needs of an audio encoder, and where each recorded sound is in the weights.
 
-    Attributes:
+    Args:
         bank_bytes: Length of all Ogg files together.
         bank_index: What `unpack_bank` needs to know of each, in order.
-        ear_width: Channels of the network that hears sound as codes, 0 for none.
+        ear_width: Channels of the network that turns sound into codes, 0 for none.
     """
 
-    model_type = BAND
+    model_type = band.BAND
 
     sampling_rate: int = RATE_HZ
     audio_channels: int = 1
-    codebook_size: int = VOCABULARY
+    codebook_size: int = band.VOCABULARY
     num_quantizers: int = len(PARTS)
     hop_length: int = FRAME
     hidden_size: int = 128
@@ -268,7 +238,7 @@ class BandCodec(PreTrainedModel):
     def __init__(self, config: BandCodecConfig) -> None:
         super().__init__(config)
         self.bank_ogg = nn.Buffer(torch.zeros(config.bank_bytes, dtype=torch.uint8))
-        self.place = nn.Buffer(torch.zeros(1))  # tells on which device the codec lives
+        self.place = nn.Buffer(torch.zeros(1))  # on the device of the codec
         self.ear = BandEar(config.ear_width) if config.ear_width else None
         self._bank: Bank | None = None
         self.post_init()
@@ -297,11 +267,7 @@ class BandCodec(PreTrainedModel):
 
     @torch.no_grad()
     def decode(
-        self,
-        audio_codes: Tensor,
-        audio_scales: Any = None,
-        padding_mask: Any = None,
-        return_dict: bool | None = None,
+        self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, return_dict: Any = None
     ) -> Any:
         """Return the sound (batch, 1, frames x `FRAME`) of codes (1, batch, parts, frames)."""
         sounds = [self.player().play(codes) for codes in audio_codes[0].cpu().numpy()]
@@ -319,11 +285,8 @@ class BandCodec(PreTrainedModel):
             ModelError: This band was saved without an ear.
         """
         if self.ear is None:
-            raise ModelError(
-                "Codes of a sound were asked for",
-                "this band has no ear",
-                "Load one whose `ear_width` is not 0",
-            )
+            do = "Load one whose `ear_width` is not 0"
+            raise ModelError("Codes of a sound were asked for", "this band has no ear", do)
         return EncodecEncoderOutput(self.ear.codes(input_values.mean(1))[None], [None])
 
 

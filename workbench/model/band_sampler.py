@@ -47,7 +47,7 @@ def sound_name(instrument: Instrument) -> str:
 class Tone:
     """What a voice plays.
 
-    Attributes:
+    Args:
         samples: (n,) float32.
         loop: How many samples at the end are repeated while the tone is held, 0 for none.
     """
@@ -57,7 +57,7 @@ class Tone:
 
 
 class Bank:
-    """Recorded sounds; what is heard is tuned once and remembered for a while.
+    """Recorded sounds; a tone is tuned once and remembered for a while.
 
     Args:
         sounds: Sound name -> MIDI pitch -> samples (n,) float32 at `RATE_HZ`.
@@ -99,9 +99,8 @@ def looped(samples: np.ndarray) -> Tone:
     likeness = float(np.clip((alike / norm)[best], 0.0, 1.0))
     come = np.arange(1, fade + 1) / fade
     go = 1 - come
-    mixed = (end * go + before[best : best + fade] * come) / np.sqrt(
-        come**2 + go**2 + 2 * likeness * come * go
-    )
+    power = come**2 + go**2 + 2 * likeness * come * go
+    mixed = (end * go + before[best : best + fade] * come) / np.sqrt(power)
     return Tone(np.concatenate([samples[:-fade], mixed]).astype(np.float32), longest - best)
 
 
@@ -143,13 +142,12 @@ class _Voice:
                     return
                 place = len(samples) - loop + (place - len(samples)) % loop
             count = min(stop - at, len(samples) - place)
-            fading = self.release is not None and at >= self.release
-            if self.release is not None and not fading:
+            if self.release is not None and at < self.release:
                 count = min(count, self.release - at)
-            heard = samples[place : place + count] * np.float32(self.gain)
-            if self.release is not None and fading:
-                heard *= self.fade[at - self.release : at - self.release + count]
-            out[at - first : at - first + count] += heard
+            piece = samples[place : place + count] * np.float32(self.gain)
+            if self.release is not None and at >= self.release:
+                piece *= self.fade[at - self.release : at - self.release + count]
+            out[at - first : at - first + count] += piece
             at += count
 
 
@@ -164,7 +162,7 @@ class Player:
         self.bank = bank
         self._reader = ScoreReader()
         self._voices: list[_Voice] = []  # in the order in which they began
-        self._held: dict[Note, _Voice] = {}
+        self._sounding: dict[Note, _Voice] = {}
         self._past = np.zeros(max(delay for delay, _ in _room()), np.float32)
 
     def play(self, codes: np.ndarray) -> np.ndarray:
@@ -189,7 +187,7 @@ class Player:
         frame = self._reader.frame
         begin, end = self._reader.read(tokens)
         for note in end:
-            self._held.pop(note).release = frame * FRAME
+            self._sounding.pop(note).release = frame * FRAME
         strings: dict[str, int] = {}
         for note in begin:
             order = strings.setdefault(note.part, 0)
@@ -197,7 +195,7 @@ class Player:
             voice = self._voice(note, frame, order)
             self._voices.append(voice)
             if note.part != "drums":
-                self._held[note] = voice
+                self._sounding[note] = voice
 
     def _voice(self, note: Note, frame: int, order: int) -> _Voice:
         instrument = INSTRUMENTS[note.part, note.instrument]
@@ -211,12 +209,12 @@ class Player:
 
     def _in_room(self, dry: np.ndarray) -> np.ndarray:
         """Return the block with its echoes; what has been played is remembered for the next ones."""
-        heard = np.concatenate([self._past, dry])
+        known = np.concatenate([self._past, dry])
         start, echo = len(self._past), np.empty_like(dry)
         for delay, gain in _room():
-            np.multiply(heard[start - delay : len(heard) - delay], gain, out=echo)
+            np.multiply(known[start - delay : len(known) - delay], gain, out=echo)
             dry += echo
-        self._past = heard[-start:].copy()
+        self._past = known[-start:].copy()
         return dry
 
 
@@ -233,9 +231,7 @@ def _room(taps: int = 28, decay_s: float = 0.45, wet: float = 0.21) -> tuple[tup
     rng = np.random.default_rng(7)
     seconds = np.sort(rng.uniform(0.008, 0.30, taps))
     gains = wet * 10 ** (-3 * seconds / decay_s) * rng.choice([-1.0, 1.0], taps)
-    return tuple(
-        (int(second * RATE_HZ), np.float32(gain)) for second, gain in zip(seconds, gains, strict=True)
-    )
+    return tuple(zip((seconds * RATE_HZ).astype(int).tolist(), gains.astype(np.float32), strict=True))
 
 
 def _bent(samples: np.ndarray) -> np.ndarray:
@@ -272,9 +268,8 @@ def pack_bank(bank: Bank, quality: float = 0.4) -> tuple[bytes, list[list[Any]]]
             at += len(samples) + _GAP
         file = BytesIO()
         level = 1 - quality - (0.3 if name.startswith("kit") else 0.0)
-        soundfile.write(
-            file, np.concatenate(row), RATE_HZ, format="OGG", subtype="VORBIS", compression_level=level
-        )
+        vorbis: dict[str, Any] = {"format": "OGG", "subtype": "VORBIS", "compression_level": level}
+        soundfile.write(file, np.concatenate(row), RATE_HZ, **vorbis)
         blob += file.getvalue()
         index.append([name, len(file.getvalue()), places])
     return blob, index
@@ -304,7 +299,7 @@ class _Packed(Mapping[int, np.ndarray]):
 
 
 def unpack_bank(blob: bytes, index: Iterable[Sequence[Any]]) -> Bank:
-    """Return the bank that `pack_bank` packed; each sound is unpacked when it is first heard."""
+    """Return the bank that `pack_bank` packed; each sound is unpacked when it is first played."""
     sounds, begin = {}, 0
     for name, size, places in index:
         sounds[str(name)] = _Packed(blob[begin : begin + size], places)
