@@ -137,7 +137,7 @@ def stored(folder: Path) -> None:
     spec = StoreSpec(sites=("resid_post",), layers=(0, 2), d_model=4, samples=samples, samples_per_chunk=2)
     store = ActivationStore.open_or_create(folder, spec)
     for chunk in store.missing():
-        rows = store.rows(chunk)
+        rows = store.spec.rows(chunk)
         store.write_chunk(chunk, {"resid_post": np.ones((rows.stop - rows.start, 2, 4), np.float32)})
 
 

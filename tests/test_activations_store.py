@@ -44,7 +44,7 @@ def numbers(of: StoreSpec) -> dict[str, np.ndarray]:
 def write(store: ActivationStore, chunks: Any) -> None:
     whole = numbers(store.spec)
     for chunk in chunks:
-        store.write_chunk(chunk, {site: whole[site][store.rows(chunk)] for site in store.spec.sites})
+        store.write_chunk(chunk, {site: whole[site][store.spec.rows(chunk)] for site in store.spec.sites})
 
 
 def finished(path: Path, of: StoreSpec | None = None) -> ActivationStore:
@@ -215,7 +215,7 @@ def test_labels_and_layers_of_nothing_but_zeros_are_data(tmp_path: Path) -> None
 def test_a_chunk_of_zeros_is_data(tmp_path: Path) -> None:
     store = ActivationStore.open_or_create(tmp_path / "a.zarr", spec(sites=("resid_post",)))
     for chunk in store.missing():
-        rows = store.rows(chunk)
+        rows = store.spec.rows(chunk)
         store.write_chunk(chunk, {"resid_post": np.zeros((rows.stop - rows.start, len(LAYERS), D))})
     assert (store.finish().matrix(0) == 0).all()
 
@@ -374,7 +374,7 @@ def test_frames_are_half_precision_and_checked_for_range(tmp_path: Path) -> None
     with pytest.raises(ActivationsError, match="NaN"):
         store.write_chunk(0, {"resid_post": gap})
     for chunk in store.missing():
-        store.write_chunk(chunk, {"resid_post": sound[store.rows(chunk)]})
+        store.write_chunk(chunk, {"resid_post": sound[store.spec.rows(chunk)]})
     acts = store.finish()
     assert acts.data["resid_post"].dtype == np.float16
     assert np.array_equal(acts.frames(3), sound[:, 2].astype(np.float16).astype(np.float32), equal_nan=True)

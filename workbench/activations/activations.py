@@ -237,7 +237,7 @@ class Activations:
         Raises:
             ActivationsError: Time is not kept, its rate is not known, or the pool or window makes no sense.
         """
-        rate = self.data.attrs.get("frame_rate_hz")
+        rate: Any = self.data.attrs.get("frame_rate_hz")
         if how not in POOLS:
             found = f"there are {', '.join(POOLS)}"
             raise ActivationsError.lookup(f"The pool {how!r} was asked for", found, "Use one of these")

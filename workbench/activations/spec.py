@@ -116,6 +116,9 @@ class StoreSpec:
 
     def rows(self, chunk: int) -> slice:
         """Return which samples a chunk has."""
+        if not 0 <= chunk < self.n_chunks:
+            found, do = f"the store has chunks 0-{self.n_chunks - 1}", "Use one of store.missing()"
+            raise ActivationsError.lookup(f"Chunk {chunk} was asked for", found, do)
         return slice(chunk * self.chunk, min((chunk + 1) * self.chunk, self.n_samples))
 
     def parts(self) -> dict[str, str]:

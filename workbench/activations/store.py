@@ -266,13 +266,6 @@ class ActivationStore:
         with _damage_named(self.path):
             return _missing_chunks(self.path, group)
 
-    def rows(self, chunk: int) -> slice:
-        """Return which samples a chunk has."""
-        if not 0 <= chunk < self.spec.n_chunks:
-            found = f"the store has chunks 0-{self.spec.n_chunks - 1}"
-            raise ActivationsError.lookup(f"Chunk {chunk} was asked for", found, "Use one of store.missing()")
-        return self.spec.rows(chunk)
-
     def write_chunk(self, chunk: int, arrays: Mapping[str, np.ndarray]) -> bool:
         """Write all sites of one chunk; return False, and change nothing, where it is already done.
 
@@ -286,7 +279,7 @@ class ActivationStore:
             ActivationsError: A site is missing, a shape is wrong, a number is not finite or beyond float16.
             DiskError: The disk is full or the store cannot be written.
         """
-        rows = self.rows(chunk)
+        rows = self.spec.rows(chunk)
         if set(arrays) != set(self.spec.sites):
             asked = f"The sites {', '.join(self.spec.sites)} were asked for"
             found = f"{', '.join(arrays) or 'none'} were given"

@@ -171,14 +171,7 @@ class Cases:
         return {**found, **self.more}
 
     def chunk(self, dataset: Dataset, counts: np.ndarray, number: int, rows: slice) -> Chunk:
-        """Return the chunk of the samples `rows`, with every case that gives one of them.
-
-        Args:
-            dataset: The clips.
-            counts: Samples that each case gives (cases,).
-            number: The chunk's number.
-            rows: Its samples.
-        """
+        """Return the chunk of the samples `rows`; each case gives `counts` (cases,) samples."""
         ends = np.cumsum(counts)
         first, last = (int(np.searchsorted(ends, row, side="right")) for row in (rows.start, rows.stop - 1))
         before = int(ends[first] - counts[first])
@@ -210,12 +203,7 @@ def cases_for(dataset: Dataset, text: str | Sequence[str] | None, rows: str) -> 
 def spec_for(model: Model, dataset: Dataset, cases: Cases, job: Job, frames: np.ndarray | None) -> StoreSpec:
     """Return the shape and the labels of what a capture gives, without the residual norms.
 
-    Args:
-        model: The model.
-        dataset: The clips.
-        cases: What is read.
-        job: How it is read.
-        frames: Frames of each clip (clips,); used where frames are kept or windows are cut.
+    `frames` (clips,), those of each clip, matter where frames are kept or windows are cut.
     """
     reading, samples, kept, chunk = job.reading, cases.labels(dataset), None, POOLED_CHUNK
     if reading.window is not None and frames is not None:
@@ -251,15 +239,9 @@ def free_on_device(model: Model) -> int | None:
 def forced_cost(
     model: Model, spec: StoreSpec, job: Job, *, longest: int, remote: bool, on_disk: bool
 ) -> Cost:
-    """Return the cost of a teacher-forced capture.
+    """Return the cost of a teacher-forced capture whose longest clip has `longest` frames.
 
-    Args:
-        model: The model.
-        spec: What the capture gives.
-        job: How it is read.
-        longest: Frames of the longest clip.
-        remote: Whether the forward passes are the workers' business.
-        on_disk: Whether finished chunks are written, or all stay in memory.
+    With `remote` workers do the forward passes; without `on_disk` all finished chunks stay in memory.
     """
     reading, batch = job.reading, 0 if remote else job.batch
     per_sample = len(spec.sites) * int(np.prod(spec.shape[1:])) * _FLOAT
@@ -281,14 +263,7 @@ def drawn_cost(
 ) -> Cost:
     """Return the cost of a capture while codes are drawn: a batch keeps every frame until it is done.
 
-    Args:
-        model: The model.
-        reading: What is read.
-        clips: Clips that are made.
-        rows: Kinds of rows that are read: 1, or 2 for both.
-        frames: Frames that are made, given ones included.
-        batch: Clips drawn at once.
-        guided: Whether the decoder sees null rows too.
+    `rows` is 1, or 2 where both kinds are read; `frames` include a prompt's.
     """
     d_model, batch = model.d_model, min(batch, clips)
     steps = model.prefix_room + frames + max(model.delays)

@@ -23,7 +23,7 @@ from workbench.errors import AudioError, ModelError
 from workbench.model.codec import decode_codes, encode_clip
 from workbench.model.conditioning import Melody, TextStates
 from workbench.model.network import SITES, Place, in_order, live
-from workbench.model.sampling import Sampling, apply_delay, guide
+from workbench.model.sampling import apply_delay, guide
 from workbench.sound.clip import Clip
 
 if TYPE_CHECKING:
@@ -50,34 +50,27 @@ def check_contract(model: Model) -> float:
     """
     _check_codes(model)
     run = model.sampling([TEXT], seeds=[0], frames=FRAMES, guidance=1.0)
-    drawn = _residuals_while_sampling(model, run)
+    network, last, prefix = model.network, model.n_layers - 1, run.text.prefix
+    seen: list[Any] = []
+    with model.exclusive(), network.sample(run) as tracer:
+        for _step in tracer.iter[: run.steps]:
+            seen += [live(network, (last, "resid_post"))]
+    shape, begin = (1, 1, model.d_model), (1, 1 + prefix, model.d_model)
+    kinds = [tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__ for one in seen]
+    if kinds != [begin, *[shape] * (run.steps - 1)]:
+        found = ", ".join(sorted(set(map(str, kinds))))
+        _broken(model, f"block {last} to return a tensor of shape {shape} at each step", f"it gave {found}")
+    drawn = torch.cat([value[0, -1:] for value in seen]).float()
     ids = apply_delay(run.codes, model.bos, model.delays)[..., : run.steps]
-    seen: list[torch.Tensor] = []
-    with model.exclusive(), model.network.read(ids, run.text):
-        seen += [live(model.network, (model.n_layers - 1, "resid_post"))]
-    forced = seen[0][0, run.text.prefix :].float()
+    with model.exclusive(), network.read(ids, run.text):
+        seen += [live(network, (last, "resid_post"))]
+    forced = seen[-1][0, prefix:].float()
     difference = float((forced - drawn).norm(dim=-1).div(drawn.norm(dim=-1)).max())
     if not difference <= TOLERANCE[model.dtype]:
         found = f"the residuals differ by {difference:.2g} of their norm"
         _broken(model, "teacher forcing to repeat generation", found)
     _check_conditioning(model)
     return difference
-
-
-def _residuals_while_sampling(model: Model, run: Sampling) -> torch.Tensor:
-    """Return residuals (steps, d_model) after the last block, read while the run draws its codes."""
-    network, last = model.network, model.n_layers - 1
-    seen: list[object] = []
-    with model.exclusive(), network.sample(run) as tracer:
-        for _step in tracer.iter[: run.steps]:
-            seen += [live(network, (last, "resid_post"))]
-    shape, begin = (1, 1, model.d_model), (1, 1 + run.text.prefix, model.d_model)
-    tensors = [value for value in seen if isinstance(value, torch.Tensor)]
-    if [tuple(value.shape) for value in tensors] != [begin, *[shape] * (run.steps - 1)]:
-        kinds = {str(tuple(v.shape)) if isinstance(v, torch.Tensor) else type(v).__name__ for v in seen}
-        asked = f"block {last} to return a tensor of shape {shape} at each step"
-        _broken(model, asked, f"it gave {', '.join(sorted(kinds))}")
-    return torch.cat([value[0, -1:] for value in tensors]).float()
 
 
 def _check_codes(model: Model) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,16 +60,8 @@ class Drawing:
     ) -> Activations:
         """Return the activations of all clips, in memory; of both rows, all cond rows come first.
 
-        Args:
-            model: The model.
-            begin: Gives the run of some clips.
-            clips: Coordinates (clips,), among them clip, group and text.
-            attrs: What describes the run.
-
-        Raises:
-            ActivationsError: Memory would not do.
-            ModelError: This run has no such rows.
-            Cancelled: A run's `cancel` was set.
+        `begin` gives the run of some clips; `clips` are coordinates (clips,), among them clip, group and
+        text. Raises as `capture_generated` does.
         """
         whole_number(self.batch, "A batch of", ActivationsError, least=1)
         total, kinds = len(clips["clip"]), ("cond", "null") if self.rows == "both" else (self.rows,)
@@ -120,12 +112,8 @@ def read_while_sampling(
 ) -> dict[str, np.ndarray]:
     """Return activations (rows, layers, [frames,] d_model) fp32 by site, read while `run` draws its codes.
 
-    Args:
-        model: The model.
-        run: What is drawn; its codes fill up. Given frames are read at its first visit.
-        reading: What is read.
-        rows: The rows that are read: "cond" (B), "null" (B) or "both" (2B, cond first).
-        skipped: Frames at the beginning that are left out.
+    A prompt's frames are read at the first visit. `rows` are "cond" (B), "null" (B) or "both" (2B, cond
+    first); `skipped` frames at the beginning are left out.
     """
     network, places, chosen = model.network, reading.places, run.rows(rows)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
@@ -188,13 +176,14 @@ def capture_generated(
     if not prompts or len(prompts) != len(seeds):
         asked = f"Generations of {len(prompts)} prompts with {len(seeds)} seeds were asked for"
         raise ActivationsError(asked, "each needs one of both", "Give equally long lists")
-    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window_seconds=window_seconds)
+    shape: dict[str, Any] = {"sites": sites, "layers": layers, "pool": pool, "window_seconds": window_seconds}
+    drawing = _drawing(model, **shape, rows=rows, batch=batch, progress=progress, on_codes=on_codes)
     frames = model.frames_for(seconds)
     guidance = model.guidance if guidance is None else guidance
+    how: dict[str, Any] = {"frames": frames, "guidance": guidance, **model.draws, "cancel": cancel}
 
     def begin(some: slice) -> Sampling:
-        settings: dict[str, Any] = {"guidance": guidance, **model.draws, "cancel": cancel}
-        return model.sampling(prompts[some], seeds=seeds[some], frames=frames, **settings)
+        return model.sampling(prompts[some], seeds=seeds[some], **how)
 
     clips = {
         "clip": np.array([f"{prompt} (seed {seed})" for prompt, seed in zip(prompts, seeds, strict=True)]),
@@ -203,8 +192,22 @@ def capture_generated(
         "source": np.full(len(prompts), "generated"),
         **{f"label_{target}": np.asarray(values) for target, values in (labels or {}).items()},
     }
-    drawing = Drawing(reading, rows, batch=batch, progress=progress, on_codes=on_codes)
     return drawing.capture(model, begin, clips, {"guidance": guidance, "seconds": seconds})
+
+
+def _drawing(
+    model: Model,
+    *,
+    sites: Sequence[str] = ("resid_post",),
+    layers: Sequence[int] | None = None,
+    pool: str | None = "mean",
+    window_seconds: float | None = None,
+    **how: Any,
+) -> Drawing:
+    """Return how a model is read; `how` is rows, batch, progress and on_codes."""
+    return Drawing(
+        reading_of(model, sites=sites, layers=layers, pool=pool, window_seconds=window_seconds), **how
+    )
 
 
 @renamed_keywords(window="window_seconds", heard="context_seconds")
@@ -217,16 +220,9 @@ def capture_continued(
     seconds: float = 3.0,
     part: str = "new",
     seeds: Sequence[int] | None = None,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    pool: str | None = "mean",
-    window_seconds: float | None = None,
-    rows: str = "cond",
     guidance: float | None = None,
-    batch: int = 8,
-    progress: bool = True,
     cancel: threading.Event | None = None,
-    on_codes: OnCodes | None = None,
+    **settings: Any,
 ) -> Activations:
     """Return activations while the model continues each clip of `dataset`, unsteered, in memory.
 
@@ -236,21 +232,15 @@ def capture_continued(
         model: The model.
         dataset: The clips.
         prompts: One text, or one per clip.
-        context_seconds: How much of each clip is given.
+        context_seconds: How much of each clip the model continues.
         seconds: How long the model goes on.
-        part: "new" reads the frames that the model made, "all" the given ones too; windows start with it,
-            and start_s counts from the beginning of the clip.
+        part: "new" reads the frames that the model made, "all" those of the context too; windows start with
+            it, and start_s counts from the beginning of the clip.
         seeds: One per clip; 0, 1, 2 ... when None.
-        sites: As in `capture`, like layers, pool and window_seconds.
-        layers: Blocks counted from 0; all when None.
-        pool: "mean", "max" or "last"; None keeps the frames.
-        window_seconds: Length of the windows that become samples of their own.
-        rows: "cond", "null" or "both".
         guidance: Classifier-free guidance, by default the checkpoint's.
-        batch: Clips drawn at once.
-        progress: Whether to show a bar.
         cancel: Set it (from any thread) to stop before the next step.
-        on_codes: Called with each clip's number and codes (k, frames), the given ones included.
+        settings: Those of `capture_generated`: sites, layers, pool, window_seconds, rows, batch, progress,
+            and on_codes, which gets the codes of the whole.
 
     Raises:
         ActivationsError: A clip is silent or shorter than the context, lists do not match, or memory would
@@ -261,27 +251,31 @@ def capture_continued(
     """
     texts = (prompts,) * len(dataset) if isinstance(prompts, str) else tuple(prompts)
     seeds = tuple(range(len(dataset))) if seeds is None else tuple(seeds)
-    _check(dataset, texts, seeds, part)
-    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window_seconds=window_seconds)
+    if not len(texts) == len(seeds) == len(dataset):
+        asked = f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for"
+        do = "Give one prompt or one per clip, and one seed per clip"
+        raise ActivationsError(asked, f"the dataset has {len(dataset)} clips", do)
+    if part not in PARTS:
+        found = f"there are {', '.join(PARTS)}"
+        raise ActivationsError.lookup(f"The part {part!r} was asked for", found, "Use one of these")
     context_s, seconds = number_or_nan(context_seconds), number_or_nan(seconds)
+    drawing = _drawing(model, **settings)
     model.frames_for(context_s)  # each is refused by itself before both are added
     model.frames_for(seconds)
-    given, frames = frames_for(context_s, model.frame_rate_hz), model.frames_for(context_s + seconds)
-    codes = torch.tensor(_openings(model, dataset, context_s, given), dtype=torch.long, device=model.device)
+    context, frames = frames_for(context_s, model.frame_rate_hz), model.frames_for(context_s + seconds)
+    codes = torch.tensor(_openings(model, dataset, context_s, context), device=model.device)
     guidance = model.guidance if guidance is None else guidance
+    how: dict[str, Any] = {"frames": frames, "guidance": guidance, **model.draws, "cancel": cancel}
 
     def begin(some: slice) -> Sampling:
-        settings: dict[str, Any] = {"guidance": guidance, **model.draws, "cancel": cancel}
-        settings |= {"frames": frames, "prompt_codes": codes[some]}
-        return model.sampling(texts[some], seeds=seeds[some], **settings)
+        return model.sampling(texts[some], seeds=seeds[some], prompt_codes=codes[some], **how)
 
     clips = {"clip": dataset.ids, "group": dataset.groups, "text": np.array(texts)}
     clips |= {f"label_{target}": dataset.labels(target) for target in dataset.targets}
     clips["source"] = np.full(len(dataset), "continued")
     attrs = {"guidance": guidance, "seconds": seconds, "heard_s": context_s, "part": part}
     attrs |= {"dataset": dataset.name, "dataset_fingerprint": dataset.fingerprint}
-    skipped = given if part == "new" else 0
-    drawing = Drawing(reading, rows, skipped, batch=batch, progress=progress, on_codes=on_codes)
+    drawing = replace(drawing, skipped=context if part == "new" else 0)
     return drawing.capture(model, begin, clips, attrs)
 
 
@@ -295,13 +289,3 @@ def _openings(model: Model, dataset: Dataset, seconds: float, frames: int) -> np
             do = "Give less of each clip (context_seconds=...), or leave this one out"
             raise ActivationsError(asked, f"it lasts {array.shape[-1] / model.frame_rate_hz:.1f} s", do)
     return np.stack([array[:, :frames] for array in codes])
-
-
-def _check(dataset: Dataset, texts: Sequence[str], seeds: Sequence[int], part: str) -> None:
-    if not len(texts) == len(seeds) == len(dataset):
-        asked = f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for"
-        do = "Give one prompt or one per clip, and one seed per clip"
-        raise ActivationsError(asked, f"the dataset has {len(dataset)} clips", do)
-    if part not in PARTS:
-        found = f"there are {', '.join(PARTS)}"
-        raise ActivationsError.lookup(f"The part {part!r} was asked for", found, "Use one of these")

@@ -258,7 +258,11 @@ def _read(source: str, local: Path | None) -> tuple[Any, Any, Path | None]:
     cached = local or transformers.utils.cached_file(source, "config.json", local_files_only=True)
     folder = local or (Path(cached).parent if cached else None)
     _check_keys(musicgen, report, [] if folder is None else weight_files(folder))
-    _check_numbers(musicgen)
+    for name, tensor in musicgen.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
+            bad = f"{int((~torch.isfinite(tensor)).sum())} of the {tensor.numel()} numbers in {name}"
+            do = "Use an earlier checkpoint, or save it again in float32"
+            raise _Refused(f"{bad} are NaN or infinite", do)
     tokenizer = AutoTokenizer.from_pretrained(source)
     _check_tokenizer(tokenizer, musicgen)
     return musicgen.eval().requires_grad_(False), tokenizer, folder
@@ -387,15 +391,6 @@ def _cause(missing: set[str], unexpected: set[str], shapes: set[str], there: set
     if missing and not unexpected:
         return "they would be filled with random numbers", _AGAIN
     return "they belong to another configuration", "Use the config.json that they were saved with"
-
-
-def _check_numbers(musicgen: Any) -> None:
-    """Refuse weights that are not finite."""
-    for name, tensor in musicgen.state_dict().items():
-        if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
-            bad = int((~torch.isfinite(tensor)).sum())
-            found = f"{bad} of the {tensor.numel()} numbers in {name} are NaN or infinite"
-            raise _Refused(found, "Use an earlier checkpoint, or save it again in float32")
 
 
 def _check_tokenizer(tokenizer: Any, musicgen: Any) -> None:

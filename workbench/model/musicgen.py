@@ -77,7 +77,7 @@ class Model:
         musicgen: A MusicgenForConditionalGeneration in evaluation mode.
         tokenizer: That of its text encoder.
         id: What directions and receipts call it.
-        folder: Where it lies; None for a model that was never on disk.
+        folder: Where its files are; None for a model that was never on disk.
         fingerprint: A hash of configuration and weights; computed when it is needed, if None.
         notes: How it was loaded, for `describe`.
 
@@ -250,7 +250,7 @@ class Model:
         Args:
             prompts: One text per clip.
             seeds: As many.
-            frames: Length of the whole, given frames included.
+            frames: Length of the whole, prompt included.
             melodies: As many melodies or None; for models that take them.
             settings: Those of Sampling: guidance, temperature, top_k, prompt_codes, on_step, cancel.
         """
@@ -279,7 +279,7 @@ class Model:
                 self._tracing = False
 
     def residual_norms(self, *, cache: bool = True) -> np.ndarray:
-        """Return R_l, shape (n_layers,) float32: the mean residual norm, the unit in which doses are given.
+        """Return R_l, shape (n_layers,) float32: the mean residual norm, the unit of dose.
 
         Shipped with the model, or cached, or measured now, and then kept in the user's cache unless `cache`
         is False.

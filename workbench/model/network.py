@@ -109,7 +109,7 @@ class Network(_OnDemand, NNsight):
     def sample(self, run: Sampling) -> torch.Tensor:
         """Return codes (B, k, T) drawn step by step; attention states are kept, text is encoded once.
 
-        One visit of the decoder is one step; where frames were given, the first visit reads them all.
+        One visit of the decoder is one step; the first visit reads all frames of a prompt.
 
         Raises:
             Cancelled: `run.cancel` is set; what was drawn until then stays in `run.codes`.
@@ -125,7 +125,9 @@ class Network(_OnDemand, NNsight):
             out = decoder(**arguments, past_key_values=cache, use_cache=True)
             logits = out.logits[:, -1].float().view(*rows.shape[:2], -1)  # (rows, k, V)
             tokens = draw(guide(logits, run.guidance) if run.guided else logits, run)
-            ids = write_step(tokens, run.codes, step, run.delays, run.bos, given=run.prompt_frames)[..., None]
+            ids = write_step(tokens, run.codes, step, run.delays, run.bos, prompt=run.prompt_frames)[
+                ..., None
+            ]
             if run.on_step is not None:
                 run.on_step(step, run.codes)
         return run.codes

@@ -50,18 +50,18 @@ def apply_delay(codes: torch.Tensor, bos: int, delays: Sequence[int] | None = No
 
 
 def write_step(
-    tokens: torch.Tensor, codes: torch.Tensor, step: int, delays: Sequence[int], bos: int, *, given: int = 0
+    tokens: torch.Tensor, codes: torch.Tensor, step: int, delays: Sequence[int], bos: int, *, prompt: int = 0
 ) -> torch.Tensor:
     """Return the ids (B, k) that the next position reads; write `tokens` (B, k) into `codes` (B, k, T).
 
     Where the pattern leaves no room (before a codebook has started, after it has ended) the sampled token is
-    dropped and BOS goes back to the decoder; in the first `given` frames, which were there before, the code
-    that stands there goes back: exactly as transformers' `apply_delay_pattern_mask` does.
+    dropped and BOS goes back to the decoder; in the first `prompt` frames, which were there before, the code
+    that is there goes back: exactly as transformers' `apply_delay_pattern_mask` does.
     """
     ids = tokens.clone()
     for codebook, delay in enumerate(delays):
         frame = step - delay
-        if 0 <= frame < given:
+        if 0 <= frame < prompt:
             ids[:, codebook] = codes[:, codebook, frame]
         elif 0 <= frame < codes.shape[-1]:
             codes[:, codebook, frame] = tokens[:, codebook]
@@ -141,7 +141,7 @@ class Sampling:
 
     @property
     def steps(self) -> int:
-        """How many steps the whole takes, the given part included: frames + max delay."""
+        """How many steps the whole takes, the prompt included: frames + max delay."""
         return self.frames + max(self.delays)
 
     @property
@@ -151,11 +151,11 @@ class Sampling:
 
     @property
     def visits(self) -> int:
-        """How often the decoder runs: once per step, but the given frames take no step of their own."""
+        """How often the decoder runs: once per step, but the prompt's frames take no step of their own."""
         return self.steps - self.prompt_frames
 
     def opening(self) -> torch.Tensor:
-        """Return the ids (B, k, 1 + P) of the decoder's first visit: BOS and the given frames, delayed."""
+        """Return the ids (B, k, 1 + P) of the decoder's first visit: BOS and the prompt's frames, delayed."""
         prompt = self.codes[:, :, : self.prompt_frames]
         return apply_delay(prompt, self.bos, self.delays)[:, :, : 1 + self.prompt_frames]
 

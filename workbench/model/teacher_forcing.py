@@ -210,12 +210,9 @@ def check_frames(model: Model, frames: int, clip: str = "a clip") -> None:
 def padded_ids(
     model: Model, codes: Sequence[np.ndarray], *, behind: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return delayed ids (rows, k, 1 + longest + behind), and the number of frames (rows,) of each row.
+    """Return delayed ids (rows, k, 1 + longest + behind), and the frames (rows,) of `codes` (k, frames).
 
-    Args:
-        model: The model.
-        codes: One array (k, frames) per row.
-        behind: Positions after the longest row's last frame began, where its other codebooks still sound.
+    `behind` the longest row's last frame begin positions where its other codebooks still sound.
     """
     lengths = torch.tensor([array.shape[-1] for array in codes], device=model.device)
     size = 1 + int(lengths.max()) + behind
@@ -228,16 +225,11 @@ def padded_ids(
 
 
 def score_codes(model: Model, codes: Sequence[np.ndarray], text: TextStates) -> list[np.ndarray]:
-    """Return how unlikely a model finds codes: negative log-likelihoods in nats, (k, frames) float32 per row.
+    """Return the negative log-likelihoods in nats, (k, frames) float32, of each row's codes (k, frames).
 
     At temperature 1, over all codes, without guidance. Code c of frame t is written at step t + delay[c], and
     step p is what position p predicts (sampling.py): its probability is in the logits of codebook c at
     position t + delay[c].
-
-    Args:
-        model: The model.
-        codes: One array (k, frames) per row.
-        text: The text states of as many rows.
     """
     ids, lengths = padded_ids(model, codes, behind=max(model.delays))
     with model.exclusive():
