@@ -132,15 +132,13 @@ class StoreSpec:
             "attrs": dict(self.attrs),
             "residual_norm": norms,
         }
-        return {name: _digest(name, value) for name, value in record.items()}
-
-
-def _digest(name: str, value: Any) -> str:
-    try:
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-    except TypeError as error:
-        found = f"they are no JSON values ({error})"
-        raise ActivationsError(f"{name} of a store were given", found, "Use text and numbers") from error
+        for name, value in record.items():
+            try:
+                record[name] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+            except TypeError as error:
+                asked, found = f"{name} of a store were given", f"they are no JSON values ({error})"
+                raise ActivationsError(asked, found, "Use text and numbers") from error
+        return record
 
 
 def bytes_needed(spec: StoreSpec) -> int:

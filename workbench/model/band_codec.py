@@ -86,8 +86,14 @@ class BandEar(nn.Module):
         level = waveform.float().square().mean(-1, keepdim=True).sqrt()
         logits = self(features_of(waveform.float() * (_LEVEL / level.clamp(min=_SILENCE))))
         odds = {name: functional.log_softmax(head.float(), -1).cpu().numpy() for name, head in logits.items()}
-        rows = [_tokens({name: one[row] for name, one in odds.items()}) for row in range(len(waveform))]
-        return torch.from_numpy(np.stack(rows)).to(waveform.device)
+        codes = np.zeros((len(waveform), len(PARTS), logits["lead"].shape[1]), np.int64)
+        for row in range(len(waveform)):
+            own = {name: one[row] for name, one in odds.items()}
+            codes[row, :2] = _counted(own["conductor"]), _hit(own)
+            for number, part in enumerate(PARTS[2:], start=2):
+                steady = _steady(own[part], _OF_INSTRUMENT[part]) if part in _OF_INSTRUMENT else own[part]
+                codes[row, number] = steady.argmax(-1)
+        return torch.from_numpy(codes).to(waveform.device)
 
 
 def _across(norm: nn.Module, x: Tensor) -> Tensor:
@@ -137,15 +143,6 @@ def hands_of(drums: Tensor) -> dict[str, Tensor]:
         found[name] = torch.where(hit, rest % HANDS[name], 0)
         rest = rest // HANDS[name]
     return {**found, "kit": torch.where(hit, rest, -1)}
-
-
-def _tokens(odds: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the likeliest tokens (parts, frames) from log-odds (frames, tokens) of each head."""
-    found = {"conductor": _counted(odds["conductor"]), "drums": _hit(odds)}
-    for part in PARTS[2:]:
-        one = odds[part]
-        found[part] = (_steady(one, _OF_INSTRUMENT[part]) if part in _OF_INSTRUMENT else one).argmax(-1)
-    return np.stack([found[part] for part in PARTS]).astype(np.int64)
 
 
 def _counted(odds: np.ndarray) -> np.ndarray:

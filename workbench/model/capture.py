@@ -40,9 +40,9 @@ from workbench.model.capture_plan import Arrays, Cases, Job, cases_for, read_chu
 from workbench.model.folders import cache_folder, can_keep, say_damaged
 from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import (
+    codes_for,
     codes_match_codec,
     counted_frames,
-    encoded,
     fitting_frames,
     guessed_frames,
     reading_of,
@@ -233,7 +233,10 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
     own, frames = job, None
     if job.counts_frames:
         if not (job.stored or job.cache):  # encoded once: to count frames and to read them
-            dataset = encoded(model, dataset, seconds=job.seconds)
+            how: dict[str, Any] = {"seconds": job.seconds, "stored": False, "cache": False}
+            codes = [codes_for(model, dataset, entry, **how) for entry in dataset.entries]
+            entries = zip(dataset.entries, codes, strict=True)
+            dataset = replace(dataset, entries=tuple(replace(entry, codes=one) for entry, one in entries))
             own = replace(job, seconds=None, stored=True)
         frames = counted_frames(model, dataset, seconds=own.seconds, stored=own.stored)
     spec = replace(capture_plan.spec_for(model, dataset, cases, job, frames), residual_norm=norms)

@@ -83,7 +83,11 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
     """Return activations by site, fp32: (samples, layers, d_model), or (samples, layers, frames, d_model)."""
     found: dict[int, dict[str, np.ndarray]] = {}
     encode = partial(codes_for, model, chunk.clips, seconds=job.seconds, stored=job.stored, cache=job.cache)
-    for batch in _batches(chunk.cases, job.batch):
+    # cases that share a forward pass have all a text, or all none
+    kinds = [
+        [n for n, (_, text) in enumerate(chunk.cases) if (text is None) is none] for none in (False, True)
+    ]
+    for batch in (kind[at : at + job.batch] for kind in kinds for at in range(0, len(kind), job.batch)):
         codes = [encode(chunk.clips.entries[chunk.cases[case][0]]) for case in batch]
         prompts = [prompt for case in batch if (prompt := chunk.cases[case][1]) is not None]
         text = model.text(prompts) if prompts else model.null_text(len(batch))
@@ -101,13 +105,6 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
     }
 
 
-def _batches(cases: Sequence[tuple[int, str | None]], size: int) -> Iterator[list[int]]:
-    """Yield numbers of cases that share a forward pass: all of them with a text, or all without."""
-    for with_text in (True, False):
-        alike = [number for number, (_clip, text) in enumerate(cases) if (text is not None) is with_text]
-        yield from (alike[start : start + size] for start in range(0, len(alike), size))
-
-
 def run_there(model: Model, chunks: Sequence[Chunk], job: Job, client: Any) -> Iterator[tuple[Chunk, Arrays]]:
     """Do the chunks as tasks of a dask.distributed `client`, and yield them as they finish.
 
@@ -120,8 +117,8 @@ def run_there(model: Model, chunks: Sequence[Chunk], job: Job, client: Any) -> I
         found = f"{model.id} exists in this process only"
         do = "Write it with save_pretrained to a folder that the workers see, and load it from there"
         raise ModelError("A capture on a cluster was asked for", found, do)
-    how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."))
-    by_key = {client.submit(_read_remotely, how, model.id, chunk, job, pure=False): chunk for chunk in chunks}
+    how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."), model.id)
+    by_key = {client.submit(_read_remotely, how, chunk, job, pure=False): chunk for chunk in chunks}
     try:
         for future in as_completed(list(by_key)):
             yield by_key[future], future.result()
@@ -129,18 +126,18 @@ def run_there(model: Model, chunks: Sequence[Chunk], job: Job, client: Any) -> I
         client.cancel(list(by_key))
 
 
-def _read_remotely(how: tuple[str, str, str], id_: str, chunk: Chunk, job: Job) -> Arrays:
-    """Return `read_chunk` in a worker, which loads the model once."""
-    model = _loaded(*how)
-    model.id = id_
-    return read_chunk(model, chunk, job)
+def _read_remotely(how: tuple[str, str, str, str], chunk: Chunk, job: Job) -> Arrays:
+    return read_chunk(_loaded(*how), chunk, job)
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: str, device: str, dtype: str) -> Model:
+def _loaded(folder: str, device: str, dtype: str, id_: str) -> Model:
+    """Return the model in a worker, which loads it once."""
     from workbench.model.load import load
 
-    return load(folder, device=device, dtype=dtype, check=False)
+    model = load(folder, device=device, dtype=dtype, check=False)
+    model.id = id_
+    return model
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,22 +129,17 @@ class PieceDecoder:
         for layer in self._layers[: max(self._place, 0)]:
             values = layer(values)
         values = values[..., before:]
-        hidden = self._remember(side, values, end - self.done)
+        hidden, count = values, end - self.done
+        if self._place >= 0:  # the LSTM remembers the frames of the piece, not those ahead
+            lstm, steps = self._layers[self._place].lstm, values.permute(2, 0, 1)
+            now, side.state = lstm(steps[:count], side.state)
+            ahead = lstm(steps[count:], side.state)[0] if len(steps) > count else steps[:0]
+            hidden = (torch.cat([now, ahead]) + steps).permute(1, 2, 0)
         context = hidden if side.hidden is None else torch.cat([side.hidden, hidden], dim=-1)
         past = context.shape[-1] - hidden.shape[-1]
-        side.hidden = context[..., : past + end - self.done][..., -CONTEXT_FRAMES:]
+        side.hidden = context[..., : past + count][..., -CONTEXT_FRAMES:]
         sound = context
         for layer in self._layers[self._place + 1 :]:
             sound = layer(sound)
         hop = int(self.codec.config.hop_length)
-        return sound[0, 0, past * hop : (past + end - self.done) * hop]
-
-    def _remember(self, side: _Side, values: Tensor, count: int) -> Tensor:
-        """Return the LSTM's output for `count` frames and those ahead; only the former are remembered."""
-        if self._place < 0:
-            return values
-        lstm = self._layers[self._place].lstm
-        steps = values.permute(2, 0, 1)
-        now, side.state = lstm(steps[:count], side.state)
-        ahead = lstm(steps[count:], side.state)[0] if len(steps) > count else steps[:0]
-        return (torch.cat([now, ahead]) + steps).permute(1, 2, 0)
+        return sound[0, 0, past * hop : (past + count) * hop]

@@ -225,7 +225,10 @@ class Prefix(TextStates):
             visit: dict[str, Any] = {"input_ids": ids.reshape(-1, ids.shape[-1])}
             return visit if past else {**visit, "encoder_hidden_states": self.states}
         inner, end = decoder.model.decoder, (past or self.prefix) + ids.shape[-1]
-        moved = _moved(inner, self.padding, past, end).to(self.states.dtype)
+        inner.embed_positions(self.mask.new_empty((1, 1, 0)), end - 1)  # lengthens a table that is too short
+        table, numbers = inner.embed_positions.weights, torch.arange(past, end, device=self.mask.device)
+        shifted_back = (numbers - self.padding[:, None]).clamp(min=0)
+        moved = (table[shifted_back] - table[numbers]).to(self.states.dtype)  # to positions without padding
         embedded = sum(embed(ids[:, book]) for book, embed in enumerate(inner.embed_tokens))
         visit = {"inputs_embeds": embedded + moved[:, -ids.shape[-1] :]}
         if past:
@@ -233,13 +236,6 @@ class Prefix(TextStates):
             return {**visit, "attention_mask": torch.cat([self.mask, music], dim=1)}
         states = self.states + moved[:, : self.prefix]
         return {**visit, "encoder_hidden_states": states, "encoder_attention_mask": self.mask}
-
-
-def _moved(inner: Any, padding: torch.Tensor, begin: int, end: int) -> torch.Tensor:
-    """Return what turns embeddings of positions (rows, end - begin, d_model) into those without padding."""
-    inner.embed_positions(padding.new_empty((1, 1, 0)), end - 1)  # lengthens the table if it is too short
-    table, numbers = inner.embed_positions.weights, torch.arange(begin, end, device=padding.device)
-    return table[(numbers - padding[:, None]).clamp(min=0)] - table[numbers]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -325,13 +325,6 @@ def counted_frames(model: Model, dataset: Dataset, *, seconds: float | None, sto
     """Return the frames of each clip's first `seconds` (clips,); clips without codes are encoded and kept."""
     codes = (codes_for(model, dataset, entry, seconds=seconds, stored=stored) for entry in dataset.entries)
     return np.array([array.shape[-1] for array in codes])
-
-
-def encoded(model: Model, dataset: Dataset, *, seconds: float | None) -> Dataset:
-    """Return the dataset with the codes of each clip's first `seconds` in memory; none are kept on disk."""
-    how: dict[str, Any] = {"seconds": seconds, "stored": False, "cache": False}
-    entries = (replace(one, codes=codes_for(model, dataset, one, **how)) for one in dataset.entries)
-    return replace(dataset, entries=tuple(entries))
 
 
 def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
