@@ -23,7 +23,7 @@ from workbench.show.widgets.steer_lab_plan import (
     readers_of,
 )
 from workbench.show.widgets.steer_lab_takes import in_words, name_of, wanted_takes
-from workbench.steering import ramp
+from workbench.steering import Steering, ramp
 
 LAYERS = range(4)
 
