@@ -21,6 +21,8 @@ import soundfile
 import torch
 from filelock import FileLock
 
+from workbench.steering import operations
+
 PROCESSES = 2  # of the quick part; two threads are what it is timed on
 # The longest first; the other notebooks later, since they use what notebook 0 captures.
 FIRST = ("notebook-0", "test_true_shapes.py", "test_broken_probes.py", "test_diagnosis", "notebook-")
@@ -150,3 +152,12 @@ def tiny_dataset(tiny_music: Path) -> Any:
     from workbench.sound import from_folder
 
     return from_folder(tiny_music)
+
+
+@pytest.fixture
+def forget_operations() -> Iterator[None]:
+    """Forget afterwards what a test registers."""
+    before = dict(operations._registered)
+    yield
+    operations._registered.clear()
+    operations._registered.update(before)

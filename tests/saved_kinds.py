@@ -99,7 +99,7 @@ def take() -> Take:
     return Take(
         Clip(np.linspace(-0.5, 0.5, 640), 3200), np.arange(20).reshape(4, 5), "a calm tune", 3,
         steering=plan().text(), steering_json=plan().to_json(), plan=plan(), model_id="m",
-        receipt=Receipt.from_records(cells), probe_traces=(trace,), given_s=0.04,
+        receipt=Receipt.from_records(cells), probe_traces=(trace,), prompt_seconds=0.04,
         windows=(Window(0.0, 0.2, 0.0, "a calm tune"),), melody=Melody((0, 4, 7)),
     )  # fmt: skip
 

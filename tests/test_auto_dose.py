@@ -239,7 +239,7 @@ def test_the_plan_that_is_told_pushes_the_rows_that_were_searched(tiny_model):
     found = choose_dose(
         Fake({(1, 0.5): 1.0}), space, "jazz", DamageBudget(), directions={1: mine}, branch="both"
     )
-    assert found.steering == mine.at(0.5, rows="both") != mine.at(0.5)
+    assert found.steering == mine.at(0.5, branch="both") != mine.at(0.5)
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ BIRTHS: dict[str, tuple[type[WorkbenchError], Any, list[Any]]] = {
     "a term's layer": (SteeringError, lambda x: unit().at(1, layer=x), ["3", 1.5, True, -1, NAN, []]),
     "a term's chance": (SteeringError, lambda x: unit().at(1, chance=x), NONSENSE),
     "a term's operation": (SteeringError, lambda x: unit().at(1, operation=x), NONSENSE),
-    "a term's rows": (SteeringError, lambda x: unit().at(1, rows=x), NONSENSE),
+    "a term's rows": (SteeringError, lambda x: unit().at(1, branch=x), NONSENSE),
     "a schedule's kind": (SteeringError, lambda x: Schedule(x), NONSENSE),
     "a schedule's numbers": (SteeringError, lambda x: Schedule("ramp", (0, x)), NONSENSE),
     "a read-out's layer": (SteeringError, lambda x: replace(READ, layer=x), NONSENSE),
@@ -164,7 +164,7 @@ BIRTHS: dict[str, tuple[type[WorkbenchError], Any, list[Any]]] = {
     "a take's top_k": (GenerationError, lambda x: replace(take(), top_k=x), [1.5, None, "x", -1]),
     "a take's seed": (GenerationError, lambda x: replace(take(), seed=x), [1.5, None, "x", -1]),
     "a take's prompt": (GenerationError, lambda x: replace(take(), prompt=x), [5, None, "\ud800"]),
-    "a take's given part": (GenerationError, lambda x: replace(take(), given_s=x), [-5, 1e6, *NONSENSE]),
+    "a take's audio": (GenerationError, lambda x: replace(take(), prompt_seconds=x), [-5, 1e6, *NONSENSE]),
     "a take's codes": (
         GenerationError,
         lambda x: replace(take(), codes=x),

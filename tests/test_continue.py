@@ -48,11 +48,11 @@ def test_the_take_holds_the_whole_and_says_where_the_new_part_begins(tiny_model:
     take = go_on(tiny_model, steering=direction(tiny_model, 1).at(1.0))
     assert np.array_equal(take.codes[:, :GIVEN], OPENING), "given frames are untouched"
     assert take.codes.shape == (4, GIVEN + 15)
-    assert (take.given_s, take.seconds) == (GIVEN / RATE, pytest.approx((GIVEN + 15) / RATE))
+    assert (take.prompt_seconds, take.seconds) == (GIVEN / RATE, pytest.approx((GIVEN + 15) / RATE))
     assert take.new.seconds == pytest.approx(0.6)
     assert np.array_equal(take.new.samples, take.clip.samples[-len(take.new.samples) :])
     assert Take.load(take.save(tmp_path)) == take
-    assert dataclasses.replace(take, given_s=0.0) != take
+    assert dataclasses.replace(take, prompt_seconds=0.0) != take
 
 
 def test_older_takes_are_still_read(tiny_model: Any, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_older_takes_are_still_read(tiny_model: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", ["cond", "null", "both"])
 def test_law_01_dose_0_is_bit_identical_in_a_continuation(tiny_model: Any, rows: str) -> None:
-    take, plain = go_on(tiny_model, steering=direction(tiny_model, 1).at(0.0, rows=rows)), go_on(tiny_model)
+    take, plain = go_on(tiny_model, steering=direction(tiny_model, 1).at(0.0, branch=rows)), go_on(tiny_model)
     assert np.array_equal(take.codes, plain.codes)
     assert take.clip == plain.clip
     assert set(take.receipt.cells.reason) == {"dose 0"}
@@ -89,7 +89,7 @@ def test_law_02_nothing_is_left_on_the_model(
             if how == "raise":
                 raise ZeroDivisionError
 
-    row = Row(PROMPT, direction(tiny_model, 1).at(2.0, rows="both"), 3, OPENING)
+    row = Row(PROMPT, direction(tiny_model, 1).at(2.0, branch="both"), 3, OPENING)
     arguments = [row], [Span(0, 15, GIVEN)], Settings(top_k=50), Callbacks(stop, cancel=cancel)
     if stop_at >= 17:  # set too late to stop anything
         draw_takes(tiny_model, *arguments)
@@ -157,7 +157,7 @@ def test_law_11_cond_only_steering_leaves_null_rows_alone(tiny_model: Any) -> No
 
 
 def test_law_12_a_batch_of_continuations_gives_the_codes_of_single_runs(tiny_model: Any) -> None:
-    plan = direction(tiny_model, 1).at(0.8, chance=0.6) + direction(tiny_model, 2).at(0.3, rows="both")
+    plan = direction(tiny_model, 1).at(0.8, chance=0.6) + direction(tiny_model, 2).at(0.3, branch="both")
     sounds = [OPENING, None, OPENING[:, :5], OPENING[:, ::-1].copy()]
     plans, seeds = [plan, plan, None, plan], [3, 4, 5, 6]
     together = go_on(tiny_model, audio=sounds, steering=plans, seed=seeds)
@@ -165,7 +165,7 @@ def test_law_12_a_batch_of_continuations_gives_the_codes_of_single_runs(tiny_mod
         with draws() as gaps:
             alone = go_on(tiny_model, audio=sounds[index], steering=plans[index], seed=seeds[index])
         same_codes(take.codes, alone.codes, gaps)
-        assert take.given_s == alone.given_s
+        assert take.prompt_seconds == alone.prompt_seconds
         assert take.receipt.cells.reason.equals(alone.receipt.cells.reason)
     assert [take.codes.shape[-1] for take in together] == [24, 15, 20, 24]
 
@@ -197,11 +197,11 @@ def test_a_clip_is_encoded_and_its_last_seconds_are_heard(tiny_model: Any) -> No
     codes = tiny_model.encode(clip.section(1.52, 2.0)).numpy()[:, -12:]
     take = go_on(tiny_model, audio=clip, audio_seconds=0.48)
     assert np.array_equal(take.codes[:, :12], codes)
-    assert take.given_s == 0.48
+    assert take.prompt_seconds == 0.48
     whole = go_on(tiny_model, audio=clip)
-    assert whole.given_s == pytest.approx(2.0, abs=0.05)  # a frame more or less
+    assert whole.prompt_seconds == pytest.approx(2.0, abs=0.05)  # a frame more or less
     assert np.array_equal(go_on(tiny_model, audio_seconds=0.12).codes[:, :3], OPENING[:, -3:])
-    assert go_on(tiny_model, audio_seconds=99).given_s == GIVEN / RATE
+    assert go_on(tiny_model, audio_seconds=99).prompt_seconds == GIVEN / RATE
     assert np.array_equal(go_on(tiny_model, audio=torch.tensor(OPENING)).codes, go_on(tiny_model).codes)
 
 
@@ -226,10 +226,10 @@ def test_frames_are_reported_and_streamed_with_the_given_part(tiny_model: Any) -
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        ({"audio": OPENING[:3]}, r"speaks whole numbers \(4, frames\)"),
-        ({"audio": OPENING[0]}, "speaks whole numbers"),
-        ({"audio": OPENING[:, :0]}, "speaks whole numbers"),
-        ({"audio": OPENING / 2}, "speaks whole numbers"),
+        ({"audio": OPENING[:3]}, r"has whole numbers \(4, frames\)"),
+        ({"audio": OPENING[0]}, "has whole numbers"),
+        ({"audio": OPENING[:, :0]}, "has whole numbers"),
+        ({"audio": OPENING / 2}, "has whole numbers"),
         ({"audio": OPENING + 60}, "codes from 0 to 63"),
         ({"audio": OPENING - 60}, "codes from 0 to 63"),
         ({"audio": "song.wav"}, "neither a clip nor codes"),

@@ -123,7 +123,7 @@ def test_refusals_of_lengths_factors_and_names():
 
 
 @pytest.mark.parametrize("dose", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("operation", ["add", "paper", "keep_norm", "remove", "clamp"])
+@pytest.mark.parametrize("operation", ["add", "norm_scaled_add", "keep_norm", "remove", "clamp"])
 def test_doses_that_are_no_numbers_are_refused(dose, operation):
     with pytest.raises(SteeringError, match="finite number"):
         direction().unit().at(dose, operation=operation)
@@ -134,13 +134,13 @@ def test_a_scaled_dose_needs_the_residual_norm_that_it_is_a_multiple_of():
     for operation in ("add", "keep_norm"):
         with pytest.raises(SteeringError, match="residual norm"):
             unknown.at(0.5, operation=operation)
-    assert unknown.at(0.5, operation="paper").layers == (5,)
+    assert unknown.at(0.5, operation="norm_scaled_add").layers == (5,)
 
 
 def test_at_makes_a_plan_of_one_term():
     unit = direction().unit()
-    (term,) = unit.at(0.5, rows="both", layer=7).terms
-    assert term == Term(unit, 0.5, rows="both", layer=7)
+    (term,) = unit.at(0.5, branch="both", layer=7).terms
+    assert term == Term(unit, 0.5, branch="both", layer=7)
     assert (term.at_layer, term.operation, term.schedule.text()) == (7, "add", "constant")
 
 

@@ -22,7 +22,6 @@ from tolerances import NETWORK, PUSHED, draws, same_codes
 from workbench.errors import Cancelled
 from workbench.generation.edits import compile_plans
 from workbench.generation.generate import generate
-from workbench.generation.receipt import TARGETED
 from workbench.generation.steer import run_steered
 from workbench.model import network
 from workbench.steering import Gate, ReadOut, Steering, constant, pulse, ramp, window
@@ -42,7 +41,7 @@ WRITTEN = {
     "pulse": pulse(every_steps=3),
 }
 CASES = list(product(OPERATIONS, SCHEDULES, ("cond", "null", "both"), (None, "gate"), (1.0, 0.5)))
-DOSES = {"add": 0.8, "paper": 0.4, "keep_norm": 0.8, "remove": 0.9, "clamp": 5.0}
+DOSES = {"add": 0.8, "norm_scaled_add": 0.4, "keep_norm": 0.8, "remove": 0.9, "clamp": 5.0}
 
 
 @cache
@@ -55,7 +54,7 @@ def read_out(model: Any) -> ReadOut:
 
 def plan(model: Any, case: tuple[Any, ...], **changes: Any) -> Steering:
     operation, schedule, rows, gate, chance = case
-    kept = {"schedule": WRITTEN[schedule], "operation": operation, "rows": rows, "chance": chance}
+    kept = {"schedule": WRITTEN[schedule], "operation": operation, "branch": rows, "chance": chance}
     over = 0.12 if rows == "both" else 0.28  # two gates of one probe need not average as long
     kept["gate"] = Gate(read_out(model), "jazz", "below", 0.5, over) if gate else None
     return direction(model, LAYER).at(**{"dose": DOSES[operation], **kept, **changes})
@@ -133,7 +132,7 @@ def test_law_05_remove_and_clamp_reach_their_targets_where_they_act(tiny_model: 
     plans = [
         plan(tiny_model, case, **({"dose": 1.0} if case[0] == "remove" else {}))
         for case in CASES
-        if case[0] in TARGETED
+        if OPERATIONS[case[0]].has_target
     ]
     receipts, seen, _codes = drawn(tiny_model, plans, watched=[(LAYER, "resid_post")])
     along = seen[LAYER, "resid_post"].numpy() @ one.vector
@@ -152,7 +151,7 @@ def test_law_05_a_push_and_its_opposite_are_the_identity_and_order_does_not_matt
     tiny_model: Any, rows: str
 ) -> None:
     one, other = direction(tiny_model, LAYER), direction(tiny_model, LAYER, seed=1, name="rock")
-    push, second = one.at(0.8, rows=rows), other.at(0.3, rows=rows)
+    push, second = one.at(0.8, branch=rows), other.at(0.3, branch=rows)
     plans = [None, push - push, push + second, second + push]
     _receipts, seen, _codes = drawn(tiny_model, plans, watched=[(LAYER, "resid_post")], seeds=[3] * 4)
     first = seen[LAYER, "resid_post"][0]  # all rows have read the same so far

@@ -199,7 +199,7 @@ def test_every_way_goes_on_from_the_same_beginnings_with_the_same_seeds(tiny_mod
 
 def test_verdict_and_guards_are_those_of_the_new_part(tiny_model, monkeypatch):
     clip = steps(0.9, 0.1)
-    take = SimpleNamespace(clip=clip, new=clip.section(1.0, 2.0), given_s=1.0, seed=3, prompt="a tune",
+    take = SimpleNamespace(clip=clip, new=clip.section(1.0, 2.0), prompt_seconds=1.0, seed=3, prompt="a tune",
                            receipt=SimpleNamespace(ok=True))  # fmt: skip
     monkeypatch.setattr("workbench.evidence.trials.generate", lambda *_asked, **_options: [take])
     plain = {"plain": ("a tune", None)}

@@ -55,7 +55,7 @@ def test_top_k_is_the_checkpoints_own_unless_told(tiny_model: Any) -> None:
 
 def test_steering_equals_plain_hooks_on_transformers_generate(tiny_model: Any, tiny_folder: Path) -> None:
     one, two = direction(tiny_model, 1), direction(tiny_model, 3, seed=1, name="rock")
-    take = make(tiny_model, steering=two.at(-0.7, rows="both") + one.at(0.8, schedule=window(0.2, 0.5)))
+    take = make(tiny_model, steering=two.at(-0.7, branch="both") + one.at(0.8, schedule=window(0.2, 0.5)))
 
     def push_one(stream: torch.Tensor, step: int) -> None:
         if 0.2 <= step / 25 < 0.5:
@@ -72,10 +72,10 @@ def test_steering_equals_plain_hooks_on_transformers_generate(tiny_model: Any, t
     assert not np.array_equal(take.codes, make(tiny_model).codes)
 
 
-@pytest.mark.parametrize("operation", ["add", "paper", "keep_norm", "remove"])
+@pytest.mark.parametrize("operation", ["add", "norm_scaled_add", "keep_norm", "remove"])
 @pytest.mark.parametrize("rows", ["cond", "null", "both"])
 def test_law_01_dose_0_is_bit_identical(tiny_model: Any, operation: str, rows: str) -> None:
-    take = make(tiny_model, steering=direction(tiny_model, 1).at(0.0, operation=operation, rows=rows))
+    take = make(tiny_model, steering=direction(tiny_model, 1).at(0.0, operation=operation, branch=rows))
     assert same(take, make(tiny_model))
     assert take.receipt.ok
     assert set(take.receipt.cells.reason) == {"dose 0"}
@@ -87,7 +87,7 @@ def test_law_02_nothing_is_left_on_the_model(
     tiny_model: Any, tiny_folder: Path, how: str, stop_at: int
 ) -> None:
     before, cancel = make(tiny_model), threading.Event()
-    plan = direction(tiny_model, 1).at(2.0) + direction(tiny_model, 2).at(1.0, rows="both")
+    plan = direction(tiny_model, 1).at(2.0) + direction(tiny_model, 2).at(1.0, branch="both")
 
     def stop(step: int, _codes: torch.Tensor) -> None:
         if step == stop_at and how == "raise":
@@ -136,7 +136,7 @@ def test_law_03_a_schedule_changes_nothing_before_it_starts(tiny_model: Any, sta
 def test_law_04_receipt_equals_an_independent_computation(tiny_model: Any) -> None:
     one, two = direction(tiny_model, 1), direction(tiny_model, 2, name="rock")
     schedule = ramp(0.2, 0.6)
-    take = make(tiny_model, steering=one.at(0.8, schedule=schedule) + two.at(-0.5, rows="both"))
+    take = make(tiny_model, steering=one.at(0.8, schedule=schedule) + two.at(-0.5, branch="both"))
     expected = {}
     for step in range(23):
         factor = min(1.0, max(0.0, (step / 25 - 0.2) / 0.4))
@@ -151,7 +151,7 @@ def test_law_04_receipt_equals_an_independent_computation(tiny_model: Any) -> No
     assert take.receipt.ok
 
 
-@pytest.mark.parametrize("operation", ["add", "paper", "keep_norm", "remove", "clamp"])
+@pytest.mark.parametrize("operation", ["add", "norm_scaled_add", "keep_norm", "remove", "clamp"])
 def test_law_04_a_deleted_edit_is_an_error(
     tiny_model: Any, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
@@ -206,9 +206,9 @@ def test_law_11_cond_only_steering_leaves_null_rows_alone(
 
 
 def test_law_12_a_batch_gives_the_codes_of_single_runs(tiny_model: Any) -> None:
-    plan = direction(tiny_model, 1).at(0.8) + direction(tiny_model, 2).at(0.3, rows="both")
+    plan = direction(tiny_model, 1).at(0.8) + direction(tiny_model, 2).at(0.3, branch="both")
     prompts = ["a calm tune", "fast jazz with piano and drums", "rock"]
-    plans, seeds = [plan, None, direction(tiny_model, 1).at(-0.4, operation="paper")], [3, 8, 3]
+    plans, seeds = [plan, None, direction(tiny_model, 1).at(-0.4, operation="norm_scaled_add")], [3, 8, 3]
     together = make(tiny_model, prompts, steering=plans, seed=seeds)
     split = make(tiny_model, prompts, steering=plans, seed=seeds, batch=2)
     for index, take in enumerate(together):
@@ -270,7 +270,7 @@ def test_every_site_can_be_steered(tiny_model: Any, site: str) -> None:
 
 
 def test_null_rows_need_guidance(tiny_model: Any) -> None:
-    plan = direction(tiny_model, 1).at(1.0, rows="null")
+    plan = direction(tiny_model, 1).at(1.0, branch="null")
     assert make(tiny_model, steering=plan).receipt.changed == 23
     with pytest.raises(GenerationError, match="without null rows"):
         make(tiny_model, steering=plan, guidance=1.0)

@@ -79,7 +79,7 @@ def test_a_long_take_is_one_value_that_says_how_it_was_drawn(tiny_model: Any, tm
     assert isinstance(take, Take)
     assert take.seconds == pytest.approx(1.6 + 7 / RATE)
     assert np.array_equal(take.codes[:, :7], OPENING)
-    assert [(w.start_s, w.end_s, w.heard_s, w.prompt) for w in take.windows] == [
+    assert [(w.start_s, w.end_s, w.context_s, w.prompt) for w in take.windows] == [
         (0.0, 0.52, 0.28, PROMPT), (0.52, 0.6, 0.4, PROMPT), (0.6, 1.0, 0.4, "rock"),
         (1.0, 1.4, 0.4, "rock"), (1.4, 1.6, 0.4, "rock"),
     ]  # fmt: skip
@@ -149,7 +149,7 @@ def test_law_02_nothing_is_left_on_the_model(
             if how == "raise":
                 raise ZeroDivisionError
 
-    plan = direction(tiny_model, 1).at(2.0, rows="both")
+    plan = direction(tiny_model, 1).at(2.0, branch="both")
     if (how, stop_at) == ("cancel", 40):  # too late
         long(tiny_model, steering=plan, on_frame=stop, cancel=cancel)
     else:
@@ -172,7 +172,7 @@ def test_a_take_is_extended_and_kept(tiny_model: Any) -> None:
     first = generate(tiny_model, PROMPT, seconds=0.6, seed=8, guidance=2.0, progress=False)
     more = extend(tiny_model, first, seconds=1.0, progress=False, **WINDOWS)
     assert np.array_equal(more.codes[:, :15], first.codes)
-    assert (more.given_s, more.seed, more.guidance, more.prompt) == (0.6, 8, 2.0, PROMPT)
+    assert (more.prompt_seconds, more.seed, more.guidance, more.prompt) == (0.6, 8, 2.0, PROMPT)
     assert more.codes.shape == (4, 40)
     other = extend(tiny_model, first, seconds=1.0, prompt="rock", seed=9, progress=False, **WINDOWS)
     assert (other.seed, other.prompt) == (9, "rock")

@@ -24,7 +24,7 @@ from workbench.errors import GenerationError, ModelError
 from workbench.generation.generate import generate, generate_long
 from workbench.generation.live.session import LiveSession
 from workbench.generation.reproduce import reproduce, reproduction_code
-from workbench.generation.request import heard_melody
+from workbench.generation.request import melody_of
 from workbench.generation.take import Take
 from workbench.model.capture import capture, capture_cost
 from workbench.model.capture_plan import drawn_cost
@@ -122,14 +122,14 @@ def test_who_cannot_follow_and_what_cannot_be_followed_is_named(tiny_model: Any,
     with pytest.raises(GenerationError, match=f"300 tokens.*room for {TEXT_ROOM}"):
         live.prompt = "tune " * 299
     assert live.prompt == "a tune"
-    assert heard_melody(melody_model, None) is None
-    assert heard_melody(tiny_model, None) is None
+    assert melody_of(melody_model, None) is None
+    assert melody_of(tiny_model, None) is None
 
 
 def test_a_clip_is_heard_as_its_melody(melody_model: Any) -> None:
     clip = notes(60, 62, 71, seconds=0.5)
     take = generate(melody_model, "a tune", melody=clip, seconds=0.2, progress=False)
-    assert take.melody == Melody.of(clip) == heard_melody(melody_model, clip)
+    assert take.melody == Melody.of(clip) == melody_of(melody_model, clip)
 
 
 def test_the_prefix_is_melody_then_text_and_null_rows_hear_neither(melody_model: Any) -> None:

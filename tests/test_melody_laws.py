@@ -75,12 +75,12 @@ def test_a_continuation_equals_transformers_own(
     codes, _ = drawn(untraced(melody_folder), melody_model, PROMPTS[0], seed=3, frames=GIVEN + FRAMES, **told)
     take = make(melody_model, audio=OPENING, melody=melody)
     assert np.array_equal(take.codes, codes)
-    assert (take.given_s, take.melody) == (GIVEN / RATE, melody)
+    assert (take.prompt_seconds, take.melody) == (GIVEN / RATE, melody)
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["generated", "continued"])
 def test_law_12_a_batch_equals_its_single_runs(melody_model: Any, given: bool) -> None:
-    plans = [direction(melody_model, 1).at(0.8), None, direction(melody_model, 2).at(0.5, rows="both")]
+    plans = [direction(melody_model, 1).at(0.8), None, direction(melody_model, 2).at(0.5, branch="both")]
     more: dict[str, Any] = {"audio": OPENING} if given else {}
     together = make(melody_model, PROMPTS, melody=MELODIES, steering=plans, seed=[3, 4, 5], **more)
     for row, take in enumerate(together):
@@ -130,7 +130,7 @@ def test_null_rows_of_a_one_word_text_are_the_null_condition(melody_model: Any) 
 
 @pytest.mark.parametrize("rows", ["cond", "null", "both"])
 def test_law_01_dose_0_is_bit_identical(melody_model: Any, rows: str) -> None:
-    idle = direction(melody_model, 1).at(0.0, rows=rows)
+    idle = direction(melody_model, 1).at(0.0, branch=rows)
     take = make(melody_model, PROMPTS, steering=idle, melody=MELODIES)
     for one, plain in zip(take, make(melody_model, PROMPTS, melody=MELODIES), strict=True):
         assert np.array_equal(one.codes, plain.codes)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_schedule import random_schedule
 
-from workbench.errors import SteeringError
+from workbench.errors import RenamedWarning, SteeringError
 from workbench.steering import Direction, Gate, ReadOut, Steering, Term, constant, fade, pulse, ramp
 from workbench.steering.operations import OPERATIONS
 
@@ -97,12 +97,13 @@ def test_the_text_is_the_one_that_the_documents_show():
         (Steering(), "none"),
         (JAZZ.at(-1), "-1.0*jazz@5 | constant | cond"),
         (JAZZ.at(0.5, layer=3), "0.5*jazz@5>3 | constant | cond"),
-        (JAZZ.at(-0.5, operation="paper", rows="both"), "paper(-0.5*jazz@5) | constant | both"),
+        (JAZZ.at(-0.5, operation="paper", branch="both"),
+         "norm_scaled_add(-0.5*jazz@5) | constant | both"),
         (JAZZ.at(1, operation="keep_norm") - ROCK.at(1),
          "keep_norm(1.0*jazz@5) - 1.0*rock@5 | constant | cond"),
         (JAZZ.at(1, operation="remove", schedule=pulse(every_steps=9)),
          "remove(1.0*jazz@5) | pulse(9 steps) | cond"),
-        (JAZZ.at(3, operation="clamp", rows="null"), "clamp(3.0*jazz@5) | constant | null"),
+        (JAZZ.at(3, operation="clamp", branch="null"), "clamp(3.0*jazz@5) | constant | null"),
         (JAZZ.at(1, schedule=ramp(2, 6)) + ROCK.at(1, schedule=fade(2, 6)),
          "1.0*jazz@5 | ramp(2s,6s) | cond ; 1.0*rock@5 | fade(2s,6s) | cond"),
         ((JAZZ - ROCK).unit().at(0.8), '0.8*"jazz - rock"@5 | constant | cond'),
@@ -111,8 +112,8 @@ def test_the_text_is_the_one_that_the_documents_show():
         (JAZZ.at(0.8, chance=1), "0.8*jazz@5 | constant | cond"),
         (JAZZ.at(0.8, gate=Gate(read_out(), "jazz", "below", 0.8)),
          "0.8*jazz@5 | constant | cond | gate(jazz@4 < 0.8 over 1s)"),
-        (JAZZ.at(0.8, rows="both", chance=0.5, gate=Gate(read_out(), "r&b", "above", 1, 0))
-         + ROCK.at(1, rows="both", chance=0.5, gate=Gate(read_out(), "r&b", "above", 1, 0)),
+        (JAZZ.at(0.8, branch="both", chance=0.5, gate=Gate(read_out(), "r&b", "above", 1, 0))
+         + ROCK.at(1, branch="both", chance=0.5, gate=Gate(read_out(), "r&b", "above", 1, 0)),
          '0.8*jazz@5 + 1.0*rock@5 | constant | both | chance(0.5) | gate("r&b"@4 > 1 over 0s)'),
     ],
 )  # fmt: skip
@@ -158,14 +159,14 @@ def test_schedule_rows_and_blanks_may_be_left_out_when_reading():
     ("text", "character", "says"),
     [
         ("", 1, "a dose"),
-        ("jazz", 1, "an operation .add, paper"),
+        ("jazz", 1, "an operation .add, norm_scaled_add"),
         ("0.8", 4, r"'\*'"),
         ("0.8*jazz", 9, "'@'"),
         ("0.8*jazz@", 10, "layer number"),
         ("0.8*jazz@x", 10, "layer number"),
         ("0.8*jazz@5 |", 13, "a schedule"),
         ("0.8*jazz@5 | wobble", 14, "a schedule"),
-        ("0.8*jazz@5 | constant | all", 25, "rows"),
+        ("0.8*jazz@5 | constant | all", 25, "branch"),
         ("0.8*jazz@5 | cond | constant", 21, "chance"),
         ("0.8*jazz@5 | chance(0.5) | cond", 28, "gate"),
         ("0.8*jazz@5 | gate(jazz@4 = 1)", 26, "< >"),
@@ -225,6 +226,18 @@ def test_layers_and_their_terms():
     assert plan.at_layer(0) == ()
 
 
+def test_the_old_names_of_branch_and_of_the_published_update_work_for_one_release():
+    with pytest.warns(RenamedWarning, match="branch"):
+        assert JAZZ.at(0.5, rows="both") == JAZZ.at(0.5, branch="both")
+    with pytest.warns(RenamedWarning, match="branch"):
+        assert JAZZ.at(0.5, branch="null").terms[0].rows == "null"
+    plan = JAZZ.at(0.5, operation="paper")
+    assert plan == JAZZ.at(0.5, operation="norm_scaled_add")
+    assert Steering.parse("paper(0.5*jazz@5)", plan.directions) == plan
+    written = plan.to_json().replace("norm_scaled_add", "paper")
+    assert Steering.from_json(written, plan.directions) == plan
+
+
 @pytest.mark.parametrize("operation", ["remove", "clamp"])
 def test_only_pushes_have_an_opposite(operation):
     with pytest.raises(SteeringError, match="opposite"):
@@ -235,7 +248,7 @@ def test_only_pushes_have_an_opposite(operation):
     ("change", "says"),
     [
         ({"operation": "push"}, "operations are add"),
-        ({"rows": "all"}, "cond, both, null"),
+        ({"branch": "all"}, "cond, both, null"),
         ({"operation": "remove", "dose": 1.5}, "weight from 0 to 1"),
         ({"operation": "remove", "dose": -0.1}, "weight from 0 to 1"),
         ({"layer": -1}, "negative"),

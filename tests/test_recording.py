@@ -89,7 +89,7 @@ def test_a_recording_of_a_part_begins_and_ends_in_the_middle(tiny_model: Any, tm
     live.stop()
     for name in ("one", "two"):
         recording = Recording.load(tmp_path / name)
-        assert recording.ended == "stopped" and recording.heard.shape[-1] == 10
+        assert recording.ended == "stopped" and recording.context.shape[-1] == 10
         assert 5 <= recording.codes.shape[-1] < live.figures().frames
         assert np.array_equal(replay(tiny_model, recording), recording.codes)
     assert recording.knobs().iloc[0].tolist() == [0.0, 0.4, 0.5]
@@ -247,7 +247,7 @@ def test_knobs_that_do_not_move_stand_on_in_the_windows_that_follow(tiny_model: 
 def test_the_sound_of_a_part_is_that_part_of_the_sound(tiny_model: Any, tmp_path: Path) -> None:
     untouched(tiny_model, tmp_path / "one")
     whole = Recording.load(tmp_path / "one")
-    part = replace(whole, heard=whole.codes[:, :10], codes=whole.codes[:, 10:])
+    part = replace(whole, context=whole.codes[:, :10], codes=whole.codes[:, 10:])
     begin = round(10 * tiny_model.rate_hz / tiny_model.frame_rate_hz)
     expected = whole.clip(tiny_model).samples[begin:]
     assert len(expected) and np.array_equal(part.clip(tiny_model).samples, expected)

@@ -31,7 +31,7 @@ LATE: dict[str, Any] = {"schedule": ramp(2, 3)}
         (direction("jazz").at(0.2, **LATE), False, "give it a gate"),
         (direction("jazz").at(0.2, gate=Gate(READ, "rock"), **LATE), False, "give it a gate"),
         (direction("jazz").at(0.2, gate=Gate(READ, "jazz", "above"), **LATE), False, "open below"),
-        (direction("jazz").at(0.2, gate=UNTIL, rows="null", **LATE), False, "towards jazz"),
+        (direction("jazz").at(0.2, gate=UNTIL, branch="null", **LATE), False, "towards jazz"),
         (direction("jazz").at(0.8, gate=UNTIL, operation="remove", **LATE), False, "towards jazz"),
         (direction("jazz").at(0.2, gate=UNTIL, **LATE), True, "layer 3 reads jazz with 80%"),
         (direction("jazz").at(0.2, gate=UNTIL, **LATE) + direction("rock").at(0.1), False, "already acts"),

@@ -46,7 +46,7 @@ def test_sliders_pad_and_settings_write_one_plan(tiny_model: Any, own: Any) -> N
     lab.sliders["jazz"].value = 0.15000000000000002  # as the page rounds
     lab.sliders["slow"].value = -0.1
     assert lab.text == "0.15*jazz@3 - 0.1*slow@2 | constant | cond"
-    lab.options.rows.value, lab.options.chance.value = "both", 0.5
+    lab.options.branch.value, lab.options.chance.value = "both", 0.5
     assert lab.text.endswith("| constant | both | chance(0.5)") and lab.steering.text() == lab.text
     texts: list[str] = []
     lab.observe(lambda change: texts.append(change["new"]), "text")
@@ -62,7 +62,7 @@ def test_sliders_pad_and_settings_write_one_plan(tiny_model: Any, own: Any) -> N
 def test_words_ask_only_for_what_is_pushed_towards(tiny_model: Any, own: Any) -> None:
     jazz, rock = (own["genre"][name] for name in ("jazz", "rock"))
     assert in_words("a tune", jazz.at(0.2) + rock.at(-0.2)) == "a tune, jazz"
-    assert in_words("a tune", jazz.at(0.8, operation="remove") + rock.at(0.2, rows="null")) == "a tune"
+    assert in_words("a tune", jazz.at(0.8, operation="remove") + rock.at(0.2, branch="null")) == "a tune"
     for name in ("jazz without rock", "jazz apart from rock, slow"):
         assert in_words("a tune", jazz.named(name).at(0.2)) == "a tune, jazz"
 
@@ -147,9 +147,9 @@ def test_a_take_goes_on_from_a_sound(tiny_model: Any, own: Any) -> None:
     lab = lab_of(tiny_model, own, beginnings={"hum": ground}).push(jazz=0.5)
     lab.beginning.value = "hum"
     takes = lab.start().wait(120)
-    assert [take.given_s for take in takes.values()] == [1.0, 1.0]
+    assert [take.prompt_seconds for take in takes.values()] == [1.0, 1.0]
     lab.beginning.value = "silence"
-    assert [take.given_s for take in lab.start().wait(120).values()] == [0.0, 0.0]
+    assert [take.prompt_seconds for take in lab.start().wait(120).values()] == [0.0, 0.0]
     assert lab.beginning.layout.display == "" and lab_of(tiny_model, own).beginning.layout.display == "none"
 
 

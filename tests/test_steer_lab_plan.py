@@ -56,7 +56,7 @@ def sweeps(tiny_model: Any, tiny_dataset: Any) -> dict[str, ProbeSweep]:
 
 
 def test_doses_of_0_are_left_out_and_settings_reach_every_term(tiny_model: Any) -> None:
-    settings: dict[str, Any] = {"schedule": ramp(1, 3), "rows": "both", "chance": 0.5}
+    settings: dict[str, Any] = {"schedule": ramp(1, 3), "branch": "both", "chance": 0.5}
     plan = plan_of(pushes(tiny_model, jazz=0.2, rock=0.0, slow=-0.1), operation="keep_norm", **settings)
     assert plan is not None
     told = "keep_norm(0.2*jazz@2) + keep_norm(-0.1*slow@2) | ramp(1s,3s) | both | chance(0.5)"

@@ -13,14 +13,14 @@ from workbench.steering.together import randomised
 
 
 def test_a_crossfade_adds_up_to_one_all_the_time():
-    plan = crossfade(JAZZ.at(0.5) + JAZZ.at(0.1, rows="both"), ROCK.at(0.7), 2, 6)
+    plan = crossfade(JAZZ.at(0.5) + JAZZ.at(0.1, branch="both"), ROCK.at(0.7), 2, 6)
     assert plan.text().endswith("0.7*rock@5 | ramp(2s,6s) | cond")
     old, also, new = plan.terms
     for seconds in (0, 1.9, 2, 3.3, 6, 9):
         assert old.schedule.factor(seconds) + new.schedule.factor(seconds) == pytest.approx(1)
         assert also.schedule == old.schedule
     assert (old.schedule.factor(2), old.schedule.factor(6)) == (1, 0)
-    assert also.rows == "both"
+    assert also.branch == "both"
 
 
 def test_a_crossfade_of_a_plan_with_a_schedule_is_refused():
@@ -30,8 +30,8 @@ def test_a_crossfade_of_a_plan_with_a_schedule_is_refused():
 
 def test_a_dose_is_shared_among_layers_by_weight():
     directions = [unit("jazz", layer) for layer in (6, 2, 4)]
-    plan = split_dose(directions, 0.8, [1, -1, 2], rows="both")
-    assert [(term.at_layer, term.dose, term.rows) for term in plan.terms] == [
+    plan = split_dose(directions, 0.8, [1, -1, 2], branch="both")
+    assert [(term.at_layer, term.dose, term.branch) for term in plan.terms] == [
         (2, -0.2, "both"), (4, 0.4, "both"), (6, 0.2, "both"),
     ]  # fmt: skip
     even = split_dose({one.layer: one for one in directions}, 0.9)

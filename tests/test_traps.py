@@ -123,7 +123,7 @@ def test_what_is_watched_is_a_copy_without_gradient(tiny_model: Any) -> None:
     assert not any(values.requires_grad for values in seen.values())
 
 
-@pytest.mark.parametrize("operation", ["add", "paper", "keep_norm", "remove", "clamp"])
+@pytest.mark.parametrize("operation", ["add", "norm_scaled_add", "keep_norm", "remove", "clamp"])
 def test_a_bfloat16_stream_takes_a_float32_direction(tiny_folder: Path, operation: str) -> None:
     model = load(tiny_folder, device="cpu", dtype="bfloat16")
     take = make(model, steering=direction(model, 1).at(0.6, operation=operation))

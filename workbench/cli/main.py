@@ -214,7 +214,7 @@ def steer(asked: Namespace) -> None:
 
     model = wb.load(asked.model, device=asked.device)
     push = wb.Direction.load(asked.direction)
-    plan = push.at(asked.dose, rows=asked.rows, operation=asked.operation)
+    plan = push.at(asked.dose, branch=asked.rows, operation=asked.operation)
     options = {"seed": asked.seed, "seconds": asked.seconds, "guidance": asked.guidance}
     before, after = wb.generate(model, asked.prompt, steering=[None, plan], **options)
     unsteered = asked.out.with_name(f"{asked.out.stem}-unsteered{asked.out.suffix}")

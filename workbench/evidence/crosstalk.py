@@ -361,7 +361,7 @@ def blend_curve(
     if len(ladder) < 2 or len(set(ladder)) < len(ladder):
         raise EvidenceError(asked, f"the weights are {ladder}", "Give two weights or more, each once")
     listed: list[tuple[str, float, Steering | None]] = [(UNSTEERED, math.nan, None)]
-    listed += [("blend", weight, blend(first, second, weight).at(dose, rows=branch)) for weight in ladder]
+    listed += [("blend", weight, blend(first, second, weight).at(dose, branch=branch)) for weight in ladder]
     some = [
         Trial(*pair, plan, method, columns={"weight": weight})
         for method, weight, plan in listed for pair in pair_prompts(prompts, seeds)

@@ -373,7 +373,7 @@ def choose_dose(
         if directions is None:
             return None
         own = directions[layer]  # each random clip has another direction
-        return (random_direction(own, seed) if method == RANDOM else own).at(dose, rows=branch)
+        return (random_direction(own, seed) if method == RANDOM else own).at(dose, branch=branch)
 
     def staged(
         stage: str, methods: Sequence[str], some: Sequence[Setting], seeds: Sequence[int]

@@ -16,7 +16,7 @@ import pandas as pd
 from workbench.errors import EvidenceError, warn_renamed
 from workbench.evidence.judge import Judge, as_judges
 from workbench.evidence.trials import RunOptions, Trial, run_trials, without_judge_name
-from workbench.generation.request import given_codes
+from workbench.generation.request import prompt_codes_of
 from workbench.stats import Estimate, means
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def transitions(
         found = f"there are {len(beginnings)} beginnings, {len(seeds)} seeds and {len(conditions)} conditions"
         raise EvidenceError("Music was to be continued", found, "Give a seed per beginning, and conditions")
     ((name, one),) = as_judges(judge).items()
-    codes = [given_codes(model, clip, given_seconds) for clip in beginnings]
+    codes = [prompt_codes_of(model, clip, given_seconds) for clip in beginnings]
     given = min(one.shape[-1] for one in codes) / model.frame_rate_hz
     _check(one, len(beginnings), target, min(given, options.get("seconds", 5.0)))
     some = [

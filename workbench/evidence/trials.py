@@ -159,7 +159,7 @@ def dose_trials(
         Trial(*pair, plan, method, aim, columns={"layer": direction.layer, "dose": dose})
         for aim, direction in directions.items()
         for dose in of_aim(doses, aim)
-        for plan in [direction.at(dose, rows=branch)]
+        for plan in [direction.at(dose, branch=branch)]
         for pair in pair_prompts(of_aim(prompts, aim), seeds)
     ]
 
@@ -325,9 +325,9 @@ def _run_batch(model: Model, some: Sequence[Trial], settings: _Settings, **watch
         if one.aim is not None:
             name = settings.judge_of[one.aim]
             row |= {"hit": row[f"judged_{name}"] == one.aim, "p": row[f"p_{name}_{one.aim}"]}
-            if take.given_s:
+            if take.prompt_seconds:
                 judge = settings.judges[name]
-                (odds,) = judge.probabilities([take.clip.section(0.0, take.given_s)])
+                (odds,) = judge.probabilities([take.clip.section(0.0, take.prompt_seconds)])
                 row["p_given"] = float(odds[judge.classes.index(one.aim)])
     if settings.likely:
         scores = likelihood(model, takes, progress=bool(watch.get("progress")))

@@ -1,1 +1,1 @@
-"""The generation room: sampling under one trace, steered, with a receipt; and the take that comes out."""
+"""Generation: sampling under one trace, steered, with a receipt; and the take that comes out."""

@@ -1,90 +1,89 @@
-"""What only the run itself knows: sliders that somebody moves, gates that readings open and close.
+"""Plans as edits of a batch, and what only the run itself knows of them: sliders and gates.
 
-The factor of a row_edit at a step is schedule x chance x slider x gate. The first two are laid out beforehand
-(`cells`); the other two are read here, once at the beginning of each step, so that all edits of a step agree,
-and what was read is kept for the receipt and for replay. Offline nothing is moved.
+Rows of one batch may carry different plans. The first terms of all rows at a place form one edit, the second
+terms the next, and so on: terms act in the order of their plan, and rows that share an operation share the
+tensor arithmetic. Every formula works on rows apart, so a row's result does not depend on its neighbours.
+
+The factor of a row at a step is schedule x chance x slider x gate. `compile_plans` works out the first two
+beforehand. Sliders and gates are read once at the beginning of each step, so that all edits of a step agree,
+and what was read is kept for the receipt and for replay.
 
 A gate averages the last readings of the conditional row at its probe's place, made after steering in the
-steps before: the order of layers never matters. The first step of a generation has heard nothing but the
+steps before: the order of layers never matters. The first step of a generation has no context but the
 beginning-of-sequence code and is not read; until there is a reading, a gate is open. Readings stay on the
 device: no step waits for them.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError
+from workbench.errors import GenerationError, is_number
 from workbench.model.network import Place, in_order
-from workbench.steering.operations import apply
+from workbench.steering.operations import OPERATIONS, Operation
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Gate, ReadOut, probabilities
 from workbench.steering.term import Term
 
-# A batch of steering plans laid out as edits: which rows of which tensor change at which step, and by what.
-#
-# Rows of one batch may carry different plans. The first terms of all rows at a place form one edit, the
-# second terms the next, and so on, so that terms act in the order of their plan and rows that share an
-# operation share the tensor arithmetic. Every formula works on rows apart, so a row's result does not depend
-# on its neighbours.
-
-
-HALVES = ("cond", "null")
-"""The two halves of a guided batch."""
-
-Group = tuple[torch.Tensor, torch.Tensor]
-"""Indices of row_edits, and of their rows in the decoder's batch."""
+_BRANCHES = ("cond", "null")
 
 
 @dataclass(frozen=True)
 class RowEdit:
-    """One term of one clip's plan on one row of the decoder's batch."""
+    """One term of one clip's plan on one row of the decoder's batch, of the branch "cond" or "null"."""
 
     clip: int
     term_index: int
     term: Term
     row: int
-    half: str
+    branch: str
+
+
+Active = tuple[torch.Tensor, torch.Tensor]
+"""What of an edit acts at a step: indices of its row edits, and of their rows in the decoder's batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """One operation on n rows at one place: tensors (n, 1, ...) made once per run, on the device.
+    """One operation on n rows at one place; its tensors are made once per run, on the device.
 
-    `factors` (steps, n) are the schedules' values, `weights` the same as a tensor. `acts` (steps, n) says
-    which rows a step changes as far as that is known beforehand (schedule, dose, chance), and `groups` holds
-    for every step which of the n these are and their rows in the decoder's batch, or None where there are
-    none. Gates and sliders, which only the run knows, come in with the factor that `after` is given.
+    Args:
+        place: Layer and site.
+        operation: The formula.
+        row_edits: The n terms and their rows.
+        vectors: (n, 1, d_model).
+        doses: (n, 1, 1), and so `residual_norms` and `centres`.
+        factors: (steps, n), the values of the schedules; `weights` are the same as a tensor.
+        acts: Bool (steps, n), which row edits a step carries out as far as schedule, dose and chance say.
+        active: For every step the same as indices; None where none acts.
     """
 
     place: Place
-    operation: str
+    operation: Operation
     row_edits: tuple[RowEdit, ...]
     vectors: torch.Tensor
     doses: torch.Tensor
-    scales: torch.Tensor
+    residual_norms: torch.Tensor
     centres: torch.Tensor
     factors: np.ndarray
-    acts: np.ndarray
     weights: torch.Tensor
-    groups: tuple[Group | None, ...]
+    acts: np.ndarray
+    active: tuple[Active | None, ...]
 
-    def after(self, before: torch.Tensor, row_edits: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        """The stream (n, 1, d_model) after this edit, for n `row_edits` and their factors (n, 1, 1)."""
-        return apply(
-            self.operation,
+    def after(self, before: torch.Tensor, indices: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """The stream (rows, 1, d_model) after some of its row edits, given their factors (rows, 1, 1)."""
+        return self.operation(
             before,
-            self.vectors[row_edits],
-            self.doses[row_edits],
-            self.scales[row_edits],
+            self.vectors[indices],
+            self.doses[indices],
             factor=factor,
-            mean=self.centres[row_edits],
+            residual_norm=self.residual_norms[indices],
+            centre=self.centres[indices],
         )
 
 
@@ -115,60 +114,55 @@ def compile_plans(
         slots: dict[Place, int] = {}
         for term_index, term in enumerate(plan.terms if plan is not None else ()):
             place = (term.at_layer, term.direction.site)
-            slot = slots.get(place, 0)
-            slots[place] = slot + 1
-            edits = stacked.setdefault(place, {})
-            for row, half in _rows(term, clip, len(plans), guided):
-                key = (slot, term.operation)
-                edits.setdefault(key, []).append(RowEdit(clip, term_index, term, row, half))
-    clock = _Clock(np.asarray(seconds, dtype=np.float64), first_step, seeds or [0] * len(plans))
+            slot = slots[place] = slots.get(place, -1) + 1
+            row_edits = stacked.setdefault(place, {}).setdefault((slot, term.operation), [])
+            for branch in _branches(term, guided):
+                row = clip + len(plans) * (branch == "null")
+                row_edits.append(RowEdit(clip, term_index, term, row, branch))
+
+    def laid_out(row_edit: RowEdit) -> tuple[np.ndarray, np.ndarray]:
+        return _factors(row_edit, seconds, first_step, seeds[row_edit.clip] if seeds else 0)
+
     return {
-        place: [_edit(place, key[1], stacked[place][key], clock, device) for key in sorted(stacked[place])]
+        place: [
+            _edit(place, row_edits, [laid_out(one) for one in row_edits], device)
+            for _slot, row_edits in sorted(stacked[place].items())
+        ]
         for place in in_order(stacked)
     }
 
 
-@dataclass(frozen=True)
-class _Clock:
-    """The times of a run's steps, the number of the first one, and the seed of each clip."""
-
-    seconds: np.ndarray
-    first_step: int
-    seeds: Sequence[int]
-
-    def factors(self, row_edit: RowEdit) -> np.ndarray:
-        """The schedule's value at each step."""
-        schedule, start = row_edit.term.schedule, self.first_step
-        return np.array([schedule.factor(now, step) for step, now in enumerate(self.seconds.tolist(), start)])
-
-    def bernoulli_mask(self, row_edit: RowEdit) -> np.ndarray:
-        """Whether chance lets each step act: drawn by the clip's seed, the term and the half alone.
-
-        The luck of a step belongs to its time, not to the window in which it is drawn.
-        """
-        draws = np.random.default_rng(
-            [self.seeds[row_edit.clip], row_edit.term_index, HALVES.index(row_edit.half)]
-        )
-        count = self.first_step + len(self.seconds)
-        return np.asarray(draws.random(count)[self.first_step :] < row_edit.term.chance)
-
-
-def _rows(term: Term, clip: int, batch: int, guided: bool) -> list[tuple[int, str]]:
-    """The (row, half) pairs of the decoder's batch that `term` of `clip` acts on."""
-    if term.rows == "null" and not guided:
+def _branches(term: Term, guided: bool) -> list[str]:
+    """The branches of guidance that `term` acts on in this run."""
+    if term.branch == "null" and not guided:
         raise GenerationError(
             f"{term.direction.name!r} was to act on null rows",
             "guidance 1 or less runs without null rows",
-            "Use guidance above 1, or rows='cond'",
+            "Use guidance above 1, or branch='cond'",
         )
-    rows = [] if term.rows == "null" else [(clip, "cond")]
-    if guided and term.rows in ("null", "both"):
-        rows.append((clip + batch, "null"))
-    return rows
+    return [one for one in _BRANCHES if term.branch in (one, "both") and (guided or one == "cond")]
+
+
+def _factors(
+    row_edit: RowEdit, seconds: Sequence[float], first_step: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The schedule's value at each step, and whether schedule, dose and chance let the step act.
+
+    Chance is drawn by seed, term and branch alone, and belongs to a step's time, not to the window that the
+    step is drawn in.
+    """
+    term = row_edit.term
+    factors = np.array([term.schedule.factor(now, step) for step, now in enumerate(seconds, first_step)])
+    random = np.random.default_rng([seed, row_edit.term_index, _BRANCHES.index(row_edit.branch)])
+    allowed = random.random(first_step + len(seconds))[first_step:] < term.chance
+    return factors, allowed & (factors != 0) & (not term.idle)
 
 
 def _edit(
-    place: Place, operation: str, row_edits: list[RowEdit], clock: _Clock, device: torch.device
+    place: Place,
+    row_edits: list[RowEdit],
+    laid_out: list[tuple[np.ndarray, np.ndarray]],
+    device: torch.device,
 ) -> Edit:
     """The edit of `row_edits`, which share place and operation."""
     terms = [row_edit.term for row_edit in row_edits]
@@ -176,34 +170,30 @@ def _edit(
     def column(values: list[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
-    factors = np.stack([clock.factors(row_edit) for row_edit in row_edits], axis=1)
-    acts = np.stack([clock.bernoulli_mask(row_edit) for row_edit in row_edits], axis=1) & (factors != 0)
-    acts &= np.array([not term.idle for term in terms])
+    factors, acts = (np.stack(values, axis=1) for values in zip(*laid_out, strict=True))
     vectors = torch.tensor(np.stack([term.direction.vector for term in terms]), device=device)
     return Edit(
         place,
-        operation,
+        OPERATIONS[terms[0].operation],
         tuple(row_edits),
         vectors[:, None, :],
         column([term.dose for term in terms]),
         column([term.direction.residual_norm for term in terms]),
         column([term.direction.centre for term in terms]),
         factors,
-        acts,
         torch.tensor(factors, dtype=torch.float32, device=device),
-        _groups(acts, [row_edit.row for row_edit in row_edits], device),
+        acts,
+        _active(acts, [row_edit.row for row_edit in row_edits], device),
     )
 
 
-def _groups(acts: np.ndarray, rows: list[int], device: torch.device) -> tuple[Group | None, ...]:
+def _active(acts: np.ndarray, rows: list[int], device: torch.device) -> tuple[Active | None, ...]:
     """For every step what acts and on which rows; steps where the same acts share their tensors."""
-    made: dict[bytes, Group | None] = {}
+    made: dict[bytes, Active | None] = {b"\0" * len(rows): None}
     for pattern in acts:
         if pattern.tobytes() not in made:
-            row_edits = torch.tensor(np.flatnonzero(pattern), device=device)
-            made[pattern.tobytes()] = (
-                (row_edits, torch.tensor(rows, device=device)[row_edits]) if len(row_edits) else None
-            )
+            indices = torch.tensor(np.flatnonzero(pattern), device=device)
+            made[pattern.tobytes()] = indices, torch.tensor(rows, device=device)[indices]
     return tuple(made[pattern.tobytes()] for pattern in acts)
 
 
@@ -212,20 +202,33 @@ Slider = tuple[int, int]
 
 
 class Sliders:
-    """Sliders, one per term of a plan, that may be moved from any thread while a run goes on; all begin at 1.
+    """One slider per term of a plan, which may be moved from any thread while a run goes on; all begin at 1.
 
     nnsight sees attributes that are changed, not names that are bound anew: hand the object over and call
     `slide`. One object may serve the windows of a long generation one after another; readings of gates and
     the log go on.
+
+    Args:
+        replay: What `log` wrote down, to be read again step by step.
+        functions: Instead of a value that is moved, a function of the seconds, called at each step.
     """
 
-    def __init__(self, replay: Mapping[Slider, Sequence[float]] | None = None) -> None:
-        """Begin with all sliders at 1, or `replay` what `log` wrote down, step by step."""
+    def __init__(
+        self,
+        replay: Mapping[Slider, Sequence[float]] | None = None,
+        functions: Mapping[Slider, Callable[[float], float]] | None = None,
+    ) -> None:
         self.replay = {key: np.asarray(values, dtype=np.float64) for key, values in (replay or {}).items()}
+        self.functions = dict(functions or {})
         self.readings: dict[ReadOut, deque[torch.Tensor]] = {}
         self._moved: dict[tuple[int | None, int], float] = {}
         self._log: dict[Slider, list[float]] = {}
         self._steps = 0
+        self._seconds: Iterator[float] = iter(())
+
+    def begin_span(self, seconds: Sequence[float]) -> None:
+        """Take the times of the steps that follow, for functions."""
+        self._seconds = iter(seconds)
 
     def slide(self, term: int, value: float, *, clip: int | None = None) -> None:
         """Scale the strength of a term from the next step on.
@@ -239,11 +242,9 @@ class Sliders:
         Raises:
             GenerationError: When the value is not finite.
         """
-        if not math.isfinite(value):
-            asked = f"The slider of term {term} was to be set to {value}"
-            raise GenerationError(asked, "it must be a finite number", "Use a number such as 1.5")
+        value = _finite(value, term)
         others = {key: kept for key, kept in self._moved.items() if clip is not None or key[1] != term}
-        self._moved = {**others, (clip, term): float(value)}
+        self._moved = {**others, (clip, term): value}
 
     @property
     def log(self) -> dict[Slider, np.ndarray]:
@@ -251,29 +252,40 @@ class Sliders:
         return {key: np.array(values) for key, values in self._log.items()}
 
     def read_sliders(self, keys: Sequence[Slider]) -> list[float]:
-        """Return what the sliders say now, one value per key, and write it down."""
+        """Return what the sliders say now, one value per key, and write it down.
+
+        Raises:
+            GenerationError: When a function returns no finite number.
+        """
         moved, step = self._moved, self._steps  # one glance: a move takes effect for a whole step or not yet
-        values = [
-            float(self.replay[key][step])
-            if key in self.replay
-            else moved.get(key, moved.get((None, key[1]), 1.0))
-            for key in keys
-        ]
-        for key, value in zip(keys, values, strict=True):
+        seconds, self._steps = next(self._seconds, 0.0), step + 1
+        for key in keys:
+            if key in self.replay:
+                value = float(self.replay[key][step])
+            elif key in self.functions:
+                value = _finite(self.functions[key](seconds), key[1])
+            else:
+                value = moved.get(key, moved.get((None, key[1]), 1.0))
             self._log.setdefault(key, []).append(value)
-        self._steps += 1
-        return values
+        return [self._log[key][-1] for key in keys]
+
+
+def _finite(value: object, term: int) -> float:
+    if not is_number(value):
+        asked = f"The slider of term {term} was to be set to {value}"
+        raise GenerationError(asked, "it must be a finite number", "Use a number such as 1.5")
+    return float(value)  # type: ignore[arg-type]
 
 
 class StepGains:
-    """The factor of every row_edit of one run at the present step, and what was read on the way.
+    """The factor of every row edit of one run at the present step, and what was read on the way.
 
     Args:
         sliders: The sliders, and the readings so far.
         edits: What the run does.
         batch: B, the number of clips.
         rate_hz: Steps per second.
-        heard: Whether the first step has heard something: a continuation.
+        has_context: Whether the first step has context: a continuation.
     """
 
     def __init__(
@@ -283,29 +295,25 @@ class StepGains:
         *,
         batch: int,
         rate_hz: float,
-        heard: bool,
+        has_context: bool,
     ) -> None:
-        self._controls, self._batch, self._rate_hz, self._heard = sliders, batch, rate_hz, heard
+        self._sliders, self._batch, self._rate_hz, self._has_context = sliders, batch, rate_hz, has_context
         every = [edit for group in edits.values() for edit in group]
         row_edits = [row_edit for edit in every for row_edit in edit.row_edits]
-        self._keys = sorted({(row_edit.clip, row_edit.term_index) for row_edit in row_edits})
-        self._gates = list(
-            dict.fromkeys(row_edit.term.gate for row_edit in row_edits if row_edit.term.gate is not None)
-        )
-        self._read_outs = list(dict.fromkeys(gate.read_out for gate in self._gates))
+        self._keys = sorted({(one.clip, one.term_index) for one in row_edits})
+        self._gates = list(dict.fromkeys(one.term.gate for one in row_edits if one.term.gate is not None))
         self._device = every[0].vectors.device if every else torch.device("cpu")
-        self._slider_of = {id(edit): self._places(edit, self._slider_place) for edit in every}
-        self._gate_of = {id(edit): self._places(edit, self._gate_place) for edit in every}
-        self._tensors = {
+        self._slider_of = {id(edit): self._indices(edit, self._slider_index) for edit in every}
+        self._gate_of = {id(edit): self._indices(edit, self._gate_index) for edit in every}
+        self._read_outs = {
             one: (torch.tensor(one.weights).to(self._device), torch.tensor(one.bias).to(self._device))
-            for one in self._read_outs
+            for one in dict.fromkeys(gate.read_out for gate in self._gates)
         }
-        longest = max((self._count(gate) for gate in self._gates), default=1)
+        longest = max((self._averaged(gate) for gate in self._gates), default=1)
         for one in self._read_outs:
             sliders.readings.setdefault(one, deque(maxlen=longest))
-        self._sliders: torch.Tensor | None = None
-        self._open: torch.Tensor | None = None
         self._slid: list[list[float]] = []
+        self._slider_values: torch.Tensor | None = None
         self._opened: list[torch.Tensor] = []
 
     @property
@@ -321,64 +329,62 @@ class StepGains:
         """
         if step < len(self._slid):
             return
-        values = self._controls.read_sliders(self._keys)
-        if any(value != 1 for value in values):
-            self._sliders = torch.tensor(values, dtype=torch.float32, device=self._device)
-        else:
-            self._sliders = None
+        values = self._sliders.read_sliders(self._keys)
+        moved = any(value != 1 for value in values)
+        self._slider_values = (
+            torch.tensor(values, dtype=torch.float32, device=self._device) if moved else None
+        )
         self._slid.append(values)
         if self._gates:
             always = torch.ones(1, device=self._device)
-            self._open = torch.cat([*(self._is_open(gate).float() for gate in self._gates), always])
-            self._opened.append(self._open)
+            self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
 
-    def at(self, edit: Edit, step: int, row_edits: torch.Tensor) -> torch.Tensor:
-        """The factors (row_edits, 1, 1) of some row_edits of an edit: schedule x slider x gate."""
-        factor = edit.weights[step, row_edits]
-        if self._sliders is not None:
-            factor = factor * self._sliders[self._slider_of[id(edit)][row_edits]]
-        if self._open is not None:
-            factor = factor * self._open[self._gate_of[id(edit)][row_edits]]
+    def at(self, edit: Edit, step: int, indices: torch.Tensor) -> torch.Tensor:
+        """The factors (rows, 1, 1) of some row edits of an edit: schedule x slider x gate."""
+        factor = edit.weights[step, indices]
+        if self._slider_values is not None:
+            factor = factor * self._slider_values[self._slider_of[id(edit)][indices]]
+        if self._opened:
+            factor = factor * self._opened[-1][self._gate_of[id(edit)][indices]]
         return factor[:, None, None]
 
     def read(self, place: Place, rows: torch.Tensor) -> None:
         """Let the gates at `place` read the conditional rows (B, d_model) of the present step."""
-        if not self._heard and len(self._slid) == 1:
+        if not self._has_context and len(self._slid) == 1:
             return
-        for one in self._read_outs:
+        for one, (weights, bias) in self._read_outs.items():
             if (one.layer, one.site) == place:
-                self._controls.readings[one].append(probabilities(rows, *self._tensors[one], one.link))
+                self._sliders.readings[one].append(probabilities(rows, weights, bias, one.link))
 
     def sliders_of(self, edit: Edit) -> np.ndarray:
-        """What was read at the sliders of an edit's row_edits, (steps, row_edits)."""
+        """What was read at the sliders of an edit's row edits, (steps, n)."""
         return np.array(self._slid)[:, self._slider_of[id(edit)].cpu().numpy()]
 
     def open_of(self, edit: Edit) -> np.ndarray:
-        """Whether the gates of an edit's row_edits were open, bool (steps, row_edits)."""
+        """Whether the gates of an edit's row edits were open, bool (steps, n)."""
         if not self._gates:
             return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
         opened = torch.stack(self._opened)[:, self._gate_of[id(edit)]]
         return np.asarray(opened.cpu().numpy() != 0)
 
-    def _places(self, edit: Edit, place: Callable[[RowEdit], int]) -> torch.Tensor:
-        """The place of each row_edit among the sliders or the gates, (row_edits,)."""
-        return torch.tensor([place(row_edit) for row_edit in edit.row_edits], device=self._device)
+    def _indices(self, edit: Edit, index: Callable[[RowEdit], int]) -> torch.Tensor:
+        return torch.tensor([index(row_edit) for row_edit in edit.row_edits], device=self._device)
 
-    def _slider_place(self, row_edit: RowEdit) -> int:
+    def _slider_index(self, row_edit: RowEdit) -> int:
         return self._keys.index((row_edit.clip, row_edit.term_index))
 
-    def _gate_place(self, row_edit: RowEdit) -> int:
-        """Its gate's place for its clip; that of the gate that is always open when it has none."""
+    def _gate_index(self, row_edit: RowEdit) -> int:
+        """The index of its gate for its clip; that of the gate that is always open when it has none."""
         gate, gates = row_edit.term.gate, self._gates
         return len(gates) * self._batch if gate is None else gates.index(gate) * self._batch + row_edit.clip
 
     def _is_open(self, gate: Gate) -> torch.Tensor:
         """Whether a gate is open now, bool (B,)."""
-        made = list(self._controls.readings[gate.read_out])[-self._count(gate) :]
+        made = list(self._sliders.readings[gate.read_out])[-self._averaged(gate) :]
         if not made:
             return torch.ones(self._batch, dtype=torch.bool, device=self._device)
         return gate.is_open(torch.stack(made).mean(0))
 
-    def _count(self, gate: Gate) -> int:
+    def _averaged(self, gate: Gate) -> int:
         """How many readings a gate averages."""
         return max(1, round(gate.over * self._rate_hz))

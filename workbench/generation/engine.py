@@ -1,50 +1,50 @@
-"""One batch of takes: spans laid out, drawn under a trace each, checked against the receipt, decoded once."""
+"""One batch of takes: laid out in spans, each drawn under a trace, checked against the receipt, decoded once.
+
+One span is the ordinary case. Music that is longer than the model's positions is drawn in windows that slide
+on: each has the last seconds of what is there already as its context and goes on from them.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from workbench.errors import GenerationError, number_or_nan
-from workbench.generation.edits import Sliders, compile_plans
+from workbench.generation.edits import Slider, Sliders, compile_plans
 from workbench.generation.receipt import Receipt, joined
 from workbench.generation.request import Row, Settings, alike
 from workbench.generation.steer import run_steered
 from workbench.generation.take import ProbeTrace, Take, Window, environment
 from workbench.model.conditioning import shifted
 from workbench.model.musicgen import Model
-from workbench.model.sampling import Sampling, frames_for, seconds_at
-
-# Which stretches of new music are drawn one after another, and how much before each of them is heard.
-#
-# One stretch is the ordinary case. Music that is longer than the model's positions is drawn in windows that
-# slide on: each hears the last seconds of what is there already and goes on from them.
-
+from workbench.model.sampling import frames_for, seconds_at
 
 OVERLAP_SHARE = 0.4
-"""Of a window, unless told otherwise: MusicGen's own extension hears 12 of its 30 s again."""
+"""Of a window, unless asked otherwise: MusicGen's own extension has 12 of its 30 s as context."""
 
 
 @dataclass(frozen=True)
 class Span:
     """One run: `frames` new ones, the first of which is number `start` of the new part.
 
-    heard   how many frames before it the model hears
-    prompt  replaces the rows' own; None leaves them
+    Args:
+        start: Number of the first new frame.
+        frames: How many are new.
+        context: How many frames before them the model reads first.
+        prompt: Replaces the rows' own; None leaves them.
     """
 
     start: int
     frames: int
-    heard: int = 0
+    context: int = 0
     prompt: str | None = None
 
     @property
@@ -54,31 +54,35 @@ class Span:
 
 
 def most_frames(model: Model) -> int:
-    """The most frames, heard and new, that one run can hold."""
+    """The most frames, context and new, that one run can hold."""
     return round(model.max_seconds * model.frame_rate_hz)
 
 
-def one_span(model: Model, seconds: float, given: int) -> Span:
-    """The span of one run that goes on from `given` frames.
+def one_span(model: Model, seconds: float, context: int) -> Span:
+    """The span of one run that goes on from `context` frames.
 
     Raises:
         GenerationError: When both do not fit the model's positions.
     """
     frames = model.frames_for(seconds)
-    if given + frames > most_frames(model):
+    if context + frames > most_frames(model):
         raise GenerationError(
-            f"{seconds:g} s of sound after {given / model.frame_rate_hz:g} s were asked for",
+            f"{seconds:g} s of sound after {context / model.frame_rate_hz:g} s were asked for",
             f"{model.id} holds at most {model.max_seconds:.1f} s at a time",
-            "Let it hear less (audio_seconds=...), or use generate_long",
+            "Give it less to go on from (audio_seconds=...), or use generate_long",
         )
-    return Span(0, frames, given)
+    return Span(0, frames, context)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How long music is cut: `window` frames at most in one run, of which `overlap` are heard again.
+    """How long music is cut.
 
-    changes  (frame of the new part, prompt): a window ends where the prompt changes
+    Args:
+        frames: Of the new part.
+        window: Frames of one run at most, context included.
+        overlap: Frames of context at most.
+        changes: (frame of the new part, prompt): a window ends where the prompt changes.
     """
 
     frames: int
@@ -125,16 +129,16 @@ class Windows:
         cuts = tuple((round(at_s * rate), prompt) for at_s, prompt in changes)
         return cls(frames_for(seconds, rate), window, overlap, cuts)
 
-    def spans(self, given: int) -> list[Span]:
-        """The spans after `given` frames that are there already."""
+    def spans(self, context: int) -> list[Span]:
+        """The spans after `context` frames that are there already."""
         spans: list[Span] = []
         start, prompt, waiting = 0, None, list(self.changes)
         while start < self.frames:
             while waiting and waiting[0][0] <= start:
                 prompt = waiting.pop(0)[1]
-            heard = min(self.overlap, given + start)
-            end = min(start + self.window - heard, self.frames, *(at for at, _prompt in waiting[:1]))
-            spans.append(Span(start, end - start, heard, prompt))
+            overlap = min(self.overlap, context + start)
+            end = min(start + self.window - overlap, self.frames, *(at for at, _prompt in waiting[:1]))
+            spans.append(Span(start, end - start, overlap, prompt))
             start = end
         return spans
 
@@ -172,18 +176,23 @@ class Readable(Protocol):
         """Probabilities (n, classes) for residuals (n, d_model)."""
 
 
+SliderFunction = Callable[[float], float]
+"""What a dose is multiplied by, given the seconds of the new part."""
+
+
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told what while codes are drawn, how the run is stopped, and what is watched."""
+    """What is called while codes are drawn, how the run is stopped, and what is watched."""
 
     advance: Callable[[], object] = int
     on_frame: OnFrame | None = None
     cancel: threading.Event | None = None
     probes: Sequence[Readable] = ()
+    sliders: Mapping[str, SliderFunction] = field(default_factory=dict)
 
-    def on_step(self, known: torch.Tensor, heard: int, delay: int) -> Callable[[int, torch.Tensor], None]:
-        """What a run callbacks after each step, given the codes (B, k, frames) of the whole before it."""
-        kept = known[..., : known.shape[-1] - heard]
+    def on_step(self, known: torch.Tensor, context: int, delay: int) -> Callable[[int, torch.Tensor], None]:
+        """What a run calls after each step, given the codes (B, k, frames) of the whole before it."""
+        kept = known[..., : known.shape[-1] - context]
 
         def report(step: int, codes: torch.Tensor) -> None:
             self.advance()
@@ -193,10 +202,19 @@ class Callbacks:
 
         return report
 
+    def slider_functions(self, rows: Sequence[Row]) -> dict[Slider, SliderFunction]:
+        """The function of every term whose direction has one."""
+        return {
+            (clip, index): self.sliders[term.direction.name]
+            for clip, row in enumerate(rows)
+            for index, term in enumerate(row.plan.terms if row.plan else ())
+            if term.direction.name in self.sliders
+        }
+
 
 @dataclass
-class _Whole:
-    """What has been drawn so far: codes (B, k, frames), the given ones included, and records of each span."""
+class _Drawn:
+    """What has been drawn so far: codes (B, k, frames), prompt codes included, and records of each span."""
 
     codes: torch.Tensor
     sliders: Sliders
@@ -204,7 +222,7 @@ class _Whole:
     receipts: list[list[Receipt]] = field(default_factory=list)
     visits: list[int] = field(default_factory=list)
     read: list[list[np.ndarray]] = field(default_factory=list)
-    """Per span what each watched place held, (frames, B, d_model)."""
+    """Per span what the stream was at each watched place, (frames, B, d_model)."""
     seconds: list[np.ndarray] = field(default_factory=list)
     """Per span when those frames sound, from the beginning of the whole."""
 
@@ -219,12 +237,12 @@ def draw_all(
     batch: int,
     progress: bool,
 ) -> list[Take]:
-    """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many given frames.
+    """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many prompt frames.
 
     Raises:
         As `draw_takes`.
     """
-    parts = [(part, spans_after(rows[part[0]].given_frames)) for part in alike(rows, batch)]
+    parts = [(part, spans_after(rows[part[0]].prompt_frames)) for part in alike(rows, batch)]
     total = sum(span.frames + max(model.delays) for _part, spans in parts for span in spans)
     takes: dict[int, Take] = {}
     with tqdm(total=total, desc="Generating", unit="step", disable=not progress, leave=False) as bar:
@@ -244,23 +262,20 @@ def draw_takes(
     *,
     sliders: Sliders | None = None,
 ) -> list[Take]:
-    """The takes of one batch, whose rows go on from equally many given frames.
-
-    Sliders of `sliders` may be moved meanwhile.
+    """The takes of one batch, whose rows go on from equally many frames; `sliders` may be moved meanwhile.
 
     Raises:
         GenerationError: When a receipt shows that a planned edit failed.
         Cancelled: When the callbacks' `cancel` was set.
     """
-    whole = _Whole(_given(model, rows), sliders or Sliders())
+    sliders = sliders or Sliders(functions=callbacks.slider_functions(rows))
+    drawn = _Drawn(_prompt_codes(model, rows), sliders)
     for span in spans:
-        run = _begin(model, rows, span, settings, callbacks=callbacks, whole=whole)
-        _draw_span(model, rows, span, run, probes=callbacks.probes, whole=whole)
-    receipts = [joined(parts, whole.visits) for parts in zip(*whole.receipts, strict=True)]
+        _draw_span(model, rows, span, drawn, settings=settings, callbacks=callbacks)
+    receipts = [joined(parts, drawn.visits) for parts in zip(*drawn.receipts, strict=True)]
     for row, receipt in zip(rows, receipts, strict=True):
         _check_receipt(row, receipt)
-    clips, codes = model.decode_batch(list(whole.codes)), whole.codes.cpu().numpy()
-    traces = [_traces(callbacks.probes, whole, index) for index in range(len(rows))]
+    clips, codes = model.decode_batch(list(drawn.codes)), drawn.codes.cpu().numpy()
     versions = {**environment(model), "batch": str(len(rows))}
     return [
         Take(
@@ -272,8 +287,8 @@ def draw_takes(
             steering_json=row.plan.to_json() if row.plan else "[]",
             receipt=receipts[index],
             model_id=model.id,
-            probe_traces=traces[index],
-            given_s=seconds_at(row.given_frames, model.frame_rate_hz),
+            probe_traces=_traces(callbacks.probes, drawn, index),
+            prompt_seconds=seconds_at(row.prompt_frames, model.frame_rate_hz),
             melody=row.melody,
             windows=_windows(model, row, spans),
             plan=row.plan,
@@ -284,56 +299,52 @@ def draw_takes(
     ]
 
 
-def _given(model: Model, rows: Sequence[Row]) -> torch.Tensor:
+def _prompt_codes(model: Model, rows: Sequence[Row]) -> torch.Tensor:
     """The codes (B, k, frames) that the rows go on from; no frames where there are none."""
     nothing = np.zeros((model.n_codebooks, 0), dtype=np.int64)
-    codes = [nothing if row.given is None else row.given for row in rows]
+    codes = [nothing if row.prompt_codes is None else row.prompt_codes for row in rows]
     return torch.tensor(np.stack(codes), dtype=torch.long, device=model.device)
 
 
 def _draw_span(
-    model: Model,
-    rows: Sequence[Row],
-    span: Span,
-    run: Sampling,
-    *,
-    probes: Sequence[Readable],
-    whole: _Whole,
+    model: Model, rows: Sequence[Row], span: Span, drawn: _Drawn, *, settings: Settings, callbacks: Callbacks
 ) -> None:
-    """Draw one span and add what came of it to `whole`."""
-    seconds = [seconds_at(span.start + visit, model.frame_rate_hz) for visit in range(run.visits)]
-    seeds, plans = [row.seed for row in rows], [row.plan for row in rows]
-    lay = partial(compile_plans, guided=run.guided, device=model.device, seeds=seeds, first_step=span.start)
-    edits = lay(plans, seconds)
-    watched = [(probe.layer, probe.site) for probe in probes]
-    writer, seen = run_steered(model, run, edits, watched, whole.sliders)
+    """Draw one span after what is drawn already, with the same generators, and add it."""
+    rate, seeds = model.frame_rate_hz, [row.seed for row in rows]
+    begins = seconds_at(drawn.codes.shape[-1] - span.context, rate)
+    run = model.sampling(
+        [row.prompt if span.prompt is None else span.prompt for row in rows],
+        seeds=seeds,
+        frames=span.context + span.frames,
+        melodies=shifted([row.melody for row in rows], begins),
+        prompt_codes=drawn.codes[..., -span.context :] if span.context else None,
+        cancel=callbacks.cancel,
+        on_step=callbacks.on_step(drawn.codes, span.context, max(model.delays)),
+        **asdict(settings),
+    )
+    if drawn.generators is not None:
+        run.generators = drawn.generators
+    seconds = [seconds_at(span.start + step, rate) for step in range(run.visits)]
+    edits = compile_plans(
+        [row.plan for row in rows],
+        seconds,
+        guided=run.guided,
+        device=model.device,
+        seeds=seeds,
+        first_step=span.start,
+    )
+    watched = [(probe.layer, probe.site) for probe in callbacks.probes]
+    drawn.sliders.begin_span(seconds)
+    writer, seen = run_steered(model, run, edits, watched, drawn.sliders)
     every = [edit for group in edits.values() for edit in group]
-    whole.receipts.append(writer.receipts(len(rows), every, seconds))
-    whole.visits.append(run.visits)
-    # Frame t is read at step t + 1, the first that has heard it.
-    whole.read.append([seen[place][1 : span.frames + 1].cpu().numpy() for place in watched])
-    start_s = seconds_at(rows[0].given_frames, model.frame_rate_hz)
-    whole.seconds.append(start_s + np.array(seconds[: min(span.frames, run.visits - 1)]))
-    whole.codes = torch.cat([whole.codes, run.codes[..., span.heard :]], dim=-1)
-    whole.generators = run.generators
-
-
-def _begin(
-    model: Model, rows: Sequence[Row], span: Span, settings: Settings, *, callbacks: Callbacks, whole: _Whole
-) -> Sampling:
-    """The run of one span: it hears the end of the whole, and goes on with the same generators."""
-    asked: dict[str, Any] = {**asdict(settings), "cancel": callbacks.cancel}
-    asked["on_step"] = callbacks.on_step(whole.codes, span.heard, max(model.delays))
-    begin_s = seconds_at(whole.codes.shape[-1] - span.heard, model.frame_rate_hz)
-    asked["melodies"] = shifted([row.melody for row in rows], begin_s)
-    if span.heard:
-        asked["prompt_codes"] = whole.codes[..., -span.heard :]
-    prompts = [row.prompt if span.prompt is None else span.prompt for row in rows]
-    seeds = [row.seed for row in rows]
-    run = model.sampling(prompts, seeds=seeds, frames=span.heard + span.frames, **asked)
-    if whole.generators is not None:
-        run.generators = whole.generators
-    return run
+    drawn.receipts.append(writer.receipts(len(rows), every, seconds))
+    drawn.visits.append(run.visits)
+    # Frame t is read at step t + 1, the first that has it as context.
+    drawn.read.append([seen[place][1 : span.frames + 1].cpu().numpy() for place in watched])
+    start = seconds_at(rows[0].prompt_frames, rate)
+    drawn.seconds.append(start + np.array(seconds[: min(span.frames, run.visits - 1)]))
+    drawn.codes = torch.cat([drawn.codes, run.codes[..., span.context :]], dim=-1)
+    drawn.generators = run.generators
 
 
 def _check_receipt(row: Row, receipt: Receipt) -> None:
@@ -349,12 +360,12 @@ def _check_receipt(row: Row, receipt: Receipt) -> None:
     )
 
 
-def _traces(probes: Sequence[Readable], whole: _Whole, index: int) -> tuple[ProbeTrace, ...]:
+def _traces(probes: Sequence[Readable], drawn: _Drawn, index: int) -> tuple[ProbeTrace, ...]:
     """What each probe read in clip `index`."""
-    seconds = np.concatenate(whole.seconds)
+    seconds = np.concatenate(drawn.seconds)
     traces = []
     for number, probe in enumerate(probes):
-        residuals = np.concatenate([read[number][:, index] for read in whole.read])
+        residuals = np.concatenate([read[number][:, index] for read in drawn.read])
         read = np.asarray(probe.predict_proba(residuals), dtype=np.float32)
         classes = tuple(str(name) for name in probe.classes)
         traces.append(ProbeTrace(probe.target, int(probe.layer), classes, seconds, read))
@@ -362,15 +373,15 @@ def _traces(probes: Sequence[Readable], whole: _Whole, index: int) -> tuple[Prob
 
 
 def _windows(model: Model, row: Row, spans: Sequence[Span]) -> tuple[Window, ...]:
-    """What a take keeps of the spans it was drawn in; nothing for one span that heard all there was."""
-    if len(spans) == 1 and spans[0].heard == row.given_frames:
+    """What a take keeps of the spans it was drawn in; nothing for one span that read all there was."""
+    if len(spans) == 1 and spans[0].context == row.prompt_frames:
         return ()
     rate = model.frame_rate_hz
     return tuple(
         Window(
             seconds_at(span.start, rate),
             seconds_at(span.end, rate),
-            seconds_at(span.heard, rate),
+            seconds_at(span.context, rate),
             row.prompt if span.prompt is None else span.prompt,
         )
         for span in spans

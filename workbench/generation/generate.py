@@ -1,6 +1,7 @@
 """Generation: prompts, plans, seeds and sound to go on from in, takes out.
 
-The steering itself happens in `steer_loop`, one batch of takes is put together in `draw`.
+The way to the line that steers: `generate` checks what was asked for, `draw_all` (engine.py) cuts it into
+batches, `draw_takes` draws one batch span by span, `run_steered` (steer.py) runs the model under one trace.
 """
 
 from __future__ import annotations
@@ -10,40 +11,68 @@ import math
 import queue
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 
-from workbench.errors import Cancelled, GenerationError, number_or_nan
-from workbench.generation.engine import Callbacks, OnFrame, Readable, Span, Windows, draw_all, one_span
-from workbench.generation.request import Audio, Plan, Tune, check_prompt, check_room, rows_of, settings_of
+from workbench.errors import GenerationError, number_or_nan
+from workbench.generation.engine import (
+    Callbacks,
+    OnFrame,
+    Readable,
+    SliderFunction,
+    Span,
+    Windows,
+    draw_all,
+    one_span,
+)
+from workbench.generation.request import (
+    Audio,
+    Plan,
+    Row,
+    Tune,
+    check_prompt,
+    check_room,
+    rows_of,
+    settings_of,
+)
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry, Label
 
 
+class Common(TypedDict, total=False):
+    """What means the same for one clip and for many."""
+
+    seconds: float | Windows
+    guidance: float | None
+    temperature: float | None
+    top_k: int | None
+    progress: bool
+    on_frame: OnFrame | None
+    cancel: threading.Event | None
+    probes: Sequence[Readable] | None
+    batch: int
+    audio_seconds: float | None
+    sliders: Mapping[str, SliderFunction] | None
+
+
 @overload
 def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type checker
-    model: Model, prompt: str, *, steering: Plan = ..., seed: int = ..., seconds: float = ...,
-    guidance: float | None = ..., temperature: float | None = ..., top_k: int | None = ...,
-    progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
-    probes: Sequence[Readable] | None = ..., batch: int = ..., audio: Audio | None = ...,
-    audio_seconds: float | None = ..., melody: Tune | None = ...,
+    model: Model, prompt: str, *, steering: Plan = ..., seed: int = ..., audio: Audio | None = ...,
+    melody: Tune | None = ..., **common: Unpack[Common],
 ) -> Take: ...  # fmt: skip
 
 
 @overload
 def generate(
     model: Model, prompt: str | Sequence[str], *, steering: Plan | Sequence[Plan] = ...,
-    seed: int | Sequence[int] = ..., seconds: float = ..., guidance: float | None = ...,
-    temperature: float | None = ..., top_k: int | None = ...,
-    progress: bool = ..., on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
-    probes: Sequence[Readable] | None = ..., batch: int = ...,
-    audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ...,
-    melody: Tune | Sequence[Tune | None] | None = ...,
+    seed: int | Sequence[int] = ..., audio: Audio | Sequence[Audio | None] | None = ...,
+    melody: Tune | Sequence[Tune | None] | None = ..., **common: Unpack[Common],
 ) -> list[Take]: ...  # fmt: skip
 
 
@@ -53,7 +82,7 @@ def generate(
     *,
     steering: Plan | Sequence[Plan] = None,
     seed: int | Sequence[int] = 0,
-    seconds: float = 5.0,
+    seconds: float | Windows = 5.0,
     guidance: float | None = None,
     temperature: float | None = None,
     top_k: int | None = None,
@@ -65,6 +94,7 @@ def generate(
     audio: Audio | Sequence[Audio | None] | None = None,
     audio_seconds: float | None = None,
     melody: Tune | Sequence[Tune | None] | None = None,
+    sliders: Mapping[str, SliderFunction] | None = None,
 ) -> Take | list[Take]:
     """A take, or a list of takes when prompt, steering, seed, audio or melody is a list.
 
@@ -77,7 +107,8 @@ def generate(
             schedules count seconds from the beginning of the new part.
         seed: Belongs to the row: the same prompt, plan and seed give the same codes in any batch,
             unless two candidates of a draw tie within the rounding of float32.
-        seconds: Length of what is made, which comes after the audio where there is one.
+        seconds: Length of what is made, which comes after the audio where there is one (or the windows that
+            `generate_long` cuts it into).
         guidance: Classifier-free guidance g; 1 or less runs without null rows. This and the next two are by
             default what the checkpoint's generation config says, else 3, 1 and 250.
         temperature: Divides the logits.
@@ -88,55 +119,50 @@ def generate(
         probes: Probes to read while the clip is made, after steering; see `Take.probe_traces`.
         batch: The most clips drawn at once.
         audio: A clip, or codes (k, frames) of this model, to go on from. It becomes the beginning of the take
-            (`Take.given_s` says how long it is), its codes unchanged, its sound as the codec gives it back:
-            of a clip from elsewhere the built-in model plays its band's arrangement.
-        audio_seconds: How much of the end of the audio is used: the model hears the last seconds before the
-            new part, and what lies before them is left out of the take. All of it when None.
-        melody: A clip to follow, of which only the melody is heard (model/conditioning.py), or the melody of
-            a take. It runs from the beginning of the take, given sound included, and again from its own where
-            it is shorter. For models with `takes_melody`.
+            (`Take.prompt_seconds` says how long it is), its codes unchanged, its sound as the codec gives it
+            back: of a clip from elsewhere the built-in model plays its band's arrangement.
+        audio_seconds: How much of the end of the audio is used: the model has the last seconds before the
+            new part as context, and what lies before them is left out of the take. All of it when None.
+        melody: A clip to follow, of which only the melody is used (model/conditioning.py), or the melody of
+            a take. It runs from the beginning of the take, audio included, and again from its own where it
+            is shorter. For models with `takes_melody`.
+        sliders: Direction's name -> a function of the seconds of new sound. It is called at every step, and
+            multiplies the dose of that direction's terms: with `jazz.at(1.0)` it gives the dose itself.
 
     Raises:
         GenerationError: For requests that make no sense, and when the receipt shows that a planned edit
-        failed.
+            failed.
         SteeringError: When a plan does not fit the model.
         Cancelled: When `cancel` was set; the model is left clean.
     """
-    heard: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
-    rows, many = rows_of(model, prompt, steering, seed, **heard)
+    sound: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
+    rows, many = rows_of(model, prompt, steering, seed, **sound)
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
-    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or ())
+    _check_sliders(sliders or {}, rows)
+    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or (), sliders=sliders or {})
 
-    def spans(given: int) -> list[Span]:
-        return [one_span(model, seconds, given)]
+    def spans_after(context: int) -> list[Span]:
+        return seconds.spans(context) if isinstance(seconds, Windows) else [one_span(model, seconds, context)]
 
-    takes = draw_all(model, rows, spans, settings, callbacks, batch=batch, progress=progress)
+    takes = draw_all(model, rows, spans_after, settings, callbacks, batch=batch, progress=progress)
     return takes if many else takes[0]
 
 
-# Music that is longer than the model's window: drawn in windows that slide on, as one take.
+def _check_sliders(sliders: Mapping[str, SliderFunction], rows: Sequence[Row]) -> None:
+    """Raise GenerationError for a slider of a direction that is in no plan."""
+    names = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
+    for name in sliders:
+        if name not in names:
+            found = f"the plans have the directions {', '.join(sorted(names)) or 'of nothing'}"
+            raise GenerationError.lookup(f"A slider for {name!r} was asked for", found, "Use one of these")
 
 
 @overload
-def generate_long(
-    model: Model, prompt: str, *, seconds: float = ..., window_seconds: float | None = ...,
-    overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ..., steering: Plan = ...,
-    seed: int = ..., audio: Audio | None = ..., audio_seconds: float | None = ..., melody: Tune | None = ...,
-    batch: int = ..., progress: bool = ..., on_frame: OnFrame | None = ...,
-    cancel: threading.Event | None = ..., probes: Sequence[Readable] | None = ..., **settings: Any,
-) -> Take: ...  # fmt: skip
+def generate_long(model: Model, prompt: str, **more: Any) -> Take: ...
 
 
 @overload
-def generate_long(
-    model: Model, prompt: str | Sequence[str], *, seconds: float = ..., window_seconds: float | None = ...,
-    overlap_seconds: float | None = ..., changes: Sequence[tuple[float, str]] = ...,
-    steering: Plan | Sequence[Plan] = ..., seed: int | Sequence[int] = ...,
-    audio: Audio | Sequence[Audio | None] | None = ..., audio_seconds: float | None = ...,
-    melody: Tune | Sequence[Tune | None] | None = ..., batch: int = ..., progress: bool = ...,
-    on_frame: OnFrame | None = ..., cancel: threading.Event | None = ...,
-    probes: Sequence[Readable] | None = ..., **settings: Any,
-) -> list[Take]: ...  # fmt: skip
+def generate_long(model: Model, prompt: str | Sequence[str], **more: Any) -> list[Take]: ...
 
 
 def generate_long(
@@ -147,60 +173,36 @@ def generate_long(
     window_seconds: float | None = None,
     overlap_seconds: float | None = None,
     changes: Sequence[tuple[float, str]] = (),
-    steering: Plan | Sequence[Plan] = None,
-    seed: int | Sequence[int] = 0,
-    audio: Audio | Sequence[Audio | None] | None = None,
-    audio_seconds: float | None = None,
-    melody: Tune | Sequence[Tune | None] | None = None,
-    batch: int = 32,
-    progress: bool = True,
-    on_frame: OnFrame | None = None,
-    cancel: threading.Event | None = None,
-    probes: Sequence[Readable] | None = None,
-    **settings: Any,
+    **more: Any,
 ) -> Take | list[Take]:
     """A take of any length (a list of them where `generate` gives one), drawn in windows that slide on.
 
-    Each window hears the end of what is there already and goes on from it. Schedules, gates and chance count
-    the time of the whole new part; each row's private generator is carried on. A window ends with a few steps
-    that finish its last frames, and the next one passes through their times again, so a receipt has these
-    steps twice (`Take.windows` says where).
+    Each window has the end of what is there already as its context and goes on from it. Schedules, gates and
+    chance count the time of the whole new part; each row's private generator is carried on. A window ends
+    with a few steps that finish its last frames, and the next one passes through their times again, so a
+    receipt has these steps twice (`Take.windows` says where).
 
     Args:
         model: The model.
         prompt: Text.
         seconds: Length of the new part.
-        window_seconds: The most that is heard and made in one window; what the checkpoint's own settings say
+        window_seconds: The most that is read and made in one window; what the checkpoint's own settings say
             when None (30 s for the published ones). Beyond what a model was trained for, it loses the thread.
-        overlap_seconds: How much of the end each window hears; 0.4 of a window when None.
+        overlap_seconds: How much of the end each window has as context; 0.4 of a window when None.
         changes: (seconds of the new part, prompt): from there on this prompt stands for every row. A window
             ends there, so that the change comes in time.
-        steering: As in `generate`, and so are seed, batch, progress, on_frame, cancel and probes.
-        seed: One per row, or one for all.
-        audio: To go on from, of any length: its last `overlap_seconds` are heard, all of it begins the take.
-        audio_seconds: How much of the end of the audio is used; all of it when None.
-        melody: As in `generate`; each window is told what the melody does from there on.
-        batch: The most clips drawn at once.
-        progress: Whether to show a progress bar.
-        on_frame: Called after each finished frame, with the codes of the whole.
-        cancel: Set it to stop before the next step.
-        probes: Probes to read meanwhile.
-        settings: guidance, temperature and top_k, as in `generate`.
+        more: All else that `generate` takes: steering, seed, guidance, melody ... Audio may have any length:
+            its last `overlap_seconds` are context, all of it begins the take.
 
     Raises:
-        As `generate`, and GenerationError for windows that leave nothing new.
+        GenerationError: As `generate`, and for windows that leave nothing new.
     """
-    heard: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
-    rows, many = rows_of(model, prompt, steering, seed, **heard)
     lengths = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
     windows = Windows.of(model, seconds, **lengths, changes=changes)
     for _at_s, text in changes:
         check_prompt(text)
     check_room(model, [text for _at_s, text in changes])
-    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or ())
-    drawn = settings_of(model, **settings)
-    takes = draw_all(model, rows, windows.spans, drawn, callbacks, batch=batch, progress=progress)
-    return takes if many else takes[0]
+    return generate(model, prompt, seconds=windows, **more)
 
 
 def extend(
@@ -216,7 +218,7 @@ def extend(
 
     Args:
         model: The model that made it.
-        take: What is gone on from; all of it is kept, its end is heard.
+        take: What is gone on from; all of it is kept, its end is context.
         seconds: Length of the new part, from whose beginning the plan's schedules count.
         prompt: The take's own when None.
         steering: A plan for the new part; `take.plan` goes on with its own.
@@ -238,16 +240,13 @@ def extend(
     return generate_long(model, text, **{**own, **settings, **fixed})
 
 
-# Sound while it is made: the same loop as `generate`, in a thread, its frames decoded as they arrive.
-
-
 def stream(
     model: Model, prompt: str, *, piece_seconds: float = 0.5, **settings: Any
 ) -> Generator[Clip, None, Take]:
     """Pieces of the sound in order, as soon as they are known; the generator returns the Take.
 
-    Closing the generator (or leaving its loop) cancels the run and leaves the model clean. Together the
-    pieces are the sound of the take.
+    It is the loop of `generate` in a thread, its frames decoded as they arrive. Closing the generator (or
+    leaving its loop) cancels the run and leaves the model clean. Together the pieces are the take's sound.
 
     Args:
         model: The model.
@@ -262,16 +261,17 @@ def stream(
         found = "a length is a number above 0"
         raise GenerationError(f"Pieces of {piece_seconds!r} s were asked for", found, "Use 0.5")
     frames: queue.Queue[torch.Tensor | None] = queue.Queue()
-    cancel, outcome = threading.Event(), _Outcome()
+    cancel, outcome = threading.Event(), Future[Take]()
     settings = {"progress": False, **settings, "cancel": cancel}
 
     def work() -> None:
         try:
-            outcome.take = generate(
+            take = generate(
                 model, prompt, on_frame=lambda done, codes: frames.put(codes[0, :, :done].clone()), **settings
             )
+            outcome.set_result(take)
         except BaseException as error:  # handed over to the reader, who raises it
-            outcome.error = error
+            outcome.set_exception(error)
         finally:
             frames.put(None)
 
@@ -283,20 +283,6 @@ def stream(
         cancel.set()
         thread.join()
     return outcome.result()
-
-
-class _Outcome:
-    """How the run in the thread ended."""
-
-    take: Take | None = None
-    error: BaseException | None = None
-
-    def result(self) -> Take:
-        if self.error is not None:
-            raise self.error
-        if self.take is None:
-            raise Cancelled("Stopped on request before the clip was finished.")
-        return self.take
 
 
 def _pieces(
@@ -314,9 +300,6 @@ def _pieces(
             yield decoder.decode(codes, decoder.done + piece)
     while codes.ndim == 2 and decoder.done < codes.shape[-1]:
         yield decoder.decode(codes, min(decoder.done + piece, codes.shape[-1]))
-
-
-# Takes as a dataset, so that generated clips can be captured, listened to and mapped like any others.
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,34 +321,32 @@ def takes_dataset(
 ) -> Dataset:
     """Return the takes as labelled clips with their codes; prompt and seed make the default names.
 
-    Args:
-        takes: made by `generate`.
-        names: an id for each; by default "prompt (seed n)", with the plan where there is one.
-        labels: target -> a value for each take, such as the genre that was aimed at. `prompt` and `steering`
-            are always labels.
-        name: of the dataset.
-
     The group of a take is its prompt: takes of one prompt are variations of one thing.
 
+    Args:
+        takes: Made by `generate`.
+        names: An id for each; by default "prompt (seed n)", with the plan where there is one.
+        labels: Target -> a value for each take, such as the genre that was aimed at. `prompt` and `steering`
+            are always labels.
+        name: Of the dataset.
+
     Raises:
-        GenerationError: names or labels are not as many as the takes.
-        DatasetError: there is no take, or two have one name.
+        GenerationError: When names or labels are not as many as the takes.
+        DatasetError: When there is no take, or two have one name.
     """
     lengths = {"names": names, **(labels or {})}
     wrong = [what for what, values in lengths.items() if values is not None and len(values) != len(takes)]
     if wrong:
         found = f"{', '.join(wrong)} have another length"
         raise GenerationError(f"A dataset of {len(takes)} takes was asked for", found, "Give one each")
-    ids = [_name(take) for take in takes] if names is None else [str(one) for one in names]
+    ids = [str(one) for one in names] if names is not None else []
+    for take in takes if names is None else ():
+        plan = f", {take.steering}" if take.steering else ""
+        ids.append(f"{take.prompt} (seed {take.seed}{plan})")
     entries = []
     for place, (id_, take) in enumerate(zip(ids, takes, strict=True)):
-        told: dict[str, Label] = {"prompt": take.prompt, "steering": take.steering or "unsteered"}
-        told |= {target: values[place] for target, values in (labels or {}).items()}
+        own: dict[str, Label] = {"prompt": take.prompt, "steering": take.steering or "unsteered"}
+        own |= {target: values[place] for target, values in (labels or {}).items()}
         digest = hashlib.sha256(take.codes.tobytes() + take.model_id.encode()).hexdigest()
-        entries.append(Entry(id_, told, take.prompt, f"take: {id_}", digest, take.codes))
+        entries.append(Entry(id_, own, take.prompt, f"take: {id_}", digest, take.codes))
     return Dataset(tuple(entries), name, _TakeReader(dict(zip(ids, (t.clip for t in takes), strict=True))))
-
-
-def _name(take: Take) -> str:
-    plan = f", {take.steering}" if take.steering else ""
-    return f"{take.prompt} (seed {take.seed}{plan})"

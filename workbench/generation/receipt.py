@@ -6,6 +6,7 @@ tensor before and after each edit; deleting the edit makes the receipt say so, a
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +17,8 @@ import torch
 
 from workbench.generation.edits import Edit, StepGains
 
-TARGETED = frozenset({"remove", "clamp"})
-"""Operations with a target, which may find the stream already there."""
-
 COLUMNS = ("step", "seconds", "layer", "site", "row", "term", "planned", "norm_change", "reason")
+_UNSEEN = -1.0  # in place of a norm that was not measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +28,8 @@ class Receipt:
     `step` counts visits of the decoder and `seconds` the time in the new part of the sound; `planned` is the
     factor that schedule, chance, slider and gate asked for times whether the dose is anything; `norm_change`
     is the norm |after - before| of the model's own tensor; `reason` says why nothing was planned or nothing
-    had to change: "schedule", "dose 0", "chance", "gate", "slider", "already there" (remove and clamp), and
-    is empty where the edit acted.
+    had to change: "schedule", "dose 0", "chance", "gate", "slider", "already there" (where an operation has a
+    target), and is empty where the edit acted.
     """
 
     cells: pd.DataFrame
@@ -68,6 +67,17 @@ class Receipt:
             share + (f" ({reasons} left alone)" if reasons else "") + ("" if self.ok else ", NOT as planned")
         )
 
+    def _repr_html_(self) -> str:
+        """What became of each term: steps, how many changed the stream, and why the others did not."""
+        by_term = self.cells.groupby(["layer", "site", "row", "term"])
+        table = by_term.agg(
+            steps=("step", "size"),
+            changed=("norm_change", lambda changes: int((changes > 0).sum())),
+            mean_change=("norm_change", "mean"),
+            left_alone=("reason", lambda reasons: ", ".join(sorted(set(reasons) - {""}))),
+        )
+        return f"<div>{html.escape(str(self))}{table.reset_index().to_html(index=False, border=0)}</div>"
+
     def to_records(self) -> list[list[object]]:
         """The cells as plain lists in the order of COLUMNS, for JSON."""
         return [list(row) for row in self.cells.astype(object).itertuples(index=False)]
@@ -101,11 +111,11 @@ class ReceiptWriter:
     """Collects the norms of a run as tensors on the device; they are read once, at the end.
 
     Args:
-        factors: What the run read at sliders and gates.
+        gains: What the run read at sliders and gates.
     """
 
-    def __init__(self, factors: StepGains) -> None:
-        self._factors = factors
+    def __init__(self, gains: StepGains) -> None:
+        self._gains = gains
         self._visits: list[tuple[Edit, int]] = []
         self._norms: list[torch.Tensor] = []
         self._meant: list[torch.Tensor] = []
@@ -113,114 +123,92 @@ class ReceiptWriter:
     def measure(
         self, edit: Edit, step: int, *, before: torch.Tensor, meant: torch.Tensor, now: torch.Tensor
     ) -> None:
-        """Note |now - before| for the row_edits that act at `step`; all tensors are (row_edits, 1, d_model).
+        """Note |now - before| for the rows that act at `step`; all tensors are (rows, 1, d_model).
 
         `now` was read back from the model's tensor. `meant` is what the formula gave: where an operation
         with a target finds the stream already there, nothing has to change.
         """
         self._visits.append((edit, step))
         self._norms.append(_distance(now, before))
-        self._meant.append(_distance(meant, before) if edit.operation in TARGETED else self._norms[-1])
+        self._meant.append(_distance(meant, before) if edit.operation.has_target else self._norms[-1])
 
     def counts(self) -> dict[str, int]:
         """How many cells "changed", were left "alone" by slider or gate, and "failed", up to now.
 
         For music without an end, whose every cell nobody could keep; a run that was cut has counts too.
         """
-        told = {"changed": 0, "alone": 0, "failed": 0}
-        read = {
-            id(edit): (self._factors.sliders_of(edit), self._factors.open_of(edit))
-            for edit, _ in self._visits
-        }
-        norms, meant, start = _read(self._norms), _read(self._meant), 0
-        for edit, step in self._visits:
-            row_edits = np.flatnonzero(edit.acts[step])
-            sliders, opened = (values[step, row_edits] for values in read[id(edit)])
-            now = slice(start, start + len(row_edits))
-            changed, planned = norms[now] > 0, (sliders != 0) & opened
-            settled = (meant[now] == 0) & (edit.operation in TARGETED)
-            told["changed"] += int(changed.sum())
-            told["alone"] += int((~planned & ~changed).sum())
-            told["failed"] += int((planned & ~changed & ~settled).sum() + (changed & ~planned).sum())
-            start = now.stop
-        return told
+        total = {"changed": 0, "alone": 0, "failed": 0}
+        measured = self._measured()
+        for edit in {id(edit): edit for edit, _step in self._visits}.values():
+            _planned, reason, (change, _meant) = self._outcome(edit, measured[id(edit)])
+            changed, held_back, seen = change > 0, np.isin(reason, ("gate", "slider")), change != _UNSEEN
+            total["changed"] += int(changed.sum())
+            total["alone"] += int((seen & held_back & ~changed).sum())
+            total["failed"] += int((seen & np.where(changed, held_back, reason == "")).sum())
+        return total
 
     def receipts(self, batch: int, edits: Sequence[Edit], seconds: Sequence[float]) -> list[Receipt]:
-        """One receipt for each of `batch` clips, over all the cells that `edits` planned or left out."""
-        norms = {id(edit): np.zeros(edit.acts.shape) for edit in edits}
-        meant = {id(edit): np.ones(edit.acts.shape) for edit in edits}
-        start = 0
-        flat, flat_meant = _read(self._norms), _read(self._meant)
-        for edit, step in self._visits:
-            row_edits = np.flatnonzero(edit.acts[step])
-            norms[id(edit)][step, row_edits] = flat[start : start + len(row_edits)]
-            meant[id(edit)][step, row_edits] = flat_meant[start : start + len(row_edits)]
-            start += len(row_edits)
-        parts: list[list[pd.DataFrame]] = [[] for _ in range(batch)]
-        for edit in edits:
-            read = self._factors.sliders_of(edit), self._factors.open_of(edit)
-            for index, row_edit in enumerate(edit.row_edits):
-                changes = norms[id(edit)][:, index], meant[id(edit)][:, index]
-                asked = _asked(edit, index, *(values[:, index] for values in read))
-                parts[row_edit.clip].append(_cells(edit, index, seconds, asked, changes))
-        return [_join(part) for part in parts]
+        """One receipt for each of `batch` clips, over all the cells that `edits` planned or left out.
+
+        The cells are ordered by step, then as the model computes.
+        """
+        if not edits:
+            return [Receipt.from_records([])] * batch
+        measured = self._measured()
+        frames = [self._cells(edit, measured.get(id(edit)), seconds) for edit in edits]
+        cells = pd.concat(frames, ignore_index=True).sort_values("step", kind="stable")
+        return [Receipt(_typed(cells[cells["clip"] == clip].drop(columns="clip"))) for clip in range(batch)]
+
+    def _measured(self) -> dict[int, np.ndarray]:
+        """Per edit the changes as measured and as meant, (2, steps, n), where there was one."""
+        found = {id(edit): np.full((2, *edit.acts.shape), _UNSEEN) for edit, _step in self._visits}
+        if self._visits:
+            flat = torch.stack([torch.cat(self._norms), torch.cat(self._meant)]).cpu().numpy()
+            start = 0
+            for edit, step in self._visits:
+                indices = np.flatnonzero(edit.acts[step])
+                found[id(edit)][:, step, indices] = flat[:, start : start + len(indices)]
+                start += len(indices)
+        return found
+
+    def _outcome(self, edit: Edit, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What was planned (steps, n), why nothing was or nothing changed, and what was measured of it."""
+        sliders, opened = self._gains.sliders_of(edit), self._gains.open_of(edit)
+        steps = len(sliders)
+        factors, acts, measured = edit.factors[:steps], edit.acts[:steps], measured[:, :steps]
+        reasons = {
+            "schedule": factors == 0,
+            "dose 0": np.broadcast_to([one.term.idle for one in edit.row_edits], acts.shape),
+            "chance": ~acts,
+            "gate": ~opened,
+            "slider": sliders == 0,
+        }
+        reason = np.select(list(reasons.values()), list(reasons), default="")
+        planned = np.where(reason == "", factors * sliders, 0.0)
+        settled = (planned != 0) & (measured[1] == 0) & edit.operation.has_target
+        return planned, np.where(settled, "already there", reason), measured
+
+    def _cells(self, edit: Edit, measured: np.ndarray | None, seconds: Sequence[float]) -> pd.DataFrame:
+        """The cells of one edit and whose clip they are, all steps of one row edit after another."""
+        unseen = np.full((2, *edit.acts.shape), _UNSEEN)
+        planned, reason, (change, _meant) = self._outcome(edit, unseen if measured is None else measured)
+        steps, count = planned.shape
+        columns: dict[str, object] = {
+            "step": np.tile(np.arange(steps), count),
+            "seconds": np.tile(np.asarray(seconds, dtype=np.float64), count),
+            "layer": edit.place[0],
+            "site": edit.place[1],
+            "row": np.repeat([one.branch for one in edit.row_edits], steps),
+            "term": np.repeat([one.term_index for one in edit.row_edits], steps),
+            "planned": planned.T.ravel(),
+            "norm_change": np.where(change == _UNSEEN, 0.0, change).T.ravel(),
+            "reason": reason.T.ravel(),
+            "clip": np.repeat([one.clip for one in edit.row_edits], steps),
+        }
+        return pd.DataFrame(columns)
 
 
 def _distance(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """|now - before| for each row_edit, shape (row_edits,)."""
+    """|now - before| for each row, shape (rows,)."""
     norms: torch.Tensor = torch.linalg.vector_norm(now.float() - before.float(), dim=-1)
     return norms.flatten()
-
-
-def _read(norms: list[torch.Tensor]) -> np.ndarray:
-    """All norms as one array, in one transfer from the device."""
-    values: np.ndarray = torch.cat(norms).cpu().numpy() if norms else np.zeros(0)
-    return values
-
-
-def _asked(edit: Edit, index: int, sliders: np.ndarray, opened: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What was planned for one row_edit at each step, and the reason where that is nothing."""
-    acts, factors, term = edit.acts[:, index], edit.factors[:, index], edit.row_edits[index].term
-    reasons = {
-        "schedule": factors == 0,
-        "dose 0": np.full(len(acts), term.idle),
-        "chance": ~acts,
-        "gate": ~opened,
-        "slider": sliders == 0,
-    }
-    reason = np.select(list(reasons.values()), list(reasons), default="")
-    return np.where(reason == "", factors * sliders, 0.0), reason
-
-
-def _cells(
-    edit: Edit,
-    index: int,
-    seconds: Sequence[float],
-    asked: tuple[np.ndarray, np.ndarray],
-    changes: tuple[np.ndarray, np.ndarray],
-) -> pd.DataFrame:
-    """The cells of one row_edit, a line per step; `asked` from `_asked`, `changes` measured and meant."""
-    (planned, reason), (change, meant) = asked, changes
-    settled = (planned != 0) & (meant == 0) & (edit.operation in TARGETED)
-    layer, site = edit.place
-    return pd.DataFrame(
-        {
-            "step": np.arange(len(seconds)),
-            "seconds": np.asarray(seconds, dtype=np.float64),
-            "layer": layer,
-            "site": site,
-            "row": edit.row_edits[index].half,
-            "term": edit.row_edits[index].term_index,
-            "planned": planned,
-            "norm_change": change,
-            "reason": np.where(settled, "already there", reason),
-        }
-    )
-
-
-def _join(parts: Sequence[pd.DataFrame]) -> Receipt:
-    """The receipt of one clip, its cells ordered by step, then as the model computes."""
-    if not parts:
-        return Receipt.from_records([])
-    cells = pd.concat(parts, ignore_index=True)
-    return Receipt(_typed(cells.sort_values("step", kind="stable")))

@@ -60,7 +60,7 @@ def reproduce(
             "another model draws other codes",
             "Load the model that made it",
         )
-    given = round(take.given_s * model.frame_rate_hz)
+    given = round(take.prompt_seconds * model.frame_rate_hz)
     audio = take.codes[:, :given] if given else None
     rows, _many = rows_of(model, take.prompt, take.plan, take.seed, audio=audio, melody=take.melody)
     spans = _spans(take, model.frame_rate_hz)
@@ -86,7 +86,10 @@ def reproduction_code(take: Take, folder: Path | str | None = None, *, model: st
             makes and no folder is given.
     """
     _check(take)
-    name = repr(model or _loadable(take.model_id))
+    if not (model or take.model_id):
+        found = "it does not say which model made it"
+        raise GenerationError("The code of a take was asked for", found, "Name the model (model=...)")
+    name = repr(model or take.model_id.rsplit("#", 1)[0])
     place = "".join(
         f", {name}={take.versions[key]!r}"
         for name, key in (("device", "device"), ("dtype", "precision"))
@@ -100,7 +103,15 @@ def reproduction_code(take: Take, folder: Path | str | None = None, *, model: st
             "print((again.codes == take.codes).all())",
         ]
         return "\n".join(["import workbench as wb", "", load, *read, ""])
-    return "\n".join([*_imports(take), "", load, *_plan(take), *_given(take), *_call(take), ""])
+    packed = ["import base64", "import hashlib", "import zlib", "", "import numpy as np"]
+    imports = [*(packed if take.prompt_seconds else ["import hashlib", ""]), "import workbench as wb"]
+    if take.melody is not None:
+        imports.append("from workbench.model.conditioning import Melody")
+    plan = []
+    if take.plan is not None:
+        plan = [f"# {' '.join(take.steering.split())}"]
+        plan.append(f'plan = wb.Steering.unpack("""\n{take.plan.pack()}\n""")')
+    return "\n".join([*imports, "", load, *plan, *_prompt_codes(take), *_call(take), ""])
 
 
 def _check(take: Take) -> None:
@@ -115,14 +126,16 @@ def _check(take: Take) -> None:
 
 def _spans(take: Take, rate_hz: float) -> list[Span]:
     """The spans that the take was drawn in."""
-    given = round(take.given_s * rate_hz)
+    given = round(take.prompt_seconds * rate_hz)
     if not take.windows:
         return [Span(0, take.codes.shape[-1] - given, given)]
-    found = []
+    spans = []
     for one in take.windows:
-        start, end, heard = (round(seconds * rate_hz) for seconds in (one.start_s, one.end_s, one.heard_s))
-        found.append(Span(start, end - start, heard, one.prompt))
-    return found
+        start, end, context = (
+            round(seconds * rate_hz) for seconds in (one.start_s, one.end_s, one.context_s)
+        )
+        spans.append(Span(start, end - start, context, one.prompt))
+    return spans
 
 
 def _compare(model: Model, take: Take, again: Take) -> None:
@@ -133,41 +146,17 @@ def _compare(model: Model, take: Take, again: Take) -> None:
     differ = "; ".join(differences(take.versions, model))
     if (batch := take.versions.get("batch", "1")) != "1":  # kernels round by the batch's shape
         differ = "; ".join([*([differ] if differ else []), f"drawn among {batch} clips then, alone now"])
-    why = differ or "device, precision, threads and versions are the same, so the take does not say how it "
-    told = f"The codes differ from the take's from {apart[0] / model.frame_rate_hz:.2f} s on: {why}"
-    warnings.warn(f"{told}{'' if differ else 'was made'}.", stacklevel=3)
+    same = "device, precision, threads and versions are the same, so the take does not say how it was made"
+    why = differ or same
+    since = apart[0] / model.frame_rate_hz
+    warnings.warn(f"The codes differ from the take's from {since:.2f} s on: {why}.", stacklevel=3)
 
 
-def _loadable(model_id: str) -> str:
-    """What `load` takes, of an id that `load` gave."""
-    if not model_id:
-        raise GenerationError(
-            "The code of a take was asked for",
-            "it does not say which model made it",
-            "Name the model (model=...)",
-        )
-    return model_id.rsplit("#", 1)[0]
-
-
-def _imports(take: Take) -> list[str]:
-    packed = ["import base64", "import hashlib", "import zlib", "", "import numpy as np"]
-    melody = [] if take.melody is None else ["from workbench.model.conditioning import Melody"]
-    return [*(packed if take.given_s else ["import hashlib", ""]), "import workbench as wb", *melody]
-
-
-def _plan(take: Take) -> list[str]:
-    """The lines that hold the plan and its vectors."""
-    if take.plan is None:
-        return []
-    told = " ".join(take.steering.split())
-    return [f"# {told}", f'plan = wb.Steering.unpack("""\n{take.plan.pack()}\n""")']
-
-
-def _given(take: Take) -> list[str]:
+def _prompt_codes(take: Take) -> list[str]:
     """The lines that hold the codes that a continuation goes on from."""
-    if not take.given_s:
+    if not take.prompt_seconds:
         return []
-    books, frames = take.codes.shape[0], round(take.given_s * _rate(take))
+    books, frames = take.codes.shape[0], round(take.prompt_seconds * _rate(take))
     raw = np.ascontiguousarray(take.codes[:, :frames], dtype="<i2").tobytes()
     letters = "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(raw, 9)).decode(), _COLUMNS))
     unpacked = "np.frombuffer(zlib.decompress(base64.b64decode(packed)), '<i2')"
@@ -177,14 +166,14 @@ def _given(take: Take) -> list[str]:
 def _call(take: Take) -> list[str]:
     """The lines that draw the codes and say whether they are those of the take."""
     rate = _rate(take)
-    frames = take.codes.shape[-1] - round(take.given_s * rate)
+    frames = take.codes.shape[-1] - round(take.prompt_seconds * rate)
     settings: dict[str, object] = {"seed": take.seed, "seconds": _seconds(frames, rate)}
     settings |= {name: getattr(take, name) for name in ("guidance", "temperature", "top_k")}
     if take.windows:
         settings |= _window_settings(take, rate)
     lines = [f"    {name}={value!r}," for name, value in settings.items()]
     lines += ["    steering=plan,"] if take.plan is not None else []
-    lines += ["    audio=given,"] if take.given_s else []
+    lines += ["    audio=given,"] if take.prompt_seconds else []
     lines += [f"    melody=Melody({take.melody.pitches}),"] if take.melody is not None else []
     draw = "generate_long" if take.windows else "generate"
     digest = hashlib.sha256(take.codes.tobytes()).hexdigest()
@@ -203,13 +192,15 @@ def _window_settings(take: Take, rate: float) -> dict[str, object]:
         GenerationError: When nothing does.
     """
     spans = _spans(take, rate)
-    window, overlap = max(one.heard + one.frames for one in spans), max(one.heard for one in spans)
-    turns = [
+    window, overlap = max(one.context + one.frames for one in spans), max(one.context for one in spans)
+    different = [
         (later.start, later.prompt or "") for one, later in pairwise(spans) if later.prompt != one.prompt
     ]
     every = [(later.start, later.prompt or "") for later in spans[1:]]  # also where a prompt came again
-    for changes in (turns, every):
-        made = Windows(spans[-1].end, window, overlap, tuple(changes)).spans(round(take.given_s * rate))
+    for changes in (different, every):
+        made = Windows(spans[-1].end, window, overlap, tuple(changes)).spans(
+            round(take.prompt_seconds * rate)
+        )
         if [replace(one, prompt=take.prompt if one.prompt is None else one.prompt) for one in made] == spans:
             break
     else:
@@ -218,9 +209,11 @@ def _window_settings(take: Take, rate: float) -> dict[str, object]:
             "no single call draws in such windows",
             "Save the take and give its folder: reproduction_code(take, folder)",
         )
-    told: dict[str, object] = {"window_seconds": _seconds(window, rate)}
-    told["overlap_seconds"] = _seconds(overlap, rate)
-    return told | {"changes": [(_seconds(at, rate), prompt) for at, prompt in changes]}
+    return {
+        "window_seconds": _seconds(window, rate),
+        "overlap_seconds": _seconds(overlap, rate),
+        "changes": [(_seconds(at, rate), prompt) for at, prompt in changes],
+    }
 
 
 def _rate(take: Take) -> float:

@@ -22,9 +22,10 @@ _DRUM_CHANNEL = 9  # counted from 0: channel 10
 class Score:
     """What a band plays.
 
-    notes      in the order in which they begin
-    frames     how long it lasts, 25 frames a second
-    tempo      "slow", "medium" or "fast": what the conductor mostly says
+    Args:
+        notes: In the order in which they begin.
+        frames: How long it lasts, 25 frames a second.
+        tempo: "slow", "medium" or "fast": what the conductor mostly says.
     """
 
     notes: tuple[Note, ...]

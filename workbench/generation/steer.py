@@ -1,6 +1,6 @@
-"""The heart: one nnsight trace around a whole generation, in which vectors enter the residual stream.
+"""One nnsight trace around a whole generation, in which vectors enter the residual stream.
 
-Visits are made in the order in which the model computes (layers ascending, then sites): nnsight would bind
+Places are visited in the order in which the model computes (layers ascending, then sites): nnsight would bind
 a late request to the next step without a warning. The loop has an exact bound: code after an open one never
 runs.
 """
@@ -41,39 +41,45 @@ def run_steered(
         edits: Laid out for `run.visits` steps.
         watched: Where the conditional rows are read, after steering.
         sliders: Sliders that may be moved meanwhile, and what gates have read before; nothing when None.
-        begun: Is handed the receipt's writer and the lists of what is read, before they fill.
+        begun: Called with the receipt's writer and the lists of what is read, before they fill.
 
-    Returns the measured changes, and what was read at each `watched` place: (visits, B, d_model) in fp32.
+    Returns:
+        The measured changes, and what was read at each `watched` place: (visits, B, d_model) in float32.
 
     Raises:
         Cancelled: When `run.cancel` was set.
         ModelError: When the model is already running on this thread.
     """
     network, batch = model.network, run.batch
-    factors = StepGains(
-        sliders or Sliders(), edits, batch=batch, rate_hz=model.frame_rate_hz, heard=run.prompt_frames > 0
+    gains = StepGains(
+        sliders or Sliders(),
+        edits,
+        batch=batch,
+        rate_hz=model.frame_rate_hz,
+        has_context=run.prompt_frames > 0,
     )
-    receipt = ReceiptWriter(factors)
+    receipt = ReceiptWriter(gains)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in watched}
-    gated = factors.places
+    gated = gains.places
     places = in_order([*edits, *watched, *gated])
     if begun is not None:
         begun(receipt, seen)
     with model.exclusive(), network.sample(run) as tracer:
-        for visit in tracer.iter[: run.visits]:
+        for step in tracer.iter[: run.visits]:
             for place in places:
                 stream = live(network, place)[:, -1:]  # (rows, 1, d_model): a view of the model's own tensor
-                factors.begin(visit)
+                gains.begin(step)
                 for edit in edits.get(place, ()):
-                    if (acting := edit.groups[visit]) is not None:
-                        row_edits, rows = acting
+                    active = edit.active[step]
+                    if active is not None:
+                        indices, rows = active
                         before = stream[rows]
-                        after = edit.after(before, row_edits, factors.at(edit, visit, row_edits))
-                        # ===> Here the steering vector enters the residual stream, in place. <===
+                        after = edit.after(before, indices, gains.at(edit, step, indices))
+                        # Here the vector enters the residual stream.
                         stream[rows] = after
-                        receipt.measure(edit, visit, before=before, meant=after, now=stream[rows])
+                        receipt.measure(edit, step, before=before, meant=after, now=stream[rows])
                 if place in seen:
                     seen[place].append(stream[:batch, 0].float().clone())
                 if place in gated:
-                    factors.read(place, stream[:batch, 0])
+                    gains.read(place, stream[:batch, 0])
     return receipt, {place: torch.stack(rows) for place, rows in seen.items()}

@@ -18,7 +18,7 @@ import soundfile
 import torch
 from safetensors.numpy import load_file, save
 
-from workbench.errors import GenerationError, is_number, is_text, is_whole, reason
+from workbench.errors import GenerationError, is_number, is_text, is_whole, reason, renamed_attribute
 from workbench.files import DIGEST, check_digest, digest_of, file_in, write_together
 from workbench.generation.receipt import COLUMNS, Receipt
 from workbench.generation.request import Settings
@@ -27,10 +27,8 @@ from workbench.model.band import BAND
 from workbench.model.conditioning import Melody
 from workbench.model.musicgen import Model
 from workbench.sound.clip import Clip
+from workbench.steering.operations import UnknownOperationError
 from workbench.steering.plan import Steering, from_bytes, to_bytes
-
-# What must be the same for codes to be the same to the bit, beside the model and what it is asked.
-
 
 PACKAGES = ("musicgen-workbench", "torch", "transformers", "nnsight")
 
@@ -41,7 +39,7 @@ def packages() -> dict[str, str]:
 
 
 def environment(model: Model) -> dict[str, str]:
-    """Kind of codec, device, random numbers' device, precision, threads, processor and versions."""
+    """What must be the same for codes to be the same to the bit, beside the model and what it is asked."""
     return {
         "codec": model.codec,
         "device": model.device.type,
@@ -55,7 +53,7 @@ def environment(model: Model) -> dict[str, str]:
 
 
 def differences(then: Mapping[str, str], model: Model) -> list[str]:
-    """What is other now than it was then, as "torch 2.9 then, 2.13 now"; nothing where all is the same."""
+    """What is different now, as "torch 2.9 then, 2.13 now"; empty where all is the same."""
     # What older takes do not say: they drew where the model ran, and this model's codec is theirs.
     known = {"codec": model.codec, "random": then.get("device"), **then}
     return [
@@ -98,26 +96,25 @@ class ProbeTrace:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ProbeTrace):
             return NotImplemented
-        told = (self.target, self.layer, self.classes) == (other.target, other.layer, other.classes)
         same = np.array_equal(self.probabilities, other.probabilities)
-        return told and same and np.array_equal(self.seconds, other.seconds)
+        return _heading(self) == _heading(other) and same and np.array_equal(self.seconds, other.seconds)
 
 
 @dataclass(frozen=True)
 class Window:
-    """One of the runs that a long take was drawn in: seconds of its new part and of what it heard."""
+    """One of the runs that a long take was drawn in: seconds of its new part, and of its context."""
 
     start_s: float
     end_s: float
-    heard_s: float
+    context_s: float
     prompt: str
 
     def __post_init__(self) -> None:
         rising = is_number(self.start_s, 0) and is_number(self.end_s, self.start_s)
-        if not (rising and is_number(self.heard_s, 0) and is_text(self.prompt)):
+        if not (rising and is_number(self.context_s, 0) and is_text(self.prompt)):
             raise GenerationError(
                 "A run of a take was to be kept",
-                f"its seconds are {self.start_s!r} to {self.end_s!r}, {self.heard_s!r} were heard, and its "
+                f"its seconds are {self.start_s!r} to {self.end_s!r} after {self.context_s!r}, and its "
                 f"prompt is {self.prompt!r}",
                 "Give rising seconds and text",
             )
@@ -125,24 +122,31 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """One generated clip.
+    """One generated clip with everything that made it.
 
-    clip            the sound; of a continuation the whole, the given part included
-    codes           (k, frames) int16, the codec's codes it was decoded from
-    prompt, seed, guidance, temperature, top_k
-                    what was asked for; with the model they determine the codes
-    steering        the plan as text, empty when unsteered; `steering_json` carries fingerprints of its
-    directions
-    receipt         what the plan really changed
-    model_id        the model
-    probe_traces    what probes read while it was made
-    given_s         how many seconds at the beginning were given; the plan's schedules and the receipt's
-                    seconds count from there
-    windows         of a long take, the runs that it was drawn in
-    melody          what it was told to follow, from its beginning; generate(melody=...) takes it again
-    plan            the plan itself, ready to be used again; None when unsteered, or where its directions were
-                    not kept. `steering_json` stands for it in equality
-    versions        packages, device, precision and threads that made it; not part of equality
+    Args:
+        clip: The sound; of a continuation the whole.
+        codes: (k, frames) int16, the codec's codes it was decoded from.
+        prompt: Text. With seed, guidance, temperature, top_k, the plan and the model it determines the codes.
+        seed: Of the row's own generator.
+        steering: The plan as text, empty when unsteered.
+        steering_json: The same with the fingerprints of its directions.
+        receipt: What the plan really changed.
+        guidance: Classifier-free guidance scale.
+        temperature: Divides the logits.
+        top_k: Codes kept per draw.
+        model_id: The model.
+        probe_traces: What probes read while it was made.
+        prompt_seconds: How many seconds at the beginning are the audio that it goes on from; the plan's
+            schedules and the receipt's seconds count from there.
+        windows: Of a long take, the runs that it was drawn in.
+        melody: What it follows from its beginning; generate(melody=...) takes it again.
+        plan: The plan itself, ready to be used again; None when unsteered, or where its directions were not
+            kept. `steering_json` stands for it in equality.
+        versions: Packages, device, precision and threads that made it; not part of equality.
+
+    Raises:
+        GenerationError: For values that no generation makes.
     """
 
     clip: Clip
@@ -157,7 +161,7 @@ class Take:
     top_k: int = 250
     model_id: str = ""
     probe_traces: tuple[ProbeTrace, ...] = ()
-    given_s: float = 0.0
+    prompt_seconds: float = 0.0
     windows: tuple[Window, ...] = ()
     melody: Melody | None = None
     plan: Steering | None = None
@@ -173,13 +177,15 @@ class Take:
 
     @property
     def seconds(self) -> float:
-        """The length of the sound, the given part included."""
+        """The length of the sound, of a continuation the whole."""
         return self.clip.seconds
 
     @property
     def new(self) -> Clip:
-        """The sound without the given part."""
-        return self.clip.section(self.given_s, self.seconds) if self.given_s else self.clip
+        """The sound without the audio that it goes on from."""
+        return self.clip.section(self.prompt_seconds, self.seconds) if self.prompt_seconds else self.clip
+
+    given_s = renamed_attribute("given_s", "prompt_seconds")
 
     @property
     def has_score(self) -> bool:
@@ -202,7 +208,7 @@ class Take:
         return Score.read(self.codes)
 
     def _asked(self) -> dict[str, object]:
-        """The plain facts, as JSON holds them."""
+        """The plain facts, as JSON holds them, under the names that they have on disk."""
         names = (
             "prompt",
             "seed",
@@ -212,11 +218,14 @@ class Take:
             "temperature",
             "top_k",
             "model_id",
-            "given_s",
         )
         windows = [asdict(window) for window in self.windows]
-        melody = None if self.melody is None else list(self.melody.pitches)
-        return {**{name: getattr(self, name) for name in names}, "windows": windows, "melody": melody}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "given_s": self.prompt_seconds,
+            "windows": [{"heard_s": window.pop("context_s"), **window} for window in windows],
+            "melody": None if self.melody is None else list(self.melody.pitches),
+        }
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Take):
@@ -237,8 +246,9 @@ class Take:
         """A player with its caption."""
         plan = html.escape(self.steering) or "unsteered"
         seed = html.escape(str(self.seed))  # a file may say anything
-        told = f"<b>{html.escape(self.prompt)}</b> &middot; seed {seed} &middot; <code>{plan}</code>"
-        return f"<div>{told}<br>{self.clip._repr_html_()}</div>"
+        caption = f"<b>{html.escape(self.prompt)}</b> &middot; seed {seed} &middot; <code>{plan}</code>"
+        receipt = f"<br>{html.escape(str(self.receipt))}" if self.steering else ""
+        return f"<div>{caption}{receipt}<br>{self.clip._repr_html_()}</div>"
 
     def save(self, folder: Path | str) -> Path:
         """Write the take into `folder`, complete in itself; return `folder`.
@@ -292,7 +302,11 @@ class Take:
                 raise KeyError("format")
             arrays = load_file(file_in(folder, "codes.safetensors"))
             clip = Clip(*soundfile.read(file_in(folder, "take.wav"), dtype="float32"))
-            kept["windows"] = tuple(Window(**window) for window in kept.get("windows", ()))
+            kept["prompt_seconds"] = kept.pop("given_s", 0.0)
+            kept["windows"] = tuple(
+                Window(window["start_s"], window["end_s"], window["heard_s"], window["prompt"])
+                for window in kept.get("windows", ())
+            )
             if kept.get("melody") is not None:
                 kept["melody"] = Melody(tuple(kept["melody"]))
             kept["receipt"] = Receipt.from_records(kept["receipt"]["cells"])
@@ -303,6 +317,8 @@ class Take:
             take = cls(clip=clip, codes=arrays["codes"], **kept)
             check_digest(folder, record, _with_sound(arrays, clip))
             return take
+        except UnknownOperationError:
+            raise
         except Exception as error:  # a damaged file can be wrong in any way
             raise GenerationError(
                 f"The take in {folder} was asked for",
@@ -329,8 +345,8 @@ def _problem(take: Take) -> str:
         for name, value in values.items():
             if not fits(value):
                 return f"its {name} is {value!r}, which is not {kind}"
-    if not is_number(take.given_s, 0, take.seconds):
-        return f"{take.given_s!r} s of its {take.seconds:g} s were given"
+    if not is_number(take.prompt_seconds, 0, take.seconds):
+        return f"{take.prompt_seconds!r} s of its {take.seconds:g} s are what it goes on from"
     if not all(is_text(name) and is_text(value) for name, value in take.versions.items()):
         return "its versions are not text"
     codes = np.asarray(take.codes)
@@ -347,7 +363,7 @@ def _plan(folder: Path, written: str) -> Steering | None:
     if not path.is_file():
         return None
     plan = from_bytes(path.read_bytes(), str(path), notice=False)  # the take itself gives notice
-    if plan.to_json() != written:
+    if Steering.from_json(written, plan.directions, plan.read_outs) != plan:
         raise ValueError(f"{PLAN} holds another plan than the take's")
     return plan
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.steering import Direction, Steering, Term
-from workbench.steering.operations import PUSHES
+from workbench.steering.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -365,7 +365,8 @@ def _pushes(plan: Steering, name: str) -> Callable[[float], float]:
 
 def _pushes_towards(term: Term) -> bool:
     """Return whether a term pushes towards its direction at the end; on the unprompted half it is away."""
-    return term.operation in PUSHES and term.rows != "null" and term.dose * term.schedule.factor(1e6, 1) > 0
+    push = not OPERATIONS[term.operation].has_target
+    return push and term.branch != "null" and term.dose * term.schedule.factor(1e6, 1) > 0
 
 
 def _listed(names: Iterable[object]) -> str:

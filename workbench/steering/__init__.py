@@ -1,6 +1,6 @@
 """What is pushed, how hard, when and how: directions, schedules, operations, and the plans that join them."""
 
-from workbench.steering.operations import OPERATIONS
+from workbench.steering.operations import OPERATIONS, Operation, register_operation
 from workbench.steering.plan import Direction, Steering, random_direction
 from workbench.steering.schedule import (
     Gate,
@@ -22,6 +22,7 @@ __all__ = [
     "OPERATIONS",
     "Direction",
     "Gate",
+    "Operation",
     "ReadOut",
     "Schedule",
     "Steering",
@@ -37,6 +38,7 @@ __all__ = [
     "pulse",
     "ramp",
     "random_direction",
+    "register_operation",
     "split_dose",
     "window",
 ]

@@ -1,134 +1,216 @@
-"""The edits of the residual stream h themselves: pure tensor arithmetic, one formula each.
+"""The operations on the residual stream: pure tensor formulas, each with its name and the unit of its dose.
 
-Shapes: `h` is (rows, positions, d) or anything that ends in d; `v` is a unit vector (d,), or (rows, 1, d)
-when every row has its own. A strength is a number, or a tensor that broadcasts against (rows, positions, 1),
-so rows with different doses can share one call. Every edit is computed in float32 (float64 stays float64) and
-returned in h's own precision: a bfloat16 model is rounded once, at the end. A strength of 0 gives back
-exactly the values of `h` (`clamp` has a target, not a strength: its `weight` of 0 does).
+Shapes: `h` is (rows, positions, d_model) or anything that ends in d_model; `v` is a unit vector (d_model,),
+or (rows, 1, d_model) when every row has its own. `a` is a number, or a tensor that broadcasts against
+(rows, positions, 1), so rows with different doses can share one call. With `a` = 0 every built-in formula
+gives back exactly the values of `h`.
+
+An operation of your own is one `Operation` and one call of `register_operation`; see
+docs/extensions/operation.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import wraps
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from workbench.errors import SteeringError
+from workbench.errors import SteeringError, is_text
 
 Strength = float | Tensor
-Edit = TypeVar("Edit", bound=Callable[..., Tensor])
+
+UNITS: Mapping[str, str] = MappingProxyType(
+    {
+        "R": "multiples of R, the mean residual norm of the layer",
+        "number": "a plain number",
+        "weight": "a weight from 0 to 1",
+        "projection": "the projection <h, v> that is aimed at",
+    }
+)
+"""What the dose of an operation can count."""
 
 
-def _in_full_precision(edit: Edit) -> Edit:
-    """Return `edit` computed in at least float32 on h's device, its result rounded once to h's own dtype."""
+class UnknownOperationError(SteeringError, KeyError):
+    """A plan names an operation that is not registered in this process."""
 
-    @wraps(edit)
-    def wide(h: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+
+@dataclass(frozen=True)
+class Operation:
+    """One way to change the residual stream along a direction.
+
+    Args:
+        name: The word for it in plans, files and text: letters, digits and `_`.
+        formula: `formula(h, v, a)`, a pure function of tensors (shapes at the head of this module) that
+            returns the new `h`. `a` is the dose times what schedule, gate and slider say; where the unit is R
+            it is already multiplied by R. With a target it is `formula(h, v, a, target)`, and `a` is the
+            weight 0-1 with which the projection is moved there.
+        unit: What a dose counts, one of UNITS. "projection": the dose is the target itself.
+        has_target: Whether it aims at a value of the projection instead of pushing: then it has no opposite,
+            its dose cannot be shared among layers, and it may find nothing left to do. Unless the unit is
+            "projection", the target is the direction's `centre`, the mean projection of its data.
+        label: A few words for lists.
+
+    Raises:
+        SteeringError: For a name that a plan cannot write, and a unit that does not exist or fit.
+    """
+
+    name: str
+    formula: Callable[..., Tensor]
+    unit: str = "R"
+    has_target: bool = False
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        asked = f"An operation {self.name!r} was asked for"
+        if not (is_text(self.name) and self.name.isidentifier() and callable(self.formula)):
+            raise SteeringError(asked, "it needs a word as its name and a function", "Give both")
+        if self.unit not in UNITS or (self.unit == "projection" and not self.has_target):
+            found = f"its unit is {self.unit!r}, and only what has a target can count projections"
+            raise SteeringError(asked, found, f"Use one of {', '.join(UNITS)}")
+
+    def __call__(
+        self,
+        h: Tensor,
+        v: Tensor,
+        dose: Strength,
+        *,
+        factor: Strength = 1.0,
+        residual_norm: Strength = 1.0,
+        centre: Strength = 0.0,
+    ) -> Tensor:
+        """Return `h` after this operation, computed in at least float32 and rounded once to h's precision.
+
+        Args:
+            h: The stream (rows, positions, d_model).
+            v: Unit direction.
+            dose: In the operation's unit.
+            factor: Schedule x slider x gate, mostly 0 to 1. It multiplies the dose; where the dose is a
+                target, the factor is the weight: a schedule at 0 must leave the stream alone, not move it.
+            residual_norm: R of the layer.
+            centre: <mu, v>, the target of operations that have one and do not count projections.
+        """
         dtype = torch.promote_types(h.dtype, torch.float32)
-        return edit(h.to(dtype), v.to(device=h.device, dtype=dtype), *args, **kwargs).to(h.dtype)
+        wide, v = h.to(dtype), v.to(device=h.device, dtype=dtype)
+        a = factor if self.unit == "projection" else dose * factor
+        if self.unit == "R":
+            a = a * residual_norm
+        target = (dose if self.unit == "projection" else centre,) if self.has_target else ()
+        return self.formula(wide, v, a, *target).to(h.dtype)
 
-    return cast(Edit, wide)
 
-
-def _along(h: Tensor, v: Tensor) -> Tensor:
-    """Return the projection <h, v>, shape (..., 1)."""
+def _projection(h: Tensor, v: Tensor) -> Tensor:
+    """Return <h, v>, shape (..., 1)."""
     return (h * v).sum(-1, keepdim=True)
 
 
-def _length(h: Tensor) -> Tensor:
-    """Return the norm |h|, shape (..., 1)."""
-    return _along(h, h).sqrt()
+def _norm(h: Tensor) -> Tensor:
+    return _projection(h, h).sqrt()
 
 
-@_in_full_precision
-def add(h: Tensor, v: Tensor, dose: Strength, scale: Strength) -> Tensor:
-    """Return h + dose * scale * v, where `scale` is the mean residual norm R of the layer."""
-    return h + (dose * scale) * v
+def add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
+    """Return h + a v.
+
+    >>> add(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 0.0]), 0.5)
+    tensor([3.5000, 4.0000])
+    """
+    return h + a * v
 
 
-@_in_full_precision
-def paper(h: Tensor, v: Tensor, a: Strength) -> Tensor:
+def norm_scaled_add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
     """Return (h + a |h| v) / (1 + |a|), the published update (arXiv 2506.10225, a in 0.3-0.7).
 
     The paper knows a >= 0 only; a negative `a` here is the same update along -v.
     """
     size = a.abs() if isinstance(a, Tensor) else abs(a)
-    return (h + a * _length(h) * v) / (1 + size)
+    return (h + a * _norm(h) * v) / (1 + size)
 
 
-@_in_full_precision
-def keep_norm(h: Tensor, v: Tensor, dose: Strength, scale: Strength) -> Tensor:
-    """Return h + dose * scale * v rescaled to |h|: the push turns the stream and never stretches it."""
-    before = _length(h)
-    pushed = h + (dose * scale) * v
-    after = _length(pushed)
+def keep_norm(h: Tensor, v: Tensor, a: Strength) -> Tensor:
+    """Return h + a v rescaled to |h|: the push turns the stream and never stretches it."""
+    pushed = h + a * v
+    after = _norm(pushed)
     # A push that lands exactly on zero has no direction left to rescale; it stays zero, not NaN.
-    return pushed * torch.where(after > 0, before / after.clamp_min(torch.finfo(after.dtype).tiny), after)
+    return pushed * torch.where(after > 0, _norm(h) / after.clamp_min(torch.finfo(after.dtype).tiny), after)
 
 
-@_in_full_precision
-def remove(h: Tensor, v: Tensor, weight: Strength = 1.0, mean: Strength = 0.0) -> Tensor:
-    """Return h - weight * (<h, v> - mean) v: with weight 1 the projection along v becomes `mean`.
+def set_projection(h: Tensor, v: Tensor, a: Strength, target: Strength) -> Tensor:
+    """Return h + a (target - <h, v>) v: with weight a = 1 the projection along v becomes `target`.
 
-    `mean` is <mu, v>, the average projection over the data (mean ablation); 0 is plain projection ablation.
+    With the mean projection of the data as its target this is mean ablation, with 0 projection ablation.
     """
-    return h - weight * (_along(h, v) - mean) * v
+    return h + a * (target - _projection(h, v)) * v
 
 
-@_in_full_precision
-def clamp(h: Tensor, v: Tensor, target: Strength, weight: Strength = 1.0) -> Tensor:
-    """Return h + weight * (target - <h, v>) v: with weight 1 the projection along v becomes `target`."""
-    return h + weight * (target - _along(h, v)) * v
-
-
-OPERATIONS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {"add": add, "paper": paper, "keep_norm": keep_norm, "remove": remove, "clamp": clamp}
-)
-"""Every operation that a plan can name."""
-
-SCALED = frozenset({"add", "keep_norm"})
-"""Operations whose dose is counted in mean residual norms of the layer."""
-
-PUSHES = frozenset({"add", "paper", "keep_norm"})
-"""Operations with a strength that can be turned round and shared; the others have a target."""
-
-
-def apply(
-    operation: str,
-    h: Tensor,
-    v: Tensor,
-    strength: Strength,
-    residual_norm: Strength,
-    *,
-    factor: Strength = 1.0,
-    mean: Strength = 0.0,
-) -> Tensor:
-    """Return `h` after one edit, with a schedule's `factor` acting as each operation needs it.
-
-    operation      a key of OPERATIONS
-    strength       dose (add, keep_norm), a (paper), weight (remove) or target projection (clamp)
-    residual_norm  R of the layer, used by add and keep_norm only
-    factor         the schedule's value now, 0 to 1. It scales the strength, except for `clamp`, where it is
-                   the weight: a schedule at 0 must leave the stream alone, not clamp it to 0
-    mean           <mu, v>, used by `remove` only
-
-    Raises SteeringError for an operation that does not exist.
-    """
-    match operation:
-        case "add" | "keep_norm":
-            return OPERATIONS[operation](h, v, strength * factor, residual_norm)
-        case "paper":
-            return paper(h, v, strength * factor)
-        case "remove":
-            return remove(h, v, strength * factor, mean)
-        case "clamp":
-            return clamp(h, v, strength, factor)
-    raise SteeringError(
-        f"The operation {operation!r} was asked for",
-        f"the operations are {', '.join(OPERATIONS)}",
-        "Use one of those",
+_registered: dict[str, Operation] = {
+    one.name: one
+    for one in (
+        Operation("add", add, label="push"),
+        Operation("norm_scaled_add", norm_scaled_add, "number", label="the published update"),
+        Operation("keep_norm", keep_norm, label="turn without stretching"),
+        Operation("remove", set_projection, "weight", True, "take it out (0 to 1)"),
+        Operation("clamp", set_projection, "projection", True, "hold it at dose x R"),
     )
+}
+_BUILT_IN = tuple(_registered)
+_ALIASES = {"paper": "norm_scaled_add"}
+
+OPERATIONS: Mapping[str, Operation] = MappingProxyType(_registered)
+"""Every operation that a plan can name, by name; `register_operation` adds to it."""
+
+
+def register_operation(operation: Operation) -> Operation:
+    """Make an operation known by its name to plans, plan text and lists, in this process; return it.
+
+    A plan stores the name alone: who loads the plan registers the operation first. Registering a name again
+    replaces what it stood for, so that a notebook's cell can be run twice.
+
+    Args:
+        operation: The new operation.
+
+    Raises:
+        SteeringError: When the name is that of a built-in operation.
+
+    >>> def soft(h, v, a):
+    ...     return h + 5 * torch.tanh(torch.as_tensor(a) / 5) * v
+    >>> register_operation(Operation("soft", soft, label="a push that saturates")).name in OPERATIONS
+    True
+    """
+    if operation.name in (*_BUILT_IN, *_ALIASES):
+        asked = f"An operation {operation.name!r} was to be registered"
+        raise SteeringError(asked, "that is the name of a built-in one", "Use another name")
+    _registered[operation.name] = operation
+    return operation
+
+
+def find_operation(operation: object, where: str = "") -> Operation:
+    """Return the operation of this name (or alias); an Operation that is not known yet is registered.
+
+    Args:
+        operation: A name, or the operation itself.
+        where: Stands at the beginning of the error, such as the place in a text.
+
+    Raises:
+        UnknownOperationError: When no operation of this name is registered.
+        SteeringError: When another operation is registered under the name of the one given.
+    """
+    if isinstance(operation, Operation):
+        known = _registered.get(operation.name)
+        if known is not None and known != operation:
+            asked = f"The operation {operation.name!r} was asked for"
+            do = "Rename it, or replace the other with register_operation"
+            raise SteeringError(asked, "another one is registered under this name", do)
+        return known or register_operation(operation)
+    if not isinstance(operation, str):
+        found = f"it is a {type(operation).__name__}"
+        raise SteeringError("An operation was asked for", found, "Give an Operation or its name")
+    name = _ALIASES.get(operation, operation)
+    if name not in _registered:
+        raise UnknownOperationError(
+            f"{f'{where} the' if where else 'The'} operation {operation!r} was asked for",
+            f"the operations are {', '.join(_registered)}",
+            "Use one of those, or call register_operation(Operation(...)) first",
+        )
+    return _registered[name]

@@ -1,4 +1,10 @@
-"""What to do to the model while it plays: immutable terms that can be written down and read back."""
+"""Directions, and plans of what to do with them: immutable values that can be written down and read back.
+
+A `Direction` is a vector in the residual stream of one layer that knows its origin, with plain algebra. A
+`Steering` is a plan: terms that act in order. As a file a plan is complete in itself: `about` (JSON as bytes)
+holds the terms as `Steering.to_json` writes them and what else directions and read-outs are; their numbers
+are `vector_0`, `vector_1` ... and `weights_0`, `bias_0` ...
+"""
 
 from __future__ import annotations
 
@@ -8,38 +14,32 @@ import json
 import math
 import textwrap
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from safetensors.numpy import load, save
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
-from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, whole_number
+from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, renamed_keywords, whole_number
 from workbench.files import DIGEST, check_digest, digest_of, pack_arrays, unpack_arrays, write_atomically
-from workbench.steering import plan_text as grammar
-from workbench.steering import term as written
+from workbench.steering import plan_text
+from workbench.steering.operations import Operation, UnknownOperationError, find_operation
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
-from workbench.steering.term import Term
+from workbench.steering.term import Steerable, Term
 
+FORMAT = "musicgen-workbench plan 1"
+MOST_BYTES = 16 << 20
+"""What packed text may unpack to, 2,000 directions of 2,048 numbers: few letters can ask for gigabytes."""
 
-class Steerable(Protocol):
-    """What `Steering.check` needs to know of a model."""
-
-    @property
-    def id(self) -> str:
-        """The name that directions carry in their origin."""
-
-    @property
-    def layers(self) -> range:
-        """The decoder blocks, counted from 0."""
-
-    @property
-    def d_model(self) -> int:
-        """The width of the residual stream."""
+_FORMAT = "musicgen-workbench direction 1"
+_COLUMNS = 96  # of packed text
+_FIELDS = ("layer", "site", "name", "residual_norm", "centre")
+_READ_OUT_FIELDS = ("site", "link", "target", "model_id")
 
 
 @dataclass(frozen=True)
@@ -75,53 +75,53 @@ class Steering:
     @property
     def directions(self) -> dict[str, Direction]:
         """Every direction used, by the name in `text()`; `parse` and `from_json` take this mapping."""
-        return {text.key: term.direction for text, term in zip(self._texts, self.terms, strict=True)}
+        return {"".join(self._names.direction(term)): term.direction for term in self.terms}
 
     @property
     def read_outs(self) -> dict[str, ReadOut]:
         """Every read-out that a gate reads, by the name in `text()`; `parse` and `from_json` take it too."""
-        return {
-            text.gate.key: term.gate.read_out
-            for text, term in zip(self._texts, self.terms, strict=True)
-            if text.gate is not None and term.gate is not None
-        }
+        gates = [term.gate for term in self.terms if term.gate is not None]
+        return {"".join(self._names.read_out(gate)): gate.read_out for gate in gates}
 
     def text(self) -> str:
         """Return the canonical text, e.g. `0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond` (plan_text.py)."""
-        return grammar.write(self._texts)
+        return plan_text.write(self.terms, self._names)
 
     def __str__(self) -> str:
         return self.text()
 
     @classmethod
-    def parse(cls, text: str, directions: Mapping[str, Direction], probes: written.Probes = ()) -> Steering:
+    def parse(cls, text: str, directions: Mapping[str, Direction], probes: plan_text.Probes = ()) -> Steering:
         """Return the plan that `text` writes, its names looked up in `directions`, its gates in `probes`.
 
         A name is looked up as `name@layer`, then as `name`; the direction must have been made at that layer.
         A gate's class is looked up among the classes that the probes of its layer read.
-        Raises SteeringError, with the place in the text, for bad text and unknown names.
+
+        Raises:
+            SteeringError: With the place in the text, for bad text and unknown names.
+
+        >>> jazz = Direction(np.array([0.6, 0.8]), 2, name="jazz", residual_norm=10.0)
+        >>> Steering.parse("0.15*jazz@2 | ramp(1s,3s)", {"jazz": jazz}).layers
+        (2,)
         """
-        terms = grammar.read(text)
-        read = dict.fromkeys(probe.read_out() for probe in written.values(probes))
-        named = written.Named(directions, list(read))
-        return cls(tuple(written.from_text(term, text, named) for term in terms))
+        return cls(tuple(plan_text.read(text, directions, probes)))
 
     def to_json(self) -> str:
         """Return the plan as JSON text; directions and gates' read-outs stand by name and fingerprint."""
-        return json.dumps([written.as_json(term) for term in self.terms], ensure_ascii=False)
+        return json.dumps([plan_text.as_json(term) for term in self.terms], ensure_ascii=False)
 
     @classmethod
     def from_json(
         cls,
         text: str,
         directions: Mapping[str, Direction] | Iterable[Direction],
-        probes: written.Probes = (),
+        probes: plan_text.Probes = (),
     ) -> Steering:
         """Return the plan that `to_json` wrote; directions and read-outs are found by fingerprint."""
-        held = {direction.fingerprint: direction for direction in written.values(directions)}
-        read = {one.fingerprint: one for one in (probe.read_out() for probe in written.values(probes))}
+        known = {direction.fingerprint: direction for direction in plan_text.values(directions)}
+        read = {one.fingerprint: one for one in (probe.read_out() for probe in plan_text.values(probes))}
         try:
-            return cls(tuple(written.from_json(item, held, read) for item in json.loads(text)))
+            return cls(tuple(plan_text.from_json(item, known, read) for item in json.loads(text)))
         except SteeringError:
             raise
         except Exception as error:  # text can be wrong in any way
@@ -151,30 +151,47 @@ class Steering:
 
     def pack(self) -> str:
         """Return the plan and all its vectors as lines of plain letters, to stand in code."""
-        return pack(self)
+        data = to_bytes(self)
+        if len(data) > MOST_BYTES:
+            raise SteeringError(
+                "A plan was to be packed into text",
+                f"it has {len(data) / 2**20:.0f} MB, and {MOST_BYTES >> 20} MB can be unpacked",
+                "Use Steering.save, or fewer directions",
+            )
+        return "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(data, 9)).decode(), _COLUMNS))
 
     @classmethod
     def unpack(cls, text: str) -> Steering:
         """Return the plan that `pack` wrote; raise SteeringError when letters are missing or changed."""
-        return unpack(text)
+        try:
+            packed, reader = base64.b64decode("".join(text.split()), validate=True), zlib.decompressobj()
+            data = reader.decompress(packed, MOST_BYTES)
+            if not reader.eof or reader.unused_data:
+                raise ValueError(f"it is cut, or larger than {MOST_BYTES >> 20} MB")
+        except Exception as error:  # letters can be wrong in any way
+            raise _damaged("packed text", error) from error
+        return from_bytes(data, "packed text", notice=False)  # zlib compares a checksum of its own
+
+    def _repr_html_(self) -> str:
+        """A line for each term."""
+        columns = ("direction", "dose", "operation", "schedule", "layer", "branch", "chance", "gate")
+        names = self._names
+        rows = [
+            ("".join(names.direction(one)), one.dose, one.operation, str(one.schedule), one.at_layer,
+             one.branch, one.chance, "".join(names.read_out(one.gate)) if one.gate else "")
+            for one in self.terms
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns).to_html(index=False, border=0)
 
     @cached_property
-    def _texts(self) -> list[grammar.TermText]:
-        """The terms as text knows them, with fingerprint_suffixes where a name alone would be ambiguous."""
-        named = {term.direction.fingerprint: term.direction for term in self.terms}
-        mark = written.fingerprint_suffixes({key: (one.name, one.layer) for key, one in named.items()})
-        read = dict.fromkeys(term.gate.read_out for term in self.terms if term.gate is not None)
-        held = written.reading(read)
-        return [written.as_text(term, mark, held) for term in self.terms]
+    def _names(self) -> plan_text.Names:
+        """What its directions and read-outs are called."""
+        return plan_text.Names(self.terms)
 
     def check(self, model: Steerable) -> None:
         """Raise SteeringError where the plan does not fit `model`: layer, width, another model's vector."""
         for term in self.terms:
-            problem = _misfit(term, model)
-            if problem:
-                raise SteeringError(
-                    f"{term.direction.name!r} was to act at layer {term.at_layer} of {model.id}", *problem
-                )
+            term.check(model)
 
 
 def _flat(parts: object) -> Iterable[Term]:
@@ -192,45 +209,29 @@ def _flat(parts: object) -> Iterable[Term]:
         )
 
 
-def _misfit(term: Term, model: Steerable) -> tuple[str, str] | None:
-    """Return (found, do) when a term cannot act on this model."""
-    direction = term.direction
-    made_for, width = direction.origin.get("model_id", ""), direction.vector.size
-    if made_for and made_for != model.id:
-        found = f"the direction was made for the model {made_for!r}"
-        return found, "Make a direction from this model's activations"
-    if width != model.d_model:
-        found = f"it has {width} numbers where the model has {model.d_model}"
-        return found, "Use a direction made for this model"
-    if term.at_layer not in model.layers:
-        return f"the model has layers {model.layers[0]}-{model.layers[-1]}", "Use one of model.layers"
-    read = term.gate.read_out if term.gate is not None else None
-    if read is None:
-        return None
-    if read.model_id and read.model_id != model.id:
-        return f"its gate's probe was made for the model {read.model_id!r}", "Fit a probe on this model"
-    if read.weights.shape[1] != model.d_model or read.layer not in model.layers:
-        found = f"its gate reads {read.weights.shape[1]} numbers at layer {read.layer}"
-        return found, f"Use a probe of {model.d_model} numbers at one of model.layers"
-    return None
-
-
-# A direction in the residual stream of one layer: a vector that knows its origin, with plain algebra.
-
-
 Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
-_FORMAT = "musicgen-workbench direction 1"
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
     """A vector at one layer and site of one model. Algebra leaves its length alone; `.unit()` makes it 1.
 
-    vector         (d,) float32, read-only
-    residual_norm  R: the mean norm of the residual stream at this layer, the unit that a dose is counted in
-    centre         <mu, vector>, the mean projection of the data it is from; `remove` moves the stream there
-    origin         where it is from: method, model_id, dataset_fingerprint, score ... (of these only model_id
-                   is part of its identity)
+    Args:
+        vector: (d_model,) float32, read-only.
+        layer: The decoder block, from 0.
+        site: The place in the block.
+        name: What it stands for, such as "jazz".
+        residual_norm: R, the mean norm of the residual stream at this layer: the unit of a dose.
+        centre: <mu, vector>, the mean projection of the data it is from; `remove` moves the stream there.
+        origin: Where it is from: method, model_id, dataset_fingerprint, score ... (of these only model_id is
+            part of its identity).
+
+    Raises:
+        SteeringError: For a vector that is not finite or has no numbers, and names and numbers that are none.
+
+    >>> jazz, rock = (Direction(np.eye(3)[n], 2, name=name) for n, name in enumerate(("jazz", "rock")))
+    >>> (jazz - rock).unit().name, round(jazz.cosine(jazz - rock), 3)
+    ('jazz - rock', 0.707)
     """
 
     vector: Vector
@@ -260,6 +261,33 @@ class Direction:
         object.__setattr__(self, "vector", vector)
         object.__setattr__(self, "origin", {str(key): str(value) for key, value in self.origin.items()})
 
+    @classmethod
+    def from_numpy(
+        cls, model: Steerable, vector: Any, layer: int, *, name: str = "direction", site: str = "resid_post"
+    ) -> Direction:
+        """Return a unit direction of `model` along any vector, measured against the model's residual norms.
+
+        Args:
+            model: The model that it is for.
+            vector: (d_model,) numbers, of any length but 0: an array, a list or a tensor.
+            layer: The decoder block, from 0.
+            name: What it stands for.
+            site: The place in the block.
+
+        Raises:
+            SteeringError: When width or layer are not the model's, or the vector is 0 or not finite.
+        """
+        norms = np.asarray(model.residual_norms())
+        asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
+        if layer not in layers:
+            raise SteeringError(asked, f"it has layers {layers[0]}-{layers[-1]}", "Use one of model.layers")
+        if np.shape(vector) != (model.d_model,):
+            found = f"the vector has the shape {np.shape(vector)}"
+            raise SteeringError(asked, found, f"Pass {model.d_model} numbers")
+        origin = {"method": "from numpy", "model_id": model.id}
+        norm = float(norms[layer])
+        return cls(vector, layer, site, name=name, residual_norm=norm, origin=origin).unit()
+
     @cached_property
     def norm(self) -> float:
         """The length |v|."""
@@ -268,14 +296,8 @@ class Direction:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the name and all that acts: vector, layer, site, residual norm, centre, model."""
-        acting = [
-            self.name,
-            self.layer,
-            self.site,
-            self.residual_norm,
-            self.centre,
-            self.origin.get("model_id", ""),
-        ]
+        acting: list[object] = [self.name, self.layer, self.site, self.residual_norm, self.centre]
+        acting.append(self.origin.get("model_id", ""))
         digest = hashlib.sha256(json.dumps(acting).encode())
         digest.update(self.vector.tobytes())
         return digest.hexdigest()
@@ -348,42 +370,52 @@ class Direction:
         name = f"{self.name} {head_name(self.layer, head)}"
         return replace(self, vector=part, name=name, centre=0.0, origin={**self.origin, "head": str(head)})
 
+    @renamed_keywords(rows="branch")
     def at(
         self,
         dose: float,
         *,
         schedule: Schedule | None = None,
-        operation: str = "add",
-        rows: str = "cond",
+        operation: str | Operation = "add",
+        branch: str = "cond",
         layer: int | None = None,
         chance: float = 1.0,
         gate: Gate | None = None,
     ) -> Steering:
         """Return the plan with this one term. The direction must have length 1 (`.unit()`).
 
-        dose   multiples of `residual_norm` for add and keep_norm; a for paper; weight 0-1 for remove; target
-               for clamp
-        layer  where it acts; None is the layer that it was made at
-        chance the probability with which each step acts, 1 is always
-        gate   steers only while a probe reads what the gate says (`probe.gate`); None always
-        Raises SteeringError for a length other than 1 and for doses, operations and rows that do not exist.
+        Args:
+            dose: In the unit of the operation: multiples of `residual_norm` for add and keep_norm, a for
+                norm_scaled_add, a weight 0-1 for remove, the target projection for clamp.
+            schedule: When, such as `ramp(2, 6)`; all the time when None.
+            operation: How: one of OPERATIONS, or an Operation of your own.
+            branch: "cond" (the prompted half of guidance), "null" (the unprompted half) or "both".
+            layer: Where it acts; None is the layer that it was made at.
+            chance: The probability with which each step acts, 1 is always.
+            gate: Steers only while a probe reads what the gate says (`probe.gate`); None always.
+
+        Raises:
+            SteeringError: For a length other than 1, and doses, operations and branches that do not exist.
+
+        >>> jazz = Direction(np.array([0.6, 0.8]), 2, name="jazz", residual_norm=10.0)
+        >>> print(jazz.at(0.15) + jazz.at(0.5, operation="remove", branch="both"))
+        0.15*jazz@2 | constant | cond ; remove(0.5*jazz@2) | constant | both
         """
-        when = schedule or constant()
-        return Steering((Term(self, dose, when, operation, layer, rows, chance=chance, gate=gate),))
+        name, when = find_operation(operation).name, schedule or constant()
+        return Steering((Term(self, dose, when, name, layer, branch, chance=chance, gate=gate),))
+
+    def _repr_html_(self) -> str:
+        """What it is and where it is from."""
+        facts = {"name": self.name, "layer": self.layer, "site": self.site, "numbers": self.vector.size}
+        facts |= {"length": f"{self.norm:.4g}", "residual norm": f"{self.residual_norm:.4g}", **self.origin}
+        return pd.Series(facts).to_frame().to_html(header=False, border=0)
 
     def save(self, path: Path | str) -> Path:
         """Write the vector as safetensors, all else as JSON in its metadata; return the path.
 
         Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
         """
-        kept = {
-            "format": _FORMAT,
-            "layer": self.layer,
-            "site": self.site,
-            "name": self.name,
-            "centre": self.centre,
-        }
-        kept |= {"residual_norm": self.residual_norm, "origin": self.origin}
+        kept = {"format": _FORMAT, **_about(self, _FIELDS), "origin": self.origin}
         return write_atomically(path, pack_arrays(kept, {"vector": self.vector}))
 
     @classmethod
@@ -460,7 +492,7 @@ def _as_vector(values: Any) -> Vector:
 
     What holds no numbers comes back as one NaN.
     """
-    if type(values).__module__ == "torch":  # numpy has no bfloat16; torch need not be imported to be told
+    if type(values).__module__ == "torch":  # numpy has no bfloat16; torch need not be imported to know
         values = values.detach().float().cpu()
     try:
         return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)
@@ -481,18 +513,6 @@ def random_direction(like: Direction, seed: int) -> Direction:
     return replace(like, vector=vector, name=f"random_{seed}", centre=0.0, origin=origin)
 
 
-# A plan complete in itself: its terms, and the vectors of its directions and gates, as one safetensors file.
-#
-# `about` (JSON as bytes) holds the terms as `Steering.to_json` writes them and what else directions and
-# read-outs are; their numbers are `vector_0`, `vector_1` ... and `weights_0`, `bias_0` ...
-
-
-FORMAT = "musicgen-workbench plan 1"
-_COLUMNS = 96  # of packed text
-MOST_BYTES = 16 << 20
-"""What packed text may unpack to, 2,000 directions of 2,048 numbers: few letters can ask for gigabytes."""
-
-
 def to_bytes(plan: Steering) -> bytes:
     """Return the plan as the bytes of a safetensors file."""
     directions = list(dict.fromkeys(term.direction for term in plan.terms))
@@ -500,8 +520,11 @@ def to_bytes(plan: Steering) -> bytes:
     about = {
         "format": FORMAT,
         "plan": plan.to_json(),
-        "directions": [_about_direction(one) for one in directions],
-        "read_outs": [_about_read_out(one) for one in read_outs],
+        "directions": [{**_about(one, _FIELDS), "origin": dict(one.origin)} for one in directions],
+        "read_outs": [
+            {**_about(one, _READ_OUT_FIELDS), "classes": list(one.classes), "layer": int(one.layer)}
+            for one in read_outs
+        ],
     }
     arrays: dict[str, np.ndarray] = {f"vector_{number}": one.vector for number, one in enumerate(directions)}
     for number, one in enumerate(read_outs):
@@ -530,50 +553,17 @@ def from_bytes(data: bytes, source: str, *, notice: bool = True) -> Steering:
             ReadOut(weights=arrays[f"weights_{number}"], bias=arrays[f"bias_{number}"], **kept)
             for number, kept in enumerate(about["read_outs"])
         ]
-        plan = Steering.from_json(about["plan"], directions, read_outs)
         check_digest(source, about, arrays, notice=notice)
-        return plan
+        return Steering.from_json(about["plan"], directions, read_outs)
+    except UnknownOperationError as error:  # the file is sound; what is missing is an extension
+        found = f"it needs what is not registered here. {str(error).rstrip('.')}"
+        raise UnknownOperationError(f"The plan in {source} was asked for", found) from error
     except Exception as error:  # a damaged file can be wrong in any way
         raise _damaged(source, error) from error
 
 
-def pack(plan: Steering) -> str:
-    """Return the plan as lines of plain letters, to stand in code."""
-    data = to_bytes(plan)
-    if len(data) > MOST_BYTES:
-        raise SteeringError(
-            "A plan was to be packed into text",
-            f"it has {len(data) / 2**20:.0f} MB, and {MOST_BYTES >> 20} MB can be unpacked",
-            "Use Steering.save, or fewer directions",
-        )
-    packed = base64.b64encode(zlib.compress(data, 9)).decode()
-    return "\n".join(textwrap.wrap(packed, _COLUMNS))
-
-
-def unpack(text: str) -> Steering:
-    """Return the plan that `pack` wrote.
-
-    Raises:
-        SteeringError: When letters are missing or changed.
-    """
-    try:
-        packed, reader = base64.b64decode("".join(text.split()), validate=True), zlib.decompressobj()
-        data = reader.decompress(packed, MOST_BYTES)
-        if not reader.eof or reader.unused_data:
-            raise ValueError(f"its end is missing or not its end, or it is larger than {MOST_BYTES >> 20} MB")
-    except Exception as error:  # letters can be wrong in any way
-        raise _damaged("packed text", error) from error
-    return from_bytes(data, "packed text", notice=False)  # zlib compares a checksum of its own
-
-
-def _about_direction(one: Direction) -> dict[str, Any]:
-    names = ("layer", "site", "name", "residual_norm", "centre")
-    return {**{name: getattr(one, name) for name in names}, "origin": dict(one.origin)}
-
-
-def _about_read_out(one: ReadOut) -> dict[str, Any]:
-    kept = {name: getattr(one, name) for name in ("site", "link", "target", "model_id")}
-    return {**kept, "classes": list(one.classes), "layer": int(one.layer)}
+def _about(one: Direction | ReadOut, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in names}
 
 
 def _damaged(source: str, error: Exception) -> SteeringError:

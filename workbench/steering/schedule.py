@@ -1,9 +1,11 @@
-"""When a push acts: immutable schedules over seconds of music, each one a factor that multiplies a dose.
+"""When a push acts: schedules over seconds of new sound, and gates that a linear read-out opens and shuts.
 
-A schedule is a kind and its numbers, so two schedules are equal when they read the same, and each has one
-canonical text (`ramp(2s,6s)`) that reads back as the same schedule. Time is seconds of new audio from
-the start; only `pulse` may count generation steps instead, because the published recipe does (every 25th
-step).
+A schedule is a kind and its numbers, and has one canonical text (`ramp(2s,6s)`) that reads back as the same
+schedule. Only `pulse` may count generation steps instead of seconds, because the published recipe does.
+
+A gate steers only while a read-out of the stream reads below (or above) a threshold. The idea is SMITIN's
+(arXiv 2404.02252): stop pushing once it sounds like what was wanted, go on when it no longer does. A read-out
+is the plain value of a probe; `probe.gate("jazz", below=0.8)` makes a gate from one.
 """
 
 from __future__ import annotations
@@ -26,9 +28,6 @@ from torch import Tensor
 
 from workbench.errors import SteeringError, is_number, is_text, is_whole, number_or_nan
 
-# Reading text from left to right with errors that say where: shared by schedules and plans.
-
-
 NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 WHOLE = re.compile(r"\d+")
 MOST_DIGITS = 9  # of a layer number
@@ -48,8 +47,7 @@ class Tokenizer:
 
     def take(self, pattern: re.Pattern[str]) -> str | None:
         """Return the match of `pattern` at the present place and step over it, or None."""
-        self._skip_blanks()
-        found = pattern.match(self.text, self.position)
+        found = pattern.match(self.text, self.here())
         if found is None:
             return None
         self.position = found.end()
@@ -57,8 +55,7 @@ class Tokenizer:
 
     def has(self, literal: str) -> bool:
         """Return whether `literal` stands here, and step over it if it does."""
-        self._skip_blanks()
-        found = self.text.startswith(literal, self.position)
+        found = self.text.startswith(literal, self.here())
         self.position += len(literal) * found
         return found
 
@@ -107,7 +104,9 @@ class Tokenizer:
 
     def here(self) -> int:
         """Return the place of the next character that is no blank."""
-        self._skip_blanks()
+        if self.text[self.position : self.position + 1].isspace():
+            found = BLANKS.match(self.text, self.position)
+            self.position = found.end() if found is not None else self.position
         return self.position
 
     @property
@@ -123,11 +122,6 @@ class Tokenizer:
             f"{place(self.text, self.position)} {wanted} was expected, but {found}. "
             f"A complete plan reads {EXAMPLE!r}."
         )
-
-    def _skip_blanks(self) -> None:
-        if self.text[self.position : self.position + 1].isspace():
-            found = BLANKS.match(self.text, self.position)
-            self.position = found.end() if found is not None else self.position
 
 
 def place(text: str, position: int) -> str:
@@ -162,21 +156,13 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in _KINDS:
-            known = ", ".join(_KINDS)
-            raise SteeringError(
-                f"The schedule {self.kind!r} was asked for",
-                f"the schedules are {known}",
-                "Use one of those",
-            )
+            asked, known = f"The schedule {self.kind!r} was asked for", ", ".join(_KINDS)
+            raise SteeringError(asked, f"the schedules are {known}", "Use one of those")
         numbers = tuple(number_or_nan(number) + 0.0 for number in self.numbers)
         object.__setattr__(self, "numbers", numbers)
-        problem = _problem(self.kind, numbers)
-        if problem:
-            raise SteeringError(
-                f"The schedule {self.kind}{numbers} was asked for",
-                problem,
-                f"Write {_KINDS[self.kind][1]}",
-            )
+        if problem := _problem(self.kind, numbers):
+            asked = f"The schedule {self.kind}{numbers} was asked for"
+            raise SteeringError(asked, problem, f"Write {_KINDS[self.kind][1]}")
 
     def factor(self, seconds: float, step: int = 0) -> float:
         """Return what multiplies the dose at `seconds` of audio, which is generation step `step`."""
@@ -260,7 +246,11 @@ def window(start_s: float, end_s: float) -> Schedule:
 
 
 def ramp(start_s: float, end_s: float) -> Schedule:
-    """Return the schedule that is 0 until `start_s`, rises in a straight line, and is 1 from `end_s` on."""
+    """Return the schedule that is 0 until `start_s`, rises in a straight line, and is 1 from `end_s` on.
+
+    >>> ramp(2, 6).factor(3), str(ramp(2, 6))
+    (0.25, 'ramp(2s,6s)')
+    """
     return Schedule("ramp", (start_s, end_s))
 
 
@@ -274,8 +264,10 @@ def pulse(
 ) -> Schedule:
     """Return the schedule that is 1 at the start of every period and 0 for the rest of it.
 
-    every_s      length of a period in seconds; `width_s` of it are on (half of it, when not given)
-    every_steps  instead of seconds: on at every n-th generation step only, as the paper does it with n = 25
+    Args:
+        every_s: Length of a period in seconds.
+        width_s: How much of it is on; half of it when None.
+        every_steps: Instead of seconds: on at every n-th generation step only (arXiv 2506.10225: n = 25).
     """
     if (every_s is None) == (every_steps is None) or (every_steps is not None and width_s is not None):
         raise SteeringError(
@@ -338,13 +330,6 @@ def _read_seconds(tokenizer: Tokenizer, kind: str, numbers: list[float]) -> None
         numbers.append(tokenizer.number("a time in seconds"))
 
 
-# Self-monitoring: steer only while a linear read-out of the stream reads below (or above) a threshold.
-#
-# The idea is SMITIN's (arXiv 2404.02252): stop pushing once it sounds like what was wanted, go on when it no
-# longer does. A read-out is the plain value of a probe, without its training history; `probe.gate("jazz",
-# below=0.8)` makes a gate from one.
-
-
 SIDES = {"below": "<", "above": ">"}
 """The two sides of a threshold on which a gate may be open, and the sign that stands for each."""
 
@@ -357,12 +342,18 @@ LINKS = ("softmax", "shares", "sigmoid", "cut")
 class ReadOut:
     """A linear read-out: probabilities of classes = link(x W' + b) of the stream x at one place.
 
-    classes   their names
-    weights   (classes, d) float32, read-only; `bias` (classes,)
-    layer     the block it reads, at `site`, after steering
-    link      one of LINKS
-    target    what the classes tell apart
-    model_id  the model that it was fitted on; empty fits any of the right width
+    Args:
+        classes: Their names.
+        weights: (classes, d_model) float32, read-only.
+        bias: (classes,) float32, read-only.
+        layer: The block it reads, after steering.
+        site: The place in the block.
+        link: One of LINKS.
+        target: What the classes tell apart.
+        model_id: The model that it was fitted on; empty fits any of the right width.
+
+    Raises:
+        SteeringError: For numbers and names that do not fit each other.
     """
 
     classes: tuple[str, ...]
@@ -375,18 +366,16 @@ class ReadOut:
     model_id: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        if not all(is_text(text) for text in (self.site, self.link, self.target, self.model_id)):
-            told = ", ".join(repr(text) for text in (self.site, self.link, self.target, self.model_id))
-            raise SteeringError(
-                "A read-out was asked for", f"its site, link, target and model are {told}", "Give text"
-            )
+        texts = (self.site, self.link, self.target, self.model_id)
+        if not all(map(is_text, texts)):
+            found = f"its site, link, target and model are {', '.join(map(repr, texts))}"
+            raise SteeringError("A read-out was asked for", found, "Give text")
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         for name in ("weights", "bias"):
             array = np.array(getattr(self, name), dtype=np.float32, order="C")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        problem = _misshapen(self)
-        if problem:
+        if problem := _misshapen(self):
             asked = f"A read-out of {', '.join(self.classes) or 'nothing'} was asked for"
             raise SteeringError(asked, problem, "Use Probe.read_out()")
 
@@ -422,11 +411,15 @@ class ReadOut:
 class Gate:
     """Steer only while P(`class_`) reads `side` the `threshold`, averaged over the last `over` seconds.
 
-    read_out   what reads
-    class_     one of its classes
-    side       "below" or "above": where the gate is open
-    threshold  a probability from 0 to 1
-    over       how many seconds of readings are averaged; 0 takes the last reading alone
+    Args:
+        read_out: What reads.
+        class_: One of its classes.
+        side: "below" or "above": where the gate is open.
+        threshold: A probability from 0 to 1.
+        over: How many seconds of readings are averaged; 0 takes the last reading alone.
+
+    Raises:
+        SteeringError: For a class, side or number that cannot work.
     """
 
     read_out: ReadOut
@@ -436,8 +429,7 @@ class Gate:
     over: float = 1.0
 
     def __post_init__(self) -> None:
-        problem = _impossible(self)
-        if problem:
+        if problem := _impossible(self):
             asked = f"A gate on {self.class_!r} {self.side} {self.threshold!r} was asked for"
             raise SteeringError(asked, *problem)
         for name in ("threshold", "over"):

@@ -1,35 +1,60 @@
-"""One term of a plan: a direction, how strongly, when, how, at which layer, on which rows, if at all."""
+"""One term of a plan: a direction, how strongly, when, how, at which layer, on which branch, if at all."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from workbench.errors import SteeringError, is_number, number_or_nan, whole_number
-from workbench.steering.operations import OPERATIONS, PUSHES, SCALED
-from workbench.steering.plan_text import ROWS, GateText, TermText
-from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, parse_schedule, place
+from workbench.errors import SteeringError, is_number, number_or_nan, renamed_attribute, whole_number
+from workbench.steering.operations import OPERATIONS, find_operation
+from workbench.steering.schedule import Gate, Schedule, constant
 
 if TYPE_CHECKING:
     from workbench.steering.plan import Direction
 
 
+BRANCHES = ("cond", "both", "null")
+
+
+class Steerable(Protocol):
+    """What `Steering.check` needs to know of a model."""
+
+    @property
+    def id(self) -> str:
+        """The name that directions carry in their origin."""
+
+    @property
+    def layers(self) -> range:
+        """The decoder blocks, counted from 0."""
+
+    @property
+    def d_model(self) -> int:
+        """The width of the residual stream."""
+
+    def residual_norms(self) -> Any:
+        """The mean norm of the stream at each layer, (layers,)."""
+
+
 @dataclass(frozen=True)
 class Term:
-    """One direction, how strongly, when, how and on which rows.
+    """One direction, how strongly, when, how and on which branch of classifier-free guidance.
 
-    dose       multiples of the direction's residual norm (add, keep_norm), a (paper), weight 0-1 (remove) or
-               the target projection (clamp)
-    layer      where it acts; None means where the direction was made
-    rows       "cond" (the prompted half of guidance), "null" (the unprompted half) or "both"
-    chance     the probability with which each step acts at all (stochastic injection, MusicRFM, arXiv
-               2510.19127): drawn by the row's own seed, so that a run can be repeated; 1 acts always
-    gate       steers only while a probe reads below (or above) a threshold; None steers always
+    Args:
+        direction: A unit vector.
+        dose: In the unit of the operation: multiples of the direction's residual norm (add, keep_norm), a
+            (norm_scaled_add), a weight 0-1 (remove) or the target projection (clamp).
+        schedule: When; it multiplies the dose.
+        operation: How: the name of an operation (or an Operation, of which the name is kept).
+        layer: Where it acts; None means where the direction was made.
+        branch: "cond" (the prompted half of guidance), "null" (the unprompted half) or "both".
+        chance: The probability with which each step acts at all (stochastic injection, MusicRFM, arXiv
+            2510.19127), drawn by the row's own seed, so that a run can be repeated; 1 acts always.
+        gate: Steers only while a probe reads below (or above) a threshold; None steers always.
+
+    Raises:
+        SteeringError: For what no model could carry out: a length other than 1, a dose that the operation
+            does not take, an operation or a branch that does not exist.
     """
 
     direction: Direction
@@ -37,7 +62,7 @@ class Term:
     schedule: Schedule = field(default_factory=constant)
     operation: str = "add"
     layer: int | None = None
-    rows: str = "cond"
+    branch: str = "cond"
     chance: float = field(default=1.0, kw_only=True)
     gate: Gate | None = field(default=None, kw_only=True)
 
@@ -47,16 +72,21 @@ class Term:
         object.__setattr__(self, "chance", number_or_nan(self.chance) + 0.0)
         layer = self.direction.layer if self.layer is None else self.layer
         object.__setattr__(self, "layer", whole_number(layer, "Steering at the layer", SteeringError))
-        problem = _problem(self)
-        if problem:
-            raise SteeringError(
-                f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for", *problem
-            )
+        object.__setattr__(self, "operation", find_operation(self.operation).name)
+        if problem := _problem(self):
+            asked = f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for"
+            raise SteeringError(asked, *problem)
 
     @property
     def at_layer(self) -> int:
         """The layer that this term acts at."""
         return cast(int, self.layer)
+
+    def check(self, model: Steerable) -> None:
+        """Raise SteeringError where it does not fit `model`: layer, width, another model's vector."""
+        if problem := _misfit(self, model):
+            asked = f"{self.direction.name!r} was to act at layer {self.at_layer} of {model.id}"
+            raise SteeringError(asked, *problem)
 
     def acts(self, seconds: float, step: int = 0) -> bool:
         """Return whether this term is planned to change anything at `seconds`: factor and dose are not 0.
@@ -65,16 +95,19 @@ class Term:
         """
         return not self.idle and self.schedule.factor(seconds, step) != 0
 
+    rows = renamed_attribute("rows", "branch")
+
     @property
     def idle(self) -> bool:
         """Whether its dose says that it never changes anything."""
-        return self.dose == 0 and self.operation != "clamp"
+        return self.dose == 0 and OPERATIONS[self.operation].unit != "projection"
 
     def __neg__(self) -> Term:
-        if self.operation not in PUSHES:
+        if OPERATIONS[self.operation].has_target:
+            pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
             raise SteeringError(
                 f"The opposite of {self.operation} was asked for",
-                "only pushes (add, paper, keep_norm) have an opposite",
+                f"only pushes ({pushes}) have an opposite",
                 "Write the term that you mean instead of subtracting this one",
             )
         return replace(self, dose=-self.dose)
@@ -82,22 +115,19 @@ class Term:
 
 def _problem(term: Term) -> tuple[str, str] | None:
     """Return (found, do) when a term cannot be carried out on any model."""
-    direction = term.direction
-    if not (isinstance(term.operation, str) and term.operation in OPERATIONS):
-        return f"the operations are {', '.join(OPERATIONS)}", "Use one of those"
-    if term.rows not in ROWS:
-        return f"rows {term.rows!r} are unknown", f"Use one of {', '.join(ROWS)}"
+    direction, unit = term.direction, OPERATIONS[term.operation].unit
+    if term.branch not in BRANCHES:
+        return f"the branch {term.branch!r} is unknown", f"Use one of {', '.join(BRANCHES)}"
     if not is_number(term.dose):
         return "a dose must be a finite number", "Give a number such as 0.6"
-    if term.operation == "remove" and not 0 <= term.dose <= 1:
-        return "remove takes a weight from 0 to 1", "Use 1.0 to remove the direction, 0.5 for half of it"
+    if unit == "weight" and not 0 <= term.dose <= 1:
+        found = f"{term.operation} takes a weight from 0 to 1"
+        return found, "Use 1.0 to remove the direction, 0.5 for half of it"
     if not is_number(term.chance, 0, 1):
         return f"a chance of {term.chance!r} is no probability", "Use a number from 0 to 1"
     if abs(direction.norm - 1) > 1e-4:
         return f"its norm is {direction.norm:.4g}, not 1", "Call .unit() on the direction first"
-    if term.operation in SCALED and not (
-        math.isfinite(direction.residual_norm) and direction.residual_norm > 0
-    ):
+    if unit == "R" and not (math.isfinite(direction.residual_norm) and direction.residual_norm > 0):
         return (
             f"its residual norm, which a dose is a multiple of, is {direction.residual_norm}",
             "Set it with dataclasses.replace(direction, residual_norm=model.residual_norms()[layer])",
@@ -105,187 +135,24 @@ def _problem(term: Term) -> tuple[str, str] | None:
     return None
 
 
-# Terms to and from what is written: names and fingerprints out, directions and read-outs in again.
-
-
-class Reads(Protocol):
-    """What can be given where a plan's gates are looked up: a ReadOut, or a probe that makes one."""
-
-    def read_out(self) -> ReadOut:
-        """The plain linear read-out."""
-
-
-Probes = Mapping[str, Reads] | Iterable[Reads]
-"""Probes by any name (gates are found by class, layer and fingerprint), or just probes."""
-Held = TypeVar("Held")
-FEW = 20  # directions that an error lists one by one
-
-
-def values(given: Mapping[str, Held] | Iterable[Held]) -> list[Held]:
-    """Return what a mapping or another iterable holds."""
-    return list(given.values() if isinstance(given, Mapping) else given)
-
-
-def fingerprint_suffixes(places: Mapping[str, tuple[str, int]]) -> dict[str, str]:
-    """Return fingerprint -> the digits that tell it from others of its name and layer, if there are any."""
-    held = Counter(places.values())
-    return {found: found[:12] if held[place] > 1 else "" for found, place in places.items()}
-
-
-def reading(read_outs: Iterable[ReadOut]) -> dict[tuple[str, int], list[ReadOut]]:
-    """Return (class, layer) -> the read-outs that read it."""
-    found: dict[tuple[str, int], list[ReadOut]] = {}
-    for one in read_outs:
-        for name in one.classes:
-            found.setdefault((name, one.layer), []).append(one)
-    return found
-
-
-def as_text(term: Term, mark: Mapping[str, str], read: Mapping[tuple[str, int], list[ReadOut]]) -> TermText:
-    """Return a term as text knows it.
-
-    mark  direction's fingerprint -> digits
-    read  (class, layer) -> the distinct read-outs of the whole plan that read it
-    """
+def _misfit(term: Term, model: Steerable) -> tuple[str, str] | None:
+    """Return (found, do) when a term cannot act on this model."""
     direction = term.direction
-    place = (direction.name, mark[direction.fingerprint], direction.layer, term.at_layer)
-    kept = (term.dose, term.operation, term.schedule, term.rows)
-    gate = _gate_text(term.gate, read) if term.gate is not None else None
-    return TermText(*place, *kept, chance=term.chance, gate=gate)
-
-
-def _gate_text(gate: Gate, read: Mapping[tuple[str, int], list[ReadOut]]) -> GateText:
-    """Return a gate as text knows it, marked where another read-out knows its class at its layer."""
-    own = gate.read_out
-    mark = own.fingerprint[:12] if len(read[gate.class_, own.layer]) > 1 else ""
-    return GateText(gate.class_, mark, own.layer, gate.side, gate.threshold, gate.over)
-
-
-@dataclass(frozen=True)
-class Named:
-    """What the names in a text can mean: directions by name, and read-outs; each is found in one step."""
-
-    directions: Mapping[str, Direction]
-    read_outs: Sequence[ReadOut]
-
-    @cached_property
-    def reading(self) -> dict[tuple[str, int], list[ReadOut]]:
-        """The read-outs of every class at every layer."""
-        return reading(self.read_outs)
-
-    @cached_property
-    def _marked(self) -> list[tuple[str, str]]:
-        """(fingerprint, name) of every direction, sorted."""
-        return sorted((one.fingerprint, name) for name, one in self.directions.items())
-
-    def direction(self, term: TermText) -> Direction | None:
-        """Return the direction that a term means, or None."""
-        names = (term.key, f"{term.name}@{term.made_at}", term.name)
-        found = next((self.directions[name] for name in names if name in self.directions), None)
-        if not term.mark or (found is not None and found.fingerprint.startswith(term.mark)):
-            return found
-        after = self._marked[bisect_left(self._marked, (term.mark, "")) :][:1]
-        return next((self.directions[name] for mark, name in after if mark.startswith(term.mark)), None)
-
-
-def from_text(term: TermText, text: str, named: Named) -> Term:
-    """Return the term that `term`, a part of `text`, writes, with direction and read-out looked up.
-
-    Raises:
-        SteeringError: With the place in the text, for a name that is not held or stands for several.
-    """
-    direction = named.direction(term)
-    if direction is None:
-        where = f"{place(text, term.position)} {term.key!r} was asked for"
-        raise SteeringError(where, _given(named.directions), "Use one of those names")
-    if direction.layer != term.made_at:
-        found = f"the direction given was made at layer {direction.layer}"
-        do = f"Write @{direction.layer}>{term.made_at} to apply it at layer {term.made_at} on purpose"
-        raise SteeringError(f"{place(text, term.position)} {term.key!r} was asked for", found, do)
-    gate = _gate(term, text, named) if term.gate is not None else None
-    parts = (direction, term.dose, term.schedule, term.operation, term.applied_at, term.rows)
-    return Term(*parts, chance=term.chance, gate=gate)
-
-
-def _given(directions: Mapping[str, Direction]) -> str:
-    """Return what the directions given are; many of them by name and layers, which is shorter."""
-    if len(directions) <= FEW:
-        return f"the directions given are: {', '.join(directions) or 'none'}"
-    names = ", ".join(dict.fromkeys(direction.name for direction in directions.values()))
-    layers = ", ".join(map(str, sorted({direction.layer for direction in directions.values()})))
-    return f"the directions given are: {names}, made at layers {layers}"
-
-
-def _gate(term: TermText, text: str, named: Named) -> Gate:
-    """Return the gate that `term`, a part of `text`, means."""
-    written = cast(GateText, term.gate)
-    alike = named.reading.get((written.class_, written.layer), [])
-    fitting = [one for one in alike if one.fingerprint.startswith(written.mark)]
-    if len(fitting) != 1:
-        told = [f"{name}@{one.layer}" for one in named.read_outs for name in one.classes]
-        found = f"the probes given read: {', '.join(told) or 'nothing'}"
-        do = "Give the probe with probes="
-        if fitting:
-            digits = " or ".join(f"{written.class_}#{one.fingerprint[:12]}@{one.layer}" for one in fitting)
-            found, do = f"{len(fitting)} of the probes given read it", f"Write {digits}"
-        asked = f"{place(text, term.position)} a gate on {written.key!r} was asked for"
-        raise SteeringError(asked, found, do)
-    return Gate(fitting[0], written.class_, written.side, written.threshold, written.over)
-
-
-def as_json(term: Term) -> dict[str, Any]:
-    """Return a term as plain JSON values; chance and gate only where they do something."""
-    kept: dict[str, Any] = {
-        "direction": term.direction.name,
-        "fingerprint": term.direction.fingerprint,
-        "dose": term.dose,
-        "operation": term.operation,
-        "schedule": term.schedule.text(),
-        "rows": term.rows,
-        "layer": term.at_layer,
-    }
-    if term.chance != 1:
-        kept["chance"] = term.chance
-    if (gate := term.gate) is not None:
-        kept["gate"] = {
-            "class": gate.class_,
-            "fingerprint": gate.read_out.fingerprint,
-            "layer": gate.read_out.layer,
-            "side": gate.side,
-            "threshold": gate.threshold,
-            "over": gate.over,
-        }
-    return kept
-
-
-def from_json(
-    item: Mapping[str, Any], directions: Mapping[str, Direction], read_outs: Mapping[str, ReadOut]
-) -> Term:
-    """Return the term that `as_json` wrote; both mappings go from fingerprint to what has it.
-
-    Raises:
-        SteeringError: When a direction or read-out is not held.
-    """
-    direction = directions.get(item["fingerprint"])
-    if direction is None:
-        raise SteeringError(
-            f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for",
-            f"the directions given are: {', '.join(d.name for d in directions.values()) or 'none'}",
-            "Load the direction that the plan was made with (Direction.load)",
-        )
-    schedule = parse_schedule(item["schedule"])
-    parts = (direction, item["dose"], schedule, item["operation"], item["layer"], item["rows"])
-    gate = _gate_from_json(item["gate"], read_outs) if "gate" in item else None
-    return Term(*parts, chance=item.get("chance", 1.0), gate=gate)
-
-
-def _gate_from_json(item: Mapping[str, Any], read_outs: Mapping[str, ReadOut]) -> Gate:
-    read_out = read_outs.get(item["fingerprint"])
-    if read_out is None:
-        raise SteeringError(
-            f"A gate on {item['class']!r} at layer {item['layer']}, read by the probe with fingerprint "
-            f"{item['fingerprint']}, was asked for",
-            f"{len(read_outs)} other probes were given",
-            "Give the probe that the plan was made with (probes=)",
-        )
-    return Gate(read_out, item["class"], item["side"], item["threshold"], item["over"])
+    made_for, width = direction.origin.get("model_id", ""), direction.vector.size
+    if made_for and made_for != model.id:
+        found = f"the direction was made for the model {made_for!r}"
+        return found, "Make a direction from this model's activations"
+    if width != model.d_model:
+        found = f"it has {width} numbers where the model has {model.d_model}"
+        return found, "Use a direction made for this model"
+    if term.at_layer not in model.layers:
+        return f"the model has layers {model.layers[0]}-{model.layers[-1]}", "Use one of model.layers"
+    read = term.gate.read_out if term.gate is not None else None
+    if read is None:
+        return None
+    if read.model_id and read.model_id != model.id:
+        return f"its gate's probe was made for the model {read.model_id!r}", "Fit a probe on this model"
+    if read.weights.shape[1] != model.d_model or read.layer not in model.layers:
+        found = f"its gate reads {read.weights.shape[1]} numbers at layer {read.layer}"
+        return found, f"Use a probe of {model.d_model} numbers at one of model.layers"
+    return None

@@ -9,22 +9,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import SteeringError
-from workbench.steering.operations import PUSHES
+from workbench.steering.operations import OPERATIONS, Operation, find_operation
 from workbench.steering.plan import Direction, Steering, random_direction
 from workbench.steering.schedule import Schedule, constant, fade, ramp
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
-# The difference in means: the plainest direction, and often the stronger one.
-
 
 def difference_in_means(
     acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
 ) -> Direction:
-    """Return the unit vector along mean(x | class) - mean(x | not class) of the activations at `layer`.
+    """Return the unit vector along mean(x | class) - mean(x | not class): the plainest direction.
 
-    Raises SteeringError when the class is not held, or nothing else is held to compare it with.
+    Args:
+        acts: Labelled activations.
+        class_: The class that it points to.
+        target: The label that the class is a value of.
+        layer: The decoder block.
+        site: The place in the block.
+
+    Raises:
+        SteeringError: When no clip has the class, or all have it.
     """
     names, y = acts.numbered(target)
     inside = np.array(names)[y] == class_
@@ -62,9 +68,19 @@ METHODS = ("gram-schmidt", "symmetric")
 def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steering:
     """Return the plan that is `a` until `start_s`, `b` from `end_s` on, and a mixture on the way.
 
-    a, b  plans whose schedules are constant: their terms get `fade(start_s, end_s)` and `ramp(...)`
+    Args:
+        a: A plan whose schedules are constant; its terms get `fade(start_s, end_s)`.
+        b: Another; its terms get `ramp(start_s, end_s)`.
+        start_s: Seconds of new sound.
+        end_s: The same.
 
-    Raises SteeringError for a plan with a schedule of its own: a product of two schedules has no text.
+    Raises:
+        SteeringError: For a plan with a schedule of its own: a product of two schedules has no text.
+
+    >>> jazz, rock = (Direction(np.eye(2)[n], 0, name=name, residual_norm=1.0)
+    ...               for n, name in enumerate(("jazz", "rock")))
+    >>> print(crossfade(jazz.at(0.2), rock.at(0.3), 2, 6))
+    0.2*jazz@0 | fade(2s,6s) | cond ; 0.3*rock@0 | ramp(2s,6s) | cond
     """
     return _scheduled(a, fade(start_s, end_s)) + _scheduled(b, ramp(start_s, end_s))
 
@@ -87,51 +103,58 @@ def split_dose(
 ) -> Steering:
     """Return the plan that shares one dose among directions of several layers, in rising order of layers.
 
-    directions  of one quality, one per layer (a mapping's keys are those layers)
-    dose        the sum of the shares' sizes
-    weights     one per direction, in the order given: each gets dose x weight / sum |weights|; equal when
-                None
-    settings    those of `Direction.at`: schedule, operation, rows, chance, gate
+    Args:
+        directions: Of one quality, one per layer (a mapping's keys are those layers).
+        dose: The sum of the shares' sizes.
+        weights: One per direction, in the order given: each gets dose x weight / sum |weights|; equal when
+            None.
+        settings: Those of `Direction.at`: schedule, operation, branch, chance, gate.
 
-    Raises SteeringError for no directions, two of one layer, weights that do not fit, and operations without
-    a dose that could be shared (remove, clamp).
+    Raises:
+        SteeringError: For no directions, two of one layer, weights that do not fit, and operations that have
+            a target instead of a dose that could be shared.
     """
-    held = list(directions.values() if isinstance(directions, Mapping) else directions)
-    shares = np.ones(len(held)) if weights is None else np.asarray(weights, dtype=np.float64)
-    problem = _unshareable(directions, held, shares, settings.get("operation", "add"))
+    of_layers = list(directions.values() if isinstance(directions, Mapping) else directions)
+    shares = np.ones(len(of_layers)) if weights is None else np.asarray(weights, dtype=np.float64)
+    problem = _unshareable(directions, of_layers, shares, find_operation(settings.get("operation", "add")))
     if problem:
-        raise SteeringError(f"A dose of {dose:g} over {len(held)} layers was asked for", *problem)
+        raise SteeringError(f"A dose of {dose:g} over {len(of_layers)} layers was asked for", *problem)
     shares = shares / np.abs(shares).sum()
     plans = [
-        direction.at(dose * float(share), **settings) for direction, share in zip(held, shares, strict=True)
+        direction.at(dose * float(share), **settings)
+        for direction, share in zip(of_layers, shares, strict=True)
     ]
     return Steering(tuple(sorted((term for plan in plans for term in plan.terms), key=lambda t: t.at_layer)))
 
 
 def _unshareable(
-    directions: object, held: Sequence[Direction], shares: np.ndarray, operation: str
+    directions: object, of_layers: Sequence[Direction], shares: np.ndarray, operation: Operation
 ) -> tuple[str, str] | None:
     """Return (found, do) when a dose cannot be shared."""
-    layers = [direction.layer for direction in held]
-    if not held or len(set(layers)) < len(layers):
+    layers = [direction.layer for direction in of_layers]
+    if not of_layers or len(set(layers)) < len(layers):
         return f"the layers are {layers}", "Give one direction per layer, at least one"
     if isinstance(directions, Mapping) and list(directions) != layers:
         return f"layers {list(directions)} hold directions of {layers}", "Give each its own layer as key"
-    if shares.shape != (len(held),) or not (np.isfinite(shares).all() and np.abs(shares).sum() > 0):
+    if shares.shape != (len(of_layers),) or not (np.isfinite(shares).all() and np.abs(shares).sum() > 0):
         return f"the weights are {shares.tolist()}", "Give one number per direction, not all 0"
-    if operation not in PUSHES:
-        return f"{operation} has no dose to share", f"Use one of {', '.join(sorted(PUSHES))}"
+    if operation.has_target:
+        pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
+        return f"{operation.name} has no dose to share", f"Use one of {pushes}"
     return None
 
 
 def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmidt") -> tuple[Direction, ...]:
     """Return unit directions at right angles to each other, in the order given, names and R kept.
 
-    method  "gram-schmidt": the first keeps its place, each later one loses what it shares with those before;
-            "symmetric" (Loewdin 1950): all move as little as possible together, no order matters, V <-
-            (V V')^-1/2 V
+    Args:
+        directions: Of one layer and site.
+        method: "gram-schmidt": the first keeps its place, each later one loses what it shares with those
+            before; "symmetric" (Loewdin 1950): all move as little as possible together, no order matters,
+            V <- (V V')^-1/2 V.
 
-    Raises SteeringError for directions of different places and for such that do not span as many dimensions.
+    Raises:
+        SteeringError: For directions of different places, and such that do not span as many dimensions.
     """
     if method not in METHODS:
         raise SteeringError(
@@ -150,7 +173,12 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
             "some of them can be made of the others",
             "Leave one out",
         )
-    mix = left @ np.diag(1 / sizes) @ left.T if method == "symmetric" else np.linalg.inv(_lower(v))
+    # V = L Q with orthonormal rows Q: Gram-Schmidt divides by L.
+    mix = (
+        left @ np.diag(1 / sizes) @ left.T
+        if method == "symmetric"
+        else np.linalg.inv(np.linalg.cholesky(v @ v.T))
+    )
     return tuple(_mixed(unit, units, row) for unit, row in zip(units, mix, strict=True))
 
 
@@ -162,11 +190,6 @@ def randomised(plan: Steering, seed: int) -> Steering:
         for term in plan.terms
     ]
     return Steering(tuple(terms))
-
-
-def _lower(v: np.ndarray) -> np.ndarray:
-    """Return L of V = L Q with orthonormal rows Q, its diagonal positive: what Gram-Schmidt divides by."""
-    return np.asarray(np.linalg.cholesky(v @ v.T))
 
 
 def _mixed(unit: Direction, units: Sequence[Direction], row: np.ndarray) -> Direction:

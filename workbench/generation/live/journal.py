@@ -2,10 +2,10 @@
 
 Nothing is buffered: every line and frame is handed to the operating system at once, so a process that is
 killed loses the frames that were not finished, and nothing else. A line that was cut off is not read. A
-damaged line ends what can be told: what was drawn before it was written is kept. Every visit has a line for
-that reason; older recordings have one only where the doses changed.
+damaged line ends what is known: what was drawn before it was written is kept. Every visit has a line for that
+reason; older recordings have one only where the doses changed.
 
-    {"window": [start, frames, heard], "prompt": ...}   a window begins
+    {"window": [start, frames, context], "prompt": ...}   a window begins
     {"visit": v, "doses": [...]}                        what visit v of it read at the knobs
     {"cut": v}                                          it was cut after v visits
     {"pushes": [changed, alone, failed]}                what its pushes did, at its end
@@ -49,10 +49,13 @@ def added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]
 class RecordedWindow:
     """One window of a recording: its span, the knobs' doses where they changed, and where it was cut.
 
-    changes  (visit, doses) in order; the first window has one for visit 0
-    visits   how many visits are known to have begun, and what the last of them read
-    cut      after how many visits it was cut; None when it came to its end, or the recording just stops
-    pushes   how many of them "changed" the stream, were left "alone" (dose 0), "failed"
+    Args:
+        span: Its frames.
+        changes: (visit, doses) in order; the first window has one for visit 0.
+        visits: How many visits are known to have begun.
+        last: What the last of them read.
+        cut: After how many visits it was cut; None when it came to its end, or the recording just stops.
+        pushes: How many of them "changed" the stream, were left "alone" (dose 0), "failed".
     """
 
     span: Span
@@ -74,7 +77,7 @@ class Journal:
 
     def window(self, span: Span) -> None:
         """Note that a window begins."""
-        self._write({"window": [span.start, span.frames, span.heard], "prompt": span.prompt})
+        self._write({"window": [span.start, span.frames, span.context], "prompt": span.prompt})
 
     def doses(self, visit: int, doses: Doses) -> None:
         """Note what a visit of the present window read at the knobs."""
@@ -147,12 +150,13 @@ def _write_whole(file: io.FileIO, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Events:
-    """What a journal tells.
+    """What a journal says.
 
-    windows  the windows of the recording
-    ended    how it ended: empty when its process was killed
-    damaged  the number of the first damaged line, behind which nothing is told; 0 where there is none
-    frames   how many there were when it ended; None when that is not told
+    Args:
+        windows: The windows of the recording.
+        ended: How it ended: empty when its process was killed.
+        damaged: The number of the first damaged line, behind which nothing is known; 0 where there is none.
+        frames: How many there were when it ended; None when that is not known.
     """
 
     windows: list[RecordedWindow]
@@ -162,7 +166,7 @@ class Events:
 
 
 def read_events(folder: Path, knobs: int, *, checked: bool = True) -> Events:
-    """What the journal of a recording with so many knobs tells, up to its first damaged line.
+    """What the journal of a recording with so many knobs says, up to its first damaged line.
 
     `checked` says whether its lines carry checks; older ones do not.
     """
@@ -177,7 +181,7 @@ def read_events(folder: Path, knobs: int, *, checked: bool = True) -> Events:
                 _expect(own == b'"%08x"}' % check)
             event = json.loads(line)
             ended, frames = _take_in(event, windows, knobs), event.get("frames")
-        except Exception:  # a damaged line can be wrong in any way; its number is told
+        except Exception:  # a damaged line can be wrong in any way; its number is kept
             return Events(windows, damaged=number)
     return Events(windows, ended, frames=frames)
 
@@ -207,11 +211,11 @@ def _take_in(event: Mapping[str, Any], windows: list[RecordedWindow], knobs: int
 
 def _window(event: Mapping[str, Any], windows: Sequence[RecordedWindow]) -> RecordedWindow:
     """The window that an event begins; it begins where the last one can have ended."""
-    (start, frames, heard), prompt = event["window"], event["prompt"]
+    (start, frames, context), prompt = event["window"], event["prompt"]
     first, most = (windows[-1].span.start, windows[-1].span.end) if windows else (0, math.inf)
-    _expect(is_whole(start, first, most) and is_whole(frames, 1) and is_whole(heard))
+    _expect(is_whole(start, first, most) and is_whole(frames, 1) and is_whole(context))
     _expect(prompt is None or is_text(prompt))
-    return RecordedWindow(Span(start, frames, heard, prompt), last=windows[-1].last if windows else None)
+    return RecordedWindow(Span(start, frames, context, prompt), last=windows[-1].last if windows else None)
 
 
 def _expect(holds: bool) -> None:
@@ -231,10 +235,10 @@ def read_codes(folder: Path, n_codebooks: int, events: Events, *, checked: bool 
         raise ValueError(f"it has {n_codebooks!r} codebooks")
     size = 2 * n_codebooks + _CHECK_BYTES * checked
     data = (folder / CODES).read_bytes()
-    held = _undamaged(data, size) if checked else len(data) // size
-    if events.frames not in (None, held):
-        raise ValueError(f"{CODES} holds {held} whole frames of {events.frames}")
-    values = np.frombuffer(data[: held * size], dtype="<i2").reshape(-1, size // 2)
+    whole = _undamaged(data, size) if checked else len(data) // size
+    if events.frames not in (None, whole):
+        raise ValueError(f"{CODES} holds {whole} whole frames of {events.frames}")
+    values = np.frombuffer(data[: whole * size], dtype="<i2").reshape(-1, size // 2)
     codes = np.ascontiguousarray(values[:, :n_codebooks].T.astype(np.int16))
     codes.setflags(write=False)
     return codes
@@ -251,13 +255,13 @@ def _undamaged(data: bytes, size: int) -> int:
         expected = zlib.crc32(data[end - size : end - _CHECK_BYTES], check)
         check = int.from_bytes(data[end - _CHECK_BYTES : end], "little")
         fit.append(check == expected)
-    held = fit.index(False) if False in fit else len(fit)
-    if any(fit[held:]):
-        raise ValueError(f"frame {held + 1} of {CODES} is damaged")
-    return held
+    whole = fit.index(False) if False in fit else len(fit)
+    if any(fit[whole:]):
+        raise ValueError(f"frame {whole + 1} of {CODES} is damaged")
+    return whole
 
 
-def told_frames(events: Events, delay: int) -> int:
+def explained_frames(events: Events, delay: int) -> int:
     """How many frames a damaged journal explains: those that were finished when the damaged line was written.
 
     Its last window is then one that was cut after the visits that are known.
@@ -271,8 +275,8 @@ def told_frames(events: Events, delay: int) -> int:
 
 def doses_at(changes: Sequence[tuple[int, Doses]], visits: int, before: Doses) -> list[Doses]:
     """What each of `visits` visits read, given the changes in its window and what was read before it."""
-    told, read = dict(changes), []
+    changed, read = dict(changes), []
     for visit in range(visits):
-        before = told.get(visit, before)
+        before = changed.get(visit, before)
         read.append(before)
     return read

@@ -35,9 +35,11 @@ def held_back(total_s: float, speed: float) -> float:
 class Pace:
     """How far ahead of the ear a session may draw, and how much sound has to be there before it plays.
 
-    lead_s  seconds from the step that is drawn to the sound that is heard: the longest way from knob to ear
-    hold_s  seconds of finished sound
-    slow    whether this is the pace of a model that is slower than real time
+    Args:
+        lead_s: Seconds from the step that is drawn to the sound that is heard: the longest way from knob to
+            ear.
+        hold_s: Seconds of finished sound.
+        slow: Whether this is the pace of a model that is slower than real time.
     """
 
     lead_s: float
@@ -95,12 +97,6 @@ class Pacing:
         return Pace(hold_s + self._latency_s + self._piece_s, hold_s, True)
 
 
-# How much of the sound has been heard: by what a player reports, or by the clock where nobody listens.
-#
-# Between two reports the clock runs on, because reports come late or not at all while a notebook's cell runs.
-# A player that says nothing for a while is taken to play; one that waits (for a click, for more) says so.
-
-
 PATIENCE_S = 1.5
 """How long a player may be silent before the clock goes on without it."""
 
@@ -109,6 +105,8 @@ class Playback:
     """What was delivered, what of it was heard, and how often there was a gap.
 
     Without a player the clock plays: it begins when `hold_s` seconds are there, and again after a gap.
+    Between two reports of a player the clock runs on, because they come late or not at all while a notebook's
+    cell runs. A player that says nothing for a while is taken to play; one that waits says so.
 
     Args:
         hold_s: seconds that must be there before sound begins; may be changed meanwhile.
@@ -220,26 +218,24 @@ class Playback:
             self._running = ahead > 0 and (ahead >= self.hold_s - 1e-9 or self._finished)
 
 
-# What a session says of itself, in numbers and in words; and what probes read while it plays.
-
-
 @dataclass(frozen=True)
 class LiveFigures:
     """How a session is doing.
 
-    state             "ready", "playing", "paused", "stopped" or "failed"
-    played_s          seconds heard
-    lead_s            seconds of finished sound that lie ahead of the ear
-    underruns         gaps that were heard
-    steps, frames, windows
-                      what was drawn; `sounding` of the frames have been turned into sound
-    steps_per_second  what the model makes when nothing holds it back
-    real_time_factor  seconds of sound in a second of work; below 1 the model is slower than real time
-    hold_s            seconds of sound that must be there before it plays
-    slow              whether sound is held back because the model is slower than real time
-    knob_to_ear_s     from the last move of a knob that was heard to its sound; `worst_` of all of them
-    pushes            steered cells that "changed", were left "alone" (dose 0), "failed": the receipt, counted
-                      once a second
+    Args:
+        state: "ready", "playing", "paused", "stopped" or "failed".
+        played_s: Seconds heard.
+        lead_s: Seconds of finished sound that lie ahead of the ear.
+        underruns: Gaps that were heard.
+        steps: How many were drawn, and so `frames` and `windows`.
+        sounding: How many frames have been turned into sound.
+        steps_per_second: What the model makes when nothing holds it back.
+        real_time_factor: Seconds of sound in a second of work; below 1 it is slower than real time.
+        hold_s: Seconds of sound that must be there before it plays.
+        slow: Whether sound is held back because the model is slower than real time.
+        knob_to_ear_s: From the last move of a knob to its sound; `worst_knob_to_ear_s` of all moves.
+        pushes: Steered cells that "changed", were left "alone" (dose 0), "failed": the receipt, counted
+            once a second.
     """
 
     state: str
@@ -265,15 +261,14 @@ class LiveFigures:
 
     def __str__(self) -> str:
         gaps = "no gaps" if not self.underruns else f"{self.underruns} gap{'s'[: self.underruns > 1]}"
-        told = [f"{self.state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
+        facts = [f"{self.state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
         if self.steps_per_second:
-            speed = f"{self.steps_per_second:.0f} steps/s, {self.real_time_factor:.1f} x real time"
-            told.append(speed)
+            facts.append(f"{self.steps_per_second:.0f} steps/s, {self.real_time_factor:.1f} x real time")
         if self.knob_to_ear_s is not None and self.worst_knob_to_ear_s is not None:
-            told.append(f"knob to ear {self.knob_to_ear_s:.1f} s (at most {self.worst_knob_to_ear_s:.1f} s)")
+            facts.append(f"knob to ear {self.knob_to_ear_s:.1f} s (at most {self.worst_knob_to_ear_s:.1f} s)")
         if self.lost:
-            told.append(f"{self.pushes['failed']} pushes did NOT arrive in the model")
-        words = "; ".join(told) + "."
+            facts.append(f"{self.pushes['failed']} pushes did NOT arrive in the model")
+        words = "; ".join(facts) + "."
         if self.slow:
             words += (
                 f" The model is slower than real time: {self.hold_s:.1f} s of sound are held back, so that "

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file, save
 
-from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason
+from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason, renamed_attribute
 from workbench.files import DIGEST, check_digest, digest_of, disk_errors, require_room, write_atomically
 from workbench.generation.edits import Slider, Sliders
 from workbench.generation.engine import most_frames
@@ -37,9 +37,9 @@ from workbench.generation.live.journal import (
     RecordedWindow,
     added,
     doses_at,
+    explained_frames,
     read_codes,
     read_events,
-    told_frames,
 )
 from workbench.generation.live.pacing import lost_words
 from workbench.generation.live.window import Listener, LiveSetup, LiveSound, WindowState, draw_window
@@ -87,7 +87,7 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Windo
         "window": setup.window,
         "overlap": setup.overlap,
         "operation": setup.operation,
-        "rows": setup.rows,
+        "rows": setup.branch,
         "melody": None if setup.melody is None else list(setup.melody.pitches),
         "frame_rate_hz": model.frame_rate_hz,
         "n_codebooks": model.n_codebooks,
@@ -131,15 +131,20 @@ def check_free(folder: Path) -> None:
 class Recording:
     """One recorded session.
 
-    setup              what stayed the same: directions, seed, settings, lengths
-    model_id, model_fingerprint
-                       the model
-    environment      device, precision, threads and versions: what else the bits may depend on
-    windows            the windows, with the knobs' doses as the steps read them
-    codes              (k, frames) int16, read-only: all that was recorded
-    heard              (k, frames) codes that were there before, where recording began in the middle
-    generator_state    of the private generator at the beginning
-    ended              "stopped", "failed", or empty when the process was killed
+    Args:
+        folder: Where it is.
+        setup: What stayed the same: directions, seed, settings, lengths.
+        model_id: The model, and so `model_fingerprint`.
+        environment: Device, precision, threads and versions: what else the bits may depend on.
+        windows: The windows, with the knobs' doses as the steps read them.
+        codes: (k, frames) int16, read-only: all that was recorded.
+        context: (k, frames) codes that were there before, where recording began in the middle.
+        generator_state: Of the private generator at the beginning.
+        frame_rate_hz: Frames per second.
+        ended: "stopped", "failed", or empty when the process was killed.
+
+    Raises:
+        GenerationError: For values that no session records.
     """
 
     folder: Path
@@ -149,7 +154,7 @@ class Recording:
     environment: Mapping[str, str]
     windows: tuple[RecordedWindow, ...]
     codes: np.ndarray
-    heard: np.ndarray
+    context: np.ndarray
     generator_state: np.ndarray
     frame_rate_hz: float
     ended: str = ""
@@ -157,6 +162,8 @@ class Recording:
     def __post_init__(self) -> None:
         if problem := _problem(self):
             raise GenerationError(f"The recording in {self.folder} was asked for", problem)
+
+    heard = renamed_attribute("heard", "context")
 
     @property
     def seconds(self) -> float:
@@ -194,6 +201,21 @@ class Recording:
         ]
         return pd.DataFrame(lines, columns=["seconds", *(name for name, _direction in self.setup.directions)])
 
+    def _repr_html_(self) -> str:
+        """What was recorded, in a few lines."""
+        doses = self.knobs().drop(columns="seconds")
+        ranges = {f"knob {name}": f"{doses[name].min():g} to {doses[name].max():g}" for name in doses}
+        facts = {
+            "seconds": f"{self.seconds:.1f}",
+            "prompts": "; ".join(f"{text} ({at_s:.1f} s)" for at_s, text in self.prompts),
+            "seed": self.setup.seed,
+            "model": self.model_id,
+            "windows": len(self.windows),
+            "ended": self.ended or "by the end of its process",
+            **ranges,
+        }
+        return pd.Series(facts).to_frame().to_html(header=False, border=0)
+
     def clip(self, model: Model) -> Clip:
         """The sound, decoded by `model`.
 
@@ -205,8 +227,8 @@ class Recording:
             raise GenerationError(
                 "The sound of a recording was asked for", "it holds no frame", "Record for longer"
             )
-        sound, given = LiveSound(model, 250), self.heard.shape[-1]
-        codes = torch.tensor(np.concatenate([self.heard, self.codes.astype(np.int64)], axis=-1))
+        sound, given = LiveSound(model, 250), self.context.shape[-1]
+        codes = torch.tensor(np.concatenate([self.context, self.codes.astype(np.int64)], axis=-1))
         pieces = [piece.samples for piece in [*sound.add(codes), *sound.rest()]]
         begin = round(given * model.rate_hz / self.frame_rate_hz)
         return Clip(np.concatenate(pieces)[begin:], model.rate_hz)
@@ -221,7 +243,7 @@ class Recording:
             Window(
                 seconds_at(one.span.start - first, rate),
                 min(seconds_at(one.span.end - first, rate), self.seconds),
-                seconds_at(one.span.heard, rate),
+                seconds_at(one.span.context, rate),
                 one.span.prompt or "",
             )
             for one in self.windows
@@ -230,7 +252,7 @@ class Recording:
         for number, later in enumerate(windows[1:]):  # a window that was cut ends where the next begins
             windows[number] = Window(**{**asdict(windows[number]), "end_s": later.start_s})
         doses = self.knobs().drop(columns="seconds")
-        told = [
+        turned = [
             f"{low:g}..{high:g}*{name}"
             for name, (low, high) in doses.agg(["min", "max"]).items()
             if high or low
@@ -242,7 +264,7 @@ class Recording:
             self.codes,
             self.prompts[0][1],
             self.setup.seed,
-            steering=f"live: {', '.join(told) or 'no knob turned'}",
+            steering=f"live: {', '.join(turned) or 'no knob turned'}",
             model_id=self.model_id,
             windows=tuple(windows),
             versions=dict(self.environment),
@@ -288,11 +310,12 @@ class Recording:
             begin = load_file(folder / BEGIN)
             checked = _checked(folder, kept, begin)
             knobs = _knobs(folder, kept["knobs"], notice=checked)
-            names = ("seed", "window", "overlap", "operation", "rows")
-            told = {name: kept[name] for name in names} | {"settings": Settings(**kept["settings"])}
-            if kept.get("melody") is not None:
-                told["melody"] = Melody(tuple(kept["melody"]))
-            setup = LiveSetup(knobs, **told)
+            names = ("seed", "window", "overlap", "operation")
+            melody = Melody(tuple(kept["melody"])) if kept.get("melody") is not None else None
+            plain = {name: kept[name] for name in names}
+            setup = LiveSetup(
+                knobs, settings=Settings(**kept["settings"]), branch=kept["rows"], melody=melody, **plain
+            )
             events = read_events(folder, len(knobs), checked=checked)
             codes = read_codes(folder, kept["n_codebooks"], events, checked=checked)
             if events.damaged:
@@ -305,7 +328,7 @@ class Recording:
                 setup,
                 windows=tuple(events.windows),
                 codes=codes,
-                heard=begin["heard"],
+                context=begin["heard"],
                 generator_state=begin["generator"],
                 frame_rate_hz=kept["frame_rate_hz"],
                 ended=events.ended,
@@ -329,7 +352,7 @@ def _checked(folder: Path, kept: dict[str, Any], begin: Mapping[str, np.ndarray]
 
 def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> np.ndarray:
     """The codes up to where a damaged journal can tell how they were drawn; it warns of the others."""
-    kept = codes[:, : told_frames(events, delay)]
+    kept = codes[:, : explained_frames(events, delay)]
     warnings.warn(
         f"Line {events.damaged} of {folder / EVENTS} is damaged: it is known how the first "
         f"{kept.shape[-1]} of {codes.shape[-1]} frames were drawn, and the others are left out.",
@@ -344,16 +367,18 @@ def _problem(one: Recording) -> str:
         return f"its frame rate is {one.frame_rate_hz!r} Hz"
     if not (is_text(one.model_id) and is_text(one.model_fingerprint)):
         return f"its model is {one.model_id!r} with the fingerprint {one.model_fingerprint!r}"
-    if one.heard.ndim != 2 or len(one.heard) != len(one.codes) or one.heard.dtype.kind != "i":
-        return f"the codes before it have the shape {one.heard.shape} and are {one.heard.dtype}"
-    if min(one.codes.min(initial=0), one.heard.min(initial=0)) < 0:
+    if one.context.ndim != 2 or len(one.context) != len(one.codes) or one.context.dtype.kind != "i":
+        return f"the codes before it have the shape {one.context.shape} and are {one.context.dtype}"
+    if min(one.codes.min(initial=0), one.context.min(initial=0)) < 0:
         return "some of its codes are negative"
     if one.generator_state.ndim != 1 or one.generator_state.dtype != np.uint8:
         return f"its generator's state has the shape {one.generator_state.shape}"
     if not all(is_text(name) and is_text(value) for name, value in one.environment.items()):
-        return "its environment are not text"
+        return "its environment is not text"
     spans = [window.span for window in one.windows]
-    if any(span.frames + span.heard > one.setup.window or span.heard > one.setup.overlap for span in spans):
+    if any(
+        span.frames + span.context > one.setup.window or span.context > one.setup.overlap for span in spans
+    ):
         return f"a window is longer than the {one.setup.window} frames of its header"
     return ""
 
@@ -367,9 +392,6 @@ def _knobs(folder: Path, kept: list[dict[str, str]], *, notice: bool) -> tuple[t
             raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
         knobs.append((knob["name"], direction))
     return tuple(knobs)
-
-
-# Replay: the codes of a recording drawn again by the same loop, the knobs where every step read them.
 
 
 class WrittenDoses(Sliders):
@@ -396,7 +418,9 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
         Cancelled: When `cancel` was set.
     """
     recording.check(model)
-    _warn(model, recording)
+    if differ := differences(recording.environment, model):
+        words = "The replay may differ from the recording in single bits, and so in codes"
+        warnings.warn(f"{words}: {'; '.join(differ)}.", stacklevel=2)
     if recording.setup.window > most_frames(model):
         raise GenerationError(
             f"The recording in {recording.folder} was to be replayed",
@@ -414,8 +438,8 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
             f"the state of its generator is none of this device ({reason(error)})",
             "Replay it on the device that it was recorded on",
         ) from error
-    heard = torch.tensor(recording.heard, dtype=torch.long, device=model.device)
-    carried = WindowState(generator, heard, recording.setup.overlap)
+    context = torch.tensor(recording.context, dtype=torch.long, device=model.device)
+    carried = WindowState(generator, context, recording.setup.overlap)
     drawn: list[np.ndarray] = []
     wanted = recording.codes.shape[-1]
     for window, doses in zip(recording.windows, recording.doses(), strict=True):
@@ -438,13 +462,3 @@ def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: thread
             stop.set()
 
     return Listener(lambda frames: drawn.append(frames.cpu().numpy()), stepped, stop)
-
-
-def _warn(model: Model, recording: Recording) -> None:
-    """Warn of everything here that may change bits and was different then."""
-    differ = differences(recording.environment, model)
-    if differ:
-        told = (
-            f"The replay may differ from the recording in single bits, and so in codes: {'; '.join(differ)}."
-        )
-        warnings.warn(told, stacklevel=3)

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import GenerationError, number_or_nan
+from workbench.errors import GenerationError, number_or_nan, renamed_keywords
 from workbench.generation.engine import Readable, Windows
 from workbench.generation.live.journal import NONE, Doses, Journal, added
 from workbench.generation.live.pacing import LiveFigures, Pacing, Playback, Score, Scores
@@ -39,15 +39,13 @@ from workbench.generation.live.window import (
     draw_window,
 )
 from workbench.generation.receipt import ReceiptWriter
-from workbench.generation.request import Tune, heard_melody, rows_of, settings_of
+from workbench.generation.request import Tune, melody_of, rows_of, settings_of
 from workbench.model.musicgen import Model
 from workbench.model.network import Place
 from workbench.model.sampling import frames_for, private_generators
 from workbench.sound.clip import Clip
+from workbench.steering.operations import Operation
 from workbench.steering.plan import Direction
-
-# The thread behind a session: it draws windows, turns frames into sound, keeps the pace and the journal.
-
 
 _GLANCE_S = 0.02  # how often a worker that waits looks up
 
@@ -67,7 +65,9 @@ class SessionRequests:
 
 
 class LiveWorker:
-    """Draws until it is told to stop. The arguments are those of `LiveSession`, checked.
+    """The thread behind a session: draws windows, turns frames into sound, keeps the pace and the journal.
+
+    The arguments are those of `LiveSession`, checked.
 
     Attributes:
         requests, sliders: what may be changed meanwhile.
@@ -287,7 +287,7 @@ class LiveSession:
         playback: knows what has been heard; by default the clock.
         probes: read meanwhile, see `scores`.
         melody: a clip or melody to follow, again and again, where the model takes one.
-        operation, rows: how and on which rows the knobs push, as in `Direction.at`.
+        operation, branch: how and on which branch of guidance the knobs push, as in `Direction.at`.
         guidance, temperature, top_k: as in `generate`.
 
     Raises:
@@ -295,6 +295,7 @@ class LiveSession:
         SteeringError: when a direction does not fit the model.
     """
 
+    @renamed_keywords(rows="branch")
     def __init__(
         self,
         model: Model,
@@ -311,8 +312,8 @@ class LiveSession:
         playback: Playback | None = None,
         probes: Sequence[Readable] = (),
         melody: Tune | None = None,
-        operation: str = "add",
-        rows: str = "cond",
+        operation: str | Operation = "add",
+        branch: str = "cond",
         guidance: float | None = None,
         temperature: float | None = None,
         top_k: float | None = None,
@@ -320,7 +321,7 @@ class LiveSession:
         windows = Windows.of(model, 1.0, window_seconds=window_seconds, overlap_seconds=overlap_seconds)
         drawn = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
         knobs = tuple(directions.items())
-        more: dict[str, Any] = {"operation": operation, "rows": rows, "melody": heard_melody(model, melody)}
+        more: dict[str, Any] = {"operation": operation, "branch": branch, "melody": melody_of(model, melody)}
         setup = LiveSetup(knobs, seed, drawn, windows.window, windows.overlap, **more)
         rows_of(model, [prompt], setup.plan, seed)  # raises where something does not fit
         self.names = tuple(directions)

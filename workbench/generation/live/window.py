@@ -26,14 +26,12 @@ from workbench.model.musicgen import Model
 from workbench.model.network import Place
 from workbench.model.sampling import seconds_at
 from workbench.sound.clip import Clip
-from workbench.steering.operations import PUSHES
+from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering
-
-# The knobs of a session: doses that hands move while every step writes down what it read.
 
 
 class LiveSliders(Sliders):
-    """Sliders that begin at given doses instead of 1; what a step read is told, not kept: music has no end.
+    """Sliders that begin at given doses instead of 1; what a step read is passed on, not kept.
 
     Args:
         doses: one per term of the plan, whose own doses are 1.
@@ -115,11 +113,8 @@ class KnobTimer:
         self._underway.clear()
 
 
-# Frames to pieces of sound for a music that does not end: only the last frames are kept.
-
-
 class LiveSound:
-    """Turns frames into pieces of equal length as soon as each can be decoded.
+    """Turns frames into pieces of equal length as soon as each can be decoded; keeps the last frames only.
 
     Args:
         model: whose codec is used.
@@ -165,12 +160,19 @@ class LiveSound:
 class LiveSetup:
     """What stays the same throughout a session.
 
-    directions  name and unit direction of each knob; the plan holds each with dose 1, and the knob's dose is
-                the slider that it is multiplied by, so that a knob that begins at 0 can be turned up later
-    seed        of the one private generator
-    window      frames that are heard and made in one window, at most
-    overlap     frames that are heard again, at most
-    melody      what the music follows from the session's beginning, again and again
+    Args:
+        directions: Name and unit direction of each knob. The plan has each with dose 1, and the knob's dose
+            is the slider that it is multiplied by, so that a knob that begins at 0 can be turned up later.
+        seed: Of the one private generator.
+        settings: Guidance, temperature and top-k.
+        window: Frames of one window at most, context included.
+        overlap: Frames of context at most.
+        operation: How the knobs push, by an operation without a target.
+        branch: The branch of guidance that they act on.
+        melody: What the music follows from the session's beginning, again and again.
+
+    Raises:
+        GenerationError: For operations with a target, and windows that share all of their frames.
     """
 
     directions: tuple[tuple[str, Direction], ...]
@@ -179,14 +181,16 @@ class LiveSetup:
     window: int
     overlap: int
     operation: str = "add"
-    rows: str = "cond"
+    branch: str = "cond"
     melody: Melody | None = None
 
     def __post_init__(self) -> None:
-        if self.operation not in PUSHES:
+        object.__setattr__(self, "operation", find_operation(self.operation).name)
+        if OPERATIONS[self.operation].has_target:
+            pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
             raise GenerationError(
                 f"Knobs that {self.operation} were asked for",
-                f"a knob's dose multiplies a push, which are {', '.join(PUSHES)}",
+                f"a knob's dose multiplies a push, which are {pushes}",
                 "Use one of these",
             )
         whole = is_whole(self.seed, 0, 2**63 - 1) and is_whole(self.window, 2) and is_whole(self.overlap, 1)
@@ -201,11 +205,11 @@ class LiveSetup:
     @property
     def plan(self) -> Steering:
         """Every direction with dose 1."""
-        parts = [one.at(1.0, operation=self.operation, rows=self.rows) for _name, one in self.directions]
+        parts = [one.at(1.0, operation=self.operation, branch=self.branch) for _name, one in self.directions]
         return Steering(tuple(term for part in parts for term in part.terms))
 
     def span(self, start: int, prompt: str, known: int) -> Span:
-        """The window that begins at frame `start`, where `known` frames can be heard."""
+        """The window that begins at frame `start`, where `known` frames are there already."""
         return Span(start, self.window - self.overlap, min(self.overlap, known), prompt)
 
 
@@ -224,11 +228,14 @@ class WindowState:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told what while a window is drawn.
+    """What is called while a window is drawn.
 
-    on_frames  each finished frame, codes (k, 1), in order and once
-    on_step    after each visit of the decoder, with how many there have been; it may block
-    cancel     set it to cut the window before the next step
+    Args:
+        on_frames: With each finished frame, codes (k, 1), in order and once.
+        on_step: After each visit of the decoder, with how many there have been; it may block.
+        cancel: Set it to cut the window before the next step.
+        watched: Where the stream is read.
+        begun: As in `run_steered`.
     """
 
     on_frames: Callable[[torch.Tensor], object]
@@ -246,7 +253,7 @@ def draw_window(
     A window that was cut keeps its finished frames. The generator stays where it is: the next window, live
     or replayed, goes on from there.
     """
-    delay, made, done = max(model.delays), 0, span.heard
+    delay, made, done = max(model.delays), 0, span.context
 
     def stepped(step: int, codes: torch.Tensor) -> None:
         nonlocal made, done
@@ -262,9 +269,9 @@ def draw_window(
     run = model.sampling(
         [span.prompt or ""],
         seeds=[setup.seed],
-        frames=span.heard + span.frames,
-        melodies=shifted([setup.melody], seconds_at(span.start - span.heard, model.frame_rate_hz)),
-        prompt_codes=carried.tail[None, :, -span.heard :] if span.heard else None,
+        frames=span.context + span.frames,
+        melodies=shifted([setup.melody], seconds_at(span.start - span.context, model.frame_rate_hz)),
+        prompt_codes=carried.tail[None, :, -span.context :] if span.context else None,
         cancel=to.cancel,
         on_step=stepped,
         **asdict(setup.settings),

@@ -22,9 +22,10 @@ from workbench.show.widgets.parts import (
     problem_html,
     value_of,
 )
+from workbench.steering.operations import OPERATIONS
 from workbench.steering.plan import Direction, Steering
+from workbench.steering.plan_text import Reads
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, parse_schedule
-from workbench.steering.term import Reads
 from workbench.steering.together import orthogonalise, split_dose
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def plan_of(
             several layers. Of directions at right angles the first keeps its place.
         angles: PLAIN, or a method of `orthogonalise`.
         operation: as in `Direction.at`.
-        settings: of `Direction.at`: schedule, rows, chance, gate.
+        settings: of `Direction.at`: schedule, branch, chance, gate.
 
     Raises:
         SteeringError: the settings do not go together, for example a weight above 1 for `remove`.
@@ -167,7 +168,7 @@ def plan_of(
             terms += [replace(term, dose=round(term.dose, 4)) for term in plan.terms]
         else:
             (direction,) = by_layer.values()
-            if operation == "clamp" and math.isfinite(direction.residual_norm):
+            if OPERATIONS[operation].unit == "projection" and math.isfinite(direction.residual_norm):
                 dose = round(dose * direction.residual_norm, 3)
             terms += direction.at(dose, operation=operation, **settings).terms
     return Steering(tuple(terms)) if terms else None
@@ -270,13 +271,6 @@ class PlanLine(ipywidgets.VBox):
         return {**known, **{key: one for key, one in self._met.items() if key not in known}, **used}
 
 
-OPERATIONS = {
-    "add: push": "add",
-    "keep_norm: turn without stretching": "keep_norm",
-    "paper: the published update": "paper",
-    "remove: take it out (0 to 1)": "remove",
-    "clamp: hold it at dose x R": "clamp",
-}
 SCHEDULES: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "constant": ("all the time", ()),
     "ramp": ("comes in (ramp)", (("from (s)", 1.0), ("full at (s)", 3.0))),
@@ -288,7 +282,7 @@ SCHEDULES: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "knots": ("through points (knots)", ()),
 }
 """Schedule -> its words, and its numbers: what they are called, and what they begin with."""
-ROWS = {"the prompted half": "cond", "both halves": "both", "the unprompted half": "null"}
+BRANCHES = {"the prompted half": "cond", "both halves": "both", "the unprompted half": "null"}
 ANGLES = {"as they are": PLAIN, "later ones give way": "gram-schmidt", "all give way alike": "symmetric"}
 SIDES = {"until it reads": "below", "only while it reads": "above"}
 _LABEL = {"style": {"description_width": "96px"}}
@@ -310,7 +304,8 @@ class SteeringOptions(Together, ipywidgets.VBox):
     ) -> None:
         self._on_change, self._quiet = on_change, True
         gates = {f"{c} ({one.target}, layer {one.layer})": (one, c) for one in readers for c in one.classes}
-        self.operation = _choice("operation", OPERATIONS)
+        operations = {f"{name}: {one.label or name}": name for name, one in OPERATIONS.items()}
+        self.operation = _choice("operation", operations)
         self.angles = _choice("directions", ANGLES, "Several directions share a part: who gives way?")
         self.chance = _share("chance", 1.0, "with which each step acts at all")
         self.schedule = _choice("when", {words: kind for kind, (words, _numbers) in SCHEDULES.items()})
@@ -322,7 +317,7 @@ class SteeringOptions(Together, ipywidgets.VBox):
         self.side = _choice("push", SIDES)
         self.threshold = _share("threshold", 0.8, "P(class) that opens or shuts the gate")
         self.over = _number("mean of (s)", 1.0)
-        self.rows = _choice("rows", ROWS, "which half of guidance is pushed")
+        self.branch = _choice("branch", BRANCHES, "which half of guidance is pushed")
         self.spread = ipywidgets.Checkbox(
             description="share each dose among all layers", indent=False, layout={"width": "auto"}
         )
@@ -338,7 +333,7 @@ class SteeringOptions(Together, ipywidgets.VBox):
         follow(
             [self.operation, self.angles, self.chance, self.first, self.second, self.points], self._changed
         )
-        follow([self.side, self.threshold, self.over, self.rows, self.spread], self._changed)
+        follow([self.side, self.threshold, self.over, self.branch, self.spread], self._changed)
         follow([*self.layers.values(), *self.methods.values()], self._changed)
         self._quiet = False
 
@@ -349,7 +344,7 @@ class SteeringOptions(Together, ipywidgets.VBox):
             "How": [self.operation, self.angles, self.chance],
             "When": [self.schedule, self.first, self.second, self.points],
             "Until": [self.gate, self._gate_parts],
-            "Where": [*self.layers.values(), *several, self.spread, self.rows],
+            "Where": [*self.layers.values(), *several, self.spread, self.branch],
         }
         note = "Seconds count from the beginning of the new sound. R is the layer's mean residual norm."
         narrow = {"width": "52px"}
@@ -378,14 +373,14 @@ class SteeringOptions(Together, ipywidgets.VBox):
             boxes = (self.first, self.second)[: len(SCHEDULES[kind][1])]
             schedule = Schedule(kind, tuple(value_of(box) for box in boxes))
         return {
-            "operation": self.operation.value, "angles": self.angles.value, "rows": self.rows.value,
+            "operation": self.operation.value, "angles": self.angles.value, "branch": self.branch.value,
             "chance": value_of(self.chance), "schedule": schedule, "gate": gate,
         }  # fmt: skip
 
     def plain(self) -> None:
         """Put every control to a plain push all the time; layers and methods stay."""
         with self.together():
-            self.operation.value, self.schedule.value, self.rows.value = "add", "constant", "cond"
+            self.operation.value, self.schedule.value, self.branch.value = "add", "constant", "cond"
             self.chance.value, self.gate.value, self.angles.value, self.spread.value = 1.0, None, PLAIN, False
 
     def layer_of(self, group: Group, name: str) -> int:

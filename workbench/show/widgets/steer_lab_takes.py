@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.search import COSTS, DOSES, AutoDose, DamageBudget, Space, auto_dose
 from workbench.evidence.trials import Trial, make_takes
-from workbench.generation.request import given_codes
+from workbench.generation.request import prompt_codes_of
 from workbench.show.widgets.base import Job, JobPanel, WorkPanel
 from workbench.show.widgets.panels import CONTROL, UNSTEERED, frame_reporter
 from workbench.show.widgets.parts import FULL, control, follow, in_row, note_html, renamed
@@ -81,7 +81,7 @@ class TakeMaker:
         job.progress(0.02, f"generating {len(wanted)} versions")
         began, frames = time.monotonic(), settings.seconds * self.model.frame_rate_hz
         if settings.beginning in self.beginnings:
-            codes = given_codes(self.model, self.beginnings[settings.beginning])
+            codes = prompt_codes_of(self.model, self.beginnings[settings.beginning])
             wanted, frames = [replace(one, prompt_codes=codes) for one in wanted], frames + codes.shape[-1]
         takes = make_takes(
             self.model, wanted, seconds=settings.seconds, guidance=settings.guidance, probes=self.probes,
@@ -130,7 +130,7 @@ def in_words(prompt: str, plan: Steering) -> str:
     towards = [
         plain_name(term.direction.name)
         for term in plan.terms
-        if term.operation != "remove" and (-term.dose if term.rows == "null" else term.dose) > 0
+        if term.operation != "remove" and (-term.dose if term.branch == "null" else term.dose) > 0
     ]
     return ", ".join([prompt, *dict.fromkeys(towards)])
 

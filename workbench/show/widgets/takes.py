@@ -58,7 +58,7 @@ def twins_of(takes: Mapping[str, Take], reference: str | None) -> dict[str, str]
 
 def _same(take: Take) -> tuple[object, ...]:
     """Return what a take and its unsteered twin must have in common."""
-    given = round(take.given_s * take.codes.shape[-1] / take.seconds)
+    given = round(take.prompt_seconds * take.codes.shape[-1] / take.seconds)
     sound = (take.codes[:, :given].tobytes(), take.melody, take.windows)
     settings = (take.guidance, take.temperature, take.top_k, take.codes.shape)
     return (take.model_id, take.prompt, take.seed, *settings, *sound)
@@ -117,8 +117,8 @@ def _made(name: str, take: Take) -> str:
             f"top-k {take.top_k}, {take.seconds:.2f} s by {take.model_id or 'an unknown model'}"
         ),
     }
-    if take.given_s:
-        rows["goes on from"] = f"{take.given_s:.2f} s that were given"
+    if take.prompt_seconds:
+        rows["goes on from"] = f"{take.prompt_seconds:.2f} s that were given"
     if take.windows:
         rows["windows"] = html.escape(
             "; ".join(f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)

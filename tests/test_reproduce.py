@@ -31,7 +31,7 @@ from workbench.steering import window as during
 OPENING = np.random.default_rng(5).integers(0, 64, (4, 7))
 QUICK: dict[str, Any] = {"seconds": 0.8, "progress": False, "seed": 3}
 HALF = {
-    "add": 0.8, "paper": 0.5, "keep_norm": 0.8, "remove": 1.0, "clamp": 2.0,
+    "add": 0.8, "norm_scaled_add": 0.5, "keep_norm": 0.8, "remove": 1.0, "clamp": 2.0,
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def plans(model: Any) -> dict[str, Steering]:
     made = {name: one.at(dose, operation=name) for name, dose in HALF.items()}
     schedules = {"ramp": ramp(0.2, 0.6), "knots": knots([(0, 0), (0.4, 1)]), "pulse": pulse(every_steps=3)}
     made |= {name: one.at(0.8, schedule=schedule) for name, schedule in schedules.items()}
-    made |= {f"rows {rows}": two.at(0.6, rows=rows) for rows in ("null", "both")}
+    made |= {f"rows {rows}": two.at(0.6, branch=rows) for rows in ("null", "both")}
     made |= {"chance": one.at(0.8, chance=0.5), "gate": one.at(0.8, gate=gate(model))}
     made["two"] = crossfade(one.at(0.5), two.at(0.5), 0.2, 0.6)
     made["elsewhere"] = one.at(-0.4, layer=3) + two.at(0.4, schedule=during(0.2, 0.4), gate=gate(model, 1))
@@ -186,7 +186,7 @@ def test_what_cannot_be_drawn_again_is_refused(tiny_model: Any) -> None:
 def test_windows_that_no_call_makes_are_refused_without_a_folder(tiny_model: Any, tmp_path: Path) -> None:
     take = generate_long(tiny_model, "a tune", **{**QUICK, "seconds": 1.6, **WINDOWS})
     first, second, third = take.windows
-    odd = dataclasses.replace(take, windows=(first, dataclasses.replace(second, heard_s=0.2), third))
+    odd = dataclasses.replace(take, windows=(first, dataclasses.replace(second, context_s=0.2), third))
     with pytest.raises(GenerationError, match="no single call draws in such windows"):
         reproduction_code(odd)
     assert str(tmp_path) in reproduction_code(odd, tmp_path)
@@ -208,7 +208,7 @@ def test_a_take_saved_without_its_plan_still_loads(tiny_model: Any, tmp_path: Pa
 def test_a_plan_beside_the_wrong_take_is_refused(tiny_model: Any, tmp_path: Path) -> None:
     take = generate(tiny_model, "a tune", steering=plans(tiny_model)["add"], **QUICK)
     take.save(tmp_path)
-    plans(tiny_model)["paper"].save(tmp_path / "plan.safetensors")
+    plans(tiny_model)["norm_scaled_add"].save(tmp_path / "plan.safetensors")
     with pytest.raises(GenerationError, match="another plan"):
         Take.load(tmp_path)
     (tmp_path / "plan.safetensors").write_bytes(b"no plan")

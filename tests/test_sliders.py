@@ -55,7 +55,7 @@ def test_a_moved_slider_acts_from_the_next_step_on(tiny_model: Any) -> None:
 
 def test_what_was_moved_can_be_replayed(tiny_model: Any) -> None:
     plans = [
-        direction(tiny_model, 1).at(1.0, rows="both"),
+        direction(tiny_model, 1).at(1.0, branch="both"),
         direction(tiny_model, 2).at(1.0, operation="clamp"),
     ]
     sliders, spans = Sliders(), [Span(0, 10), Span(10, 6, 6)]
@@ -133,7 +133,9 @@ def test_a_gated_row_reads_the_same_alone_and_in_company(tiny_model: Any) -> Non
     weights = np.random.default_rng(1).standard_normal((2, 32))
     push = direction(tiny_model, 1)
     plans = [
-        push.at(0.5, rows=rows, gate=Gate(ReadOut(("a", "b"), weights, np.zeros(2), 2), "a", side, 0.5, 0.2))
+        push.at(
+            0.5, branch=rows, gate=Gate(ReadOut(("a", "b"), weights, np.zeros(2), 2), "a", side, 0.5, 0.2)
+        )
         for rows, side in (("cond", "below"), ("both", "above"), ("null", "below"))
     ]
     together = drawn(tiny_model, plans)
