@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
+from contributing import example_file
 from judge_kit import check_judge
 from steering_fixture import direction
 
@@ -17,7 +17,7 @@ from workbench.evidence.search import DamageBudget, auto_dose
 from workbench.evidence.trials import run_trials, sweep, trials
 from workbench.sound import Clip
 
-EXTENSION = Path(__file__).parents[1] / "docs" / "extensions" / "judge.py"
+EXTENSION = example_file("A judge")
 SHORT: dict = {"seconds": 1.0, "progress": False}
 
 

@@ -1,4 +1,4 @@
-"""An operation of one's own (docs/extensions/operation.py) in generate, plan text, files and the lab."""
+"""An operation of one's own in generate, plan text, files and the lab."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contributing import example_file
 from steering_fixture import direction
 from tolerances import SUMMED
 
+from workbench.cli import main
 from workbench.errors import SteeringError
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
@@ -20,7 +22,7 @@ from workbench.show.widgets.steer_lab import SteerLab
 from workbench.steering import OPERATIONS, Operation, Steering, split_dose
 from workbench.steering.operations import UnknownOperationError
 
-EXAMPLE = Path(__file__).parent.parent / "docs" / "extensions" / "operation.py"
+EXAMPLE = example_file("An operation")
 
 
 @pytest.fixture
@@ -106,3 +108,14 @@ def test_an_operation_that_was_never_registered_is_registered_where_it_is_used(
     assert Steering.parse(plan.text(), plan.directions) == plan
     with pytest.raises(SteeringError, match="another one is registered"):
         direction(tiny_model, 1).at(0.3, operation=Operation("twice", torch.add))
+
+
+def test_the_command_line_steers_by_it(
+    tiny_model: Any, tiny_folder: Path, tmp_path: Path, forget_operations: None
+) -> None:
+    file = direction(tiny_model, 1).save(tmp_path / "jazz.safetensors")
+    words = ["steer", "a tune", "--model", str(tiny_folder), "--direction", str(file), "--seconds", "0.4"]
+    words += ["--operation", "saturate", "-o", str(tmp_path / "steered.wav")]
+    assert main(words) == 1, "nobody has registered it"
+    assert main([*words, "--extension", str(EXAMPLE)]) == 0
+    assert (tmp_path / "steered.wav").is_file()

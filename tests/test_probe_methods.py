@@ -5,10 +5,10 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from contributing import example_file
 from planted import planted
 from tolerances import DOUBLE
 
@@ -24,7 +24,7 @@ from workbench.probing import (
 from workbench.probing.diagnosis import diagnose, evaluate_probe
 from workbench.probing.methods import probabilities
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "extensions" / "probe_method.py"
+EXAMPLE = example_file("A probe method")
 QUICK = {"shuffles": 0, "folds": 3, "progress": False}
 
 

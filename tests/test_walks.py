@@ -21,7 +21,7 @@ MARKS = {
 def walk(name: str) -> list[tuple[str, str]]:
     """Return the (file, function) steps below the heading of a public function."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text.split(f"### `{name}`")[1].split("\n## ")[0].split("\n### ")[0]
+    section = text.split(f"### `{name}`,")[1].split("\n## ")[0].split("\n### ")[0]
     return STEP.findall(section)
 
 
@@ -31,7 +31,7 @@ def function(file: str, name: str) -> tuple[ast.FunctionDef, str]:
     node: ast.AST = ast.parse(source)
     for part in name.split("."):
         inside = [one for one in ast.walk(node) if isinstance(one, ast.FunctionDef | ast.ClassDef)]
-        node = next(one for one in inside if one.name == part)
+        node = [one for one in inside if one.name == part][-1]  # overloads come first
     assert isinstance(node, ast.FunctionDef)
     return node, ast.get_source_segment(source, node) or ""
 

@@ -214,7 +214,7 @@ def steer(asked: Namespace) -> None:
 
     model = wb.load(asked.model, device=asked.device)
     push = wb.Direction.load(asked.direction)
-    plan = push.at(asked.dose, branch=asked.rows, operation=asked.operation)
+    plan = push.at(asked.dose, branch=asked.branch, operation=asked.operation)
     options = {"seed": asked.seed, "seconds": asked.seconds, "guidance": asked.guidance}
     before, after = wb.generate(model, asked.prompt, steering=[None, plan], **options)
     unsteered = asked.out.with_name(f"{asked.out.stem}-unsteered{asked.out.suffix}")
@@ -229,7 +229,9 @@ def _steer(command: ArgumentParser) -> None:
     dose = "in multiples of the mean residual norm (default: 0.15)"
     command.add_argument("--dose", type=float, default=0.15, help=dose)
     branches = "the branch of guidance to push (default: cond)"
-    command.add_argument("--rows", choices=["cond", "both", "null"], default="cond", help=branches)
+    command.add_argument(
+        "--branch", "--rows", choices=["cond", "both", "null"], default="cond", help=branches
+    )
     operation = "how it is pushed: add, remove, ..., or one that an extension brings (default: add)"
     command.add_argument("--operation", default="add", help=operation)
     command.add_argument("--seconds", type=float, default=5.0)

@@ -3,7 +3,7 @@
 A method is one `ProbeMethod`. Wherever a method is asked for by its name, the object itself is accepted, and
 so is a plain function `(x (n, d), y (n,) class numbers, classes) -> (weights (classes, d), bias (classes,))`.
 A probe is its weights: once fitted and saved, it loads and reads without the method that fitted it.
-`docs/extensions/probe_method.py` is a worked example.
+CONTRIBUTING.md has a worked example.
 """
 
 from __future__ import annotations
