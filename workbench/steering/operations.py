@@ -5,7 +5,7 @@ or (rows, 1, d_model) when every row has its own. `a` is a number, or a tensor t
 (rows, positions, 1), so rows with different doses can share one call. With `a` = 0 every built-in formula
 gives back exactly the values of `h`.
 
-An operation of your own is one `Operation` and one call of `register_operation`; CONTRIBUTING.md has an example.
+An operation of your own is one `Operation` and one call of `register_operation` (CONTRIBUTING.md shows one).
 """
 
 from __future__ import annotations
