@@ -19,8 +19,8 @@ export TORCH
 
 VERIFY := processors laws figures fuzz dependencies wheel
 # The laws that compare numbers of the model, which another processor may round otherwise.
-LAWS := $(wildcard tests/test_*laws.py) tests/test_generate.py tests/test_continue.py tests/test_long.py \
-	tests/test_capture.py tests/test_capture_sources.py tests/test_operations.py tests/test_steered_sites.py
+LAWS := $(wildcard tests/*/test_*laws.py) tests/generation/test_generate.py tests/generation/test_continue.py tests/generation/test_long.py \
+	tests/model/test_capture.py tests/model/test_capture_sources.py tests/steering/test_operations.py tests/generation/test_steered_sites.py
 RECIPE := PYTHONPATH=data/embedded $(BIN)/python -m recipe
 .PHONY: help lab app demo test verify $(VERIFY:%=verify-%) check browser clean
 .PHONY: embedded evaluate-embedded evaluate-steering

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from generation_samples import save_true_shape
 from steering_fixture import prompt_ids, transformers_codes
-from test_true_shapes import save_true_shape
 
 import workbench as wb
 from workbench.generation.request import settings_of

@@ -186,9 +186,18 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=_name)
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=_name)
 def test_tests_say_how_close_floats_must_lie(path: Path) -> None:
     assert unstated(path.read_text()) == [], "see tests/tolerances.py"
+
+
+def test_names_of_tests_are_short_and_no_test_imports_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                assert len(node.name) <= 70, f"{path.name}: {node.name}"
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("test_"), f"{path.name}: {node.module}"
 
 
 def test_a_comparison_without_a_tolerance_is_seen() -> None:

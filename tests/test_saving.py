@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from activations_samples import finished
 from live_fixture import session, until
+from probing_samples import acts as acts
+from probing_samples import probes as probes
 from safetensors.numpy import load_file, save_file
 from steering_fixture import direction
-from test_activations_store import finished
-from test_probing_files import acts as acts
-from test_probing_files import probes as probes
 
 from workbench.activations import open_activations
 from workbench.errors import DiskError, GenerationError, WorkbenchError

@@ -32,12 +32,13 @@ PARTS: dict[str, dict[str, Step]] = {
         "4 threads": ({"WORKBENCH_TEST_THREADS": "4"}, QUICK),
     },
     "laws": {
-        "diagnosis, 100 seeds": ({}, (*LONG, "tests/test_diagnosis_laws.py")),
-        "true shapes": ({}, (*LONG, "tests/test_true_shapes.py")),
-        "live, ten minutes": ({}, (*LONG, "tests/test_live.py")),
-        "live in a browser": ({}, (*LONG, "tests/test_browser_live.py")),
-        "all others": ({}, (*LONG, *(f"--ignore=tests/test_{name}.py" for name in
-                       ("diagnosis_laws", "true_shapes", "live", "browser_live")))),
+        "diagnosis, 100 seeds": ({}, (*LONG, "tests/probing/test_diagnosis_laws.py")),
+        "true shapes": ({}, (*LONG, "tests/model/test_true_shapes.py")),
+        "live, ten minutes": ({}, (*LONG, "tests/generation/test_live.py")),
+        "live in a browser": ({}, (*LONG, "tests/browser/test_browser_live.py")),
+        "all others": ({}, (*LONG, *(f"--ignore=tests/{name}.py" for name in
+                       ("probing/test_diagnosis_laws", "model/test_true_shapes", "generation/test_live",
+                       "browser/test_browser_live")))),
     },
     "figures": {
         "built-in model": (RECIPE, ("-m", "recipe", "evaluate", "--quiet")),

@@ -1,0 +1,131 @@
+"""The command line: it teaches, it works end to end, its errors are one line."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from workbench.cli import main
+from workbench.cli.main import notebooks, parser
+from workbench.extensions import load_extension
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert len(capsys.readouterr().out) > 200
+
+
+def test_the_first_page_walks_through_the_job(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(f"workbench {name}" in told for name in ("doctor", "lab", "demo", "capture", "probe", "steer"))
+    assert parser().prog == "workbench"
+
+
+def test_the_doctor_finds_everything_well(capsys):
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "steering:" in told
+    assert "cells changed" in told
+    assert "Everything works." in told
+
+
+def test_the_doctor_says_what_is_missing(capsys, tmp_path):
+    assert main(["doctor", "--model", str(tmp_path)]) == 1
+    assert "there is no config.json in it" in capsys.readouterr().out
+
+
+def test_capture_probe_and_steer_follow_one_another(tiny_folder, tiny_dataset, tmp_path, capsys):
+    music = tmp_path / "music"
+    for index, entry in enumerate(tiny_dataset):
+        tiny_dataset.clip(index).write(music / str(entry.labels["genre"]) / f"{index}.wav")
+    store, probes, wav = tmp_path / "acts.zarr", tmp_path / "probes", tmp_path / "steered.wav"
+    assert main(["capture", "--model", str(tiny_folder), "--music", str(music), "-o", str(store)]) == 0
+    assert main(["probe", str(store), "--method", "ridge", "-o", str(probes)]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    direction = next(probes.glob("*.safetensors"))
+    steer = [
+        "steer",
+        "a tune",
+        "--model",
+        str(tiny_folder),
+        "--direction",
+        str(direction),
+        "--seconds",
+        "0.5",
+    ]
+    assert main([*steer, "-o", str(wav)]) == 0
+    assert wav.exists()
+    assert wav.with_name("steered-unsteered.wav").exists()
+    assert "cells changed" in capsys.readouterr().out
+
+
+def test_an_error_is_one_line_and_status_one(capsys, tmp_path):
+    assert main(["capture", "--music", str(tmp_path / "nowhere"), "-o", str(tmp_path / "x.zarr")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("workbench: ")
+    assert told.count("\n") == 1
+
+
+def test_the_demo_writes_sound_a_report_and_a_page(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("workbench.cli.demo.PER_CLASS", 24)
+    monkeypatch.setattr("workbench.cli.demo.DOSES", (0.1, 0.2))
+    assert main(["demo", "--out", str(tmp_path), "--clips", "1"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {"model", "versions", "probe", "steering", "receipts_ok", "seconds_per_audio_second"} <= set(
+        report
+    )
+    assert report["receipts_ok"] is True
+    for row in report["probe"]:
+        assert {"layer", "accuracy", "low", "high", "chance", "shuffled"} <= set(row)
+    assert len(report["steering"]) == 6
+    for row in report["steering"].values():
+        assert {"layer", "dose", "hit_rate", "unsteered", "random_direction", "n", "low", "high"} <= set(row)
+    assert len(list(tmp_path.glob("*.wav"))) == 7
+    assert "plotly" in (tmp_path / "index.html").read_text()
+
+
+def test_notebooks_are_copied_once_and_never_overwritten(tmp_path):
+    copied = notebooks(tmp_path / "mine")
+    assert {path.name for path in copied.iterdir()} == {path.name for path in notebooks().glob("*.ipynb")}
+    (copied / "0_quickstart.ipynb").write_text("mine")
+    (copied / "1_probe_accuracy_per_layer.ipynb").unlink()
+    notebooks(copied)
+    assert (copied / "0_quickstart.ipynb").read_text() == "mine"
+    assert (copied / "1_probe_accuracy_per_layer.ipynb").exists()
+
+
+def test_an_extension_is_run_once_and_its_faults_are_told(tmp_path, capsys):
+    file, seen = tmp_path / "mine.py", tmp_path / "seen"
+    file.write_text(f"open({str(seen)!r}, 'a').write('x')")
+    for _ in range(2):
+        load_extension(file)
+    assert seen.read_text() == "x"
+    (tmp_path / "bad.py").write_text("1 / 0")
+    for name, told in (("bad.py", "ZeroDivisionError"), ("none.py", "there is no such Python file")):
+        assert main(["probe", "acts.zarr", "--extension", str(tmp_path / name)]) == 1
+        assert told in capsys.readouterr().err
+
+
+def test_the_wheel_carries_what_a_clone_has_beside_the_package(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+    shipped = "workbench/_shipped"
+    for folder in ("data/embedded/model", "data/embedded/music", "data/embedded/judge", "notebooks"):
+        for file in (path for path in (ROOT / folder).rglob("*") if path.is_file()):
+            here = file.relative_to(ROOT).as_posix()
+            assert f"{shipped}/{here}" in names or {"out", ".ipynb_checkpoints"} & set(file.parts), here
+    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workbench").rglob("*.*")}
+    assert {name for name in code if "__pycache__" not in name} <= names
+    assert not [name for name in names if "recipe" in name or name.startswith("tests")]

@@ -1,0 +1,151 @@
+"""Checks of exercises: right, wrong and missing answers, each with its reason in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import planted
+from steering_samples import direction
+
+from workbench.probing import fit_probes, project
+from workbench.show import exercises
+from workbench.sound import Finding, LintReport
+from workbench.steering import difference_in_means, fade, ramp, random_direction, window
+
+
+@pytest.fixture(scope="module")
+def acts():
+    return planted(4.0)[0]
+
+
+@pytest.fixture(scope="module")
+def probes(acts):
+    return fit_probes(acts, folds=3, shuffles=3, l2=[1.0])
+
+
+def test_a_verdict_is_said_in_words_and_escaped():
+    assert str(exercises.Verdict(True, "It is.")) == "Right. It is."
+    assert "<b>Not yet.</b> a &lt; b" in exercises.Verdict(False, "a < b")._repr_html_()
+
+
+def test_tied_layers_are_those_whose_interval_reaches_the_best(probes):
+    tied = [p.layer for p in probes if p.scores.high >= probes.best.accuracy]
+    assert exercises.tied_layers(probes, None).right is None
+    assert exercises.tied_layers(probes, tied).right
+    assert exercises.tied_layers(probes, [99]).right is False
+    if len(tied) > 1:
+        fewer = exercises.tied_layers(probes, tied[:1])
+        assert fewer.right is False and f"{len(tied) - 1} more layer" in fewer.words
+    for wrong in set(probes.layers) - set(tied):
+        assert f"layer {wrong} ends at" in exercises.tied_layers(probes, [*tied, wrong]).words
+
+
+@pytest.mark.parametrize(
+    ("plan", "right", "told"),
+    [
+        (None, None, "wb.ramp"),
+        (direction("jazz"), False, "a Direction, not a plan"),
+        (direction("jazz").at(0.6), False, "already acts at 0.0 s"),
+        (direction("jazz").at(0.6, schedule=window(1, 9)), False, "In the end nothing"),
+        (direction("jazz").at(0.6, schedule=ramp(1, 9)), False, "before 2 s"),
+        (direction("jazz").at(-0.6, schedule=ramp(2, 9)), False, "In the end nothing"),
+        (direction("rock").at(0.6, schedule=ramp(2, 9)), False, "towards jazz"),
+        (direction("jazz").at(0.6, schedule=ramp(2, 9)) + direction("rock").at(1), False, "already acts"),
+        (direction("jazz").at(0.6, schedule=ramp(2, 3)), True, "note for note"),
+    ],
+)
+def test_a_late_push(plan, right, told):
+    verdict = exercises.late_push(plan, towards="jazz", after_s=2)
+    assert verdict.right is right and told in verdict.words
+
+
+def test_a_crossfade_keeps_the_push_equally_strong():
+    jazz, rock = direction("jazz"), direction("rockabilly").named("rock")
+    good = rock.at(0.7, schedule=fade(1, 4)) + jazz.at(0.7, schedule=ramp(1, 4))
+    hole = rock.at(0.7, schedule=fade(0, 1)) + jazz.at(0.7, schedule=ramp(4, 5))
+    for plan, right, told in [
+        (None, None, "wb.fade"),
+        ("rock to jazz", False, "a str, not a plan"),
+        (good, True, "add up to 0.70"),
+        (hole, False, "between 0.00 and 0.70"),
+        (rock.at(0.7) + jazz.at(0.7, schedule=ramp(1, 4)), False, "rock should push at the start"),
+        (rock.at(0.7, schedule=fade(1, 4)) + jazz.at(0.7), False, "jazz should be silent"),
+    ]:
+        verdict = exercises.crossfade(plan, out_of="rock", into="jazz")
+        assert verdict.right is right and told in verdict.words
+
+
+def test_readable_targets_must_clear_chance(acts, probes):
+    noise = acts.data.assign_coords(label_coin=("sample", _coin(acts)))
+    coin = fit_probes(type(acts)(noise), "coin", folds=3, shuffles=20, l2=[1.0])
+    sweeps = {"genre": probes, "coin": coin}
+    assert exercises.readable_targets(sweeps, None).right is None
+    assert exercises.readable_targets(sweeps, ["genre"]).right
+    assert "coin again" in exercises.readable_targets(sweeps, ["genre", "coin"]).words
+    assert "genre again" in exercises.readable_targets(sweeps, []).words
+    assert "not probed" in exercises.readable_targets(sweeps, ["key"]).words
+
+
+def _coin(acts):
+    drawn = {
+        group: str(np.random.default_rng(i).integers(2)) for i, group in enumerate(sorted(set(acts.groups)))
+    }
+    return [drawn[group] for group in acts.groups]
+
+
+def test_flattery_is_the_gap_of_the_best_layers(probes):
+    assert exercises.flattery(probes, probes, None).right is None
+    assert exercises.flattery(probes, probes, 0).right
+    assert "You say 12 points" in exercises.flattery(probes, probes, 12).words
+
+
+def test_the_nearest_class_is_measured_in_all_dimensions(acts):
+    classes = acts.classes()
+    layer = int(acts.layers[0])
+    verdicts = {name: exercises.nearest_class(acts, layer, classes[0], name) for name in classes[1:]}
+    assert sum(bool(verdict.right) for verdict in verdicts.values()) == 1
+    assert exercises.nearest_class(acts, layer, classes[0], None).right is None
+    assert "not one of" in exercises.nearest_class(acts, layer, classes[0], classes[0]).words
+
+
+def test_the_more_trusted_map(acts):
+    good = project(acts, 1, method="pca")
+    maps = {"good": good, "bad": type(good)(**{**vars(good), "trustworthiness": good.trustworthiness - 0.1})}
+    assert exercises.more_trusted(maps, "good").right
+    assert exercises.more_trusted(maps, "bad").right is False
+    assert exercises.more_trusted(maps, "ugly").right is False
+    assert exercises.more_trusted(maps, None).right is None
+
+
+def test_the_smallest_dose_clears_the_control():
+    rates = pd.DataFrame({
+        "method": ["probe", "probe", "probe", "random"], "dose": [0.6, 0.2, 0.4, 0.6],
+        "hit_rate": [0.9, 0.3, 0.7, 0.4], "low": [0.7, 0.1, 0.5, 0.2], "high": [1.0, 0.5, 0.9, 0.6],
+    })  # fmt: skip
+    assert exercises.smallest_dose(rates, 0.4).right
+    assert exercises.smallest_dose(rates, 0.6).right is False
+    assert exercises.smallest_dose(rates, None).right is None
+    hopeless = rates.assign(low=0.0)
+    assert (
+        exercises.smallest_dose(hopeless, 0).right and exercises.smallest_dose(hopeless, 0.6).right is False
+    )
+
+
+def test_the_culprit_stands_in_an_error():
+    findings = (
+        Finding("leak", "error", "a and b are the same file. Keep one", ("a", "b")),
+        Finding("level", "warning", "c is loud", ("c",)),
+    )
+    report = LintReport("music", 3, findings)
+    assert exercises.culprit(report, "b").right and "same file" in exercises.culprit(report, "b").words
+    assert exercises.culprit(report, "c").right is False
+    assert exercises.culprit(report, None).right is None
+
+
+def test_the_same_direction_beyond_chance(acts):
+    ours = difference_in_means(acts, acts.classes()[0], layer=1)
+    for other, agree in ((ours, True), (random_direction(ours, 5), False)):
+        assert exercises.same_direction(ours, other, agree).right
+        assert exercises.same_direction(ours, other, not agree).right is False
+    assert exercises.same_direction(ours, ours, None).right is None
