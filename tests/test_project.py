@@ -34,6 +34,15 @@ def test_continuous_integration_runs_the_readmes_command():
     assert "make test" in README
 
 
+def test_make_test_ends_with_the_laws_without_vector_units():
+    told = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    steps = [line for line in told.splitlines() if re.search(r"-m pytest|bin/ruff|bin/mypy", line)]
+    parts = ("ruff", "mypy", '-m "not long and not browser"', '-m "browser and not long"', "-k test_law")
+    assert len(steps) == len(parts) and all(part in step for part, step in zip(parts, steps, strict=True))
+    assert steps[-1].startswith("ATEN_CPU_CAPABILITY=default")
+    assert "tests/test_engine_laws.py" in steps[-1] and "tests/test_generate.py" in steps[-1]
+
+
 TARGETS = ["lab", "app", "demo", "test", "verify", "embedded", "evaluate-embedded", "evaluate-steering"]
 
 
