@@ -14,8 +14,12 @@ from conftest import tone_clip
 
 from workbench.errors import (
     ActivationsError,
+    AudioError,
+    DatasetError,
+    EvidenceError,
     GenerationError,
     ModelError,
+    ProbeError,
     SteeringError,
     WorkbenchError,
     number_or_nan,
@@ -96,6 +100,8 @@ def test_an_error_keeps_what_was_asked_what_was_found_and_what_to_do() -> None:
     error = ModelError("Layer 30 was asked for", "the model has layers 0-23", "Use one of model.layers")
     assert str(error) == "Layer 30 was asked for, but the model has layers 0-23. Use one of model.layers."
     assert (error.asked, error.found, error.do) == error.args
+    of_arguments = (ActivationsError, AudioError, DatasetError, EvidenceError, GenerationError, ProbeError)
+    assert all(issubclass(kind, ValueError) for kind in (*of_arguments, SteeringError))
     lost = ModelError.lookup("Layer 9 was asked for", "there are layers 0-5", "Use one of them")
     assert isinstance(lost, KeyError) and isinstance(lost, ModelError)
     assert str(lost) == "Layer 9 was asked for, but there are layers 0-5. Use one of them."

@@ -68,6 +68,9 @@ def test_capture_probe_and_steer_follow_one_another(tiny_folder, tiny_dataset, t
     assert wav.exists()
     assert wav.with_name("steered-unsteered.wav").exists()
     assert "cells changed" in capsys.readouterr().out
+    assert main(["probe", str(store), "--method", "means"]) == 0
+    assert main([*steer, "--operation", "keep_norm", "-o", str(wav)]) == 0
+    assert "keep_norm(" in capsys.readouterr().out
 
 
 def test_an_error_is_one_line_and_status_one(capsys, tmp_path):

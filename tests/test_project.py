@@ -155,14 +155,15 @@ def test_every_feature_that_a_document_names_has_a_row():
     names = {part.strip() for span in spans for part in span.split("(")[0].split("|")} | {*workbench.__all__}
     page = (ROOT / "docs" / "features.md").read_text("utf-8")
     code = "\n".join(span for span in re.findall(r"`([^`\n]+)`", page) if "::" not in span)
+    names = {name for name in names if re.match(r"[\w.~-]", name)}
     assert len(names) > 150
     assert not [name for name in sorted(names) if not re.search(rf"(^|\W|\b){re.escape(name)}(?!\w)", code)]
 
 
 def test_the_glossary_explains_the_terms_of_diagnosis():
     glossary = (ROOT / "docs" / "glossary.md").read_text("utf-8")
-    terms = """group leak, text leak, confound, control task, selectivity, matching, shuffled line,
-        chance line, expected calibration error, Holm, linear probe, difference in means"""
+    terms = """group leak, text leak, confound, control task, selectivity, shuffled line,
+        difference in means, regularization path"""
     assert [term for term in re.split(r",\s+", terms) if f"| **{term}** |" not in glossary] == []
 
 
