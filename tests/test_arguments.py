@@ -14,8 +14,12 @@ from conftest import tone_clip
 
 from workbench.errors import (
     ActivationsError,
+    AudioError,
+    DatasetError,
+    EvidenceError,
     GenerationError,
     ModelError,
+    ProbeError,
     SteeringError,
     WorkbenchError,
     number_or_nan,
@@ -83,11 +87,24 @@ def test_settings_that_are_not_given_are_the_checkpoint_s_own(tiny_model: Any, m
     take = _generate(tiny_model)
     assert (take.guidance, take.temperature, take.top_k) == (2.5, 0.7, 17)
     assert _captured(tiny_model).data.attrs["guidance"] == 2.5
+    live = LiveSession(tiny_model, {"a": UNIT}).worker.setup.settings
+    assert (live.guidance, live.temperature, live.top_k) == (2.5, 0.7, 17)
     assert _generate(tiny_model, guidance=3.0, temperature=1.0, top_k=0).top_k == 0
     for name in told:
         monkeypatch.setattr(config, name, None)
     take = _generate(tiny_model)
     assert (take.guidance, take.temperature, take.top_k) == (3.0, 1.0, 250)
+
+
+def test_an_error_keeps_what_was_asked_what_was_found_and_what_to_do() -> None:
+    error = ModelError("Layer 30 was asked for", "the model has layers 0-23", "Use one of model.layers")
+    assert str(error) == "Layer 30 was asked for, but the model has layers 0-23. Use one of model.layers."
+    assert (error.asked, error.found, error.do) == error.args
+    of_arguments = (ActivationsError, AudioError, DatasetError, EvidenceError, GenerationError, ProbeError)
+    assert all(issubclass(kind, ValueError) for kind in (*of_arguments, SteeringError))
+    lost = ModelError.lookup("Layer 9 was asked for", "there are layers 0-5", "Use one of them")
+    assert isinstance(lost, KeyError) and isinstance(lost, ModelError)
+    assert str(lost) == "Layer 9 was asked for, but there are layers 0-5. Use one of them."
 
 
 COUNTS: dict[str, Callable[[Any, Any], Any]] = {

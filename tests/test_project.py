@@ -10,10 +10,12 @@ import pytest
 import verify
 import yaml
 
+from workbench.datasets import dataset
 from workbench.errors import RenamedWarning
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+CODE = r"(?s)```.*?```|`[^`\n]+`"
 
 
 def test_conda_points_to_the_one_list_of_requirements():
@@ -32,7 +34,19 @@ def test_continuous_integration_runs_the_readmes_command():
     assert "make test" in README
 
 
-@pytest.mark.parametrize("target", ["lab", "app", "demo", "test", "verify", "embedded", "verify-laws"])
+def test_make_test_ends_with_the_laws_without_vector_units():
+    told = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    steps = [line for line in told.splitlines() if re.search(r"-m pytest|bin/ruff|bin/mypy", line)]
+    parts = ("ruff", "mypy", '-m "not long and not browser"', '-m "browser and not long"', "-k test_law")
+    assert len(steps) == len(parts) and all(part in step for part, step in zip(parts, steps, strict=True))
+    assert steps[-1].startswith("ATEN_CPU_CAPABILITY=default")
+    assert "tests/test_engine_laws.py" in steps[-1] and "tests/test_generate.py" in steps[-1]
+
+
+TARGETS = ["lab", "app", "demo", "test", "verify", "embedded", "evaluate-embedded", "evaluate-steering"]
+
+
+@pytest.mark.parametrize("target", [*TARGETS, *(f"verify-{part}" for part in verify.PARTS)])
 def test_make_explains_each_target(target):
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf"^{target}\s+\w", told, flags=re.MULTILINE)
@@ -115,9 +129,47 @@ def test_names_of_the_version_before_work_and_warn():
         assert workbench.repeat is workbench.reproduce
 
 
-def test_every_test_that_the_table_of_faults_names_is_there():
-    named = set(re.findall(r"(tests/\w+\.py)::(\w+)", (ROOT / "docs" / "reliability.md").read_text("utf-8")))
+@pytest.mark.parametrize("page", ["features.md", "reliability.md"])
+def test_every_test_that_a_document_names_is_there(page):
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    named = set(re.findall(r"`(tests/\w+\.py)::(\w+)`", text))
     assert len(named) > 100
     assert not [
-        (file, name) for file, name in named if f"def {name}(" not in (ROOT / file).read_text("utf-8")
+        (file, name)
+        for file, name in sorted(named)
+        if not (ROOT / file).exists() or f"def {name}(" not in (ROOT / file).read_text("utf-8")
     ]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.endswith("| test |")]
+    assert not [row for row in rows if "--- |" not in row and "`tests/" not in row.split(" | ")[-1]]
+
+
+def test_every_feature_that_a_document_names_has_a_row():
+    """Names are what the CHANGELOG writes as code, the README's commands and names, and the public names."""
+    import workbench
+
+    points = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n- ")[1:]
+    spans = [span for point in points for span in re.findall(r"`([^`\n]+)`", point.split("\n\n")[0])]
+    spans += re.findall(
+        r"\b(?:wb\.[a-zA-Z_]+|make [a-z-]+|(?<!import )workbench [a-z]+)", "\n".join(re.findall(CODE, README))
+    )
+    names = {part.strip() for span in spans for part in span.split("(")[0].split("|")} | {*workbench.__all__}
+    page = (ROOT / "docs" / "features.md").read_text("utf-8")
+    code = "\n".join(span for span in re.findall(r"`([^`\n]+)`", page) if "::" not in span)
+    names = {name for name in names if re.match(r"[\w.~-]", name)}
+    assert len(names) > 150
+    assert not [name for name in sorted(names) if not re.search(rf"(^|\W|\b){re.escape(name)}(?!\w)", code)]
+
+
+def test_the_glossary_explains_the_terms_of_diagnosis():
+    glossary = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    terms = """group leak, text leak, confound, control task, selectivity, shuffled line,
+        difference in means, regularization path"""
+    assert [term for term in re.split(r",\s+", terms) if f"| **{term}** |" not in glossary] == []
+
+
+def test_the_built_in_music_is_what_the_readme_says():
+    songs = dataset("embedded")
+    assert f"{len(songs):,} labelled pieces" in README
+    assert len(songs.genres) == 6 and {"typical", "band"} <= set(songs.targets)
+    assert 0.2 < (songs.labels("typical") == "no").mean() < 0.3
+    assert songs.clip(0).seconds == 10

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from workbench.cli import main
+from workbench.cli.demo import DOSES
 from workbench.cli.main import notebooks, parser
 from workbench.extensions import load_extension
 
@@ -67,6 +68,9 @@ def test_capture_probe_and_steer_follow_one_another(tiny_folder, tiny_dataset, t
     assert wav.exists()
     assert wav.with_name("steered-unsteered.wav").exists()
     assert "cells changed" in capsys.readouterr().out
+    assert main(["probe", str(store), "--method", "means"]) == 0
+    assert main([*steer, "--operation", "keep_norm", "-o", str(wav)]) == 0
+    assert "keep_norm(" in capsys.readouterr().out
 
 
 def test_an_error_is_one_line_and_status_one(capsys, tmp_path):
@@ -84,6 +88,7 @@ def test_the_demo_writes_sound_a_report_and_a_page(tmp_path, capsys, monkeypatch
     assert {"model", "versions", "probe", "steering", "receipts_ok", "seconds_per_audio_second"} <= set(
         report
     )
+    assert report["method"] in ("logistic", "means")
     assert report["receipts_ok"] is True
     for row in report["probe"]:
         assert {"layer", "accuracy", "low", "high", "chance", "shuffled"} <= set(row)
@@ -129,3 +134,38 @@ def test_the_wheel_carries_what_a_clone_has_beside_the_package(tmp_path):
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workbench").rglob("*.*")}
     assert {name for name in code if "__pycache__" not in name} <= names
     assert not [name for name in names if "recipe" in name or name.startswith("tests")]
+
+
+def test_lab_opens_jupyterlab_on_the_quickstart(monkeypatch):
+    called = []
+    monkeypatch.setattr("subprocess.call", lambda command, **_settings: called.append(command) or 0)
+    assert main(["lab", "--", "--port=9"]) == 0
+    assert main(["lab", "2_genre_map.ipynb", "--", "--port", "9"]) == 0
+    assert main(["lab"]) == 0
+    first, second, third = called
+    assert first[:3] == [sys.executable, "-m", "jupyterlab"]
+    assert first[3].endswith("notebooks/0_quickstart.ipynb") and first[-1] == "--port=9"
+    assert second[3].endswith("notebooks/2_genre_map.ipynb") and second[-2:] == ["--port", "9"]
+    assert third == first[:-1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("build-embedded", "build"), ("evaluate-embedded", "evaluate"), ("evaluate-steering", "steering")],
+)
+def test_the_old_commands_forward_to_the_recipe(monkeypatch, capsys, old, new):
+    called = []
+    monkeypatch.setattr(
+        "subprocess.call", lambda command, **settings: called.append((command, settings)) or 3
+    )
+    assert main([old, "--clips", "1"]) == 3, "the recipe's own status"
+    ((command, settings),) = called
+    assert command == [sys.executable, "-m", "recipe", new, "--clips", "1"]
+    assert settings["env"]["PYTHONPATH"].endswith("data/embedded")
+    assert f"python -m recipe {new}" in capsys.readouterr().err
+
+
+def test_the_usual_doses_are_those_at_which_the_built_in_model_steers_best():
+    asked = parser().parse_args(["steer", "a tune", "--direction", "jazz.safetensors"])
+    assert 0.1 <= asked.dose <= 0.2
+    assert len(DOSES) == 5 and sum(0.1 <= dose <= 0.2 for dose in DOSES) == 3

@@ -100,6 +100,14 @@ def test_the_judge_hears_the_genre_of_shipped_pieces(judge, rate_hz):
     assert np.mean(np.array(heard) == songs.labels()) >= 0.85
 
 
+@pytest.mark.parametrize("target", ["genre", "tempo", "mode", "mood", "lead"])
+def test_a_judge_ships_for_each_attribute_and_names_the_features_it_uses(target):
+    judge = load_judge(target)
+    assert judge.target == target
+    assert set(judge.classes) == set(dataset("embedded").labels(target).tolist())
+    assert judge.hears and set(judge.hears) <= set(block_slices())
+
+
 def test_the_judge_was_tested_on_a_soundfont_it_never_heard(judge):
     assert judge.card["test_accuracy"] >= 0.92
     assert judge.card["test_accuracy_shipped_sounds"] >= 0.95

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +56,23 @@ def test_a_copy_of_the_folder_is_the_same_model_in_every_precision(
     assert (model.id, model.fingerprint) == (tiny_model.id, tiny_model.fingerprint)
     assert model.dtype == torch.bfloat16
     assert model.musicgen.audio_encoder.dtype == torch.float32
+
+
+def test_a_hub_id_is_loaded_from_the_hub_s_cache(tiny_folder: Path, tmp_path: Path) -> None:
+    """In a fresh process, for the hub's library reads where its cache is when it is imported."""
+    cached, commit = tmp_path / "models--someone--tiny", "0" * 40
+    shutil.copytree(tiny_folder, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    code = (
+        "from workbench.model.load import load, weight_files\n"
+        "model = load('someone/tiny', device='cpu', dtype='float32')\n"
+        "print(model.id, *[file.name for file in weight_files(model.folder)])"
+    )
+    offline = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["someone/tiny", "model.safetensors"]
 
 
 def test_the_default_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:

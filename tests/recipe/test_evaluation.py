@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from evaluation_fixture import RATE_HZ, DeafJudge, tiny_bench
+from recipe import __main__ as command_line
 from recipe import evaluate
 from recipe.card import BEGIN, END, figures_text, write_card
 from recipe.evaluate import code_hash, load_judges, measure
@@ -441,3 +443,24 @@ def seeds_of(use: str, budget: Budget) -> int:
 def test_layers_to_choose_from_exist_and_leave_layers_to_act_on(bench):
     assert bench.layers(3) == (0, 1, 2)
     assert replace(bench, budget=Budget(30)).layers(1) == (0,)
+
+
+def test_the_recipe_s_commands_reach_what_they_are_named_after(monkeypatch, tmp_path):
+    called = []
+    for name in ("build_embedded", "evaluate", "evaluate_steering"):
+        monkeypatch.setattr(
+            command_line, name, lambda where, *, of=name, **options: called.append((of, where, options))
+        )
+    for line in (
+        ["build", "--build", str(tmp_path), "--device", "cuda"],
+        ["evaluate", "--out", str(tmp_path), "--listener", "ears", "--quiet"],
+        ["steering", "--out", str(tmp_path), "--clips", "3"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["recipe", *line])
+        command_line.main()
+    (first, *built), (second, *judged), (third, *steered) = called
+    assert (first, second, third) == ("build_embedded", "evaluate", "evaluate_steering")
+    assert built[0] == judged[0] == steered[0] == tmp_path
+    assert built[1]["device"] == "cuda"
+    assert (judged[1]["listener"], judged[1]["progress"]) == ("ears", False)
+    assert (steered[1]["clips"], steered[1]["progress"]) == (3, True)

@@ -271,3 +271,11 @@ def test_the_names_of_the_version_before_still_work_and_say_the_new_ones(tiny_mo
         assert lab.way is lab.options
     with pytest.warns(RenamedWarning, match=r"DoseFinder\.result"):
         assert lab.finder.found is lab.finder.result
+
+
+def test_a_lab_begins_with_the_guidance_that_the_checkpoint_says(
+    tiny_model: Any, own: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tiny_model.musicgen.generation_config, "guidance_scale", 2.5)
+    assert lab_of(tiny_model, own).guidance.value == 2.5
+    assert lab_of(tiny_model, own, guidance=4.0).guidance.value == 4.0

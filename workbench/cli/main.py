@@ -34,6 +34,7 @@ The same, step by step:
 """
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "umap-learn", "plotly", "jupyterlab",
             "ipywidgets", "anywidget", "xarray", "zarr")  # fmt: skip
+QUICKSTART = "0_quickstart.ipynb"
 NOTEBOOKS = Path("~/musicgen-workbench")  # where an installed package copies its notebooks to
 
 
@@ -61,7 +62,8 @@ def parser() -> ArgumentParser:
         command.set_defaults(run=run)
         options(command)
     for old, new in RECIPE.items():
-        command = sub.add_parser(old, add_help=False)
+        # With no prefix of its own it forwards options too, which argparse would otherwise refuse as unknown.
+        command = sub.add_parser(old, add_help=False, prefix_chars="\0")
         command.add_argument("arguments", nargs=argparse.REMAINDER)
         command.set_defaults(run=recipe, recipe=new)
     return top
@@ -105,15 +107,15 @@ def notebooks(folder: Path | None = None) -> Path:
 def lab(asked: Namespace) -> int:
     """Open JupyterLab with its own safe defaults (this machine only, token)."""
     folder = notebooks(asked.folder)
-    more = [word for word in asked.arguments if word != "--"]
-    command = [sys.executable, "-m", "jupyterlab", str(folder / asked.notebook), f"--notebook-dir={folder}"]
+    notebook, more = asked.notebook, [word for word in asked.arguments if word != "--"]
+    if notebook.startswith("-"):  # `workbench lab -- --port=9` names no notebook
+        notebook, more = QUICKSTART, [notebook, *more]
+    command = [sys.executable, "-m", "jupyterlab", str(folder / notebook), f"--notebook-dir={folder}"]
     return subprocess.call([*command, *more], env={**os.environ, "PYTHONWARNINGS": "ignore"})
 
 
 def _lab(command: ArgumentParser) -> None:
-    command.add_argument(
-        "notebook", nargs="?", default="0_quickstart.ipynb", help="the notebook to open first"
-    )
+    command.add_argument("notebook", nargs="?", default=QUICKSTART, help="the notebook to open first")
     command.add_argument(
         "--folder", type=Path, help=f"copy the notebooks there first (without a clone: {NOTEBOOKS})"
     )
