@@ -40,7 +40,10 @@ def test_make_test_ends_with_the_laws_without_vector_units():
     parts = ("ruff", "mypy", '-m "not long and not browser"', '-m "browser and not long"', "-k test_law")
     assert len(steps) == len(parts) and all(part in step for part, step in zip(parts, steps, strict=True))
     assert steps[-1].startswith("ATEN_CPU_CAPABILITY=default")
-    assert "tests/test_engine_laws.py" in steps[-1] and "tests/test_generate.py" in steps[-1]
+    assert (
+        "tests/generation/test_engine_laws.py" in steps[-1]
+        and "tests/generation/test_generate.py" in steps[-1]
+    )
 
 
 TARGETS = ["lab", "app", "demo", "test", "verify", "embedded", "evaluate-embedded", "evaluate-steering"]
@@ -132,7 +135,7 @@ def test_names_of_the_version_before_work_and_warn():
 @pytest.mark.parametrize("page", ["features.md", "reliability.md"])
 def test_every_test_that_a_document_names_is_there(page):
     text = (ROOT / "docs" / page).read_text("utf-8")
-    named = set(re.findall(r"`(tests/\w+\.py)::(\w+)`", text))
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text))
     assert len(named) > 100
     assert not [
         (file, name)
