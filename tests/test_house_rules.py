@@ -31,6 +31,7 @@ def breaches(source: str, name: str = "module") -> list[str]:
     tree = ast.parse(source)
     found = [*_module(source, tree, name), *_unsafe(tree)]
     for owner, node in _definitions(tree):
+        found += _columns(node)
         if isinstance(node, ast.ClassDef):
             found += _class(node)
         else:
@@ -45,6 +46,12 @@ def _module(source: str, tree: ast.Module, name: str) -> Iterator[str]:
         yield f"the name {name} says nothing"
     if not ast.get_docstring(tree):
         yield "no module docstring"
+
+
+def _columns(node: ast.ClassDef | Function) -> Iterator[str]:
+    """Yield a docstring that lists its arguments in columns instead of under `Args:`."""
+    if re.search(r"^[a-z_][a-z_, ]{0,20}  +[^ ]", ast.get_docstring(node) or "", re.MULTILINE):
+        yield f"the docstring of {node.name} is not in Google's style"
 
 
 def _class(node: ast.ClassDef) -> Iterator[str]:
@@ -227,6 +234,7 @@ def test_there_is_something_to_check() -> None:
         ("if True:\n    def f(): ...", "f has no docstring"),
         ("class A:\n    def f(self): ...", "f has no docstring"),
         ("class A: ...", "class A has no docstring"),
+        ('def f(x):\n    """Do it.\n\n    x  a number\n    """', "not in Google's style"),
         ("class StateManager: ...", "StateManager says nothing"),
         ("x = 1", "no module docstring"),
         ("import pickle", "imports pickle"),

@@ -420,9 +420,14 @@ class Direction:
 
     @classmethod
     def load(cls, path: Path | str, *, notice: bool = True) -> Direction:
-        """Return the direction that `save` wrote; raise SteeringError for another file, or a damaged one.
+        """Return the direction that `save` wrote.
 
-        notice  whether to warn of a file from an older version, which carries no digest
+        Args:
+            path: The file.
+            notice: Whether to warn of a file from an older version, which carries no digest.
+
+        Raises:
+            SteeringError: When the file holds something else, or is damaged.
         """
         try:
             kept, arrays = unpack_arrays(path)
