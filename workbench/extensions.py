@@ -2,7 +2,8 @@
 
 A file registers with `register_operation`, `register_judge` or `register_probe_method`; CONTRIBUTING.md has
 an example of each. In a notebook `import` is enough. For the command line name the file (`--extension FILE`),
-or install a package with an entry point in the group `workbench.extensions`, which every command loads.
+or install a package with an entry point in the group `workbench.extensions`, which `demo`, `probe` and
+`steer` load.
 """
 
 from __future__ import annotations

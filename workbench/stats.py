@@ -1,9 +1,9 @@
 """Statistics: estimates with 95 % intervals and tests, bootstraps, and the scores of a probe.
 
 Clips of one group (a track, a groove, a seed) succeed and fail together, so drawing or counting them one by
-one would claim more than was seen. Every interval here counts groups: a bootstrap draws a group as a whole,
-a variance is that between groups, and Student's t has one degree of freedom less than there are groups. A
-clip with nothing in common with others is a group of one.
+one would claim more than was seen. All intervals but Wilson's plain one count groups: a bootstrap draws a
+group as a whole, a variance is that between groups, and Student's t has one degree of freedom less than there
+are groups. A clip with nothing in common with others is a group of one.
 """
 
 from __future__ import annotations

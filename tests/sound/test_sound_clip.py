@@ -24,7 +24,7 @@ def noise(seconds: float = 0.5, *, size: float = 0.9, seed: int = 0) -> np.ndarr
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_law_9_a_clip_written_and_read_back_differs_by_at_most_one_step(tmp_path: Path, suffix: str) -> None:
+def test_law_09_a_clip_written_and_read_back_differs_by_at_most_one_step(tmp_path: Path, suffix: str) -> None:
     samples = noise()
     samples[:6] = [1.0, -1.0, 0.99999, -0.99999, STEP, 0.0]
     back = read_clip(Clip(samples, RATE_HZ).write(tmp_path / f"a.{suffix}"))

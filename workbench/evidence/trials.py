@@ -1,9 +1,10 @@
 """Trials: clips that are made to be compared, and the one runner that makes and judges them.
 
-A `Trial` is one clip to make. `trials`, `dose_trials` and `random_trials` list what a comparison needs, the
-unsteered baseline of the same prompts and seeds among it; `run_trials` returns a table with a row per clip,
-in which nothing is averaged away. Sweeps, searches, crosstalk, blends and transitions all read this table.
-Differences are always those to the baseline: the unsteered clip of the same prompt and seed.
+A `Trial` is one clip to make. `trials` lists plans with their baseline (the unsteered clip of the same prompt
+and seed), `dose_trials` and `random_trials` directions with doses. `run_trials` makes and judges them, in
+batches, resumed from a file (`path=`) or on a Dask cluster (`client=`), and returns a table with a row per
+clip in which nothing is averaged away. `sweep` does so for doses, `hit_rates` counts, `pair_with_baseline`
+takes differences; searches, crosstalk, blends and transitions read the same table.
 """
 
 from __future__ import annotations

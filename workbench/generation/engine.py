@@ -352,11 +352,14 @@ def _check_receipt(row: Row, receipt: Receipt) -> None:
     if receipt.ok:
         return
     first = receipt.missed.head(1).to_dict("records")
-    where = f"step {first[0]['step']}, layer {first[0]['layer']}" if first else "a cell that was not planned"
+    found = "cells changed that were not planned to"
+    do = "An operation must give back h itself for a = 0; of a built-in one, report this as a bug"
+    if first:
+        where = f"step {first[0]['step']}, layer {first[0]['layer']}"
+        found = f"{len(receipt.missed)} planned edits did not change the residual stream ({where})"
+        do = "Raise the dose (it may vanish in the model's precision), or report this as a bug"
     raise GenerationError(
-        f"The plan {row.plan.text() if row.plan else ''!r} was to be carried out",
-        f"{len(receipt.missed)} planned edits did not change the residual stream as planned ({where})",
-        "Raise the dose (it may vanish in the model's precision), or report this as a bug",
+        f"The plan {row.plan.text() if row.plan else ''!r} was to be carried out", found, do
     )
 
 

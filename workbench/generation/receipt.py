@@ -23,13 +23,14 @@ _UNSEEN = -1.0  # in place of a norm that was not measured
 
 @dataclass(frozen=True, eq=False)
 class Receipt:
-    """One line per step, term and row of one take's plan.
+    """What a plan did to the residual stream: one line per step, term and branch of one take.
 
-    `step` counts visits of the decoder and `seconds` the time in the new part of the sound; `planned` is the
-    factor that schedule, chance, slider and gate asked for times whether the dose is anything; `norm_change`
-    is the norm |after - before| of the model's own tensor; `reason` says why nothing was planned or nothing
-    had to change: "schedule", "dose 0", "chance", "gate", "slider", "already there" (where an operation has a
-    target), and is empty where the edit acted.
+    `step` counts visits of the decoder, `seconds` the time in the new part of the sound. `planned` is
+    schedule times slider, and 0 where dose, chance or gate forbid the change. `norm_change` is |after -
+    before|, measured on the model's own tensor wherever an edit was carried out, and 0 elsewhere. `reason`
+    says why nothing was planned or nothing had to change: "schedule", "dose 0", "chance", "gate", "slider",
+    or "already there" (for operations with a target); it is empty where a change was planned. `_outcome`
+    decides it, and `engine._check_receipt` raises where a planned change is missing (`missed`).
     """
 
     cells: pd.DataFrame
@@ -62,9 +63,9 @@ class Receipt:
             return "no steering"
         share = f"{self.changed} of {len(self.cells)} cells changed"
         idle = self.cells.reason[self.cells.reason != ""].value_counts()
-        reasons = ", ".join(f"{count} by {reason}" for reason, count in idle.items())
+        reasons = ", ".join(f"{reason} {count}" for reason, count in idle.items())
         return (
-            share + (f" ({reasons} left alone)" if reasons else "") + ("" if self.ok else ", NOT as planned")
+            share + (f" (left alone: {reasons})" if reasons else "") + ("" if self.ok else ", NOT as planned")
         )
 
     def _repr_html_(self) -> str:

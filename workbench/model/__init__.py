@@ -1,1 +1,1 @@
-"""The model room: MusicGen under nnsight, its tokens, and the capture of its residual stream."""
+"""MusicGen under nnsight, its tokens, and the capture of its residual stream."""

@@ -43,9 +43,9 @@ class Operation:
     Args:
         name: The word for it in plans, files and text: letters, digits and `_`.
         formula: `formula(h, v, a)`, a pure function of tensors (shapes at the head of this module) that
-            returns the new `h`. `a` is the dose times what schedule, gate and slider say; where the unit is R
-            it is already multiplied by R. With a target it is `formula(h, v, a, target)`, and `a` is the
-            weight 0-1 with which the projection is moved there.
+            returns the new `h`, and `h` itself where `a` is 0. `a` is the dose times what schedule, gate and
+            slider say; where the unit is R it is already multiplied by R. With a target it is `formula(h, v,
+            a, target)`, and `a` is the weight 0-1 with which the projection is moved there.
         unit: What a dose counts, one of UNITS. "projection": the dose is the target itself.
         has_target: Whether it aims at a value of the projection instead of pushing: then it has no opposite,
             its dose cannot be shared among layers, and it may find nothing left to do. Unless the unit is
@@ -150,7 +150,7 @@ _registered: dict[str, Operation] = {
         Operation("norm_scaled_add", norm_scaled_add, "number", label="the published update"),
         Operation("keep_norm", keep_norm, label="turn without stretching"),
         Operation("remove", set_projection, "weight", True, "take it out (0 to 1)"),
-        Operation("clamp", set_projection, "projection", True, "hold it at dose x R"),
+        Operation("clamp", set_projection, "projection", True, "hold it at a value"),
     )
 }
 _BUILT_IN = tuple(_registered)

@@ -55,7 +55,7 @@ class RecordedWindow:
         visits: How many visits are known to have begun.
         last: What the last of them read.
         cut: After how many visits it was cut; None when it came to its end, or the recording just stops.
-        pushes: How many of them "changed" the stream, were left "alone" (dose 0), "failed".
+        pushes: How many of them "changed" the stream, were left "alone" (by gate or slider), "failed".
     """
 
     span: Span

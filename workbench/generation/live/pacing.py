@@ -234,8 +234,8 @@ class LiveFigures:
         hold_s: Seconds of sound that must be there before it plays.
         slow: Whether sound is held back because the model is slower than real time.
         knob_to_ear_s: From the last move of a knob to its sound; `worst_knob_to_ear_s` of all moves.
-        pushes: Steered cells that "changed", were left "alone" (dose 0), "failed": the receipt, counted
-            once a second.
+        pushes: Steered cells that "changed", were left "alone" (by gate or slider), "failed": the receipt,
+            counted once a second.
     """
 
     state: str

@@ -172,7 +172,7 @@ class Recording:
 
     @property
     def pushes(self) -> Mapping[str, int]:
-        """How many pushes "changed" the stream, were left "alone" (dose 0), "failed"."""
+        """How many pushes "changed" the stream, were left "alone" (by gate or slider), "failed"."""
         return reduce(added, (one.pushes for one in self.windows), NONE)
 
     @property
