@@ -20,8 +20,8 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "2": "print(genre_map.plot.figure['layout']['title']['text'])",
     "3": "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",
     "5": "print(lab.tabs.titles, genre_map.plot.figure['layout']['title']['text'])",
-    "6": "print(room.lab.wait().verdict())",
-    "7": "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.told.value)",
+    "6": "print(labs.lab.wait().verdict())",
+    "7": "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.costs.value)",
     "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
     "4": "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }

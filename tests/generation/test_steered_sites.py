@@ -23,8 +23,10 @@ WATCHED = [(0, site) for site in SITES]
 
 def seen(model: Any, plan: Steering | None, given: np.ndarray | None = None) -> tuple[Any, Any]:
     """What every site of layer 0 held, by site (visits, d_model), and the receipt."""
-    settings = {} if given is None else {"given": torch.tensor(given)[None], "frames": 8 + given.shape[-1]}
-    run = model.sampling([PROMPT], seeds=[3], **{"frames": 8, "top_k": 50, **settings})
+    settings: dict[str, Any] = {"frames": 8}
+    if given is not None:
+        settings = {"prompt_codes": torch.tensor(given)[None], "frames": 8 + given.shape[-1]}
+    run = model.sampling([PROMPT], seeds=[3], top_k=50, **settings)
     seconds = [step / 25 for step in range(run.visits)]
     edits = compile_plans([plan], seconds, guided=True, device=model.device)
     writer, held = run_steered(model, run, edits, WATCHED)

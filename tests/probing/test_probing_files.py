@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from probing_samples import acts as acts
+from probing_samples import probes as probes
 from safetensors.numpy import load_file, save_file
 
 from workbench.errors import ProbeError

@@ -39,7 +39,7 @@ from workbench.show.page import document
 DESKS = ("3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab", "8_live_desk")
 """The notebooks whose first part is worth a page of its own: it ends with something to be used."""
 
-SHOWN = ("desk", "lab", "room")
+SHOWN = ("desk", "lab", "labs")
 """The names by which these notebooks show it."""
 
 PORT = 8866
