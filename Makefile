@@ -22,7 +22,7 @@ VERIFY := processors laws figures fuzz dependencies wheel
 LAWS := $(wildcard tests/*/test_*laws.py) tests/generation/test_generate.py tests/generation/test_continue.py tests/generation/test_long.py \
 	tests/model/test_capture.py tests/model/test_capture_sources.py tests/steering/test_operations.py tests/generation/test_steered_sites.py
 RECIPE := PYTHONPATH=data/embedded $(BIN)/python -m recipe
-.PHONY: help lab app demo test verify $(VERIFY:%=verify-%) check browser clean
+.PHONY: help lab app demo docs test verify $(VERIFY:%=verify-%) check browser clean
 .PHONY: embedded evaluate-embedded evaluate-steering
 
 help: ## Show this list
@@ -68,6 +68,11 @@ evaluate-embedded: $(VENV)/installed ## Measure the built-in model (LISTENER="..
 
 evaluate-steering: $(VENV)/installed ## Measure what the steering engine does with the built-in model
 	$(RECIPE) steering
+
+DOCUMENTED := sound activations model steering probing probing.diagnosis generation evidence show.plots show.widgets
+docs: $(VENV)/installed ## Write the reference of all modules as pages; open out/docs/index.html
+	$(UV) -e ".[docs]"
+	$(BIN)/python -m pdoc --docformat google -o out/docs workbench $(DOCUMENTED:%=workbench.%)
 
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) build out *.egg-info .pytest_cache .mypy_cache .ruff_cache
