@@ -46,7 +46,17 @@ def test_make_test_ends_with_the_laws_without_vector_units():
     )
 
 
-TARGETS = ["lab", "app", "demo", "docs", "test", "verify", "embedded", "evaluate-embedded", "evaluate-steering"]
+TARGETS = [
+    "lab",
+    "app",
+    "demo",
+    "docs",
+    "test",
+    "verify",
+    "embedded",
+    "evaluate-embedded",
+    "evaluate-steering",
+]
 
 
 @pytest.mark.parametrize("target", [*TARGETS, *(f"verify-{part}" for part in verify.PARTS)])
