@@ -25,7 +25,10 @@ from workbench.steering import operations
 
 PROCESSES = 2  # of the quick part; two threads are what it is timed on
 # The longest first; the other notebooks later, since they use what notebook 0 captures.
-FIRST = ("notebook-0", "test_true_shapes.py", "test_broken_probes.py", "test_diagnosis", "notebook-")
+FIRST = (
+    "notebook-0", "test_true_shapes.py", "test_cli.py", "test_project.py", "test_reproduce.py",
+    "test_evaluation.py", "test_trials.py", "test_diagnosis", "notebook-",
+)  # fmt: skip
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -81,7 +81,7 @@ def test_an_error_is_one_line_and_status_one(capsys, tmp_path):
 
 
 def test_the_demo_writes_sound_a_report_and_a_page(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("workbench.cli.demo.PER_CLASS", 24)
+    monkeypatch.setattr("workbench.cli.demo.PER_CLASS", 12)
     monkeypatch.setattr("workbench.cli.demo.DOSES", (0.1, 0.2))
     assert main(["demo", "--out", str(tmp_path), "--clips", "1"]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
