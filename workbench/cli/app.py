@@ -93,6 +93,8 @@ def only_the_desk(_handler: object, notebook: Any, cwd: str) -> Any:
     """The notebook up to the cell that shows its desk: what follows is for those who can edit it."""
     kept: list[Any] = []
     for cell in notebook.cells:
+        if "guide" in cell.metadata.get("tags", []):  # links to notebooks, which are no pages here
+            continue
         if cell.cell_type != "code":
             kept.append(cell)
             continue

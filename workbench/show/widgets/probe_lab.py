@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from workbench.errors import DatasetError, WorkbenchError
+from workbench.show.broken_probes import CAUSES, check_cause
 from workbench.show.page import figure_of, write_probe_page
 from workbench.show.plots import cosines
 from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, shown_in
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from workbench.probing.diagnosis import Finding, ProbeReport, RidgeToMeans
     from workbench.probing.probe import ProbeSweep
     from workbench.show.broken_probes import BrokenProbe
+    from workbench.show.exercises import Verdict
     from workbench.sound.dataset import Dataset
     from workbench.steering import Direction
 
@@ -48,6 +50,8 @@ TABS: dict[str, tuple[str, ...]] = {
 }
 """Tab -> the findings that it shows; "confound" stands for all of them."""
 HARDEST = 30
+UNANSWERED = "wb-unanswered"
+HIDDEN = f".{UNANSWERED} .wb-verdict, .{UNANSWERED} .wb-alarm {{ display: none; }}"
 FITTING = ("method", "folds", "seed", "class_weights")
 """Options of the lab by which probes are fitted, too."""
 
@@ -225,7 +229,7 @@ def verdict_html(report: ProbeReport) -> str:
 
 def finding_html(finding: Finding) -> str:
     """Return a finding's sentence as HTML, alarms marked in word and weight, not in colour alone."""
-    mark = "<b>Alarm.</b> " if finding.alarm else ""
+    mark = "<b class='wb-alarm'>Alarm.</b> " if finding.alarm else ""
     chance = "" if finding.adjusted is None else f" (corrected p = {finding.adjusted:.2g})"
     text = f"{mark}{html.escape(finding.sentence())}{chance}"
     return f"<div style='line-height:1.45;margin-top:10px'>{text}</div>"
@@ -233,6 +237,9 @@ def finding_html(finding: Finding) -> str:
 
 class BrokenProbes(ipywidgets.VBox):
     """A choice of broken probes; the lab of each is made when it is first chosen.
+
+    Verdict and alarms of a lab are hidden until a cause has been named for its probe, by the control `cause`
+    or by `check`.
 
     Args:
         broken_probes: by name, as `workbench.show.broken_probes.broken_probes` makes them.
@@ -246,11 +253,15 @@ class BrokenProbes(ipywidgets.VBox):
     def __init__(self, broken_probes: Mapping[str, BrokenProbe], **options: Any) -> None:
         self.broken_probes, self.options = dict(broken_probes), options
         self.labs: dict[str, ProbeLab] = {}
+        self.answers: dict[str, str] = {}
         names = list(self.broken_probes)
         self.chosen = ipywidgets.ToggleButtons(options=names, value=names[0], description="probe")
-        self.claim = ipywidgets.HTML()
-        super().__init__([self.chosen, self.claim], layout=FULL)
+        causes = [("your diagnosis ...", None), *((words, name) for name, words in CAUSES.items())]
+        self.cause = control(ipywidgets.Dropdown, "it is", "520px", options=causes)
+        self.claim, self.told = ipywidgets.HTML(), ipywidgets.HTML()
+        super().__init__([self.chosen, self.claim, self.cause, self.told], layout=FULL)
         follow([self.chosen], self._open)
+        follow([self.cause], self._answer)
         self._open()
 
     @property
@@ -258,11 +269,32 @@ class BrokenProbes(ipywidgets.VBox):
         """The lab of the chosen probe."""
         return self.labs[self.chosen.value]
 
-    def _open(self) -> None:
-        name = self.chosen.value
-        one = self.broken_probes[name]
+    def check(self, name: str, answer: object) -> Verdict:
+        """Check a cause of a probe; once one of CAUSES was named, its lab shows its verdict and alarms."""
+        told = check_cause(self.broken_probes[name], answer, lambda: self._make(name).wait())
+        if isinstance(answer, str) and answer in CAUSES:
+            self.answers[name] = answer
+            self._make(name).remove_class(UNANSWERED)
+        return told
+
+    def _make(self, name: str) -> ProbeLab:
+        """Return the lab of a probe, which is made when it is first asked for."""
         if name not in self.labs:
+            one = self.broken_probes[name]
             options = {**one.options, **self.options}
             self.labs[name] = ProbeLab(one.acts, one.songs, target=one.target, **options)
-        self.claim.value = f"<p><b>Its claim:</b> {html.escape(one.claim)}</p>"
-        self.children = [self.chosen, self.claim, self.labs[name]]
+            self.labs[name].add_class(UNANSWERED)
+        return self.labs[name]
+
+    def _answer(self) -> None:
+        if self.cause.value is not None:
+            told = self.check(self.chosen.value, self.cause.value)
+            self.told.value = told._repr_html_()
+
+    def _open(self) -> None:
+        name = self.chosen.value
+        self.told.value = ""
+        self.cause.value = self.answers.get(name)
+        claim = html.escape(self.broken_probes[name].claim)
+        self.claim.value = f"<style>{HIDDEN}</style><p><b>Its claim:</b> {claim}</p>"
+        self.children = [self.chosen, self.claim, self.cause, self.told, self._make(name)]
