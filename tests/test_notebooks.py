@@ -24,7 +24,8 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "print(genre_map.plot.figure['layout']['title']['text'])",
     "1": "print('FIGURES', json.dumps([table.min().to_dict(), table.max().to_dict(),\n"
     "  {name: [s.best.accuracy, s.best.scores.low] for name, s in {**sweeps, 'coin': grouped}.items()}]))",
-    "2": "print('FIGURES', json.dumps({n: [m.points.tolist(), [*m.labels.genre]] for n, m in maps.items()}))\n"
+    "2": "drawn = {name: [one.points.tolist(), [*one.labels.genre]] for name, one in maps.items()}\n"
+    "print('FIGURES', json.dumps(drawn))\n"
     "print(genre_map.plot.figure['layout']['title']['text'])",
     "3": "print('FIGURES', json.dumps([rates.to_dict('records'), changes]))\n"
     "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",

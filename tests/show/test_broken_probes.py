@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from planted import planted
+from planted_faults import group_leak
 
 from workbench.datasets import dataset
 from workbench.model.load import load
@@ -61,8 +62,7 @@ def test_an_odd_diagnosis_is_refused_in_words_and_opens_nothing(answer, room):
 @pytest.fixture
 def room(tiny_dataset):
     """A lab whose probe leaks its tracks, though something else was broken on purpose."""
-    acts, _ = planted_faults.group_leak()
-    options = {"unit": "groove", "shuffles": 0}
+    acts, options = group_leak(0).acts, {"unit": "groove"}
     one = BrokenProbe("A", "it reads <genre>", acts, "genre", tiny_dataset, options, "text leak")
     exercises.start_again()
     return BrokenProbes({"A": one})
