@@ -311,7 +311,7 @@ def auto_dose(
         model: the model.
         directions: layer -> unit direction of the aim at that layer.
         aim: a class of the judge.
-        judge: hears sound only; as it is or by its name.
+        judge: it only ever hears the audio; an object, or its name.
         budget: what steering may cost; by default that of `DamageBudget`.
         prompts: taken in turn, seed by seed.
         seeds: on which layer and dose are chosen.

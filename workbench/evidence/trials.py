@@ -250,7 +250,7 @@ def run_trials(
     """Make and judge the clips of trials; return a row per trial, in their order.
 
     Columns: method, aim, the trial's own, prompt, seed, ok (the receipt), hit (whether the aim is heard), p
-    (its probability), p_given (the same in what it goes on from), per judge judged_<name> and
+    (its probability), p_given (the same in what it continues from), per judge judged_<name> and
     p_<name>_<class>, the guards of `damage`, and nll, nll_0, nll_1 ... of `likelihood`. Judges and guards
     hear the new part alone.
 

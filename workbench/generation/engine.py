@@ -1,7 +1,7 @@
 """One batch of takes: laid out in spans, each drawn under a trace, checked against the receipt, decoded once.
 
 One span is the ordinary case. Music that is longer than the model's positions is drawn in windows that slide
-on: each has the last seconds of what is there already as its context and goes on from them.
+on: each has the last seconds of what is there already as its context and continues from them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def most_frames(model: Model) -> int:
 
 
 def one_span(model: Model, seconds: float, context: int) -> Span:
-    """The span of one run that goes on from `context` frames.
+    """The span of one run that continues from `context` frames.
 
     Raises:
         GenerationError: When both do not fit the model's positions.

@@ -177,8 +177,8 @@ def generate_long(
 ) -> Take | list[Take]:
     """A take of any length (a list of them where `generate` gives one), drawn in windows that slide on.
 
-    Each window has the end of what is there already as its context and goes on from it. Schedules, gates and
-    chance count the time of the whole new part; each row's private generator is carried on. A window ends
+    Each window has the end of what is there already as its context and continues from it. Schedules, gates
+    and chance count the time of the whole new part; each row's private generator is carried on. A window ends
     with a few steps that finish its last frames, and the next one passes through their times again, so a
     receipt has these steps twice (`Take.windows` says where).
 

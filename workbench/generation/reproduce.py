@@ -1,6 +1,6 @@
-"""A take drawn again from what it carries, and the code that does so in a fresh process.
+"""A take regenerated from what it carries, and the code that does so in a fresh process.
 
-Model, plan, prompt, seed and settings determine the codes; of a continuation also the codes it went on from,
+Model, plan, prompt, seed and settings determine the codes; of a continuation also the codes it began with,
 of a long take also its windows, of one that follows a melody the melody. A take carries all but the model.
 """
 
@@ -153,7 +153,7 @@ def _compare(model: Model, take: Take, again: Take) -> None:
 
 
 def _prompt_codes(take: Take) -> list[str]:
-    """The lines that hold the codes that a continuation goes on from."""
+    """The lines that hold the codes that a continuation begins with."""
     if not take.prompt_seconds:
         return []
     books, frames = take.codes.shape[0], round(take.prompt_seconds * _rate(take))

@@ -6,8 +6,8 @@
     session.wait(10)
     session.stop()
 
-Each window is one trace and goes on from the last seconds of codes with the same generator. Between windows,
-and while the session is paused, the model is free for others.
+Each window is one trace and continues from the last seconds of codes with the same generator. Between
+windows, and while the session is paused, the model is free for others.
 """
 
 from __future__ import annotations

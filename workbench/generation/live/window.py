@@ -251,7 +251,7 @@ def draw_window(
     """Draw a window; say whether it came to its end, or was cut by the listener's `cancel`.
 
     A window that was cut keeps its finished frames. The generator stays where it is: the next window, live
-    or replayed, goes on from there.
+    or replayed, continues from there.
     """
     delay, made, done = max(model.delays), 0, span.context
 

@@ -114,7 +114,7 @@ def _(value: d.ClassImbalance) -> go.Figure:
     }
     others = pd.DataFrame([{"name": name, "value": v, "low": v, "high": v} for name, v in plain.items()])
     rows = pd.concat([rows_from({"accuracy": value.accuracy}), others], ignore_index=True)
-    note = f"{value.commonest} has {value.ratio:.1f} clips for each of the rarest class."
+    note = f"{value.balance}."
     return shares(rows, "Does accuracy flatter?", note=note, axis="share", marked=["accuracy"])
 
 

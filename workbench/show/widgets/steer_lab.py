@@ -204,7 +204,7 @@ class SteerLab(GeneratePanel):
             group of probes.
         beginnings: name -> clip that a take can go on from.
         prompt: what the text begins with.
-        seconds: of a take; the new part where it goes on from a sound.
+        seconds: of a take; the new part where it continues from a sound.
         seed: of the first takes.
         guidance: of the text; the model's own when None.
         pad: four of the names, for a pad that blends them.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workbench.steering.plan import Direction
 
 NOTHING = "silence"
-"""The beginning of a take that goes on from nothing."""
+"""The beginning of a take that continues from nothing."""
 KEPT = 16  # unsteered takes that are kept
 LONGEST = 48  # letters of a take's name
 

@@ -118,7 +118,7 @@ def _made(name: str, take: Take) -> str:
         ),
     }
     if take.prompt_seconds:
-        rows["goes on from"] = f"{take.prompt_seconds:.2f} s that were given"
+        rows["continues from"] = f"{take.prompt_seconds:.2f} s that were given"
     if take.windows:
         rows["windows"] = html.escape(
             "; ".join(f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
