@@ -15,6 +15,7 @@ import pytest
 from browser import Lab, browser, until
 
 from workbench.model.folders import builtin_folder
+from workbench.show.broken_probes import CAUSES
 
 pytestmark = [
     pytest.mark.browser,
@@ -122,6 +123,11 @@ def test_a_broken_probe_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_p
             until(lambda: verdict.count(), what="the first verdict", seconds=120)
             page.get_by_role("button", name="E", exact=True).click()
             until(lambda: verdict.filter(has_text="label").count(), what="the verdict on E", seconds=120)
+            assert not verdict.first.is_visible(), "before a cause is named"
+            page.locator(".widget-dropdown", has_text="it is").locator("select").select_option(
+                label=CAUSES["label noise"]
+            )
+            until(lambda: verdict.first.is_visible(), what="the verdict that was hidden", seconds=60)
             page.get_by_role("tab", name="Labels").click()
             page.locator("select[size] option").first.click()
             until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the doubtful clip", seconds=60)

@@ -128,7 +128,7 @@ def confusions(counts: pd.DataFrame) -> Seen:
     wrong, total = int(off.sum()), int(counts.to_numpy().sum())
     if not wrong:
         return Seen(f"none of the {total} clips is mistaken.")
-    row, column = np.unravel_index(int(off.argmax()), off.shape)
+    row, column = divmod(int(off.argmax()), off.shape[1])
     worst = f"{counts.index[row]} taken for {counts.columns[column]} ({off[row, column]} of them)"
     return Seen(f"{wrong} of {total} clips are mistaken, most often {worst}.")
 
@@ -147,7 +147,7 @@ def lie_together(projection: Projection, target: str = "genre") -> Seen:
 def two_maps(one: Projection, other: Projection, target: str = "genre") -> Seen:
     """Return what two maps of the same clips agree on: neighbours, and distances between classes."""
     near = [_near(each, NEIGHBOURS) for each in (one, other)]
-    kept = np.mean([len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(*near, strict=True)])
+    kept = float(np.mean([len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(*near, strict=True)]))
     chance = NEIGHBOURS / (len(one.points) - 1)
     apart = [_distances(each, target) for each in (one, other)]
     order = float(spearmanr(*apart).statistic) if len(apart[0]) > 2 else math.nan
@@ -194,9 +194,10 @@ def judged(heard: Mapping[str, Mapping[str, float]], plain: str = "unsteered") -
 def doses(rates: pd.DataFrame) -> Seen:
     """Return how the hit rate goes with the dose, where it peaks and whether it falls, and the control."""
     parts = []
-    for aim, rows in rates[rates["method"] == "probe"].sort_values("dose").groupby("aim"):
-        told = ", ".join(f"{_pc(row.hit_rate)} at {row.dose:g}" for row in rows.itertuples())
-        peak, last = rows.loc[rows["hit_rate"].idxmax()], rows.iloc[-1]
+    for aim, table in rates[rates["method"] == "probe"].sort_values("dose").groupby("aim"):
+        rows = table.to_dict("records")
+        told = ", ".join(f"{_pc(row['hit_rate'])} at {row['dose']:g}" for row in rows)
+        peak, last = max(rows, key=lambda row: float(row["hit_rate"])), rows[-1]
         words = f"share of clips heard as {aim}: {told}"
         if peak["hit_rate"] == 0:
             words += ". No dose does it"
@@ -205,7 +206,7 @@ def doses(rates: pd.DataFrame) -> Seen:
                 f". More is not better: from {_pc(peak['hit_rate'])} at {peak['dose']:g} it falls to "
                 f"{_pc(last['hit_rate'])} at {last['dose']:g}"
             )
-        elif last["hit_rate"] > rows.iloc[0]["hit_rate"]:
+        elif last["hit_rate"] > rows[0]["hit_rate"]:
             words += ". It does not fall up to the largest dose"
         parts.append(words)
     control = rates[rates["method"] == "random"]["hit_rate"]
@@ -262,19 +263,20 @@ def grouped(songs: Dataset, rule: object = None) -> Seen:
     few = min(each, key=each.__getitem__)
     return Seen(
         f"{whose} {_count(set(groups), 'group')} of {len(songs)} files, the largest of "
-        f"{_count(range(largest), 'file')}; fewest groups has {few} ({each[few]})."
+        f"{_count(range(largest), 'file')}; {few} has the fewest ({each[few]})."
     )
 
 
 def shared(cosines: pd.DataFrame, kinds: Mapping[str, str]) -> Seen:
     """Return which two directions of different targets share most; `kinds` says the target of each."""
     pairs = [(a, b) for i, a in enumerate(kinds) for b in list(kinds)[i + 1 :] if kinds[a] != kinds[b]]
-    a, b = max(pairs, key=lambda pair: abs(cosines.loc[pair]))
-    value = float(cosines.loc[a, b])
-    side = "the same way" if value > 0 else "opposite ways"
+    values = {(a, b): float(cosines[b][a]) for a, b in pairs}
+    a, b = max(pairs, key=lambda pair: abs(values[pair]))
+    value = values[a, b]
+    side, way = ("the same way", "along") if value > 0 else ("opposite ways", "against")
     return Seen(
         f"of directions for different qualities {a} and {b} share most: they point {side} ({value:+.2f}), so "
-        f"that a push along {a} is also {abs(value):.2f} of a push along {b if value > 0 else f'not {b}'}."
+        f"that {abs(value):.2f} of a push along {a} goes {way} {b}."
     )
 
 
@@ -282,8 +284,8 @@ def together(found: Mapping[str, pd.DataFrame]) -> Seen:
     """Return what two pushes keep of each other, for each way of joining them."""
     parts = []
     for kind, table in found.items():
-        rows = [row for row in table.reset_index().itertuples() if not math.isnan(row.ratio)]
-        kept = _and(f"{row.attribute} keeps {row.ratio:.2f} of its clips" for row in rows)
+        rows = [row for row in table.reset_index().to_dict("records") if not math.isnan(row["ratio"])]
+        kept = _and(f"{row['attribute']} keeps {row['ratio']:.2f} of its clips" for row in rows)
         parts.append(
             f"{kind}, {kept or 'nothing is heard alone'}, and {_pc(table['both'].iloc[0])} have both"
         )
