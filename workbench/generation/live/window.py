@@ -1,7 +1,7 @@
-"""One window of a music that does not end: drawn under one trace, as often as it takes, live or replayed.
+"""One window of a music that does not end, live or replayed: both go through `draw_window`.
 
-Live drawing and replay both go through `draw_window`. What decides the codes is the setup, the span, what
-is carried from window to window, and what the sliders said at each step; nothing else may enter here.
+What decides the codes is the setup, the span, what is carried from window to window, and what the sliders
+said at each step; nothing else may enter here.
 """
 
 from __future__ import annotations
@@ -24,20 +24,18 @@ from workbench.model.codec import CONTEXT_FRAMES
 from workbench.model.conditioning import Melody, shifted
 from workbench.model.musicgen import Model
 from workbench.model.network import Place
-from workbench.model.sampling import seconds_at
+from workbench.model.sampling import private_generators, seconds_at
 from workbench.sound.clip import Clip
 from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering
 
 
 class LiveSliders(Sliders):
-    """Sliders that begin at given doses instead of 1; what a step read is passed on, not kept.
+    """Sliders that begin at given doses, one per term of the plan, whose own doses are 1.
 
-    Args:
-        doses: one per term of the plan, whose own doses are 1.
-        on_read: called at each step, in the thread that draws, with the visit of the window, the doses, and
-            when the first of the moves was made that this step is the first to read (None: nothing moved).
-        now: the clock, in seconds.
+    What a step read is not kept: `on_read` is called, in the thread that draws, with the visit of the window,
+    the doses, and when the first of the moves was made that this step is the first to read (None: nothing
+    moved). `now` is the clock, in seconds.
     """
 
     def __init__(
@@ -54,11 +52,7 @@ class LiveSliders(Sliders):
         self._moved_at: float | None = None
 
     def slide(self, term: int, value: float, *, clip: int | None = None) -> None:
-        """Set the dose of a knob from the next step on.
-
-        Raises:
-            GenerationError: When the value is not finite.
-        """
+        """Set the dose of a knob from the next step on."""
         super().slide(term, value, clip=clip)
         with self._moving:  # two hands at once: neither move may be lost
             doses = (*self._doses[:term], float(value), *self._doses[term + 1 :])
@@ -85,10 +79,9 @@ class LiveSliders(Sliders):
 
 
 class KnobTimer:
-    """How long it takes from a knob that is moved to the sound that was made with it.
+    """How long it takes from a moved knob to its sound: `last_s`, `worst_s`, None before one is heard.
 
-    `last_s` and `worst_s` are None until a move was heard. The page's own part of the way (some 10 ms from
-    the mouse to Python) comes on top.
+    The page's own part of the way (some 10 ms from the mouse to Python) comes on top.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -114,25 +107,16 @@ class KnobTimer:
 
 
 class LiveSound:
-    """Turns frames into pieces of equal length as soon as each can be decoded; keeps the last frames only.
+    """Turns frames into pieces of `piece` frames as soon as each can be decoded; keeps the last frames only.
 
-    Args:
-        model: whose codec is used.
-        piece: frames of a piece.
-
-    Attributes:
-        frames: frames that have been turned into sound.
+    `frames` says how many have been turned into sound.
     """
 
     def __init__(self, model: Model, piece: int) -> None:
         self.piece, self.frames = piece, 0
         self._decoder = model.piece_decoder()
+        self.ahead = self._decoder.ahead  # frames that have to be known beyond a piece
         self._known = torch.zeros(model.n_codebooks, 0, dtype=torch.long)
-
-    @property
-    def ahead(self) -> int:
-        """Frames that have to be known beyond a piece."""
-        return self._decoder.ahead
 
     def add(self, frames: torch.Tensor) -> Iterator[Clip]:
         """Yield the pieces that `frames` (k, n) complete."""
@@ -167,9 +151,7 @@ class LiveSetup:
         settings: Guidance, temperature and top-k.
         window: Frames of one window at most, context included.
         overlap: Frames of context at most.
-        operation: How the knobs push, by an operation without a target.
-        branch: The branch of guidance that they act on.
-        melody: What the music follows from the session's beginning, again and again.
+        operation, branch, melody: As in `LiveSession`; the operation has no target.
 
     Raises:
         GenerationError: For operations with a target, and windows that share all of their frames.
@@ -188,19 +170,15 @@ class LiveSetup:
         object.__setattr__(self, "operation", find_operation(self.operation).name)
         if OPERATIONS[self.operation].has_target:
             pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
-            raise GenerationError(
-                f"Knobs that {self.operation} were asked for",
-                f"a knob's dose multiplies a push, which are {pushes}",
-                "Use one of these",
-            )
+            found = f"a knob's dose multiplies a push, which are {pushes}"
+            raise GenerationError(f"Knobs that {self.operation} were asked for", found, "Use one of these")
         whole = is_whole(self.seed, 0, 2**63 - 1) and is_whole(self.window, 2) and is_whole(self.overlap, 1)
         if not (whole and self.overlap < self.window):
-            raise GenerationError(
-                f"Windows of {self.window!r} frames that share {self.overlap!r} and the seed {self.seed!r} "
-                "were asked for",
-                "a window shares some of its frames, and a seed is a whole number from 0 to 2**63 - 1",
-                "Use 0 < overlap < window",
+            asked = (
+                f"The seed {self.seed!r} and windows of {self.window!r} frames that share {self.overlap!r}"
             )
+            found = "a window shares some of its frames, and a seed is a whole number from 0 to 2**63 - 1"
+            raise GenerationError(f"{asked} were asked for", found, "Use 0 < overlap < window")
 
     @property
     def plan(self) -> Steering:
@@ -211,6 +189,12 @@ class LiveSetup:
     def span(self, start: int, prompt: str, known: int) -> Span:
         """The window that begins at frame `start`, where `known` frames are there already."""
         return Span(start, self.window - self.overlap, min(self.overlap, known), prompt)
+
+    def begin(self, model: Model) -> WindowState:
+        """What the first window begins with: the seeded generator, and no codes."""
+        (generator,) = private_generators([self.seed], model.random_device)
+        tail = torch.zeros(model.n_codebooks, 0, dtype=torch.long, device=model.device)
+        return WindowState(generator, tail, self.overlap)
 
 
 @dataclass
@@ -228,14 +212,12 @@ class WindowState:
 
 @dataclass(frozen=True)
 class Listener:
-    """What is called while a window is drawn.
+    """What is called while a window is drawn; `watched` and `begun` are those of `run_steered`.
 
     Args:
         on_frames: With each finished frame, codes (k, 1), in order and once.
         on_step: After each visit of the decoder, with how many there have been; it may block.
         cancel: Set it to cut the window before the next step.
-        watched: Where the stream is read.
-        begun: As in `run_steered`.
     """
 
     on_frames: Callable[[torch.Tensor], object]
@@ -250,8 +232,7 @@ def draw_window(
 ) -> bool:
     """Draw a window; say whether it came to its end, or was cut by the listener's `cancel`.
 
-    A window that was cut keeps its finished frames. The generator stays where it is: the next window, live
-    or replayed, goes on from there.
+    A window that was cut keeps its finished frames; the next one goes on with the generator where it is.
     """
     delay, made, done = max(model.delays), 0, span.context
 
