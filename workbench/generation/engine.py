@@ -1,7 +1,6 @@
 """One batch of takes: laid out in spans, each drawn under a trace, checked against the receipt, decoded once.
 
-One span is the ordinary case. Music that is longer than the model's positions is drawn in windows that slide
-on: each has the last seconds of what is there already as its context and goes on from them.
+One span is the ordinary case; music longer than the model's positions is drawn in windows that slide on.
 """
 
 from __future__ import annotations
@@ -52,6 +51,11 @@ class Span:
         """The first frame after it."""
         return self.start + self.frames
 
+    def window(self, rate_hz: float, prompt: str) -> Window:
+        """What a take keeps of it; `prompt` where it has none of its own."""
+        start, end, context = (seconds_at(one, rate_hz) for one in (self.start, self.end, self.context))
+        return Window(start, end, context, prompt if self.prompt is None else self.prompt)
+
 
 def most_frames(model: Model) -> int:
     """The most frames, context and new, that one run can hold."""
@@ -66,11 +70,9 @@ def one_span(model: Model, seconds: float, context: int) -> Span:
     """
     frames = model.frames_for(seconds)
     if context + frames > most_frames(model):
-        raise GenerationError(
-            f"{seconds:g} s of sound after {context / model.frame_rate_hz:g} s were asked for",
-            f"{model.id} holds at most {model.max_seconds:.1f} s at a time",
-            "Give it less to go on from (audio_seconds=...), or use generate_long",
-        )
+        asked = f"{seconds:g} s of sound after {context / model.frame_rate_hz:g} s were asked for"
+        do = "Give it less to go on from (audio_seconds=...), or use generate_long"
+        raise GenerationError(asked, f"{model.id} holds at most {model.max_seconds:.1f} s at a time", do)
     return Span(0, frames, context)
 
 
@@ -100,11 +102,11 @@ class Windows:
         overlap_seconds: float | None = None,
         changes: Sequence[tuple[float, str]] = (),
     ) -> Windows:
-        """The windows for `seconds` of new music; the checkpoint's own length is the window when None.
+        """The windows for `seconds` of new music; the arguments are those of `generate_long`.
 
         Raises:
             GenerationError: When lengths are not above 0, a window does not fit the model or leaves nothing
-            new, or changes do not rise.
+                new, or changes do not rise.
         """
         rate, most = model.frame_rate_hz, most_frames(model)
         if window_seconds is None:
@@ -115,17 +117,15 @@ class Windows:
         fine = all(0 < length < math.inf for length in lengths)
         window, overlap = (round(length * rate) if fine else 0 for length in lengths[1:])
         if not fine or not 0 < overlap < window <= most:
-            raise GenerationError(
-                f"{seconds} s in windows of {window_seconds} s that share {overlap_seconds} s were asked for",
-                f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time",
-                "Use 0 < overlap_seconds < window_seconds in that range",
-            )
+            asked = f"{seconds} s in windows of {window_seconds} s that share {overlap_seconds} s"
+            found = f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time"
+            do = "Use 0 < overlap_seconds < window_seconds in that range"
+            raise GenerationError(f"{asked} were asked for", found, do)
         times = [0.0, *(number_or_nan(at_s) for at_s, _prompt in changes)]
         if not all(earlier < later < math.inf for earlier, later in pairwise(times)):
             asked = f"Prompts that change at {', '.join(f'{at_s:g}' for at_s in times[1:])} s were asked for"
-            raise GenerationError(
-                asked, "the times do not rise from 0", "Give rising times in seconds of the new part"
-            )
+            do = "Give rising times in seconds of the new part"
+            raise GenerationError(asked, "the times do not rise from 0", do)
         cuts = tuple((round(at_s * rate), prompt) for at_s, prompt in changes)
         return cls(frames_for(seconds, rate), window, overlap, cuts)
 
@@ -220,11 +220,8 @@ class _Drawn:
     sliders: Sliders
     generators: Sequence[torch.Generator] | None = None
     receipts: list[list[Receipt]] = field(default_factory=list)
-    visits: list[int] = field(default_factory=list)
-    read: list[list[np.ndarray]] = field(default_factory=list)
-    """Per span what the stream was at each watched place, (frames, B, d_model)."""
-    seconds: list[np.ndarray] = field(default_factory=list)
-    """Per span when those frames sound, from the beginning of the whole."""
+    read: list[list[np.ndarray]] = field(default_factory=list)  # per watched place, (frames, B, d_model)
+    seconds: list[np.ndarray] = field(default_factory=list)  # of these frames, in the whole
 
 
 def draw_all(
@@ -240,7 +237,7 @@ def draw_all(
     """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many prompt frames.
 
     Raises:
-        As `draw_takes`.
+        As `generate`.
     """
     parts = [(part, spans_after(rows[part[0]].prompt_frames)) for part in alike(rows, batch)]
     total = sum(span.frames + max(model.delays) for _part, spans in parts for span in spans)
@@ -265,14 +262,14 @@ def draw_takes(
     """The takes of one batch, whose rows go on from equally many frames; `sliders` may be moved meanwhile.
 
     Raises:
-        GenerationError: When a receipt shows that a planned edit failed.
-        Cancelled: When the callbacks' `cancel` was set.
+        As `generate`.
     """
     sliders = sliders or Sliders(functions=callbacks.slider_functions(rows))
     drawn = _Drawn(_prompt_codes(model, rows), sliders)
     for span in spans:
         _draw_span(model, rows, span, drawn, settings=settings, callbacks=callbacks)
-    receipts = [joined(parts, drawn.visits) for parts in zip(*drawn.receipts, strict=True)]
+    steps = [span.frames + max(model.delays) for span in spans]
+    receipts = [joined(parts, steps) for parts in zip(*drawn.receipts, strict=True)]
     for row, receipt in zip(rows, receipts, strict=True):
         _check_receipt(row, receipt)
     clips, codes = model.decode_batch(list(drawn.codes)), drawn.codes.cpu().numpy()
@@ -338,7 +335,6 @@ def _draw_span(
     writer, seen = run_steered(model, run, edits, watched, drawn.sliders)
     every = [edit for group in edits.values() for edit in group]
     drawn.receipts.append(writer.receipts(len(rows), every, seconds))
-    drawn.visits.append(run.visits)
     # Frame t is read at step t + 1, the first that has it as context.
     drawn.read.append([seen[place][1 : span.frames + 1].cpu().numpy() for place in watched])
     start = seconds_at(rows[0].prompt_frames, rate)
@@ -379,13 +375,4 @@ def _windows(model: Model, row: Row, spans: Sequence[Span]) -> tuple[Window, ...
     """What a take keeps of the spans it was drawn in; nothing for one span that read all there was."""
     if len(spans) == 1 and spans[0].context == row.prompt_frames:
         return ()
-    rate = model.frame_rate_hz
-    return tuple(
-        Window(
-            seconds_at(span.start, rate),
-            seconds_at(span.end, rate),
-            seconds_at(span.context, rate),
-            row.prompt if span.prompt is None else span.prompt,
-        )
-        for span in spans
-    )
+    return tuple(span.window(model.frame_rate_hz, row.prompt) for span in spans)

@@ -1,9 +1,8 @@
 """The journal of a session: what happened, line by line, and the codes, appended as they are drawn.
 
-Nothing is buffered: every line and frame is handed to the operating system at once, so a process that is
-killed loses the frames that were not finished, and nothing else. A line that was cut off is not read. A
-damaged line ends what is known: what was drawn before it was written is kept. Every visit has a line for that
-reason; older recordings have one only where the doses changed.
+Nothing is buffered: a process that is killed loses the frames that were not finished, and nothing else. A
+damaged line ends what is known, so every visit has a line; older recordings have one only where the doses
+changed.
 
     {"window": [start, frames, context], "prompt": ...}   a window begins
     {"visit": v, "doses": [...]}                        what visit v of it read at the knobs
@@ -47,7 +46,7 @@ def added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]
 
 @dataclass
 class RecordedWindow:
-    """One window of a recording: its span, the knobs' doses where they changed, and where it was cut.
+    """One window of a recording.
 
     Args:
         span: Its frames.
@@ -123,11 +122,7 @@ class Journal:
 
 
 def _write_whole(file: io.FileIO, data: bytes) -> None:
-    """Append all of `data`, or nothing: a write may be shorter than asked, and none may follow half a line.
-
-    Raises:
-        GenerationError: When the disk takes no more; the file ends where it ended before.
-    """
+    """Append all of `data`, or raise GenerationError and leave the file as it was."""
     begin, left = file.tell(), memoryview(data)
     try:
         while left:
@@ -141,11 +136,9 @@ def _write_whole(file: io.FileIO, data: bytes) -> None:
             file.seek(begin)
         except OSError:
             file.close()  # nothing may follow half a line
-        raise GenerationError(
-            f"The recording was to go on in {file.name!s}",
-            f"it cannot be written ({reason(error)})",
-            "Free space on the disk, and record again; what was recorded before is kept",
-        ) from error
+        asked = f"The recording was to go on in {file.name!s}"
+        do = "Free space on the disk, and record again; what was recorded before is kept"
+        raise GenerationError(asked, f"it cannot be written ({reason(error)})", do) from error
 
 
 @dataclass(frozen=True)
@@ -226,8 +219,6 @@ def _expect(holds: bool) -> None:
 def read_codes(folder: Path, n_codebooks: int, events: Events, *, checked: bool = True) -> np.ndarray:
     """The codes (k, frames) int16 that were written; a frame that was cut off is left out.
 
-    `checked` says whether the frames carry checks; older ones do not.
-
     Raises:
         ValueError: When the number of codebooks is none, a frame is damaged, or frames are missing.
     """
@@ -245,11 +236,7 @@ def read_codes(folder: Path, n_codebooks: int, events: Events, *, checked: bool 
 
 
 def _undamaged(data: bytes, size: int) -> int:
-    """How many frames of `size` bytes, checks included, are whole; what was cut off at the end is none.
-
-    Raises:
-        ValueError: When one is damaged: a later one is whole.
-    """
+    """How many frames of `size` bytes are whole up to the end; one that a whole one follows is damaged."""
     fit, check = [], 0
     for end in range(size, len(data) + 1, size):
         expected = zlib.crc32(data[end - size : end - _CHECK_BYTES], check)
@@ -259,24 +246,3 @@ def _undamaged(data: bytes, size: int) -> int:
     if any(fit[whole:]):
         raise ValueError(f"frame {whole + 1} of {CODES} is damaged")
     return whole
-
-
-def explained_frames(events: Events, delay: int) -> int:
-    """How many frames a damaged journal explains: those that were finished when the damaged line was written.
-
-    Its last window is then one that was cut after the visits that are known.
-    """
-    if not events.windows:
-        return 0
-    last = events.windows[-1]
-    last.cut = last.visits if last.cut is None else min(last.cut, last.visits)
-    return last.span.start - events.windows[0].span.start + max(0, last.cut - delay)
-
-
-def doses_at(changes: Sequence[tuple[int, Doses]], visits: int, before: Doses) -> list[Doses]:
-    """What each of `visits` visits read, given the changes in its window and what was read before it."""
-    changed, read = dict(changes), []
-    for visit in range(visits):
-        before = changed.get(visit, before)
-        read.append(before)
-    return read
