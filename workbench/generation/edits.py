@@ -1,17 +1,15 @@
 """Plans as edits of a batch, and what only the run itself knows of them: sliders and gates.
 
 Rows of one batch may carry different plans. The first terms of all rows at a place form one edit, the second
-terms the next, and so on: terms act in the order of their plan, and rows that share an operation share the
-tensor arithmetic. Every formula works on rows apart, so a row's result does not depend on its neighbours.
+terms the next: terms act in the order of their plan. Formulas work on each row by itself, so a row's result
+does not depend on its neighbours.
 
 The factor of a row at a step is schedule x chance x slider x gate. `compile_plans` works out the first two
-beforehand. Sliders and gates are read once at the beginning of each step, so that all edits of a step agree,
-and what was read is kept for the receipt and for replay.
+beforehand; sliders and gates are read once at the beginning of each step, so that all its edits agree.
 
 A gate averages the last readings of the conditional row at its probe's place, made after steering in the
-steps before: the order of layers never matters. The first step of a generation has no context but the
-beginning-of-sequence code and is not read; until there is a reading, a gate is open. Readings stay on the
-device: no step waits for them.
+steps before: the order of layers never matters. A first step without context is not read, and a gate without
+readings is open. Readings stay on the device: no step waits for them.
 """
 
 from __future__ import annotations
@@ -53,12 +51,10 @@ class Edit:
     """One operation on n rows at one place; its tensors are made once per run, on the device.
 
     Args:
-        place: Layer and site.
-        operation: The formula.
-        row_edits: The n terms and their rows.
+        place, operation, row_edits: Where, by which formula, and the n terms with their rows.
         vectors: (n, 1, d_model).
-        doses: (n, 1, 1), and so `residual_norms` and `centres`.
-        factors: (steps, n), the values of the schedules; `weights` are the same as a tensor.
+        doses, residual_norms, centres: (n, 1, 1).
+        factors, weights: (steps, n), the values of the schedules.
         acts: Bool (steps, n), which row edits a step carries out as far as schedule, dose and chance say.
         active: For every step the same as indices; None where none acts.
     """
@@ -77,14 +73,9 @@ class Edit:
 
     def after(self, before: torch.Tensor, indices: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         """The stream (rows, 1, d_model) after some of its row edits, given their factors (rows, 1, 1)."""
-        return self.operation(
-            before,
-            self.vectors[indices],
-            self.doses[indices],
-            factor=factor,
-            residual_norm=self.residual_norms[indices],
-            centre=self.centres[indices],
-        )
+        norms, centres = self.residual_norms[indices], self.centres[indices]
+        vectors, doses = self.vectors[indices], self.doses[indices]
+        return self.operation(before, vectors, doses, factor=factor, residual_norm=norms, centre=centres)
 
 
 def compile_plans(
@@ -135,11 +126,8 @@ def compile_plans(
 def _branches(term: Term, guided: bool) -> list[str]:
     """The branches of guidance that `term` acts on in this run."""
     if term.branch == "null" and not guided:
-        raise GenerationError(
-            f"{term.direction.name!r} was to act on null rows",
-            "guidance 1 or less runs without null rows",
-            "Use guidance above 1, or branch='cond'",
-        )
+        asked, found = f"{term.direction.name!r} was to act on null rows", "guidance 1 or less has none"
+        raise GenerationError(asked, found, "Use guidance above 1, or branch='cond'")
     return [one for one in _BRANCHES if term.branch in (one, "both") and (guided or one == "cond")]
 
 
@@ -148,8 +136,7 @@ def _factors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The schedule's value at each step, and whether schedule, dose and chance let the step act.
 
-    Chance is drawn by seed, term and branch alone, and belongs to a step's time, not to the window that the
-    step is drawn in.
+    Chance is drawn by seed, term and branch, and belongs to a step's time, whatever window it is drawn in.
     """
     term = row_edit.term
     factors = np.array([term.schedule.factor(now, step) for step, now in enumerate(seconds, first_step)])
@@ -204,9 +191,7 @@ Slider = tuple[int, int]
 class Sliders:
     """One slider per term of a plan, which may be moved from any thread while a run goes on; all begin at 1.
 
-    nnsight sees attributes that are changed, not names that are bound anew: hand the object over and call
-    `slide`. One object may serve the windows of a long generation one after another; readings of gates and
-    the log go on.
+    One object may serve the windows of a long generation; readings of gates and the log go on.
 
     Args:
         replay: What `log` wrote down, to be read again step by step.
@@ -242,9 +227,8 @@ class Sliders:
         Raises:
             GenerationError: When the value is not finite.
         """
-        value = _finite(value, term)
         others = {key: kept for key, kept in self._moved.items() if clip is not None or key[1] != term}
-        self._moved = {**others, (clip, term): value}
+        self._moved = {**others, (clip, term): _finite(value, term)}
 
     @property
     def log(self) -> dict[Slider, np.ndarray]:
@@ -278,14 +262,9 @@ def _finite(value: object, term: int) -> float:
 
 
 class StepGains:
-    """The factor of every row edit of one run at the present step, and what was read on the way.
+    """The factor of every row edit of one run of `batch` clips, and what was read at sliders and gates.
 
-    Args:
-        sliders: The sliders, and the readings so far.
-        edits: What the run does.
-        batch: B, the number of clips.
-        rate_hz: Steps per second.
-        has_context: Whether the first step has context: a continuation.
+    `has_context` says whether the first step has context: a continuation.
     """
 
     def __init__(
@@ -297,21 +276,25 @@ class StepGains:
         rate_hz: float,
         has_context: bool,
     ) -> None:
-        self._sliders, self._batch, self._rate_hz, self._has_context = sliders, batch, rate_hz, has_context
+        self._sliders, self._batch, self._has_context = sliders, batch, has_context
         every = [edit for group in edits.values() for edit in group]
         row_edits = [row_edit for edit in every for row_edit in edit.row_edits]
         self._keys = sorted({(one.clip, one.term_index) for one in row_edits})
         self._gates = list(dict.fromkeys(one.term.gate for one in row_edits if one.term.gate is not None))
+        self._averaged = {gate: max(1, round(gate.over * rate_hz)) for gate in self._gates}  # readings
         self._device = every[0].vectors.device if every else torch.device("cpu")
-        self._slider_of = {id(edit): self._indices(edit, self._slider_index) for edit in every}
-        self._gate_of = {id(edit): self._indices(edit, self._gate_index) for edit in every}
+        self._slider_of, self._gate_of = {}, {}
+        for edit in every:
+            keys = [self._keys.index((one.clip, one.term_index)) for one in edit.row_edits]
+            gates = [self._gate_index(one) for one in edit.row_edits]
+            self._slider_of[id(edit)] = torch.tensor(keys, device=self._device)
+            self._gate_of[id(edit)] = torch.tensor(gates, device=self._device)
         self._read_outs = {
             one: (torch.tensor(one.weights).to(self._device), torch.tensor(one.bias).to(self._device))
             for one in dict.fromkeys(gate.read_out for gate in self._gates)
         }
-        longest = max((self._averaged(gate) for gate in self._gates), default=1)
         for one in self._read_outs:
-            sliders.readings.setdefault(one, deque(maxlen=longest))
+            sliders.readings.setdefault(one, deque(maxlen=max(self._averaged.values())))
         self._slid: list[list[float]] = []
         self._slider_values: torch.Tensor | None = None
         self._opened: list[torch.Tensor] = []
@@ -330,11 +313,10 @@ class StepGains:
         if step < len(self._slid):
             return
         values = self._sliders.read_sliders(self._keys)
-        moved = any(value != 1 for value in values)
-        self._slider_values = (
-            torch.tensor(values, dtype=torch.float32, device=self._device) if moved else None
-        )
         self._slid.append(values)
+        self._slider_values = None
+        if any(value != 1 for value in values):
+            self._slider_values = torch.tensor(values, dtype=torch.float32, device=self._device)
         if self._gates:
             always = torch.ones(1, device=self._device)
             self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
@@ -357,21 +339,15 @@ class StepGains:
                 self._sliders.readings[one].append(probabilities(rows, weights, bias, one.link))
 
     def sliders_of(self, edit: Edit) -> np.ndarray:
-        """What was read at the sliders of an edit's row edits, (steps, n)."""
+        """What was read at the sliders of an edit, (steps, n)."""
         return np.array(self._slid)[:, self._slider_of[id(edit)].cpu().numpy()]
 
     def open_of(self, edit: Edit) -> np.ndarray:
-        """Whether the gates of an edit's row edits were open, bool (steps, n)."""
+        """Whether the gates of an edit were open, bool (steps, n)."""
         if not self._gates:
             return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
         opened = torch.stack(self._opened)[:, self._gate_of[id(edit)]]
         return np.asarray(opened.cpu().numpy() != 0)
-
-    def _indices(self, edit: Edit, index: Callable[[RowEdit], int]) -> torch.Tensor:
-        return torch.tensor([index(row_edit) for row_edit in edit.row_edits], device=self._device)
-
-    def _slider_index(self, row_edit: RowEdit) -> int:
-        return self._keys.index((row_edit.clip, row_edit.term_index))
 
     def _gate_index(self, row_edit: RowEdit) -> int:
         """The index of its gate for its clip; that of the gate that is always open when it has none."""
@@ -380,11 +356,7 @@ class StepGains:
 
     def _is_open(self, gate: Gate) -> torch.Tensor:
         """Whether a gate is open now, bool (B,)."""
-        made = list(self._sliders.readings[gate.read_out])[-self._averaged(gate) :]
+        made = list(self._sliders.readings[gate.read_out])[-self._averaged[gate] :]
         if not made:
             return torch.ones(self._batch, dtype=torch.bool, device=self._device)
         return gate.is_open(torch.stack(made).mean(0))
-
-    def _averaged(self, gate: Gate) -> int:
-        """How many readings a gate averages."""
-        return max(1, round(gate.over * self._rate_hz))

@@ -1,8 +1,4 @@
-"""What a generation is asked to do, checked and broadcast before the model is touched.
-
-Audio is sound to go on from: it becomes the beginning of the take. A melody is a condition, like the text:
-the model follows it from the beginning of the take.
-"""
+"""What a generation is asked to do, checked and broadcast before the model is touched."""
 
 from __future__ import annotations
 
@@ -125,8 +121,8 @@ class Settings:
             _refuse(f"A temperature of {self.temperature}", "it must be above 0", likeliest)
         top_k = number_or_nan(self.top_k)
         if not top_k >= 0 or top_k % 1:
-            found = "it must be a whole number and not negative"
-            _refuse(f"A top_k of {self.top_k}", found, "Use 250, or 0 to keep all codes")
+            do = "Use 250, or 0 to keep all codes"
+            _refuse(f"A top_k of {self.top_k}", "it must be a whole number and not negative", do)
         for name, kind in (("guidance", float), ("temperature", float), ("top_k", int)):
             object.__setattr__(self, name, kind(getattr(self, name)))
 
@@ -138,11 +134,7 @@ def settings_of(
     temperature: float | None = None,
     top_k: float | None = None,
 ) -> Settings:
-    """The checked settings; those of the checkpoint's generation config where None.
-
-    Raises:
-        GenerationError: For a number that makes no sense.
-    """
+    """The settings; those of the checkpoint's generation config where None."""
     return Settings(
         model.guidance if guidance is None else guidance,
         model.temperature if temperature is None else temperature,
@@ -160,9 +152,7 @@ def rows_of(
     audio_seconds: float | None = None,
     melody: Tune | Sequence[Tune | None] | None = None,
 ) -> tuple[list[Row], bool]:
-    """One Row per clip, and whether the caller gave a list (and so expects one back).
-
-    A single prompt, plan, seed, audio or melody goes with every clip of the others.
+    """One Row per clip, and whether the caller gave a list; a single value goes with every clip.
 
     Raises:
         GenerationError: For an empty list, lists of different lengths, or one thing of the wrong kind.
