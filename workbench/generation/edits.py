@@ -126,8 +126,8 @@ def compile_plans(
 def _branches(term: Term, guided: bool) -> list[str]:
     """The branches of guidance that `term` acts on in this run."""
     if term.branch == "null" and not guided:
-        asked, found = f"{term.direction.name!r} was to act on null rows", "guidance 1 or less has none"
-        raise GenerationError(asked, found, "Use guidance above 1, or branch='cond'")
+        found, do = "guidance 1 or less runs without null rows", "Use guidance above 1, or branch='cond'"
+        raise GenerationError(f"{term.direction.name!r} was to act on null rows", found, do)
     return [one for one in _BRANCHES if term.branch in (one, "both") and (guided or one == "cond")]
 
 
