@@ -28,16 +28,7 @@ from workbench.generation.engine import (
     one_span,
 )
 from workbench.generation.live.window import LiveSound
-from workbench.generation.request import (
-    Audio,
-    Plan,
-    Row,
-    Tune,
-    check_prompt,
-    check_room,
-    rows_of,
-    settings_of,
-)
+from workbench.generation.request import Audio, Plan, Tune, check_prompts, rows_of, settings_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.model.sampling import frames_for
@@ -96,15 +87,12 @@ def generate(
     melody: Tune | Sequence[Tune | None] | None = None,
     sliders: Mapping[str, SliderFunction] | None = None,
 ) -> Take | list[Take]:
-    """A take, or a list of takes when prompt, steering, seed, audio or melody is a list.
-
-    Single values go with all.
+    """A take, or a list when prompt, steering, seed, audio or melody is one; single values go with all.
 
     Args:
         model: The model; one generation runs at a time.
         prompt: Text.
-        steering: A plan, or None. Rows with different plans are drawn in one batch, under one trace. Their
-            schedules count seconds of the new part.
+        steering: A plan, or None. Its schedules count seconds of the new part.
         seed: The same prompt, plan and seed give the same codes in any batch, unless two candidates of a draw
             tie within the rounding of float32.
         seconds: Length of the new part (or the windows that `generate_long` cuts it into).
@@ -134,7 +122,10 @@ def generate(
     sound: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
     rows, many = rows_of(model, prompt, steering, seed, **sound)
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
-    _check_sliders(sliders or {}, rows)
+    steered = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
+    if idle := [name for name in sliders or () if name not in steered]:
+        found = f"the plans have the directions {', '.join(sorted(steered)) or 'of nothing'}"
+        raise GenerationError.lookup(f"A slider for {idle[0]!r} was asked for", found, "Use one of these")
     callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or (), sliders=sliders or {})
 
     def spans_after(context: int) -> list[Span]:
@@ -142,15 +133,6 @@ def generate(
 
     takes = draw_all(model, rows, spans_after, settings, callbacks, batch=batch, progress=progress)
     return takes if many else takes[0]
-
-
-def _check_sliders(sliders: Mapping[str, SliderFunction], rows: Sequence[Row]) -> None:
-    """Raise GenerationError for a slider of a direction that is in no plan."""
-    names = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
-    for name in sliders:
-        if name not in names:
-            found = f"the plans have the directions {', '.join(sorted(names)) or 'of nothing'}"
-            raise GenerationError.lookup(f"A slider for {name!r} was asked for", found, "Use one of these")
 
 
 @overload
@@ -190,13 +172,11 @@ def generate_long(
             context, all of it begins the take.
 
     Raises:
-        GenerationError: As `generate`, and for windows that leave nothing new.
+        GenerationError: As `generate`, and for windows that leave nothing new or changes that do not rise.
     """
     lengths = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
     windows = Windows.of(model, seconds, **lengths, changes=changes)
-    for _at_s, text in changes:
-        check_prompt(text)
-    check_room(model, [text for _at_s, text in changes])
+    check_prompts(model, [text for _at_s, text in changes])
     return generate(model, prompt, seconds=windows, **more)
 
 
@@ -289,9 +269,7 @@ def takes_dataset(
     labels: Mapping[str, Sequence[Label]] | None = None,
     name: str = "takes",
 ) -> Dataset:
-    """Return the takes as labelled clips with their codes; prompt and seed make the default names.
-
-    The group of a take is its prompt: takes of one prompt are variations of one thing.
+    """The takes as labelled clips with their codes. Takes of one prompt are variations: they are one group.
 
     Args:
         takes: Made by `generate`.

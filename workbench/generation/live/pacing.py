@@ -34,10 +34,7 @@ def held_back(total_s: float, speed: float) -> float:
 
 @dataclass(frozen=True)
 class Pace:
-    """How far ahead of the ear a session may draw, and how much sound has to be there before it plays.
-
-    `slow` says that the model is slower than real time.
-    """
+    """How far ahead of the ear a session may draw, and how much sound has to be there before it plays."""
 
     lead_s: float
     hold_s: float
@@ -45,13 +42,10 @@ class Pace:
 
 
 class Pacing:
-    """The pace of a session, by the speed that was measured over its last steps.
+    """The pace of a session, by the speed of its last steps; `lead_s` while the model is fast enough.
 
-    Args:
-        lead_s: The lead that is kept while the model is fast enough.
-        latency_s: From the step that begins a frame to its sound: delay pattern, look-ahead of the codec.
-        piece_s: Length of a piece of sound.
-        frame_rate_hz: Steps per second of sound.
+    `latency_s` is the way from the step that begins a frame to its sound: delay pattern, look-ahead of the
+    codec. Sound comes in pieces of `piece_s`, and has `frame_rate_hz` steps per second.
     """
 
     def __init__(self, lead_s: float, *, latency_s: float, piece_s: float, frame_rate_hz: float) -> None:
@@ -98,14 +92,9 @@ PATIENCE_S = 1.5
 class Playback:
     """What was delivered, what of it was heard, and how often there was a gap.
 
-    Without a player the clock plays: it begins when `hold_s` seconds are there, and again after a gap.
-    Between two reports of a player the clock runs on, because they come late or not at all while a notebook's
-    cell runs. A player that says nothing for a while is taken to play; one that waits says so.
-
-    Args:
-        hold_s: Seconds that must be there before sound begins; may be changed meanwhile.
-        speed: How fast the clock plays, 1 is real time.
-        now: The clock, in seconds.
+    Without a player the clock plays, `speed` times as fast as real time: it begins when `hold_s` seconds are
+    there, and again after a gap. Between two reports of a player the clock runs on, because they come late or
+    not at all while a notebook's cell runs. A player that says nothing for a while is taken to play.
     """
 
     def __init__(
@@ -218,10 +207,10 @@ class LiveFigures:
         underruns: Gaps that were heard.
         steps, frames, windows: How many were drawn.
         sounding: How many frames have been turned into sound.
-        steps_per_second, real_time_factor, hold_s, slow: As in `Pacing` and its `Pace`.
-        knob_to_ear_s: From the last move of a knob to its sound; `worst_knob_to_ear_s` of all moves.
-        pushes: Steered cells that "changed", were left "alone" (by gate or slider), "failed": the receipt,
-            counted once a second.
+        steps_per_second, real_time_factor: What the model makes when nothing holds it back.
+        hold_s, slow: Sound held back before it plays, and whether because the model is slow.
+        knob_to_ear_s, worst_knob_to_ear_s: From a knob's move to its sound, of the last and of all moves.
+        pushes: Steered cells that "changed", were left "alone" (by gate or slider), "failed": the receipt.
     """
 
     state: str
@@ -281,8 +270,8 @@ class Score:
 class Scores:
     """What probes read, averaged once a second; the last minutes are kept."""
 
-    def __init__(self, probes: Sequence[Readable], *, every_s: float = 1.0) -> None:
-        self.probes, self._every_s, self._next_s = tuple(probes), every_s, every_s
+    def __init__(self, probes: Sequence[Readable]) -> None:
+        self.probes, self._next_s = tuple(probes), 1.0
         self.lines: deque[Score] = deque(maxlen=300 * max(1, len(self.probes)))
         self._seen: Mapping[Place, list[torch.Tensor]] = {}
         self._from = 0
@@ -300,7 +289,7 @@ class Scores:
         """Average what came since the last time, when a second of music has passed."""
         if not self.probes or seconds < self._next_s:
             return
-        self._next_s = seconds + self._every_s
+        self._next_s = seconds + 1
         for probe in self.probes:
             rows = self._seen[probe.layer, probe.site][self._from :]
             if rows:

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import torch
 from safetensors.numpy import load_file, save
 
 from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason, renamed_attribute
-from workbench.files import DIGEST, check_digest, digest_of, disk_errors, require_room, write_atomically
+from workbench.files import DIGEST, check_digest, digest_of, disk_errors, write_atomically
 from workbench.generation.edits import Sliders
 from workbench.generation.engine import most_frames
 from workbench.generation.live.journal import (
@@ -35,12 +34,11 @@ from workbench.generation.live.journal import (
     Events,
     Journal,
     RecordedWindow,
-    added,
     read_codes,
     read_events,
 )
 from workbench.generation.live.pacing import lost_words
-from workbench.generation.live.window import Listener, LiveSetup, LiveSound, WindowState, draw_window
+from workbench.generation.live.window import LiveSetup, LiveSound, WindowState, draw_window
 from workbench.generation.request import Settings
 from workbench.generation.take import Take, differences, environment
 from workbench.model.conditioning import Melody, shifted
@@ -51,20 +49,10 @@ from workbench.steering.plan import Direction
 
 FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench recording 1"
 HEADER, BEGIN = "header.json", "begin.safetensors"
-_FIRST_MINUTES = 1 << 20  # bytes
-_UNENDED = (
-    "The recording in {} was not ended: its process was killed, or it still goes on. "
-    "All frames that were finished are read."
-)
 
 
 def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> Journal:
-    """Write what is known at the beginning into `folder`; return the journal for the rest.
-
-    Raises:
-        GenerationError: When the folder holds a recording already.
-        DiskError: When the disk is full or the folder cannot be written.
-    """
+    """Write what is known at the beginning into `folder`; return the journal for the rest."""
     check_free(folder)
     knobs = []
     for number, (name, direction) in enumerate(setup.directions):
@@ -106,18 +94,10 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Windo
     return journal
 
 
-def check_room(folder: Path, setup: LiveSetup) -> None:
-    """Raise DiskError unless `folder` can be written and has room for directions and the first minutes."""
-    vectors = sum(direction.vector.nbytes for _name, direction in setup.directions)
-    require_room(folder, vectors + _FIRST_MINUTES)
-
-
 def check_free(folder: Path) -> None:
-    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten.
-
-    Empty files are none: they are what is left of one that could not begin.
-    """
-    if any(file.is_file() and file.stat().st_size for file in (folder / HEADER, folder / EVENTS)):
+    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
+    files = folder / HEADER, folder / EVENTS
+    if any(file.is_file() and file.stat().st_size for file in files):  # empty: of one that could not begin
         asked, do = f"A recording into {folder} was asked for", "Name another folder, or remove that one"
         raise GenerationError(asked, "there is one already", do)
 
@@ -135,7 +115,6 @@ class Recording:
         codes: (k, frames) int16, read-only: all that was recorded.
         context: (k, frames) codes that were there before, where recording began in the middle.
         generator_state: Of the private generator at the beginning.
-        frame_rate_hz: Frames per second.
         ended: "stopped", "failed", or empty when the process was killed.
 
     Raises:
@@ -173,7 +152,7 @@ class Recording:
     @property
     def pushes(self) -> Mapping[str, int]:
         """How many pushes "changed" the stream, were left "alone" (by gate or slider), "failed"."""
-        return reduce(added, (one.pushes for one in self.windows), NONE)
+        return {what: sum(one.pushes[what] for one in self.windows) for what in NONE}
 
     @property
     def lost(self) -> str:
@@ -231,10 +210,7 @@ class Recording:
         return Clip(np.concatenate(pieces)[begin:], model.rate_hz)
 
     def take(self, model: Model) -> Take:
-        """The recording as a take; its `steering` says between which doses the knobs stood.
-
-        Only the recording can replay it.
-        """
+        """The recording as a take, which says how far the knobs were turned but cannot be reproduced."""
         clip, frames, rate = self.clip(model), self.codes.shape[-1], self.frame_rate_hz
         spans = [replace(one.span, start=one.span.start - self._first) for one in self.windows]
         spans = [span for span in spans if span.start < frames]
@@ -301,13 +277,14 @@ class Recording:
                 raise KeyError("format")
             checked = kept["format"] == FORMAT
             check_digest(folder, kept, begin)
-            setup = _setup(kept, _knobs(folder, kept["knobs"], notice=checked))
+            setup = _setup(folder, kept, notice=checked)
             events = read_events(folder, len(setup.directions), checked=checked)
             codes = read_codes(folder, kept["n_codebooks"], events, checked=checked)
             if events.damaged:
                 codes = _explained(folder, events, codes, kept.get("delay", len(codes) - 1))
             elif checked and not events.ended:
-                warnings.warn(_UNENDED.format(folder), stacklevel=2)
+                unended = f"The recording in {folder} was not ended: its process was killed, or still goes on"
+                warnings.warn(f"{unended}. All frames that were finished are read.", stacklevel=2)
             plain = ("model_id", "model_fingerprint", "environment", "frame_rate_hz")
             return cls(
                 folder,
@@ -325,10 +302,7 @@ class Recording:
 
 
 def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> np.ndarray:
-    """The codes up to where a damaged journal can tell how they were drawn; it warns of the others.
-
-    The last window is then one that was cut after the visits that are known.
-    """
+    """The codes up to where a damaged journal, whose last window is cut there, tells how they were drawn."""
     frames = 0
     if events.windows:
         first, last = events.windows[0], events.windows[-1]
@@ -347,16 +321,15 @@ def _problem(one: Recording) -> str:
     """What is wrong with the values of a recording, or an empty text."""
     if not is_number(one.frame_rate_hz, 1e-6, 1e6):
         return f"its frame rate is {one.frame_rate_hz!r} Hz"
-    if not (is_text(one.model_id) and is_text(one.model_fingerprint)):
-        return f"its model is {one.model_id!r} with the fingerprint {one.model_fingerprint!r}"
+    texts = (one.model_id, one.model_fingerprint, *one.environment, *one.environment.values())
+    if not all(map(is_text, texts)):
+        return f"its model {one.model_id!r}, the fingerprint or the environment is not text"
     if one.context.ndim != 2 or len(one.context) != len(one.codes) or one.context.dtype.kind != "i":
         return f"the codes before it have the shape {one.context.shape} and are {one.context.dtype}"
     if min(one.codes.min(initial=0), one.context.min(initial=0)) < 0:
         return "some of its codes are negative"
     if one.generator_state.ndim != 1 or one.generator_state.dtype != np.uint8:
         return f"its generator's state has the shape {one.generator_state.shape}"
-    if not all(is_text(name) and is_text(value) for name, value in one.environment.items()):
-        return "its environment is not text"
     longest = max((window.span.frames + window.span.context for window in one.windows), default=0)
     context = max((window.span.context for window in one.windows), default=0)
     if longest > one.setup.window or context > one.setup.overlap:
@@ -364,31 +337,23 @@ def _problem(one: Recording) -> str:
     return ""
 
 
-def _setup(kept: Mapping[str, Any], knobs: tuple[tuple[str, Direction], ...]) -> LiveSetup:
-    """The setup that a header describes, with the knobs beside it."""
-    plain = {name: kept[name] for name in ("seed", "window", "overlap", "operation")}
-    melody = Melody(tuple(kept["melody"])) if kept.get("melody") is not None else None
-    return LiveSetup(
-        knobs, settings=Settings(**kept["settings"]), branch=kept["rows"], melody=melody, **plain
-    )
-
-
-def _knobs(folder: Path, kept: list[dict[str, str]], *, notice: bool) -> tuple[tuple[str, Direction], ...]:
-    """Each knob's name and direction, checked against the header."""
+def _setup(folder: Path, kept: Mapping[str, Any], *, notice: bool) -> LiveSetup:
+    """The setup that a header describes, with each knob's direction checked against it."""
     knobs = []
-    for number, knob in enumerate(kept):
+    for number, knob in enumerate(kept["knobs"]):
         direction = Direction.load(folder / "directions" / f"{number}.safetensors", notice=notice)
         if direction.fingerprint != knob["fingerprint"]:
             raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
         knobs.append((knob["name"], direction))
-    return tuple(knobs)
+    more = {name: kept[name] for name in ("seed", "window", "overlap", "operation")}
+    more["melody"] = Melody(tuple(kept["melody"])) if kept.get("melody") is not None else None
+    return LiveSetup(tuple(knobs), settings=Settings(**kept["settings"]), branch=kept["rows"], **more)
 
 
 def replay(model: Model, recording: Recording, *, cancel: threading.Event | None = None) -> np.ndarray:
     """The codes (k, frames) int16 of a recording, drawn again.
 
-    On the same machine, in the same precision, with as many threads and the same versions they are equal to
-    `recording.codes` bit for bit. Where one of these differs a warning says so.
+    In the same environment they are equal to `recording.codes` bit for bit; a warning says what differs.
 
     Raises:
         GenerationError: When another model made the recording, or its windows or generator do not fit.
@@ -415,17 +380,19 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
     drawn: list[np.ndarray] = []
     wanted = recording.codes.shape[-1]
     for window, doses in zip(recording.windows, recording.doses(), strict=True):
-        listener = _until(drawn, wanted, window.cut, cancel)
         if window.cut != 0 and len(drawn) < wanted:
             knobs = Sliders({(0, term): column for term, column in enumerate(zip(*doses, strict=True))})
-            draw_window(model, recording.setup, window.span, carried, knobs, to=listener)
+            calls = _until(drawn, wanted, window.cut, cancel)
+            draw_window(model, recording.setup, window.span, carried, knobs, **calls)
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"Stopped on request after {len(drawn)} of {wanted} frames.")
     codes = np.concatenate([np.zeros((model.n_codebooks, 0)), *drawn], axis=-1)
     return codes.astype(np.int16)
 
 
-def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: threading.Event | None) -> Listener:
+def _until(
+    drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: threading.Event | None
+) -> dict[str, Any]:
     """What collects frames, and cuts the window where it was cut or the recording has no more frames."""
     stop = threading.Event()
 
@@ -434,4 +401,5 @@ def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: thread
         if asked or visits == cut or len(drawn) >= wanted:
             stop.set()
 
-    return Listener(lambda frames: drawn.append(frames.cpu().numpy()), stepped, stop)
+    collect = {"on_frames": lambda frames: drawn.append(frames.cpu().numpy())}
+    return {**collect, "on_step": stepped, "cancel": stop}

@@ -1,11 +1,4 @@
-"""Music without an end, steered while it plays: windows drawn one after another by a thread.
-
-session = LiveSession(model, {"jazz": jazz, "rock": rock}, on_piece=...)
-session.start()
-session.slide("jazz", 0.15)
-session.wait(10)
-session.stop()
-"""
+"""Music without an end, steered while it plays: windows drawn one after another by a thread."""
 
 from __future__ import annotations
 
@@ -21,18 +14,12 @@ from typing import Any
 import torch
 
 from workbench.errors import GenerationError, number_or_nan, renamed_keywords
-from workbench.generation.engine import Readable, Windows
+from workbench.files import require_room
+from workbench.generation.engine import Readable, Span, Windows
 from workbench.generation.live.journal import NONE, Doses, Journal, added
 from workbench.generation.live.pacing import LiveFigures, Pacing, Playback, Score, Scores
-from workbench.generation.live.recording import begin_recording, check_free, check_room
-from workbench.generation.live.window import (
-    KnobTimer,
-    Listener,
-    LiveSetup,
-    LiveSliders,
-    LiveSound,
-    draw_window,
-)
+from workbench.generation.live.recording import begin_recording, check_free
+from workbench.generation.live.window import KnobTimer, LiveSetup, LiveSliders, LiveSound, draw_window
 from workbench.generation.receipt import ReceiptWriter
 from workbench.generation.request import Tune, melody_of, rows_of, settings_of
 from workbench.model.musicgen import Model
@@ -44,14 +31,14 @@ from workbench.steering.plan import Direction
 
 OVER = ("stopped", "failed")
 _GLANCE_S = 0.02  # how often a thread that waits looks up
+_FIRST_MINUTES = 1 << 20  # bytes of a recording
 _PATIENCE_S = 30.0  # for the last step and sound when Python ends
 
 
 class LiveSession:
     """One stretch of music without an end. It is used once: what was stopped stays stopped.
 
-    Each window is one trace and goes on from the last seconds of codes with the same generator. Between
-    windows, and while the session is paused, the model is free for others.
+    Between the windows that it is drawn in, and while it is paused, the model is free for others.
 
         session = LiveSession(model, {"jazz": jazz, "rock": rock}, on_piece=...)
         session.start().wait(10)
@@ -64,8 +51,7 @@ class LiveSession:
         prompt: Text; it may be changed at any time and takes effect with the next window.
         doses: Where the knobs begin, 0 for those that are left out.
         seed: Of the private generator.
-        window_seconds: The most that is read and made in one window; the checkpoint's own length when None.
-        overlap_seconds: How much context each window has; 0.4 of a window when None.
+        window_seconds, overlap_seconds: As in `generate_long`.
         lead_s: How far the step that is drawn may be ahead of the ear: the longest way from knob to ear.
         piece_seconds: Length of the pieces in which sound is delivered.
         on_piece: Called with each piece, from the thread that draws.
@@ -92,7 +78,7 @@ class LiveSession:
     _journal: Journal | None = None
     _writer: ReceiptWriter | None = None
     _pushes = _latest = NONE  # of the windows before, and of the present one
-    _steps = _frames = _windows = _start = _visits = 0
+    _steps = _frames = _windows = _start = 0
     _free_at = 0.0
 
     @renamed_keywords(rows="branch")
@@ -175,9 +161,7 @@ class LiveSession:
         self._timer.forget()
 
     def stop(self) -> None:
-        """End the session, the recording with it, and return once the model is clean.
-
-        It warns where pushes did not arrive in the model; `figures().lost` says the same.
+        """End session and recording, and return once the model is clean; warn as `figures().lost` does.
 
         Raises:
             BaseException: What went wrong in the thread, if something did.
@@ -199,8 +183,7 @@ class LiveSession:
         Without `seconds` it waits through pauses too.
 
         Raises:
-            GenerationError: Nothing will be heard: the session was not started, or it is paused and `seconds`
-                of the music were asked for.
+            GenerationError: Nothing will be heard: it was not started, or it is paused and has `seconds`.
             BaseException: What went wrong in the thread, if something did.
         """
         until_s = None if seconds is None else self.playback.played_s + seconds
@@ -239,7 +222,8 @@ class LiveSession:
             DiskError: The folder cannot be written, or the disk is too full for the first minutes.
         """
         check_free(Path(folder))
-        check_room(Path(folder), self.setup)
+        directions = sum(direction.vector.nbytes for _name, direction in self.setup.directions)
+        require_room(folder, directions + _FIRST_MINUTES)
         self._folder = Path(folder)
         self._cut.set()  # a recording begins with a window
         return self._folder
@@ -324,21 +308,23 @@ class LiveSession:
 
     def _draw_window(self) -> None:
         """Draw one window, and count what its pushes did."""
-        span = self.setup.span(self._frames, self._prompt, self._carried.tail.shape[-1])
+        new, context = self.setup.window - self.setup.overlap, self._carried.tail.shape[-1]
+        span = Span(self._frames, new, context, self._prompt)
         if self._journal is not None:
-            self._journal.window(span)
-        self._start, self._visits = span.start, 0
+            self._journal.note(window=[span.start, span.frames, span.context], prompt=span.prompt)
+        self._start = span.start
         self._windows += 1
         self._sliders.begin_window()
-        listener = Listener(self._add, self._stepped, self._cut, self._scores.places, self._begun)
+        calls: dict[str, Any] = {"on_frames": self._add, "on_step": self._stepped, "begun": self._begun}
+        drawn = self.model, self.setup, span, self._carried, self._sliders
         try:
-            whole = draw_window(self.model, self.setup, span, self._carried, self._sliders, to=listener)
-            if self._journal is not None and not whole:
-                self._journal.cut(self._visits)
+            cut = draw_window(*drawn, **calls, cancel=self._cut, watched=self._scores.places)
+            if self._journal is not None and cut is not None:
+                self._journal.note(cut=cut)
         finally:
             self._count()
             if self._journal is not None:
-                self._journal.pushes(self._latest)
+                self._journal.note(pushes=[*self._latest.values()])
             self._pushes, self._latest, self._writer = added(self._pushes, self._latest), NONE, None
 
     def _count(self) -> None:
@@ -353,7 +339,7 @@ class LiveSession:
     def _read(self, visit: int, doses: Doses, moved: float | None) -> None:
         """Note what a step reads at the knobs, before it is drawn."""
         if self._journal is not None:
-            self._journal.doses(visit, doses)
+            self._journal.note(visit=visit, doses=doses)
         if moved is not None:
             self._timer.read(moved, (self._start + visit) / self.model.frame_rate_hz)
 
@@ -372,7 +358,6 @@ class LiveSession:
 
     def _stepped(self, visits: int) -> None:
         """Do what is due after a step, then wait until the next one may be drawn."""
-        self._visits = visits
         position_s = (self._start + visits) / self.model.frame_rate_hz
         self._scores.step(position_s)
         self._timer.heard(self.playback.played_s)
@@ -411,7 +396,7 @@ class LiveSession:
         if self._journal is not None:
             if self._writer is not None:  # in the middle of a window
                 self._count()
-                self._journal.pushes(self._latest)
+                self._journal.note(pushes=[*self._latest.values()])
             self._journal.end("failed" if self.error else "stopped")
         self._journal = self._recorded = None
 
