@@ -128,14 +128,13 @@ class Take:
         codes: (k, frames) int16, the codec's codes it was decoded from.
         prompt: Text. With seed, guidance, temperature, top_k, the plan and the model it determines the codes.
         seed: Of the row's own generator.
-        steering: The plan as text, empty when unsteered.
-        steering_json: The same with the fingerprints of its directions.
+        steering, steering_json: The plan as text, empty when unsteered, and with fingerprints of directions.
         receipt: What the plan really changed.
         guidance, temperature, top_k: How it was drawn, see `Settings`.
         model_id: The model.
         probe_traces: What probes read while it was made.
-        prompt_seconds: How many seconds at the beginning are the audio that it goes on from; the plan's
-            schedules and the receipt's seconds count from there.
+        prompt_seconds: How much at the beginning is the audio that it goes on from; the seconds of schedules
+            and receipt count from there.
         windows: Of a long take, the runs that it was drawn in.
         melody: What it follows from its beginning; generate(melody=...) takes it again.
         plan: The plan, ready to be used again; None when unsteered, or where its directions were not kept.
@@ -190,7 +189,7 @@ class Take:
         return self.versions.get("codec") == BAND
 
     def score(self) -> Score:
-        """The notes that its codes stand for, of models that write scores; they can be plotted and saved.
+        """The notes that its codes stand for.
 
         Raises:
             GenerationError: The model's codes are no score.
@@ -235,10 +234,7 @@ class Take:
         return f"<div>{caption}{receipt}<br>{self.clip._repr_html_()}</div>"
 
     def save(self, folder: Path | str) -> Path:
-        """Write the take into `folder`, complete in itself; return `folder`.
-
-        take.wav (32-bit float: nothing is lost), codes.safetensors, take.json; of a steered take also
-        plan.safetensors, with directions and gates' read-outs.
+        """Write take.wav (32-bit float), codes.safetensors, take.json, plan.safetensors; return `folder`.
 
         Raises:
             DiskError: When the disk is full or the folder cannot be written; an older take is then whole.
@@ -349,10 +345,5 @@ def _heading(trace: ProbeTrace) -> dict[str, object]:
 
 def _trace(heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray], index: int) -> ProbeTrace:
     """The trace that `_heading` and `Take._arrays` wrote."""
-    return ProbeTrace(
-        heading["target"],
-        heading["layer"],
-        tuple(heading["classes"]),
-        arrays[f"seconds_{index}"],
-        arrays[f"probabilities_{index}"],
-    )
+    read = arrays[f"seconds_{index}"], arrays[f"probabilities_{index}"]
+    return ProbeTrace(heading["target"], heading["layer"], tuple(heading["classes"]), *read)
