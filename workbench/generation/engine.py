@@ -329,9 +329,8 @@ def _check_receipt(row: Row, receipt: Receipt) -> None:
         where = f"step {first[0]['step']}, layer {first[0]['layer']}"
         found = f"{len(receipt.missed)} planned edits did not change the residual stream ({where})"
         do = "Raise the dose (it may vanish in the model's precision), or report this as a bug"
-    raise GenerationError(
-        f"The plan {row.plan.text() if row.plan else ''!r} was to be carried out", found, do
-    )
+    plan = row.plan.text() if row.plan else ""
+    raise GenerationError(f"The plan {plan!r} was to be carried out", found, do)
 
 
 def _traces(probes: Sequence[Readable], drawn: _Drawn, index: int) -> tuple[ProbeTrace, ...]:
