@@ -39,25 +39,15 @@ DRUM_HITS = {  # General MIDI's names
 
 @dataclass(frozen=True)
 class Instrument:
-    """A sound of the band.
+    """A sound of the band."""
 
-    Args:
-        name: As in scores.
-        program: General MIDI program, from 0; of a kit, the kit's number.
-        low: Lowest MIDI pitch of its part (leads and basses).
-        sustained: Whether it sounds as long as it is held.
-        release_s: How long it takes to die away after it is let go.
-        level_db: On top of the level of its part.
-        glide: Semitones from below which an accented tone is reached.
-    """
-
-    name: str
-    program: int
-    low: int = 48
-    sustained: bool = False
-    release_s: float = 0.08
-    level_db: float = 0.0
-    glide: float = 0.0
+    name: str  # as in scores
+    program: int  # General MIDI program, from 0; of a kit, the kit's number
+    low: int = 48  # lowest MIDI pitch of its part (leads and basses)
+    sustained: bool = False  # whether it sounds as long as it is held
+    release_s: float = 0.08  # how long it takes to die away after it is let go
+    level_db: float = 0.0  # on top of the level of its part
+    glide: float = 0.0  # semitones from below which an accented tone is reached
 
 
 KITS = (
@@ -160,6 +150,12 @@ _ACTIONS = len(STRUMS) + TONES
 _BAR_STARTS = {  # each tempo's first conductor token
     tempo: FIRST + 4 * sum(list(BEAT_FRAMES.values())[:number]) for number, tempo in enumerate(BEAT_FRAMES)
 }
+INSTRUMENT_TOKENS = {"bass": PITCHES, "accompaniment": _ACTIONS, "colour": _ACTIONS, "lead": PITCHES}
+TOKENS = {  # of each part but drums, rest and hold included
+    "conductor": FIRST + 4 * sum(BEAT_FRAMES.values()),
+    "harmony": FIRST + (len(PADS) + 1) * 12 * len(QUALITIES),
+    **{part: FIRST + len(_TABLES[part]) * each for part, each in INSTRUMENT_TOKENS.items()},
+}
 _LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 48}  # frames: then a held note has died
 _HIT_FRAMES = 4  # length of a drum hit in scores
 _KICK, _SIDE, _PEDAL = 36, 37, 44
@@ -168,13 +164,9 @@ _CYMBAL_PITCH = (0, 42, 42, 46, _PEDAL, 51, 51, 49, 50, 47, 43)
 
 
 def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
-    """Return the four MIDI pitches of a chord, in close position around middle C.
+    """Return the four MIDI pitches of a chord, `root` 0 (C) to 11, in close position around middle C.
 
     Power chords (``"5"``) lie low, as guitars play them.
-
-    Args:
-        root: Pitch class, 0 (C) to 11.
-        quality: One of `QUALITIES`.
     """
     if quality == "5":
         low = 40 + (root - 40) % 12
@@ -226,23 +218,14 @@ def accompaniment_token(instrument: int, action: int) -> int:
 
 @dataclass(frozen=True)
 class Note:
-    """One sounding note or hit.
-
-    Args:
-        part: One of `PARTS`.
-        instrument: Its name.
-        pitch: MIDI number; of drums, the General MIDI hit.
-        start: First frame.
-        length: In frames.
-        velocity: 1 to 127.
-    """
+    """One sounding note or hit."""
 
     part: str
     instrument: str
-    pitch: int
-    start: int
-    length: int
-    velocity: int
+    pitch: int  # MIDI number; of drums, the General MIDI hit
+    start: int  # first frame
+    length: int  # in frames
+    velocity: int  # 1 to 127
 
 
 def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
@@ -265,7 +248,7 @@ def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
 
 def chord_of(token: int) -> tuple[int, str, int] | None:
     """Return root, quality and pad of a harmony token, None for others."""
-    if not FIRST <= token < FIRST + (len(PADS) + 1) * 12 * len(QUALITIES):
+    if not FIRST <= token < TOKENS["harmony"]:
         return None
     rest, quality = divmod(token - FIRST, len(QUALITIES))
     pad, root = divmod(rest, 12)
@@ -302,11 +285,7 @@ class ScoreReader:
         self._sounding: dict[str, list[Note]] = {}
 
     def read(self, tokens: Iterable[int]) -> tuple[list[Note], list[Note]]:
-        """Return the notes (with length 0) that begin in the next frame, and those that end at it.
-
-        Args:
-            tokens: One for each of `PARTS`.
-        """
+        """Return the notes (with length 0) that a token of each part begins, and those that it ends."""
         now, end = [int(token) for token in tokens], list[Note]()
         accent = accent_of(now[0])
         kit, hits = drum_hits(now[1])
@@ -324,12 +303,10 @@ class ScoreReader:
         return left
 
     def _read_harmony(self, token: int, begin: list[Note], end: list[Note]) -> None:
-        if token == HOLD:
-            return
         chord = chord_of(token)
-        if chord == self._pad:
+        if token == HOLD or chord == self._pad:
             return
-        self._stop("harmony", end)
+        end += self._sounding.pop("harmony", [])
         self._pad = chord
         if chord is None:
             return
@@ -340,29 +317,21 @@ class ScoreReader:
             begin += self._sounding["harmony"]
 
     def _read_part(self, part: str, token: int, accent: int, begin: list[Note], end: list[Note]) -> None:
-        if token == HOLD:
-            sounding = self._sounding.get(part)
-            if sounding and self.frame - sounding[0].start >= _LONGEST[part]:
-                self._stop(part, end)
+        sounding = self._sounding.get(part, [])
+        if token == HOLD and not (sounding and self.frame - sounding[0].start >= _LONGEST[part]):
             return
-        self._stop(part, end)
-        notes = self._notes(part, token, accent)
-        if notes:
-            self._sounding[part] = notes
-            begin += notes
+        end += sounding
+        self._sounding[part] = self._notes(part, token, accent)
+        begin += self._sounding[part]
 
     def _notes(self, part: str, token: int, accent: int) -> list[Note]:
         """Return the notes that a token of a bass, an accompaniment or a lead begins."""
-        table = _TABLES[part]
-        if part in ("bass", "lead"):
-            if not FIRST <= token < FIRST + len(table) * PITCHES:
-                return []
-            index, offset = divmod(token - FIRST, PITCHES)
-            return [self._note(part, table[index], table[index].low + offset, 100 + accent)]
-        if not FIRST <= token < FIRST + len(table) * _ACTIONS:
+        if not FIRST <= token < TOKENS[part]:
             return []
-        index, action = divmod(token - FIRST, _ACTIONS)
-        instrument = table[index]
+        index, action = divmod(token - FIRST, INSTRUMENT_TOKENS[part])
+        instrument = _TABLES[part][index]
+        if part in ("bass", "lead"):
+            return [self._note(part, instrument, instrument.low + action, 100 + accent)]
         if action < len(STRUMS):
             velocity = (106, 80)[action] + accent // 2
             return [self._note(part, instrument, pitch, velocity) for pitch in self.chord]
@@ -372,20 +341,12 @@ class ScoreReader:
     def _note(self, part: str, instrument: Instrument, pitch: int, velocity: int) -> Note:
         return Note(part, instrument.name, pitch, self.frame, 0, velocity)
 
-    def _stop(self, part: str, end: list[Note]) -> None:
-        end += self._sounding.pop(part, [])
-
 
 def read_score(codes: np.ndarray) -> list[Note]:
     """Return the notes that codes (7, frames) stand for, in the order in which they begin."""
-    reader = ScoreReader()
-    notes: list[Note] = []
-    begun: dict[Note, int] = {}  # where each sounding note is in `notes`
-    ends = [reader.read(tokens) for tokens in np.asarray(codes).T]
-    for frame, (begin, end) in enumerate([*ends, ([], reader.close())]):
-        for note in begin:
-            begun[note] = len(notes)
-            notes.append(note)
-        for note in end:
-            notes[begun.pop(note)] = replace(note, length=max(1, frame - note.start))
-    return [replace(note, length=_HIT_FRAMES) if note.part == "drums" else note for note in notes]
+    reader, notes = ScoreReader(), dict[Note, Note]()  # as they begin: as they are in the end
+    changes = [reader.read(tokens) for tokens in np.asarray(codes).T]
+    for frame, (begin, end) in enumerate([*changes, ([], reader.close())]):
+        notes |= {note: replace(note, length=_HIT_FRAMES) for note in begin}
+        notes |= {note: replace(note, length=max(1, frame - note.start)) for note in end}
+    return list(notes.values())

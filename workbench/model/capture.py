@@ -26,27 +26,14 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.activations import (
-    Activations,
-    ActivationStore,
-    Cost,
-    StoreSpec,
-    UnusableStore,
-    open_activations,
-)
+from workbench.activations import Activations, Cost, StoreSpec
+from workbench.activations.store import ActivationStore, UnusableStore, open_activations
 from workbench.errors import ActivationsError, Cancelled, number_or_nan, renamed_keywords, whole_number
-from workbench.model import capture_plan
+from workbench.model import capture_plan, teacher_forcing
 from workbench.model.capture_plan import Arrays, Cases, Job, cases_for, read_chunk
 from workbench.model.folders import cache_folder, can_keep, say_damaged
 from workbench.model.musicgen import Model
-from workbench.model.teacher_forcing import (
-    codes_for,
-    codes_match_codec,
-    counted_frames,
-    fitting_frames,
-    guessed_frames,
-    reading_of,
-)
+from workbench.model.teacher_forcing import codes_for
 from workbench.sound.dataset import Dataset
 
 MENDED_AT_MOST = 8  # damaged files of a store in the cache that are made again one by one; then all of it
@@ -127,7 +114,7 @@ def capture_cost(
     `settings` are sites, layers, pool, window_seconds, seconds and batch.
     """
     job, cases = job_for(model, dataset, **settings), cases_for(dataset, text, rows)
-    frames = guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+    frames = teacher_forcing.guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
     return _forecast(model, dataset, cases, job, frames=frames, output=CaptureOutput(cache, path))[1]
 
 
@@ -171,26 +158,16 @@ class _Plan:
 
 
 def job_for(
-    model: Model,
-    dataset: Dataset,
-    *,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    pool: str | None = "mean",
-    window_seconds: float | None = None,
-    seconds: float | None = None,
-    batch: int = 8,
+    model: Model, dataset: Dataset, *, seconds: float | None = None, batch: int = 8, **reading: Any
 ) -> Job:
-    """Return what is done to every clip; raises as `capture` does."""
-    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window_seconds=window_seconds)
+    """Return what is done to every clip; `reading` are sites, layers, pool and window_seconds."""
+    read = teacher_forcing.reading_of(model, **reading)
     if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
-        asked, do = (
-            f"The first {seconds!r} s of each clip were asked for",
-            "Use a number above 0, or None for all",
-        )
+        asked = f"The first {seconds!r} s of each clip were asked for"
+        do = "Use a number above 0, or None for all"
         raise ActivationsError(asked, "that is no length of time", do)
     batch = whole_number(batch, "A batch of", ActivationsError, least=1)
-    return Job(reading, seconds, batch, codes_match_codec(model, dataset))
+    return Job(read, seconds, batch, teacher_forcing.codes_match_codec(model, dataset))
 
 
 def capture_cases(
@@ -209,8 +186,7 @@ def capture_cases(
                 raise
             file = (getattr(error, "file", None) if left > 1 else None) or own.place
             say_damaged(file, error.__cause__ or getattr(error, "found", error))
-            aside = file.with_name(f".{uuid.uuid4().hex}.partial")
-            file.rename(aside)
+            aside = file.rename(file.with_name(f".{uuid.uuid4().hex}.partial"))
             if aside.is_dir():
                 shutil.rmtree(aside)
             else:
@@ -219,30 +195,28 @@ def capture_cases(
 
 
 def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: CaptureOutput) -> _Plan:
-    """Return the plan; sounds whose number of frames matters are encoded on the way."""
+    """Return the plan; where the frames of clips matter, all sounds are encoded on the way."""
     if output.cache:
         output = replace(output, writable=can_keep())
     job = replace(job, cache=output.cache and output.writable)
-    guess = fitting_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+    guess = teacher_forcing.fitting_frames(model, dataset, seconds=job.seconds, stored=job.stored)
     outline, forecast = _forecast(model, dataset, cases, job, frames=guess, output=output)
     free = capture_plan.free_on_device(model) if output.client is None else None
     norms = model.residual_norms(cache=job.cache)[list(job.reading.layers)]
     place = output.place(replace(outline, residual_norm=norms))
     if place is None or not place.exists():  # a store there may be finished: then nothing is needed
         forecast.check(place, free_device=free)
-    own, frames = job, None
-    if job.counts_frames:
-        if not (job.stored or job.cache):  # encoded once: to count frames and to read them
-            how: dict[str, Any] = {"seconds": job.seconds, "stored": False, "cache": False}
-            codes = [codes_for(model, dataset, entry, **how) for entry in dataset.entries]
-            entries = zip(dataset.entries, codes, strict=True)
-            dataset = replace(dataset, entries=tuple(replace(entry, codes=one) for entry, one in entries))
-            own = replace(job, seconds=None, stored=True)
-        frames = counted_frames(model, dataset, seconds=own.seconds, stored=own.stored)
+    coded, own, frames = dataset, job, None
+    if job.counts_frames:  # sounds are encoded once: to count their frames and to read them
+        how: dict[str, Any] = {"seconds": job.seconds, "stored": job.stored, "cache": job.cache}
+        codes = [codes_for(model, dataset, entry, **how).astype(np.int16) for entry in dataset.entries]
+        entries = zip(dataset.entries, codes, strict=True)
+        coded = replace(dataset, entries=tuple(replace(entry, codes=one) for entry, one in entries))
+        own, frames = replace(job, seconds=None, stored=True), np.array([one.shape[1] for one in codes])
     spec = replace(capture_plan.spec_for(model, dataset, cases, job, frames), residual_norm=norms)
     counts = np.ones(len(cases), int) if frames is None else job.reading.counts(frames[cases.entries])
     own = replace(own, frames=spec.frames)
-    return _Plan(dataset, cases, own, counts, spec, output.place(spec), forecast, free)
+    return _Plan(coded, cases, own, counts, spec, output.place(spec), forecast, free)
 
 
 def _forecast(
