@@ -1,16 +1,12 @@
 """Sound to codes and codes to sound, whole or piece by piece, through whatever codec the checkpoint carries.
 
-Codes are what the codec can say. EnCodec's give back nearly the sound that went in; those of the built-in
-model are what its band would play to sound like it, an arrangement. Stereo checkpoints interleave left and
-right codebooks. Clips in the workbench are mono: a mono clip goes to both sides, and a decoded stereo pair is
-averaged.
+Stereo checkpoints interleave left and right codebooks. Clips in the workbench are mono: a mono clip goes to
+both sides, and a decoded stereo pair is averaged.
 
 Pieces together are the sound of the whole. EnCodec's decoder begins with an LSTM, which remembers without
 end, and goes on with convolutions, which do not. So the LSTM's state is carried from piece to piece, and only
 the convolutions read a few frames again. (Decoding each piece with two seconds of context instead was off by
-up to 0.6 times the level, with a decoder that had been trained for two hours.) A codec that has a
-``player()`` (the band, `band_codec`) remembers by itself what sounds: it is given the next frames and needs
-to know none beyond them.
+up to 0.6 times the level.) A codec that has a ``player()`` (the band, `band_codec`) remembers by itself.
 """
 
 from __future__ import annotations
@@ -26,10 +22,9 @@ from transformers.models.encodec.modeling_encodec import EncodecLSTM
 
 from workbench.sound.clip import Clip
 
-# EnCodec's batch sounds the same as its rows to 1e-7, not bit for bit, and gains nothing on a CPU; there a
-# sound is a function of its codes alone. On a GPU the bound is memory: 100 times the sound that comes out.
-_DECODE_BATCH = {"cpu": 1}
-_DECODE_BATCH_ELSEWHERE = 8
+# EnCodec's batch sounds the same as its rows to 1e-7, not bit for bit, and gains nothing on a CPU: there rows
+# are decoded one by one. On a GPU the bound is memory: 100 times the sound that comes out.
+_DECODE_BATCH = 8
 CONTEXT_FRAMES = 8  # read again by the convolutions on either side of the LSTM; they reach back 6 at most
 AHEAD_FRAMES = 6  # to be known beyond a piece where convolutions look ahead, or mirror the beginning
 
@@ -49,22 +44,16 @@ def encode_clip(musicgen: Any, clip: Clip) -> torch.Tensor:
 def decode_codes(musicgen: Any, batch: Sequence[torch.Tensor]) -> list[Clip]:
     """Return one clip for each codes (k, frames) in `batch`; equal lengths share a pass of the codec."""
     codec, channels = musicgen.audio_encoder, musicgen.decoder.config.audio_channels
-    clips: dict[int, Clip] = {}
-    by_length: dict[int, list[int]] = {}
-    for index, codes in enumerate(batch):
-        by_length.setdefault(codes.shape[-1], []).append(index)
-    size = _DECODE_BATCH.get(codec.device.type, _DECODE_BATCH_ELSEWHERE)
-    for indices in by_length.values():
-        for start in range(0, len(indices), size):
-            chunk = indices[start : start + size]
+    size, clips = 1 if codec.device.type == "cpu" else _DECODE_BATCH, dict[int, Clip]()
+    for length in {codes.shape[-1] for codes in batch}:
+        indices = [index for index, codes in enumerate(batch) if codes.shape[-1] == length]
+        for chunk in (indices[start : start + size] for start in range(0, len(indices), size)):
             codes = torch.stack([batch[index] for index in chunk]).long().to(codec.device)
-            sides = [
-                codec.decode(codes[None, :, side::channels], audio_scales=[None]).audio_values
-                for side in range(channels)
-            ]
+            parts = (codes[None, :, side::channels] for side in range(channels))
+            sides = [codec.decode(part, audio_scales=[None]).audio_values for part in parts]
             sounds = torch.stack(sides).mean(0)[:, 0].float().cpu().numpy()
             made = [Clip(samples, int(codec.config.sampling_rate)) for samples in sounds]
-            clips.update(zip(chunk, made, strict=True))
+            clips |= zip(chunk, made, strict=True)
     return [clips[index] for index in range(len(batch))]
 
 
@@ -104,12 +93,7 @@ class PieceDecoder:
 
     @torch.no_grad()
     def decode(self, codes: Tensor, end: int) -> Clip:
-        """Return the sound from where the last piece ended to the frame `end`.
-
-        Args:
-            codes: All that are known, (k, frames).
-            end: The frame after the piece's last one; `ahead` more are known, or the sound ends here.
-        """
+        """Return the sound from the last piece's end up to the frame `end`, of known codes (k, frames)."""
         if self._players:
             new, count = codes[:, self.done : end].cpu().numpy(), len(self._players)
             played = [player.play(new[number::count]) for number, player in enumerate(self._players)]

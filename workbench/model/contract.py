@@ -1,20 +1,18 @@
 """What the workbench relies on, measured on the model at hand instead of assumed.
 
-A few steps are sampled and the same codes are fed back: that alone shows that the residual stream is a bare
-tensor of the expected shape, that every step is visited exactly once, that BOS and the delay pattern are
-applied as the model applies them, and that teacher forcing gives the residuals of generation.
+A few steps are sampled and the same codes are fed back: the residual stream is a bare tensor of the expected
+shape, every step is visited exactly once, BOS and the delay pattern are applied as the model applies them,
+and teacher forcing gives the residuals of generation. One more visit of the decoder, at BOS, shows that text,
+melody, guidance and an edit at each site change the logits.
 
-One more visit of the decoder, at BOS, shows that conditioning has an effect (another text, another melody
-and the null condition of guidance give other logits) and that an edit at each site reaches the logits.
-
-The codec is compared with itself: EnCodec is reported to give garbage on Apple's MPS, so it leaves the CPU
-only where it gives the same sound and the same codes.
+EnCodec is reported to give garbage on Apple's MPS, so the codec leaves the CPU only where it gives the same
+sound and the same codes.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,23 +20,18 @@ import torch
 from workbench.errors import AudioError, ModelError
 from workbench.model.codec import decode_codes, encode_clip
 from workbench.model.conditioning import Melody, TextStates
+from workbench.model.musicgen import Model
 from workbench.model.network import SITES, Place, in_order, live
 from workbench.model.sampling import apply_delay, guide
 from workbench.sound.clip import Clip
 
-if TYPE_CHECKING:
-    from workbench.model.musicgen import Model
-
 FRAMES = 2
 TEXT, OTHER_TEXT = "music", "a slow piece of calm piano music for the night, then drums and a fast guitar"
-PREFIX = 16
-"""Positions of a melody model's prefix that the check of conditioning keeps: the text and some chroma."""
+PREFIX = 16  # positions of a melody model's prefix that the check of conditioning keeps: text and some chroma
 CODEC_FRAMES = 25
+# How far the codec's sound may be from the CPU's, by level, and how many first codes must be equal. Rounding
+# alone (TF32 has 10 bits) moves sound by 1e-3, and a code where two lie equally near.
 SAME_SOUND, SAME_CODES = 1e-2, 0.9
-"""How far the codec's sound may be from the CPU's, by level, and how many first codes must be equal.
-
-Rounding alone (TF32 has 10 bits) moves sound by 1e-3, and a code where two lie equally near.
-"""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
@@ -92,8 +85,8 @@ def _check_codes(model: Model) -> None:
 def _check_conditioning(model: Model) -> None:
     """Check that text, melody, guidance and edits reach the logits.
 
-    Its rows are one position each: TEXT twice (what differs between these two is rounding), OTHER_TEXT, the
-    null condition, then TEXT with an edit at each site, and with a melody where the model takes one.
+    Its rows are TEXT twice (what differs between these two is rounding), OTHER_TEXT, the null condition, then
+    TEXT with an edit at each site, and with a melody where the model takes one.
     """
     places = in_order((0 if site == "embed" else model.n_layers - 1, site) for site in SITES)
     logits = _logits_under(model, _rows_of_text(model, len(places)), places)
@@ -114,10 +107,7 @@ def _check_conditioning(model: Model) -> None:
 
 
 def _rows_of_text(model: Model, edits: int) -> TextStates:
-    """Return the text states of the rows that `_check_conditioning` compares.
-
-    The other text is cut to the length of TEXT: its length would have an effect even if its words have none.
-    """
+    """Return these rows' text states; the other text is cut to TEXT's length, which has an effect itself."""
     tunes = [None, None, Melody((7,))] if model.takes_melody else None
     text = model.text([TEXT, OTHER_TEXT, TEXT], tunes)
     pairs, words = text.with_null(), text.words().mask[0, :, None] > 0
@@ -152,8 +142,7 @@ def settle_codec(musicgen: Any, device: torch.device) -> str:
     shape, generator = (musicgen.decoder.config.num_codebooks, CODEC_FRAMES), torch.Generator().manual_seed(0)
     codes = torch.randint(int(codec.config.codebook_size), shape, generator=generator)
     sound = decode_codes(musicgen, [codes])[0]
-    problem = _codec_problem(musicgen, device, codes, sound)
-    if problem:
+    if problem := _codec_problem(musicgen, device, codes, sound):
         codec.to(device=torch.device("cpu"))
         return f"; the codec runs on the CPU, for on {device.type} {problem}"
     return ""

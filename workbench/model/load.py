@@ -1,13 +1,11 @@
 """Loading: the built-in model, a hub id or a folder; which device and precision; the contract check.
 
-transformers fills what a checkpoint lacks with random numbers, leaves out what it does not expect, and says
-so in a report that few read. A model that is partly random gives figures like any other, so here a checkpoint
-is loaded whole or refused, with the names of what is missing and the likely cause.
+transformers fills what a checkpoint lacks with random numbers, and leaves out what it does not expect. A
+model that is partly random gives figures like any other, so here a checkpoint is loaded whole or refused.
 
-Device and precision are measured rather than guessed. Rounding is judged where it matters, at the odds that
-codes are drawn from. A former built-in model (four codebooks of a neural codec) lost 0.0014 nats per code to
-bfloat16, on codes drawn at random as on its own (BENCHMARKS.md), and its judged music stayed the same. A
-model that loses more than ten times that is kept in float32.
+Rounding is judged at the odds that codes are drawn from. A former built-in model lost 0.0014 nats per code to
+bfloat16 (BENCHMARKS.md), and its judged music stayed the same. A model that loses more than ten times that is
+kept in float32.
 """
 
 from __future__ import annotations
@@ -39,6 +37,7 @@ from workbench.model.contract import check_contract, settle_codec
 from workbench.model.folders import builtin_folder, folder_fingerprint, weight_files
 from workbench.model.musicgen import Model
 from workbench.model.sampling import apply_delay
+from workbench.sound.dataset import some
 
 _SMALL = 50_000_000  # below this many parameters fp32 is fast enough, and exact
 _SPEED_UP = 1.2  # bf16 must be at least this much faster to be worth its rounding
@@ -83,10 +82,10 @@ def choose_device(asked: str | int | torch.device | None) -> torch.device:
     Raises:
         ModelError: This is no device, or it is not here.
     """
-    choices = ["cuda"] if torch.cuda.is_available() else []
-    choices += ["mps"] if torch.backends.mps.is_available() else []
-    other = torch.accelerator.current_accelerator(check_available=True)
-    choices += ["cpu", *([other.type] if other is not None and other.type not in choices else [])]
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if other := torch.accelerator.current_accelerator(check_available=True):
+        present[other.type] = True
+    choices = [kind for kind, here in present.items() if here]
     if asked is None:
         return torch.device(choices[0])
     text = "" if isinstance(asked, bool) else str(asked).strip().lower()
@@ -97,14 +96,12 @@ def choose_device(asked: str | int | torch.device | None) -> torch.device:
     except RuntimeError:
         found = "torch knows no such device"
     else:
-        kind = device.type
-        single = kind in ("cpu", "mps") or kind not in choices
-        count = 1 if single else torch.get_device_module(kind).device_count()
-        if kind in choices and (device.index or 0) < count:
-            return device
+        if device.type in choices:
+            single = device.type in ("cpu", "mps")
+            if (device.index or 0) < (1 if single else torch.get_device_module(device.type).device_count()):
+                return device
         found = "torch finds no such device here"
-    named = ", ".join(f'"{choice}"' for choice in choices)
-    do = f"Use one of {named}, or None for the best of them"
+    do = f"Use one of {json.dumps(choices)[1:-1]}, or None for the best of them"
     raise ModelError(f"The device {str(asked)!r} was asked for", found, do)
 
 
@@ -270,12 +267,7 @@ def _read(source: str, local: Path | None) -> tuple[Any, Any, Path | None]:
 
 @contextmanager
 def _refusing(source: str, problem: str) -> Iterator[None]:
-    """Turn `_Refused`, and whatever libraries raise on a damaged checkpoint, into a ModelError.
-
-    Args:
-        source: The model that was asked for.
-        problem: What the message begins with where a library raised.
-    """
+    """Turn `_Refused`, and whatever libraries raise on a damaged checkpoint, into a ModelError."""
     asked = f"The model {source} was asked for"
     try:
         yield
@@ -348,9 +340,8 @@ def _check_keys(musicgen: Any, report: dict[str, Any], files: Sequence[Path]) ->
     transformers does not report unexpected keys with "decoder" in their names (its T5 asks for that), so the
     names in the files are compared here.
     """
-    expected, stored = set(musicgen.state_dict()), set[str]()
-    for path in files:
-        stored |= _stored_keys(path)
+    expected = set(musicgen.state_dict())
+    stored = set[str]().union(*map(_stored_keys, files))
     for old, new in _RENAMED.items():
         stored = {key.replace(old, new) if key.endswith(old) else key for key in stored}
     unexpected = (stored - expected) | set(report["unexpected_keys"])
@@ -358,16 +349,13 @@ def _check_keys(musicgen: Any, report: dict[str, Any], files: Sequence[Path]) ->
     missing, shapes = set(report["missing_keys"]), sorted(report["mismatched_keys"])
     if not (missing or unexpected or shapes or report["error_msgs"]):
         return
-    faults = [
-        f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        for what, names in (
-            ("missing", sorted(missing)),
-            ("unexpected", sorted(unexpected)),
-            ("of another shape", [f"{key} {tuple(is_)} for {tuple(should)}" for key, is_, should in shapes]),
-            ("unreadable", list(report["error_msgs"])),
-        )
-        if names
-    ]
+    named = {
+        "missing": sorted(missing),
+        "unexpected": sorted(unexpected),
+        "of another shape": [f"{key} {tuple(is_)} for {tuple(should)}" for key, is_, should in shapes],
+        "unreadable": list(report["error_msgs"]),
+    }
+    faults = [f"{len(names)} {what} ({some(names, 5)})" for what, names in named.items() if names]
     why, do = _cause(missing, unexpected, {key for key, *_shapes in shapes}, expected - missing)
     raise _Refused(f"of its weights {', '.join(faults)}: {why}", do)
 

@@ -2,9 +2,7 @@
 
 R_l, the mean residual norm of each layer, is the unit of dose: the mean of |h[l, t]| over unsteered
 generation from neutral prompts, conditional rows, after the first step (whose input is BOS alone), at
-guidance 3, temperature 1 and the 250 likeliest codes, whatever the checkpoint's own settings are. It is
-measured once per model and kept: in the model's own folder (`workbench.json`, key "residual_norms") when it
-was shipped with it, else in the user's cache.
+guidance 3, temperature 1 and the 250 likeliest codes, whatever the checkpoint's own settings are.
 """
 
 from __future__ import annotations
@@ -71,8 +69,6 @@ def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndar
 class Model:
     """A MusicGen under nnsight; `load` is the usual way to one.
 
-    Only one trace may run at a time; `exclusive()` sees to it.
-
     Args:
         musicgen: A MusicgenForConditionalGeneration in evaluation mode.
         tokenizer: That of its text encoder.
@@ -82,21 +78,16 @@ class Model:
         notes: How it was loaded, for `describe`.
 
     Attributes:
-        network: The nnsight wrapper, for those who want to trace by hand.
-        musicgen: The untouched transformers model inside it.
-        n_layers: Decoder blocks; `layers` counts them from 0.
+        network: The nnsight wrapper, to trace by hand; `musicgen` is the transformers model inside it.
+        n_layers: Decoder blocks, each with `n_heads` heads; `layers` counts them from 0.
         d_model: Width of the residual stream.
-        n_heads: Self-attention heads of a block.
         n_codebooks: Codes per frame, k: 4 for mono MusicGen, 8 for stereo, 7 for the built-in model.
         codebook_size: Codes per codebook: 2048 for MusicGen, 512 for the built-in model.
         delays: Steps by which each codebook lags behind the first.
         bos: The id that stands where no code has been written.
         codec: The kind of its codec, as transformers calls it: "encodec", "workbench_band".
-        rate_hz: Samples per second of the sound that comes out.
-        frame_rate_hz: Codec frames, and so decoding steps, per second of sound.
-        takes_melody: Whether it can be given a melody; text and melody then come before the music
-            (conditioning.py).
-        prefix_room: Positions for melody and text, where the decoder reads them before the music.
+        rate_hz: Samples per second of the sound that comes out, `frame_rate_hz` the codec's frames.
+        takes_melody: Whether text and melody are read before the music, in `prefix_room` positions.
         max_frames: The most frames whose steps fit the decoder's positions; `max_seconds` is their length.
         random_device: Where random numbers are drawn: on the CPU, so that a seed means the same codes on
             every device. Set it to `model.device` to save a copy per step; seeds then mean other codes there.
@@ -117,7 +108,8 @@ class Model:
         self.random_device = torch.device("cpu")
         self.lock = threading.RLock()
         self._tracing = False
-        self._fingerprint = fingerprint
+        if fingerprint is not None:
+            self.fingerprint = fingerprint
         self._norms: np.ndarray | None = None
         config, codec = musicgen.decoder.config, musicgen.audio_encoder.config
         self.n_layers = int(config.num_hidden_layers)
@@ -132,9 +124,9 @@ class Model:
         self.rate_hz = int(codec.sampling_rate)
         self.frame_rate_hz = float(codec.frame_rate)
         self.takes_melody = musicgen.config.model_type == "musicgen_melody"
-        room = int(musicgen.config.chroma_length) + conditioning.TEXT_ROOM if self.takes_melody else 0
-        self.prefix_room = room
-        self.max_frames = int(config.max_position_embeddings) - room - max(self.delays)
+        prefix_room = int(musicgen.config.chroma_length) + conditioning.TEXT_ROOM if self.takes_melody else 0
+        self.prefix_room = prefix_room
+        self.max_frames = int(config.max_position_embeddings) - prefix_room - max(self.delays)
 
     @property
     def max_seconds(self) -> float:
@@ -179,18 +171,12 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of configuration and weights, 64 hex digits; the same in every precision."""
-        if self._fingerprint is not None:
-            return self._fingerprint
         if self.folder is not None and folders.weight_files(self.folder):
             return folders.folder_fingerprint(self.folder)
         return folders.module_fingerprint(self.musicgen)  # config.json alone would stand for any weights
 
     def frames_for(self, seconds: float) -> int:
-        """Return the number of codec frames that last `seconds`.
-
-        Raises:
-            GenerationError: `seconds` is not a positive number or does not fit the model's window.
-        """
+        """Return how many codec frames last `seconds`; GenerationError beyond what the model makes."""
         if not 0 < number_or_nan(seconds) <= self.max_seconds:
             found = f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time"
             asked = f"{seconds} seconds of sound were asked for"
@@ -245,14 +231,9 @@ class Model:
         melodies: Sequence[Melody | None] | None = None,
         **settings: Any,
     ) -> Sampling:
-        """Return a run for `prompts` with one private generator per row.
+        """Return a run for `prompts`, with a seed and perhaps a melody each, of `frames`, prompt included.
 
-        Args:
-            prompts: One text per clip.
-            seeds: As many.
-            frames: Length of the whole, prompt included.
-            melodies: As many melodies or None; for models that take them.
-            settings: Those of Sampling: guidance, temperature, top_k, prompt_codes, on_step, cancel.
+        `settings` are those of Sampling: guidance, temperature, top_k, prompt_codes, on_step, cancel.
         """
         text = self.text(prompts, melodies)
         generators = sampling.private_generators(seeds, self.random_device)
@@ -262,11 +243,7 @@ class Model:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the model for one trace; other threads wait, the same thread may not start a second one.
-
-        Raises:
-            ModelError: A trace is already running on this thread (for example from inside `on_frame`).
-        """
+        """Hold the model for one trace; another thread waits, a second one on this thread is an error."""
         with self.lock:
             if self._tracing:
                 asked = "A second run of the model was asked for from inside a running one"
@@ -281,8 +258,7 @@ class Model:
     def residual_norms(self, *, cache: bool = True) -> np.ndarray:
         """Return R_l, shape (n_layers,) float32: the mean residual norm, the unit of dose.
 
-        Shipped with the model, or cached, or measured now, and then kept in the user's cache unless `cache`
-        is False.
+        Shipped with the model (`workbench.json`), or measured and, with `cache`, kept in the user's cache.
         """
         places = [folders.cache_folder("norms") / f"{self.fingerprint}.json"]
         if self.folder is not None:

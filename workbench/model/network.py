@@ -4,8 +4,8 @@
 `generate` runs the prefill twice (hooks see N + 1 visits), cannot stop early and reports no frames while it
 works; here one iteration *is* one step, so `tracer.iter[step]` means what it says.
 
-A value (rows, positions, d_model) can be read or edited at these sites of a decoder block, in this order, that
-of the block: one that nnsight is asked for too late binds to the *next* step without a warning.
+A value (rows, positions, d_model) can be read or edited at these sites of a decoder block, in this order: one
+that nnsight is asked for too late binds to the *next* step without a warning.
 
 - embed: what enters block 0, the sum of the codebook embeddings plus the position (layer 0 only)
 - resid_pre: the residual stream before the block
@@ -84,8 +84,8 @@ class _OnDemand(Envoy):
 class Network(_OnDemand, NNsight):
     """MusicGen under nnsight: `with network.sample(run) as tracer:` traces a whole generation.
 
-    Paths mirror the wrapped model. A block's output is the residual stream (rows, positions, d_model) after it:
-    a bare tensor in transformers 5, the first part of a tuple in its melody models (`live` handles both).
+    Paths mirror the wrapped model. A block's output is the residual stream (rows, positions, d_model): a bare
+    tensor in transformers 5, the first part of a tuple in its melody models (`live` handles both).
     """
 
     def __init__(self, musicgen: torch.nn.Module) -> None:
