@@ -1,8 +1,7 @@
 """The band: what each code of the built-in model means as music, and how it is played.
 
-The built-in codec's codebooks are not levels of a residual quantiser but the parts of a band. Twenty-five
-times a second each part has one token; token 0 is a rest, token 1 holds what sounds, every other token
-begins something:
+The built-in codec's codebooks are the parts of a band. Twenty-five times a second each part has one token;
+token 0 is a rest, token 1 holds what sounds, every other token begins something:
 
 | book | part | a token says |
 |---|---|---|
@@ -13,8 +12,6 @@ begins something:
 | 4 | accompaniment | instrument and a strum (loud, soft) or one tone of the chord |
 | 5 | colour | a second accompaniment |
 | 6 | lead | instrument and pitch |
-
-So codes are a score, `read_score` reads it, and every claim about them can be checked note by note.
 """
 
 from __future__ import annotations
@@ -50,13 +47,8 @@ class Instrument:
     glide: float = 0.0  # semitones from below which an accented tone is reached
 
 
-KITS = (
-    Instrument("standard kit", 0),
-    Instrument("power kit", 16),
-    Instrument("machine kit", 25),
-    Instrument("jazz kit", 32),
-    Instrument("brush kit", 40),
-)
+_KITS = {"standard kit": 0, "power kit": 16, "machine kit": 25, "jazz kit": 32, "brush kit": 40}
+KITS = tuple(Instrument(name, program) for name, program in _KITS.items())
 BASSES = (
     Instrument("upright bass", 32, 28),
     Instrument("finger bass", 33, 28, level_db=2.5),
@@ -122,11 +114,13 @@ _TABLES = {
 }  # fmt: skip
 INSTRUMENTS = {(part, one.name): one for part, table in _TABLES.items() for one in table}
 PITCHES = 28  # of a bass or lead, from its lowest
-SNARE_HAND = ("", "snare", "soft snare", "side")
-CYMBAL_HAND = (
-    "", "hat", "soft hat", "open hat", "pedal hat", "ride", "ride and pedal hat", "crash",
-    "high tom", "middle tom", "low tom",
-)  # fmt: skip
+# What each hand can do: General MIDI pitch and velocity of the hits.
+SNARE_HAND = {"": [], "snare": [(38, 110)], "soft snare": [(38, 50)], "side": [(37, 110)]}
+CYMBAL_HAND = {
+    "": [], "hat": [(42, 100)], "soft hat": [(42, 62)], "open hat": [(46, 100)], "pedal hat": [(44, 100)],
+    "ride": [(51, 100)], "ride and pedal hat": [(51, 100), (44, 90)], "crash": [(49, 100)],
+    "high tom": [(50, 100)], "middle tom": [(47, 100)], "low tom": [(43, 100)],
+}  # fmt: skip
 _HITS = 2 * len(SNARE_HAND) * len(CYMBAL_HAND)
 
 QUALITIES: dict[str, tuple[int, ...]] = {  # semitones above the root; jazz leaves the root to the bass
@@ -158,12 +152,9 @@ TOKENS = {  # of each part but drums, rest and hold included
 }
 _LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 48}  # frames: then a held note has died
 _HIT_FRAMES = 4  # length of a drum hit in scores
-_KICK, _SIDE, _PEDAL = 36, 37, 44
-_SNARE_PITCH = (0, 38, 38, _SIDE)
-_CYMBAL_PITCH = (0, 42, 42, 46, _PEDAL, 51, 51, 49, 50, 47, 43)
 
 
-def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
+def voicing(root: int, quality: str) -> tuple[int, ...]:
     """Return the four MIDI pitches of a chord, `root` 0 (C) to 11, in close position around middle C.
 
     Power chords (``"5"``) lie low, as guitars play them.
@@ -181,8 +172,7 @@ def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
         if len(pitches) == 3:
             pitches.append(pitches[0] + 12)
         choices.append(pitches)
-    best = min(choices, key=lambda p: (abs(sum(p) - 4 * 61), p))
-    return best[0], best[1], best[2], best[3]
+    return tuple(min(choices, key=lambda p: (abs(sum(p) - 4 * 61), p)))
 
 
 def conductor_token(tempo: str, frame: int) -> int:
@@ -235,15 +225,10 @@ def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
     kit, hits = divmod(token - FIRST, _HITS)
     rest, cymbal = divmod(hits, len(CYMBAL_HAND))
     kick, snare = divmod(rest, len(SNARE_HAND))
-    found = [(_KICK, 110)] if kick else []
-    if snare:
-        clap = snare == 3 and KITS[kit].name == "machine kit"
-        found.append((39 if clap else _SNARE_PITCH[snare], 50 if snare == 2 else 110))
-    if cymbal:
-        found.append((_CYMBAL_PITCH[cymbal], 62 if cymbal == 2 else 100))
-        if cymbal == 6:
-            found.append((_PEDAL, 90))
-    return kit, found
+    snare_hits, cymbal_hits = list(SNARE_HAND.values())[snare], list(CYMBAL_HAND.values())[cymbal]
+    if KITS[kit].name == "machine kit":  # it has a clap for the side stick
+        snare_hits = [(39 if pitch == 37 else pitch, velocity) for pitch, velocity in snare_hits]
+    return kit, [*([(36, 110)] if kick else []), *snare_hits, *cymbal_hits]
 
 
 def chord_of(token: int) -> tuple[int, str, int] | None:
@@ -280,7 +265,7 @@ class ScoreReader:
 
     def __init__(self) -> None:
         self.frame = 0
-        self.chord: tuple[int, int, int, int] = voicing(0, "maj")
+        self.chord = voicing(0, "maj")
         self._pad: tuple[int, str, int] | None = None
         self._sounding: dict[str, list[Note]] = {}
 

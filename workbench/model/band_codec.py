@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
@@ -167,10 +167,7 @@ def _around(values: np.ndarray) -> np.ndarray:
 
 
 def exact(found: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return how many tokens (parts, frames) are exactly right: of all, where something begins, and hits.
-
-    Of "begins", every frame counts in which either says that something begins.
-    """
+    """Return the shares of equal tokens (parts, frames): of all, and where either begins something."""
     shares = {}
     for index, part in enumerate(PARTS):
         same = found[index] == played[index]
@@ -260,14 +257,8 @@ def codec_of(folder: Path) -> BandCodec:
     prefix = "audio_encoder."
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["audio_encoder"]
     codec = BandCodec(BandCodecConfig(**config))
-    weights = {}
-    for shard in sorted(folder.glob("*.safetensors")):
-        with safe_open(shard, "pt") as file:
-            for key in file.keys():  # noqa: SIM118  (a safetensors file is no dictionary)
-                if key.startswith(prefix):
-                    value = file.get_tensor(key)
-                    weights[key.removeprefix(prefix)] = value.float() if value.is_floating_point() else value
-    codec.load_state_dict(weights)
+    stored = [item for shard in folder.glob("*.safetensors") for item in load_file(shard).items()]
+    codec.load_state_dict({key.removeprefix(prefix): one for key, one in stored if key.startswith(prefix)})
     return codec.eval()
 
 

@@ -1,10 +1,9 @@
 """Plays the band: notes become sound with recorded samples, frame by frame, the same whole or streamed.
 
-Notes are mixed in the order in which they begin, a release fades as a squared cosine, sustained sounds loop
-about their last half second, a small room of a few echoes follows, and what is too loud is bent smoothly
-below 1. The little unevenness of hands is a function of frame and part, so that equal codes give equal sound.
-Every sample comes from the same operations in the same order however the music is cut into pieces, so that
-sound in pieces equals the whole bit for bit.
+A release fades as a squared cosine, sustained sounds loop about their last half second, and a small room of a
+few echoes follows. The little unevenness of hands is a function of frame and part, so that equal codes give
+equal sound. Every sample comes from the same operations in the same order however the music is cut into
+pieces, so that sound in pieces equals the whole bit for bit.
 """
 
 from __future__ import annotations
@@ -51,11 +50,7 @@ class Tone:
 
 
 class Bank:
-    """Recorded sounds; a tone is tuned once and remembered for a while.
-
-    Args:
-        sounds: Sound name -> MIDI pitch -> samples (n,) float32 at `RATE_HZ`.
-    """
+    """Recorded sounds: name -> MIDI pitch -> samples (n,) float32 at `RATE_HZ`; it remembers tuned tones."""
 
     def __init__(self, sounds: Mapping[str, Mapping[int, np.ndarray]]) -> None:
         self.sounds = sounds
@@ -195,10 +190,9 @@ class Player:
     def _in_room(self, dry: np.ndarray) -> np.ndarray:
         """Return the block with its echoes; what has been played is remembered for the next ones."""
         known = np.concatenate([self._past, dry])
-        start, echo = len(self._past), np.empty_like(dry)
+        start = len(self._past)
         for delay, gain in _room():
-            np.multiply(known[start - delay : len(known) - delay], gain, out=echo)
-            dry += echo
+            dry += known[start - delay : len(known) - delay] * gain
         self._past = known[-start:].copy()
         return dry
 

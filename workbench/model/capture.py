@@ -1,12 +1,8 @@
 """Capture: a dataset's activations, teacher-forced, cached, resumable, on one machine or many.
 
-`capture_conditions` reads the same clips under several texts, for the question whether a probe reads the
-music or the words:
-
-- null: no text, the null condition of guidance
-- neutral: a text that names no class
-- correct: a text that names the clip's own class
-- wrong: a text that names another class, drawn by the seed, each of the others about equally often
+`capture_conditions` reads the same clips under several texts: under none (null), one that names no class
+(neutral), one that names the clip's own class (correct), and one that names another class (wrong), drawn by
+the seed, each of the others about equally often. It shows whether a probe reads the music or the words.
 """
 
 from __future__ import annotations
@@ -73,13 +69,11 @@ def capture(
         pool: "mean", "max" or "last" over a clip's frames, in fp32; None keeps the frames (float16).
         window_seconds: Each stretch of this length is pooled into a sample of its own (start_s, length_s).
         text: None (the null condition of guidance: no label can leak in), one prompt, or one per clip.
-        rows: "cond" reads under `text`, "null" reads the null condition whatever `text` is, "both" reads all
-            clips under `text` and then all without; of melody models the null condition is that of an empty
-            prompt, while null rows of a generation are as long as its prompt, and differ.
+        rows: "cond" reads under `text`, "null" the null condition, "both" all clips under `text` and then all
+            without. Of melody models the null condition is that of an empty prompt.
         seconds: How much of each clip's beginning is used; all when None.
         batch: Clips per forward pass.
-        cache: Whether to keep the result in the user's cache when no `path` is given; False writes no folder
-            but `path` (codes of clips are then made anew each time).
+        cache: Whether to keep codes, and without a `path` the result, in the user's cache.
         path: Folder of the store that is written or resumed.
         progress: Whether to show a bar.
         client: A dask.distributed Client, whose workers must see the model's folder.
@@ -108,11 +102,7 @@ def capture_cost(
     path: Path | str | None = None,
     **settings: Any,
 ) -> Cost:
-    """Return what `capture` would take of memory and disk, without reading a clip.
-
-    Lengths come from stored codes and from the headers of files. The arguments are those of `capture`;
-    `settings` are sites, layers, pool, window_seconds, seconds and batch.
-    """
+    """Return what `capture` with these arguments would take of memory and disk, without reading a clip."""
     job, cases = job_for(model, dataset, **settings), cases_for(dataset, text, rows)
     frames = teacher_forcing.guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
     return _forecast(model, dataset, cases, job, frames=frames, output=CaptureOutput(cache, path))[1]
@@ -173,10 +163,7 @@ def job_for(
 def capture_cases(
     model: Model, dataset: Dataset, cases: Cases, job: Job, output: CaptureOutput
 ) -> Activations:
-    """Return the activations of these cases: forecast and checked, then captured as `capture` says.
-
-    What is damaged of a store in the cache is reported, deleted and made again.
-    """
+    """Return the activations of these cases; what is damaged of a store in the cache is made again."""
     own, left = _plan(model, dataset, cases, job, output), MENDED_AT_MOST
     while True:
         try:
@@ -239,10 +226,9 @@ def _capture_planned(model: Model, own: _Plan, output: CaptureOutput) -> Activat
     chunks = [own.cases.chunk(own.dataset, own.counts, number, spec.rows(number)) for number in missing]
     there = output.client and capture_plan.run_there(model, chunks, own.job, output.client)
     unit = "clip" if spec.n_samples == len(set(spec.samples["clip"])) else "sample"
-    bar = tqdm(desc="Capturing", unit=unit, total=spec.n_samples, disable=not output.progress, leave=False)
     done = spec.n_samples - sum(chunk.keep.stop - chunk.keep.start for chunk in chunks)
-    with bar:
-        bar.update(done)
+    how: dict[str, Any] = {"unit": unit, "total": spec.n_samples, "initial": done, "leave": False}
+    with tqdm(desc="Capturing", disable=not output.progress, **how) as bar:
         for chunk, found in there or zip(chunks, repeat(None), strict=False):
             arrays = read_chunk(model, chunk, own.job) if found is None else found
             if store:
@@ -283,7 +269,7 @@ def capture_conditions(
         target: The label that texts name.
         conditions: Some of null, neutral, correct, wrong.
         prompts: A text for each class; by default "a {class} tune".
-        neutral: The text that names no class; by default the same words without a class.
+        neutral: The text that names no class.
         seed: Which wrong class a clip's text names.
         settings: Those of `capture`, but text and rows.
 
@@ -302,18 +288,14 @@ def capture_conditions(
         raise ActivationsError(asked, f"there are texts for {', '.join(texts) or 'none'}", do)
     own = dataset.labels(target)
     nothing = np.full(len(dataset), "", dtype=own.dtype)
-    named = {"null": nothing, "neutral": nothing, "correct": own}
-    if "wrong" in conditions:
-        named["wrong"] = wrong_classes(own, seed=seed)
-    read: list[str | None] = []
-    for condition in conditions:
-        plain = None if condition == "null" else neutral
-        read += [texts[name] if name else plain for name in named[condition].tolist()]
-    more = {
-        "condition": np.repeat(np.array(conditions), len(dataset)),
-        "named": np.concatenate([named[condition] for condition in conditions]),
-    }
-    cases = Cases(np.tile(np.arange(len(dataset)), len(conditions)), tuple(read), more)
+    names = {"null": nothing, "neutral": nothing, "correct": own, "wrong": wrong_classes(own, seed=seed)}
+    named = np.concatenate([names[condition] for condition in conditions])
+    condition = np.repeat(np.array(conditions), len(dataset))
+    texts[""] = neutral
+    told = zip(condition.tolist(), named.tolist(), strict=True)
+    read = tuple(None if kind == "null" else texts[name] for kind, name in told)
+    entries = np.tile(np.arange(len(dataset)), len(conditions))
+    cases = Cases(entries, read, {"condition": condition, "named": named})
     output = CaptureOutput(**{name: settings.pop(name) for name in _OUTPUT if name in settings})
     return capture_cases(model, dataset, cases, job_for(model, dataset, **settings), output)
 

@@ -60,7 +60,7 @@ class Chunk:
 
 def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
     """Return activations by site, fp32: (samples, layers, d_model), or (samples, layers, frames, d_model)."""
-    found: dict[int, dict[str, np.ndarray]] = {}
+    found: dict[str, dict[int, np.ndarray]] = {site: {} for site in job.reading.sites}  # of each case
     encode = partial(codes_for, model, chunk.clips, seconds=job.seconds, stored=job.stored, cache=job.cache)
     # cases that share a forward pass have all a text, or all none
     texts = [text for _, text in chunk.cases]
@@ -69,18 +69,16 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
         codes = [encode(chunk.clips.entries[chunk.cases[case][0]]) for case in batch]
         prompts = [prompt for case in batch if (prompt := texts[case]) is not None]
         text = model.text(prompts) if prompts else model.null_text(len(batch))
-        read = read_codes(model, codes, text, job.reading)
-        if job.frames is not None:  # frames are kept: NaN up to the longest clip of all
-            missing = job.frames - read[job.reading.sites[0]].shape[2]
-            pad = ((0, 0), (0, 0), (0, missing), (0, 0))
-            read = {site: np.pad(values, pad, constant_values=np.nan) for site, values in read.items()}
         lengths = np.array([array.shape[-1] for array in codes])
-        rows = {site: job.reading.samples(values, lengths) for site, values in read.items()}
-        found |= {case: {site: rows[site][row] for site in rows} for row, case in enumerate(batch)}
-    return {
-        site: np.concatenate([found[case][site] for case in range(len(chunk.cases))])[chunk.keep]
-        for site in job.reading.sites
-    }
+        for site, values in read_codes(model, codes, text, job.reading).items():
+            behind = (
+                0 if job.frames is None else job.frames - values.shape[2]
+            )  # NaN up to the longest clip of all
+            pad = ((0, 0), (0, 0), (0, behind), (0, 0))[: values.ndim]
+            padded = np.pad(values, pad, constant_values=np.nan)
+            found[site].update(zip(batch, job.reading.samples(padded, lengths), strict=True))
+    rows = {site: [own[case] for case in range(len(texts))] for site, own in found.items()}
+    return {site: np.concatenate(values)[chunk.keep] for site, values in rows.items()}
 
 
 def run_there(model: Model, chunks: Sequence[Chunk], job: Job, client: Any) -> Iterator[tuple[Chunk, Arrays]]:
@@ -157,10 +155,7 @@ def cases_for(dataset: Dataset, text: str | Sequence[str] | None, rows: str) -> 
 
 
 def spec_for(model: Model, dataset: Dataset, cases: Cases, job: Job, frames: np.ndarray | None) -> StoreSpec:
-    """Return the shape and the labels of what a capture gives, without the residual norms.
-
-    `frames` (clips,), those of each clip, matter where frames are kept or windows are cut.
-    """
+    """Return the shape and labels of a capture, from each clip's `frames` (clips,) where they are counted."""
     reading, samples, kept, chunk = job.reading, cases.labels(dataset), None, POOLED_CHUNK
     if reading.window is not None and frames is not None:
         lengths = frames[cases.entries]
@@ -215,10 +210,7 @@ def forced_cost(
 def drawn_cost(
     model: Model, reading: Reading, *, clips: int, rows: int, frames: int, batch: int, guided: bool
 ) -> Cost:
-    """Return the cost of a capture while codes are drawn: a batch keeps every frame until it is done.
-
-    `rows` is 1, or 2 where both kinds are read; `frames` include a prompt's.
-    """
+    """Return the cost of a capture of 1 or 2 `rows` a clip while they are drawn, prompts among `frames`."""
     d_model, batch = model.d_model, min(batch, clips)
     steps = model.prefix_room + frames + max(model.delays)
     vectors = frames if reading.pool is None else int(reading.counts(np.array([frames]))[0])

@@ -8,10 +8,9 @@ Rows with shorter texts begin with padding that nobody attends to. The decoder w
 from the padding on, and its position embeddings are absolute: so what goes in carries the difference to the
 row's own numbers, and a row is what it would be alone (to rounding; exactly, where texts are equally long).
 
-A melody is the pitch class that is strongest in each eighth of a second: Fourier windows of 16384 samples at
-32 kHz, one every 4096, are summed into twelve pitch classes, as in transformers' feature extractor, which
-needs torchaudio. Meta's own demo first removes drums and bass (Demucs), which is not done here: a solo line
-or a separated stem is followed better than a full mix.
+A melody is the pitch class that is strongest in each eighth of a second, as in transformers' feature
+extractor (which needs torchaudio). Meta's own demo first removes drums and bass (Demucs), which is not done
+here: a solo line or a separated stem is followed better than a full mix.
 """
 
 from __future__ import annotations
@@ -92,23 +91,11 @@ def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextSt
     return TextStates(states * mask[..., None], mask)
 
 
-def null_text(musicgen: Any, rows: int) -> TextStates:
-    """Return the null condition of guidance for `rows` rows: one masked state of zeros each."""
-    decoder = musicgen.decoder
-    states = torch.zeros((rows, 1, decoder.config.hidden_size), device=decoder.device, dtype=decoder.dtype)
-    return TextStates(states, torch.zeros((rows, 1), device=decoder.device, dtype=torch.long))
-
-
 @dataclass(frozen=True)
 class Melody:
-    """A tune as pitch classes; one that is shorter than the music begins again, as in the model's training.
+    """A tune as the pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second.
 
-    Args:
-        pitches: The strongest pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second, counted
-            from the beginning of the clip that is made.
-
-    Raises:
-        ModelError: There is no frame, or something else than a pitch class.
+    One that is shorter than the music begins again, as in the model's training.
 
     >>> print(Melody((0, 0, 4, 7)), Melody((0, 4, 7)).frames(5))
     C*2 E G (0, 4, 7, 0, 4)
@@ -192,10 +179,7 @@ class Prefix(TextStates):
         return TextStates(self.states * words[..., None], words)
 
     def with_null(self) -> Prefix:
-        """Return 2B rows: these, then B null rows with the null melody and a text of zeros.
-
-        As in transformers, such a null text is not masked: it is as long as the row's own.
-        """
+        """Return 2B rows: these, then B with the null melody and an unmasked text of zeros (transformers')."""
         melody = (self.mask > 0) & (self.mask.cumsum(1) <= self.chroma)
         nothing = torch.where(melody[..., None], self.null, torch.zeros_like(self.states))
         return replace(self, states=torch.cat([self.states, nothing]), mask=torch.cat([self.mask, self.mask]))

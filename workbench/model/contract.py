@@ -4,9 +4,6 @@ A few steps are sampled and the same codes are fed back: the residual stream is 
 shape, every step is visited exactly once, BOS and the delay pattern are applied as the model applies them,
 and teacher forcing gives the residuals of generation. One more visit of the decoder, at BOS, shows that text,
 melody, guidance and an edit at each site change the logits.
-
-EnCodec is reported to give garbage on Apple's MPS, so the codec leaves the CPU only where it gives the same
-sound and the same codes.
 """
 
 from __future__ import annotations
@@ -36,11 +33,7 @@ TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 5e-2, tor
 
 
 def check_contract(model: Model) -> float:
-    """Return the largest relative difference of teacher forcing from generation, last block, a few steps.
-
-    Raises:
-        ModelError: The model breaks one of the assumptions in the module's docstring.
-    """
+    """Return the largest relative difference of teacher forcing from generation, last block, a few steps."""
     _check_codes(model)
     run = model.sampling([TEXT], seeds=[0], frames=FRAMES, guidance=1.0)
     network, last, prefix = model.network, model.n_layers - 1, run.text.prefix
@@ -133,12 +126,14 @@ def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.
 
 
 def settle_codec(musicgen: Any, device: torch.device) -> str:
-    """Move the codec to `device` if it gives the same there; return a note where it stays on the CPU."""
+    """Move the codec to `device` if it gives the same there; return a note where it stays on the CPU.
+
+    EnCodec is reported to give garbage on Apple's MPS.
+    """
     codec = musicgen.audio_encoder
-    if device.type == "cpu":
-        codec.to(device=device)
-        return ""
     codec.to(device=torch.device("cpu"))
+    if device.type == "cpu":
+        return ""
     shape, generator = (musicgen.decoder.config.num_codebooks, CODEC_FRAMES), torch.Generator().manual_seed(0)
     codes = torch.randint(int(codec.config.codebook_size), shape, generator=generator)
     sound = decode_codes(musicgen, [codes])[0]

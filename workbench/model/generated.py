@@ -25,8 +25,7 @@ from workbench.sound.dataset import Dataset
 
 PARTS = ("new", "all")
 _READING = ("sites", "layers", "pool", "window_seconds")
-OnCodes = Callable[[int, np.ndarray], None]
-"""Called with a clip's number and its finished codes (k, frames), for those who want to hear it."""
+OnCodes = Callable[[int, np.ndarray], None]  # called with a clip's number and its finished codes (k, frames)
 
 
 def read_while_sampling(
@@ -34,8 +33,7 @@ def read_while_sampling(
 ) -> dict[str, np.ndarray]:
     """Return activations (rows, layers, [frames,] d_model) fp32 by site, read while `run` draws its codes.
 
-    A prompt's frames are read at the first visit. `rows` are "cond" (B), "null" (B) or "both" (2B, cond
-    first); `skipped` frames at the beginning are left out.
+    `rows` are "cond" (B), "null" (B) or "both" (2B, cond first); `skipped` first frames are left out.
     """
     network, places, chosen = model.network, reading.places, run.rows(rows)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
@@ -73,14 +71,12 @@ def capture_generated(
 ) -> Activations:
     """Return activations of unsteered generations, one sample per prompt and seed.
 
-    `sites`, `layers`, `pool` and `window_seconds` are those of `capture`; frame t is read at step t + 1.
-
     Args:
         model: The model.
         prompts: One per clip; the prompt is also the clip's group.
         seeds: As many.
         seconds: Length of each generation.
-        sites: Some of the model's sites.
+        sites: As in `capture`; frame t is read at step t + 1.
         layers: Blocks counted from 0; all when None.
         pool: "mean", "max" or "last"; None keeps the frames.
         window_seconds: Length of the windows that become samples of their own.
@@ -137,8 +133,8 @@ def capture_continued(
         prompts: One text, or one per clip.
         context_seconds: How much of each clip the model continues.
         seconds: How long the model goes on.
-        part: "new" reads the frames that the model made, "all" those of the context too; windows start with
-            it, and start_s counts from the beginning of the clip.
+        part: "new" reads the frames that the model made, "all" those of the context too; start_s counts from
+            the beginning of the clip.
         seeds: One per clip; 0, 1, 2 ... when None.
         guidance: Classifier-free guidance, by default the checkpoint's.
         cancel: Set it (from any thread) to stop before the next step.
@@ -146,8 +142,7 @@ def capture_continued(
             and on_codes, which gets the codes of the whole.
 
     Raises:
-        ActivationsError: A clip is silent or shorter than the context, lists do not match, or memory would
-            not do.
+        ActivationsError: As above, or a clip is silent or shorter than the context.
         ModelError: A layer, site, pool or row does not exist.
         GenerationError: The whole does not fit the model's window.
         Cancelled: On request.

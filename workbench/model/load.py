@@ -4,8 +4,7 @@ transformers fills what a checkpoint lacks with random numbers, and leaves out w
 model that is partly random gives figures like any other, so here a checkpoint is loaded whole or refused.
 
 Rounding is judged at the odds that codes are drawn from. A former built-in model lost 0.0014 nats per code to
-bfloat16 (BENCHMARKS.md), and its judged music stayed the same. A model that loses more than ten times that is
-kept in float32.
+bfloat16, and its judged music stayed the same; one that loses more than ten times that is kept in float32.
 """
 
 from __future__ import annotations
@@ -24,12 +23,6 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    MusicgenForConditionalGeneration,
-    MusicgenMelodyForConditionalGeneration,
-)
 
 from workbench.errors import ModelError, WorkbenchError
 from workbench.model import band_codec as _band_codec  # noqa: F401  (registers its codec with AutoModel)
@@ -45,8 +38,8 @@ FRAMES = 8  # random ones, after which the odds of the next codes are compared
 MOST_NATS = 0.02  # divergence per code up to which a coarser precision is chosen without being asked for
 
 _KINDS = {
-    "musicgen": MusicgenForConditionalGeneration,
-    "musicgen_melody": MusicgenMelodyForConditionalGeneration,
+    "musicgen": transformers.MusicgenForConditionalGeneration,
+    "musicgen_melody": transformers.MusicgenMelodyForConditionalGeneration,
 }
 _PARTS = ("text_encoder", "audio_encoder", "decoder")
 _JSON = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
@@ -78,9 +71,6 @@ def choose_device(asked: str | int | torch.device | None) -> torch.device:
     """Return the device that was asked for, or the best one that is present: CUDA, then Apple MPS, then CPU.
 
     Capitals do not matter; "gpu" is the accelerator that is present, and a number alone is that CUDA device.
-
-    Raises:
-        ModelError: This is no device, or it is not here.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if other := torch.accelerator.current_accelerator(check_available=True):
@@ -179,8 +169,8 @@ def load(
         ModelError: Nothing loadable is there, the checkpoint is not whole, the kind of model is not
             supported, or the contract breaks.
     """
-    source, local = _locate(name)
-    place = choose_device(device)
+    local, place = _locate(name), choose_device(device)
+    source = str(local or name)
     with _LOADING, _quiet(), _refusing(source, "transformers cannot load it"):
         musicgen, tokenizer, folder = _read(source, local)
         mark, id_ = folder_fingerprint(local) if local else None, str(name)
@@ -190,7 +180,7 @@ def load(
     precision, why = choose_dtype(dtype, place, musicgen)
     model = Model(musicgen, tokenizer, id=id_, folder=folder, fingerprint=mark, notes=why)
     # Only what is stored in float32 can say what rounding costs, and only what nobody asked for has to.
-    rounds = precision != model.dtype and torch.finfo(precision).eps > torch.finfo(model.dtype).eps
+    rounds = torch.finfo(precision).eps > torch.finfo(model.dtype).eps
     exact = next_codes(model) if dtype is None and rounds else None
     with _refusing(source, f"it cannot be moved to {place}"):
         for part, module in musicgen.named_children():
@@ -215,14 +205,14 @@ def load(
     return model
 
 
-def _locate(name: str | Path) -> tuple[str, Path | None]:
-    """Return what transformers is to load, and the folder it is in if that is known already."""
+def _locate(name: str | Path) -> Path | None:
+    """Return the folder of the model that was asked for, None for a hub id."""
     if str(name) == "embedded":
         folder = builtin_folder()
         if not (folder / "config.json").is_file():
             asked, do = "The built-in model was asked for", "Restore data/ from the repository"
             raise ModelError(asked, f"{folder} has none", do)
-        return str(folder), folder
+        return folder
     if not isinstance(name, str | Path) or not str(name).strip() or "\0" in str(name):
         raise ModelError(f"The model {name!r} was asked for", "that is no name", _NAMED)
     path = Path(name).expanduser()
@@ -233,18 +223,18 @@ def _locate(name: str | Path) -> tuple[str, Path | None]:
             raise ModelError(asked, found, _MERGE)
         if not (path / "config.json").is_file():
             raise ModelError(asked, "there is no config.json in it", "Write it with save_pretrained")
-        return str(path), path
+        return path
     if path.is_absolute() or str(name).count("/") != 1:
         found = "it is neither a folder nor a hub id"
         raise ModelError(f"The model {str(name)!r} was asked for", found, _NAMED)
-    return str(name), None
+    return None
 
 
 def _read(source: str, local: Path | None) -> tuple[Any, Any, Path | None]:
     """Return the transformers model, evaluating, in its stored precision; its tokenizer and folder."""
     if local is not None:
         _check_files(local)
-    config = AutoConfig.from_pretrained(source)
+    config = transformers.AutoConfig.from_pretrained(source)
     if config.model_type not in _KINDS:
         do = "Use a MusicGen, mono or stereo, with or without melody"
         raise _Refused(f"a {config.model_type!r} model is not a MusicGen", do)
@@ -252,15 +242,15 @@ def _read(source: str, local: Path | None) -> tuple[Any, Any, Path | None]:
     musicgen, report = _KINDS[config.model_type].from_pretrained(
         source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True
     )
-    cached = local or transformers.utils.cached_file(source, "config.json", local_files_only=True)
-    folder = local or (Path(cached).parent if cached else None)
+    cached = transformers.utils.cached_file(local or source, "config.json", local_files_only=True)
+    folder = Path(cached).parent if cached else None
     _check_keys(musicgen, report, [] if folder is None else weight_files(folder))
     for name, tensor in musicgen.state_dict().items():
         if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
             bad = f"{int((~torch.isfinite(tensor)).sum())} of the {tensor.numel()} numbers in {name}"
             do = "Use an earlier checkpoint, or save it again in float32"
             raise _Refused(f"{bad} are NaN or infinite", do)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     _check_tokenizer(tokenizer, musicgen)
     return musicgen.eval().requires_grad_(False), tokenizer, folder
 

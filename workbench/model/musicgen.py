@@ -62,8 +62,7 @@ def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndar
                 norms = live(network, (layer, "resid_post"))[: run.batch].float().norm(dim=-1)
                 if step > 0:
                     totals[layer] += norms.mean()
-    means: np.ndarray = (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)
-    return means
+    return (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)
 
 
 class Model:
@@ -88,7 +87,7 @@ class Model:
         codec: The kind of its codec, as transformers calls it: "encodec", "workbench_band".
         rate_hz: Samples per second of the sound that comes out, `frame_rate_hz` the codec's frames.
         takes_melody: Whether text and melody are read before the music, in `prefix_room` positions.
-        max_frames: The most frames whose steps fit the decoder's positions; `max_seconds` is their length.
+        max_frames: The most frames whose steps fit the decoder's positions.
         random_device: Where random numbers are drawn: on the CPU, so that a seed means the same codes on
             every device. Set it to `model.device` to save a copy per step; seeds then mean other codes there.
     """
@@ -165,8 +164,7 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         """The decoder's precision; the codec always runs in float32."""
-        dtype: torch.dtype = self.musicgen.decoder.dtype
-        return dtype
+        return self.musicgen.decoder.dtype
 
     @cached_property
     def fingerprint(self) -> str:
@@ -184,10 +182,7 @@ class Model:
         return sampling.frames_for(seconds, self.frame_rate_hz)
 
     def encode(self, clip: Clip) -> torch.Tensor:
-        """Return the codes (k, frames), long, of `clip`, resampled to the codec's rate.
-
-        The built-in model's are what its band would play to sound like the clip.
-        """
+        """Return the codes (k, frames), long, of `clip`; of the built-in model, what its band would play."""
         return encode_clip(self.musicgen, clip).cpu()
 
     def decode(self, codes: torch.Tensor | np.ndarray) -> Clip:
@@ -214,12 +209,10 @@ class Model:
         return text
 
     def null_text(self, rows: int) -> TextStates:
-        """Return the null condition for `rows` rows: no melody, and no text, whose length counts as 1."""
-        text = conditioning.null_text(self.musicgen, rows)
-        if not self.takes_melody:
-            return text
-        unmasked = TextStates(text.states, torch.ones_like(text.mask))
-        return conditioning.prefix_of(self.musicgen, unmasked)
+        """Return the null condition of guidance: no melody, and one state of zeros a row for the text."""
+        states = torch.zeros((rows, 1, self.d_model), device=self.device, dtype=self.dtype)
+        text = TextStates(states, torch.full((rows, 1), int(self.takes_melody), device=self.device))
+        return conditioning.prefix_of(self.musicgen, text) if self.takes_melody else text
 
     @renamed_keywords(given="prompt_codes")
     def sampling(
@@ -260,16 +253,15 @@ class Model:
 
         Shipped with the model (`workbench.json`), or measured and, with `cache`, kept in the user's cache.
         """
-        places = [folders.cache_folder("norms") / f"{self.fingerprint}.json"]
-        if self.folder is not None:
-            places.insert(0, self.folder / SHIPPED)
+        kept = folders.cache_folder("norms") / f"{self.fingerprint}.json"
+        places = [kept] if self.folder is None else [self.folder / SHIPPED, kept]
         found = (_stored_norms(path, self.n_layers) for path in places)
         norms = next((one for one in found if one is not None), None)
         if norms is None:
             norms = measure_residual_norms(self) if self._norms is None else self._norms
             if cache:
                 record = {KEY: norms.tolist()}
-                folders.keep(places[-1], json.dumps(record | {DIGEST: digest_of(record)}).encode())
+                folders.keep(kept, json.dumps(record | {DIGEST: digest_of(record)}).encode())
         self._norms = norms
         return norms.copy()
 

@@ -32,8 +32,7 @@ from workbench.model.sampling import Sampling, draw, guide, write_step
 
 SITES = ("embed", "resid_pre", "head_out", "attn_out", "mlp_out", "resid_post")
 
-Place = tuple[int, str]
-"""(layer, site)."""
+Place = tuple[int, str]  # layer, site
 
 
 def live(network: Any, place: Place) -> torch.Tensor:
@@ -73,8 +72,7 @@ def places_for(sites: Sequence[str], layers: Sequence[int]) -> list[Place]:
 class _OnDemand(Envoy):
     """An envoy that wraps a child module only when somebody reads it, which costs a third of wrapping all.
 
-    It leans on an internal of nnsight (`_add_envoy` is what `Envoy.__init__` calls per child), which is why
-    pyproject pins nnsight below 0.9.
+    `_add_envoy`, which `Envoy.__init__` calls per child, is internal: so pyproject pins nnsight below 0.9.
     """
 
     def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
@@ -98,11 +96,7 @@ class Network(_OnDemand, NNsight):
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def sample(self, run: Sampling) -> torch.Tensor:
-        """Return codes (B, k, T) drawn step by step; the first visit reads all frames of a prompt.
-
-        Raises:
-            Cancelled: `run.cancel` is set; what was drawn until then stays in `run.codes`.
-        """
+        """Return codes (B, k, T) drawn step by step; what was drawn before a cancel stays in `run.codes`."""
         decoder = self._module.decoder
         cache = EncoderDecoderCache(DynamicCache(config=decoder.config), DynamicCache(config=decoder.config))
         ids = run.opening()
@@ -126,8 +120,7 @@ class Network(_OnDemand, NNsight):
         """Return final states (rows, positions, d_model) for delayed `ids` (rows, k, positions)."""
         decoder = self._module.decoder
         out = decoder.model.decoder(**text.arguments(decoder, ids), use_cache=False)
-        states: torch.Tensor = out.last_hidden_state[:, text.prefix :]
-        return states
+        return out.last_hidden_state[:, text.prefix :]
 
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -135,5 +128,4 @@ class Network(_OnDemand, NNsight):
         """Return logits (rows, k, positions, V) fp32 for delayed `ids`; those at position p are of step p."""
         decoder = self._module.decoder
         out = decoder(**text.arguments(decoder, ids), use_cache=False)
-        logits: torch.Tensor = out.logits[:, text.prefix :].float()
-        return logits.view(*ids.shape, -1)
+        return out.logits[:, text.prefix :].float().view(*ids.shape, -1)

@@ -3,12 +3,10 @@
 MusicGen writes codebook c of frame t at step t + delay[c] (the delay pattern; delays are 0, 1, 2, 3 for four
 mono codebooks and 0, 0, 1, 1, 2, 2, 3, 3 for stereo, where left and right interleave). The decoder's
 *position* 0 is BOS in every codebook, and position p has what step p - 1 wrote, so that reading position p
-yields step p. T frames therefore take T + 1 + max(delay) positions and T + max(delay) steps (Copet et al.
-2023, arXiv 2306.05284, section 2.2). transformers' `forward` applies none of this.
+yields step p (Copet et al. 2023, arXiv 2306.05284, section 2.2).
 
-The arithmetic of a draw is that of transformers' `generate`, in the same order, so that a batch of one with
-the same seed gives the same codes. But every row owns a private generator, so that a batch of k gives the
-same codes as k single runs.
+A draw is computed as in transformers' `generate`, so that a batch of one with the same seed gives the same
+codes; but every row has a private generator, so that a batch of k gives the same codes as k single runs.
 """
 
 from __future__ import annotations
@@ -30,10 +28,7 @@ def delay_pattern(n_codebooks: int, audio_channels: int = 1) -> tuple[int, ...]:
 
 
 def apply_delay(codes: torch.Tensor, bos: int, delays: Sequence[int] | None = None) -> torch.Tensor:
-    """Return decoder input ids (B, k, T + 1 + max delay) for `codes` (B, k, T), by default with mono delays.
-
-    `bos` is the id that stands where no code has been written (BOS = PAD in MusicGen).
-    """
+    """Return decoder input ids (B, k, T + 1 + max delay) for `codes` (B, k, T), `bos` where none is."""
     rows, n_codebooks, frames = codes.shape
     delays = delay_pattern(n_codebooks) if delays is None else delays
     ids = codes.new_full((rows, n_codebooks, frames + 1 + max(delays)), bos)
@@ -72,9 +67,6 @@ def seconds_at(step: int, frame_rate_hz: float) -> float:
     return step / frame_rate_hz
 
 
-OnStep = Callable[[int, torch.Tensor], None]
-
-
 @dataclass
 class Sampling:
     """One sampling run: its settings, and `codes` (B, k, T), which fills up while the loop runs.
@@ -82,10 +74,6 @@ class Sampling:
     Not frozen: it is the control object of a run, and nnsight copies plain lists that cross into a trace.
     With `prompt_codes`, the decoder's first visit reads BOS and these frames at once (P + 1 positions), and
     each later visit one position, as always. What is drawn at visit v is step v + P.
-
-    Raises:
-        ModelError: The prompt's codes are not of this shape, or leave nothing to be drawn, or guidance or
-            temperature are no numbers.
     """
 
     text: TextStates  # B rows without guidance and 2B with it: [:B] conditional, [B:] null
@@ -96,7 +84,7 @@ class Sampling:
     guidance: float = 3.0  # scale of classifier-free guidance; none up to 1
     temperature: float = 1.0
     top_k: int = 250  # codes that each draw keeps; 0 keeps all
-    on_step: OnStep | None = None  # called with each step and the codes
+    on_step: Callable[[int, torch.Tensor], None] | None = None  # called with each step and the codes
     cancel: threading.Event | None = None  # stops the run when it is set
     prompt_codes: torch.Tensor | None = None  # (B, k, P) of the first P frames, which the run continues
     codes: torch.Tensor = field(init=False)
@@ -174,10 +162,8 @@ def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
         smallest_kept = torch.topk(logits, top_k).values[..., -1:]
         logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
     probabilities = logits.softmax(dim=-1).to(run.generators[0].device)
-    rows = [
-        torch.multinomial(row, 1, generator=generator).squeeze(-1)
-        for row, generator in zip(probabilities, run.generators, strict=True)
-    ]
+    pairs = zip(probabilities, run.generators, strict=True)
+    rows = [torch.multinomial(row, 1, generator=generator).squeeze(-1) for row, generator in pairs]
     return torch.stack(rows).to(logits.device)
 
 

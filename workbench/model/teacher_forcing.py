@@ -37,11 +37,7 @@ _READ_AT_MOST = 16  # clips that are read to guess the lengths of all
 
 @dataclass(frozen=True)
 class Reading:
-    """What to read, and how frames are pooled.
-
-    Raises:
-        ModelError: A pool or site does not exist, or windows have no pool.
-    """
+    """What to read, and how frames are pooled."""
 
     sites: tuple[str, ...]  # some of `network.SITES`
     layers: tuple[int, ...]  # 0-based blocks, ascending
@@ -162,13 +158,7 @@ def reading_attrs(model: Model, reading: Reading) -> dict[str, Any]:
 def read_codes(
     model: Model, codes: Sequence[np.ndarray], text: TextStates, reading: Reading
 ) -> dict[str, np.ndarray]:
-    """Return activations (rows, layers, [frames or windows,] d_model) fp32 by site, NaN behind a clip's end.
-
-    `codes` has an array (k, frames) per row.
-
-    Raises:
-        ActivationsError: Codes are longer than what the decoder has positions for.
-    """
+    """Return activations (rows, layers, [frames or windows,] d_model) fp32 by site, NaN behind a clip."""
     network, places = model.network, reading.places
     check_frames(model, max(array.shape[-1] for array in codes))
     ids, lengths = padded_ids(model, codes)
@@ -182,10 +172,7 @@ def read_codes(
 
 
 def check_frames(model: Model, frames: int, clip: str = "a clip") -> None:
-    """Raise ActivationsError where a clip has more frames than the decoder has positions for.
-
-    The decoder computes its positions, and would read beyond those it was trained on without an error.
-    """
+    """Raise ActivationsError where a clip has more frames than the decoder was trained on positions for."""
     if frames > model.max_frames:
         most = f"{math.floor(10 * model.max_seconds) / 10:g}"
         asked = f"Activations of {frames / model.frame_rate_hz:.1f} s of {clip} were asked for"
@@ -196,10 +183,7 @@ def check_frames(model: Model, frames: int, clip: str = "a clip") -> None:
 def padded_ids(
     model: Model, codes: Sequence[np.ndarray], *, behind: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return delayed ids (rows, k, 1 + longest + behind), and the frames (rows,) of `codes` (k, frames).
-
-    With `behind` the largest delay, all codebooks of the last frames are among the ids.
-    """
+    """Return delayed ids (rows, k, 1 + longest + behind), and the frames (rows,) of `codes` (k, frames)."""
     lengths = torch.tensor([array.shape[-1] for array in codes], device=model.device)
     size = 1 + int(lengths.max()) + behind
     ids = torch.full((len(codes), model.n_codebooks, size), model.bos, device=model.device)
@@ -216,7 +200,7 @@ def score_codes(model: Model, codes: Sequence[np.ndarray], text: TextStates) -> 
     At temperature 1, over all codes, without guidance. The code of codebook c at frame t is predicted by the
     logits of codebook c at position t + delay[c] (sampling.py).
     """
-    ids, lengths = padded_ids(model, codes, behind=max(model.delays))
+    ids, lengths = padded_ids(model, codes, behind=max(model.delays))  # all codes of the last frames, too
     with model.exclusive():
         odds = model.network.score(ids[:, :, :-1], text).log_softmax(-1)  # (rows, k, positions, V)
     # BOS has no logit; it stands only where the pattern has no code, which is not read below
@@ -233,11 +217,8 @@ def codes_for(
 ) -> np.ndarray:
     """Return the codes (k, frames) int64 of the first `seconds` of one entry, of all of it when None.
 
-    Its own codes where they are `stored` by this model's codec (see `codes_match_codec`); else its sound is
-    encoded, and with `cache` kept for the next time.
-
-    Raises:
-        ActivationsError: The clip is silent.
+    Its own codes where they are `stored` by this model's codec (see `codes_match_codec`); else its sound,
+    which must not be silent, is encoded, and with `cache` kept for the next time.
     """
     known = _known_codes(model, entry, seconds=seconds, stored=stored)
     if known is not None:
@@ -301,8 +282,7 @@ def codes_match_codec(model: Model, dataset: Dataset) -> bool:
 def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
     """Return the frames (clips,) without encoding a sound: from codes where there are any, else headers.
 
-    Of clips that could only be measured by reading them, a few are read, and all are taken to be as long as
-    the longest of these.
+    Clips that have neither are taken to be as long as the longest of a few of them, which are read.
     """
     how: dict[str, Any] = {"seconds": seconds, "stored": stored, "notice": False}
     known = (_known_codes(model, entry, **how) for entry in dataset.entries)
@@ -319,13 +299,7 @@ def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, sto
 
 
 def fitting_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
-    """Return the guessed frames (clips,) of clips that all fit the decoder's positions.
-
-    Headers may lie: a clip that seems too long is read before it is refused.
-
-    Raises:
-        ActivationsError: For the first clip that is too long.
-    """
+    """Return the guessed frames (clips,); a clip that seems too long is read, and refused if it is."""
     frames = guessed_frames(model, dataset, seconds=seconds, stored=stored)
     for number in np.flatnonzero(frames > model.max_frames):
         entry = dataset.entries[number]
