@@ -242,10 +242,7 @@ class BandCodec(PreTrainedModel):
 
     @torch.no_grad()
     def encode(self, input_values: Tensor, *_settings: Any, **_more: Any) -> EncodecEncoderOutput:
-        """Return the codes (1, batch, parts, frames) of what the band would play to sound like this.
-
-        The sound is (batch, channels, samples) at the codec's rate. A band without an ear is a ModelError.
-        """
+        """Return codes (1, batch, parts, frames), what the band would play for (batch, channels, samples)."""
         if self.ear is None:
             do = "Load one whose `ear_width` is not 0"
             raise ModelError("Codes of a sound were asked for", "this band has no ear", do)

@@ -188,10 +188,7 @@ def free_on_device(model: Model) -> int | None:
 def forced_cost(
     model: Model, spec: StoreSpec, job: Job, *, longest: int, remote: bool, on_disk: bool
 ) -> Cost:
-    """Return the cost of a teacher-forced capture whose longest clip has `longest` frames.
-
-    With `remote` workers do the forward passes; without `on_disk` all finished chunks stay in memory.
-    """
+    """Return the cost of a capture whose longest clip has `longest` frames, here or by `remote` workers."""
     reading, batch = job.reading, 0 if remote else job.batch
     per_sample = len(spec.sites) * int(np.prod(spec.shape[1:])) * _FLOAT
     result = spec.n_samples * len(spec.sites) * spec.bytes_per_sample

@@ -179,7 +179,7 @@ class Prefix(TextStates):
         return TextStates(self.states * words[..., None], words)
 
     def with_null(self) -> Prefix:
-        """Return 2B rows: these, then B with the null melody and an unmasked text of zeros (transformers')."""
+        """Return 2B rows: these, then B with the null melody and an unmasked text of zeros."""
         melody = (self.mask > 0) & (self.mask.cumsum(1) <= self.chroma)
         nothing = torch.where(melody[..., None], self.null, torch.zeros_like(self.states))
         return replace(self, states=torch.cat([self.states, nothing]), mask=torch.cat([self.mask, self.mask]))

@@ -43,10 +43,9 @@ def keep(path: Path, data: bytes) -> None:
 
 def can_keep() -> bool:
     """Return whether the cache can be written; give notice where it cannot."""
-    root = cache_folder()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache_folder()):
             return True
     except OSError as error:
         _say_unwritable(error)

@@ -31,10 +31,7 @@ OnCodes = Callable[[int, np.ndarray], None]  # called with a clip's number and i
 def read_while_sampling(
     model: Model, run: Sampling, reading: Reading, *, rows: str = "cond", skipped: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return activations (rows, layers, [frames,] d_model) fp32 by site, read while `run` draws its codes.
-
-    `rows` are "cond" (B), "null" (B) or "both" (2B, cond first); `skipped` first frames are left out.
-    """
+    """Return activations (rows, layers, [frames,] d_model) fp32 by site, read while `run` draws its codes."""
     network, places, chosen = model.network, reading.places, run.rows(rows)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
     with model.exclusive(), network.sample(run) as tracer:
@@ -69,24 +66,13 @@ def capture_generated(
     cancel: threading.Event | None = None,
     on_codes: OnCodes | None = None,
 ) -> Activations:
-    """Return activations of unsteered generations, one sample per prompt and seed.
+    """Return activations of unsteered generations of `seconds` each, one sample per prompt and seed.
 
-    Args:
-        model: The model.
-        prompts: One per clip; the prompt is also the clip's group.
-        seeds: As many.
-        seconds: Length of each generation.
-        sites: As in `capture`; frame t is read at step t + 1.
-        layers: Blocks counted from 0; all when None.
-        pool: "mean", "max" or "last"; None keeps the frames.
-        window_seconds: Length of the windows that become samples of their own.
-        rows: "cond", "null" (the rows of guidance without text), or "both": first all cond, then all null.
-        guidance: Classifier-free guidance, by default the checkpoint's; null rows exist above 1 only.
-        labels: Values per clip by target, for example the genre that each prompt names.
-        batch: Clips drawn at once.
-        progress: Whether to show a bar.
-        cancel: Set it (from any thread) to stop before the next step.
-        on_codes: Called with each clip's number and codes (k, frames).
+    `sites`, `layers`, `pool`, `window_seconds` and `cancel` are those of `capture`; frame t is read at step t
+    + 1. `rows` are "cond", "null" (those of guidance without text, which exist above a `guidance` of 1 only),
+    or "both": first all cond, then all null. Guidance is the checkpoint's when None. The prompt is also the
+    clip's group, and `labels` are values per clip by target, for example the genre that each prompt names.
+    `on_codes` is called with each clip's number and codes (k, frames).
 
     Raises:
         ActivationsError: There are no prompts, or not as many seeds, or memory would not do.
@@ -106,9 +92,8 @@ def capture_generated(
     }
     guidance = model.guidance if guidance is None else guidance
     run = {"seeds": seeds, "frames": model.frames_for(seconds), "guidance": guidance, "cancel": cancel}
-    attrs = {"guidance": guidance, "seconds": seconds}
     how: dict[str, Any] = {"rows": rows, "batch": batch, "progress": progress, "on_codes": on_codes}
-    return _draw(model, reading, prompts, clips, attrs, run=run, **how)
+    return _draw(model, reading, prompts, clips, {"guidance": guidance, "seconds": seconds}, run=run, **how)
 
 
 @renamed_keywords(window="window_seconds", heard="context_seconds")

@@ -68,15 +68,8 @@ def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndar
 class Model:
     """A MusicGen under nnsight; `load` is the usual way to one.
 
-    Args:
-        musicgen: A MusicgenForConditionalGeneration in evaluation mode.
-        tokenizer: That of its text encoder.
-        id: What directions and receipts call it.
-        folder: Where its files are; None for a model that was never on disk.
-        fingerprint: A hash of configuration and weights; computed when it is needed, if None.
-        notes: How it was loaded, for `describe`.
-
     Attributes:
+        id: What directions and receipts call it.
         network: The nnsight wrapper, to trace by hand; `musicgen` is the transformers model inside it.
         n_layers: Decoder blocks, each with `n_heads` heads; `layers` counts them from 0.
         d_model: Width of the residual stream.
@@ -94,13 +87,13 @@ class Model:
 
     def __init__(
         self,
-        musicgen: Any,
-        tokenizer: Any,
+        musicgen: Any,  # a MusicgenForConditionalGeneration in evaluation mode
+        tokenizer: Any,  # that of its text encoder
         *,
         id: str,  # noqa: A002  (the word of the field)
-        folder: Path | None = None,
-        fingerprint: str | None = None,
-        notes: str = "",
+        folder: Path | None = None,  # where its files are; None for a model that was never on disk
+        fingerprint: str | None = None,  # computed when it is needed, if None
+        notes: str = "",  # how it was loaded, for `describe`
     ) -> None:
         self.id, self.folder, self.notes = id, folder, notes
         self.musicgen, self.tokenizer, self.network = musicgen, tokenizer, Network(musicgen)

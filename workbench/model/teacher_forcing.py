@@ -66,10 +66,7 @@ class Reading:
         return np.ones(len(lengths), int) if self.window is None else window_counts(lengths, self.window)
 
     def pooled(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return `frames` (rows, frames, d_model) pooled over the first `lengths` (rows,): fp32, on the CPU.
-
-        The result is (rows, d_model) or (rows, windows or frames, d_model), NaN behind each row's end.
-        """
+        """Pool `frames` to (rows, [windows or frames,] d_model), fp32 on the CPU, NaN behind `lengths`."""
         if self.window is None:
             return _pooled(frames, lengths, self.pool)
         counts = torch.as_tensor(self.counts(lengths.cpu().numpy()))
@@ -140,19 +137,18 @@ def reading_of(
 
 def reading_attrs(model: Model, reading: Reading) -> dict[str, Any]:
     """Return what a capture records of its model and reading; of heads and windows only if they are read."""
-    record: dict[str, Any] = {
+    heads = {"n_heads": model.n_heads} if "head_out" in reading.sites else {}
+    window = {} if reading.window is None else {"window": reading.window}
+    return {
         "model_id": model.id,
         "model_fingerprint": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."),
         "n_layers": model.n_layers,
         "frame_rate_hz": model.frame_rate_hz,
         "pool": reading.pool,
+        **heads,
+        **window,
     }
-    if "head_out" in reading.sites:
-        record["n_heads"] = model.n_heads
-    if reading.window is not None:
-        record["window"] = reading.window
-    return record
 
 
 def read_codes(
