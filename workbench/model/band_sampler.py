@@ -8,6 +8,7 @@ pieces, so that sound in pieces equals the whole bit for bit.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,20 +108,17 @@ class _Voice:
     gain: float
     start: int
     fade: np.ndarray  # what it is multiplied with from its release on
-    release: int | None = None
+    release: int = sys.maxsize  # until it is let go
 
     def over(self, now: int) -> bool:
         """Whether nothing more will sound."""
-        if self.release is not None and self.release + len(self.fade) <= now:
-            return True
-        return not self.tone.loop and self.start + len(self.tone.samples) <= now
+        ended = not self.tone.loop and self.start + len(self.tone.samples) <= now
+        return ended or self.release + len(self.fade) <= now
 
     def add_to(self, out: np.ndarray, first: int) -> None:
         """Add what sounds from sample `first` on."""
         samples, loop = self.tone.samples, self.tone.loop
-        at, stop = max(first, self.start), first + len(out)
-        if self.release is not None:
-            stop = min(stop, self.release + len(self.fade))
+        at, stop = max(first, self.start), min(first + len(out), self.release + len(self.fade))
         while at < stop:
             place = at - self.start
             if place >= len(samples):
@@ -128,10 +126,10 @@ class _Voice:
                     return
                 place = len(samples) - loop + (place - len(samples)) % loop
             count = min(stop - at, len(samples) - place)
-            if self.release is not None and at < self.release:
+            if at < self.release:
                 count = min(count, self.release - at)
             piece = samples[place : place + count] * np.float32(self.gain)
-            if self.release is not None and at >= self.release:
+            if at >= self.release:
                 piece *= self.fade[at - self.release : at - self.release + count]
             out[at - first : at - first + count] += piece
             at += count

@@ -154,8 +154,7 @@ def job_for(
     read = teacher_forcing.reading_of(model, **reading)
     if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
         asked = f"The first {seconds!r} s of each clip were asked for"
-        do = "Use a number above 0, or None for all"
-        raise ActivationsError(asked, "that is no length of time", do)
+        raise ActivationsError(asked, "that is no length of time", "Use a number above 0, or None for all")
     batch = whole_number(batch, "A batch of", ActivationsError, least=1)
     return Job(read, seconds, batch, teacher_forcing.codes_match_codec(model, dataset))
 

@@ -71,12 +71,10 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
         text = model.text(prompts) if prompts else model.null_text(len(batch))
         lengths = np.array([array.shape[-1] for array in codes])
         for site, values in read_codes(model, codes, text, job.reading).items():
-            behind = (
-                0 if job.frames is None else job.frames - values.shape[2]
-            )  # NaN up to the longest clip of all
-            pad = ((0, 0), (0, 0), (0, behind), (0, 0))[: values.ndim]
-            padded = np.pad(values, pad, constant_values=np.nan)
-            found[site].update(zip(batch, job.reading.samples(padded, lengths), strict=True))
+            if job.frames is not None:  # frames are kept: NaN up to the longest clip of all
+                pad = ((0, 0), (0, 0), (0, job.frames - values.shape[2]), (0, 0))
+                values = np.pad(values, pad, constant_values=np.nan)
+            found[site].update(zip(batch, job.reading.samples(values, lengths), strict=True))
     rows = {site: [own[case] for case in range(len(texts))] for site, own in found.items()}
     return {site: np.concatenate(values)[chunk.keep] for site, values in rows.items()}
 

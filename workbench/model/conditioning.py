@@ -95,7 +95,7 @@ def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextSt
 class Melody:
     """A tune as the pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second.
 
-    One that is shorter than the music begins again, as in the model's training.
+    A short one begins again, as in the model's training. Something else than pitch classes is a ModelError.
 
     >>> print(Melody((0, 0, 4, 7)), Melody((0, 4, 7)).frames(5))
     C*2 E G (0, 4, 7, 0, 4)
@@ -142,12 +142,9 @@ def pitch_classes(clip: Clip) -> np.ndarray:
     samples = np.pad(samples, (missing // 2, missing - missing // 2))
     samples = np.pad(samples, WINDOW // 2, mode="reflect")
     filters = torch.tensor(chroma_filter_bank(WINDOW, len(NAMES), RATE_HZ)).float()
-    shape, found = torch.hann_window(WINDOW), []
-    windows = torch.tensor(samples).unfold(0, WINDOW, HOP)
-    for start in range(0, len(windows), _BLOCK):
-        chroma = torch.fft.rfft(windows[start : start + _BLOCK] * shape).abs().square() @ filters.T
-        found.append(chroma.numpy().argmax(-1))
-    return np.concatenate(found)
+    blocks = torch.tensor(samples).unfold(0, WINDOW, HOP).split(_BLOCK)
+    spectra = (torch.fft.rfft(block * torch.hann_window(WINDOW)).abs().square() for block in blocks)
+    return np.concatenate([(spectrum @ filters.T).numpy().argmax(-1) for spectrum in spectra])
 
 
 def shifted(melodies: Sequence[Melody | None], seconds: float) -> list[Melody | None]:
@@ -205,7 +202,7 @@ class Prefix(TextStates):
 
 @torch.no_grad()
 def prefix_of(musicgen: Any, text: TextStates, melodies: Sequence[Melody | None] | None = None) -> Prefix:
-    """Return the prefix of as many rows as `text` has; None is the null melody."""
+    """Return the prefix of as many rows as `text` has, ModelError if it is long; None is the null melody."""
     longest = int(text.mask.sum(1).max())
     if longest > TEXT_ROOM:
         found = f"this model reads its text before the music and has room for {TEXT_ROOM}"

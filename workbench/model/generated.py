@@ -66,13 +66,24 @@ def capture_generated(
     cancel: threading.Event | None = None,
     on_codes: OnCodes | None = None,
 ) -> Activations:
-    """Return activations of unsteered generations of `seconds` each, one sample per prompt and seed.
+    """Return activations of unsteered generations, one sample per prompt and seed.
 
-    `sites`, `layers`, `pool`, `window_seconds` and `cancel` are those of `capture`; frame t is read at step t
-    + 1. `rows` are "cond", "null" (those of guidance without text, which exist above a `guidance` of 1 only),
-    or "both": first all cond, then all null. Guidance is the checkpoint's when None. The prompt is also the
-    clip's group, and `labels` are values per clip by target, for example the genre that each prompt names.
-    `on_codes` is called with each clip's number and codes (k, frames).
+    Args:
+        model: The model.
+        prompts: One per clip; the prompt is also the clip's group.
+        seeds: As many.
+        seconds: Length of each generation.
+        sites: As in `capture`, like layers, pool, window_seconds, progress and cancel.
+        layers: All when None.
+        pool: None keeps the frames; frame t is read at step t + 1.
+        window_seconds: Length of the windows that become samples of their own.
+        rows: "cond", "null" (the rows of guidance without text), or "both": first all cond, then all null.
+        guidance: Classifier-free guidance, by default the checkpoint's; null rows exist above 1 only.
+        labels: Values per clip by target, for example the genre that each prompt names.
+        batch: Clips drawn at once.
+        progress: Whether to show a bar.
+        cancel: Set it to stop before the next step.
+        on_codes: Called with each clip's number and codes (k, frames).
 
     Raises:
         ActivationsError: There are no prompts, or not as many seeds, or memory would not do.

@@ -70,7 +70,7 @@ class _Refused(Exception):
 def choose_device(asked: str | int | torch.device | None) -> torch.device:
     """Return the device that was asked for, or the best one that is present: CUDA, then Apple MPS, then CPU.
 
-    Capitals do not matter; "gpu" is the accelerator that is present, and a number alone is that CUDA device.
+    "gpu" is the accelerator that is present, a number alone is that CUDA device, and others are a ModelError.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if other := torch.accelerator.current_accelerator(check_available=True):

@@ -132,8 +132,8 @@ class Sampling:
             return slice(0, self.batch)
         if which not in ("null", "both") or not self.guided:
             found = "there are cond, null and both, the last two with a guidance above 1 only"
-            asked, do = f"The rows {which!r} of a generation were asked for", "Use one, or raise the guidance"
-            raise ModelError(asked, found, do)
+            asked = f"The rows {which!r} of a generation were asked for"
+            raise ModelError(asked, found, "Use one, or raise the guidance")
         return slice(self.batch if which == "null" else 0, 2 * self.batch)
 
     @property
