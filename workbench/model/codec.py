@@ -88,9 +88,8 @@ class PieceDecoder:
         return Clip(sound, int(self.codec.config.sampling_rate))
 
     def _piece(self, side: int, codes: Tensor, end: int) -> Tensor:
-        known = min(end + self.ahead, codes.shape[1])
         before = min(self.done, CONTEXT_FRAMES)
-        values = self.codec.quantizer.decode(codes[:, None, self.done - before : known])
+        values = self.codec.quantizer.decode(codes[:, None, self.done - before : end + self.ahead])
         for layer in self._layers[: max(self._place, 0)]:
             values = layer(values)
         values = values[..., before:]

@@ -170,9 +170,8 @@ class Model:
         """Return how many codec frames last `seconds`; GenerationError beyond what the model makes."""
         if not 0 < number_or_nan(seconds) <= self.max_seconds:
             found = f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time"
-            raise GenerationError(
-                f"{seconds} seconds of sound were asked for", found, "Use a length in that range"
-            )
+            asked = f"{seconds} seconds of sound were asked for"
+            raise GenerationError(asked, found, "Use a length in that range")
         return sampling.frames_for(seconds, self.frame_rate_hz)
 
     def encode(self, clip: Clip) -> torch.Tensor:

@@ -280,13 +280,13 @@ def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, sto
 
     Clips that have neither are taken to be as long as the longest of a few of them, which are read.
     """
-    how: dict[str, Any] = {"seconds": seconds, "stored": stored, "notice": False}
-    known = (_known_codes(model, entry, **how) for entry in dataset.entries)
+    entries = dataset.entries
+    known = (_known_codes(model, entry, seconds=seconds, stored=stored, notice=False) for entry in entries)
     frames = [None if codes is None else codes.shape[-1] for codes in known]
-    lengths = {n: _declared_s(dataset.entries[n]) for n, count in enumerate(frames) if count is None}
+    lengths = {n: _declared_s(entries[n]) for n, count in enumerate(frames) if count is None}
     unread = [number for number, length_s in lengths.items() if length_s is None]
     few = unread[:: max(1, -(-len(unread) // _READ_AT_MOST))]
-    longest_s = max((dataset.reader(dataset.entries[number]).seconds for number in few), default=0.0)
+    longest_s = max((dataset.reader(entries[number]).seconds for number in few), default=0.0)
     limits = [limit for limit in (seconds, getattr(dataset.reader, "seconds", None)) if limit is not None]
     for number, declared_s in lengths.items():
         length_s = min([longest_s if declared_s is None else declared_s, *limits])
