@@ -142,7 +142,7 @@ def pitch_classes(clip: Clip) -> np.ndarray:
     samples = np.pad(samples, (missing // 2, missing - missing // 2))
     samples = np.pad(samples, WINDOW // 2, mode="reflect")
     filters = torch.tensor(chroma_filter_bank(WINDOW, len(NAMES), RATE_HZ)).float()
-    blocks = torch.tensor(samples).unfold(0, WINDOW, HOP).split(_BLOCK)
+    blocks = torch.split(torch.tensor(samples).unfold(0, WINDOW, HOP), _BLOCK)
     spectra = (torch.fft.rfft(block * torch.hann_window(WINDOW)).abs().square() for block in blocks)
     return np.concatenate([(spectrum @ filters.T).numpy().argmax(-1) for spectrum in spectra])
 
