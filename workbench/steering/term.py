@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from workbench.errors import SteeringError, is_number, number_or_nan, renamed_attribute, whole_number
 from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.schedule import Gate, Schedule, constant
 
 if TYPE_CHECKING:
+    from workbench.model.musicgen import Model
     from workbench.steering.plan import Direction
 
-
 BRANCHES = ("cond", "both", "null")
-
-
-class Steerable(Protocol):
-    """What `Steering.check` needs to know of a model."""
-
-    @property
-    def id(self) -> str:
-        """The name that directions carry in their origin."""
-
-    @property
-    def layers(self) -> range:
-        """The decoder blocks, counted from 0."""
-
-    @property
-    def d_model(self) -> int:
-        """The width of the residual stream."""
-
-    def residual_norms(self) -> Any:
-        """The mean norm of the stream at each layer, (layers,)."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +63,14 @@ class Term:
         """The layer that this term acts at."""
         return cast(int, self.layer)
 
-    def check(self, model: Steerable) -> None:
+    def check(self, model: Model) -> None:
         """Raise SteeringError where it does not fit `model`: layer, width, another model's vector."""
         if problem := _misfit(self, model):
             asked = f"{self.direction.name!r} was to act at layer {self.at_layer} of {model.id}"
             raise SteeringError(asked, *problem)
 
     def acts(self, seconds: float, step: int = 0) -> bool:
-        """Return whether this term is planned to change anything at `seconds`: factor and dose are not 0.
-
-        Chance and gate, which are known only in a run, are left out.
-        """
+        """Return whether factor and dose are not 0 at `seconds`; chance and gate are known only in a run."""
         return not self.idle and self.schedule.factor(seconds, step) != 0
 
     rows = renamed_attribute("rows", "branch")
@@ -105,11 +83,9 @@ class Term:
     def __neg__(self) -> Term:
         if OPERATIONS[self.operation].has_target:
             pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
-            raise SteeringError(
-                f"The opposite of {self.operation} was asked for",
-                f"only pushes ({pushes}) have an opposite",
-                "Write the term that you mean instead of subtracting this one",
-            )
+            found = f"only pushes ({pushes}) have an opposite"
+            do = "Write the term that you mean instead of subtracting this one"
+            raise SteeringError(f"The opposite of {self.operation} was asked for", found, do)
         return replace(self, dose=-self.dose)
 
 
@@ -121,30 +97,25 @@ def _problem(term: Term) -> tuple[str, str] | None:
     if not is_number(term.dose):
         return "a dose must be a finite number", "Give a number such as 0.6"
     if unit == "weight" and not 0 <= term.dose <= 1:
-        found = f"{term.operation} takes a weight from 0 to 1"
-        return found, "Use 1.0 to remove the direction, 0.5 for half of it"
+        return f"{term.operation} takes a weight from 0 to 1", "Use 1.0 to remove all of it, 0.5 for half"
     if not is_number(term.chance, 0, 1):
         return f"a chance of {term.chance!r} is no probability", "Use a number from 0 to 1"
     if abs(direction.norm - 1) > 1e-4:
         return f"its norm is {direction.norm:.4g}, not 1", "Call .unit() on the direction first"
-    if unit == "R" and not (math.isfinite(direction.residual_norm) and direction.residual_norm > 0):
-        return (
-            f"its residual norm, which a dose is a multiple of, is {direction.residual_norm}",
-            "Set it with dataclasses.replace(direction, residual_norm=model.residual_norms()[layer])",
-        )
+    if unit == "R" and not 0 < direction.residual_norm < math.inf:
+        found = f"its residual norm, which a dose is a multiple of, is {direction.residual_norm}"
+        return found, "Set it: dataclasses.replace(direction, residual_norm=model.residual_norms()[layer])"
     return None
 
 
-def _misfit(term: Term, model: Steerable) -> tuple[str, str] | None:
+def _misfit(term: Term, model: Model) -> tuple[str, str] | None:
     """Return (found, do) when a term cannot act on this model."""
-    direction = term.direction
-    made_for, width = direction.origin.get("model_id", ""), direction.vector.size
+    made_for, width = term.direction.origin.get("model_id", ""), term.direction.vector.size
     if made_for and made_for != model.id:
         found = f"the direction was made for the model {made_for!r}"
         return found, "Make a direction from this model's activations"
     if width != model.d_model:
-        found = f"it has {width} numbers where the model has {model.d_model}"
-        return found, "Use a direction made for this model"
+        return f"it has {width} numbers where the model has {model.d_model}", "Use a direction made for it"
     if term.at_layer not in model.layers:
         return f"the model has layers {model.layers[0]}-{model.layers[-1]}", "Use one of model.layers"
     read = term.gate.read_out if term.gate is not None else None

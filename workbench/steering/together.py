@@ -16,18 +16,16 @@ from workbench.steering.schedule import Schedule, constant, fade, ramp
 if TYPE_CHECKING:
     from workbench.activations import Activations
 
+METHODS = ("gram-schmidt", "symmetric")
+_APART = 1_000_003  # seeds of the directions of one plan: no other control meets them
+
 
 def difference_in_means(
     acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
 ) -> Direction:
     """Return the unit vector along mean(x | class) - mean(x | not class): the plainest direction.
 
-    Args:
-        acts: Labelled activations.
-        class_: The class that it points to.
-        target: The label that the class is a value of.
-        layer: The decoder block.
-        site: The place in the block.
+    `class_` is a value of the label `target`, `layer` a decoder block and `site` the place in it.
 
     Raises:
         SteeringError: When no clip has the class, or all have it.
@@ -35,11 +33,9 @@ def difference_in_means(
     names, y = acts.numbered(target)
     inside = np.array(names)[y] == class_
     if not inside.any() or inside.all():
-        raise SteeringError(
-            f"The difference in means of {class_!r} was asked for",
-            f"the activations hold these values of {target!r}: {', '.join(names)}",
-            "Use one of at least two",
-        )
+        found = f"the activations hold these values of {target!r}: {', '.join(names)}"
+        asked = f"The difference in means of {class_!r} was asked for"
+        raise SteeringError(asked, found, "Use one of at least two")
     x = acts.matrix(layer, site=site).astype(np.float64)
     difference = x[inside].mean(0) - x[~inside].mean(0)
     origin = {
@@ -49,30 +45,15 @@ def difference_in_means(
         "distance": f"{np.linalg.norm(difference):.6g}",
         "samples": f"{inside.sum()} against {(~inside).sum()}",
     }
-    found = Direction(
-        difference.astype(np.float32),
-        layer,
-        site,
-        name=class_,
-        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-        centre=float(x.mean(0) @ difference),
-        origin=origin,
-    )
-    return found.unit()
-
-
-_APART = 1_000_003  # seeds of the directions of one plan: no other control meets them
-METHODS = ("gram-schmidt", "symmetric")
+    norm, centre = float(acts.data["residual_norm"].sel(layer=layer)), float(x.mean(0) @ difference)
+    kept = {"name": class_, "residual_norm": norm, "centre": centre, "origin": origin}
+    return Direction(difference.astype(np.float32), layer, site, **kept).unit()
 
 
 def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steering:
     """Return the plan that is `a` until `start_s`, `b` from `end_s` on, and a mixture on the way.
 
-    Args:
-        a: A plan whose schedules are constant; its terms get `fade(start_s, end_s)`.
-        b: Another; its terms get `ramp(start_s, end_s)`.
-        start_s: Seconds of new sound.
-        end_s: The same.
+    The terms of `a` get `fade(start_s, end_s)`, those of `b` `ramp(start_s, end_s)`.
 
     Raises:
         SteeringError: For a plan with a schedule of its own: a product of two schedules has no text.
@@ -87,11 +68,9 @@ def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steerin
 
 def _scheduled(plan: Steering, schedule: Schedule) -> Steering:
     if any(term.schedule != constant() for term in plan.terms):
-        raise SteeringError(
-            f"A crossfade of {plan} was asked for",
-            "it has a schedule of its own",
-            "Use plans with the constant schedule, or write the schedules yourself",
-        )
+        asked, found = f"A crossfade of {plan} was asked for", "it has a schedule of its own"
+        do = "Use plans with the constant schedule, or write the schedules yourself"
+        raise SteeringError(asked, found, do)
     return Steering(tuple(replace(term, schedule=schedule) for term in plan.terms))
 
 
@@ -111,8 +90,7 @@ def split_dose(
         settings: Those of `Direction.at`: schedule, operation, branch, chance, gate.
 
     Raises:
-        SteeringError: For no directions, two of one layer, weights that do not fit, and operations that have
-            a target instead of a dose that could be shared.
+        SteeringError: For no directions, two of one layer, weights that do not fit, operations with a target.
     """
     of_layers = list(directions.values() if isinstance(directions, Mapping) else directions)
     shares = np.ones(len(of_layers)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -120,11 +98,8 @@ def split_dose(
     if problem:
         raise SteeringError(f"A dose of {dose:g} over {len(of_layers)} layers was asked for", *problem)
     shares = shares / np.abs(shares).sum()
-    plans = [
-        direction.at(dose * float(share), **settings)
-        for direction, share in zip(of_layers, shares, strict=True)
-    ]
-    return Steering(tuple(sorted((term for plan in plans for term in plan.terms), key=lambda t: t.at_layer)))
+    shared = sorted(zip(of_layers, shares.tolist(), strict=True), key=lambda one: one[0].layer)
+    return Steering([direction.at(dose * share, **settings) for direction, share in shared])
 
 
 def _unshareable(
@@ -157,9 +132,8 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
         SteeringError: For directions of different places, and such that do not span as many dimensions.
     """
     if method not in METHODS:
-        raise SteeringError(
-            f"The method {method!r} was asked for", f"there are {', '.join(METHODS)}", "Use one"
-        )
+        asked = f"The method {method!r} was asked for"
+        raise SteeringError(asked, f"there are {', '.join(METHODS)}", "Use one")
     if not directions:
         return ()
     units = [direction.unit() for direction in directions]
@@ -168,28 +142,20 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
     v = np.array([unit.vector for unit in units], dtype=np.float64)
     left, sizes, _right = np.linalg.svd(v, full_matrices=False)
     if len(sizes) < len(units) or sizes.min() < 1e-5:
-        raise SteeringError(
-            f"{', '.join(unit.name for unit in units)} were to be made orthogonal",
-            "some of them can be made of the others",
-            "Leave one out",
-        )
-    # V = L Q with orthonormal rows Q: Gram-Schmidt divides by L.
-    mix = (
-        left @ np.diag(1 / sizes) @ left.T
-        if method == "symmetric"
-        else np.linalg.inv(np.linalg.cholesky(v @ v.T))
-    )
+        asked = f"{', '.join(unit.name for unit in units)} were to be made orthogonal"
+        raise SteeringError(asked, "some of them can be made of the others", "Leave one out")
+    if method == "symmetric":
+        mix = left @ np.diag(1 / sizes) @ left.T
+    else:  # V = L Q with orthonormal rows Q: Gram-Schmidt divides by L
+        mix = np.linalg.inv(np.linalg.cholesky(v @ v.T))
     return tuple(_mixed(unit, units, row) for unit, row in zip(units, mix, strict=True))
 
 
 def randomised(plan: Steering, seed: int) -> Steering:
     """Return the control of a plan: a random direction of equal norm in place of each, all else unchanged."""
     places = {one: place for place, one in enumerate(dict.fromkeys(term.direction for term in plan.terms))}
-    terms = [
-        replace(term, direction=random_direction(term.direction, seed + _APART * places[term.direction]))
-        for term in plan.terms
-    ]
-    return Steering(tuple(terms))
+    controls = {one: random_direction(one, seed + _APART * place) for one, place in places.items()}
+    return Steering(tuple(replace(term, direction=controls[term.direction]) for term in plan.terms))
 
 
 def _mixed(unit: Direction, units: Sequence[Direction], row: np.ndarray) -> Direction:
