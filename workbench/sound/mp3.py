@@ -1,10 +1,10 @@
 """The frames of an MPEG audio stream: which belong together, how many there are, whether any is missing.
 
-A decoder needs to know how long a stream is. Most encoders write the number of frames into an extra first
-frame (marked Xing or Info); without it libsndfile guesses from the first frame's bitrate, and of a stream of
-variable bitrate it then reads as little as 30 %, silently. With it, whatever follows the counted frames is
-never read: the second of two joined files, or all that follows junk. So the frames are walked here, junk and
-tags are passed over, and each encoder's run of frames is decoded by itself under a true count.
+Most encoders write the number of frames into an extra first frame (marked Xing or Info); without it
+libsndfile guesses from the first frame's bitrate, and of a stream of variable bitrate it may read 30 %,
+silently. With it, whatever follows the counted frames is never read, such as the second of two joined files.
+So the frames are walked here, junk and tags are passed over, and each encoder's run is decoded by itself
+under a true count.
 """
 
 from __future__ import annotations
@@ -37,29 +37,42 @@ _PADDING, _TAG_PADDING = 256, 4096
 _MAX_LOST_S = 1.0  # junk that may stand for more sound than this is refused where no count confirms it
 
 
+class Frame(NamedTuple):
+    """What the four bytes of a frame's header say.
+
+    Args:
+        size: of the whole frame in bytes.
+        samples: how many it holds.
+        rate_hz: samples per second.
+        kind: what all frames of a run share: version, layer, rate, and whether it is mono.
+        mark: where the Xing or Info mark stands, behind header and (empty) side information; 0 where the
+            layer (I or II) has none.
+    """
+
+    size: int
+    samples: int
+    rate_hz: int
+    kind: bytes
+    mark: int
+
+
 @dataclass
 class Run:
     """Frames that one encoder wrote, in order.
 
     Args:
-        first: position of its first frame.
+        header: of its first frame.
         marked: size in bytes of a first frame with the Xing or Info mark, which holds no sound; 0 without.
         declared: number of frames by the mark; None without one.
         stretches: where its frames lie, the marked one included.
         frames: frames with sound.
     """
 
-    first: int
+    header: Frame
     marked: int
     declared: int | None
     stretches: list[range] = field(default_factory=list)
     frames: int = 0
-
-    def frame(self, data: bytes) -> Frame:
-        """Return the header of its first frame."""
-        frame = _frame(data[self.first : self.first + 4])
-        assert frame is not None  # a run begins with a frame
-        return frame
 
     def add(self, position: int, size: int, *, sounds: bool) -> None:
         """Take the frame at `position` in; one with the mark holds no sound."""
@@ -70,8 +83,7 @@ class Run:
         self.frames += sounds
 
 
-@dataclass(frozen=True)
-class Junk:
+class Junk(NamedTuple):
     """Bytes that are neither frames nor a tag: how many, after how many seconds, and whether behind a tag."""
 
     size: int
@@ -94,11 +106,9 @@ def layout(data: bytes, base: int = 0) -> Layout | None:
     if not stream.runs:
         return None
     parts = tuple(_part(data, run, base) for run in stream.runs if run.frames)
-    notes = tuple(
-        f"{one.size} bytes at {one.second:.2f} s are no MPEG frames and were passed over"
-        for one in stream.junk
-    )
-    return Layout(parts, _missing(stream), fault=_lost(data, stream), notes=notes)
+    what = "are no MPEG frames and were passed over"
+    notes = tuple(f"{size} bytes at {second:.2f} s {what}" for size, second, _ in stream.junk)
+    return Layout(parts, _missing(stream), fault=_lost(stream), notes=notes)
 
 
 def walk(data: bytes) -> Stream:
@@ -120,38 +130,16 @@ def walk(data: bytes) -> Stream:
             break
         marked = _mark(data, position, frame)
         if marked is not None or frame.kind != kind or _is_new(data, position, stream.runs[-1]):
-            stream.runs.append(Run(position, frame.size if marked is not None else 0, marked or None))
+            stream.runs.append(Run(frame, frame.size if marked is not None else 0, marked or None))
         stream.runs[-1].add(position, frame.size, sounds=marked is None)
         seconds += frame.samples / frame.rate_hz if marked is None else 0
         position, kind, tagged = position + frame.size, frame.kind, False
-    if not stream.runs:
-        stream.junk.clear()
     return stream
 
 
 def frame_bytes(data: bytes, position: int) -> int | None:
     """Return the size in bytes of the MPEG audio frame at `position`; None where no frame starts."""
-    frame = _frame(data[position : position + 4])
-    return None if frame is None else frame.size
-
-
-class Frame(NamedTuple):
-    """What the four bytes of a frame's header say.
-
-    Args:
-        size: of the whole frame in bytes.
-        samples: how many samples it holds.
-        rate_hz: samples per second.
-        kind: what all frames of a run share: version, layer, rate, and whether it is mono.
-        mark: where the Xing or Info mark stands, behind header and (empty) side information; 0 where the
-            layer (I or II) has none.
-    """
-
-    size: int
-    samples: int
-    rate_hz: int
-    kind: bytes
-    mark: int
+    return frame.size if (frame := _frame(data[position : position + 4])) else None
 
 
 @lru_cache(4096)  # a stream has few different headers
@@ -176,25 +164,23 @@ def _frame(head: bytes) -> Frame | None:
 
 def _chain(data: bytes, position: int) -> bool:
     """Return whether a stream starts here: frames of one kind in a row, or as many as there are."""
-    first, count = _frame(data[position : position + 4]), 0
-    while count < _CHAIN:
+    kind = b""
+    for count in range(_CHAIN):
         frame = _frame(data[position : position + 4])
-        if frame is None or first is None or frame.kind != first.kind:
+        if frame is None or kind not in (b"", frame.kind):
             return count > 0 and (position >= len(data) or _behind_tag(data, position) is not None)
         if position + frame.size > len(data):
             return count > 0
-        position += frame.size
-        count += 1
+        position, kind = position + frame.size, frame.kind
     return True
 
 
 def _next_chain(data: bytes, position: int) -> int:
     """Return where the next stream of frames starts; the end of the data when none does."""
     while (found := _SYNC.search(data, position)) is not None:
-        position = found.start()
-        if frame_bytes(data, position) is not None and _chain(data, position):
-            return position
-        position += 1
+        if _chain(data, found.start()):
+            return found.start()
+        position = found.start() + 1
     return len(data)
 
 
@@ -257,31 +243,29 @@ def _missing(stream: Stream) -> str | None:
     return None
 
 
-def _lost(data: bytes, stream: Stream) -> str | None:
+def _lost(stream: Stream) -> str | None:
     """Return what is wrong where junk may stand for sound and no count tells that all of it is there."""
+    if all(run.declared for run in stream.runs):
+        return None
     junk = sum(junk.size for junk in stream.junk if not junk.behind_tag)
-    if all(run.declared for run in stream.runs) or not junk:
+    seconds = sum(run.frames * run.header.samples / run.header.rate_hz for run in stream.runs)
+    lost_s = junk * seconds / sum(len(stretch) for run in stream.runs for stretch in run.stretches)
+    if lost_s <= _MAX_LOST_S:
         return None
-    seconds = sum(run.frames * run.frame(data).samples / run.frame(data).rate_hz for run in stream.runs)
-    size = sum(len(stretch) for run in stream.runs for stretch in run.stretches)
-    if junk * seconds <= _MAX_LOST_S * size:
-        return None
-    lost = junk * seconds / size
-    return f"{junk} of its bytes are no MPEG frames, the place of about {lost:.1f} s of sound"
+    return f"{junk} of its bytes are no MPEG frames, the place of about {lost_s:.1f} s of sound"
 
 
 def _part(data: bytes, run: Run, base: int) -> Part:
     """Return what a decoder is given of a run: its frames under a count that is true."""
-    frame = run.frame(data)
+    frame, start = run.header, run.stretches[0].start
     pieces: list[Piece] = [range(base + one.start, base + one.stop) for one in run.stretches]
     if frame.mark and run.declared not in (run.frames, run.frames + 1):
-        first = bytearray(data[run.first : run.first + max(run.marked, 4)])
+        first = bytearray(data[start : start + max(run.marked, 4)])
         if run.marked and first[frame.mark + 7] & 1:
             first[frame.mark + 8 : frame.mark + 12] = run.frames.to_bytes(4, "big")
         else:  # no mark, or one without a count, which has no room for one
             first[:] = _count_frame(bytes(first[:4]), run.frames)
-        begin = base + run.stretches[0].start + run.marked
-        pieces[:1] = [bytes(first), range(begin, base + run.stretches[0].stop)]
+        pieces[:1] = [bytes(first), pieces[0][run.marked :]]
     least = max(0, run.frames - _TRIMMED_FRAMES) * frame.samples
     return Part(tuple(pieces), least, _SLACK_FRAMES * frame.samples)
 
