@@ -1,8 +1,7 @@
 """A dataset: labelled, grouped clips that are read only when they are needed.
 
 A *group* is what a split must never cut: a track, an artist, a groove. Clips of one group on both sides of a
-split let a probe recognise the track instead of the genre. The functions at the top say which labels and
-groups are missing, what classes are called, and how they are ordered.
+split let a probe recognise the track instead of the genre.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,10 +34,8 @@ def missing(values: Iterable[Any] | np.ndarray, *, empty: bool = True) -> np.nda
     [False, True, True, True]
     """
     array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
-    if array.dtype.kind in "biu":
-        return np.zeros(array.shape, dtype=bool)
-    if array.dtype.kind == "f":
-        return np.isnan(array)
+    if array.dtype.kind in "biuf":
+        return np.asarray(pd.isna(array))
     words = _NOT_THERE if empty else _NOT_THERE[1:]
     objects = array.astype(object)
     spelled = [isinstance(one, str) and one.strip() in words for one in objects.tolist()]
@@ -64,11 +62,9 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     ('2', '10')
     """
     different = sorted(set(names))
-    try:
+    with suppress(ValueError):
         if all(math.isfinite(float(name)) for name in different):
             different.sort(key=float)
-    except ValueError:
-        pass
     return tuple(different)
 
 
@@ -79,10 +75,9 @@ def numbered(values: Iterable[Any] | np.ndarray) -> tuple[tuple[str, ...], np.nd
     >>> names, numbers.tolist()
     (('2', '10'), [1, 0, 0])
     """
-    found, place = np.unique(as_text(values), return_inverse=True)
-    names = in_order(found.tolist())
-    rank = {name: number for number, name in enumerate(names)}
-    return names, np.array([rank[name] for name in found.tolist()], dtype=int)[place]
+    texts = as_text(values)
+    names = in_order(texts.tolist())
+    return names, pd.Index(names).get_indexer(pd.Index(texts)).astype(int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,13 +130,11 @@ class Dataset:
         if not self.entries:
             asked = f"The dataset {self.name!r} was asked for"
             raise DatasetError(asked, "it has no clips", "Add at least one sound file")
-        doubled = pd.Index([entry.id for entry in self.entries])
-        doubled = doubled[doubled.duplicated()].unique()
-        if len(doubled):
-            found = f"{some(doubled)} come more than once"
-            raise DatasetError(
-                f"The dataset {self.name!r} needs unique ids", found, "Keep one entry for each"
-            )
+        ids = pd.Index([entry.id for entry in self.entries])
+        if ids.has_duplicates:
+            found = f"{some(ids[ids.duplicated()].unique())} come more than once"
+            asked = f"The dataset {self.name!r} needs unique ids"
+            raise DatasetError(asked, found, "Keep one entry for each")
         without = missing([entry.group for entry in self.entries])
         if without.any():
             asked = f"A group for each clip of {self.name!r} was asked for"
@@ -180,18 +173,17 @@ class Dataset:
             DatasetError: some entry has no such label.
         """
         asked = f"The label {target!r} was asked for"
-        without = [entry.id for entry in self.entries if target not in entry.labels]
-        if without:
+        if without := [entry.id for entry in self if target not in entry.labels]:
             found = f"{len(without)} of {len(self)} clips lack it ({some(without)})"
             do = f"Use one of the labels that all clips have: {', '.join(self.targets) or 'none'}"
             raise DatasetError(asked, found, do)
-        values = [entry.labels[target] for entry in self.entries]
-        numbers = all(isinstance(value, int | float) for value in values)
-        without = [] if numbers else self.ids[missing(values, empty=False)].tolist()
-        if without:
+        values = [entry.labels[target] for entry in self]
+        if all(isinstance(value, int | float) for value in values):
+            return np.array(values, dtype=np.float64)
+        if without := self.ids[missing(values, empty=False)].tolist():
             found = f"{len(without)} of {len(self)} clips have None or NaN there ({some(without)})"
             raise DatasetError(asked, found, "Fill it in, or leave these clips out with dataset.subset")
-        return np.array(values, dtype=np.float64 if numbers else str)
+        return np.array(values, dtype=str)
 
     def classes(self, target: str = "genre") -> tuple[str, ...]:
         """Return the distinct labels, in rising order ("2" before "10").
@@ -244,10 +236,10 @@ class Dataset:
             several = [allowed] if isinstance(allowed, str | int | float) else list(allowed)
             mask &= np.isin(self.labels(target), several)
         if not mask.any():
-            asked = ", ".join(f"{target}={value!r}" for target, value in labels.items())
+            wanted = ", ".join(f"{target}={value!r}" for target, value in labels.items())
             values = "; ".join(f"{target}: {some(np.unique(self.labels(target)), 8)}" for target in labels)
-            asked = f"Clips with {asked} were asked for"
-            raise DatasetError(asked, "there are none", f"The dataset has {values}")
+            do = f"The dataset has {values}"
+            raise DatasetError(f"Clips with {wanted} were asked for", "there are none", do)
         return self.subset(mask)
 
     def take(self, per_class: int, *, target: str = "genre", seed: int = 0) -> Dataset:
@@ -263,12 +255,10 @@ class Dataset:
         """
         self.classes(target)
         held_out = held_out_indices(self.labels(target), self.groups, test, seed=seed)
-        mask = np.isin(np.arange(len(self)), held_out)
-        return self.subset(~mask), self.subset(mask)
+        return self.subset(np.delete(np.arange(len(self)), held_out)), self.subset(held_out)
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        """Position of each id."""
         return {entry.id: position for position, entry in enumerate(self.entries)}
 
     def _index(self, id_or_index: str | int) -> int:
@@ -286,6 +276,6 @@ def some(names: Iterable[Any], count: int = 3) -> str:
     >>> some(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    texts = [str(name) for name in names]
+    texts = list(map(str, names))
     more = f" and {len(texts) - count} more" if len(texts) > count else ""
     return ", ".join(texts[:count]) + more

@@ -23,7 +23,7 @@ import math
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from workbench.steering.plan import Direction
 
 _NAME = r"[^\W\d]\w*"
+_EXAMPLE = "0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond"
 _DIGITS = 12  # of a fingerprint that is written
 _LAYER_DIGITS = 9  # at most
 _AROUND = 200  # characters that an error quotes on each side
@@ -161,20 +162,6 @@ class _Place(NamedTuple):
         return f"{self.name}#{self.digits}@{self.layer}" if self.digits else f"{self.name}@{self.layer}"
 
 
-class _What(NamedTuple):
-    """A term as it stands at `start` of a text, before its direction is looked up."""
-
-    dose: float
-    direction: _Place
-    operation: str
-    layer: int
-    start: int
-
-
-_GateParts = tuple[_Place, str, float, float]
-_When = tuple[Schedule, str, float, _GateParts | None]
-
-
 @cache
 def _token(pattern: str) -> re.Pattern[str]:
     """Return the pattern of a word and of the blanks behind it, which mean nothing."""
@@ -182,10 +169,7 @@ def _token(pattern: str) -> re.Pattern[str]:
 
 
 class _Reader:
-    """A text and the place that reading has reached, which is never a blank.
-
-    Directions are looked up by `name@layer`, by `name`, or by fingerprint, once the whole text is read.
-    """
+    """A text and the place that reading has reached, which is never a blank."""
 
     def __init__(self, text: str, directions: Mapping[str, Direction] | None = None, probes: Probes = ()):
         self.text = text
@@ -221,8 +205,7 @@ class _Reader:
         rest = self.text[at : at + 12]
         found = f"{rest!r} stands there" if rest else "the text ends"
         raise SteeringError(
-            f"{self.place(at)} {wanted} was expected, but {found}. "
-            "A complete plan reads '0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond'."
+            f"{self.place(at)} {wanted} was expected", found, f"A complete plan reads {_EXAMPLE!r}"
         )
 
     def place(self, position: int) -> str:
@@ -264,17 +247,22 @@ class _Reader:
             if not self.has(";"):
                 self.fail("'+', '-', '|', ';' or the end")
             terms += self._group()
-        return [self._looked_up(what, when) for what, when in terms]
+        return [Term(*parts, chance=chance, gate=gate and gate()) for *parts, chance, gate in terms]
 
-    def _group(self) -> list[tuple[_What, _When]]:
-        terms = [self._term(-1.0 if self.has("-") else 1.0)]
+    def _group(self) -> list[tuple[Any, ...]]:
+        """Return what makes the terms of a group; its gate is looked up once the whole text is read."""
+        start = self.position
+        parts = [self._term(-1.0 if self.has("-") else 1.0)]
         while (plus := self.has("+")) or self.has("-"):
-            terms.append(self._term(1.0 if plus else -1.0))
-        when = self._when()
-        return [(term, when) for term in terms]
+            parts.append(self._term(1.0 if plus else -1.0))
+        schedule, branch, chance, gate = self._when(start)
+        return [
+            (direction, dose, schedule, operation, layer, branch, chance, gate)
+            for direction, dose, operation, layer in parts
+        ]
 
-    def _term(self, sign: float) -> _What:
-        """Return the term that stands behind `sign`."""
+    def _term(self, sign: float) -> tuple[Direction, float, str, int]:
+        """Return direction, dose, operation and layer of the term that stands behind `sign`."""
         start, operation = self.position, "add"
         if named := self.take(r"(?=[^\W\d])") is not None:
             if sign < 0:
@@ -292,7 +280,7 @@ class _Reader:
         if named:
             self.expect(")")
         # + 0.0 turns -0.0 into 0.0: there is one way to write nothing.
-        return _What(sign * dose + 0.0, made, operation, layer, start)
+        return self._direction(made, start), sign * dose + 0.0, operation, layer
 
     def _place(self, what: str) -> _Place:
         name = self.name(what)
@@ -300,29 +288,28 @@ class _Reader:
         self.expect("@")
         return _Place(name, digits, self.whole("a layer number"))
 
-    def _when(self) -> _When:
-        """Return schedule, branch, chance and gate; each may be left out, the order is fixed."""
+    def _when(self, start: int) -> tuple[Schedule, str, float, Callable[[], Gate] | None]:
+        """Return schedule, branch, chance and gate of the group that begins at `start`."""
         schedule, branch, chance = constant(), "cond", 1.0
-        gate: _GateParts | None = None
+        gate: Callable[[], Gate] | None = None
         wanted = list(_BEHIND_BARS)
         while wanted and self.has("|"):
-            start, word = self.position, self.take(_NAME) or ""
+            here, word = self.position, self.take(_NAME) or ""
             kind = "branch" if word in BRANCHES else word if word in ("chance", "gate") else "schedule"
             if kind not in wanted:
-                self.fail(" or ".join(_BEHIND_BARS[one] for one in wanted), start)
+                self.fail(" or ".join(_BEHIND_BARS[one] for one in wanted), here)
             wanted = wanted[wanted.index(kind) + 1 :]
             if kind == "branch":
                 branch = word
             elif kind == "schedule":
-                self.position = start
+                self.position = here
                 schedule = self.schedule()
-            else:
+            elif kind == "chance":
                 self.expect("(")
-                if kind == "chance":
-                    chance = self.number("a probability")
-                else:
-                    gate = self._gate()
+                chance = self.number("a probability")
                 self.expect(")")
+            else:
+                gate = self._gate(start)
         return schedule, branch, chance, gate
 
     def schedule(self) -> Schedule:
@@ -347,7 +334,8 @@ class _Reader:
         self.expect(")")
         return Schedule("pulse_steps" if steps else kind, tuple(numbers))
 
-    def _gate(self) -> _GateParts:
+    def _gate(self, start: int) -> Callable[[], Gate]:
+        self.expect("(")
         read = self._place("a class that a probe reads")
         side = next((side for side, sign in SIDES.items() if self.has(sign)), None)
         if side is None:
@@ -356,16 +344,11 @@ class _Reader:
         if self.has("over"):
             over = self.number("a time in seconds")
             self.expect("s")
-        return read, side, threshold, over
-
-    def _looked_up(self, what: _What, when: _When) -> Term:
-        schedule, branch, chance, parts = when
-        direction = self._direction(what.direction, what.start)
-        gate = None if parts is None else self._gate_of(*parts, what.start)
-        how = (schedule, what.operation, what.layer, branch)
-        return Term(direction, what.dose, *how, chance=chance, gate=gate)
+        self.expect(")")
+        return lambda: Gate(self._read_out(read, start), read.name, side, threshold, over)
 
     def _direction(self, made: _Place, start: int) -> Direction:
+        """Return the direction that is found by `name@layer`, by `name`, or by fingerprint."""
         known = (self._directions.get(name) for name in (str(made), f"{made.name}@{made.layer}", made.name))
         found = next((one for one in known if one is not None), None)
         if made.digits and not (found is not None and found.fingerprint.startswith(made.digits)):
@@ -380,7 +363,7 @@ class _Reader:
             raise SteeringError(asked, f"the direction given was made at layer {found.layer}", do)
         return found
 
-    def _gate_of(self, read: _Place, side: str, threshold: float, over: float, start: int) -> Gate:
+    def _read_out(self, read: _Place, start: int) -> ReadOut:
         alike = self._read_outs.get((read.name, read.layer), [])
         fitting = [one for one in alike if one.fingerprint.startswith(read.digits)]
         if len(fitting) != 1:
@@ -390,7 +373,7 @@ class _Reader:
                 names = [f"{read.name}{_mark(one, len(fitting))}" for one in fitting]
                 found, do = f"{len(fitting)} of the probes given read it", f"Write {' or '.join(names)}"
             raise SteeringError(f"{self.place(start)} a gate on {str(read)!r} was asked for", found, do)
-        return Gate(fitting[0], read.name, side, threshold, over)
+        return fitting[0]
 
 
 def _directions_given(directions: Mapping[str, Direction]) -> str:
