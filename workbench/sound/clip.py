@@ -31,16 +31,10 @@ _OGG_BLOCK = 65536  # libsndfile's Vorbis encoder overflows its stack on one ver
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Mono, finite, non-empty sound.
+    """Mono, finite, non-empty sound (n,); what else is given, or a rate that is no whole number, is refused.
 
-    Args:
-        samples: shape (n,), floats, or whole numbers of 8, 16 or 32 bits as sound files hold them, which are
-            divided by the range of their type; kept as read-only float32.
-        rate_hz: samples per second, a positive whole number.
-
-    Raises:
-        AudioError: the samples are empty, not one-dimensional, not finite or of a type without a full scale
-            (int64, bool, complex, text), or the rate is not positive.
+    Samples are floats, or whole numbers of 8, 16 or 32 bits as sound files hold them, which are divided by
+    the range of their type (int64, bool, complex have no full scale); they are kept as read-only float32.
 
     >>> clip = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000)
     >>> clip, clip.section(0, 0.25).seconds
@@ -115,11 +109,7 @@ class Clip:
         return Clip(resampled, rate_hz)
 
     def section(self, start_s: float, end_s: float) -> Clip:
-        """Return the sound from `start_s` to `end_s` seconds; an end beyond the clip is cut to its length.
-
-        Raises:
-            AudioError: the section holds no sample.
-        """
+        """Return the sound from `start_s` to `end_s` s, or to the clip's end; AudioError if it is empty."""
         if not 0 <= start_s < min(end_s, self.seconds):
             asked = f"The section {start_s:g}-{end_s:g} s was asked for"
             do = "Ask for 0 <= start_s < end_s inside the clip"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import accumulate
 from typing import Any, BinaryIO, Literal, Self
 
@@ -43,14 +44,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a file before it is decoded.
+    """What is known of a file before it is decoded: its sounds in order and, in words, what is wrong with it.
 
-    Args:
-        parts: its sounds, in order.
-        missing: what is missing at the end, in words; None when nothing is known to be missing.
-        fault: what else makes it unusable.
-        damage: what is known to be broken inside; the decoder's own finding comes first.
-        notes: what the listener should know of a file that is read all the same.
+    `missing` says what is missing at the end, `fault` what else makes it unusable, `damage` what is broken
+    inside (the decoder's own finding comes first), and `notes` are for who hears a file that is read.
     """
 
     parts: tuple[Part, ...]
@@ -60,9 +57,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def whole(
-        cls, file: BinaryIO, base: int, missing: str | None = None, *, fault: str | None = None
-    ) -> Self:
+    def whole(cls, file: BinaryIO, base: int, missing: str | None = None, fault: str | None = None) -> Self:
         """Return the layout of a file that is one sound, from `base` to its end."""
         return cls((Part((range(base, size_of(file)),)),), missing, fault)
 
@@ -127,15 +122,11 @@ def _number_at(file: BinaryIO, position: int, size: int, order: Order) -> int:
 
 
 def id3_size(head: bytes) -> int:
-    """Return the size that the first ten bytes of an ID3v2 tag declare; 0 without a tag.
-
-    Seven bits of each byte count; some programs use all eight.
-    """
+    """Return the size that the first ten bytes of an ID3v2 tag declare; 0 without a tag."""
     if len(head) < 10 or head[:3] != b"ID3" or 0xFF in head[3:5]:
         return 0
-    bits, size = (8 if max(head[6:10]) > 0x7F else 7), 0
-    for byte in head[6:10]:
-        size = size << bits | byte
+    bits = 8 if max(head[6:10]) > 0x7F else 7  # seven bits of each byte count; some programs use all eight
+    size = reduce(lambda size, byte: size << bits | byte, head[6:10])
     return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
@@ -152,10 +143,11 @@ def _is_unknown(size: int) -> bool:
 def riff(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of a RIFF, RIFX or RF64 file lies; `base` is where the RIFF mark is."""
     order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
-    header, data = _until(file, base + 12, order, b"data")
-    if data is None:
+    header = _until(file, base + 12, order, b"data")
+    if b"data" not in header:
         return Layout.whole(file, base, "it ends before the chunk that holds the sound")
-    wide, declared = header.get(b"ds64"), len(data)
+    data, wide = header[b"data"], header.get(b"ds64")
+    declared = len(data)
     if wide is not None and _is_unknown(declared):
         declared = _number_at(file, wide.start + 8, 8, order)
         declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
@@ -171,8 +163,8 @@ def riff(file: BinaryIO, base: int) -> Layout:
 
 def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
     """Return where the MPEG stream of a RIFF file lies; None where the file holds other sound."""
-    header, data = _until(file, base + 12, "little", b"data")
-    form = header.get(b"fmt ")
+    header = _until(file, base + 12, "little", b"data")
+    form, data = header.get(b"fmt "), header.get(b"data")
     if form is None or data is None or _number_at(file, form.start, 2, "little") != _MPEG_FORMAT:
         return None
     size, missing = _reach(file, data.start, len(data), "little")
@@ -204,9 +196,10 @@ def aiff(file: BinaryIO, base: int) -> Layout:
     form, present = _number_at(file, base + 4, 4, "big"), size_of(file) - base - 8
     if not _is_unknown(form) and form > present:
         return Layout.whole(file, base, _short(form, present))
-    header, sound = _until(file, base + 12, "big", b"SSND")
-    if sound is None or b"COMM" not in header:
+    header = _until(file, base + 12, "big", b"SSND")
+    if not {b"SSND", b"COMM"} <= set(header):
         return Layout.whole(file, base)
+    sound = header[b"SSND"]
     size, missing = _reach(file, sound.start, len(sound), "big", least=8)
     if missing is not None:
         return Layout.whole(file, base, missing)
@@ -229,16 +222,14 @@ def au(file: BinaryIO, base: int) -> Layout:
     return _with_tail(file, own, None, max(1, rate_hz * channels))
 
 
-def _until(
-    file: BinaryIO, position: int, order: Order, name: bytes
-) -> tuple[dict[bytes, range], range | None]:
-    """Return where chunks from a position up to the one named `name` declare their content, and that one."""
+def _until(file: BinaryIO, position: int, order: Order, name: bytes) -> dict[bytes, range]:
+    """Return where the chunks from a position up to the one named `name` declare their content."""
     chunks: dict[bytes, range] = {}
     while name not in chunks and len(head := read_at(file, position, 8)) == 8:
         size = int.from_bytes(head[4:], order)
         chunks.setdefault(head[:4], range(position + 8, position + 8 + size))
         position += 8 + size + size % 2
-    return chunks, chunks.get(name)
+    return chunks
 
 
 def _counted(file: BinaryIO, base: int, start: int, size: int, order: Order) -> Part:
@@ -249,9 +240,7 @@ def _counted(file: BinaryIO, base: int, start: int, size: int, order: Order) -> 
     return Part((bytes(head), range(start, start + size)))
 
 
-def _reach(
-    file: BinaryIO, start: int, declared: int, order: Order, *, least: int = 0
-) -> tuple[int, str | None]:
+def _reach(file: BinaryIO, start: int, declared: int, order: Order, least: int = 0) -> tuple[int, str | None]:
     """Return how many bytes the sound that starts at `start` has, and what is missing of it in words."""
     present = size_of(file) - start
     if declared > present:
@@ -283,10 +272,7 @@ def _is_start(head: bytes) -> bool:
 
 
 def _with_tail(file: BinaryIO, own: Part, order: Order | None, second: int | None) -> Layout:
-    """Return the layout of a sound and of what follows it: chunks, another file, or bytes unread.
-
-    A format without chunks has no `order`; `second` is how many bytes last a second, where that is known.
-    """
+    """Return the layout of a sound, of which `second` bytes last 1 s, and of what follows it."""
     sound = own.pieces[-1]
     assert isinstance(sound, range)
     position = _tail(file, sound.stop, order)

@@ -91,18 +91,14 @@ def same_sound(fingerprints: np.ndarray, *, threshold: float = 0.98) -> list[tup
 
 
 def _audio_fingerprint(frames: np.ndarray, rate_hz: int) -> np.ndarray | None:
-    """Return band levels (24 bands x 48 slots of the clip's length), freed of what stays the same throughout.
-
-    The fourth root of the power keeps quiet passages in view. Without each band's mean two clips of the same
-    timbre differ, and a copy at another level or in another format agrees.
-    """
+    """Return band levels (24 bands x 48 slots of the clip), freed of what stays the same throughout."""
     if len(frames) < _SLOTS:
         return None
     power = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1]), axis=1)) ** 2
     edges = np.searchsorted(np.fft.rfftfreq(frames.shape[1], 1 / rate_hz), _BAND_EDGES_HZ)
     bands = np.stack([power[:, low : max(high, low + 1)].sum(axis=1) for low, high in pairwise(edges)])
     slots = np.stack([part.mean(axis=1) for part in np.array_split(bands, _SLOTS, axis=1)], axis=1)
-    roots: np.ndarray = slots**0.25
+    roots: np.ndarray = slots**0.25  # keeps quiet passages in view
     course = (roots - roots.mean(axis=1, keepdims=True)).ravel()
     norm = float(np.linalg.norm(course))
     return course / norm if norm > _STEADY * float(np.linalg.norm(roots)) else None
@@ -154,9 +150,6 @@ def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> L
     `silent`, `duplicate` (same bytes in one group), `contradiction` (same bytes, other label), `leak` (same
     sound in several groups), `group_names` (several spellings of one), `one_class`, `imbalance`, `groups`
     (too few for five folds), and the confounds `level`, `length`, `silence_share`, `rate`.
-
-    Raises:
-        DatasetError: the clips lack the target, or its values are numbers.
 
     >>> from workbench.sound import Entry
     >>> names = [f"{genre}{n}" for genre in ("jazz", "rock") for n in range(8)]

@@ -66,11 +66,7 @@ def _checked(
     left_out: Sequence[str] = (),
     target: str = "genre",
 ) -> Dataset:
-    """Decode every file once; return the dataset of the usable ones, with digests, and tell of the others.
-
-    `how` holds the settings seconds, strict and progress, `seen` the classes of the target that the loader
-    met, and `left_out` what it left out, in words.
-    """
+    """Decode every file once; return the dataset of the usable ones, with digests, and tell of the others."""
     seconds, strict, progress = how
     reader = FileReader(seconds)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -190,10 +186,7 @@ def _sorted_files(
 
 
 def _files(folder: Path, faults: list[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the files below a folder in the order of their names, links followed, hidden ones left out.
-
-    `faults` takes the folders that cannot be listed. A link to a folder `above` would go round in circles.
-    """
+    """Yield the files below a folder by name, without hidden ones; a link to one `above` goes in circles."""
     try:
         place = os.path.realpath(folder)
         inside = sorted(folder.iterdir())
@@ -228,15 +221,10 @@ def from_csv(
     Spaces around values and column names do not count; an empty cell is no label, and neither is "nan",
     "None" or "null".
 
-    Args:
-        path: the table, UTF-8, with a header line.
-        audio: column with the file paths, relative to `root`; they become the ids.
-        target: column whose labels are wanted as text, even when they look like numbers.
-        group: column with the groups (track, artist); each file is its own group when None.
-        root: folder of the files; the table's own folder when None.
-        seconds: only the first seconds of each file are used.
-        strict: refuse broken files instead of leaving them out.
-        progress: show a bar.
+    `path` is UTF-8 text with a header line. The column `audio` holds file paths, relative to `root` (the
+    table's own folder when None), which become the ids. Labels of the column `target` are wanted as text,
+    even when they look like numbers. The column `group` holds tracks or artists; each file is its own group
+    when None. All else is as in `from_folder`.
 
     Raises:
         DatasetError: a column is missing or has gaps, a line is too long or too short, or no file is usable.
@@ -321,10 +309,7 @@ def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _typed(column: pd.Series[str], path: Path, notes: list[str], *, text: bool) -> list[Label]:
-    """Return the values of a column: floats where all of them are numbers, text otherwise or when `text`.
-
-    `notes` takes the lines that lack a value which most have, or have text among numbers.
-    """
+    """Return a column's values, floats if all are numbers; `notes` takes the lines that differ from most."""
     gone = missing(column)
     values, known, what = column.mask(gone, ""), column[~gone], f"the column {column.name!r} of {path.name}"
     if 0 < gone.sum() < len(known):

@@ -10,7 +10,7 @@ under a true count.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -71,16 +71,8 @@ class Run:
     header: Frame
     marked: int
     declared: int | None
-    stretches: list[range] = field(default_factory=list)
+    stretches: list[range]
     frames: int = 0
-
-    def add(self, position: int, size: int, *, sounds: bool) -> None:
-        """Take the frame at `position` in; one with the mark holds no sound."""
-        if self.stretches and self.stretches[-1].stop == position:
-            self.stretches[-1] = range(self.stretches[-1].start, position + size)
-        else:
-            self.stretches.append(range(position, position + size))
-        self.frames += sounds
 
 
 class Junk(NamedTuple):
@@ -91,55 +83,56 @@ class Junk(NamedTuple):
     behind_tag: bool
 
 
-@dataclass
-class Stream:
-    """What a walk over the frames found: runs, junk, and how much is left of a last frame that is cut."""
-
-    runs: list[Run] = field(default_factory=list)
-    junk: list[Junk] = field(default_factory=list)
-    cut: str | None = None
-
-
 def layout(data: bytes, base: int = 0) -> Layout | None:
     """Return where the sound of an MPEG audio stream lies that begins at `base`; None where it holds none."""
-    stream = walk(data)
-    if not stream.runs:
+    runs, junk, missing = walk(data)
+    if not runs:
         return None
-    parts = tuple(_part(data, run, base) for run in stream.runs if run.frames)
+    parts = tuple(_part(data, run, base) for run in runs if run.frames)
     what = "are no MPEG frames and were passed over"
-    notes = tuple(f"{size} bytes at {second:.2f} s {what}" for size, second, _ in stream.junk)
-    return Layout(parts, _missing(stream), fault=_lost(stream), notes=notes)
+    notes = tuple(f"{size} bytes at {second:.2f} s {what}" for size, second, _ in junk)
+    for run in runs:
+        if missing is None and run.declared is not None and run.frames < run.declared - 1:
+            missing = f"the header declares {run.declared} frames and {run.frames} are there"
+    return Layout(parts, missing, fault=_lost(runs, junk), notes=notes)
 
 
-def walk(data: bytes) -> Stream:
-    """Return the runs of frames of a stream (ISO 11172-3, 13818-3)."""
-    stream, position, seconds, kind, tagged = Stream(), 0, 0.0, b"", False
+def walk(data: bytes) -> tuple[list[Run], list[Junk], str | None]:
+    """Return the runs of frames (ISO 11172-3, 13818-3) and the junk of a stream, and where it is cut."""
+    runs: list[Run] = []
+    junk: list[Junk] = []
+    position, seconds, kind, tagged = 0, 0.0, b"", False
     while position < len(data):
-        frame = _frame(data[position : position + 4])
+        frame = frame_at(data, position)
         if frame is None or (frame.kind != kind and not _chain(data, position)):
             tag = _behind_tag(data, position)
             behind = tag or _next_chain(data, position + 1)
             # tags leave padding; more zeros than that may be in the place of lost sound
             most = _TAG_PADDING if tagged else _PADDING if is_padding(data[position:behind]) else 0
             if tag is None and behind - position > most:
-                stream.junk.append(Junk(behind - position, seconds, tagged))
+                junk.append(Junk(behind - position, seconds, tagged))
             position, tagged = behind, tag is not None
             continue
-        if position + frame.size > len(data):
-            stream.cut = f"{len(data) - position} of {frame.size}"
-            break
+        end = position + frame.size
+        if end > len(data):
+            number = sum(run.frames for run in runs) + 1
+            return runs, junk, f"frame {number} is cut after {len(data) - position} of {frame.size} bytes"
         marked = _mark(data, position, frame)
-        if marked is not None or frame.kind != kind or _is_new(data, position, stream.runs[-1]):
-            stream.runs.append(Run(frame, frame.size if marked is not None else 0, marked or None))
-        stream.runs[-1].add(position, frame.size, sounds=marked is None)
-        seconds += frame.samples / frame.rate_hz if marked is None else 0
-        position, kind, tagged = position + frame.size, frame.kind, False
-    return stream
+        if marked is not None or frame.kind != kind or _is_new(data, position, runs[-1]):
+            runs.append(Run(frame, frame.size if marked is not None else 0, marked or None, []))
+        stretches = runs[-1].stretches
+        touches = stretches and stretches[-1].stop == position
+        stretches.append(range(stretches.pop().start if touches else position, end))
+        if marked is None:
+            runs[-1].frames += 1
+            seconds += frame.samples / frame.rate_hz
+        position, kind, tagged = end, frame.kind, False
+    return runs, junk, None
 
 
-def frame_bytes(data: bytes, position: int) -> int | None:
-    """Return the size in bytes of the MPEG audio frame at `position`; None where no frame starts."""
-    return frame.size if (frame := _frame(data[position : position + 4])) else None
+def frame_at(data: bytes, position: int) -> Frame | None:
+    """Return the header of the MPEG audio frame at `position`; None where no frame starts."""
+    return _frame(data[position : position + 4])
 
 
 @lru_cache(4096)  # a stream has few different headers
@@ -166,7 +159,7 @@ def _chain(data: bytes, position: int) -> bool:
     """Return whether a stream starts here: frames of one kind in a row, or as many as there are."""
     kind = b""
     for count in range(_CHAIN):
-        frame = _frame(data[position : position + 4])
+        frame = frame_at(data, position)
         if frame is None or kind not in (b"", frame.kind):
             return count > 0 and (position >= len(data) or _behind_tag(data, position) is not None)
         if position + frame.size > len(data):
@@ -197,13 +190,10 @@ def _behind_tag(data: bytes, position: int) -> int | None:
 
 
 def _behind_id3(data: bytes, start: int, declared: int) -> int:
-    """Return where an ID3v2 tag ends: earlier than declared where sound begins in it and runs on behind it.
-
-    Frames that a tag merely holds (a picture looks like them at times) do not run on over its end.
-    """
+    """Return where an ID3v2 tag ends: before its end where sound begins in it and runs on behind it."""
     for found in _SYNC.finditer(data, start + 10, min(declared, len(data))):
         position, count, kind = found.start(), 0, b""
-        while (frame := _frame(data[position : position + 4])) and kind in (b"", frame.kind):
+        while (frame := frame_at(data, position)) and kind in (b"", frame.kind):
             kind, count, position = frame.kind, count + 1, position + frame.size
             if count >= _CHAIN and position > declared:
                 return found.start()
@@ -221,38 +211,23 @@ def _mark(data: bytes, position: int, frame: Frame) -> int | None:
 
 
 def _is_new(data: bytes, position: int, run: Run) -> bool:
-    """Return whether another encoder's frames start here: more than were counted, and without memory.
-
-    A frame may use bits of those before it (its side information begins with how many); a first one cannot.
-    """
+    """Return whether another encoder's frames start here: more than were counted, using no bits before."""
     if run.declared is None or run.frames < run.declared:
         return False
+    # the side information begins with how many bits of the frames before are used
     side = position + (4 if data[position + 1] & 1 else 6)
     long = data[position + 1] >> 3 & 3 == _MPEG1
     return data[side] == 0 and not (long and data[side + 1] & 0x80)
 
 
-def _missing(stream: Stream) -> str | None:
-    """Return what is missing in words, None when nothing is known to be missing."""
-    if stream.cut is not None:
-        frames = sum(run.frames for run in stream.runs)
-        return f"frame {frames + 1} is cut after {stream.cut} bytes"
-    for run in stream.runs:
-        if run.declared is not None and run.frames < run.declared - 1:
-            return f"the header declares {run.declared} frames and {run.frames} are there"
-    return None
-
-
-def _lost(stream: Stream) -> str | None:
+def _lost(runs: list[Run], junk: list[Junk]) -> str | None:
     """Return what is wrong where junk may stand for sound and no count tells that all of it is there."""
-    if all(run.declared for run in stream.runs):
+    size = sum(one.size for one in junk if not one.behind_tag)
+    seconds = sum(run.frames * run.header.samples / run.header.rate_hz for run in runs)
+    lost_s = size * seconds / sum(len(stretch) for run in runs for stretch in run.stretches)
+    if lost_s <= _MAX_LOST_S or all(run.declared for run in runs):
         return None
-    junk = sum(junk.size for junk in stream.junk if not junk.behind_tag)
-    seconds = sum(run.frames * run.header.samples / run.header.rate_hz for run in stream.runs)
-    lost_s = junk * seconds / sum(len(stretch) for run in stream.runs for stretch in run.stretches)
-    if lost_s <= _MAX_LOST_S:
-        return None
-    return f"{junk} of its bytes are no MPEG frames, the place of about {lost_s:.1f} s of sound"
+    return f"{size} of its bytes are no MPEG frames, the place of about {lost_s:.1f} s of sound"
 
 
 def _part(data: bytes, run: Run, base: int) -> Part:

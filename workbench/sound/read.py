@@ -72,19 +72,15 @@ def examine(file: BinaryIO) -> Layout:
     if head[:16] == b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00":
         return chunks.w64(file, base)
     by_mark = {b"FORM": chunks.aiff, b".snd": chunks.au, b"caff": chunks.caf, b"OggS": _ogg, b"fLaC": _flac}
-    return by_mark[head[:4]](file, base) if head[:4] in by_mark else _mpeg_or_foreign(file, head)
-
-
-def _mpeg_or_foreign(file: BinaryIO, head: bytes) -> Layout:
-    """Return the layout of an MPEG stream, or of what libsndfile alone may know; name what is not read."""
-    if head[:4] in _KNOWN_ELSEWHERE:
-        return Layout.whole(file, 0)
+    if head[:4] in by_mark:
+        return by_mark[head[:4]](file, base)
     foreign = "an MP4 or M4A file" if head[4:8] == b"ftyp" else _FOREIGN.get(head[:4])
     if int.from_bytes(head[:2]) & 0xFFF6 == 0xFFF0:
         foreign = "an AAC file"
     if foreign is not None:
         return Layout.whole(file, 0, fault=f"it cannot be decoded: by its content it is {foreign}")
-    return mp3.layout(read_at(file, 0, size_of(file))) or Layout.whole(file, 0)
+    mpeg = None if head[:4] in _KNOWN_ELSEWHERE else mp3.layout(read_at(file, 0, size_of(file)))
+    return mpeg or Layout.whole(file, 0)
 
 
 class _Page(NamedTuple):
@@ -99,10 +95,7 @@ class _Page(NamedTuple):
 
 
 def _ogg(file: BinaryIO, base: int) -> Layout:
-    """Return the links of an Ogg file: sounds in a chain, each with its own mark of the end.
-
-    RFC 3533, section 6: of a page's header type, 0x02 begins a logical stream and 0x04 ends it.
-    """
+    """Return the links of an Ogg file (RFC 3533): header type 0x02 begins a logical stream, 0x04 ends it."""
     data = read_at(file, base, size_of(file))
     pages = list(_pages(data))
     begins = [page.flags & 0x02 for page in pages]
@@ -152,10 +145,7 @@ def _ogg_checksum(page: bytes) -> int:
 
 
 def _flac(file: BinaryIO, base: int) -> Layout:
-    """Return the sounds of a FLAC file, each under a header with as many samples as its last frame says.
-
-    A program that streams leaves the number 0; and a decoder stops at a number that is too small.
-    """
+    """Return the sounds of a FLAC file, each under a header with as many samples as its last frame says."""
     starts = list(_flac_starts(file, base))
     parts = []
     for start, stop in zip(starts, [*starts[1:], size_of(file)], strict=True):
@@ -183,10 +173,7 @@ def _flac_starts(file: BinaryIO, base: int) -> Iterator[int]:
 
 
 def _flac_samples(file: BinaryIO, header: bytes, start: int, stop: int) -> int | None:
-    """Return how many samples lie before the end of the last whole FLAC frame; None where it is not found.
-
-    RFC 9639, section 9: a frame begins with a sync code and its number, and ends with a CRC of all its bytes.
-    """
+    """Return how many samples lie before the end of the last whole FLAC frame (RFC 9639), if there is one."""
     largest = int.from_bytes(header[15:18], "big") or 1 << 17
     tail = read_at(file, max(start + 42, stop - largest - 1024), largest + 1024)
     before_tags = [at for mark in (b"TAG", b"ID3") if (at := tail.rfind(mark)) > 0]
@@ -232,12 +219,10 @@ def read_clip(
         seconds: at most this much of the file; all of it when None.
         offset_s: where to start, in seconds.
 
-    Warns:
-        UserWarning: bytes that are no sound were passed over; all sound that the file counts was read.
-
     Raises:
         AudioError: the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN or
-            channels that cancel each other, or declares an absurd rate, number of channels or length.
+            channels that cancel each other, or declares an absurd rate, number of channels or length. Bytes
+            that were passed over because they are no sound are a UserWarning.
 
     >>> from tempfile import mkdtemp
     >>> path = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000).write(Path(mkdtemp(), "tone.wav"))
@@ -359,13 +344,11 @@ class _Window:
         return mono
 
     def _collect(self, sound: soundfile.SoundFile, start: int, slack: int) -> None:
-        """Decode from `start` on what is wanted; up to `slack` samples fewer than declared are no fault.
-
-        An Ogg file is read in one call: in pieces, one with a hole comes back at full length, the hole filled
-        with anything. The others come in pieces, so that a header which lies does not claim memory.
-        """
+        """Decode from `start` on what is wanted; up to `slack` samples fewer than declared are no fault."""
         sound.seek(start)
         expected = int(min(sound.frames - start, self.wanted))
+        # In pieces, an Ogg file with a hole comes back at full length, the hole filled with anything; all
+        # others come in pieces, so that a header which lies does not claim memory.
         size, decoded, more = expected if sound.format == "OGG" else _BLOCK, 0, True
         while more and decoded < expected:
             block = sound.read(min(size, expected - decoded), dtype="float32", always_2d=True)

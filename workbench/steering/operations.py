@@ -50,9 +50,6 @@ class Operation:
             and its dose cannot be shared among layers. Unless the unit is "projection", the target is the
             direction's `centre`, the mean projection of its data.
         label: A few words for lists.
-
-    Raises:
-        SteeringError: For a name that a plan cannot write, and a unit that does not exist or fit.
     """
 
     name: str
@@ -81,9 +78,8 @@ class Operation:
     ) -> Tensor:
         """Return `h` after this operation, computed in at least float32 and rounded once to h's precision.
 
-        `factor` is schedule x slider x gate, mostly 0 to 1. It multiplies the dose; where the dose is a
-        target, it is the weight: a schedule at 0 must leave the stream alone, not move it. `residual_norm` is
-        R of the layer, and `centre` is <mu, v>, the target of operations that do not count projections.
+        `factor` is schedule x slider x gate. It multiplies the dose; where the dose is a target, it is the
+        weight: a schedule at 0 must leave the stream alone, not move it. `residual_norm` is R of the layer.
         """
         dtype = torch.promote_types(h.dtype, torch.float32)
         wide, v = h.to(dtype), v.to(device=h.device, dtype=dtype)
@@ -117,7 +113,8 @@ def norm_scaled_add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
 
     The paper knows a >= 0 only; a negative `a` here is the same update along -v.
     """
-    return (h + a * _norm(h) * v) / (1 + abs(a))
+    size = a.abs() if isinstance(a, Tensor) else abs(a)
+    return (h + a * _norm(h) * v) / (1 + size)
 
 
 def keep_norm(h: Tensor, v: Tensor, a: Strength) -> Tensor:
@@ -154,10 +151,7 @@ def register_operation(operation: Operation) -> Operation:
     """Make an operation known by its name to plans, plan text and lists, in this process; return it.
 
     A plan stores the name alone: who loads the plan registers the operation first. Registering a name again
-    replaces what it stood for, so that a notebook's cell can be run twice.
-
-    Raises:
-        SteeringError: When the name is that of a built-in operation.
+    replaces what it stood for, so that a notebook's cell can be run twice; built-in names stay.
 
     >>> def soft(h, v, a):
     ...     return h + 5 * torch.tanh(torch.as_tensor(a) / 5) * v
@@ -174,11 +168,8 @@ def register_operation(operation: Operation) -> Operation:
 def find_operation(operation: object, where: str = "") -> Operation:
     """Return the operation of this name (or alias); an Operation that is not known yet is registered.
 
-    `where` stands at the beginning of an error, such as the place in a text.
-
-    Raises:
-        UnknownOperationError: When no operation of this name is registered.
-        SteeringError: When another operation is registered under the name of the one given.
+    Raises UnknownOperationError for a name not registered, SteeringError for a name that another has. `where`
+    stands at the beginning of an error, such as the place in a text.
     """
     if isinstance(operation, Operation):
         known = _registered.get(operation.name)

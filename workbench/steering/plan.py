@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors.numpy import load, save
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
@@ -88,18 +89,15 @@ class Steering:
         """Return the canonical text, e.g. `0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond` (plan_text.py)."""
         return plan_text.write(self.terms, self._names)
 
-    def __str__(self) -> str:
-        return self.text()
+    __str__ = text
 
     @classmethod
     def parse(cls, text: str, directions: Mapping[str, Direction], probes: plan_text.Probes = ()) -> Steering:
         """Return the plan that `text` writes, its names looked up in `directions`, its gates in `probes`.
 
         A name is looked up as `name@layer`, then as `name`; the direction must have been made at that layer.
-        A gate's class is looked up among the classes that the probes of its layer read.
-
-        Raises:
-            SteeringError: With the place in the text, for bad text and unknown names.
+        A gate's class is looked up among those that the probes of its layer read. A SteeringError says where
+        the text is bad or a name is not known.
 
         >>> jazz = Direction(np.array([0.6, 0.8]), 2, name="jazz", residual_norm=10.0)
         >>> Steering.parse("0.15*jazz@2 | ramp(1s,3s)", {"jazz": jazz}).layers
@@ -142,8 +140,7 @@ class Steering:
         try:
             return from_bytes(Path(path).read_bytes(), str(path))
         except OSError as error:
-            asked, found = f"The plan in {path} was asked for", f"it cannot be read ({error})"
-            raise SteeringError(asked, found, "Use a file that Steering.save wrote") from error
+            raise _damaged(str(path), error) from error
 
     def pack(self) -> str:
         """Return the plan and all its vectors as lines of plain letters, to stand in code."""
@@ -167,7 +164,6 @@ class Steering:
         return from_bytes(data, "packed text", notice=False)  # zlib compares a checksum of its own
 
     def _repr_html_(self) -> str:
-        """A line for each term."""
         columns = ("direction", "dose", "operation", "schedule", "layer", "branch", "chance", "gate")
         names = self._names
         rows = [
@@ -179,7 +175,6 @@ class Steering:
 
     @cached_property
     def _names(self) -> plan_text.Names:
-        """What its directions and read-outs are called."""
         return plan_text.Names(self.terms)
 
     def check(self, model: Model) -> None:
@@ -218,9 +213,6 @@ class Direction:
         centre: <mu, vector>, the mean projection of the data it is from; `remove` moves the stream there.
         origin: Where it is from: method, dataset_fingerprint ... (only model_id is part of its identity).
 
-    Raises:
-        SteeringError: For a vector that is not finite or has no numbers, and names and numbers that are none.
-
     >>> jazz, rock = (Direction(np.eye(3)[n], 2, name=name) for n, name in enumerate(("jazz", "rock")))
     >>> (jazz - rock).unit().name, round(jazz.cosine(jazz - rock), 3)
     ('jazz - rock', 0.707)
@@ -257,10 +249,8 @@ class Direction:
     ) -> Direction:
         """Return a unit direction of `model` along any vector, measured against the model's residual norms.
 
-        `vector` is (d_model,) numbers of any length but 0: an array, a list or a tensor.
-
-        Raises:
-            SteeringError: When width or layer are not the model's, or the vector is 0 or not finite.
+        `vector` is (d_model,) numbers: an array, a list or a tensor. Raises SteeringError when width or layer
+        are not the model's, or the vector is 0 or not finite.
         """
         asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
         if layer not in layers:
@@ -369,7 +359,6 @@ class Direction:
         return Steering((Term(self, dose, when, name, layer, branch, chance=chance, gate=gate),))
 
     def _repr_html_(self) -> str:
-        """What it is and where it is from."""
         facts = {"name": self.name, "layer": self.layer, "site": self.site, "numbers": self.vector.size}
         facts |= {"length": f"{self.norm:.4g}", "residual norm": f"{self.residual_norm:.4g}", **self.origin}
         return pd.Series(facts).to_frame().to_html(header=False, border=0)
@@ -446,11 +435,8 @@ def _problem(one: Direction) -> tuple[str, str] | None:
 
 
 def _as_vector(values: Any) -> Vector:
-    """Return a copy of `values` as float32, of tensors in any precision and on any device too.
-
-    What holds no numbers comes back as one NaN.
-    """
-    if type(values).__module__ == "torch":  # numpy has no bfloat16; torch need not be imported to know
+    """Return a copy of `values` as float32; what holds no numbers comes back as one NaN."""
+    if isinstance(values, torch.Tensor):  # numpy has no bfloat16
         values = values.detach().float().cpu()
     try:
         return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)

@@ -12,8 +12,7 @@ A term without an operation is an `add`. `@5` is the layer that the direction wa
 at layer 7 instead, on purpose. `#` and the first digits of a fingerprint tell two directions of the same name
 apart. What stands behind a bar may be left out when reading, the order is fixed. Schedule and branch
 (constant, cond) are always written, chance and gate only where they do something. A gate's class is one that
-a probe of that layer reads: `gate(jazz@4 < 0.8 over 1s)` steers until the mean of the last second (which need
-not be written) reads jazz.
+a probe of that layer reads; without `over` the last second counts.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import math
 import re
 import sys
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
@@ -43,12 +43,8 @@ _LAYER_DIGITS = 9  # at most
 _AROUND = 200  # characters that an error quotes on each side
 _FEW = 20  # directions that an error lists one by one
 _SCHEDULES = ", ".join(kind for kind in KINDS if kind != "pulse_steps")  # which is written as a pulse
-_BEHIND_BARS = {
-    "schedule": f"a schedule ({_SCHEDULES})",
-    "branch": f"a branch ({', '.join(BRANCHES)})",
-    "chance": "chance(...)",
-    "gate": "gate(...)",
-}
+_BEHIND_BARS = {"schedule": f"a schedule ({_SCHEDULES})", "branch": f"a branch ({', '.join(BRANCHES)})"}
+_BEHIND_BARS |= {"chance": "chance(...)", "gate": "gate(...)"}
 
 Value = TypeVar("Value")
 
@@ -69,33 +65,22 @@ def values(given: Mapping[str, Value] | Iterable[Value]) -> list[Value]:
     return list(given.values() if isinstance(given, Mapping) else given)
 
 
-def _by_class(read_outs: Iterable[ReadOut]) -> dict[tuple[str, int], list[ReadOut]]:
-    """Return (class, layer) -> the read-outs that read it."""
-    found: dict[tuple[str, int], list[ReadOut]] = {}
-    for one in dict.fromkeys(read_outs):
-        for name in one.classes:
-            found.setdefault((name, one.layer), []).append(one)
-    return found
-
-
 class Names:
     """What the directions and read-outs of a plan are called, with digits where a name alone is ambiguous."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
-        self._directions: dict[tuple[str, int], set[str]] = {}
-        for one in dict.fromkeys(term.direction for term in terms):
-            self._directions.setdefault((one.name, one.layer), set()).add(one.fingerprint)
-        self._read_outs = _by_class(term.gate.read_out for term in terms if term.gate is not None)
+        read_outs = {term.gate.read_out for term in terms if term.gate is not None}
+        self._directions = Counter((one.name, one.layer) for one in {term.direction for term in terms})
+        self._classes = Counter((class_, one.layer) for one in read_outs for class_ in one.classes)
 
     def direction(self, term: Term) -> tuple[str, str]:
         """Return the name of a term's direction, and what follows it: `#fingerprint@layer`."""
         one = term.direction
-        return one.name, _mark(one, len(self._directions[one.name, one.layer]))
+        return one.name, _mark(one, self._directions[one.name, one.layer])
 
     def read_out(self, gate: Gate) -> tuple[str, str]:
         """Return the class that a gate reads, and what follows it: `#fingerprint@layer`."""
-        one = gate.read_out
-        return gate.class_, _mark(one, len(self._read_outs[gate.class_, one.layer]))
+        return gate.class_, _mark(gate.read_out, self._classes[gate.class_, gate.read_out.layer])
 
 
 def _mark(one: Direction | ReadOut, alike: int) -> str:
@@ -136,11 +121,7 @@ def _written_name(name: str) -> str:
 
 
 def read(text: str, directions: Mapping[str, Direction], probes: Probes = ()) -> list[Term]:
-    """Return the terms that `text` writes, in order.
-
-    Raises:
-        SteeringError: With the place in the text, for what is no plan or a name not known or not unique.
-    """
+    """Return the terms that `text` writes; raise SteeringError, with the place, for what is no plan."""
     return _Reader(text, directions, probes).plan()
 
 
@@ -177,7 +158,7 @@ class _Reader:
         self.take("")
         self._directions = directions or {}
         self._fingerprints = sorted((one.fingerprint, name) for name, one in self._directions.items())
-        self._read_outs = _by_class(probe.read_out() for probe in values(probes))
+        self._read_outs = list(dict.fromkeys(probe.read_out() for probe in values(probes)))
 
     @property
     def ended(self) -> bool:
@@ -364,11 +345,14 @@ class _Reader:
         return found
 
     def _read_out(self, read: _Place, start: int) -> ReadOut:
-        alike = self._read_outs.get((read.name, read.layer), [])
-        fitting = [one for one in alike if one.fingerprint.startswith(read.digits)]
+        at_layer = [one for one in self._read_outs if one.layer == read.layer and read.name in one.classes]
+        fitting = [one for one in at_layer if one.fingerprint.startswith(read.digits)]
         if len(fitting) != 1:
-            classes = ", ".join(f"{name}@{layer}" for name, layer in self._read_outs)
-            found, do = f"the probes given read: {classes or 'nothing'}", "Give the probe with probes="
+            classes = dict.fromkeys(f"{name}@{one.layer}" for one in self._read_outs for name in one.classes)
+            found, do = (
+                f"the probes given read: {', '.join(classes) or 'nothing'}",
+                "Give the probe with probes=",
+            )
             if fitting:
                 names = [f"{read.name}{_mark(one, len(fitting))}" for one in fitting]
                 found, do = f"{len(fitting)} of the probes given read it", f"Write {' or '.join(names)}"
@@ -407,11 +391,7 @@ def as_json(term: Term) -> dict[str, Any]:
 def from_json(
     item: Mapping[str, Any], directions: Mapping[str, Direction], read_outs: Mapping[str, ReadOut]
 ) -> Term:
-    """Return the term that `as_json` wrote; both mappings go from fingerprint to what has it.
-
-    Raises:
-        SteeringError: When a direction, read-out or operation is not known.
-    """
+    """Return the term that `as_json` wrote; both mappings go from fingerprint to what has it."""
     direction = directions.get(item["fingerprint"])
     if direction is None:
         asked = f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for"

@@ -67,8 +67,7 @@ class Schedule:
             return f"knots({','.join(f'{seconds}s:{factor}' for seconds, factor in pairs)})"
         return f"{self.kind}({','.join(f'{seconds}s' for seconds in numbers)})"
 
-    def __str__(self) -> str:
-        return self.text()
+    __str__ = text
 
 
 def _problem(kind: str, numbers: Sequence[float]) -> str:
@@ -94,10 +93,6 @@ def _problem(kind: str, numbers: Sequence[float]) -> str:
     return ""
 
 
-def _rising(start_s: float, end_s: float, seconds: float) -> float:
-    return min(max((seconds - start_s) / (end_s - start_s), 0.0), 1.0)
-
-
 def _between_knots(numbers: Sequence[float], seconds: float) -> float:
     """Return the factor on the straight line between the two knots around `seconds`; flat outside them."""
     times, factors = numbers[::2], numbers[1::2]
@@ -113,8 +108,8 @@ Factor = Callable[[tuple[float, ...], float, int], float]
 KINDS: Mapping[str, tuple[Factor, str, int]] = {
     "constant": (lambda _n, _s, _step: 1.0, "constant()", 0),
     "window": (lambda n, s, _step: float(n[0] <= s + _SLACK_S < n[1]), "window(start_s, end_s)", 2),
-    "ramp": (lambda n, s, _step: _rising(n[0], n[1], s), "ramp(start_s, end_s)", 2),
-    "fade": (lambda n, s, _step: 1.0 - _rising(n[0], n[1], s), "fade(start_s, end_s)", 2),
+    "ramp": (lambda n, s, _step: _between_knots((n[0], 0.0, n[1], 1.0), s), "ramp(start_s, end_s)", 2),
+    "fade": (lambda n, s, _step: _between_knots((n[0], 1.0, n[1], 0.0), s), "fade(start_s, end_s)", 2),
     "pulse": (lambda n, s, _step: float((s + _SLACK_S) % n[0] < n[1]), "pulse(every_s, width_s=...)", 2),
     "pulse_steps": (lambda n, _s, step: float(step % int(n[0]) == 0), "pulse(every_steps=n)", 1),
     "decay": (lambda n, s, _step: 0.5 ** (s / n[0]), "decay(half_life_s)", 1),
@@ -151,10 +146,8 @@ def pulse(
 ) -> Schedule:
     """Return the schedule that is 1 at the start of every period and 0 for the rest of it.
 
-    Args:
-        every_s: Length of a period in seconds.
-        width_s: How much of it is on; half of it when None.
-        every_steps: Instead of seconds: on at every n-th generation step only (arXiv 2506.10225: n = 25).
+    Of `every_s` seconds `width_s` are on, half of them when None. Or it is on at each of `every_steps`
+    generation steps alone (arXiv 2506.10225: 25).
     """
     if (every_s is None) == (every_steps is None) or (every_steps is not None and width_s is not None):
         asked = f"pulse(every_s={every_s}, width_s={width_s}, every_steps={every_steps}) was asked for"
@@ -187,15 +180,9 @@ LINKS = ("softmax", "shares", "sigmoid", "cut")
 class ReadOut:
     """A linear read-out: probabilities of classes = link(x W' + b) of the stream x at one place.
 
-    Args:
-        classes: Their names.
-        weights: (classes, d_model) float32, read-only.
-        bias: (classes,) float32, read-only.
-        layer: The block it reads, after steering.
-        site: The place in the block.
-        link: One of LINKS.
-        target: What the classes tell apart.
-        model_id: The model that it was fitted on; empty fits any of the right width.
+    Weights (classes, d_model) and bias (classes,) are float32 and read-only. It reads the block `layer` after
+    steering. `link` is one of LINKS, `target` says what the classes tell apart, and `model_id` is the model
+    that it was fitted on; empty fits any of the right width.
     """
 
     classes: tuple[str, ...]
@@ -208,10 +195,6 @@ class ReadOut:
     model_id: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        texts = (self.site, self.link, self.target, self.model_id)
-        if not all(map(is_text, texts)):
-            found = f"its site, link, target and model are {', '.join(map(repr, texts))}"
-            raise SteeringError("A read-out was asked for", found, "Give text")
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         layer = whole_number(self.layer, "A read-out of the layer", SteeringError)
         object.__setattr__(self, "layer", layer)
@@ -226,10 +209,8 @@ class ReadOut:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that acts: classes, place, link, model, weights and bias."""
-        acting = [self.classes, self.layer, self.site, self.link, self.model_id]
-        digest = hashlib.sha256(json.dumps(acting).encode())
-        digest.update(self.weights.tobytes() + self.bias.tobytes())
-        return digest.hexdigest()
+        acting = json.dumps([self.classes, self.layer, self.site, self.link, self.model_id]).encode()
+        return hashlib.sha256(acting + self.weights.tobytes() + self.bias.tobytes()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ReadOut) and self.fingerprint == other.fingerprint
@@ -302,9 +283,8 @@ def _misshapen(read_out: ReadOut) -> str:
         return "its weights and bias are not all finite"
     if read_out.link not in LINKS:
         return f"the link {read_out.link!r} is none of {', '.join(LINKS)}"
-    if not all(is_text(name) for name in read_out.classes):
-        return f"its classes {read_out.classes!r} cannot all be written"
-    return ""
+    texts = (*read_out.classes, read_out.site, read_out.target, read_out.model_id)
+    return "" if all(map(is_text, texts)) else f"its classes and places {texts!r} cannot all be written"
 
 
 def _impossible(gate: Gate) -> tuple[str, str] | None:

@@ -34,8 +34,7 @@ class Term:
         gate: Steers only while a probe reads below (or above) a threshold; None steers always.
 
     Raises:
-        SteeringError: For what no model could carry out: a length other than 1, a dose that the operation
-            does not take, an operation or a branch that does not exist.
+        SteeringError: For what no model could carry out.
     """
 
     direction: Direction

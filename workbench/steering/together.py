@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import SteeringError
-from workbench.steering.operations import OPERATIONS, Operation, find_operation
+from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering, random_direction
 from workbench.steering.schedule import Schedule, constant, fade, ramp
 
@@ -25,10 +25,7 @@ def difference_in_means(
 ) -> Direction:
     """Return the unit vector along mean(x | class) - mean(x | not class): the plainest direction.
 
-    `class_` is a value of the label `target`, `layer` a decoder block and `site` the place in it.
-
-    Raises:
-        SteeringError: When no clip has the class, or all have it.
+    `class_` is a value of the label `target`. Raises SteeringError when no clip has it, or all have it.
     """
     names, y = acts.numbered(target)
     inside = np.array(names)[y] == class_
@@ -46,17 +43,16 @@ def difference_in_means(
         "samples": f"{inside.sum()} against {(~inside).sum()}",
     }
     norm, centre = float(acts.data["residual_norm"].sel(layer=layer)), float(x.mean(0) @ difference)
-    kept = {"name": class_, "residual_norm": norm, "centre": centre, "origin": origin}
-    return Direction(difference.astype(np.float32), layer, site, **kept).unit()
+    vector = difference.astype(np.float32)
+    made = Direction(vector, layer, site, name=class_, residual_norm=norm, centre=centre, origin=origin)
+    return made.unit()
 
 
 def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steering:
     """Return the plan that is `a` until `start_s`, `b` from `end_s` on, and a mixture on the way.
 
-    The terms of `a` get `fade(start_s, end_s)`, those of `b` `ramp(start_s, end_s)`.
-
-    Raises:
-        SteeringError: For a plan with a schedule of its own: a product of two schedules has no text.
+    The terms of `a` get `fade(start_s, end_s)`, those of `b` `ramp(start_s, end_s)`. A plan with a schedule
+    of its own is refused: a product of two schedules has no text.
 
     >>> jazz, rock = (Direction(np.eye(2)[n], 0, name=name, residual_norm=1.0)
     ...               for n, name in enumerate(("jazz", "rock")))
@@ -82,54 +78,37 @@ def split_dose(
 ) -> Steering:
     """Return the plan that shares one dose among directions of several layers, in rising order of layers.
 
-    Args:
-        directions: Of one quality, one per layer (a mapping's keys are those layers).
-        dose: The sum of the shares' sizes.
-        weights: One per direction, in the order given: each gets dose x weight / sum |weights|; equal when
-            None.
-        settings: Those of `Direction.at`: schedule, operation, branch, chance, gate.
-
-    Raises:
-        SteeringError: For no directions, two of one layer, weights that do not fit, operations with a target.
+    The directions are of one quality, one per layer (a mapping's keys are those layers). Each gets dose x
+    weight / sum |weights|, with equal weights when None. `settings` are those of `Direction.at`; operations
+    with a target are refused.
     """
     of_layers = list(directions.values() if isinstance(directions, Mapping) else directions)
     shares = np.ones(len(of_layers)) if weights is None else np.asarray(weights, dtype=np.float64)
-    problem = _unshareable(directions, of_layers, shares, find_operation(settings.get("operation", "add")))
+    operation, layers = find_operation(settings.get("operation", "add")), [one.layer for one in of_layers]
+    problem = None
+    if not of_layers or len(set(layers)) < len(layers):
+        problem = f"the layers are {layers}", "Give one direction per layer, at least one"
+    elif isinstance(directions, Mapping) and list(directions) != layers:
+        problem = f"layers {list(directions)} hold directions of {layers}", "Give each its own layer as key"
+    elif shares.shape != (len(layers),) or not (np.isfinite(shares).all() and np.abs(shares).sum() > 0):
+        problem = f"the weights are {shares.tolist()}", "Give one number per direction, not all 0"
+    elif operation.has_target:
+        pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
+        problem = f"{operation.name} has no dose to share", f"Use one of {pushes}"
     if problem:
-        raise SteeringError(f"A dose of {dose:g} over {len(of_layers)} layers was asked for", *problem)
+        raise SteeringError(f"A dose of {dose:g} over {len(layers)} layers was asked for", *problem)
     shares = shares / np.abs(shares).sum()
     shared = sorted(zip(of_layers, shares.tolist(), strict=True), key=lambda one: one[0].layer)
-    return Steering([direction.at(dose * share, **settings) for direction, share in shared])
-
-
-def _unshareable(
-    directions: object, of_layers: Sequence[Direction], shares: np.ndarray, operation: Operation
-) -> tuple[str, str] | None:
-    """Return (found, do) when a dose cannot be shared."""
-    layers = [direction.layer for direction in of_layers]
-    if not of_layers or len(set(layers)) < len(layers):
-        return f"the layers are {layers}", "Give one direction per layer, at least one"
-    if isinstance(directions, Mapping) and list(directions) != layers:
-        return f"layers {list(directions)} hold directions of {layers}", "Give each its own layer as key"
-    if shares.shape != (len(of_layers),) or not (np.isfinite(shares).all() and np.abs(shares).sum() > 0):
-        return f"the weights are {shares.tolist()}", "Give one number per direction, not all 0"
-    if operation.has_target:
-        pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
-        return f"{operation.name} has no dose to share", f"Use one of {pushes}"
-    return None
+    plans = [direction.at(dose * share, **settings) for direction, share in shared]
+    return Steering(tuple(term for plan in plans for term in plan.terms))
 
 
 def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmidt") -> tuple[Direction, ...]:
     """Return unit directions at right angles to each other, in the order given, names and R kept.
 
-    Args:
-        directions: Of one layer and site.
-        method: "gram-schmidt": the first keeps its place, each later one loses what it shares with those
-            before; "symmetric" (Loewdin 1950): all move as little as possible together, no order matters,
-            V <- (V V')^-1/2 V.
-
-    Raises:
-        SteeringError: For directions of different places, and such that do not span as many dimensions.
+    By "gram-schmidt" the first keeps its place, each later one loses what it shares with those before; by
+    "symmetric" (Loewdin 1950) all move as little as possible, in no order: V <- (V V')^-1/2 V. Directions of
+    different places are refused, and such that do not span as many dimensions.
     """
     if method not in METHODS:
         asked = f"The method {method!r} was asked for"
@@ -148,7 +127,13 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
         mix = left @ np.diag(1 / sizes) @ left.T
     else:  # V = L Q with orthonormal rows Q: Gram-Schmidt divides by L
         mix = np.linalg.inv(np.linalg.cholesky(v @ v.T))
-    return tuple(_mixed(unit, units, row) for unit, row in zip(units, mix, strict=True))
+    centres = np.array([unit.centre for unit in units])
+    made = []
+    for unit, row in zip(units, mix, strict=True):
+        origin = {**unit.origin, "orthogonal_to": ", ".join(one.name for one in units if one is not unit)}
+        vector, centre = (row @ v).astype(np.float32), float(row @ centres)
+        made.append(replace(unit, vector=vector, centre=centre, origin=origin).unit())
+    return tuple(made)
 
 
 def randomised(plan: Steering, seed: int) -> Steering:
@@ -156,13 +141,3 @@ def randomised(plan: Steering, seed: int) -> Steering:
     places = {one: place for place, one in enumerate(dict.fromkeys(term.direction for term in plan.terms))}
     controls = {one: random_direction(one, seed + _APART * place) for one, place in places.items()}
     return Steering(tuple(replace(term, direction=controls[term.direction]) for term in plan.terms))
-
-
-def _mixed(unit: Direction, units: Sequence[Direction], row: np.ndarray) -> Direction:
-    """Return `unit` with the vector and centre of the mixture `row` of `units`, at length 1."""
-    vector = row @ np.array([one.vector for one in units], dtype=np.float64)
-    centre = float(row @ np.array([one.centre for one in units]))
-    others = ", ".join(one.name for one in units if one is not unit)
-    origin = {**unit.origin, "orthogonal_to": others}
-    made = replace(unit, vector=vector.astype(np.float32), centre=centre, origin=origin)
-    return made.unit()
