@@ -118,10 +118,9 @@ class Clip:
         return Clip(self.samples[round(start_s * self.rate_hz) : end], self.rate_hz)
 
     def write(self, path: Path | str) -> Path:
-        """Write a .wav or .flac (16 bit) or .ogg file, with its folders, and return its path.
+        """Write a .wav, .flac (16 bit) or .ogg file, whole or not at all (DiskError), and return its path.
 
         WAV and FLAC read back to within half a step of 1/32768; samples from +1 on read back as 1 - 1/32768.
-        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
         """
         path = Path(path)
         return write_atomically(path, self.encode(path.suffix.lstrip(".").lower()))

@@ -33,8 +33,7 @@ _MPEG_FORMAT = 0x55
 class Part:
     """One sound of a file: pieces for the decoder, which are bytes or ranges of positions in the file.
 
-    The decoder must declare at least `samples` per channel (None where nothing counted them), and may give
-    `slack` fewer than it declares.
+    The decoder must declare `samples` or more (None: not known), and may give `slack` fewer than it declares.
     """
 
     pieces: tuple[Piece, ...]
@@ -63,10 +62,7 @@ class Layout:
 
 
 class Splice(io.RawIOBase):
-    """A read-only file made of pieces of another, so that a decoder sees one sound with a true header.
-
-    An error of the disk is kept in `error`: a decoder would take it for the end of the file.
-    """
+    """A file made of pieces of another; `error` keeps that of the disk, which decoders take for the end."""
 
     def __init__(self, file: BinaryIO, pieces: Sequence[Piece]) -> None:
         super().__init__()

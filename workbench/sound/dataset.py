@@ -219,10 +219,7 @@ class Dataset:
         return self.subset(balanced_indices(self.labels(target), self.groups, per_class, seed=seed))
 
     def split(self, *, test: float = 0.25, target: str = "genre", seed: int = 0) -> tuple[Dataset, Dataset]:
-        """Return (train, test): no group is in both, about the share `test` of each class in the second.
-
-        Raises DatasetError where a class has fewer than two groups, or the share is not between 0 and 1.
-        """
+        """Return (train, test): no group is in both, about the share `test` of each class in the second."""
         self.classes(target)
         held_out = held_out_indices(self.labels(target), self.groups, test, seed=seed)
         return self.subset(np.delete(np.arange(len(self)), held_out)), self.subset(held_out)

@@ -43,10 +43,9 @@ _CONFOUNDS = (
 
 
 class ClipMeasures(NamedTuple):
-    """RMS level in dBFS, length, rate and, of one clip, two more.
+    """RMS level in dBFS, length and rate of a clip, and its share of 64 ms frames below -60 dBFS.
 
-    `silence` is the share of 64 ms frames below -60 dBFS, and `fingerprint` (1152,) has unit norm; it is None
-    for sound that never changes.
+    The fingerprint (1152,) has unit norm; it is None for sound that never changes.
     """
 
     level_db: float
@@ -57,10 +56,7 @@ class ClipMeasures(NamedTuple):
 
 
 def measure_clip(clip: Clip) -> ClipMeasures:
-    """Return the measures of the whole frames of 64 ms of a clip (one frame where it is shorter).
-
-    The rest is dropped: padded with zeros it would look like an event, the same one in every clip.
-    """
+    """Return the measures of a clip's whole frames of 64 ms: the rest, filled up, would be an event."""
     width = min(len(clip.samples), max(1, round(_FRAME_S * clip.rate_hz)))
     frames = clip.samples[: len(clip.samples) // width * width].reshape(-1, width)
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
@@ -72,8 +68,7 @@ def measure_clip(clip: Clip) -> ClipMeasures:
 def measures(dataset: Dataset, *, seconds: float | None = None) -> dict[str, np.ndarray]:
     """Return what a probe could read instead of music: level_db, seconds and silence of each clip, (n,) each.
 
-    A measure that is the same for all clips is left out: it can confound nothing. The first `seconds` of each
-    clip count, all of it when None.
+    The first `seconds` count, all if None. What is the same for all clips is left out: it confounds nothing.
     """
     clips = map(dataset.clip, range(len(dataset)))
     of = [measure_clip(clip if seconds is None else clip.section(0, seconds)) for clip in clips]

@@ -131,8 +131,7 @@ def from_folder(
             lists them; the dataset's `warnings` and its lint repeat it.
         progress: show a bar; every file is decoded once, to find the broken ones now and not in mid-run.
 
-    Raises:
-        DatasetError: there is no such folder, no sound in a subfolder, or (strict) an unusable file.
+    Raises DatasetError where there is no such folder, no sound in a subfolder, or (strict) an unusable file.
     """
     root = on_disk(path)
     asked = f"The music folder {shown(root)} was asked for"
@@ -224,10 +223,8 @@ def from_csv(
     `path` is UTF-8 text with a header line. The column `audio` holds file paths, relative to `root` (the
     table's own folder when None), which become the ids. Labels of the column `target` are wanted as text,
     even when they look like numbers. The column `group` holds tracks or artists; each file is its own group
-    when None. All else is as in `from_folder`.
-
-    Raises:
-        DatasetError: a column is missing or has gaps, a line is too long or too short, or no file is usable.
+    when None. All else is as in `from_folder`. Raises DatasetError where a column is missing or has gaps, a
+    line is too long or too short, or no file is usable.
     """
     path = Path(path)
     base = path.parent if root is None else Path(root)
@@ -339,10 +336,8 @@ def from_gtzan(
     `path` is a folder with a subfolder per genre, or one above it that holds ``genres_original`` or
     ``genres``. `filtered` is a folder with ``train_filtered.txt``, ``valid_filtered.txt`` and
     ``test_filtered.txt`` (lines such as ``blues/blues.00029.wav``): then only their tracks are taken, and the
-    label `split` says train, validation or test. All else is as in `from_folder`.
-
-    Raises:
-        DatasetError: there is no such folder, or a split file is missing or names no file that is there.
+    label `split` says train, validation or test. All else is as in `from_folder`. Raises DatasetError where
+    there is no such folder, or a split file is missing or names no file that is there.
     """
     root = on_disk(path)
     below = (root.glob(depth + name) for depth in ("", "*/", "*/*/") for name in GTZAN_FOLDERS)
@@ -356,7 +351,8 @@ def from_gtzan(
         do = "Download the lists from the authors, or leave `filtered` out"
         raise DatasetError(asked, f"{some(absent)} are not there", do)
     # by the track, "jazz.00054", whatever its folder and format
-    part_of = {Path(line).stem: part for listed, part in lists.items() for line in _lines(listed)}
+    lines = [(line, part) for listed, part in lists.items() for line in listed.read_text("utf-8").split()]
+    part_of = {Path(line).stem: part for line, part in lines}
     tracks = [(entry, part_of.get(Path(entry.id).stem)) for entry in songs]
     kept = [replace(one, labels={**one.labels, "split": part}) for one, part in tracks if part]
     if not kept:
@@ -364,11 +360,6 @@ def from_gtzan(
         found = f"none of its {len(part_of)} tracks is among the {len(songs)} files, such as {few}"
         raise DatasetError(asked, found, "Check that files are called genre/genre.00000.wav")
     return replace(songs, entries=tuple(kept), name="gtzan, fault-filtered")
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a text that are not blank."""
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def from_fma(
@@ -388,24 +379,29 @@ def from_fma(
 
     `audio` is a folder such as ``fma_small``, with files ``000/000002.mp3``, `metadata` one with
     ``tracks.csv``, such as ``fma_metadata``, and `subset` "small", "medium", "large" or "full", of which each
-    holds those before it. All else is as in `from_folder`.
-
-    Raises:
-        DatasetError: an unknown subset, no such table, a column that is missing, or no usable track.
+    holds those before it. All else is as in `from_folder`. Raises DatasetError for an unknown subset, no such
+    table, a column that is missing, or no usable track.
     """
     if subset not in FMA_SUBSETS:
         found = f"there are {', '.join(FMA_SUBSETS)}"
         raise DatasetError(f"The FMA subset {subset!r} was asked for", found, "Use one of these")
-    tracks = _fma_tracks(Path(metadata) / "tracks.csv")
+    path = Path(metadata) / "tracks.csv"
+    asked = f"The FMA table {path} was asked for"
+    if not path.is_file():
+        do = "Give the folder that holds tracks.csv, such as fma_metadata"
+        raise DatasetError(asked, "there is no such file", do)
+    table = pd.read_csv(path, index_col=0, header=[0, 1], low_memory=False)
+    if absent := [column for column in _FMA_COLUMNS.values() if column not in table.columns]:
+        raise DatasetError(asked, f"the columns {some(absent)} are missing", "Use tracks.csv as published")
+    tracks = pd.DataFrame({name: table[column] for name, column in _FMA_COLUMNS.items()})
     wanted = FMA_SUBSETS[: FMA_SUBSETS.index(subset) + 1]
     tracks = tracks[tracks["subset"].isin(wanted) & tracks["genre"].notna()]
     titles: dict[int, str] = {}
-    if (table := Path(metadata) / "genres.csv").is_file():
-        titles = {int(str(n)): str(title) for n, title in pd.read_csv(table, index_col=0)["title"].items()}
+    if (genres := path.with_name("genres.csv")).is_file():
+        titles = {int(str(n)): str(title) for n, title in pd.read_csv(genres, index_col=0)["title"].items()}
     entries = []
     for row in tracks.itertuples():
-        name = f"{row.track:06d}"
-        inside = f"{name[:3]}/{name}.mp3"
+        inside = f"{int(row.Index) // 1000:03d}/{int(row.Index):06d}.mp3"
         labels: dict[str, Label] = {"genre": str(row.genre), "split": str(row.split)}
         if titles:
             numbers = ast.literal_eval(str(row.genres))
@@ -416,17 +412,3 @@ def from_fma(
         raise DatasetError(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv")
     seen = tracks["genre"].astype(str)
     return _checked(entries, f"fma_{subset}", (seconds, strict, progress), seen=seen)
-
-
-def _fma_tracks(path: Path) -> pd.DataFrame:
-    """Return track id, subset, split, genre, genres and artist of each line; the header has two lines."""
-    if not path.is_file():
-        do = "Give the folder that holds tracks.csv, such as fma_metadata"
-        raise DatasetError(f"The table {path} was asked for", "there is no such file", do)
-    table = pd.read_csv(path, index_col=0, header=[0, 1], low_memory=False)
-    absent = [column for column in _FMA_COLUMNS.values() if column not in table.columns]
-    if absent:
-        found = f"the columns {some(absent)} are missing"
-        raise DatasetError(f"The FMA table {path} was asked for", found, "Use tracks.csv as published")
-    tracks = pd.DataFrame({name: table[column] for name, column in _FMA_COLUMNS.items()})
-    return tracks.assign(track=table.index.astype(int))

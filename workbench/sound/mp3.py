@@ -1,10 +1,9 @@
 """The frames of an MPEG audio stream: which belong together, how many there are, whether any is missing.
 
 Most encoders write the number of frames into an extra first frame (marked Xing or Info); without it
-libsndfile guesses from the first frame's bitrate, and of a stream of variable bitrate it may read 30 %,
-silently. With it, whatever follows the counted frames is never read, such as the second of two joined files.
-So the frames are walked here, junk and tags are passed over, and each encoder's run is decoded by itself
-under a true count.
+libsndfile may read 30 % of a stream of variable bitrate, silently. With it, whatever follows the counted
+frames is never read, such as the second of two joined files. So the frames are walked here, junk and tags are
+passed over, and each encoder's run is decoded by itself under a true count.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _KBPS = {
     (False, _LAYER_II): _KBPS_LOW,
     (False, _LAYER_III): _KBPS_LOW,
 }
-_SYNC = re.compile(rb"\xff[\xe2-\xff][\x10-\xef]")
+_SYNC = re.compile(rb"\xff(?=[\xe2-\xff][\x10-\xef])")
 _CHAIN = 4  # frames in a row that prove a stream: three false headers in a row do not happen by chance
 _TRIMMED_FRAMES = 5  # at most so much is an encoder's delay and padding, which a decoder trims
 _SLACK_FRAMES = 2  # a count may include the frame that holds it
@@ -38,15 +37,10 @@ _MAX_LOST_S = 1.0  # junk that may stand for more sound than this is refused whe
 
 
 class Frame(NamedTuple):
-    """What the four bytes of a frame's header say.
+    """What the four bytes of a frame's header say: its size in bytes, how many samples it holds, their rate.
 
-    Args:
-        size: of the whole frame in bytes.
-        samples: how many it holds.
-        rate_hz: samples per second.
-        kind: what all frames of a run share: version, layer, rate, and whether it is mono.
-        mark: where the Xing or Info mark stands, behind header and (empty) side information; 0 where the
-            layer (I or II) has none.
+    `kind` is what all frames of a run share: version, layer, rate, and whether it is mono. `mark` is where
+    the Xing or Info mark stands, behind header and (empty) side information; 0 for layer I or II.
     """
 
     size: int
@@ -58,14 +52,10 @@ class Frame(NamedTuple):
 
 @dataclass
 class Run:
-    """Frames that one encoder wrote, in order.
+    """Frames that one encoder wrote, and the header of the first; `frames` counts those with sound.
 
-    Args:
-        header: of its first frame.
-        marked: size in bytes of a first frame with the Xing or Info mark, which holds no sound; 0 without.
-        declared: number of frames by the mark; None without one.
-        stretches: where its frames lie, the marked one included.
-        frames: frames with sound.
+    A first frame with the Xing or Info mark holds no sound: it has `marked` bytes (0 without), lies in the
+    `stretches` too, and may say how many frames are `declared`.
     """
 
     header: Frame
@@ -106,7 +96,8 @@ def walk(data: bytes) -> tuple[list[Run], list[Junk], str | None]:
         frame = frame_at(data, position)
         if frame is None or (frame.kind != kind and not _chain(data, position)):
             tag = _behind_tag(data, position)
-            behind = tag or _next_chain(data, position + 1)
+            starts = (found.start() for found in _SYNC.finditer(data, position + 1))
+            behind = tag or next((start for start in starts if _chain(data, start)), len(data))
             # tags leave padding; more zeros than that may be in the place of lost sound
             most = _TAG_PADDING if tagged else _PADDING if is_padding(data[position:behind]) else 0
             if tag is None and behind - position > most:
@@ -166,15 +157,6 @@ def _chain(data: bytes, position: int) -> bool:
             return count > 0
         position, kind = position + frame.size, frame.kind
     return True
-
-
-def _next_chain(data: bytes, position: int) -> int:
-    """Return where the next stream of frames starts; the end of the data when none does."""
-    while (found := _SYNC.search(data, position)) is not None:
-        if _chain(data, found.start()):
-            return found.start()
-        position = found.start() + 1
-    return len(data)
 
 
 def _behind_tag(data: bytes, position: int) -> int | None:

@@ -127,21 +127,15 @@ def _pages(data: bytes) -> Iterator[_Page]:
     """Yield the pages of an Ogg file; the last may reach beyond the data."""
     position = data.find(b"OggS")
     while position >= 0:
-        segments = data[position + 26] if position + 26 < len(data) else 0
-        stop = position + 27 + segments + sum(data[position + 27 : position + 27 + segments])
         head = data[position : position + 27].ljust(27, b"\x00")
-        intact = _ogg_checksum(data[position:stop]) == int.from_bytes(head[22:26], "little")
-        number = int.from_bytes(head[18:22], "little")
+        stop = position + 27 + head[26] + sum(data[position + 27 : position + 27 + head[26]])
+        # the checksum (RFC 3533) is zlib's, with the bits of all bytes the other way round, and itself as 0
+        turned = (head[:22] + bytes(4) + data[position + 26 : stop]).translate(_TURNED)
+        checksum = (zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_TURNED)
+        number, intact = int.from_bytes(head[18:22], "little"), checksum == head[22:26]
         yield _Page(position, stop, head[5], head[14:18], number, intact)
         # a page that is cut may declare bytes of the one behind it
         position = data.find(b"OggS", stop if intact else position + 4)
-
-
-def _ogg_checksum(page: bytes) -> int:
-    """Return the checksum of a page (RFC 3533): zlib's, with the bits of all bytes the other way round."""
-    turned = (page[:22] + bytes(4) + page[26:]).translate(_TURNED)
-    checksum = zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int.from_bytes(checksum.to_bytes(4, "little").translate(_TURNED))
 
 
 def _flac(file: BinaryIO, base: int) -> Layout:
@@ -219,10 +213,9 @@ def read_clip(
         seconds: at most this much of the file; all of it when None.
         offset_s: where to start, in seconds.
 
-    Raises:
-        AudioError: the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN or
-            channels that cancel each other, or declares an absurd rate, number of channels or length. Bytes
-            that were passed over because they are no sound are a UserWarning.
+    Raises AudioError where the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN
+    or channels that cancel each other, or declares an absurd rate, number of channels or length. A
+    UserWarning tells of bytes that were passed over because they are no sound.
 
     >>> from tempfile import mkdtemp
     >>> path = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000).write(Path(mkdtemp(), "tone.wav"))
@@ -373,8 +366,9 @@ class _Window:
             found = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
             raise _refused(self._path, found, "Cut it into one file for each")
         if part.samples is not None and sound.frames < part.samples:
-            found = f"its frames hold at least {part.samples} samples and the decoder counts {sound.frames}"
-            raise _refused(self._path, found)
+            raise _refused(
+                self._path, f"of {part.samples} samples at least the decoder counts {sound.frames}"
+            )
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate
             if self._seconds is not None:

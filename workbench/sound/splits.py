@@ -18,8 +18,7 @@ def grouped_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (train, test) indices per fold: no group on both sides, classes as even as groups allow.
 
-    Raises:
-        DatasetError: there are fewer than two classes or folds, or a class has fewer groups than folds.
+    Raises DatasetError for fewer than two classes or folds, and fewer groups of a class than folds.
 
     >>> labels, groups = np.array(["jazz", "jazz", "rock", "rock"] * 2), np.array(list("aabbccdd"))
     >>> [groups[test].tolist() for _, test in grouped_folds(labels, groups, folds=2)]
@@ -51,16 +50,13 @@ def grouped_folds(
 
 
 def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, seed: int = 0) -> np.ndarray:
-    """Return sorted indices of a held-out part: whole groups, about the share `test` of each class.
-
-    A group counts for the class that most of its samples have. Each class needs two, one for each side.
-    """
+    """Return sorted indices of whole groups, about the share `test` of each class; both sides keep one."""
     if not 0 < test < 1:
         do = "Use a share between 0 and 1"
         raise DatasetError(f"A test share of {test} was asked for", "a split needs two sides", do)
     _check_pair(labels, groups)
     sizes = Counter(groups.tolist())
-    home: dict[str, str] = {}  # the most frequent class of each group
+    home: dict[str, str] = {}  # the most frequent class of each group, for which it counts
     for (group, label), _ in Counter(zip(groups.tolist(), labels.tolist(), strict=True)).most_common():
         home.setdefault(group, label)
     rng = np.random.default_rng(seed)

@@ -109,10 +109,7 @@ def add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
 
 
 def norm_scaled_add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
-    """Return (h + a |h| v) / (1 + |a|), the published update (arXiv 2506.10225, a in 0.3-0.7).
-
-    The paper knows a >= 0 only; a negative `a` here is the same update along -v.
-    """
+    """Return (h + a |h| v) / (1 + |a|), the published update (arXiv 2506.10225, a 0.3-0.7; -a is for -v)."""
     size = a.abs() if isinstance(a, Tensor) else abs(a)
     return (h + a * _norm(h) * v) / (1 + size)
 

@@ -128,10 +128,7 @@ class Steering:
             raise SteeringError("A plan was asked for from JSON", found, "Pass Steering.to_json()") from error
 
     def save(self, path: Path | str) -> Path:
-        """Write the plan with its directions and read-outs as one safetensors file; return the path.
-
-        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
-        """
+        """Write the plan as a safetensors file, whole or not at all (DiskError); return the path."""
         return write_atomically(path, to_bytes(self))
 
     @classmethod
@@ -235,8 +232,17 @@ class Direction:
             found = f"its vector has the shape {vector.shape} and {(~np.isfinite(vector)).sum()} bad numbers"
             do = "Pass one finite vector of the model's width"
             raise SteeringError(f"A direction {self.name!r} was asked for", found, do)
-        if problem := _problem(self):
-            raise SteeringError("A direction was asked for", *problem)
+        asked = "A direction was asked for"
+        if not self.name:
+            raise SteeringError(asked, "its name is empty", "Give it a name")
+        if not (is_text(self.name) and is_text(self.site) and self.site):
+            raise SteeringError(asked, f"its name is {self.name!r} and its site {self.site!r}", "Give text")
+        if not (is_number(self.residual_norm, 0) or is_nan(self.residual_norm)):
+            found = f"its residual norm is {self.residual_norm!r}"
+            raise SteeringError(asked, found, "Give a number from 0, or NaN where it is not known")
+        if not (is_number(self.centre) and isinstance(self.origin, Mapping)):
+            found = f"its centre is {self.centre!r} and its origin {self.origin!r}"
+            raise SteeringError(asked, found, "Give a finite number and a mapping")
         vector.setflags(write=False)
         layer = whole_number(self.layer, f"A direction {self.name!r} at the layer", SteeringError)
         object.__setattr__(self, "layer", layer)
@@ -249,8 +255,7 @@ class Direction:
     ) -> Direction:
         """Return a unit direction of `model` along any vector, measured against the model's residual norms.
 
-        `vector` is (d_model,) numbers: an array, a list or a tensor. Raises SteeringError when width or layer
-        are not the model's, or the vector is 0 or not finite.
+        `vector` is (d_model,) numbers; SteeringError when they or the layer are not the model's, or all 0.
         """
         asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
         if layer not in layers:
@@ -321,8 +326,8 @@ class Direction:
         """Return the part of a `head_out` direction that lies in one attention head, 0 elsewhere.
 
         Its length is what it is (`.unit()` before `.at`). How far the data project on a part is not known,
-        so its centre is 0: `remove` takes the part out instead of moving it to the average.
-        Raises SteeringError for another site, ActivationsError for a head that does not exist.
+        so its centre is 0: `remove` takes the part out instead of moving it to the average. Raises
+        SteeringError for another site, ActivationsError for a head that does not exist.
         """
         if self.site != HEAD_SITE:
             found = f"it is a direction at {self.site!r}, where heads are mixed"
@@ -364,19 +369,13 @@ class Direction:
         return pd.Series(facts).to_frame().to_html(header=False, border=0)
 
     def save(self, path: Path | str) -> Path:
-        """Write the vector as safetensors, all else as JSON in its metadata; return the path.
-
-        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
-        """
+        """Write the direction as a safetensors file, whole or not at all (DiskError); return the path."""
         kept = {"format": _FORMAT, **_about(self, _FIELDS)}
         return write_atomically(path, pack_arrays(kept, {"vector": self.vector}))
 
     @classmethod
     def load(cls, path: Path | str, *, notice: bool = True) -> Direction:
-        """Return the direction that `save` wrote; raise SteeringError when the file holds no whole one.
-
-        `notice` says whether to warn of a file from an older version, which carries no digest.
-        """
+        """Return what `save` wrote, or raise SteeringError; with `notice` a missing digest is a warning."""
         try:
             kept, arrays = unpack_arrays(path)
             if kept["format"] != _FORMAT:
@@ -421,19 +420,6 @@ class Direction:
                 raise SteeringError(asked, f"their {what}s differ: {mine} and {theirs}", do)
 
 
-def _problem(one: Direction) -> tuple[str, str] | None:
-    """Return (found, do) when what stands beside the vector is no place, name or number."""
-    if not one.name:
-        return "its name is empty", "Give it a name"
-    if not (is_text(one.name) and is_text(one.site) and one.site):
-        return f"its name is {one.name!r} and its site {one.site!r}", "Give text"
-    if not (is_number(one.residual_norm, 0) or is_nan(one.residual_norm)):
-        return f"its residual norm is {one.residual_norm!r}", "Give a number from 0, or NaN if unknown"
-    if not is_number(one.centre):
-        return f"its centre is {one.centre!r}", "Give a finite number"
-    return None if isinstance(one.origin, Mapping) else (f"its origin is {one.origin!r}", "Give a mapping")
-
-
 def _as_vector(values: Any) -> Vector:
     """Return a copy of `values` as float32; what holds no numbers comes back as one NaN."""
     if isinstance(values, torch.Tensor):  # numpy has no bfloat16
@@ -475,10 +461,7 @@ def to_bytes(plan: Steering) -> bytes:
 
 
 def from_bytes(data: bytes, source: str, *, notice: bool = True) -> Steering:
-    """Return the plan that `to_bytes` wrote; raise SteeringError, which names `source`, when it is damaged.
-
-    `notice` says whether to warn of an older plan, which carries no digest.
-    """
+    """Return what `to_bytes` wrote, or raise SteeringError; with `notice` a missing digest is a warning."""
     try:
         arrays = load(data)
         about = json.loads(arrays.pop("about").tobytes())

@@ -104,11 +104,11 @@ def _group(terms: Sequence[Term], names: Names) -> str:
         dose = abs(term.dose) if negative else term.dose
         product = f"{dose!r}*{_written_name(name)}{rest}{elsewhere}"
         text += sign + (product if term.operation == "add" else f"{term.operation}({product})")
-    first = terms[0]
+    first, gate = terms[0], terms[0].gate
     parts = [text, str(first.schedule), first.branch]
     if first.chance != 1:
         parts.append(f"chance({written_number(first.chance)})")
-    if (gate := first.gate) is not None:
+    if gate is not None:
         class_, rest = names.read_out(gate)
         limit, over = written_number(gate.threshold), written_number(gate.over)
         parts.append(f"gate({_written_name(class_)}{rest} {SIDES[gate.side]} {limit} over {over}s)")

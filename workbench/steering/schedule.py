@@ -202,7 +202,19 @@ class ReadOut:
             array = np.array(getattr(self, name), dtype=np.float32, order="C")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        if problem := _misshapen(self):
+        count, shape, problem = len(self.classes), self.weights.shape, ""
+        texts = (*self.classes, self.site, self.target, self.model_id)
+        if len(shape) != 2 or shape[0] != count or not count or self.bias.shape != (count,):
+            problem = f"its weights have the shape {shape} and its bias {self.bias.shape}"
+        elif len(set(self.classes)) != count:
+            problem = "two of its classes have one name"
+        elif not (np.isfinite(self.weights).all() and np.isfinite(self.bias).all()):
+            problem = "its weights and bias are not all finite"
+        elif self.link not in LINKS:
+            problem = f"the link {self.link!r} is none of {', '.join(LINKS)}"
+        elif not all(map(is_text, texts)):
+            problem = f"its classes and places {texts!r} cannot all be written"
+        if problem:
             asked = f"A read-out of {', '.join(self.classes) or 'nothing'} was asked for"
             raise SteeringError(asked, problem, "Use Probe.read_out()")
 
@@ -223,10 +235,7 @@ class ReadOut:
         return self
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Return (rows, classes) float32 probabilities of residuals (rows, d), on their device.
-
-        Each row is computed apart, so that its neighbours cannot move it across a threshold.
-        """
+        """Return P (rows, classes) for residuals x (rows, d), on their device (`probabilities`)."""
         weights, bias = (torch.tensor(one, device=x.device) for one in (self.weights, self.bias))
         return probabilities(x, weights, bias, self.link)
 
@@ -246,9 +255,16 @@ class Gate:
     over: float = 1.0
 
     def __post_init__(self) -> None:
-        if problem := _impossible(self):
-            asked = f"A gate on {self.class_!r} {self.side} {self.threshold!r} was asked for"
-            raise SteeringError(asked, *problem)
+        asked = f"A gate on {self.class_!r} {self.side} {self.threshold!r} was asked for"
+        if self.class_ not in self.read_out.classes:
+            found = f"the probe knows {', '.join(self.read_out.classes)}"
+            raise SteeringError(asked, found, "Use one of those classes")
+        if self.side not in SIDES:
+            raise SteeringError(asked, f"the sides are {' and '.join(SIDES)}", "Use one of those")
+        if not is_number(self.threshold, 0, 1):
+            raise SteeringError(asked, "a threshold is a probability", "Use a number from 0 to 1")
+        if not is_number(self.over, 0):
+            raise SteeringError(asked, f"it is averaged over {self.over} s", "Use 0 or more seconds")
         for name in ("threshold", "over"):
             object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
 
@@ -259,7 +275,10 @@ class Gate:
 
 
 def probabilities(x: Tensor, weights: Tensor, bias: Tensor, link: str) -> Tensor:
-    """Return P (rows, classes) for residuals x (rows, d), weights (classes, d) and bias (classes,)."""
+    """Return P (rows, classes) for residuals x (rows, d), weights (classes, d) and bias (classes,).
+
+    Each row is computed apart, so that its neighbours cannot move it across a threshold.
+    """
     logits = (x.float()[:, None, :] * weights).sum(-1) + bias
     if link == "sigmoid":
         return logits.sigmoid()
@@ -270,31 +289,3 @@ def probabilities(x: Tensor, weights: Tensor, bias: Tensor, link: str) -> Tensor
     shares = logits.clamp(0, 1)
     shares = torch.where(shares.sum(-1, keepdim=True) > 0, shares, torch.ones_like(shares))
     return shares / shares.sum(-1, keepdim=True)
-
-
-def _misshapen(read_out: ReadOut) -> str:
-    """Return what is wrong with the numbers of a read-out, or an empty text."""
-    count, shape = len(read_out.classes), read_out.weights.shape
-    if len(shape) != 2 or shape[0] != count or not count or read_out.bias.shape != (count,):
-        return f"its weights have the shape {shape} and its bias {read_out.bias.shape}"
-    if len(set(read_out.classes)) != count:
-        return "two of its classes have one name"
-    if not (np.isfinite(read_out.weights).all() and np.isfinite(read_out.bias).all()):
-        return "its weights and bias are not all finite"
-    if read_out.link not in LINKS:
-        return f"the link {read_out.link!r} is none of {', '.join(LINKS)}"
-    texts = (*read_out.classes, read_out.site, read_out.target, read_out.model_id)
-    return "" if all(map(is_text, texts)) else f"its classes and places {texts!r} cannot all be written"
-
-
-def _impossible(gate: Gate) -> tuple[str, str] | None:
-    """Return (found, do) when a gate cannot work, None when it can."""
-    if gate.class_ not in gate.read_out.classes:
-        return f"the probe knows {', '.join(gate.read_out.classes)}", "Use one of those classes"
-    if gate.side not in SIDES:
-        return f"the sides are {' and '.join(SIDES)}", "Use one of those"
-    if not is_number(gate.threshold, 0, 1):
-        return "a threshold is a probability", "Use a number from 0 to 1"
-    if not is_number(gate.over, 0):
-        return f"readings cannot be averaged over {gate.over} s", "Use 0 or more seconds"
-    return None
