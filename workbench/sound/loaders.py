@@ -176,10 +176,8 @@ def _sorted_files(
                 raise DatasetError(f"A group for {id_} was asked for", found, do)
             entries.append(Entry(id_, labels, str(owner).strip(), portable(file), ""))
     genres = {str(entry.labels["genre"]) for entry in entries} | {genre for genre, _ in unread}
-    counted = [
-        f"{genre}: {n} {suffix} file{'s' * (n > 1)} cannot be read"
-        for (genre, suffix), n in sorted(unread.items())
-    ]
+    kinds = [(*kind, f"file{'s' * (n > 1)}", n) for kind, n in sorted(unread.items())]
+    counted = [f"{genre}: {n} {suffix} {files} cannot be read" for genre, suffix, files, n in kinds]
     lone = [f"{len(beside)} sound file(s) in no genre's folder: {some(beside)}"] if beside else []
     return entries, genres, counted + faults, lone
 
@@ -401,7 +399,8 @@ def from_fma(
         titles = {int(str(n)): str(title) for n, title in pd.read_csv(genres, index_col=0)["title"].items()}
     entries = []
     for row in tracks.itertuples():
-        inside = f"{int(row.Index) // 1000:03d}/{int(row.Index):06d}.mp3"
+        name = f"{int(str(row.Index)):06d}"
+        inside = f"{name[:3]}/{name}.mp3"
         labels: dict[str, Label] = {"genre": str(row.genre), "split": str(row.split)}
         if titles:
             numbers = ast.literal_eval(str(row.genres))
