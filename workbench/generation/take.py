@@ -133,7 +133,7 @@ class Take:
         guidance, temperature, top_k: How it was drawn, see `Settings`.
         model_id: The model.
         probe_traces: What probes read while it was made.
-        prompt_seconds: How much at the beginning is the audio that it continues from; the seconds of schedules
+        prompt_seconds: How much at the beginning is the audio it continues from; the seconds of schedules
             and receipt count from there.
         windows: Of a long take, the runs that it was drawn in.
         melody: What it follows from its beginning; generate(melody=...) takes it again.
