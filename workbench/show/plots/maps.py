@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,11 +60,8 @@ def map_scatter(
         look = {"size": 8, "opacity": 0.9, "line": {"width": 0.6, "color": "white"}}
         result.add_traces(_by_class(kind, table, table, look))
     if joined is not None:
-        known = colour_by in joined.labels
-        labels = joined.labels if known else joined.labels.assign(**{colour_by: "generated"})
-        others = _table(replace(joined, labels=labels), colour_by)
         look = {"size": 13, "symbol": "diamond", "line": {"width": 2, "color": g.INK}}
-        result.add_traces(_by_class(kind, others, table, look, suffix=" (joined)"))
+        result.add_traces(_by_class(kind, _table(joined, colour_by), table, look, suffix=" (joined)"))
     if playing is not None:
         places = [shown.points[np.asarray(shown.clips) == playing] for shown in (projection, joined) if shown]
         x, y = np.concatenate(places).T
@@ -90,7 +86,7 @@ def _table(projection: Projection, colour_by: str) -> pd.DataFrame:
         "x": np.asarray(projection.points[:, 0], dtype=float),
         "y": np.asarray(projection.points[:, 1], dtype=float),
         "clip": [str(clip) for clip in projection.clips],
-        "value": np.asarray(labels[colour_by]),
+        "value": np.asarray(labels.get(colour_by, pd.Series("generated", labels.index))),
         "hover": lines,
     })  # fmt: skip
 

@@ -223,18 +223,21 @@ class SteerLab(GeneratePanel):
         )  # fmt: skip
         self.comparison = TakeComparison(None, judges=self.judges)
         self.history = TakeHistory(folder, judge=next(iter(self.judges.values()), None))
-        more = ipywidgets.Accordion(
-            [ipywidgets.VBox([self.options, ui.in_row(self.seed, self.guidance)]), self.finder],
-            titles=["How, when, where", "Find the dose for me"], selected_index=None,
-        )  # fmt: skip
-        super().__init__([
-            ui.in_row(self.prompt, self.beginning, self.seconds), self.desk, self.line, more,
-            ui.in_row(self.prompted, self.control), self.job, self.costs, self.history, self.comparison,
-        ])  # fmt: skip
+        super().__init__(self._parts())
         traitlets.link((self.line, "text"), (self, "text"))
         ui.follow([self.history], self._follow_ticks, "chosen")
         ui.follow([self.seconds], self.finder.describe)
         self._rewrite()
+
+    def _parts(self) -> list[ipywidgets.Widget]:
+        more = ipywidgets.Accordion(
+            [ipywidgets.VBox([self.options, ui.in_row(self.seed, self.guidance)]), self.finder],
+            titles=["How, when, where", "Find the dose for me"], selected_index=None,
+        )  # fmt: skip
+        return [
+            ui.in_row(self.prompt, self.beginning, self.seconds), self.desk, self.line, more,
+            ui.in_row(self.prompted, self.control), self.job, self.costs, self.history, self.comparison,
+        ]  # fmt: skip
 
     @property
     def steering(self) -> Steering | None:
