@@ -59,37 +59,24 @@ _FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """What was fitted at one layer.
+    """What was fitted at one layer."""
 
-    Attributes:
-        judged: what the folds' probes read of the samples they did not see.
-        shuffled: what the runs with shuffled truth read of them (n, runs).
-        whole: the probe fitted on all samples.
-        notes: what every kind of probe notes of its place and origin.
-    """
-
-    judged: HeldOut
-    shuffled: Array
-    whole: Fitted
-    notes: dict[str, Any]
+    judged: HeldOut  # what the folds' probes read of the samples they did not see
+    shuffled: Array  # what the runs with shuffled truth read of them (n, runs)
+    whole: Fitted  # on all samples
+    notes: dict[str, Any]  # of place and origin, as every kind of probe has them
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is read of each layer.
-
-    Attributes:
-        folds: the last one has all samples to fit on and none to judge.
-        fit_fold: (x, fold) -> the probe of a fold, and what runs with shuffled truth read (test, runs).
-        finish: a fitted layer -> its probe and what is kept of it.
-    """
+    """What is read of each layer."""
 
     acts: Activations
     target: str
     site: str
-    folds: Sequence[Fold]
-    fit_fold: Callable[[Array, Fold], tuple[Fitted, Array]]
-    finish: Callable[[_Layer], Any]
+    folds: Sequence[Fold]  # the last one has all samples to fit on and none to judge
+    fit_fold: Callable[[Array, Fold], tuple[Fitted, Array]]  # also what shuffled runs read (test, runs)
+    finish: Callable[[_Layer], Any]  # -> the probe of the layer, and what is kept of it
 
 
 def _fit_layers(task: _Task, layers: Sequence[int] | None, threads: int | None, progress: bool) -> list[Any]:
@@ -202,13 +189,9 @@ def _finish_classes(
 
 
 def _shuffled_classes(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
-    """Return (runs, n) class numbers, shuffled between groups of a fold (samples, where groups mix classes).
-
-    Whole groups move, so that what clips of a group share stays together and the band is as wide as the
-    number of groups makes it. They move within their fold, so that every fold keeps its share of each class:
-    otherwise a class that is frequent in training is rare in the test fold, and shuffled labels would score
-    below chance.
-    """
+    """Return (runs, n) class numbers shuffled between groups of a fold; samples, where groups mix classes."""
+    # Whole groups move, so that the band is as wide as the number of groups makes it. They move within their
+    # fold: otherwise a class that is frequent in training is rare in the test fold, and scores below chance.
     rng = np.random.default_rng(seed)
     drawn = np.tile(y, (runs, 1))
     for _, test in splits:
@@ -247,20 +230,10 @@ def fit_multilabel(
 ) -> LabelSweep:
     """Return one probe per layer and label, each label against its absence; same input, same answer.
 
-    Args:
-        acts: pooled activations.
-        target: a label whose text names several, split by "|" ("rock|live"; "" is none), or a collection of
-            labels per sample.
-        method: as in `fit_probes`; a plain function needs class_weights=None.
-        folds: parts of the grouped cross-validation, at most as many as there are groups.
-        seed: of the folds.
-        layers: decoder blocks to probe; all when None.
-        site: where in the block.
-        l2: penalties to choose from, for every label apart; with one there is nothing to choose.
-        class_weights: "balanced": the samples with a label count as much as those without it, which makes a
-            logit of 0 a fair threshold for a rare label too; None: every sample counts the same.
-        threads: layers or folds at a time; None: as many as there are processors.
-        progress: whether a bar shows.
+    The target is a label whose text names several, split by "|" ("rock|live"; "" is none), or a collection
+    of labels per sample. `l2` is chosen for every label apart. With class weights "balanced" the samples with
+    a label count as much as those without it, which makes a logit of 0 a fair threshold for a rare label too;
+    with None, which plain functions need, every sample counts the same. All else is as in `fit_probes`.
 
     Raises:
         ProbeError: an unknown method or penalty, or the target is a number.
@@ -282,17 +255,15 @@ def fit_multilabel(
         len(sets), -1
     )
     _check_labels(labels, present, groups)
-    splits = label_folds(present, groups, folds=folds, seed=seed)
+    cut = partial(label_folds, seed=seed)
+    splits = cut(present, groups, folds=folds)
     for number, (train, _) in enumerate(splits):
         if (bad := _unlearnable(present[train])).any():
             found = (
                 f"fold {number} would train on samples that all have {labels[bad.argmax()]!r}, or all lack it"
             )
             raise DatasetError(f"{folds} folds were asked for", found, "Use more folds")
-    parts = [
-        Fold(train, test, _inner_labels(present[train], groups[train], recipe, seed))
-        for train, test in [*splits, _everything(len(present))]
-    ]
+    parts = _nested(cut, present, groups, splits, len(recipe.l2))
     fit = partial(_fit_labels, present=present, recipe=recipe)
     finish = partial(_finish_labels, labels, present, groups, recipe.method)
     fitted = _fit_layers(_Task(acts, name, site, parts, fit, finish), layers, threads, progress)
@@ -301,7 +272,7 @@ def fit_multilabel(
 
 
 def _fit_labels(x: Array, fold: Fold, *, present: Array, recipe: Recipe) -> tuple[Fitted, Array]:
-    """Return raw weights (labels, d), bias (labels,) and the l2 chosen for each label (labels,)."""
+    """Return the probe, with the l2 chosen for each label (labels,), and no shuffled runs."""
     x, present = x[fold.train], present[fold.train]
     labels = range(present.shape[1])
     hits = np.zeros((len(labels), len(recipe.l2)))
@@ -325,13 +296,10 @@ def _fit_labels(x: Array, fold: Fold, *, present: Array, recipe: Recipe) -> tupl
 def _label_path(
     shared: Design, present: Array, recipe: Recipe, l2: Sequence[float]
 ) -> list[tuple[Array, float]]:
-    """Return raw (weights (d,), bias) per penalty whose logit is above 0 where a sample has the label.
-
-    The design `shared` by all labels is that of samples that count alike: the logistic solver is right with
-    any counts on its axes, the others need a design of their own.
-    """
+    """Return raw (weights (d,), bias) per penalty whose logit is above 0 where a sample has the label."""
     y, method = present.astype(int), recipe.method
     counts = recipe.counts(y)
+    # In the shared design samples count alike. The logistic solver is right with any counts on its axes.
     if method is PROBE_METHODS["logistic"]:
         path = logistic_path(shared, one_hot(y, 2), l2, counts=counts)
     else:
@@ -369,13 +337,20 @@ def _finish_labels(
     return LabelProbe(labels=labels, **kind, **vars(layer.whole), **layer.notes), layer.judged
 
 
-def _inner_labels(present: Array, groups: Array, recipe: Recipe, seed: int) -> tuple[Split, ...]:
-    """Return splits to choose l2 by; none where a label would be missing on, or all over, a side."""
-    count = len(np.unique(groups))
-    if len(recipe.l2) == 1 or count < 2:
-        return ()
-    splits = label_folds(present, groups, folds=min(INNER, count), seed=seed)
-    return () if any(_unlearnable(present[train]).any() for train, _ in splits) else tuple(splits)
+def _nested(
+    cut: Callable[..., list[Split]], truth: Array, groups: Array, splits: list[Split], choices: int
+) -> list[Fold]:
+    """Return the folds, then one of all samples, with splits inside each where l2 can be chosen by them."""
+    folds = []
+    for train, test in [*splits, _everything(len(truth))]:
+        count = len(np.unique(groups[train]))
+        inner = []
+        if choices > 1 and count >= 2:
+            inner = cut(truth[train], groups[train], folds=min(INNER, count))
+        if truth.ndim == 2 and any(_unlearnable(truth[train][kept]).any() for kept, _ in inner):
+            inner = []
+        folds.append(Fold(train, test, tuple(inner)))
+    return folds
 
 
 def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[str, list[set[str]]]:
@@ -433,18 +408,8 @@ def fit_regression(
 ) -> NumberSweep:
     """Return one probe per layer for a label that is a number, by ridge; same input, same answer.
 
-    Args:
-        acts: pooled activations with a label `target` that is a number, such as tempo_bpm or level_db.
-        target: the label.
-        folds: parts of the grouped cross-validation, at most as many as there are groups; each has low and
-            high numbers alike.
-        seed: of folds and shuffles.
-        layers: decoder blocks to probe; all when None.
-        site: where in the block.
-        l2: penalties to choose from, by squared error; with one there is nothing to choose.
-        shuffles: runs with the numbers of groups shuffled, for the line and band that must be beaten.
-        threads: layers or folds at a time; None: as many as there are processors.
-        progress: whether a bar shows.
+    The target is a number such as tempo_bpm or level_db. Every fold has low and high numbers alike, and `l2`
+    is chosen by squared error. All else is as in `fit_probes`.
 
     Raises:
         ProbeError: the target is no number, or a penalty is unknown.
@@ -461,12 +426,10 @@ def fit_regression(
     """
     y, groups = _numbers(acts, target), acts.groups
     values = Recipe.of(1, "ridge", l2).l2
-    splits = number_folds(y, groups, folds=folds, seed=seed)
+    cut = partial(number_folds, seed=seed)
+    splits = cut(y, groups, folds=folds)
     shuffled = _shuffled_numbers(y, groups, splits, shuffles, seed)
-    parts = [
-        Fold(train, test, _inner_numbers(y[train], groups[train], seed))
-        for train, test in [*splits, _everything(len(y))]
-    ]
+    parts = _nested(cut, y, groups, splits, len(values))
     fit = partial(_fit_numbers, columns=np.vstack([y, shuffled]).T, values=values)
     finish = partial(_finish_numbers, acts, y, shuffled)
     fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
@@ -475,16 +438,13 @@ def fit_regression(
 
 
 def _fit_numbers(x: Array, fold: Fold, *, columns: Array, values: tuple[float, ...]) -> tuple[Fitted, Array]:
-    """Return the probe of the first column of numbers (n, 1 + runs), and what those of the others read.
-
-    Each column's l2 is the one with the least squared error on what is set aside inside the training samples;
-    where nothing can be, the middle one.
-    """
+    """Return the probe of the first column of numbers (n, 1 + runs), and what those of the others read."""
     train, numbers = x[fold.train], (columns if len(fold.test) else columns[:, :1])[fold.train]
     errors = np.zeros((len(values), numbers.shape[1]))
-    for kept, aside in fold.inner if len(values) > 1 else ():
+    for kept, aside in fold.inner:
         path = ridge_path(Design.of(train[kept]), numbers[kept], values)
         errors += [((train[aside] @ weights.T + bias - numbers[aside]) ** 2).sum(0) for weights, bias in path]
+    # Each column has its own l2, that of the least squared error; where nothing is set aside the middle one.
     chosen = errors.argmin(0) if errors.any() else np.full(numbers.shape[1], len(values) // 2)
     path, column = ridge_path(Design.of(train), numbers, values), np.arange(numbers.shape[1])
     weights, bias = (np.array(part)[chosen, column] for part in zip(*path, strict=True))
@@ -513,17 +473,8 @@ def _finish_numbers(
     return probe, pd.DataFrame(rows | {"predicted": read, "fold": layer.judged.fold})
 
 
-def _inner_numbers(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:
-    """Return splits to choose l2 by; none where all samples are of one group."""
-    count = len(np.unique(groups))
-    return tuple(number_folds(y, groups, folds=min(INNER, count), seed=seed)) if count >= 2 else ()
-
-
 def _shuffled_numbers(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
-    """Return (runs, n) numbers: within a fold every group takes another's, repeated or cut to its size.
-
-    Groups stay as alike inside as they were, so that the band is as wide as the number of groups makes it.
-    """
+    """Return (runs, n) numbers: within a fold every group takes another's, repeated or cut to its size."""
     rng = np.random.default_rng(seed)
     drawn = np.tile(y, (runs, 1))
     for _, test in splits:

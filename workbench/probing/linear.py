@@ -1,16 +1,15 @@
 """What probes of every kind share: reading, directions, equality by value, a table, a picture and a file.
 
 A probe's file is safetensors: the arrays as float64, and all else as JSON in its metadata, with a format that
-names the kind of probe and a version. Files of another kind, another version, or with arrays that do not fit
-one another are refused. The probes of all layers are a folder of such files, and one of what was held out.
+names the kind of probe and a version. The probes of all layers are a folder of such files, and one of what
+was held out.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -62,6 +61,7 @@ class LinearProbe:
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    naming: ClassVar[str] = ""
     tensors: ClassVar[tuple[str, ...]]
     scores_type: ClassVar[type[Any]]
     saved_as: ClassVar[Mapping[str, str]] = {"l2": "strength"}
@@ -86,8 +86,8 @@ class LinearProbe:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """The shape of one sample's reading."""
-        raise NotImplementedError
+        """The shape of one sample's reading: (names,), or () where one number is read."""
+        return (len(getattr(self, self.naming)),) if self.naming else ()
 
     @property
     def headline(self) -> tuple[float, float, float]:
@@ -96,8 +96,10 @@ class LinearProbe:
         return value, low, high
 
     def summary(self) -> dict[str, Any]:
-        """Return the row of this probe in the table of all layers."""
-        raise NotImplementedError
+        """Return the row of this probe in the table of all layers: its scores, and how it was fitted."""
+        scores = {name: one for name, one in vars(self.scores).items() if not isinstance(one, pd.DataFrame)}
+        fitted = [name for name in ("method", "l2") if name in vars(self) and name not in self.tensors]
+        return {"layer": self.layer, **scores, **{name: getattr(self, name) for name in fitted}}
 
     def _bars(self) -> dict[str, tuple[float, float, float]]:
         """Return what `plot` shows: name -> (value, low, high)."""
@@ -194,14 +196,11 @@ class LinearProbe:
             raise ProbeError(f"A {cls.kind} was asked for from {path}", found, do) from error
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, type(self)):
-            return NotImplemented
-        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in self.tensors)
-        # Compared as text, because a score that was not measured is NaN, which equals nothing.
-        return same and json.dumps(self._record()) == json.dumps(other._record())
+        # As bytes, because a score that was not measured is NaN, which equals nothing.
+        return self.packed() == other.packed() if isinstance(other, type(self)) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((json.dumps(self._record()), self.weights.tobytes()))
+        return hash(self.packed())
 
     @classmethod
     def _format(cls) -> str:
@@ -268,21 +267,10 @@ class Layered(Generic[P]):
     saved_as: ClassVar[Mapping[str, str]] = {}
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, type(self)):
-            return NotImplemented
-        (words, mine), (their_words, theirs) = self._tables(), other._tables()
-        return (
-            self.probes == other.probes
-            and words == their_words
-            and mine.keys() == theirs.keys()
-            and all(
-                np.array_equal(one, theirs[name], equal_nan=one.dtype.kind == "f")
-                for name, one in mine.items()
-            )
-        )
+        return self._files() == other._files() if isinstance(other, type(self)) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((type(self).__name__, self.probes))
+        return hash(self._files()[SWEEP])
 
     def __iter__(self) -> Iterator[P]:
         return iter(self.probes)
@@ -315,8 +303,7 @@ class Layered(Generic[P]):
     def best(self) -> P:
         """The probe with the highest held-out accuracy, average precision or R2, the earliest of equals.
 
-        Its figure is the highest of several, hence a little too good; where that matters, choose the layer on
-        one set of clips and quote the figure of another.
+        Its figure, the highest of several, is a little too good: quote that of another set of clips.
         """
         return max(self.probes, key=lambda probe: probe.headline[0])
 
@@ -339,14 +326,16 @@ class Layered(Generic[P]):
         Raises:
             DiskError: the disk is full or the folder cannot be written; an older sweep is then whole.
         """
-        folder = Path(folder)
+        older = {path.name: b"" for path in Path(folder).glob("layer-*.safetensors")}  # of more layers
+        return write_together(folder, older | self._files())
+
+    def _files(self) -> dict[str, bytes]:
+        """Return the files that `save` writes, by name."""
         files = {f"layer-{probe.layer}.safetensors": probe.packed() for probe in self.probes}
         words, arrays = self._tables()
         digests = [hashlib.sha256(data).hexdigest() for data in files.values()]
         record = {"format": self._format(), "layers": self.layers, "probes": digests, "columns": words}
-        files[SWEEP] = pack_arrays(record, arrays)
-        older = {path.name: b"" for path in folder.glob("layer-*.safetensors")}  # of a sweep of more layers
-        return write_together(folder, older | files)
+        return files | {SWEEP: pack_arrays(record, arrays)}
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -380,33 +369,25 @@ class Layered(Generic[P]):
         """Return all but the probes: columns of tables (text; None where they are arrays), and arrays."""
         words: dict[str, Any] = {}
         arrays: dict[str, Array] = {}
-        for name in (one.name for one in fields(self)):
-            value, saved = getattr(self, name), self.saved_as.get(name, name)
+        for name, value in vars(self).items():
+            saved = self.saved_as.get(name, name)
             if isinstance(value, np.ndarray):
                 arrays[saved] = value
             elif isinstance(value, pd.DataFrame):
-                numbers = {column: pd.api.types.is_numeric_dtype(value[column]) for column in value}
-                words[saved] = {
-                    column: None if number else value[column].astype(str).tolist()
-                    for column, number in numbers.items()
-                }
-                arrays |= {
-                    f"{saved}.{one}": value[one].to_numpy() for one, number in numbers.items() if number
-                }
+                words[saved] = {}
+                for column, values in value.items():
+                    number = pd.api.types.is_numeric_dtype(values)
+                    words[saved][column] = None if number else values.astype(str).tolist()
+                    if number:
+                        arrays[f"{saved}.{column}"] = values.to_numpy()
         return words, arrays
 
     @classmethod
     def _fields(cls, columns: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Any]:
         """Return the tables and arrays that `_tables` took apart."""
-        tables = {
-            table: pd.DataFrame(
-                {
-                    name: arrays[f"{table}.{name}"] if words is None else np.array(words, dtype=str)
-                    for name, words in texts.items()
-                }
-            )
-            for table, texts in columns.items()
-        }
         named = {saved: name for name, saved in cls.saved_as.items()}
-        plain = {named.get(name, name): array for name, array in arrays.items() if "." not in name}
-        return tables | plain
+        found: dict[str, Any] = {named.get(one, one): arrays[one] for one in arrays if "." not in one}
+        for table, texts in columns.items():
+            whole = {one: arrays.get(f"{table}.{one}", np.array(texts[one], dtype=str)) for one in texts}
+            found[table] = pd.DataFrame(whole)
+        return found

@@ -33,7 +33,7 @@ class NamedProbe(LinearProbe):
     method: str
     link: str = ""
 
-    naming: ClassVar[str] = "classes"
+    naming: ClassVar[str] = "classes"  # the attribute that names the rows
     against: ClassVar[str] = ""
     tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean")
 
@@ -48,29 +48,25 @@ class NamedProbe(LinearProbe):
         """What the rows are called: classes, or labels."""
         return tuple(getattr(self, self.naming))
 
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """(classes,)."""
-        return (len(self.names),)
-
     def logits(self, x: Array) -> Array:
         """Return the logits (..., classes) of residuals (..., d)."""
         return self.read(x)
 
     def read_out(self) -> ReadOut:
         """Return what reads, as the plain value that a plan's gates are made of."""
-        raise NotImplementedError
+        weights, bias, link = self._reading()
+        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
+        return ReadOut(self.names, weights, bias, self.layer, link=link, **place)
+
+    def _reading(self) -> tuple[Array, Array, str]:
+        return self.weights, self.bias, self.link
 
     def gate(
         self, class_: str, *, below: float | None = None, above: float | None = None, over: float = 1.0
     ) -> Gate:
-        """Return the gate that lets steering through while P(class) reads below (or above) a threshold.
+        """Return the gate that lets steering through while P(class) reads below, or above, a threshold.
 
-        Args:
-            class_: one of the classes.
-            below: the probability below which the gate is open.
-            above: the probability above which it is open, instead.
-            over: how many seconds of readings are averaged.
+        The readings of `over` seconds are averaged.
 
         Raises:
             ProbeError: none or both thresholds are given.
@@ -169,17 +165,9 @@ class Probe(NamedProbe):
         """
         return float(np.mean(self.predict(x) == as_text(y)))
 
-    def read_out(self) -> ReadOut:
-        """Return what reads, as the plain value that a plan's gates are made of."""
-        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
-        return ReadOut(self.classes, self.weights, self.bias, self.layer, link=self.link, **place)
-
     def summary(self) -> dict[str, Any]:
         """Return accuracy with its interval, macro-F1, chance lines, counts, method and l2."""
-        scores = vars(self.scores)
-        row = {"layer": self.layer} | {name: scores[name] for name in scores if name != "samples"}
-        row["n"], row["groups"] = self.scores.samples, row.pop("groups")
-        return row | {"method": self.method, "l2": self.l2}
+        return {"n" if name == "samples" else name: value for name, value in super().summary().items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,19 +280,10 @@ class LabelProbe(NamedProbe):
         logits = self.logits(x)
         return np.asarray(np.clip((1 + logits) / 2, 0, 1) if self.link == "shares" else expit(logits))
 
-    def read_out(self) -> ReadOut:
-        """Return what reads, as the plain value that a plan's gates are made of."""
-        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
+    def _reading(self) -> tuple[Array, Array, str]:
         if self.link == "shares":
-            return ReadOut(
-                self.labels, self.weights / 2, (1 + self.bias) / 2, self.layer, link="cut", **place
-            )
-        return ReadOut(self.labels, self.weights, self.bias, self.layer, link="sigmoid", **place)
-
-    def summary(self) -> dict[str, Any]:
-        """Return all scores but those of single labels, and the method."""
-        scores = {name: value for name, value in vars(self.scores).items() if name != "of_label"}
-        return {"layer": self.layer, **scores, "method": self.method}
+            return self.weights / 2, (1 + self.bias) / 2, "cut"
+        return self.weights, self.bias, "sigmoid"
 
     def _bars(self) -> dict[str, tuple[float, float, float]]:
         rows = self.scores.of_label[["label", "average_precision"]].itertuples(index=False)
@@ -379,11 +358,6 @@ class NumberProbe(LinearProbe):
     axis: ClassVar[str] = "held-out R² (share of the variance that is read)"
     figures: ClassVar[tuple[str, str, str]] = ("r2", "r2_low", "r2_high")
 
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """(): one number."""
-        return ()
-
     def predict(self, x: Array) -> Array:
         """Return the reading (...) of residuals (..., d), in the unit of the number."""
         return self.read(x)
@@ -392,10 +366,6 @@ class NumberProbe(LinearProbe):
         """Return the unit direction along which the reading rises fastest, named as the number."""
         origin = {"method": "probe weight, ridge on a number", "r2": f"{self.scores.r2:.4f}"}
         return self.along(self.weights, self.target, origin)
-
-    def summary(self) -> dict[str, Any]:
-        """Return all scores, and l2."""
-        return {"layer": self.layer, **vars(self.scores), "l2": self.l2}
 
 
 @dataclass(frozen=True, eq=False)
