@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -28,6 +29,7 @@ from workbench.probing.methods import (
 )
 from workbench.probing.solvers import Design, one_hot, ridge_path
 from workbench.sound.splits import grouped_folds, held_out_indices
+from workbench.stats import sums_by_group
 
 Array = np.ndarray
 Split = tuple[Array, Array]
@@ -49,9 +51,8 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield `function(item)` of every item, in order; with one thread nothing is started.
 
-    Linear algebra inside calculates on one thread: the products and decompositions of a probe are small, and
-    handing each to several threads costs more than it brings, ten times the work itself where another program
-    keeps a core busy. The caller's setting comes back when all is done.
+    Linear algebra inside calculates on one thread: the products of a probe are small, and handing each to
+    several threads costs up to ten times the work itself. The caller's setting comes back when all is done.
     """
     with threadpool_limits(limits=1):
         if threads <= 1 or len(items) <= 1:
@@ -64,22 +65,21 @@ def in_order(
 
 
 def number_folds(values: Array, groups: Array, *, folds: int = 5, seed: int = 0) -> list[Split]:
-    """Return (train, test) indices per fold; every fold has groups of low, middle and high values.
+    """Return (train, test) indices per fold; every fold has groups of low, middle and high values (n,).
 
     Groups are ordered by their mean value and dealt out, one to each fold, each round in random order.
 
     Raises:
         DatasetError: there are fewer than two folds, or fewer groups than folds.
     """
-    names, member = np.unique(groups, return_inverse=True)
-    _check_folds(folds, len(names))
+    count, member = _members(groups, folds)
     rng = np.random.default_rng(seed)
     means = np.bincount(member, weights=values) / np.bincount(member)
-    shuffled = rng.permutation(len(names))  # so that groups of equal means have no order of their own
+    shuffled = rng.permutation(count)  # so that groups of equal means have no order of their own
     ordered = shuffled[np.argsort(means[shuffled], kind="stable")]
-    rounds = [rng.permutation(folds) for _ in range(-(-len(names) // folds))]
-    fold_of = np.empty(len(names), dtype=int)
-    fold_of[ordered] = np.concatenate(rounds)[: len(names)]
+    rounds = [rng.permutation(folds) for _ in range(-(-count // folds))]
+    fold_of = np.empty(count, dtype=int)
+    fold_of[ordered] = np.concatenate(rounds)[:count]
     return _splits(fold_of[member], folds)
 
 
@@ -87,24 +87,16 @@ def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0)
     """Return (train, test) indices per fold; every label is spread over the folds as evenly as groups allow.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with groups in the place of samples: the
-    rarest label that is left is dealt out first, each of its groups to the fold that lacks it most.
-
-    Args:
-        present: whether a sample has a label (n, labels).
-        groups: group of each sample (n,).
-        folds: how many.
-        seed: of the order in which equals are dealt.
+    rarest label that is left is dealt out first, each of its groups to the fold that lacks it most. `present`
+    (n, labels) says whether a sample has a label; the seed is that of the order in which equals are dealt.
 
     Raises:
         DatasetError: there are fewer than two folds, or fewer groups than folds.
     """
-    names, member = np.unique(groups, return_inverse=True)
-    _check_folds(folds, len(names))
-    counts = np.zeros((len(names), present.shape[1]))
-    np.add.at(counts, member, present)
-    sizes = np.bincount(member).astype(float)
+    count, member = _members(groups, folds)
+    counts, sizes = sums_by_group(present, groups), np.bincount(member).astype(float)
     lacking, room = np.tile(counts.sum(0) / folds, (folds, 1)), np.full(folds, sizes.sum() / folds)
-    fold_of, waiting = np.full(len(names), -1), np.random.default_rng(seed).permutation(len(names)).tolist()
+    fold_of, waiting = np.full(count, -1), np.random.default_rng(seed).permutation(count).tolist()
     while waiting:
         left = (counts[waiting] > 0).sum(0)
         rarest = int(np.where(left > 0, left, np.inf).argmin()) if left.any() else -1
@@ -123,14 +115,15 @@ def _splits(fold: Array, folds: int) -> list[Split]:
     return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(folds)]
 
 
-def _check_folds(folds: int, groups: int) -> None:
+def _members(groups: Array, folds: int) -> tuple[int, Array]:
+    """Return how many groups there are, and the number of each sample's; raise DatasetError for too few."""
+    names, member = np.unique(groups, return_inverse=True)
     if folds < 2:
-        found, do = "a split needs two sides", "Use folds=2 or more"
-    elif groups < folds:
-        found, do = f"there are {groups} group(s), and a group is never cut", "Use fewer folds, or add tracks"
-    else:
-        return
-    raise DatasetError(f"{folds} folds were asked for", found, do)
+        raise DatasetError(f"{folds} folds were asked for", "a split needs two sides", "Use folds=2 or more")
+    if len(names) < folds:
+        found = f"there are {len(names)} group(s), and a group is never cut"
+        raise DatasetError(f"{folds} folds were asked for", found, "Use fewer folds, or add tracks")
+    return len(names), member
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,16 +155,14 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """How a probe is fitted: method, penalties to choose from (strong first), what each class counts for.
-
-    Attributes:
-        weights: of the classes (classes,); None: a sample counts as another; "balanced": a class as another.
-    """
+    """How a probe is fitted: method, penalties to choose from (strong first), what each class counts for."""
 
     classes: int
     method: ProbeMethod
     l2: tuple[float, ...]
-    weights: Array | str | None = None
+    weights: Array | str | None = (
+        None  # (classes,); None: a sample as another; "balanced": a class as another
+    )
 
     @classmethod
     def of(
@@ -262,8 +253,8 @@ def cross_validate(
         y: class numbers (n,).
         splits: (train, test) indices of each fold; test parts should not overlap.
         groups: group of each sample (n,), kept whole where l2 is chosen.
-        method: a name, a `ProbeMethod` or a plain function (methods.py).
-        l2: penalties to choose from (solvers.py); with one there is nothing to choose.
+        method: as in `fit_probes`.
+        l2: as in `fit_probes`.
         seed: of the splits by which l2 is chosen.
         class_weights: "balanced", or what a sample of each class number counts for (else 1).
         threads: folds at a time.
@@ -294,17 +285,12 @@ def plan(
 
 
 def _inner(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:
-    """Return splits to choose l2 by: grouped folds, else a third set aside, else none.
-
-    Folds need as many groups of each class; a third needs two.
-    """
-    try:
+    """Return splits to choose l2 by: grouped folds, else a third set aside, else none."""
+    with suppress(DatasetError):  # a class has fewer groups than folds
         return tuple(grouped_folds(y, groups, folds=INNER, seed=seed))
-    except DatasetError:
-        pass
     try:
         aside = held_out_indices(y, groups, 1 / 3, seed=seed)
-    except DatasetError:
+    except DatasetError:  # a class has a single group
         return ()
     kept = np.setdiff1d(np.arange(len(y)), aside)
     return ((kept, aside),) if len(np.unique(y[kept])) == len(np.unique(y)) else ()
@@ -313,17 +299,9 @@ def _inner(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:
 def fit_fold(
     x: Array, fold: Fold, *, y: Array, recipe: Recipe, shuffled: Array | None = None
 ) -> tuple[Fitted, Array]:
-    """Fit the probe of a fold, and one for each run with shuffled labels.
+    """Return the probe of a fold, and the classes (test, runs) that runs with shuffled labels predict.
 
-    Args:
-        x: raw features of all samples (n, d).
-        fold: which samples to fit on, and which to judge.
-        y: class numbers (n,).
-        recipe: how.
-        shuffled: class numbers of the runs with shuffled labels (runs, n).
-
-    Returns:
-        The probe, and the classes (test, runs) that the runs predict.
+    It takes the raw features (n, d), the class numbers (n,) and the shuffled ones (runs, n) of all samples.
     """
     train, names = x[fold.train], y[fold.train]
     missing = sorted(set(range(recipe.classes)) - set(names.tolist()))
@@ -350,10 +328,7 @@ def fit_fold(
 
 
 def _choose(x: Array, y: Array, inner: Sequence[Split], recipe: Recipe) -> float:
-    """Return the l2 that does best on what is set aside, the strongest of equals.
-
-    Where nothing could be set aside it is the middle one. Hits count as the samples do in fitting.
-    """
+    """Return the l2 that does best on what is set aside, the strongest of equals, else the middle one."""
     if len(recipe.l2) == 1 or not inner:
         return recipe.l2[len(recipe.l2) // 2]
     counts, fit = recipe.counts(y), recipe.method.fit_roughly or recipe.method.fit
@@ -375,7 +350,5 @@ def held_out(x: Array, folds: Sequence[Fold], fitted: Sequence[Fitted]) -> HeldO
     for position, (fold, probe) in enumerate(zip(folds, fitted, strict=True)):
         logits[fold.test] = x[fold.test] @ probe.weights.T + probe.bias
         number[fold.test] = position
-    weights, bias, l2 = (
-        np.array([getattr(one, name) for one in fitted]) for name in ("weights", "bias", "l2")
-    )
-    return HeldOut(logits, number, weights, bias, l2)
+    parts = {name: np.array([getattr(one, name) for one in fitted]) for name in ("weights", "bias", "l2")}
+    return HeldOut(logits, number, **parts)

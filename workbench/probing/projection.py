@@ -43,7 +43,6 @@ class Projection:
 
     Attributes:
         points: (n, 2) float32, no unit; distances far apart mean little in UMAP.
-        clips: clip id of each point (n,).
         labels: one column per label of the activations, one row per point.
         trustworthiness: 0 to 1: how many neighbours on the map are neighbours in the residual stream (1: all;
             about 0.5: as in a random map).
@@ -78,13 +77,10 @@ class Projection:
         return replace(self, labels=self.labels.assign(**{name: np.asarray(values)}))
 
     def place(self, acts: Activations) -> Projection:
-        """Return where other samples fall on this map, which stays as it is.
-
-        Args:
-            acts: pooled activations of the same model and width, for example of generated clips.
+        """Return where other samples of the same model, such as generated clips, fall on this map.
 
         Raises:
-            ProbeError: this map was not made by `project`.
+            ProbeError: this map was not made by `project`, or the samples have another width.
             ActivationsError: the layer or the site is not held.
         """
         if self.mapper is None:
@@ -224,21 +220,20 @@ def _umap(random_state: int, neighbours: int, min_distance: float, near: Project
 
 
 def _run(work: Any) -> Array:
-    """Do what may run umap's compiler, and leave the process's threads as they were.
-
-    The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another program
-    keeps a core busy, generation then takes a hundred times as long.
-    """
+    """Do what may run umap's compiler, and leave the process's threads as they were."""
     from threadpoolctl import threadpool_limits
 
+    # The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another
+    # program keeps a core busy, generation then takes a hundred times as long.
     with threadpool_limits(limits=1, user_api="openmp"):
         return np.asarray(work(), dtype=np.float64)
 
 
 def _onto(points: Array, goal: Array) -> tuple[Array, Array]:
     """Return the turn (2, 2) and shift (2,) that lay points (n, 2) onto a goal (n, 2) with least squares."""
+    from scipy.linalg import orthogonal_procrustes
+
     centre, target = points.mean(0), goal.mean(0)
-    left, sizes, right = np.linalg.svd((points - centre).T @ (goal - target))
-    scale = sizes.sum() / max(float(((points - centre) ** 2).sum()), 1e-30)
-    turn = scale * (left @ right)
+    turn, scale = orthogonal_procrustes(points - centre, goal - target)
+    turn *= scale / max(float(((points - centre) ** 2).sum()), 1e-30)
     return turn, target - centre @ turn

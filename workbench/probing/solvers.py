@@ -5,10 +5,8 @@ ridge minimises |Z W - Y|^2 + l2 n |W|^2 (Y one-hot), logistic minimises mean cr
 bias free (scikit-learn's C is 1 / (l2 n)). As l2 grows, both tend to the difference in means of the
 standardised features. The difference in means itself is taken in raw space and has no penalty.
 
-What makes the logistic solver quick are the principal axes of the samples: with c the mean of p (1 - p), the
-Hessian is near c spread / n + l2, a diagonal. L-BFGS that starts from this diagonal instead of from a
-multiple of 1 needs 5 to 40 steps where features are correlated, at two small products each; looking along a
-line costs no product.
+The logistic solver is quick on the principal axes of the samples: with c the mean of p (1 - p), the Hessian
+is near c spread / n + l2, a diagonal, and L-BFGS that starts from it needs 5 to 40 steps of two products.
 """
 
 from __future__ import annotations
@@ -135,16 +133,13 @@ def one_hot(y: Array, classes: int) -> Array:
 
 
 def ridge_path(design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[Array, Array]]:
-    """Return the ridge solutions for all columns of `truth` (n, m), which may be any numbers.
-
-    The principal axes serve every penalty. Where they are not known yet, a factorisation for each of a few
-    penalties is quicker: a dozen of these cost as much as the axes do.
-    """
+    """Return the ridge solutions for all columns of `truth` (n, m), which may be any numbers."""
     from scipy.linalg import solve
 
     centre = design.counts @ truth / len(truth)
     wanted = design.root * (truth - centre)
     penalties = [one * len(truth) for one in l2]
+    # The principal axes serve every penalty, and cost as much as a dozen factorisations.
     if "axes" in vars(design) or len(l2) > 8:
         axes = design.axes
         seen = axes.z.T @ (design.root * wanted)
@@ -164,9 +159,8 @@ def means_path(design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[
     """Return, per penalty (all the same), weights along the raw difference in means.
 
     The nearest class mean, as logits: (mu_c - mu) x / s^2 - |mu_c - mu|^2 / 2 s^2 + log P(c), with x counted
-    from mu. mu_c - mu has the direction of mu_c minus the mean of the rest. These are the true logits for
-    Gaussian classes of one variance s^2 in all directions; s^2 is measured along the differences themselves.
-    With few samples for many features the differences are partly noise, and the logits too sure.
+    from mu. These are the true logits for Gaussian classes of one variance s^2 in all directions; s^2 is
+    measured along the differences. With few samples for many features the logits are too sure.
     """
     deviation = design.scaling.deviation
     share = design.counts @ truth / len(truth)
@@ -196,8 +190,7 @@ def logistic_path(
         design: the training samples.
         truth: one-hot (n, k), every class present.
         l2: penalties, strong first: each descent starts from the optimum of the one before.
-        counts: what samples count for (n,) instead of the design's counts. The design's axes are then a guess
-            of the curvature, which costs steps but does not change the optimum.
+        counts: what samples count for (n,) instead of the design's counts, at the cost of more steps.
         tolerance: what of the objective may be left to win.
 
     Raises:
@@ -243,11 +236,8 @@ class _Problem:
         return np.append(bend * self.spread / len(self.z) + self.l2, bend)[:, None]
 
     def stride(self, state: _State, step: Array, change: Array, slope: float) -> float:
-        """Return how far to go along `step`, whose logits are `change`; `slope` is the slope at 0, negative.
-
-        Newton's method on the line, kept between the last points on either side of the minimum, until the
-        slope is less than a third. The objective is convex, so this ends.
-        """
+        """Return how far to go along `step`, whose logits are `change`; `slope` is that at 0, negative."""
+        # Newton's method on the line, between the last points on either side of the minimum.
         weighted = change * (self.counts / len(self.z))[:, None]
         wanted = float(np.vdot(self.truth, weighted))
         pull = self.l2 * float(np.vdot(state.theta[:-1], step[:-1]))
@@ -324,17 +314,8 @@ def regularization_path(
 ) -> tuple[Direction, ...]:
     """Return the unit direction of a class at every penalty, from ridge to the difference in means.
 
-    Args:
-        acts: pooled activations with the label `target`.
-        layer: the decoder block.
-        class_: one class of the target.
-        l2: penalties above 0; at math.inf stands what they tend to: the difference in means of the
-            standardised features, folded back to raw space as all the others are.
-        target: the label.
-        site: where in the block.
-
-    Returns:
-        The directions, in the order of `l2`, from one decomposition.
+    The penalties are above 0; at math.inf stands what they tend to: the difference in means of the
+    standardised features, folded back to raw space as all the others are.
 
     Raises:
         ProbeError: the class is unknown or all samples are of it, or a penalty is no number above 0.
@@ -381,11 +362,8 @@ def regularization_paths(
 
 
 def path_weights(design: Design, truth: Array, l2: Sequence[float]) -> Array:
-    """Return raw weights (penalties, m, d) of ridge for columns of `truth` (n, m).
-
-    Each is the ridge solution times l2 n, so that it does not shrink to nothing on the way to math.inf; only
-    its direction is meant.
-    """
+    """Return raw weights (penalties, m, d) of ridge for columns of `truth` (n, m), times l2 n each."""
+    # So that they do not shrink to nothing on the way to math.inf; only their direction is meant.
     seen = design.axes.z.T @ (truth - truth.mean(0))
     columns = np.hstack([seen / (design.axes.spread / one / len(truth) + 1)[:, None] for one in l2])
     weights, _ = design.turn_back(columns, np.zeros(columns.shape[1]))

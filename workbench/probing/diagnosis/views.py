@@ -1,10 +1,4 @@
-"""Views of a probe that raise no alarm: layers, confusions, calibration, directions, readings over time.
-
-`ridge_to_means` follows each direction as the penalty grows. A ridge probe with a small penalty sets features
-that vary together against one another; with a large one it only looks at how far the class means lie apart. A
-direction is judged alone, as steering uses it: clips are cut half-way between the means of the class and of
-the rest, and the share on the right side is counted, both sides alike. That has no bias to fit, and no scale.
-"""
+"""Views of a probe that raise no alarm: layers, confusions, calibration, directions, readings over time."""
 
 from __future__ import annotations
 
@@ -37,10 +31,8 @@ class Calibration(Diagnosis):
     Attributes:
         ece: expected calibration error, the mean distance between confidence and accuracy over bins, weighted
             by how many clips fall into each.
-        expected: ECE of a perfectly calibrated probe with these confidences (bins are small, so it is above
-            0), and 95 % of simulations.
+        expected: ECE of a perfectly calibrated probe with these confidences, and 95 % of simulations.
         excess: mean confidence minus accuracy: above 0 the probe is too sure.
-        bins: one row per filled bin: confidence, accuracy, low, high, clips.
     """
 
     ece: float
@@ -57,8 +49,7 @@ class Calibration(Diagnosis):
         """ECE beyond what perfect calibration would show."""
         return self.ece - self.expected.value
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         verdict = "its confidences can be trusted"
         if self.ece > self.expected.high:
             side = "too sure" if self.excess.value > 0 else "not sure enough"
@@ -72,10 +63,7 @@ class Calibration(Diagnosis):
 def calibration(probed: ProbeEvaluation, *, bins: int = 10, draws: int = 500) -> Calibration:
     """Return the reliability curve of the held-out probabilities.
 
-    Args:
-        probed: the probe under examination.
-        bins: equal parts of the range of confidences from 0 to 1.
-        draws: simulations of a perfectly calibrated probe.
+    The bins are equal parts of the confidences from 0 to 1, the draws simulate perfect calibration.
     """
     sure, right = probed.probabilities.max(1), probed.correct.astype(np.float64)
     where = np.minimum((sure * bins).astype(int), bins - 1)
@@ -132,8 +120,7 @@ class Confusion(Diagnosis):
         """Share of the worst pair."""
         return self.worst[2]
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         true, called, share = self.worst
         if share == 0:
             return f"At layer {self.layer} no {self.target} is taken for another."
@@ -172,8 +159,7 @@ class AccuracyByLayer(Diagnosis):
         """The best layer's accuracy above always naming the most frequent class."""
         return float(self._row["accuracy"] - self._row["chance"])
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         row = self._row
         measured = not np.isnan(row["shuffled_high"])
         shuffled = f", shuffled labels reach {row['shuffled_high']:.2f}" if measured else ""
@@ -198,15 +184,12 @@ class DirectionStability(Diagnosis):
 
     Training parts of two folds share most of their clips, so that even a direction of pure noise has a cosine
     of about 0.5 to 0.7 over five folds; what is meant by stable is 0.9 and more.
-
-    Attributes:
-        rows: one row per layer and class: layer, class, cosine (mean over pairs of folds), lowest.
     """
 
     rows: pd.DataFrame = field(compare=False)
 
     def table(self) -> pd.DataFrame:
-        """Return one row per layer and class."""
+        """Return one row per layer and class: layer, class, cosine (mean over pairs of folds), lowest."""
         return self.rows
 
     @property
@@ -214,8 +197,7 @@ class DirectionStability(Diagnosis):
         """The lowest mean cosine of a class."""
         return float(self.rows["cosine"].min())
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         row = self.rows.iloc[int(self.rows["cosine"].to_numpy().argmin())]
         verdict = "stable" if row["cosine"] >= 0.9 else "unsure" if row["cosine"] >= 0.7 else "mostly noise"
         return (
@@ -238,10 +220,7 @@ def direction_stability(*evaluations: ProbeEvaluation) -> DirectionStability:
 
 
 def cosine_layers(sweep: ProbeSweep, class_: str) -> pd.DataFrame:
-    """Return the cosines (layers x layers) between the directions of a class.
-
-    The residual stream carries a direction on from block to block, so that neighbours are alike.
-    """
+    """Return the cosines (layers x layers) between the directions of a class; neighbours are alike."""
     return _cosines({str(probe.layer): probe.direction(class_) for probe in sweep})
 
 
@@ -260,33 +239,24 @@ def _cosines(directions: Mapping[str, Direction]) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class ScoreOverTime(Diagnosis):
-    """P(class) along each clip: what a probe says of each frame or window.
+    """P(class) along each clip: what a probe says of each frame or window."""
 
-    Attributes:
-        clips: ids (n,).
-        classes: their names (k,).
-        seconds: where each frame or window starts (n, t); NaN behind a clip's end.
-        probabilities: (n, t, k), NaN likewise.
-    """
-
-    clips: tuple[str, ...]
-    classes: tuple[str, ...]
-    seconds: Array
-    probabilities: Array
+    clips: tuple[str, ...]  # ids (n,)
+    classes: tuple[str, ...]  # names (k,)
+    seconds: Array  # where each frame or window starts (n, t); NaN behind a clip's end
+    probabilities: Array  # (n, t, k), NaN likewise
 
     def table(self, clip: str | None = None) -> pd.DataFrame:
         """Return one row per clip and moment: clip, seconds, and P of each class in a column of its name."""
         if clip is not None and clip not in self.clips:
             found = f"there are {', '.join(self.clips[:3])} and others, {len(self.clips)} in all"
             raise ProbeError.lookup(f"The clip {clip!r} was asked for", found, "Use one of .clips")
-        parts = []
-        for position in range(len(self.clips)) if clip is None else [self.clips.index(clip)]:
-            inside = np.isfinite(self.seconds[position])
-            part = pd.DataFrame(self.probabilities[position][inside], columns=list(self.classes))
-            part.insert(0, "seconds", self.seconds[position][inside])
-            part.insert(0, "clip", self.clips[position])
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        chosen = np.array([clip is None or one == clip for one in self.clips])
+        rows, moments = np.nonzero(np.isfinite(self.seconds) & chosen[:, None])
+        table = pd.DataFrame(self.probabilities[rows, moments], columns=list(self.classes))
+        table.insert(0, "seconds", self.seconds[rows, moments])
+        table.insert(0, "clip", np.array(self.clips)[rows])
+        return table
 
     @property
     def effect(self) -> float:
@@ -296,8 +266,7 @@ class ScoreOverTime(Diagnosis):
         whole = np.nanmean(self.probabilities, axis=1).argmax(1)
         return float((leads != whole[:, None])[inside].mean())
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         return (
             f"Over {len(self.clips)} clips the probe of layer {self.layer} names, at {self.effect:.0%} of "
             f"the moments, another {self.target} than over the whole clip."
@@ -307,10 +276,8 @@ class ScoreOverTime(Diagnosis):
 def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
     """Return what a probe says along each clip.
 
-    Args:
-        acts: activations that keep their frames (capture with pool=None), or windows (coordinate `start_s`).
-        probe: read at its layer and site; it was fitted on averages over longer stretches, so that single
-            frames are noisier than what it knows.
+    The activations keep their frames (capture with pool=None), or windows (coordinate `start_s`). Single
+    frames are noisier than the averages over longer stretches that the probe was fitted on.
 
     Raises:
         ProbeError: the activations are pooled over whole clips.
@@ -360,15 +327,14 @@ STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
 
 @dataclass(frozen=True, eq=False)
 class RidgeToMeans:
-    """The regularization paths of all classes of one layer.
+    """The regularization paths of all classes of one layer: per class, a value at each penalty.
 
     Attributes:
         l2: penalties in rising order; math.inf: the difference in means of standardised features.
-        directions: class -> its direction at each penalty.
-        to_probe: class -> cosine to the weight of the probe, at each penalty.
-        to_means: class -> cosine to the difference in means of the raw activations.
-        accuracy: class -> held-out share of clips that the direction alone puts on the right side, class and
-            rest counted alike (0.5 is chance).
+        to_probe: cosine to the weight of the probe.
+        to_means: cosine to the difference in means of the raw activations.
+        accuracy: held-out share of clips that the direction alone puts on the right side of the middle
+            between the means of class and rest, both counted alike: no bias and no scale, as in steering.
     """
 
     target: str
@@ -381,8 +347,7 @@ class RidgeToMeans:
     accuracy: Mapping[str, tuple[Estimate, ...]] = field(repr=False)
 
     strengths = renamed_attribute("strengths", "l2")
-    chance: ClassVar[float] = 0.5
-    """The accuracy of a direction that has nothing to do with the class: both sides count alike."""
+    chance: ClassVar[float] = 0.5  # the accuracy of a direction that has nothing to do with the class
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -396,7 +361,8 @@ class RidgeToMeans:
 
     def direction(self, class_: str, l2: float) -> Direction:
         """Return the direction of a class at a penalty of the path; raise ProbeError for any other."""
-        return self.directions[self._known(class_)][self._place(l2)]
+        class_, place = self._find(class_, l2)
+        return self.directions[class_][place]
 
     def table(self) -> pd.DataFrame:
         """Return one row per class and penalty: cosines to probe and means, accuracy with its interval."""
@@ -410,8 +376,8 @@ class RidgeToMeans:
 
     def sentence(self, class_: str, l2: float) -> str:
         """Return what is known of a class's direction at a penalty, with its numbers."""
-        place = self._place(l2)
-        right = self.accuracy[self._known(class_)][place]
+        class_, place = self._find(class_, l2)
+        right = self.accuracy[class_][place]
         probe, means = self.to_probe[class_][place], self.to_means[class_][place]
         return (
             f"At λ = {self.labels[place]} the {class_} direction of layer {self.layer} has a cosine of "
@@ -420,30 +386,25 @@ class RidgeToMeans:
             f"the right side of {class_} and the rest (chance {self.chance:.0%})."
         )
 
-    def _known(self, class_: str) -> str:
-        if class_ in self.directions:
-            return class_
-        found = f"there are {', '.join(self.classes)}"
-        raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
-
-    def _place(self, l2: float) -> int:
-        if l2 in self.l2:
-            return self.l2.index(l2)
-        found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
-        raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
+    def _find(self, class_: str, l2: float) -> tuple[str, int]:
+        """Return a class and the position of a penalty, which are there."""
+        if class_ not in self.directions:
+            found = f"there are {', '.join(self.classes)}"
+            raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
+        if l2 not in self.l2:
+            found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
+            raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
+        return class_, self.l2.index(l2)
 
 
 @renamed_keywords(strengths="l2")
 def ridge_to_means(
     acts: Activations, probed: ProbeEvaluation, probe: Probe, *, l2: Sequence[float] = STEPS
 ) -> RidgeToMeans:
-    """Return the paths of every class at one layer; one decomposition per fold serves all penalties.
+    """Return the paths of every class at one layer, each with the cosines to the direction of `probe`.
 
-    Args:
-        acts: the activations that were examined.
-        probed: the probe under examination.
-        probe: the probe that cosines are taken to.
-        l2: penalties above 0 (`regularization_path`).
+    A small penalty sets features that vary together against one another; a large one only looks at how far
+    the class means lie apart. One decomposition per fold serves all penalties (`regularization_path`).
 
     Raises:
         ProbeError: as in `regularization_path`.
