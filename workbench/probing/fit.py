@@ -18,22 +18,8 @@ from tqdm.auto import tqdm
 
 from workbench import stats
 from workbench.errors import DatasetError, ProbeError, renamed_keywords
-from workbench.probing.crossval import (
-    INNER,
-    Fitted,
-    Fold,
-    HeldOut,
-    Recipe,
-    Split,
-    fit_fold,
-    held_out,
-    in_order,
-    label_folds,
-    number_folds,
-    numbered_weights,
-    plan,
-    processors,
-)
+from workbench.probing import crossval
+from workbench.probing.crossval import Fitted, Fold, HeldOut, Recipe, Split
 from workbench.probing.methods import PROBE_METHODS, PlainFit, ProbeMethod, checked_path, probabilities
 from workbench.probing.probe import (
     LabelProbe,
@@ -84,16 +70,18 @@ def _fit_layers(task: _Task, layers: Sequence[int] | None, threads: int | None, 
     chosen = [int(layer) for layer in (task.acts.layers if layers is None else layers)]
     if not chosen:
         raise ProbeError("Probes were asked for", "the list of layers is empty", "Name at least one")
-    threads = processors() if threads is None else threads
-    fitted = in_order(partial(_fit_layer, task, max(threads // len(chosen), 1)), chosen, threads=threads)
+    threads = crossval.processors() if threads is None else threads
+    fitted = crossval.in_order(
+        partial(_fit_layer, task, max(threads // len(chosen), 1)), chosen, threads=threads
+    )
     text = f"Probing {task.target}"
     return list(tqdm(fitted, text, len(chosen), unit="layer", disable=not progress, leave=False, delay=2))
 
 
 def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
     x = task.acts.matrix(layer, site=task.site).astype(np.float64)
-    *parts, (whole, _) = in_order(partial(task.fit_fold, x), task.folds, threads=threads)
-    judged = held_out(x, task.folds[:-1], [fitted for fitted, _ in parts])
+    *parts, (whole, _) = crossval.in_order(partial(task.fit_fold, x), task.folds, threads=threads)
+    judged = crossval.held_out(x, task.folds[:-1], [fitted for fitted, _ in parts])
     shuffled = np.empty((len(x), parts[0][1].shape[1]))
     for fold, (_, readings) in zip(task.folds, parts, strict=False):
         shuffled[fold.test] = readings
@@ -155,31 +143,24 @@ def fit_probes(
     3
     """
     classes, y = _classes(acts, target)
-    recipe = Recipe.of(len(classes), method, l2, numbered_weights(class_weights, classes, target))
+    recipe = Recipe.of(len(classes), method, l2, crossval.numbered_weights(class_weights, classes, target))
     splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
-    parts = plan(y, acts.groups, [*splits, _everything(len(y))], recipe, seed=seed)
-    shuffled = _shuffled_classes(y, acts.groups, splits, shuffles, seed)
-    fit = partial(fit_fold, y=y, recipe=recipe, shuffled=shuffled)
-    finish = partial(
-        _finish_classes, acts=acts, classes=classes, y=y, method=recipe.method, shuffled=shuffled
-    )
+    parts = crossval.plan(y, acts.groups, [*splits, _everything(len(y))], recipe, seed=seed)
+    truths = np.vstack([y, _shuffled_classes(y, acts.groups, splits, shuffles, seed)])
+    fit = partial(crossval.fit_fold, y=y, recipe=recipe, shuffled=truths[1:])
+    finish = partial(_finish_classes, acts, classes, truths, recipe.method)
     fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
     probes, rows, logits = zip(*fitted, strict=True)
     return ProbeSweep(probes, pd.concat(rows, ignore_index=True), np.stack(logits))
 
 
 def _finish_classes(
-    layer: _Layer,
-    *,
-    acts: Activations,
-    classes: tuple[str, ...],
-    y: Array,
-    method: ProbeMethod,
-    shuffled: Array,
+    acts: Activations, classes: tuple[str, ...], truths: Array, method: ProbeMethod, layer: _Layer
 ) -> tuple[Probe, pd.DataFrame, Array]:
     """Return the probe of a layer, its held-out rows and its held-out logits (n, classes)."""
-    names, judged = np.array(classes), layer.judged
-    scores = stats.score(y, judged.predicted, acts.groups, (layer.shuffled == shuffled.T).mean(0))
+    y, names, judged = truths[0], np.array(classes), layer.judged
+    reached = (layer.shuffled == truths[1:].T).mean(0)
+    scores = stats.score(y, judged.predicted, acts.groups, reached)
     kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
     probe = Probe(classes=classes, **kind, **vars(layer.whole), **layer.notes)
     confidence = probabilities(judged.logits, method.link)[np.arange(len(y)), y]
@@ -255,7 +236,7 @@ def fit_multilabel(
         len(sets), -1
     )
     _check_labels(labels, present, groups)
-    cut = partial(label_folds, seed=seed)
+    cut = partial(crossval.label_folds, seed=seed)
     splits = cut(present, groups, folds=folds)
     for number, (train, _) in enumerate(splits):
         if (bad := _unlearnable(present[train])).any():
@@ -346,7 +327,7 @@ def _nested(
         count = len(np.unique(groups[train]))
         inner = []
         if choices > 1 and count >= 2:
-            inner = cut(truth[train], groups[train], folds=min(INNER, count))
+            inner = cut(truth[train], groups[train], folds=min(crossval.INNER, count))
         if truth.ndim == 2 and any(_unlearnable(truth[train][kept]).any() for kept, _ in inner):
             inner = []
         folds.append(Fold(train, test, tuple(inner)))
@@ -426,12 +407,12 @@ def fit_regression(
     """
     y, groups = _numbers(acts, target), acts.groups
     values = Recipe.of(1, "ridge", l2).l2
-    cut = partial(number_folds, seed=seed)
+    cut = partial(crossval.number_folds, seed=seed)
     splits = cut(y, groups, folds=folds)
-    shuffled = _shuffled_numbers(y, groups, splits, shuffles, seed)
+    truths = np.vstack([y, _shuffled_numbers(y, groups, splits, shuffles, seed)])
     parts = _nested(cut, y, groups, splits, len(values))
-    fit = partial(_fit_numbers, columns=np.vstack([y, shuffled]).T, values=values)
-    finish = partial(_finish_numbers, acts, y, shuffled)
+    fit = partial(_fit_numbers, columns=truths.T, values=values)
+    finish = partial(_finish_numbers, acts, truths)
     fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
     probes, rows = zip(*fitted, strict=True)
     return NumberSweep(probes, pd.concat(rows, ignore_index=True))
@@ -452,17 +433,15 @@ def _fit_numbers(x: Array, fold: Fold, *, columns: Array, values: tuple[float, .
     return Fitted(weights[:1], bias[:1], values[chosen[0]]), readings
 
 
-def _finish_numbers(
-    acts: Activations, y: Array, shuffled: Array, layer: _Layer
-) -> tuple[NumberProbe, pd.DataFrame]:
+def _finish_numbers(acts: Activations, truths: Array, layer: _Layer) -> tuple[NumberProbe, pd.DataFrame]:
     """Return the probe of a layer with the scores of its held-out readings, and these as rows."""
-    read, whole = layer.judged.logits[:, 0], layer.whole
+    y, read, whole = truths[0], layer.judged.logits[:, 0], layer.whole
     values: dict[str, float] = {}
     for name, make in _FIGURES.items():
         figure = make(y, read)
         values[name] = stats.point_estimate(figure, len(y))
         values[f"{name}_low"], values[f"{name}_high"] = stats.interval(figure, acts.groups)
-    runs = zip(shuffled, layer.shuffled.T, strict=True)
+    runs = zip(truths[1:], layer.shuffled.T, strict=True)
     chance = np.array([stats.point_estimate(stats.r_squared(*run), len(y)) for run in runs])
     values["shuffled_mean"] = float(chance.mean()) if len(chance) else np.nan
     values["shuffled_low"], values["shuffled_high"] = stats.percentile_interval(chance)

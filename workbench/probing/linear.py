@@ -36,26 +36,16 @@ SWEEP = "sweep.safetensors"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LinearProbe:
-    """A linear probe in raw residual space: readings = x W' + b, the scaling of features folded back in.
+    """A linear probe in raw residual space: readings = x W' + b, the scaling of features folded back in."""
 
-    Attributes:
-        weights: (*rows, d) float64, read-only; rows is () where one number is read, else (names,).
-        bias: (*rows,).
-        mean: the average of the training samples (d,).
-        layer: the decoder block that is read, at `site`.
-        target: the label that is read.
-        scores: held-out figures of the same recipe (the probe itself is fitted on all samples).
-        residual_norm: mean norm of the residual stream at this layer, for doses.
-    """
-
-    weights: Array
-    bias: Array | float
-    mean: Array
-    layer: int
-    site: str
-    target: str
-    scores: Any
-    residual_norm: float
+    weights: Array  # (*rows, d) float64, read-only; rows is () where one number is read, else (names,)
+    bias: Array | float  # (*rows,)
+    mean: Array  # of the training samples (d,)
+    layer: int  # the decoder block that is read
+    site: str  # where in the block
+    target: str  # the label that is read
+    scores: Any  # held-out figures of the same recipe; the probe itself is fitted on all samples
+    residual_norm: float  # mean norm of the residual stream at this layer, for doses
     model_id: str = ""
     dataset_fingerprint: str = ""
 
@@ -76,8 +66,7 @@ class LinearProbe:
             array = np.array(getattr(self, name), dtype=np.float64, order="C")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-            if array.shape != wanted.get(name, self.rows):
-                expected = wanted.get(name, self.rows)
+            if array.shape != (expected := wanted.get(name, self.rows)):
                 found = f"its {name} have the shape {array.shape} where {expected} was expected"
                 raise ProbeError(asked, found, "Pass arrays that fit one another")
         if problem := _problem(self):
@@ -126,33 +115,25 @@ class LinearProbe:
         except (TypeError, ValueError) as error:
             found = f"these are no numbers ({error})"
             raise ProbeError("Residuals were to be read", found, "Pass an array of floats") from error
+        read = f"to be read by the probe of layer {self.layer}"
         if x.ndim == 0 or x.shape[-1] != self.mean.size:
-            raise ProbeError(
-                f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
+            found, do = (
                 f"it reads residuals of width {self.mean.size}",
-                "Pass residuals of the model that it was fitted on",
+                "Pass residuals of the model it is of",
             )
-        broken = int((~np.isfinite(x).all(-1)).sum())
-        if broken:
-            raise ProbeError(
-                f"{x[..., 0].size} sample(s) were to be read by the probe of layer {self.layer}",
-                f"{broken} of them hold NaN or infinite numbers",
-                "Leave them out (frames behind the end of a clip are NaN)",
-            )
+            raise ProbeError(f"An array of shape {x.shape} was {read}", found, do)
+        if broken := int((~np.isfinite(x).all(-1)).sum()):
+            found = f"{broken} of them hold NaN or infinite numbers"
+            do = "Leave them out (frames behind the end of a clip are NaN)"
+            raise ProbeError(f"{x[..., 0].size} sample(s) were {read}", found, do)
         return np.asarray(x @ self.weights.T + self.bias)
 
     def along(self, weights: Array, name: str, origin: Mapping[str, str]) -> Direction:
         """Return the unit direction of `weights` (d,); `origin` has the method, and the score by its name."""
-        known = ("target", "model_id", "dataset_fingerprint")
-        return Direction(
-            weights.astype(np.float32),
-            self.layer,
-            self.site,
-            name=name,
-            residual_norm=self.residual_norm,
-            centre=float(self.mean @ weights),
-            origin={**{one: getattr(self, one) for one in known}, **origin},
-        ).unit()
+        known = {one: getattr(self, one) for one in ("target", "model_id", "dataset_fingerprint")}
+        place = {"residual_norm": self.residual_norm, "centre": float(self.mean @ weights)}
+        along = weights.astype(np.float32)
+        return Direction(along, self.layer, self.site, name=name, origin={**known, **origin}, **place).unit()
 
     def save(self, path: Path | str) -> Path:
         """Write the arrays as safetensors, all else as JSON in its metadata; return the path.
@@ -179,20 +160,16 @@ class LinearProbe:
             kept, arrays = unpack_arrays(path)
             if kept["format"] != cls._format():
                 raise ValueError(f"it is of the format {kept['format']!r}, not {cls._format()!r}")
-            record = {
-                named.get(key, key): value for key, value in kept.items() if key not in ("format", DIGEST)
-            }
+            fields = kept.keys() - {"format", "scores", DIGEST}
+            record = {named.get(name, name): kept[name] for name in fields}
             record |= {name: arrays[cls.saved_as.get(name, name)] for name in cls.tensors}
-            scores = {
-                name: pd.DataFrame(one) if isinstance(one, dict) else one
-                for name, one in record.pop("scores").items()
-            }
-            probe = cls(scores=cls.scores_type(**scores), **record)
+            scores = kept["scores"].items()
+            tables = {name: pd.DataFrame(one) if isinstance(one, dict) else one for name, one in scores}
+            probe = cls(scores=cls.scores_type(**tables), **record)
             check_digest(path, kept, arrays)
             return probe
         except Exception as error:  # a damaged file can be wrong in any way
-            found = f"the file holds none ({reason(error)})"
-            do = f"Use a file that {cls.__name__}.save wrote"
+            found, do = f"the file holds none ({reason(error)})", f"Use a file that {cls.__name__}.save wrote"
             raise ProbeError(f"A {cls.kind} was asked for from {path}", found, do) from error
 
     def __eq__(self, other: object) -> bool:
@@ -216,13 +193,9 @@ class LinearProbe:
 
 def _problem(probe: LinearProbe) -> str:
     """Return what is wrong with the values of a probe, or an empty text."""
-    names: dict[str, Any] = {
-        name: getattr(probe, name) for name in ("site", "target", "model_id", "dataset_fingerprint")
-    }
-    for name in ("method", "classes", "labels"):
-        value = getattr(probe, name, "")
-        names |= dict.fromkeys(value, "") if isinstance(value, tuple) else {name: value}
-    if not all(is_text(text) for pair in names.items() for text in pair):
+    names = [probe.site, probe.target, probe.model_id, probe.dataset_fingerprint]
+    names += [getattr(probe, "method", ""), *getattr(probe, probe.naming, ())]
+    if not all(is_text(name) for name in names):
         return f"its names are {names!r}"
     if getattr(probe, "link", LINKS[0]) not in LINKS:
         return f"its link {probe.link!r} is none of {', '.join(LINKS)}"  # type: ignore[attr-defined]
@@ -248,9 +221,8 @@ def plot_bars(bars: Mapping[str, tuple[float, float, float]], probe: LinearProbe
     """Return the figure of named figures (value, low, high) of probes like this one, one line each."""
     from workbench.show.plots.probing import shares
 
-    rows = pd.DataFrame(
-        [(name, *one) for name, one in bars.items()], columns=["name", "value", "low", "high"]
-    )
+    columns = ["name", "value", "low", "high"]
+    rows = pd.DataFrame([(name, *one) for name, one in bars.items()], columns=columns)
     return shares(rows, question, axis=probe.axis, chance=getattr(probe.scores, "chance", None))
 
 
@@ -283,11 +255,9 @@ class Layered(Generic[P]):
         for probe in self.probes:
             if probe.layer == layer:
                 return probe
-        raise ProbeError.lookup(
-            f"The probe of layer {layer} was asked for",
-            f"the layers probed are {', '.join(str(one) for one in self.layers)}",
-            "Use one of those, or fit again with layers=[...]",
-        )
+        found = f"the layers probed are {', '.join(str(one) for one in self.layers)}"
+        do = "Use one of those, or fit again with layers=[...]"
+        raise ProbeError.lookup(f"The probe of layer {layer} was asked for", found, do)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -22,16 +22,11 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NamedProbe(LinearProbe):
-    """What probes of classes and of labels share: one row of weights per name.
-
-    Attributes:
-        method: the name of what fitted it.
-        link: how its logits become probabilities (methods.py); that of the method where it is a built-in one.
-    """
+    """What probes of classes and of labels share: one row of weights per name."""
 
     bias: Array
-    method: str
-    link: str = ""
+    method: str  # the name of what fitted it
+    link: str = ""  # how logits become probabilities (methods.py); a built-in method has its own
 
     naming: ClassVar[str] = "classes"  # the attribute that names the rows
     against: ClassVar[str] = ""
@@ -102,10 +97,6 @@ class NamedProbe(LinearProbe):
 class Probe(NamedProbe):
     """A linear probe of classes in raw residual space: logits = x W' + b, with scikit-learn's attributes.
 
-    Attributes:
-        classes: the names of the rows of weights (classes, d) and bias (classes,), in rising order.
-        l2: the penalty that was chosen (solvers.py); NaN for a method without one.
-
     >>> from workbench.stats import Scores
     >>> scores = Scores(0.9, 0.8, 1.0, 0.9, 0.5, 0.5, 0.4, 0.6, 40, 10)
     >>> place = {"layer": 3, "site": "resid_post", "target": "genre", "residual_norm": 20.0}
@@ -115,8 +106,8 @@ class Probe(NamedProbe):
     array(['jazz'], dtype='<U4')
     """
 
-    classes: tuple[str, ...]
-    l2: float
+    classes: tuple[str, ...]  # in rising order, as the rows of weights (classes, d)
+    l2: float  # the penalty that was chosen (solvers.py); NaN for a method without one
     scores: Scores
 
     strength = renamed_attribute("strength", "l2")
@@ -159,10 +150,7 @@ class Probe(NamedProbe):
         return probabilities(self.logits(x), self.link)
 
     def score(self, x: Array, y: Array) -> float:
-        """Return the share of residuals (n, d) whose class is predicted as `y` (n,) says.
-
-        `scores` has what the probe reads of samples that it was not fitted on.
-        """
+        """Return the share of residuals (n, d) that are predicted as `y` (n,) says; `scores` is held out."""
         return float(np.mean(self.predict(x) == as_text(y)))
 
     def summary(self) -> dict[str, Any]:
@@ -217,39 +205,26 @@ class ProbeSweep(Layered[Probe]):
 
 @dataclass(frozen=True, eq=False)
 class LabelScores:
-    """Held-out figures of the probes of one layer, with 95 % intervals from drawing whole groups.
+    """Held-out figures of the probes of one layer, with 95 % intervals from drawing whole groups."""
 
-    Attributes:
-        macro_f1: mean over labels of F1, a label named where its logit is above 0; `f1_low` to `f1_high`.
-        average_precision: mean over labels, no threshold; `precision_low` to `precision_high`.
-        chance: mean share of samples that have a label: the average precision of a random order.
-        of_label: one row per label: label, f1, average_precision, share, groups (that have it).
-        samples: how many were judged, of how many `groups`.
-    """
-
-    macro_f1: float
+    macro_f1: float  # mean over labels of F1, a label named where its logit is above 0
     f1_low: float
     f1_high: float
-    average_precision: float
+    average_precision: float  # mean over labels, no threshold
     precision_low: float
     precision_high: float
-    chance: float
-    of_label: pd.DataFrame
+    chance: float  # mean share of samples that have a label: the average precision of a random order
+    of_label: pd.DataFrame  # label, f1, average_precision, share, groups that have it
     samples: int
     groups: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelProbe(NamedProbe):
-    """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b.
+    """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b."""
 
-    Attributes:
-        labels: the names of the rows of weights (labels, d) and bias (labels,), in rising order.
-        l2: the penalty that was chosen for each label (labels,).
-    """
-
-    labels: tuple[str, ...]
-    l2: Array
+    labels: tuple[str, ...]  # in rising order, as the rows of weights (labels, d)
+    l2: Array  # the penalty that was chosen for each label (labels,)
     scores: LabelScores
 
     strengths = renamed_attribute("strengths", "l2")
@@ -292,17 +267,11 @@ class LabelProbe(NamedProbe):
 
 @dataclass(frozen=True, eq=False)
 class LabelSweep(Layered[LabelProbe]):
-    """The probes of all labels per layer, in the order of layers.
+    """The probes of all labels per layer, in the order of layers."""
 
-    Attributes:
-        present: whether a sample has a label (n, labels).
-        logits: (layers, n, labels), each by a probe that saw nothing of the sample's group.
-        fold: the fold that judged each sample (n,).
-    """
-
-    present: Array
-    logits: Array
-    fold: Array
+    present: Array  # whether a sample has a label (n, labels)
+    logits: Array  # (layers, n, labels), each by a probe that saw nothing of the sample's group
+    fold: Array  # the fold that judged each sample (n,)
 
     held = renamed_attribute("held", "present")
     probe_type: ClassVar[type[LabelProbe]] = LabelProbe
@@ -316,27 +285,18 @@ class LabelSweep(Layered[LabelProbe]):
 
 @dataclass(frozen=True)
 class NumberScores:
-    """Held-out figures of a probe for a number, with 95 % intervals from drawing whole groups.
+    """Held-out figures of a probe for a number, with 95 % intervals from drawing whole groups."""
 
-    Attributes:
-        r2: 1: read exactly; 0: no better than the mean; may be below; `r2_low` to `r2_high`.
-        error: mean absolute error, in the unit of the number; `error_low` to `error_high`.
-        rank: Spearman's correlation of truth and reading; `rank_low` to `rank_high`.
-        shuffled_mean: R2 of the same probing with shuffled numbers, mean of the runs (NaN without runs);
-            `shuffled_low` to `shuffled_high`: 2.5 % and 97.5 % of them.
-        samples: how many were judged, of how many `groups`.
-    """
-
-    r2: float
+    r2: float  # 1: read exactly; 0: no better than the mean; may be below
     r2_low: float
     r2_high: float
-    error: float
+    error: float  # mean absolute error, in the unit of the number
     error_low: float
     error_high: float
-    rank: float
+    rank: float  # Spearman's correlation of truth and reading
     rank_low: float
     rank_high: float
-    shuffled_mean: float
+    shuffled_mean: float  # R2 of the same probing with shuffled numbers, 2.5 % and 97.5 % of the runs
     shuffled_low: float
     shuffled_high: float
     samples: int
@@ -370,13 +330,8 @@ class NumberProbe(LinearProbe):
 
 @dataclass(frozen=True, eq=False)
 class NumberSweep(Layered[NumberProbe]):
-    """One probe for a number per layer, in the order of layers.
+    """One probe for a number per layer, in the order of layers."""
 
-    Attributes:
-        held_out: one row per layer and sample: layer, clip, group, truth, predicted, fold; every row by a
-            probe that saw nothing of the sample's group.
-    """
-
-    held_out: pd.DataFrame
+    held_out: pd.DataFrame  # layer, clip, group, truth, predicted, fold, as in `ProbeSweep`
 
     probe_type: ClassVar[type[NumberProbe]] = NumberProbe

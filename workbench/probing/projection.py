@@ -1,8 +1,4 @@
-"""Maps: activations of one layer in two dimensions, how far they can be trusted, and who joins them later.
-
-A map's turn, mirror image and size are accidents. `project(..., near=other)` begins from another map of the
-same samples and turns the result onto it, so that points move from layer to layer and do not jump.
-"""
+"""Maps: activations of one layer in two dimensions, how far they can be trusted, and who joins them later."""
 
 from __future__ import annotations
 
@@ -87,13 +83,10 @@ class Projection:
             found = "this map holds points only, not how they were found"
             raise ProbeError("Other samples were to be placed on a map", found, "Make it by project()")
         x = acts.matrix(self.layer, site=self.site).astype(np.float64)
-        width = len(self.mapper.scaling.mean)
-        if x.shape[1] != width:
-            raise ProbeError(
-                f"Samples of width {x.shape[1]} were to be placed on a map",
-                f"the map was made of residuals of width {width}",
-                "Pass activations of the same model",
-            )
+        if x.shape[1] != (width := len(self.mapper.scaling.mean)):
+            asked = f"Samples of width {x.shape[1]} were to be placed on a map"
+            found = f"the map was made of residuals of width {width}"
+            raise ProbeError(asked, found, "Pass activations of the same model")
         places = self.mapper.place(x).astype(np.float32)
         return replace(self, points=places, clips=acts.clips, labels=_labels(acts), mapper=None)
 
@@ -124,8 +117,8 @@ def project(
         neighbours: size of the neighbourhood that UMAP keeps (made smaller when there are few samples).
         min_distance: how tight UMAP packs points.
         site: where in the block.
-        near: a map of the same samples, at another layer for instance: UMAP begins from its points, and the
-            result is turned, mirrored and scaled as a whole to lie nearest to it (Procrustes).
+        near: a map of the same samples, such as another layer's: UMAP begins from its points, and the turn,
+            mirror image and size of the result, which are accidents, are those nearest to it (Procrustes).
 
     Raises:
         ProbeError: an unknown method, fewer than 4 samples, or a `near` of other samples.

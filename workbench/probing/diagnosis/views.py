@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from workbench.errors import ProbeError, renamed_attribute, renamed_keywords
 from workbench.probing.crossval import Split
@@ -129,10 +130,9 @@ class Confusion(Diagnosis):
 
 def confusion(probed: ProbeEvaluation) -> Confusion:
     """Return which class is taken for which by probes that saw nothing of the clip's group."""
-    size, names = len(probed.classes), list(probed.classes)
-    pairs = np.bincount(probed.y * size + probed.held_out.predicted, minlength=size * size)
-    counts = pd.DataFrame(pairs.reshape(size, size), index=names, columns=names)
-    return Confusion(**probed.place, counts=counts)
+    counts = confusion_matrix(probed.y, probed.held_out.predicted, labels=range(len(probed.classes)))
+    names = list(probed.classes)
+    return Confusion(**probed.place, counts=pd.DataFrame(counts, index=names, columns=names))
 
 
 @dataclass(frozen=True)
@@ -308,17 +308,14 @@ def _frames(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, Ar
 
 
 def _windows(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, Array]:
-    """Return the same of windows: one clip's windows are samples of their own, put in order of time."""
+    """Return the same of windows, which are samples of their own, in order of time within each clip."""
     x, start_s = acts.matrix(probe.layer, site=probe.site), acts.coordinate("start_s").astype(float)
-    clips, first, member = np.unique(acts.clips, return_index=True, return_inverse=True)
-    most = int(np.bincount(member).max())
-    seconds, stacked = np.full((len(clips), most), np.nan), np.zeros((len(clips), most, x.shape[1]))
-    for clip in range(len(clips)):
-        own = np.flatnonzero(member == clip)
-        own = own[np.argsort(start_s[own], kind="stable")]
-        seconds[clip, : len(own)], stacked[clip, : len(own)] = start_s[own], x[own]
-    order = np.argsort(first)  # clips in the order in which they came
-    return tuple(clips[order].tolist()), seconds[order], stacked[order]
+    row, clips = pd.factorize(acts.clips)
+    place = pd.Series(start_s).groupby(row).rank(method="first").to_numpy(dtype=int) - 1
+    seconds = np.full((len(clips), place.max() + 1), np.nan)
+    stacked = np.zeros((*seconds.shape, x.shape[1]))
+    seconds[row, place], stacked[row, place] = start_s, x
+    return tuple(clips.tolist()), seconds, stacked
 
 
 STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
