@@ -128,21 +128,13 @@ def _members(groups: Array, folds: int) -> tuple[int, Array]:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What probes that saw nothing of a sample's fold read of it.
+    """What probes that saw nothing of a sample's fold read of it."""
 
-    Attributes:
-        logits: (n, classes); NaN for samples that no fold tests.
-        fold: the fold that tests each sample (n,); -1 for samples that no fold tests.
-        weights: of each fold's probe (folds, classes, d), in raw feature space.
-        bias: (folds, classes).
-        l2: chosen inside each training fold (folds,); NaN for a method without a penalty.
-    """
-
-    logits: Array
-    fold: Array
-    weights: Array
-    bias: Array
-    l2: Array
+    logits: Array  # (n, classes); NaN for samples that no fold tests
+    fold: Array  # the fold that tests each sample (n,); -1 where none does
+    weights: Array  # of each fold's probe (folds, classes, d), in raw feature space
+    bias: Array  # (folds, classes)
+    l2: Array  # chosen inside each training fold (folds,); NaN for a method without a penalty
 
     strengths = renamed_attribute("strengths", "l2")
 
@@ -160,9 +152,7 @@ class Recipe:
     classes: int
     method: ProbeMethod
     l2: tuple[float, ...]
-    weights: Array | str | None = (
-        None  # (classes,); None: a sample as another; "balanced": a class as another
-    )
+    weights: Array | str | None = None  # (classes,), or "balanced"
 
     @classmethod
     def of(
@@ -193,13 +183,12 @@ class Recipe:
 def _class_weights(classes: int, weights: str | Mapping[int, float] | None) -> Array | str | None:
     if weights is None or weights == "balanced":
         return weights
+    asked, do = f"The class weights {weights!r} were asked for", 'Use "balanced" or a dictionary'
     if isinstance(weights, str) or not set(weights) <= set(range(classes)):
-        found = "it is neither 'balanced' nor a number for each of the classes"
-    elif not all(one > 0 and math.isfinite(one) for one in weights.values()):
-        found = "a weight is a finite number above 0"
-    else:
-        return np.array([float(weights.get(number, 1.0)) for number in range(classes)])
-    raise ProbeError(f"The class weights {weights!r} were asked for", found, 'Use "balanced" or a dictionary')
+        raise ProbeError(asked, "it is neither 'balanced' nor a number for each of the classes", do)
+    if not all(one > 0 and math.isfinite(one) for one in weights.values()):
+        raise ProbeError(asked, "a weight is a finite number above 0", do)
+    return np.array([float(weights.get(number, 1.0)) for number in range(classes)])
 
 
 def numbered_weights(
@@ -208,8 +197,7 @@ def numbered_weights(
     """Return class weights by class number; raise ProbeError for a name that is no class of the target."""
     if weights is None or isinstance(weights, str):
         return weights
-    unknown = [name for name in weights if name not in classes]
-    if unknown:
+    if unknown := [name for name in weights if name not in classes]:
         found = f"the classes of {target!r} are {', '.join(classes)}"
         raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
     return {classes.index(name): weight for name, weight in weights.items()}
@@ -248,16 +236,9 @@ def cross_validate(
 ) -> HeldOut:
     """Return held-out logits; scaling, l2 and weights of a fold's probe come from its training samples alone.
 
-    Args:
-        x: features (n, d).
-        y: class numbers (n,).
-        splits: (train, test) indices of each fold; test parts should not overlap.
-        groups: group of each sample (n,), kept whole where l2 is chosen.
-        method: as in `fit_probes`.
-        l2: as in `fit_probes`.
-        seed: of the splits by which l2 is chosen.
-        class_weights: "balanced", or what a sample of each class number counts for (else 1).
-        threads: folds at a time.
+    It takes features (n, d), class numbers (n,), the (train, test) indices of each fold, whose test parts
+    should not overlap, and the group of each sample (n,), kept whole where l2 is chosen. Class weights are
+    "balanced", or what a sample of each class number counts for (else 1). All else is as in `fit_probes`.
 
     Raises:
         ProbeError: an unknown method, penalty or weight, or a fold would train without a class.
@@ -304,13 +285,10 @@ def fit_fold(
     It takes the raw features (n, d), the class numbers (n,) and the shuffled ones (runs, n) of all samples.
     """
     train, names = x[fold.train], y[fold.train]
-    missing = sorted(set(range(recipe.classes)) - set(names.tolist()))
-    if missing:
-        raise ProbeError(
-            "A probe was to be fitted on the training samples of a fold",
-            f"none of them is of class number {missing[0]}",
-            "Use fewer folds, or splits that keep every class in training",
-        )
+    if missing := sorted(set(range(recipe.classes)) - set(names.tolist())):
+        asked = "A probe was to be fitted on the training samples of a fold"
+        found = f"none of them is of class number {missing[0]}"
+        raise ProbeError(asked, found, "Use fewer folds, or splits that keep every class in training")
     l2 = _choose(train, names, fold.inner, recipe)
     design = Design.of(train, recipe.counts(names))
     path = recipe.method.fit(design, one_hot(names, recipe.classes), [l2])  # Here the solver fits the probe.

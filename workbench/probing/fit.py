@@ -142,7 +142,11 @@ def fit_probes(
     >>> int(fit_probes(acts, l2=[0.1], progress=False).best.direction("jazz").vector.argmax())
     3
     """
-    classes, y = _classes(acts, target)
+    classes, y = acts.numbered(target)
+    if acts.labels(target).dtype.kind == "f" and len(classes) > 12:
+        found = f"it is a number with {len(classes)} different values, and probes tell classes apart"
+        do = "Use fit_regression, or label clips with ranges"
+        raise ProbeError(f"Probes of {target!r} were asked for", found, do)
     recipe = Recipe.of(len(classes), method, l2, crossval.numbered_weights(class_weights, classes, target))
     splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
     parts = crossval.plan(y, acts.groups, [*splits, _everything(len(y))], recipe, seed=seed)
@@ -182,16 +186,6 @@ def _shuffled_classes(y: Array, groups: Array, splits: list[Split], runs: int, s
         for run in drawn:
             run[test] = of_group[rng.permutation(len(names))][member] if pure else rng.permutation(y[test])
     return drawn
-
-
-def _classes(acts: Activations, target: str) -> tuple[tuple[str, ...], Array]:
-    """Return the classes of a target in rising order, and the class number of each sample."""
-    names, y = acts.numbered(target)
-    if acts.labels(target).dtype.kind == "f" and len(names) > 12:
-        found = f"it is a number with {len(names)} different values, and probes tell classes apart"
-        do = "Use fit_regression, or label clips with ranges"
-        raise ProbeError(f"Probes of {target!r} were asked for", found, do)
-    return names, y
 
 
 @renamed_keywords(strengths="l2")
@@ -405,7 +399,14 @@ def fit_regression(
     >>> fit_regression(acts, "tempo_bpm").best.scores.r2 > 0.9
     True
     """
-    y, groups = _numbers(acts, target), acts.groups
+    y, groups, asked = acts.labels(target), acts.groups, f"A regression on {target!r} was asked for"
+    if y.dtype.kind != "f":
+        raise ProbeError(asked, f"its values are text, such as {y[0]!r}", "Use fit_probes")
+    if not np.isfinite(y).all():
+        found = f"{(~np.isfinite(y)).sum()} samples have no such number"
+        raise ProbeError(asked, found, "Leave them out with acts.subset")
+    if np.ptp(y) == 0:
+        raise DatasetError(asked, f"it is {y[0]:g} in every sample", "Use a number that varies")
     values = Recipe.of(1, "ridge", l2).l2
     cut = partial(crossval.number_folds, seed=seed)
     splits = cut(y, groups, folds=folds)
@@ -462,17 +463,3 @@ def _shuffled_numbers(y: Array, groups: Array, splits: list[Split], runs: int, s
             for mine, theirs in zip(parts, rng.permutation(len(parts)), strict=True):
                 run[mine] = np.resize(rng.permutation(y[parts[theirs]]), len(mine))
     return drawn
-
-
-def _numbers(acts: Activations, target: str) -> Array:
-    """Return the label of each sample as float64 (n,)."""
-    values = acts.labels(target)
-    asked = f"A regression on {target!r} was asked for"
-    if values.dtype.kind != "f":
-        raise ProbeError(asked, f"its values are text, such as {values[0]!r}", "Use fit_probes")
-    if not np.isfinite(values).all():
-        found = f"{(~np.isfinite(values)).sum()} samples have no such number"
-        raise ProbeError(asked, found, "Leave them out with acts.subset")
-    if np.ptp(values) == 0:
-        raise DatasetError(asked, f"it is {values[0]:g} in every sample", "Use a number that varies")
-    return values

@@ -105,11 +105,7 @@ class LinearProbe:
         return small_table(f"{self.kind} of the {self.target} at layer {self.layer}", [self.summary()])
 
     def read(self, x: Array) -> Array:
-        """Return the readings (..., *rows) of residuals (..., d).
-
-        Raises:
-            ProbeError: these are no residuals of this width, or some are not finite.
-        """
+        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError where these are none."""
         try:
             x = np.asarray(x, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -136,11 +132,7 @@ class LinearProbe:
         return Direction(along, self.layer, self.site, name=name, origin={**known, **origin}, **place).unit()
 
     def save(self, path: Path | str) -> Path:
-        """Write the arrays as safetensors, all else as JSON in its metadata; return the path.
-
-        Raises:
-            DiskError: the disk is full or the folder cannot be written; an older file is then whole.
-        """
+        """Write the probe and return the path; on a DiskError (full, read-only) an older file stays whole."""
         return write_atomically(path, self.packed())
 
     def packed(self) -> bytes:
@@ -150,11 +142,7 @@ class LinearProbe:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Return the probe that `save` wrote.
-
-        Raises:
-            ProbeError: the file is of another kind, or damaged.
-        """
+        """Return the probe that `save` wrote; raise ProbeError for a damaged file or one of another kind."""
         named = {saved: name for name, saved in cls.saved_as.items()}
         try:
             kept, arrays = unpack_arrays(path)
@@ -291,11 +279,7 @@ class Layered(Generic[P]):
         return small_table(title, [probe.summary() for probe in self.probes])
 
     def save(self, folder: Path | str) -> Path:
-        """Write one file per probe, as its own `save` does, and what was held out; return the folder.
-
-        Raises:
-            DiskError: the disk is full or the folder cannot be written; an older sweep is then whole.
-        """
+        """Write one file per probe and what was held out; on a DiskError an older sweep stays whole."""
         older = {path.name: b"" for path in Path(folder).glob("layer-*.safetensors")}  # of more layers
         return write_together(folder, older | self._files())
 
@@ -309,11 +293,7 @@ class Layered(Generic[P]):
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Return the probes that `save` wrote.
-
-        Raises:
-            ProbeError: the folder has probes of another kind, or it is damaged.
-        """
+        """Return the probes that `save` wrote; raise ProbeError where they are damaged or of another kind."""
         folder = Path(folder)
         try:
             record, arrays = unpack_arrays(file_in(folder, SWEEP))

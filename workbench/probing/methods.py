@@ -81,11 +81,7 @@ BUILT_IN = tuple(PROBE_METHODS)
 
 
 def register_probe_method(method: ProbeMethod) -> None:
-    """Let a method be asked for by its name; one of the same name is replaced.
-
-    Raises:
-        ProbeError: it is no `ProbeMethod`, or it has the name of a built-in one.
-    """
+    """Let a method be asked for by its name; raise ProbeError where that is the name of a built-in one."""
     if not isinstance(method, ProbeMethod):
         raise ProbeError(f"{method!r:.60} was to be registered", "it is no ProbeMethod", "Make one of it")
     if method.name in BUILT_IN:

@@ -74,11 +74,7 @@ class NamedProbe(LinearProbe):
         return Gate(self.read_out(), class_, side, threshold, over)  # type: ignore[arg-type]
 
     def direction(self, class_: str) -> Direction:
-        """Return the unit direction along which the logit of `class_` rises fastest, named as the class.
-
-        Raises:
-            ProbeError: the class is unknown.
-        """
+        """Return the unit direction along which the logit of a class rises fastest; ProbeError for others."""
         if class_ not in self.names:
             found = f"the probe knows {', '.join(self.names)}"
             raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
@@ -162,14 +158,12 @@ class Probe(NamedProbe):
 class ProbeSweep(Layered[Probe]):
     """One probe per layer, in the order of layers.
 
-    Attributes:
-        held_out: one row per layer and sample: layer, clip, group, truth, predicted, confidence (probability
-            given to the true class), fold; every row by a probe that saw nothing of the sample's group.
-        logits: of the same probes (layers, n, classes), samples in the order of the activations.
+    The held-out rows, each by a probe that saw nothing of the sample's group, have layer, clip, group, truth,
+    predicted, confidence (probability given to the true class) and fold.
     """
 
     held_out: pd.DataFrame
-    logits: np.ndarray
+    logits: np.ndarray  # of the same probes (layers, n, classes), samples in the order of the activations
 
     probe_type: ClassVar[type[Probe]] = Probe
 

@@ -27,33 +27,24 @@ class _Mapper:
     turn: Array  # (2, 2), rotation or mirror times scale
     shift: Array  # (2,)
 
-    def place(self, x: Array) -> Array:
-        """Return the places (n, 2) of samples (n, d)."""
-        z = self.scaling.apply(x)
-        return np.asarray(_run(lambda: self.fitted.transform(z.astype(np.float32))) @ self.turn + self.shift)
-
 
 @dataclass(frozen=True, eq=False)
 class Projection:
     """A map of samples.
 
-    Attributes:
-        points: (n, 2) float32, no unit; distances far apart mean little in UMAP.
-        labels: one column per label of the activations, one row per point.
-        trustworthiness: 0 to 1: how many neighbours on the map are neighbours in the residual stream (1: all;
-            about 0.5: as in a random map).
-        explained: share of the variance along each axis (PCA), or None (UMAP).
+    Trustworthiness says how many neighbours on the map are neighbours in the residual stream: 1: all; about
+    0.5: as in a random map.
     """
 
-    points: Array
-    clips: Array
-    labels: pd.DataFrame
+    points: Array  # (n, 2) float32, no unit; distances far apart mean little in UMAP
+    clips: Array  # id of each point's clip (n,)
+    labels: pd.DataFrame  # one column per label of the activations, one row per point
     layer: int
     site: str
     method: str
     seed: int
     trustworthiness: float
-    explained: tuple[float, float] | None = None
+    explained: tuple[float, float] | None = None  # share of the variance along each axis (PCA)
     mapper: _Mapper | None = None
 
     def table(self) -> pd.DataFrame:
@@ -62,11 +53,7 @@ class Projection:
         return pd.concat([places, self.labels], axis=1)
 
     def with_label(self, name: str, values: Sequence[Any] | Array) -> Projection:
-        """Return the same map with one more label per point, such as where a probe errs.
-
-        Raises:
-            ProbeError: there is not one value per point.
-        """
+        """Return the same map with one more label; raise ProbeError unless there is a value per point."""
         if len(values) != len(self.points):
             asked = f"A label for {len(self.points)} points was asked for"
             raise ProbeError(asked, f"{len(values)} values were given", "Give one per point")
@@ -87,8 +74,10 @@ class Projection:
             asked = f"Samples of width {x.shape[1]} were to be placed on a map"
             found = f"the map was made of residuals of width {width}"
             raise ProbeError(asked, found, "Pass activations of the same model")
-        places = self.mapper.place(x).astype(np.float32)
-        return replace(self, points=places, clips=acts.clips, labels=_labels(acts), mapper=None)
+        z, mapper = self.mapper.scaling.apply(x).astype(np.float32), self.mapper
+        points = _run(lambda: mapper.fitted.transform(z)) @ mapper.turn + mapper.shift
+        points = points.astype(np.float32)
+        return replace(self, points=points, clips=acts.clips, labels=_labels(acts), mapper=None)
 
 
 @renamed_keywords(seed="random_state")
@@ -194,10 +183,7 @@ def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:
     """Return the fitted PCA, the first two components (n, 2), and their shares of the variance."""
     from sklearn.decomposition import PCA
 
-    fitted = PCA(2, svd_solver="full").fit(z)
-    # A component's sign is arbitrary; with the largest loading positive the map is the same everywhere.
-    rows = fitted.components_
-    fitted.components_ = rows * np.sign(rows[np.arange(2), np.abs(rows).argmax(1)])[:, None]
+    fitted = PCA(2, svd_solver="full").fit(z)  # makes the largest loading of a component positive
     shares = fitted.explained_variance_ratio_
     return fitted, np.asarray(fitted.transform(z)), (float(shares[0]), float(shares[1]))
 

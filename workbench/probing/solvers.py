@@ -66,21 +66,13 @@ class Axes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Training samples as solvers need them; what is costly is made once, when it is first asked for.
+    """Training samples as solvers need them; what is costly is made once, when it is first asked for."""
 
-    Attributes:
-        x: raw features (n, d).
-        scaling: of the raw features.
-        centre: weighted mean of the standardised features (d,).
-        z: standardised features (n, d), weighted mean 0.
-        counts: what each sample counts for (n,), mean 1.
-    """
-
-    x: Array
+    x: Array  # raw features (n, d)
     scaling: Scaling
-    centre: Array
-    z: Array
-    counts: Array
+    centre: Array  # weighted mean of the standardised features (d,)
+    z: Array  # standardised features (n, d), weighted mean 0
+    counts: Array  # what each sample counts for (n,), mean 1
 
     @classmethod
     def of(cls, x: Array, counts: Array | None = None) -> Design:
@@ -186,12 +178,9 @@ def logistic_path(
 ) -> list[tuple[Array, Array]]:
     """Return the multinomial logistic solutions; those of two classes are scikit-learn's binary ones.
 
-    Args:
-        design: the training samples.
-        truth: one-hot (n, k), every class present.
-        l2: penalties, strong first: each descent starts from the optimum of the one before.
-        counts: what samples count for (n,) instead of the design's counts, at the cost of more steps.
-        tolerance: what of the objective may be left to win.
+    The truth is one-hot (n, k), with every class. Penalties come strong first: each descent starts from the
+    optimum of the one before. Other counts (n,) than the design's cost more steps. The tolerance is what of
+    the objective may be left to win.
 
     Raises:
         ProbeError: a penalty is so weak that the optimum is not reached.
@@ -283,11 +272,9 @@ def _descend(problem: _Problem, state: _State, tolerance: float) -> _State:
         # As samples are told apart p (1 - p) falls; a few looks at it are enough.
         if count in (2, 4, 8, 16, 32, 64):
             diagonal = problem.diagonal(shares)
-    raise ProbeError(
-        f"A logistic probe with l2={problem.l2:g} was asked for",
-        f"it did not settle in {_STEPS} steps: the penalty hardly confines the weights",
-        "Use a larger l2, such as 0.001",
-    )
+    found = f"it did not settle in {_STEPS} steps: the penalty hardly confines the weights"
+    asked = f"A logistic probe with l2={problem.l2:g} was asked for"
+    raise ProbeError(asked, found, "Use a larger l2, such as 0.001")
 
 
 def _direction(gradient: Array, diagonal: Array, past: list[tuple[Array, Array, float]]) -> Array:

@@ -189,14 +189,9 @@ def evaluate_probe(
 ) -> ProbeEvaluation:
     """Return a probe under examination, with what is read of samples that it was not fitted on.
 
-    Args:
-        acts: pooled activations on which it was fitted.
-        probe: says layer, site, target, method and l2.
-        folds: parts of the grouped cross-validation; with the `seed` of `fit_probes` they are its folds.
-        seed: of the folds.
-        unit: what a group is called in sentences.
-        method: what fitted the probe, where that cannot be found by its name.
-        class_weights: those that the probe was fitted with.
+    The activations and class weights are those that it was fitted with; folds and seed of `fit_probes` make
+    its folds. The unit is what a group is called in sentences; the method is what fitted the probe, where
+    that cannot be found by its name.
 
     Raises:
         ProbeError: the activations have other classes or another width, or the method is unknown.

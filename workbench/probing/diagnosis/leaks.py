@@ -68,9 +68,6 @@ def group_leak(probed: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
     )
 
 
-CONDITIONS = ("null", "neutral", "correct", "wrong")
-
-
 @dataclass(frozen=True)
 class TextLeak(Diagnosis):
     """What a probe says of the same clips under different texts.
@@ -108,12 +105,9 @@ class TextLeak(Diagnosis):
 def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
     """Return how far a probe follows the text, clip by clip, read by the folds that do not know its group.
 
-    The p-value tests over groups whether more than two points of the clips follow.
-
-    Args:
-        probed: the probe under examination.
-        conditions: the same clips under texts: sample coordinates `condition` ("null", "neutral", "correct",
-            "wrong") and `named`, the class that the text names ("" for none).
+    The p-value tests over groups whether more than two points of the clips follow. The conditions are the
+    same clips under texts, with the sample coordinates `condition` ("null", "neutral", "correct", "wrong")
+    and `named`, the class that the text names ("" for none).
 
     Raises:
         ProbeError: "wrong" or both "neutral" and "null" are missing, or a clip is under one of them only.
@@ -128,7 +122,7 @@ def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
     logits = probed.read(conditions.matrix(probed.layer, site=probed.site), groups)
     called = np.array(probed.classes)[logits.argmax(1)]
     right = called == as_text(conditions.labels(probed.target))
-    masks = {name: names == name for name in CONDITIONS if name in names}
+    masks = {name: names == name for name in ("null", "neutral", "correct", "wrong") if name in names}
     accuracy = {name: rate_over_groups(right[mask], groups[mask]) for name, mask in masks.items()}
     wrong, same = _paired(conditions.clips, names, calm)
     aim = conditions.coordinate("named")[wrong]
@@ -203,11 +197,8 @@ def confound(probed: ProbeEvaluation, name: str, values: Array, *, permutations:
     class the same distribution of it (overlap weights, Li & Li 2019): w = 1 / (e_y sum_c 1 / e_c), where
     e_c(z) is the share of class c among clips with the number z.
 
-    Args:
-        probed: the probe under examination.
-        name: what the number is called, with its unit: "level_db", "seconds", "silence", "tempo_bpm".
-        values: finite numbers (n,).
-        permutations: shuffles of labels between groups, for the link's p-value.
+    The name has the unit: "level_db", "seconds", "silence", "tempo_bpm". The permutations shuffle labels
+    between groups, for the p-value of the link between the finite values (n,) and the label.
 
     Raises:
         ProbeError: the values have another length or are not finite.

@@ -153,7 +153,11 @@ def diagnose(
     with threadpool_limits(limits=1):
         probed = evaluate_probe(acts, probe, **fitting)
         tests = _tests(probed, conditions, confounds or {})
-        seen = _views(probed, sweep) if views else {}
+        seen: dict[str, Diagnosis] = {}
+        if views:
+            seen = {"accuracy": accuracy_by_layer(sweep), "control task": control_task(probed)}
+            seen |= {"confusion": confusion(probed), "calibration": calibration(probed)}
+            seen["direction stability"] = direction_stability(probed)
         if baselines:
             seen["baselines"] = compare_baselines(probed, baselines)
         if generated is not None:
@@ -175,17 +179,6 @@ def _tests(
     tests["too few clips"] = learning_curve(probed)
     tests["class imbalance"] = class_imbalance(probed)
     return tests
-
-
-def _views(probed: ProbeEvaluation, sweep: ProbeSweep) -> dict[str, Diagnosis]:
-    """Return what is described and not tested."""
-    return {
-        "accuracy": accuracy_by_layer(sweep),
-        "control task": control_task(probed),
-        "confusion": confusion(probed),
-        "calibration": calibration(probed),
-        "direction stability": direction_stability(probed),
-    }
 
 
 def _judged(tests: Mapping[str, Diagnosis], views: Mapping[str, Diagnosis]) -> tuple[Finding, ...]:

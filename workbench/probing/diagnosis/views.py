@@ -27,18 +27,11 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Calibration(Diagnosis):
-    """The reliability curve: whether 80 % are read rightly of the clips that a probe is 80 % sure of.
+    """The reliability curve: whether 80 % are read rightly of the clips that a probe is 80 % sure of."""
 
-    Attributes:
-        ece: expected calibration error, the mean distance between confidence and accuracy over bins, weighted
-            by how many clips fall into each.
-        expected: ECE of a perfectly calibrated probe with these confidences, and 95 % of simulations.
-        excess: mean confidence minus accuracy: above 0 the probe is too sure.
-    """
-
-    ece: float
-    expected: Estimate
-    excess: Estimate
+    ece: float  # expected calibration error: mean distance of confidence and accuracy over clips, by bins
+    expected: Estimate  # ECE of a perfectly calibrated probe with these confidences, in simulations
+    excess: Estimate  # mean confidence minus accuracy: above 0 the probe is too sure
     bins: pd.DataFrame = field(repr=False, compare=False)
 
     def table(self) -> pd.DataFrame:
@@ -326,21 +319,17 @@ STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
 class RidgeToMeans:
     """The regularization paths of all classes of one layer: per class, a value at each penalty.
 
-    Attributes:
-        l2: penalties in rising order; math.inf: the difference in means of standardised features.
-        to_probe: cosine to the weight of the probe.
-        to_means: cosine to the difference in means of the raw activations.
-        accuracy: held-out share of clips that the direction alone puts on the right side of the middle
-            between the means of class and rest, both counted alike: no bias and no scale, as in steering.
+    Accuracy is the held-out share of clips that the direction alone puts on the right side of the middle
+    between the means of class and rest, both counted alike: it has no bias and no scale, as in steering.
     """
 
     target: str
     layer: int
     unit: str
-    l2: tuple[float, ...]
+    l2: tuple[float, ...]  # in rising order; math.inf: the difference in means of standardised features
     directions: Mapping[str, tuple[Direction, ...]] = field(repr=False)
-    to_probe: Mapping[str, tuple[float, ...]] = field(repr=False)
-    to_means: Mapping[str, tuple[float, ...]] = field(repr=False)
+    to_probe: Mapping[str, tuple[float, ...]] = field(repr=False)  # cosines to the weight of the probe
+    to_means: Mapping[str, tuple[float, ...]] = field(repr=False)  # to the raw difference in means
     accuracy: Mapping[str, tuple[Estimate, ...]] = field(repr=False)
 
     strengths = renamed_attribute("strengths", "l2")
