@@ -1,7 +1,6 @@
 """Held-out readings of linear probes: every choice made inside the training folds, every sample judged once.
 
-A group is never cut. Classes have the folds of `workbench.sound.splits`; the targets that are no classes,
-numbers and sets of labels, have theirs here.
+A group is never cut. The folds of classes are in `workbench.sound.splits`, those of other targets here.
 """
 
 from __future__ import annotations

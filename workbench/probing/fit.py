@@ -1,8 +1,7 @@
 """Fitting one probe per layer: for classes, for labels of which a clip may have several, for numbers.
 
-The three kinds differ in their folds, in how one fold is fitted and in how a layer is scored. All else is one
-way: every sample is judged once, by a probe that saw no sample of its group; scaling and l2 come from the
-training folds alone; the probe that is returned is fitted by the same recipe on all samples.
+Every sample is judged once, by a probe that saw no sample of its group; scaling and l2 come from the training
+folds alone; the probe that is returned is fitted by the same recipe on all samples.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import MultiLabelBinarizer
 from tqdm.auto import tqdm
 
 from workbench import stats
@@ -213,7 +213,6 @@ def fit_multilabel(
     Raises:
         ProbeError: an unknown method or penalty, or the target is a number.
         DatasetError: there are fewer groups than folds, or fewer than two groups have, or lack, a label.
-        ActivationsError: target, layer or site are not among the activations.
 
     >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
@@ -226,17 +225,13 @@ def fit_multilabel(
     recipe = Recipe.of(2, method, l2, class_weights)
     name, sets = _sets(acts, target)
     labels, groups = rising(set().union(*sets)), acts.groups
-    present = np.array([[label in one for label in labels] for one in sets], dtype=bool).reshape(
-        len(sets), -1
-    )
+    present = MultiLabelBinarizer(classes=labels).fit_transform(sets).astype(bool)
     _check_labels(labels, present, groups)
     cut = partial(crossval.label_folds, seed=seed)
     splits = cut(present, groups, folds=folds)
     for number, (train, _) in enumerate(splits):
         if (bad := _unlearnable(present[train])).any():
-            found = (
-                f"fold {number} would train on samples that all have {labels[bad.argmax()]!r}, or all lack it"
-            )
+            found = f"fold {number} would train on samples that all have, or lack, {labels[bad.argmax()]!r}"
             raise DatasetError(f"{folds} folds were asked for", found, "Use more folds")
     parts = _nested(cut, present, groups, splits, len(recipe.l2))
     fit = partial(_fit_labels, present=present, recipe=recipe)
@@ -333,14 +328,13 @@ def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[s
     if isinstance(target, str):
         texts = acts.labels(target)
         if texts.dtype.kind == "f":
-            found = "its values are numbers"
-            raise ProbeError(f"Labels of {target!r} were asked for", found, "Use fit_regression")
+            asked, found = f"Labels of {target!r} were asked for", "its values are numbers"
+            raise ProbeError(asked, found, "Use fit_regression")
         return target, [{part.strip() for part in str(text).split("|")} - {""} for text in texts]
     if len(target) != len(acts):
         asked, found = f"Labels of {len(target)} samples were given", f"there are {len(acts)} samples"
         raise ProbeError(asked, found, "Give one collection of labels per sample, empty where it has none")
-    lacking = sum(isinstance(one, str) or not isinstance(one, Collection) for one in target)
-    if lacking:
+    if lacking := sum(isinstance(one, str) or not isinstance(one, Collection) for one in target):
         found = f"{lacking} of {len(target)} samples have text, None or a number in its place"
         raise ProbeError("A collection of labels per sample was asked for", found, "Give sets or lists")
     return "labels", [{str(label) for label in one} for one in target]
@@ -350,8 +344,7 @@ def _check_labels(labels: tuple[str, ...], present: Array, groups: Array) -> Non
     """Raise DatasetError unless there are labels, and at least two groups have and two lack each of them."""
     if not labels:
         raise DatasetError("Probes of labels were asked for", "no sample has any", "Label the clips")
-    lacking = int(present[:, missing(labels)].any(1).sum())
-    if lacking:
+    if lacking := int(present[:, missing(labels)].any(1).sum()):
         found = f"{lacking} of {len(present)} samples have a label that is None, NaN or empty"
         raise DatasetError("Probes of labels were asked for", found, "Leave it out of their labels")
     for label, mask in zip(labels, present.T, strict=True):
@@ -389,7 +382,6 @@ def fit_regression(
     Raises:
         ProbeError: the target is no number, or a penalty is unknown.
         DatasetError: there are fewer groups than folds, or the number never varies.
-        ActivationsError: target, layer or site are not among the activations.
 
     >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)

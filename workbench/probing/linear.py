@@ -1,8 +1,7 @@
 """What probes of every kind share: reading, directions, equality by value, a table, a picture and a file.
 
-A probe's file is safetensors: the arrays as float64, and all else as JSON in its metadata, with a format that
-names the kind of probe and a version. The probes of all layers are a folder of such files, and one of what
-was held out.
+A probe's file is safetensors: the arrays as float64, and all else as JSON in its metadata. The probes of all
+layers are a folder of such files, and one of what was held out.
 """
 
 from __future__ import annotations

@@ -93,7 +93,6 @@ class NamedProbe(LinearProbe):
 class Probe(NamedProbe):
     """A linear probe of classes in raw residual space: logits = x W' + b, with scikit-learn's attributes.
 
-    >>> from workbench.stats import Scores
     >>> scores = Scores(0.9, 0.8, 1.0, 0.9, 0.5, 0.5, 0.4, 0.6, 40, 10)
     >>> place = {"layer": 3, "site": "resid_post", "target": "genre", "residual_norm": 20.0}
     >>> names = {"classes": ("jazz", "rock"), "method": "ridge", "l2": 1.0}

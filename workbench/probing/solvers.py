@@ -359,9 +359,6 @@ def path_weights(design: Design, truth: Array, l2: Sequence[float]) -> Array:
 
 def origin_of(acts: Activations, layer: int) -> dict[str, Any]:
     """Return what a probe notes of the activations it is fitted on: R at its layer, model, dataset."""
-    return {
-        # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
-        "residual_norm": float(acts.data["residual_norm"].sel(layer=layer)),
-        "model_id": str(acts.data.attrs.get("model_id", "")),
-        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
-    }
+    known = {name: str(acts.data.attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint")}
+    # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
+    return {"residual_norm": float(acts.data["residual_norm"].sel(layer=layer)), **known}

@@ -1,7 +1,6 @@
 """What is read without the model: from its codes, plain features of the sound, the text, random weights.
 
-Each feature function returns one row per clip, in the dataset's order, for `baselines(probed, {"codes":
-...})`. What a probe reads of random labels, it has memorised (`control_task`).
+Each feature function returns one row per clip, in the dataset's order, for `baselines(probed, {"codes": x})`.
 """
 
 from __future__ import annotations

@@ -234,9 +234,8 @@ def learning_curve(
     Raises:
         ProbeError: a size is below 1.
     """
-    parts = [
-        train[probed.y[train] == one] for train, _ in probed.splits for one in range(len(probed.classes))
-    ]
+    numbers = range(len(probed.classes))
+    parts = [train[probed.y[train] == one] for train, _ in probed.splits for one in numbers]
     most = float(np.mean([len(np.unique(probed.groups[part])) for part in parts]))
     half = most / 2
     sizes = [2**power for power in range(12)] if sizes is None else list(sizes)
@@ -261,11 +260,10 @@ def learning_curve(
 
 def _thinned(probed: ProbeEvaluation, train: Array, share: float, rng: np.random.Generator) -> Array:
     """Return the samples of a share of the training groups, of each class the same; every class keeps one."""
-    names, member = np.unique(probed.groups[train], return_inverse=True)
-    counts = np.zeros((len(names), len(probed.classes)))
-    np.add.at(counts, (member, probed.y[train]), 1)
+    _, member = np.unique(probed.groups[train], return_inverse=True)
+    counts = sums_by_group(np.eye(len(probed.classes))[probed.y[train]], member)
     # A group of several classes counts for the class that most of its samples have.
-    main, kept = counts.argmax(1), np.zeros(len(names), dtype=bool)
+    main, kept = counts.argmax(1), np.zeros(len(counts), dtype=bool)
     for class_ in range(len(probed.classes)):
         own = rng.permutation(np.flatnonzero(main == class_))
         wanted = share * len(own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -63,9 +63,7 @@ def group_leak(probed: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
     cut, whole = right[:repeats].mean(0), np.vstack([probed.correct, right[repeats:]]).mean(0)
     single = len(np.unique(probed.groups)) == len(probed.groups)
     gap = NOTHING if single else probed.mean(cut - whole, TOLERATED)
-    return GroupLeak(
-        **probed.place, unit=probed.unit, random=probed.rate(cut), grouped=probed.rate(whole), gap=gap
-    )
+    return GroupLeak(probed.target, probed.layer, probed.unit, probed.rate(cut), probed.rate(whole), gap)
 
 
 @dataclass(frozen=True)
@@ -115,9 +113,8 @@ def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
     names = conditions.coordinate("condition")
     calm = "neutral" if "neutral" in names else "null"
     if not {"wrong", calm} <= set(names):
-        found = f"there are {', '.join(np.unique(names).tolist())}"
-        do = "Capture the clips under these conditions too"
-        raise ProbeError(f"The conditions wrong and {calm} were asked for", found, do)
+        asked, found = f"The conditions wrong and {calm} were asked for", ", ".join(np.unique(names).tolist())
+        raise ProbeError(asked, f"there are {found}", "Capture the clips under these conditions too")
     groups = conditions.groups
     logits = probed.read(conditions.matrix(probed.layer, site=probed.site), groups)
     called = np.array(probed.classes)[logits.argmax(1)]
@@ -128,8 +125,8 @@ def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
     aim = conditions.coordinate("named")[wrong]
     now, before = called[wrong] == aim, called[same] == aim
     excess = mean_over_groups(now.astype(float) - before, groups[wrong], tolerated=TOLERATED)
-    shares: dict[str, Any] = {"flipped": float(now.mean()), "before": float(before.mean())}
-    return TextLeak(**probed.place, accuracy=accuracy, **shares, excess=excess)
+    shares = float(now.mean()), float(before.mean())
+    return TextLeak(probed.target, probed.layer, accuracy, *shares, excess)
 
 
 def _paired(clips: Array, names: Array, calm: str) -> tuple[Array, Array]:
@@ -210,9 +207,8 @@ def confound(probed: ProbeEvaluation, name: str, values: Array, *, permutations:
         raise ProbeError(f"{len(probed.y)} finite numbers were asked for {name!r}", found, do)
     spread = float(values.std())
     z = np.asarray((values - values.mean()) / spread) if spread > 1e-9 else np.zeros(len(values))
-    held_out = cross_validate(
-        _curved(z), probed.y, probed.splits, groups=probed.groups, l2=(_SHARE_L2,), seed=probed.seed
-    )
+    x, fitting = _curved(z), {"groups": probed.groups, "seed": probed.seed}
+    held_out = cross_validate(x, probed.y, probed.splits, l2=(_SHARE_L2,), **fitting)
     recall, matched, drop, clips = _matching(probed, _overlap(z, probed.y))
     return Confound(
         **probed.place, number=name, alone=probed.rate(held_out.predicted == probed.y), chance=probed.chance,

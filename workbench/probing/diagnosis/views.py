@@ -71,11 +71,9 @@ def calibration(probed: ProbeEvaluation, *, bins: int = 10, draws: int = 500) ->
     for inside in (where == one for one in np.unique(where)):
         rate = rate_over_groups(right[inside], probed.groups[inside])
         rows.append((float(sure[inside].mean()), rate.value, rate.low, rate.high, int(inside.sum())))
-    return Calibration(
-        **probed.place, ece=ece(right), excess=probed.mean(sure - right),
-        expected=Estimate(float(perfect.mean()), *percentile_interval(perfect)),
-        bins=pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "clips"]),
-    )  # fmt: skip
+    table = pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "clips"])
+    expected = Estimate(float(perfect.mean()), *percentile_interval(perfect))
+    return Calibration(probed.target, probed.layer, ece(right), expected, probed.mean(sure - right), table)
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,7 @@ class Confusion(Diagnosis):
     @property
     def worst(self) -> tuple[str, str, float]:
         """The pair that is confused most: true class, called class, share of the true class's clips."""
-        shares = self.counts.to_numpy(dtype=float)
-        shares = shares / shares.sum(1, keepdims=True)
+        shares = self.counts.div(self.counts.sum(1), axis=0).to_numpy(copy=True)
         np.fill_diagonal(shares, 0.0)
         row, column = divmod(int(shares.argmax()), len(shares))
         return str(self.counts.index[row]), str(self.counts.columns[column]), float(shares[row, column])
