@@ -86,8 +86,7 @@ def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0)
     """Return (train, test) indices per fold; every label is spread over the folds as evenly as groups allow.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with groups in the place of samples: the
-    rarest label that is left is dealt out first, each of its groups to the fold that lacks it most. `present`
-    (n, labels) says whether a sample has a label; the seed is that of the order in which equals are dealt.
+    rarest label that is left (`present` is (n, labels)) is dealt out first, to the folds that lack it most.
 
     Raises:
         DatasetError: there are fewer than two folds, or fewer groups than folds.
@@ -268,21 +267,18 @@ def _inner(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:
     """Return splits to choose l2 by: grouped folds, else a third set aside, else none."""
     with suppress(DatasetError):  # a class has fewer groups than folds
         return tuple(grouped_folds(y, groups, folds=INNER, seed=seed))
-    try:
+    with suppress(DatasetError):  # a class has a single group
         aside = held_out_indices(y, groups, 1 / 3, seed=seed)
-    except DatasetError:  # a class has a single group
-        return ()
-    kept = np.setdiff1d(np.arange(len(y)), aside)
-    return ((kept, aside),) if len(np.unique(y[kept])) == len(np.unique(y)) else ()
+        kept = np.setdiff1d(np.arange(len(y)), aside)
+        if len(np.unique(y[kept])) == len(np.unique(y)):
+            return ((kept, aside),)
+    return ()
 
 
 def fit_fold(
     x: Array, fold: Fold, *, y: Array, recipe: Recipe, shuffled: Array | None = None
 ) -> tuple[Fitted, Array]:
-    """Return the probe of a fold, and the classes (test, runs) that runs with shuffled labels predict.
-
-    It takes the raw features (n, d), the class numbers (n,) and the shuffled ones (runs, n) of all samples.
-    """
+    """Return the probe of a fold, and the classes (test, runs) that runs of `shuffled` (runs, n) predict."""
     train, names = x[fold.train], y[fold.train]
     if missing := sorted(set(range(recipe.classes)) - set(names.tolist())):
         asked = "A probe was to be fitted on the training samples of a fold"

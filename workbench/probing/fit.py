@@ -71,9 +71,8 @@ def _fit_layers(task: _Task, layers: Sequence[int] | None, threads: int | None, 
     if not chosen:
         raise ProbeError("Probes were asked for", "the list of layers is empty", "Name at least one")
     threads = crossval.processors() if threads is None else threads
-    fitted = crossval.in_order(
-        partial(_fit_layer, task, max(threads // len(chosen), 1)), chosen, threads=threads
-    )
+    fit_one = partial(_fit_layer, task, max(threads // len(chosen), 1))
+    fitted = crossval.in_order(fit_one, chosen, threads=threads)
     text = f"Probing {task.target}"
     return list(tqdm(fitted, text, len(chosen), unit="layer", disable=not progress, leave=False, delay=2))
 
@@ -87,11 +86,6 @@ def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
         shuffled[fold.test] = readings
     notes = {"layer": layer, "site": task.site, "target": task.target, "mean": x.mean(0)}
     return task.finish(_Layer(judged, shuffled, whole, notes | origin_of(task.acts, layer)))
-
-
-def _everything(samples: int) -> Split:
-    """Return the split that fits on all samples and judges none."""
-    return np.arange(samples), np.arange(0)
 
 
 @renamed_keywords(strengths="l2")
@@ -149,7 +143,8 @@ def fit_probes(
         raise ProbeError(f"Probes of {target!r} were asked for", found, do)
     recipe = Recipe.of(len(classes), method, l2, crossval.numbered_weights(class_weights, classes, target))
     splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
-    parts = crossval.plan(y, acts.groups, [*splits, _everything(len(y))], recipe, seed=seed)
+    whole = np.arange(len(y)), np.arange(0)
+    parts = crossval.plan(y, acts.groups, [*splits, whole], recipe, seed=seed)
     truths = np.vstack([y, _shuffled_classes(y, acts.groups, splits, shuffles, seed)])
     fit = partial(crossval.fit_fold, y=y, recipe=recipe, shuffled=truths[1:])
     finish = partial(_finish_classes, acts, classes, truths, recipe.method)
@@ -312,7 +307,7 @@ def _nested(
 ) -> list[Fold]:
     """Return the folds, then one of all samples, with splits inside each where l2 can be chosen by them."""
     folds = []
-    for train, test in [*splits, _everything(len(truth))]:
+    for train, test in [*splits, (np.arange(len(truth)), np.arange(0))]:
         count = len(np.unique(groups[train]))
         inner = []
         if choices > 1 and count >= 2:

@@ -258,10 +258,7 @@ class Layered(Generic[P]):
 
     @property
     def best(self) -> P:
-        """The probe with the highest held-out accuracy, average precision or R2, the earliest of equals.
-
-        Its figure, the highest of several, is a little too good: quote that of another set of clips.
-        """
+        """The probe of the highest headline, the earliest of equals; of several, it is a little too good."""
         return max(self.probes, key=lambda probe: probe.headline[0])
 
     def table(self) -> pd.DataFrame:
@@ -337,6 +334,6 @@ class Layered(Generic[P]):
         named = {saved: name for name, saved in cls.saved_as.items()}
         found: dict[str, Any] = {named.get(one, one): arrays[one] for one in arrays if "." not in one}
         for table, texts in columns.items():
-            whole = {one: arrays.get(f"{table}.{one}", np.array(texts[one], dtype=str)) for one in texts}
+            whole = {one: arrays[f"{table}.{one}"] if text is None else text for one, text in texts.items()}
             found[table] = pd.DataFrame(whole)
         return found

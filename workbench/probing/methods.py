@@ -42,8 +42,7 @@ class ProbeMethod:
             raw features. The design has the training samples as `x` (n, d), standardised as `z`, and what
             each of them counts for as `counts` (n,); truth (n, classes) is one-hot.
         link: how logits become probabilities, one of `LINKS` (`probabilities`).
-        l2: the penalties to choose from where none are given; () for a method without one, whose `fit` gets
-            NaN.
+        l2: the penalties to choose from where none are given; () for a method without (its `fit` gets NaN).
         fit_roughly: `fit` as near to its optimum as the choice of l2 needs; None: `fit` itself.
 
     Raises:

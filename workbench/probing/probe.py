@@ -59,9 +59,7 @@ class NamedProbe(LinearProbe):
     def gate(
         self, class_: str, *, below: float | None = None, above: float | None = None, over: float = 1.0
     ) -> Gate:
-        """Return the gate that lets steering through while P(class) reads below, or above, a threshold.
-
-        The readings of `over` seconds are averaged.
+        """Return the gate that lets steering through while P(class), over `over` seconds, is below or above.
 
         Raises:
             ProbeError: none or both thresholds are given.
@@ -155,13 +153,9 @@ class Probe(NamedProbe):
 
 @dataclass(frozen=True, eq=False)
 class ProbeSweep(Layered[Probe]):
-    """One probe per layer, in the order of layers.
+    """One probe per layer, in the order of layers, and what they read of groups that they had not seen."""
 
-    The held-out rows, each by a probe that saw nothing of the sample's group, have layer, clip, group, truth,
-    predicted, confidence (probability given to the true class) and fold.
-    """
-
-    held_out: pd.DataFrame
+    held_out: pd.DataFrame  # layer, clip, group, truth, predicted, confidence (P of the truth), fold
     logits: np.ndarray  # of the same probes (layers, n, classes), samples in the order of the activations
 
     probe_type: ClassVar[type[Probe]] = Probe
@@ -240,12 +234,8 @@ class LabelProbe(NamedProbe):
         return np.asarray(self.logits(x) > 0)
 
     def predict_proba(self, x: Array) -> Array:
-        """Return P(label) (..., labels) of residuals (..., d), each label against its absence.
-
-        The sigmoid of the logit; methods of link "shares", such as ridge, fit 1 and 0 directly, and their
-        logit is the difference: (1 + logit) / 2, cut to 0-1.
-        """
-        logits = self.logits(x)
+        """Return P(label) (..., labels) of residuals (..., d), each label against its absence."""
+        logits = self.logits(x)  # those of "shares", such as ridge, are a difference of shares, from -1 to 1
         return np.asarray(np.clip((1 + logits) / 2, 0, 1) if self.link == "shares" else expit(logits))
 
     def _reading(self) -> tuple[Array, Array, str]:

@@ -30,11 +30,7 @@ class _Mapper:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A map of samples.
-
-    Trustworthiness says how many neighbours on the map are neighbours in the residual stream: 1: all; about
-    0.5: as in a random map.
-    """
+    """A map of samples."""
 
     points: Array  # (n, 2) float32, no unit; distances far apart mean little in UMAP
     clips: Array  # id of each point's clip (n,)
@@ -43,7 +39,7 @@ class Projection:
     site: str
     method: str
     seed: int
-    trustworthiness: float
+    trustworthiness: float  # how many neighbours here are neighbours there: 1: all; about 0.5: a random map
     explained: tuple[float, float] | None = None  # share of the variance along each axis (PCA)
     mapper: _Mapper | None = None
 
@@ -66,17 +62,17 @@ class Projection:
             ProbeError: this map was not made by `project`, or the samples have another width.
             ActivationsError: the layer or the site is not held.
         """
-        if self.mapper is None:
+        mapper = self.mapper
+        if mapper is None:
             found = "this map holds points only, not how they were found"
             raise ProbeError("Other samples were to be placed on a map", found, "Make it by project()")
         x = acts.matrix(self.layer, site=self.site).astype(np.float64)
-        if x.shape[1] != (width := len(self.mapper.scaling.mean)):
+        if x.shape[1] != (width := len(mapper.scaling.mean)):
             asked = f"Samples of width {x.shape[1]} were to be placed on a map"
             found = f"the map was made of residuals of width {width}"
             raise ProbeError(asked, found, "Pass activations of the same model")
-        z, mapper = self.mapper.scaling.apply(x).astype(np.float32), self.mapper
-        points = _run(lambda: mapper.fitted.transform(z)) @ mapper.turn + mapper.shift
-        points = points.astype(np.float32)
+        z = mapper.scaling.apply(x).astype(np.float32)
+        points = (_run(lambda: mapper.fitted.transform(z)) @ mapper.turn + mapper.shift).astype(np.float32)
         return replace(self, points=points, clips=acts.clips, labels=_labels(acts), mapper=None)
 
 
@@ -167,16 +163,13 @@ def project_layers(
 def _check_settings(method: str, random_state: int, neighbours: int, min_distance: float) -> None:
     if method not in ("umap", "pca"):
         raise ProbeError(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
-    sound = {
-        "neighbours": is_whole(neighbours, 1),
-        "min_distance": 0 <= min_distance <= 1,
-        "random_state": is_whole(random_state, 0, 2**32 - 1),
-    }
-    if not all(sound.values()):
-        given = f"neighbours={neighbours}, min_distance={min_distance}, random_state={random_state}"
-        found = f"{next(name for name in sound if not sound[name])} is out of range"
-        do = "Use a whole number of neighbours from 1, a distance from 0 to 1, and a random state from 0"
-        raise ProbeError(f"A map with {given} was asked for", found, do)
+    given = f"A map with {neighbours=}, {min_distance=}, {random_state=} was asked for"
+    if not is_whole(neighbours, 1):
+        raise ProbeError(given, "neighbours is out of range", "Use a whole number from 1")
+    if not 0 <= min_distance <= 1:
+        raise ProbeError(given, "min_distance is out of range", "Use a number from 0 to 1")
+    if not is_whole(random_state, 0, 2**32 - 1):
+        raise ProbeError(given, "random_state is out of range", "Use a whole number from 0 of 32 bits")
 
 
 def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:

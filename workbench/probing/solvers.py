@@ -5,8 +5,8 @@ ridge minimises |Z W - Y|^2 + l2 n |W|^2 (Y one-hot), logistic minimises mean cr
 bias free (scikit-learn's C is 1 / (l2 n)). As l2 grows, both tend to the difference in means of the
 standardised features. The difference in means itself is taken in raw space and has no penalty.
 
-The logistic solver is quick on the principal axes of the samples: with c the mean of p (1 - p), the Hessian
-is near c spread / n + l2, a diagonal, and L-BFGS that starts from it needs 5 to 40 steps of two products.
+On the principal axes of the samples the Hessian of the logistic solver is near c spread / n + l2, a diagonal
+(c: mean of p (1 - p)), and L-BFGS that starts from it needs 5 to 40 steps of two products.
 """
 
 from __future__ import annotations
@@ -328,8 +328,8 @@ def regularization_paths(
             found = f"the values of {target!r} are {', '.join(names)}"
             raise ProbeError(f"A path of {class_!r} was asked for", found, "Use one of at least two")
     if not (len(l2) and all(one > 0 for one in l2)):
-        found = "a penalty is a number above 0"
-        raise ProbeError(f"A path with l2={list(l2)} was asked for", found, "Use such numbers")
+        asked = f"A path with l2={list(l2)} was asked for"
+        raise ProbeError(asked, "a penalty is a number above 0", "Use such numbers")
     x = acts.matrix(layer, site=site).astype(np.float64)
     truth = (np.array(names)[y][:, None] == np.array(classes)).astype(np.float64)
     weights, origin = path_weights(Design.of(x), truth, l2), origin_of(acts, layer)

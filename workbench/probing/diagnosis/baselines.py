@@ -47,9 +47,8 @@ def codec_histogram(model: Model, dataset: Dataset, *, seconds: float | None = N
 def sound_statistics(dataset: Dataset, *, seconds: float | None = None) -> Array:
     """Return mean and deviation over time of log-mel bands, MFCC and chroma, (n, 192)."""
     clips = (dataset.clip(number) for number in range(len(dataset)))
-    return np.array(
-        [clip_statistics(clip if seconds is None else clip.section(0, seconds)) for clip in clips]
-    )
+    parts = (clip if seconds is None else clip.section(0, seconds) for clip in clips)
+    return np.array([clip_statistics(part) for part in parts])
 
 
 def clip_statistics(clip: Clip) -> Array:
@@ -67,10 +66,7 @@ def clip_statistics(clip: Clip) -> Array:
 
 
 def text_embedding(model: Model, texts: Sequence[str]) -> Array:
-    """Return the mean of the text states that the decoder is given, (n, d_model); zeros for an empty text.
-
-    The texts are what was said of each clip, such as `acts.coordinate("text")`.
-    """
+    """Return the mean of the text states that the decoder is given, (n, d_model); zeros for an empty text."""
     means = {"": np.zeros(model.d_model)}
     for text in sorted({text for text in texts if text}):
         encoded = model.text([text]).words()
@@ -94,10 +90,7 @@ def random_weights(
 
 
 def untrained(model: Model, *, seed: int = 0) -> Model:
-    """Return the model with a decoder of random weights; codec and text encoder stay as they are.
-
-    The clips keep their codes, so that the only thing that is missing is what the decoder learnt.
-    """
+    """Return the model with a decoder of random weights; codec and text encoder stay as they are."""
     import torch
 
     from workbench.model.musicgen import Model
@@ -112,21 +105,15 @@ def untrained(model: Model, *, seed: int = 0) -> Model:
             getattr(fresh, name).to(device=model.device, dtype=next(part.parameters()).dtype)
     fresh.decoder.to(device=model.device, dtype=model.dtype)
     fresh.generation_config = trained.generation_config
-    return Model(
-        fresh.eval().requires_grad_(False),
-        model.tokenizer,
-        id=f"{model.id}, untrained, seed {seed}",
-        fingerprint=hashlib.sha256(f"{model.fingerprint} untrained {seed}".encode()).hexdigest(),
-        notes="random decoder weights",
-    )
+    fingerprint = hashlib.sha256(f"{model.fingerprint} untrained {seed}".encode()).hexdigest()
+    about: dict[str, Any] = {"id": f"{model.id}, untrained, seed {seed}", "notes": "random decoder weights"}
+    fresh = fresh.eval().requires_grad_(False)
+    return Model(fresh, model.tokenizer, fingerprint=fingerprint, **about)
 
 
 @dataclass(frozen=True)
 class Baselines(Diagnosis):
-    """Accuracy of the probe and of each baseline under the same splits.
-
-    A strong baseline is a fact about the task, not a fault of the probe: nothing is tested.
-    """
+    """Accuracy of the probe and of each baseline, whose strength is a fact about the task and no fault."""
 
     probe: Estimate
     accuracy: Mapping[str, Estimate] = field(hash=False)  # of each baseline, by name
@@ -151,8 +138,7 @@ class Baselines(Diagnosis):
         return pd.DataFrame(cells, columns=columns)
 
     def _words(self, alarm: bool) -> str:
-        name = self.strongest
-        lead = self.lead[name]
+        name, lead = self.strongest, self.lead[self.strongest]
         verdict = "adds to it" if lead.low > 0 else "is not shown to add anything to it"
         return (
             f"At the same splits the strongest baseline, {name}, reads the {self.target} with accuracy "
@@ -188,10 +174,7 @@ def baselines(probed: ProbeEvaluation, features: Mapping[str, Array]) -> Baselin
 
 @dataclass(frozen=True)
 class ControlTask(Diagnosis):
-    """Accuracy on the real and on the control task under the same random splits, and their difference.
-
-    Low selectivity warns of memory, which the group leak tests; nothing is tested here.
-    """
+    """Accuracy on the real and on the control task under the same random splits, and their difference."""
 
     unit: str
     real: Estimate

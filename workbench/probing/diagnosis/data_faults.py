@@ -81,10 +81,7 @@ class LabelNoise(Diagnosis):
     tested: ClassVar[bool] = True
 
     def table(self) -> pd.DataFrame:
-        """Return one row per clip, hardest first: clip, group, label, suggested, confidence, suspicion.
-
-        Confidence is the held-out probability of its label, suspicion that of its label being flipped.
-        """
+        """Return the clips, hardest first: suspicion is the probability that the label was flipped."""
         return self.hardest
 
     def suspects(self, *, above: float = 0.5) -> pd.DataFrame:
@@ -109,12 +106,9 @@ def label_noise(probed: ProbeEvaluation) -> LabelNoise:
 
     A lapse rate, as psychophysics knows it: a label is what held-out logits say, except that a share e of the
     labels was replaced by one of the others. P(label) = (1 - e) s + e (1 - s) / (k - 1), where s is the
-    softmax of a times the logits. An unsure probe has a small a; clips labelled otherwise than it surely
-    reads them need e.
-
-    Two tests must agree: the likelihood ratio against e = 0, which lies on the bound (half a chi-squared),
-    and the estimate over its error, groups taken as wholes, so that a track that sounds like another genre
-    is one surprise and not eight.
+    softmax of a times the logits. Two tests must agree: the likelihood ratio against e = 0, which lies on the
+    bound (half a chi-squared), and the estimate over its error, groups taken as wholes, so that a track that
+    sounds like another genre is one surprise and not eight.
     """
     logits = probed.held_out.logits
     logits = logits - logits.mean(1, keepdims=True)
@@ -228,8 +222,7 @@ def learning_curve(
 ) -> LearningCurve:
     """Return accuracy over the number of training groups per class, always judged on the same held-out clips.
 
-    The sizes are groups per class, by default 1, 2, 4 ... below half of what there is. Half of the groups are
-    drawn `repeats` times, to be averaged, other sizes twice.
+    The sizes are groups per class, by default 1, 2, 4 ... below half of all, which is drawn `repeats` times.
 
     Raises:
         ProbeError: a size is below 1.

@@ -1,7 +1,4 @@
-"""One probe under examination, with all that the diagnoses ask of it, and what every diagnosis returns.
-
-Every further fit uses the probe's own method and l2, so that arms that are compared differ in one thing only.
-"""
+"""One probe under examination, with all that the diagnoses ask of it, and what every diagnosis returns."""
 
 from __future__ import annotations
 
@@ -140,10 +137,7 @@ class ProbeEvaluation:
         return mean_over_groups(values, self.groups, tolerated=tolerated)
 
     def predicted(self, rounds: Sequence[Sequence[Split]], *, y: Array | None = None) -> Array:
-        """Return the class numbers (rounds, n) that probes of the same recipe predict under other splits.
-
-        The test parts of each round have every sample once; `y` (n,) are other class numbers to learn.
-        """
+        """Return the classes (rounds, n) that probes of its method and l2, perhaps of another `y`, predict."""
         splits, y = [split for one in rounds for split in one], self.y if y is None else y
         folds = cross_validate(
             self.x, y, splits, groups=self.groups, method=self.method, l2=(self.l2,), seed=self.seed,
@@ -167,8 +161,7 @@ class ProbeEvaluation:
     def read(self, x: Array, groups: Array) -> Array:
         """Return logits (m, classes) of other samples (m, d), by probes that saw nothing of their groups.
 
-        A sample of a group that is known here is read by the fold that tested this group, any other sample by
-        the average of all folds.
+        Samples of a group that is known here are read by the fold that tested it, others by all together.
         """
         every = np.einsum("md,fkd->fmk", np.asarray(x, dtype=np.float64), self.held_out.weights)
         every += self.held_out.bias[:, None]

@@ -27,10 +27,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class GroupLeak(Diagnosis):
-    """Accuracy when groups are cut, accuracy when they are kept whole, and the gap between them.
-
-    The gap is what a report that split clips at random would claim and new groups would not give.
-    """
+    """Accuracy when groups are cut, when they are kept whole, and the gap: what new groups would not give."""
 
     unit: str
     random: Estimate
@@ -68,10 +65,7 @@ def group_leak(probed: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
 
 @dataclass(frozen=True)
 class TextLeak(Diagnosis):
-    """What a probe says of the same clips under different texts.
-
-    Where the words of the wrong class make the probe name that class, it reads words.
-    """
+    """What a probe says of the same clips under different texts; one that follows a wrong one reads words."""
 
     accuracy: Mapping[str, Estimate] = field(hash=False)  # held out, by condition
     flipped: float  # share of clips that are called what the wrong text names
@@ -207,8 +201,8 @@ def confound(probed: ProbeEvaluation, name: str, values: Array, *, permutations:
         raise ProbeError(f"{len(probed.y)} finite numbers were asked for {name!r}", found, do)
     spread = float(values.std())
     z = np.asarray((values - values.mean()) / spread) if spread > 1e-9 else np.zeros(len(values))
-    x, fitting = _curved(z), {"groups": probed.groups, "seed": probed.seed}
-    held_out = cross_validate(x, probed.y, probed.splits, l2=(_SHARE_L2,), **fitting)
+    x, y, groups = _curved(z), probed.y, probed.groups
+    held_out = cross_validate(x, y, probed.splits, groups=groups, l2=(_SHARE_L2,), seed=probed.seed)
     recall, matched, drop, clips = _matching(probed, _overlap(z, probed.y))
     return Confound(
         **probed.place, number=name, alone=probed.rate(held_out.predicted == probed.y), chance=probed.chance,
@@ -344,7 +338,6 @@ def transfer(
             raise ProbeError(asked, f"their {what} are {one} and {two}", "Examine both alike")
     out = here.read(there.x, there.groups).argmax(1) == there.y
     back = there.read(here.x, here.groups).argmax(1) == here.y
-    return Transfer(
-        **here.place, names=names, here=here.accuracy, there=there.accuracy, out=there.rate(out),
-        back=here.rate(back), loss=there.mean(there.correct.astype(np.float64) - out),
-    )  # fmt: skip
+    rates = here.accuracy, there.accuracy, there.rate(out), here.rate(back)
+    loss = there.mean(there.correct.astype(np.float64) - out)
+    return Transfer(here.target, here.layer, names, *rates, loss)

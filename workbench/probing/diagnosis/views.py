@@ -55,16 +55,14 @@ class Calibration(Diagnosis):
 
 
 def calibration(probed: ProbeEvaluation, *, bins: int = 10, draws: int = 500) -> Calibration:
-    """Return the reliability curve of the held-out probabilities.
-
-    The bins are equal parts of the confidences from 0 to 1, the draws simulate perfect calibration.
-    """
+    """Return the reliability curve of the held-out probabilities, in equal bins of confidence from 0 to 1."""
     sure, right = probed.probabilities.max(1), probed.correct.astype(np.float64)
     where = np.minimum((sure * bins).astype(int), bins - 1)
 
     def ece(hits: Array) -> float:  # sum over bins of |hits - summed confidence| / n
         return float(np.abs(np.bincount(where, weights=hits - sure, minlength=bins)).sum() / len(sure))
 
+    # What a perfectly calibrated probe of these confidences would read rightly.
     simulated = np.random.default_rng(probed.seed).random((draws, len(sure))) < sure
     perfect = np.array([ece(one) for one in simulated])
     rows = []
@@ -101,7 +99,7 @@ class Confusion(Diagnosis):
     @property
     def worst(self) -> tuple[str, str, float]:
         """The pair that is confused most: true class, called class, share of the true class's clips."""
-        shares = self.counts.div(self.counts.sum(1), axis=0).to_numpy(copy=True)
+        shares = self.counts.div(self.counts.sum(axis=1), axis=0).to_numpy(copy=True)
         np.fill_diagonal(shares, 0.0)
         row, column = divmod(int(shares.argmax()), len(shares))
         return str(self.counts.index[row]), str(self.counts.columns[column]), float(shares[row, column])
@@ -120,8 +118,8 @@ class Confusion(Diagnosis):
 
 def confusion(probed: ProbeEvaluation) -> Confusion:
     """Return which class is taken for which by probes that saw nothing of the clip's group."""
-    counts = confusion_matrix(probed.y, probed.held_out.predicted, labels=range(len(probed.classes)))
     names = list(probed.classes)
+    counts = confusion_matrix(probed.y, probed.held_out.predicted, labels=range(len(names)))
     return Confusion(**probed.place, counts=pd.DataFrame(counts, index=names, columns=names))
 
 
@@ -215,10 +213,7 @@ def cosine_layers(sweep: ProbeSweep, class_: str) -> pd.DataFrame:
 
 
 def cosine_classes(sweep: ProbeSweep, layer: int | None = None) -> pd.DataFrame:
-    """Return the cosines (classes x classes) between directions at a layer (default: the best).
-
-    k classes that have nothing to do with one another lie at -1 / (k - 1), for softmax logits sum to zero.
-    """
+    """Return cosines (k x k) between classes at a layer (default: the best); -1 / (k - 1) is unrelated."""
     return _cosines(sweep.directions(layer))
 
 
@@ -344,7 +339,7 @@ class RidgeToMeans:
 
     def direction(self, class_: str, l2: float) -> Direction:
         """Return the direction of a class at a penalty of the path; raise ProbeError for any other."""
-        class_, place = self._find(class_, l2)
+        place = self._place(class_, l2)
         return self.directions[class_][place]
 
     def table(self) -> pd.DataFrame:
@@ -359,7 +354,7 @@ class RidgeToMeans:
 
     def sentence(self, class_: str, l2: float) -> str:
         """Return what is known of a class's direction at a penalty, with its numbers."""
-        class_, place = self._find(class_, l2)
+        place = self._place(class_, l2)
         right = self.accuracy[class_][place]
         probe, means = self.to_probe[class_][place], self.to_means[class_][place]
         return (
@@ -369,15 +364,15 @@ class RidgeToMeans:
             f"the right side of {class_} and the rest (chance {self.chance:.0%})."
         )
 
-    def _find(self, class_: str, l2: float) -> tuple[str, int]:
-        """Return a class and the position of a penalty, which are there."""
+    def _place(self, class_: str, l2: float) -> int:
+        """Return the position of a penalty; raise ProbeError where it or the class is not there."""
         if class_ not in self.directions:
             found = f"there are {', '.join(self.classes)}"
             raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
         if l2 not in self.l2:
             found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
             raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
-        return class_, self.l2.index(l2)
+        return self.l2.index(l2)
 
 
 @renamed_keywords(strengths="l2")
@@ -409,6 +404,9 @@ def ridge_to_means(
 
 
 def _accuracy(probed: ProbeEvaluation, l2: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
+    def both_sides(total: Array) -> float:  # the mean of the shares of class and of rest that lie rightly
+        return float((total[:2] / total[2:]).mean()) if (total[2:] > 0).all() else math.nan
+
     truth = one_hot(probed.y, len(probed.classes))
     right = np.empty((len(truth), len(l2), len(probed.classes)))
     for split in probed.splits:
@@ -417,7 +415,7 @@ def _accuracy(probed: ProbeEvaluation, l2: tuple[float, ...]) -> dict[str, tuple
     for number, class_ in enumerate(probed.classes):
         sides = np.stack([truth[:, number], 1 - truth[:, number]], 1)
         columns = [np.hstack([sides * hits[:, None], sides]) for hits in right[:, :, number].T]
-        rates = [jackknife(_both_sides, sums_by_group(one, probed.groups)) for one in columns]
+        rates = [jackknife(both_sides, sums_by_group(one, probed.groups)) for one in columns]
         accuracy[class_] = tuple(Estimate(one.value, max(one.low, 0.0), min(one.high, 1.0)) for one in rates)
     return accuracy
 
@@ -433,9 +431,3 @@ def _right(x: Array, truth: Array, split: Split, l2: tuple[float, ...]) -> Array
     cut = np.einsum("skd,kd->sk", weights, middle)
     named = np.einsum("nd,skd->nsk", x[test], weights, optimize=True) > cut
     return np.asarray(named == truth[test][:, None].astype(bool), dtype=np.float64)
-
-
-def _both_sides(total: Array) -> float:
-    """Return the mean of the shares of class and of rest that lie on the right side."""
-    hits, clips = total[:2], total[2:]
-    return float((hits / clips).mean()) if (clips > 0).all() else math.nan
