@@ -137,7 +137,7 @@ class ProbeEvaluation:
         return mean_over_groups(values, self.groups, tolerated=tolerated)
 
     def predicted(self, rounds: Sequence[Sequence[Split]], *, y: Array | None = None) -> Array:
-        """Return the classes (rounds, n) that probes of its method and l2, perhaps of another `y`, predict."""
+        """Return the classes (rounds, n) that probes of its method and l2, perhaps on another `y`, say."""
         splits, y = [split for one in rounds for split in one], self.y if y is None else y
         folds = cross_validate(
             self.x, y, splits, groups=self.groups, method=self.method, l2=(self.l2,), seed=self.seed,
