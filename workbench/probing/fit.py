@@ -226,7 +226,8 @@ def fit_multilabel(
     splits = cut(present, groups, folds=folds)
     for number, (train, _) in enumerate(splits):
         if (bad := _unlearnable(present[train])).any():
-            found = f"fold {number} would train on samples that all have, or lack, {labels[bad.argmax()]!r}"
+            both = f"all have {labels[bad.argmax()]!r}, or all lack it"
+            found = f"fold {number} would train on samples that {both}"
             raise DatasetError(f"{folds} folds were asked for", found, "Use more folds")
     parts = _nested(cut, present, groups, splits, len(recipe.l2))
     fit = partial(_fit_labels, present=present, recipe=recipe)
