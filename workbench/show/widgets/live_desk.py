@@ -171,7 +171,7 @@ class LiveDesk(ipywidgets.VBox):
         """Begin to play, or go on after a pause; return at once."""
         if self.session is None or self.session.state in OVER:
             self.session = self._new_session()
-            self.player.follow(self.session.worker.playback)
+            self.player.follow(self.session.playback)
             self._follow_record()
             threading.Thread(target=self._watch, args=(self.session,), daemon=True).start()
         self.problem.value = ""
@@ -285,7 +285,7 @@ class LiveDesk(ipywidgets.VBox):
             self.play.description = "▶ Play"
 
     def _show(self, session: LiveSession) -> None:
-        self.player.lead_s = math.floor(session.worker.playback.hold_s * 100) / 100  # never more than comes
+        self.player.lead_s = math.floor(session.playback.hold_s * 100) / 100  # never more than comes
         verb = "Recorded" if session.state in OVER else "Recording"
         where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""
         self._say(f"{session.figures()}{where}")

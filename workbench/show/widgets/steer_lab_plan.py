@@ -24,8 +24,8 @@ from workbench.show.widgets.parts import (
 )
 from workbench.steering.operations import OPERATIONS
 from workbench.steering.plan import Direction, Steering
-from workbench.steering.plan_text import Reads
-from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, parse_schedule
+from workbench.steering.plan_text import Reads, parse_schedule
+from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
 from workbench.steering.together import orthogonalise, split_dose
 
 if TYPE_CHECKING:
