@@ -9,45 +9,29 @@ import threading
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 
-from workbench.errors import GenerationError, SteeringError, WorkbenchError
+from workbench.errors import GenerationError, WorkbenchError
 from workbench.generation.engine import Readable
-from workbench.generation.live.pacing import Playback, Score
+from workbench.generation.live.pacing import LiveFigures, Playback, Score
 from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import OVER, LiveSession
+from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
-from workbench.show.widgets.parts import (
-    FULL,
-    button,
-    control,
-    dose_slider,
-    follow,
-    in_row,
-    note_html,
-    problem_html,
-    shows_errors,
-    value_of,
-)
+from workbench.show.widgets import ui
 from workbench.show.widgets.players import LivePlayer
-from workbench.show.widgets.steer_lab import BlendPad
+from workbench.show.widgets.steer_lab import DoseDesk
+from workbench.steering.plan import Direction
 
-if TYPE_CHECKING:
-    from workbench.generation.live.pacing import LiveFigures
-    from workbench.model.musicgen import Model
-    from workbench.steering.plan import Direction
-
-SHOWN_S = 60.0
+SHOWN_S = 60.0  # of the scores
+_EVERY_S = 0.5  # how often figures are shown
 _WIDTH, _HEIGHT = 420, 90
 
 
 def score_lines(scores: Sequence[Score]) -> str:
-    """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words.
-
-    It is cheap enough to be drawn anew every second.
-    """
+    """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words."""
     targets = dict.fromkeys(score.target for score in scores)
     return "".join(_picture([score for score in scores if score.target == name]) for name in targets)
 
@@ -77,29 +61,20 @@ def _picture(scores: Sequence[Score]) -> str:
     )
 
 
-_EVERY_S = 0.5  # how often figures are shown
-
-
-class LiveDesk(ipywidgets.VBox):
+class LiveDesk(ui.Panel):
     """Knobs, prompt, play, record: everything may be moved while the music plays.
 
     Args:
-        model: the loaded model.
-        directions: name -> unit Direction, a knob each.
-        prompt: what the music begins with.
-        seed: of what is drawn.
-        folder: where recordings go, each into one of its own; when None, `live` in WORKBENCH_OUT or out.
+        directions: name -> unit Direction, a knob each; at least one, else a SteeringError.
+        folder: where recordings go, each into one of its own; by default `live` in WORKBENCH_OUT or out.
         most: the largest dose of a knob, either way.
         pad: four of the names, for a blend pad; None for none.
         probes: what they read is drawn once a second.
         settings: those of `LiveSession`: window_seconds, overlap_seconds, lead_s, guidance, temperature ...
 
     `start()`, `wait(seconds)`, `pause()` and `stop()` do what the buttons do, also without a browser;
-    `knobs["jazz"].value = 0.15` turns a knob. What is recorded (the whole of each session, unless the
-    button says otherwise) is `recording`.
-
-    Raises:
-        SteeringError: there is no direction, or the pad names one that is not there.
+    `knobs["jazz"].value = 0.15` turns a knob. Recorded is the whole of each session, unless the button says
+    otherwise.
     """
 
     def __init__(
@@ -115,11 +90,8 @@ class LiveDesk(ipywidgets.VBox):
         probes: Sequence[Readable] = (),
         **settings: Any,
     ) -> None:
-        strange = [name for name in pad or () if name not in directions]
-        if not directions or strange:
-            asked = "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else "")
-            found = f"the directions are {', '.join(directions) or 'none'}"
-            raise SteeringError(asked, found, "Give directions by name, and a pad of four of them")
+        self.desk = DoseDesk({"": [*directions]}, pad, self._turn, most=most, live=True)
+        self.knobs, self.pad = self.desk.sliders, self.desk.pad
         self.model, self.directions = model, dict(directions)
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "live"
         self.folder = out if folder is None else Path(folder)
@@ -127,45 +99,23 @@ class LiveDesk(ipywidgets.VBox):
         self.session: LiveSession | None = None
         self.folders: list[Path] = []
         self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.knobs = {
-            name: dose_slider(name, -most, most, 0.01, "420px", continuous_update=True) for name in directions
-        }
-        self.pad = None if pad is None else BlendPad(list(pad))
         self.player = LivePlayer(model.rate_hz)
-        self.prompt = control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
-        self._add_buttons()
-        super().__init__(self._parts(), layout=FULL)
-        self._listen()
-        self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
-
-    def _add_buttons(self) -> None:
-        self.play = button("▶ Play", "Begin the music, or go on", self._toggle, self.problem)
+        self.prompt = ui.control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
+        problem, hint = self.problem, "Write the sound of the last recording beside it"
+        self.play = ui.button("▶ Play", "Begin the music, or go on", self._toggle, problem)
         self.play.button_style = "primary"
-        self.halt = button("■ Stop", "End the music and the recording", self.stop, self.problem)
+        self.halt = ui.button("■ Stop", "End the music and the recording", self.stop, problem)
         self.record = ipywidgets.ToggleButton(
             value=True, description="● Record", tooltip="Write down what is played", layout={"width": "auto"}
         )
-        hint = "Write the sound of the last recording beside it"
-        self.keep = button("Save as WAV", hint, self._save_aside, self.problem)
-
-    def _parts(self) -> list[ipywidgets.Widget]:
-        rack = ipywidgets.VBox(list(self.knobs.values()), layout={"width": "min(100%, 440px)"})
-        sliders = ipywidgets.Box([rack], layout={"flex_flow": "row wrap"})
-        if self.pad is not None:
-            self.pad.layout.width = "260px"
-            sliders.children = [rack, self.pad]
-        buttons = in_row(self.play, self.halt, self.record, self.keep)
-        return [self.prompt, sliders, buttons, self.player, self.status, self.problem, self.scores]
-
-    def _listen(self) -> None:
-        """Let every control but the buttons do what it says."""
-        for name, knob in self.knobs.items():
-            knob.observe(lambda _change, name=name: self._turn(name), "value")
-        follow([self.prompt], self._follow_prompt)
-        follow([self.record], shows_errors(self._follow_record, self.problem))
-        follow([self.player], self.pause, "silenced")
-        if self.pad is not None:
-            follow([self.pad], self._blend, "doses")
+        self.keep = ui.button("Save as WAV", hint, self._save_aside, problem)
+        buttons = ui.in_row(self.play, self.halt, self.record, self.keep)
+        above = [self.prompt, self.desk, buttons, self.player]
+        super().__init__([*above, self.status, self.problem, self.scores])
+        ui.follow([self.prompt], self._follow_prompt)
+        ui.follow([self.record], ui.shows_errors(self._follow_record, self.problem))
+        ui.follow([self.player], self.pause, "silenced")
+        self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
 
     def start(self) -> LiveDesk:
         """Begin to play, or go on after a pause; return at once."""
@@ -188,11 +138,7 @@ class LiveDesk(ipywidgets.VBox):
             self.play.description = "▶ Play"
 
     def stop(self) -> None:
-        """End the music and the recording; return once the model is free.
-
-        Raises:
-            BaseException: what went wrong while the music was made, if something did.
-        """
+        """End the music and the recording; return once the model is free. Raises what went wrong, if any."""
         self.play.description = "▶ Play"
         if self.session is not None:
             self.player.follow(Playback())
@@ -200,37 +146,25 @@ class LiveDesk(ipywidgets.VBox):
             self._show(self.session)
 
     def wait(self, seconds: float | None = None) -> LiveDesk:
-        """Return when `seconds` more have been heard, or when the music has ended.
-
-        Raises:
-            WorkbenchError: nothing was started.
-            BaseException: what went wrong while the music was made, if something did.
-        """
-        if self.session is None:
-            raise WorkbenchError("More music was asked for", "nothing plays", "Call start() first")
-        self.session.wait(seconds)
+        """Return when `seconds` more have been heard, or the music has ended; raises what went wrong."""
+        self._started("More music was asked for").wait(seconds)
         return self
 
     def figures(self) -> LiveFigures:
-        """Return how the music is doing, or did.
+        """Return how the music is doing, or did; a WorkbenchError before the first start."""
+        return self._started("Figures were asked for").figures()
 
-        Raises:
-            WorkbenchError: nothing was started.
-        """
+    def _started(self, asked: str) -> LiveSession:
         if self.session is None:
-            raise WorkbenchError("Figures were asked for", "nothing plays", "Call start() first")
-        return self.session.figures()
+            raise WorkbenchError(asked, "nothing plays", "Call start() first")
+        return self.session
 
     @property
     def recording(self) -> Recording:
-        """The last recording, as far as it goes.
-
-        Raises:
-            WorkbenchError: nothing has been recorded.
-        """
+        """The last recording, as far as it goes; a WorkbenchError where there is none."""
         if not self.folders:
-            found = "nothing was recorded"
-            raise WorkbenchError("The recording was asked for", found, "Press Record, then Play")
+            asked = "The recording was asked for"
+            raise WorkbenchError(asked, "nothing was recorded", "Press Record, then Play")
         return Recording.load(self.folders[-1])
 
     def save(self) -> Path:
@@ -241,23 +175,19 @@ class LiveDesk(ipywidgets.VBox):
         return path
 
     def _new_session(self) -> LiveSession:
-        doses = {name: value_of(knob) for name, knob in self.knobs.items()}
-        settings: dict[str, Any] = {"prompt": self.prompt.value, "doses": doses, **self._settings}
-        settings["on_piece"] = lambda piece: self.player.push(piece.samples)
-        return LiveSession(self.model, self.directions, **settings)
+        return LiveSession(
+            self.model, self.directions, prompt=self.prompt.value, doses=self.desk.doses,
+            on_piece=lambda piece: self.player.push(piece.samples), **self._settings,
+        )  # fmt: skip
 
-    def _turn(self, name: str) -> None:
+    def _turn(self) -> None:
         if self.session is not None:
-            self.session.slide(name, value_of(self.knobs[name]))
+            for name, dose in self.desk.doses.items():
+                self.session.slide(name, dose)
 
     def _follow_prompt(self) -> None:
         if self.session is not None:
             self.session.prompt = self.prompt.value
-
-    def _blend(self) -> None:
-        assert self.pad is not None
-        for name, dose in self.pad.doses.items():
-            self.knobs[name].value = dose
 
     def _toggle(self) -> None:
         if self.session is not None and self.session.state == "playing":
@@ -266,12 +196,12 @@ class LiveDesk(ipywidgets.VBox):
             self.start()
 
     def _follow_record(self) -> None:
-        """Begin or end a recording, as the button says."""
         session = self.session
         if session is None or session.state in OVER or self.record.value == session.recording:
             return
         if self.record.value:
-            self.folders.append(session.record(_next_folder(self.folder)))
+            free = (path for n in count(1) if not (path := self.folder / f"{n:03d}").exists())
+            self.folders.append(session.record(next(free)))
         else:
             session.end_recording()
 
@@ -292,19 +222,14 @@ class LiveDesk(ipywidgets.VBox):
         if session.scores:
             self.scores.value = score_lines(session.scores)
         if session.error is not None:
-            self.problem.value = problem_html(session.error)
+            self.problem.value = ui.problem_html(session.error)
         elif lost := session.figures().lost:
-            self.problem.value = problem_html(GenerationError(lost))
+            self.problem.value = ui.problem_html(GenerationError(lost))
 
     def _say(self, text: str) -> None:
-        self.status.value = note_html(text)
+        self.status.value = ui.note_html(text)
 
     def _save_aside(self) -> None:
         """Save in a thread of its own: decoding a long recording takes a while."""
-        save = shows_errors(self.save, self.problem)
+        save = ui.shows_errors(self.save, self.problem)
         threading.Thread(target=save, daemon=True, name="workbench live desk").start()
-
-
-def _next_folder(parent: Path) -> Path:
-    """Return the first folder of the form `parent`/001 that is not there yet."""
-    return next(path for number in count(1) if not (path := parent / f"{number:03d}").exists())
