@@ -20,7 +20,7 @@ function render({ model, el }) {
   const name = model.get("name"), row = made("div", "wb-fader");
   const label = made("span", "wb-fader-name", { textContent: name, title: name });
   label.style.borderColor = model.get("colour") || "transparent";
-  const slide = made("input", "wb-fader-slide", { type: "range", step: model.get("step"), title: model.get("tooltip") });
+  const slide = made("input", "wb-fader-slide", { type: "range", step: model.get("step"), title: model.get("hint") });
   const number = made("input", "wb-fader-number", { type: "number", step: model.get("step"), title: `${name}: type a dose` });
   slide.setAttribute("aria-label", `dose of ${name}`);
   number.setAttribute("aria-label", `dose of ${name}, as a number`);

@@ -43,7 +43,7 @@ class Fader(anywidget.AnyWidget):
     _esm = HERE / "fader.js"
     _css = HERE / "style.css"
     name = traitlets.Unicode().tag(sync=True)
-    tooltip = traitlets.Unicode().tag(sync=True)
+    hint = traitlets.Unicode().tag(sync=True)
     colour = traitlets.Unicode().tag(sync=True)
     value = traitlets.Float(0.0).tag(sync=True)
     most = traitlets.Float(MOST).tag(sync=True)
@@ -58,7 +58,7 @@ class Fader(anywidget.AnyWidget):
         hint = f"dose of {name}: 0 leaves the model alone, negative steers away"
         if breaks:
             hint += f"; from {breaks:g} on (shaded) the music tends to break"
-        traits = {"name": name, "tooltip": hint, "colour": colours_for([name])[name], **traits}
+        traits = {"name": name, "hint": hint, "colour": colours_for([name])[name], **traits}
         super().__init__(most=most, breaks=breaks or 0.0, live=live, **traits)
 
     @traitlets.validate("value")

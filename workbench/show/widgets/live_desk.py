@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import io
 import math
 import os
 import threading
+import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -19,11 +21,11 @@ from workbench.generation.live.pacing import Playback, Score
 from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import OVER, LiveSession
 from workbench.show.plots.grammar import colours_for
+from workbench.show.widgets.fader import MOST, Fader
 from workbench.show.widgets.parts import (
     FULL,
     button,
     control,
-    dose_slider,
     follow,
     in_row,
     note_html,
@@ -32,6 +34,7 @@ from workbench.show.widgets.parts import (
     value_of,
 )
 from workbench.show.widgets.players import LivePlayer
+from workbench.show.widgets.scenes import Scenes
 from workbench.show.widgets.steer_lab import BlendPad
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from workbench.steering.plan import Direction
 
 SHOWN_S = 60.0
+PRESET = 0.2  # of the scenes that a desk begins with: each direction alone
 _WIDTH, _HEIGHT = 420, 90
 
 
@@ -89,13 +93,14 @@ class LiveDesk(ipywidgets.VBox):
         prompt: what the music begins with.
         seed: of what is drawn.
         folder: where recordings go, each into one of its own; when None, `live` in WORKBENCH_OUT or out.
-        most: the largest dose of a knob, either way.
+        most: where the knobs end, either way; the dose from which music breaks is shaded where it is known.
         pad: four of the names, for a blend pad; None for none.
         probes: what they read is drawn once a second.
         settings: those of `LiveSession`: window_seconds, overlap_seconds, lead_s, guidance, temperature ...
 
     `start()`, `wait(seconds)`, `pause()` and `stop()` do what the buttons do, also without a browser;
-    `knobs["jazz"].value = 0.15` turns a knob. What is recorded (the whole of each session, unless the
+    `knobs["jazz"].value = 0.15` turns a knob, `scenes.choose(2)` fades to a scene. Space plays and pauses,
+    digits choose a scene, 0 sets all doses to 0. What is recorded (the whole of each session, unless the
     button says otherwise) is `recording`.
 
     Raises:
@@ -110,7 +115,7 @@ class LiveDesk(ipywidgets.VBox):
         prompt: str = "a calm tune",
         seed: int = 0,
         folder: Path | str | None = None,
-        most: float = 0.4,
+        most: float = MOST,
         pad: Sequence[str] | None = None,
         probes: Sequence[Readable] = (),
         **settings: Any,
@@ -127,14 +132,15 @@ class LiveDesk(ipywidgets.VBox):
         self.session: LiveSession | None = None
         self.folders: list[Path] = []
         self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.knobs = {
-            name: dose_slider(name, -most, most, 0.01, "420px", continuous_update=True) for name in directions
-        }
+        limit = model.breaking_dose
+        self.knobs = {name: Fader(name, most=most, breaks=limit, live=True) for name in directions}
+        self.scenes = Scenes(self.knobs, preset=PRESET)
         self.pad = None if pad is None else BlendPad(list(pad))
         self.player = LivePlayer(model.rate_hz)
         self.prompt = control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
         self._add_buttons()
         super().__init__(self._parts(), layout=FULL)
+        self.add_class("wb-desk")
         self._listen()
         self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
 
@@ -145,17 +151,20 @@ class LiveDesk(ipywidgets.VBox):
         self.record = ipywidgets.ToggleButton(
             value=True, description="● Record", tooltip="Write down what is played", layout={"width": "auto"}
         )
-        hint = "Write the sound of the last recording beside it"
-        self.keep = button("Save as WAV", hint, self._save_aside, self.problem)
+        hint = "Download the sound of the last recording, which is also written beside it"
+        self.keep = button("⤓ WAV", hint, self._save_aside, self.problem)
+        hint = "Download the last recording: what was played and every move, to be replayed note for note"
+        self.pack = button("⤓ Recording", hint, self.download, self.problem)
 
     def _parts(self) -> list[ipywidgets.Widget]:
-        rack = ipywidgets.VBox(list(self.knobs.values()), layout={"width": "min(100%, 440px)"})
-        sliders = ipywidgets.Box([rack], layout={"flex_flow": "row wrap"})
+        rack = ipywidgets.VBox(list(self.knobs.values()), layout={"width": "min(100%, 460px)"})
+        hands = ipywidgets.Box([rack], layout={"flex_flow": "row wrap", "grid_gap": "6px 24px"})
         if self.pad is not None:
             self.pad.layout.width = "260px"
-            sliders.children = [rack, self.pad]
-        buttons = in_row(self.play, self.halt, self.record, self.keep)
-        return [self.prompt, sliders, buttons, self.player, self.status, self.problem, self.scores]
+            hands.children = [rack, self.pad]
+        transport = in_row(self.play, self.halt, self.record, self.keep, self.pack)
+        above = [transport, self.player, self.status, self.problem]
+        return [*above, self.prompt, hands, self.scenes, self.scores]
 
     def _listen(self) -> None:
         """Let every control but the buttons do what it says."""
@@ -164,6 +173,7 @@ class LiveDesk(ipywidgets.VBox):
         follow([self.prompt], self._follow_prompt)
         follow([self.record], shows_errors(self._follow_record, self.problem))
         follow([self.player], self.pause, "silenced")
+        self.player.on_key(shows_errors(self._press, self.problem))
         if self.pad is not None:
             follow([self.pad], self._blend, "doses")
 
@@ -234,11 +244,21 @@ class LiveDesk(ipywidgets.VBox):
         return Recording.load(self.folders[-1])
 
     def save(self) -> Path:
-        """Write the sound of the last recording as `sound.wav` beside it; return the path."""
+        """Write the sound of the last recording as `sound.wav` beside it, and offer it to the page."""
         recording = self.recording
         path = recording.clip(self.model).write(recording.folder / "sound.wav")
         self._say(f"Saved {recording.seconds:.1f} s as {path}. {recording.lost}")
+        self.player.offer(f"live {recording.folder.name}.wav", path.read_bytes())
         return path
+
+    def download(self) -> None:
+        """Offer the last recording to the page as a zip file; `Recording.load` reads the folder in it."""
+        folder, packed = self.recording.folder, io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(folder.iterdir()):
+                if path.suffix != ".wav":
+                    archive.write(path, f"{folder.name}/{path.name}")
+        self.player.offer(f"live {folder.name}.zip", packed.getvalue())
 
     def _new_session(self) -> LiveSession:
         doses = {name: value_of(knob) for name, knob in self.knobs.items()}
@@ -249,6 +269,8 @@ class LiveDesk(ipywidgets.VBox):
     def _turn(self, name: str) -> None:
         if self.session is not None:
             self.session.slide(name, value_of(self.knobs[name]))
+        if self.pad is not None:
+            self.pad.now = self.scenes.doses
 
     def _follow_prompt(self) -> None:
         if self.session is not None:
@@ -258,6 +280,15 @@ class LiveDesk(ipywidgets.VBox):
         assert self.pad is not None
         for name, dose in self.pad.doses.items():
             self.knobs[name].value = dose
+
+    def _press(self, key: str) -> None:
+        """Do what a key of the desk says."""
+        if key == " ":
+            self._toggle()
+        elif key == "0":
+            self.scenes.zero()
+        elif int(key) <= len(self.scenes.scenes):
+            self.scenes.choose(int(key))
 
     def _toggle(self) -> None:
         if self.session is not None and self.session.state == "playing":
@@ -285,6 +316,7 @@ class LiveDesk(ipywidgets.VBox):
             self.play.description = "▶ Play"
 
     def _show(self, session: LiveSession) -> None:
+        (self.record.add_class if session.recording else self.record.remove_class)("wb-recording")
         self.player.lead_s = math.floor(session.worker.playback.hold_s * 100) / 100  # never more than comes
         verb = "Recorded" if session.state in OVER else "Recording"
         where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""

@@ -68,8 +68,9 @@ class BlendPad(anywidget.AnyWidget):
         names: of the corners top left, top right, bottom left, bottom right.
         strength: the sum of the doses; a share is multiplied by it.
 
-    `doses` follows the point (`x` and `y` from 0 to 1, y upwards): observe it. The shares are bilinear:
-    top left has (1 - x) y, top right x y, bottom left (1 - x)(1 - y), bottom right x (1 - y).
+    `doses` follows the point (`x` and `y` from 0 to 1, y upwards): observe it. The shares are bilinear: top
+    left has (1 - x) y, top right x y, bottom left (1 - x)(1 - y), bottom right x (1 - y). The legend shows
+    `now`, the doses in truth, where faders beside the pad may have moved them.
 
     >>> pad = BlendPad(["jazz", "rock", "classical", "reggae"], strength=0.2)
     >>> pad.move(0.25, 1)
@@ -86,7 +87,8 @@ class BlendPad(anywidget.AnyWidget):
     colours = traitlets.List(traitlets.Unicode()).tag(sync=True)
     x = traitlets.Float(0.5).tag(sync=True)
     y = traitlets.Float(0.5).tag(sync=True)
-    strength = traitlets.Float(0.15)
+    strength = traitlets.Float(0.15).tag(sync=True)
+    now = traitlets.Dict().tag(sync=True)
     doses = traitlets.Dict()
 
     def __init__(self, names: Sequence[str], *, strength: float = 0.15) -> None:
