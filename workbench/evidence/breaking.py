@@ -1,8 +1,8 @@
 """The dose from which steering breaks the music: where the model itself no longer believes what it plays.
 
-The yardstick is real music. The unsteered model finds some real pieces likelier than others; steered music that
-it finds less likely than all but a few of them is broken. Both are read teacher-forced under a prompt that
-names nothing (see `damage`). One number then says where the range of a fader ends to be musical; a single
+The yardstick is real music. The unsteered model finds some real pieces likelier than others; steered music
+that it finds less likely than all but a few of them is broken. Both are read teacher-forced under a prompt
+that names nothing (see `damage`). One number then says where a fader's range stops being musical; a single
 direction may break sooner or later, and the table says so.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def breaking_dose(
         EvidenceError: there are no directions, no doses that rise above 0, or no share between 0 and 1.
     """
     ladder = [float(dose) for dose in doses]
-    rising = ladder and ladder[0] > 0 and all(a < b for a, b in zip(ladder, ladder[1:], strict=False))
+    rising = ladder and ladder[0] > 0 and all(a < b for a, b in pairwise(ladder))
     if not directions or not rising or not 0 < share < 1:
         found = f"there are {len(directions)} directions, doses {ladder} and a share of {share}"
         raise EvidenceError("A breaking dose was asked for", found, "Give doses that rise above 0")

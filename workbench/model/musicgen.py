@@ -299,7 +299,7 @@ class Model:
 
     @property
     def breaking_dose(self) -> float | None:
-        """The dose from which steering breaks the music (`evidence.breaking_dose`), where the model's folder says it."""
+        """The dose from which steering breaks the music, if the folder says it (`evidence.breaking_dose`)."""
         path = None if self.folder is None else self.folder / SHIPPED
         if path is None or not path.is_file():
             return None

@@ -89,7 +89,7 @@ def publish(build: Path, data: Path) -> Path:
 
 
 def measure_breaking_dose(folder: Path, *, per_genre: int = 20) -> BreakingDose:
-    """Write the dose from which genre steering breaks the music into `folder`/workbench.json; return all of it."""
+    """Write the dose from which genre steering breaks the music into `folder`/workbench.json."""
     model, songs = load(folder), builtin_dataset(folder.parent / "music").take(per_genre)
     probes = fit_probes(capture(model, songs, seconds=PIECE_S / 2), "genre")
     found = breaking_dose(model, probes.directions(model.n_layers // 2), songs)

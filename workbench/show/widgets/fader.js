@@ -33,7 +33,7 @@ function render({ model, el }) {
     if (document.activeElement !== number) number.value = value.toFixed(2);
     // Shaded: from this dose on, either way, the model's own music breaks.
     const edge = breaks > 0 && breaks < most ? 50 * (1 - breaks / most) : 0;
-    slide.style.setProperty("--edge", `${edge}%`);
+    slide.style.setProperty("--edge", `${edge.toFixed(1)}%`);
     row.classList.toggle("wb-broken", breaks > 0 && Math.abs(value) >= breaks);
   };
 
