@@ -21,6 +21,8 @@ import soundfile
 import torch
 from filelock import FileLock
 
+from workbench.evidence import judge
+from workbench.probing import methods
 from workbench.steering import operations
 
 PROCESSES = 2  # of the quick part; two threads are what it is timed on
@@ -158,9 +160,11 @@ def tiny_dataset(tiny_music: Path) -> Any:
 
 
 @pytest.fixture
-def forget_operations() -> Iterator[None]:
-    """Forget afterwards what a test registers."""
-    before = dict(operations._registered)
+def forget_extensions() -> Iterator[None]:
+    """Forget afterwards what a test registers: operations, judges, methods of probes."""
+    tables: list[dict[str, Any]] = [operations._registered, judge._REGISTERED, methods.PROBE_METHODS]
+    before = [dict(table) for table in tables]
     yield
-    operations._registered.clear()
-    operations._registered.update(before)
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)

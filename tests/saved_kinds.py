@@ -27,7 +27,6 @@ from workbench.errors import (
 )
 from workbench.evidence.features import block_slices
 from workbench.evidence.judge import TrainedJudge
-from workbench.generation.engine import Span
 from workbench.generation.live.recording import Recording, begin_recording
 from workbench.generation.live.window import LiveSetup, WindowState
 from workbench.generation.receipt import Receipt
@@ -116,14 +115,14 @@ def recorded(folder: Path) -> None:
     journal = begin_recording(folder, model, LiveSetup(knobs, 3, Settings(), 12, 4), carried)
     codes = np.arange(40).reshape(4, 10) % 60
     for start, frames, visits in ((0, 5, 8), (5, 5, 8)):
-        journal.window(Span(start, 8, 2, "a tune"))
+        journal.note(window=[start, 8, 2], prompt="a tune")
         for visit in range(visits):
-            journal.doses(visit, (0.5, -0.25 * (visit > 3)))
+            journal.note(visit=visit, doses=[0.5, -0.25 * (visit > 3)])
             if visit >= 3:
                 journal.add(codes[:, start + visit - 3 : start + visit - 2])
         if start == 0:
-            journal.cut(visits)
-        journal.pushes({"changed": frames, "alone": 0, "failed": 0})
+            journal.note(cut=visits)
+        journal.note(pushes=[frames, 0, 0])
     journal.end("stopped")
 
 

@@ -87,7 +87,7 @@ def test_settings_that_are_not_given_are_the_checkpoint_s_own(tiny_model: Any, m
     take = _generate(tiny_model)
     assert (take.guidance, take.temperature, take.top_k) == (2.5, 0.7, 17)
     assert _captured(tiny_model).data.attrs["guidance"] == 2.5
-    live = LiveSession(tiny_model, {"a": UNIT}).worker.setup.settings
+    live = LiveSession(tiny_model, {"a": UNIT}).setup.settings
     assert (live.guidance, live.temperature, live.top_k) == (2.5, 0.7, 17)
     assert _generate(tiny_model, guidance=3.0, temperature=1.0, top_k=0).top_k == 0
     for name in told:

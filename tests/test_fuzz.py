@@ -23,7 +23,7 @@ from saved_kinds import KINDS, plan, unit
 from workbench.errors import AudioError, DatasetError, SteeringError
 from workbench.sound import from_csv, read_clip
 from workbench.steering import Steering
-from workbench.steering.schedule import parse_schedule
+from workbench.steering.plan_text import parse_schedule
 
 CASES = int(os.environ.get("WORKBENCH_FUZZ", "1000"))
 HELD = {"jazz": unit(), "rock": unit("rock", seed=1), **plan().directions}

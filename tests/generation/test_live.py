@@ -22,7 +22,7 @@ from tolerances import ROUNDED, SUMMED
 from workbench.errors import GenerationError, SteeringError
 from workbench.generation import steer as steer_loop
 from workbench.generation.generate import generate_long
-from workbench.generation.live import session as live_worker
+from workbench.generation.live import session as live_session
 from workbench.generation.live.pacing import STRETCH_S, Pacing, Playback, Scores, held_back
 from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import LiveSession
@@ -127,7 +127,7 @@ def test_the_lead_is_never_longer_than_asked(tiny_model: Any) -> None:
     for _tick in range(40):
         clock.now += 0.05
         time.sleep(0.03)
-        steps, windows = live.worker._steps, live.worker._windows
+        steps, windows = live._steps, live._windows
         ahead.append((steps - 3 * (windows - 1)) / 25 - playback.played_s)
     live.stop()
     assert 0.7 < max(ahead) <= 0.9 + 1.5 / 25, "the step that crosses the line is the last"
@@ -267,7 +267,7 @@ def test_law_02_nothing_is_left_on_the_model(
     tiny_model: Any, tiny_folder: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "raise in the sound":
-        monkeypatch.setattr(live_worker.LiveSound, "add", _fail)
+        monkeypatch.setattr(live_session.LiveSound, "add", _fail)
     live = session(tiny_model, doses={"jazz": 2.0}, on_piece=_fail if how == "raise" else None)
     if how == "before":
         live.stop()
@@ -378,20 +378,20 @@ def test_the_worst_delay_of_a_knob_is_that_of_all_moves() -> None:
 
 def test_a_move_is_heard_where_its_step_sounds_also_in_later_windows(tiny_model: Any) -> None:
     live = session(tiny_model)
-    live.worker._start = 20  # where the window begins
-    live.worker._read(5, (0.0, 0.0), 0.0)
-    live.worker.timer.heard(24.9 / tiny_model.frame_rate_hz)
+    live._start = 20  # where the window begins
+    live._read(5, (0.0, 0.0), 0.0)
+    live._timer.heard(24.9 / tiny_model.frame_rate_hz)
     assert live.figures().knob_to_ear_s is None
-    live.worker.timer.heard(25 / tiny_model.frame_rate_hz)
+    live._timer.heard(25 / tiny_model.frame_rate_hz)
     assert live.figures().knob_to_ear_s is not None
     live.stop()
 
 
 def test_a_pause_is_no_delay_of_the_knob_that_was_moved_before_it(tiny_model: Any) -> None:
     live = session(tiny_model)
-    live.worker.timer.read(0.0, 1.0)  # moved long ago, and not heard yet
+    live._timer.read(0.0, 1.0)  # moved long ago, and not heard yet
     live.pause()
-    live.worker.timer.heard(2.0)
+    live._timer.heard(2.0)
     assert live.figures().knob_to_ear_s is None
     live.stop()
 
@@ -498,11 +498,11 @@ def test_a_slow_model_holds_back_as_planned() -> None:
 
 
 def test_slowness_is_told(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_worker.Pacing, "worked", lambda self, _seconds: self._busy.append(0.1))
+    monkeypatch.setattr(live_session.Pacing, "worked", lambda self, _seconds: self._busy.append(0.1))
     live = session(tiny_model).start()
     until(lambda: live.figures().frames > 40)
     live.stop()
-    assert "slower than real time" in str(live.figures()) and live.worker.playback.hold_s > 4
+    assert "slower than real time" in str(live.figures()) and live.playback.hold_s > 4
 
 
 def test_sessions_leave_no_thread(tiny_model: Any) -> None:

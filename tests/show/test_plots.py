@@ -10,7 +10,7 @@ import pytest
 from show_samples import GENRES, projection, tone
 from tolerances import DOUBLE
 
-from workbench.errors import AudioError, EvidenceError, ProbeError
+from workbench.errors import EvidenceError, ProbeError
 from workbench.show import plots
 from workbench.show.plots.grammar import GENRE_COLOURS, UNSTEERED, colours_for, colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, mel_frequencies, outline
@@ -171,14 +171,3 @@ def test_outline_spans_every_sample(length):
     edges = outline(Clip(samples, 24000), columns=600)
     assert edges.shape == (600, 2)
     assert edges[:, 0].min() == np.float32(samples.min()) and edges[:, 1].max() == np.float32(samples.max())
-
-
-def test_sound_figures_share_their_scales():
-    clips = {"unsteered": tone(300), "0.6*rock@2": tone(600, 2.0, level=0.1)}
-    waves = plots.waveform(clips)
-    assert [trace.line.color for trace in waves.data] == [UNSTEERED, GENRE_COLOURS["rock"]]
-    assert waves.layout.yaxis.range == waves.layout.yaxis2.range
-    pictures = plots.spectrogram(clips)
-    assert {(trace.zmin, trace.zmax) for trace in pictures.data} == {(FLOOR_DB, 0)}
-    with pytest.raises(AudioError, match="none were given"):
-        plots.waveform({})

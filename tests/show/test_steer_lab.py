@@ -14,10 +14,10 @@ from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import Cancelled, RenamedWarning, SteeringError, WorkbenchError
 from workbench.evidence.search import DamageBudget
+from workbench.evidence.trials import UNSTEERED
 from workbench.generation.generate import generate
-from workbench.show.widgets.panels import CONTROL, UNSTEERED
 from workbench.show.widgets.steer_lab import SteerLab
-from workbench.show.widgets.steer_lab_takes import in_words
+from workbench.show.widgets.steer_lab_takes import CONTROL, in_words
 from workbench.sound import Clip
 from workbench.steering import window
 
@@ -267,9 +267,9 @@ def test_a_pad_of_strangers_is_refused(tiny_model: Any, own: Any) -> None:
 
 def test_the_names_of_the_version_before_still_work_and_say_the_new_ones(tiny_model: Any, own: Any) -> None:
     lab = lab_of(tiny_model, own)
-    with pytest.warns(RenamedWarning, match=r"SteerLab\.way is now SteerLab\.options"):
+    with pytest.warns(RenamedWarning, match=r"SteerLab\.way is now \.options"):
         assert lab.way is lab.options
-    with pytest.warns(RenamedWarning, match=r"DoseFinder\.result"):
+    with pytest.warns(RenamedWarning, match=r"DoseFinder\.found is now \.result"):
         assert lab.finder.found is lab.finder.result
 
 

@@ -113,9 +113,9 @@ def test_groups_come_from_probes_from_methods_and_from_directions(sweeps: Any, t
     assert both.names == ("classical", "jazz", "rock") and both.layers == (0, 1, 2, 3)
     assert both.methods == ("means", "weight")
     for method, sweep in sweeps.items():
-        assert both.by_layer("jazz", method)[1] == sweep[1].direction("jazz")
+        assert both.found[method]["jazz"][1] == sweep[1].direction("jazz")
     assert tempo.methods == (GIVEN,) and tempo.layers == ()
-    assert tempo.by_layer("slow", GIVEN) == {1: own["slow"]}
+    assert tempo.found == {GIVEN: {"slow": {1: own["slow"]}}}
     (flat,) = groups_of(own)
     assert flat.names == ("slow",)
     (alone,) = groups_of(sweeps["means"])

@@ -268,7 +268,7 @@ def test_what_a_folder_says_of_itself_is_no_page(takes: dict[str, Take], tmp_pat
     with pytest.raises(GenerationError, match="its seed is"):
         dataclasses.replace(takes["jazz"], seed=EVIL)  # type: ignore[arg-type]
     forged = dataclasses.replace(takes["jazz"], prompt=EVIL, model_id=EVIL)
-    row = TakeRow("sent", forged, "", on_tick=int, on_rename=lambda _row, name: name)
+    row = TakeRow("sent", forged, "")
     assert EVIL not in forged._repr_html_() and EVIL not in row.words.value
 
 

@@ -12,10 +12,12 @@ from tolerances import ROUNDED, draws, same_codes
 
 from workbench.activations import Activations
 from workbench.errors import Cancelled, DatasetError, ProbeError, SteeringError
+from workbench.evidence.trials import UNSTEERED
 from workbench.model.capture import capture
 from workbench.probing import fit_probes, project
 from workbench.show.widgets.map_panel import MapPanel
-from workbench.show.widgets.panels import CONTROL, UNSTEERED, ProbePanel, SteerPanel
+from workbench.show.widgets.panels import ProbePanel, SteerPanel
+from workbench.show.widgets.steer_lab_takes import CONTROL
 from workbench.show.widgets.takes import compare
 from workbench.steering import Steering, random_direction
 

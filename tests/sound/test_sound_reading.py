@@ -99,7 +99,7 @@ def test_a_file_that_lacks_a_piece_inside_is_refused(tmp_path: Path) -> None:
 def without_info_frame(path: Path) -> bytes:
     """The MP3 stream without its first frame, which only says how many follow: what older encoders wrote."""
     data = path.read_bytes()
-    return data[mp3.frame_bytes(data, 0) :]
+    return data[mp3.frame_at(data, 0).size :]
 
 
 @pytest.mark.parametrize("bitrate", ["CONSTANT", "VARIABLE"])

@@ -40,15 +40,15 @@ VARIABLE = encoded(LOW, "MP3", bitrate_mode="VARIABLE", compression_level=0.5)
 
 def uncounted(stream: bytes) -> bytes:
     """An MP3 stream without the first frame, which says how many follow."""
-    return stream[mp3.frame_bytes(stream, 0) :]
+    return stream[mp3.frame_at(stream, 0).size :]
 
 
 def frames(stream: bytes) -> Iterator[int]:
     """Where the frames of a clean MP3 stream begin."""
     position = 0
-    while (size := mp3.frame_bytes(stream, position)) is not None:
+    while (frame := mp3.frame_at(stream, position)) is not None:
         yield position
-        position += size
+        position += frame.size
 
 
 def tag(size: int, *, declared: int | None = None) -> bytes:

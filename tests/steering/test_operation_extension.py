@@ -26,7 +26,7 @@ EXAMPLE = example_file("An operation")
 
 
 @pytest.fixture
-def saturate(forget_operations: None) -> Operation:
+def saturate(forget_extensions: None) -> Operation:
     runpy.run_path(str(EXAMPLE))
     return OPERATIONS["saturate"]
 
@@ -100,7 +100,7 @@ def test_the_lab_lists_it_and_pushes_by_it(tiny_model: Any, saturate: Operation)
 
 
 def test_an_unregistered_operation_is_registered_where_it_is_used(
-    tiny_model: Any, forget_operations: None
+    tiny_model: Any, forget_extensions: None
 ) -> None:
     twice = Operation("twice", lambda h, v, a: h + 2 * a * v)
     plan = direction(tiny_model, 1).at(0.3, operation=twice)
@@ -111,7 +111,7 @@ def test_an_unregistered_operation_is_registered_where_it_is_used(
 
 
 def test_the_command_line_steers_by_it(
-    tiny_model: Any, tiny_folder: Path, tmp_path: Path, forget_operations: None
+    tiny_model: Any, tiny_folder: Path, tmp_path: Path, forget_extensions: None
 ) -> None:
     file = direction(tiny_model, 1).save(tmp_path / "jazz.safetensors")
     words = ["steer", "a tune", "--model", str(tiny_folder), "--direction", str(file), "--seconds", "0.4"]

@@ -159,7 +159,7 @@ def test_a_built_in_operation_cannot_be_replaced(name):
     assert OPERATIONS["add"].formula is add
 
 
-def test_another_operation_of_a_name_replaces_it_only_on_purpose(forget_operations):
+def test_another_operation_of_a_name_replaces_it_only_on_purpose(forget_extensions):
     first, second = Operation("odd", add), Operation("odd", keep_norm)
     assert find_operation(first) is first is find_operation("odd")
     with pytest.raises(SteeringError, match="another one"):

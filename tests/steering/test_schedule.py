@@ -9,17 +9,8 @@ import pytest
 from steering_samples import random_schedule
 
 from workbench.errors import SteeringError
-from workbench.steering.schedule import (
-    Schedule,
-    constant,
-    decay,
-    fade,
-    knots,
-    parse_schedule,
-    pulse,
-    ramp,
-    window,
-)
+from workbench.steering.plan_text import parse_schedule
+from workbench.steering.schedule import Schedule, constant, decay, fade, knots, pulse, ramp, window
 
 EVERY_KIND = [
     constant(),

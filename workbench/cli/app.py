@@ -2,8 +2,7 @@
 
 Voila by itself asks nobody for a token, and lets files through unasked. Here the server listens on 127.0.0.1
 alone, every request needs the token of this start (or the cookie that a page opened with it sets), everybody
-else gets 403, and a page may load nothing from elsewhere. It is for one user: each page that is opened has a
-kernel and a copy of the model of its own, which end with the page.
+else gets 403, and a page may load nothing from elsewhere. Each page has a kernel and a model of its own.
 """
 
 from __future__ import annotations
@@ -36,12 +35,9 @@ from voila.tornado.treehandler import TornadoVoilaTreeHandler
 from workbench.errors import WorkbenchError
 from workbench.show.page import document
 
+# The notebooks whose first part is worth a page of its own, and the names by which they show their desk.
 DESKS = ("3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab", "8_live_desk")
-"""The notebooks whose first part is worth a page of its own: it ends with something to be used."""
-
 SHOWN = ("desk", "lab", "labs")
-"""The names by which these notebooks show it."""
-
 PORT = 8866
 GRACE_S = 60.0  # how long a kernel outlives the connection of its page, which may come back
 POLICY = (
@@ -53,14 +49,13 @@ POLICY = (
 def serve(folder: Path, *, port: int | None = None, browser: bool = True) -> None:
     """Show the desks in `folder` until interrupted; print the address, with the token, and open it.
 
-    Raises:
-        WorkbenchError: there is no desk in the folder, or another program listens on the port.
+    A WorkbenchError says that there is no desk, or that another program listens on the port.
     """
     if not desks(folder):
         found = f"{folder} holds none of {', '.join(DESKS)}"
         raise WorkbenchError("The desks were asked for", found, "Run it where the notebooks are")
     kernels = {"cull_idle_timeout": 600, "cull_interval": 60}  # for pages closed before they were there
-    app = DeskApp(
+    app = _DeskApp(
         root_dir=str(folder),
         ip="127.0.0.1",
         port=PORT if port is None else port,
@@ -73,7 +68,7 @@ def serve(folder: Path, *, port: int | None = None, browser: bool = True) -> Non
     )
     app.elsewhere = port is None
     app.initialize([])
-    app.voila_configuration.multi_kernel_manager_class = PageKernels
+    app.voila_configuration.multi_kernel_manager_class = _PageKernels
     app.voila_configuration.prelaunch_hook = only_the_desk
     app.start()
 
@@ -98,8 +93,8 @@ def only_the_desk(_handler: object, notebook: Any, cwd: str) -> Any:
             continue
         work, shown = _parted(cell.source)
         # Voila draws a page when all has run: of a progress bar it would then find nothing but its name.
-        kept += [nbformat.v4.new_code_cell(f"%%capture --no-stderr\n{work}")] if work else []
-        kept += [nbformat.v4.new_code_cell(shown)] if shown else []
+        sources = [f"%%capture --no-stderr\n{work}" if work else "", shown]
+        kept += [nbformat.v4.new_code_cell(source) for source in sources if source]
         if shown in SHOWN:
             break
     notebook.cells = kept
@@ -116,11 +111,10 @@ def _parted(source: str) -> tuple[str, str]:
     return "\n".join(lines[:begin]), "\n".join(lines[begin:])
 
 
-class PageKernels(AsyncMappingKernelManager):
+class _PageKernels(AsyncMappingKernelManager):
     """Ends a kernel whose page is gone, also one that plays on: a page that is closed well says so itself."""
 
     def notify_disconnect(self, kernel_id: str) -> None:
-        """Note that a page has gone."""
         super().notify_disconnect(kernel_id)
         IOLoop.current().call_later(GRACE_S, self._end_unless_back, kernel_id)
 
@@ -129,11 +123,10 @@ class PageKernels(AsyncMappingKernelManager):
             await ensure_async(self.shutdown_kernel(kernel_id))
 
 
-class Guarded(JupyterHandler):
+class _Guarded(JupyterHandler):
     """Answers 403 to whoever brings neither the token nor its cookie; to be put before any other handler."""
 
     async def prepare(self) -> None:
-        """Look at the token before all else."""
         user = await ensure_async(self.settings["identity_provider"].get_user(self))
         if user is None:
             raise HTTPError(403)
@@ -147,7 +140,6 @@ class Guarded(JupyterHandler):
             super().log_exception(kind, error, trace)
 
     def write_error(self, status_code: int, **_kept: Any) -> None:
-        """Say in a line what is wrong."""
         told = f"{status_code} {responses.get(status_code, '')}"
         if status_code == 403:
             told += ". Open the address that `workbench app` has printed: the token is in it."
@@ -155,16 +147,14 @@ class Guarded(JupyterHandler):
         self.finish(told)
 
 
-class FrontPage(JupyterHandler):
+class _FrontPage(JupyterHandler):
     """Lists the desks."""
 
     def get(self) -> None:
-        """Write the list."""
-        told = desks(Path(self.settings["voila"].root_dir))
         links = "".join(
             f"<p class='lead'><a href='/voila/render/{escape(file, quote=True)}'>{escape(title)}</a> "
             f"<small>{escape(Path(file).stem)}</small></p>"
-            for file, title in told.items()
+            for file, title in desks(Path(self.settings["voila"].root_dir)).items()
         )
         note = (
             "<p>A page takes up to a minute to come: it loads the model and fits its probes first. Each page "
@@ -174,22 +164,20 @@ class FrontPage(JupyterHandler):
         self.finish(document("MusicGen Workbench", ["<h1>MusicGen Workbench</h1>", links, note]))
 
 
-class DeskPage(TornadoVoilaHandler):
+class _DeskPage(TornadoVoilaHandler):
     """One desk; other notebooks are not for it."""
 
     async def get(self, path: str | None = None) -> None:
-        """Run the notebook and write its page."""
         if path not in desks(Path(self.settings["voila"].root_dir)):
             raise HTTPError(404)
         assert self.xsrf_token  # sets the cookie without which a page cannot say that it is closed
         await super().get(path)
 
 
-class DeskApp(Voila):
+class _DeskApp(Voila):
     """Voila that lets nobody in without the token, on this machine only."""
 
-    elsewhere = False
-    """Whether another port may be taken where the one that was asked for is not free."""
+    elsewhere = False  # whether another port may be taken where the one that was asked for is not free
 
     def init_settings(self) -> dict[str, Any]:
         """Refuse requests that reached this machine under another's name; keep the token out of logs."""
@@ -197,15 +185,14 @@ class DeskApp(Voila):
 
     def init_handlers(self) -> list[Any]:
         """Leave out what lists files, and let the rest answer only those who may come in."""
-        rules = [("/", FrontPage)]
+        rules = [("/", _FrontPage)]
         for rule in super().init_handlers():
             if rule[1] not in (TornadoVoilaTreeHandler, VoilaContentsHandler):
-                swapped = DeskPage if rule[1] is TornadoVoilaHandler else rule[1]
+                swapped = _DeskPage if rule[1] is TornadoVoilaHandler else rule[1]
                 rules.append((rule[0], swapped, *rule[2:]))
-        return [(rule[0], type("GuardedHandler", (Guarded, rule[1]), {}), *rule[2:]) for rule in rules]
+        return [(rule[0], type("GuardedHandler", (_Guarded, rule[1]), {}), *rule[2:]) for rule in rules]
 
     def listen(self) -> None:
-        """Serve until interrupted."""
         server = HTTPServer(self.app)
         sockets = self._sockets()
         self.port = sockets[0].getsockname()[1]
@@ -224,7 +211,6 @@ class DeskApp(Voila):
 
     @property
     def address(self) -> str:
-        """Where the app is, with the token."""
         return f"http://{self.ip}:{self.port}/?token={self.token}"
 
     def launch_browser(self) -> None:
@@ -242,7 +228,6 @@ class DeskApp(Voila):
             in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             if in_use and self.elsewhere:
                 return list(bind_sockets(0, self.ip))
+            asked, do = f"Port {self.port} was asked for", "Leave --port away, or name another"
             found = "another program listens there" if in_use else str(error)
-            raise WorkbenchError(
-                f"Port {self.port} was asked for", found, "Leave --port away, or name another"
-            ) from error
+            raise WorkbenchError(asked, found, do) from error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,12 @@ from workbench.evidence.validate import Protocol, Validation, validate_steering
 from workbench.files import file_names, write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS
 from workbench.probing import ProbeSweep
+from workbench.show import plots
+from workbench.show.broken_probes import relabelled
 from workbench.show.page import write_page
 
 PACKAGES = ("musicgen-workbench", "torch", "transformers", "nnsight", "scikit-learn", "umap-learn", "plotly")
+COLUMNS = ["layer", "accuracy", "low", "high", "chance", "shuffled", "n"]
 DOSES = (0.05, 0.1, 0.15, 0.2, 0.3)
 PER_CLASS = 60
 """Clips per genre that the demo probes: enough for intervals of a few points, few enough for a minute."""
@@ -37,16 +38,8 @@ def run_demo(
 ) -> Path:
     """Write WAV files, ``report.json`` and ``index.html`` into a folder; return the page's path.
 
-    Args:
-        out: the folder.
-        model: as for ``wb.load``.
-        music: as for ``wb.dataset``; labels must hold a genre.
-        device: as for ``wb.load``.
-        prompt: of the clips that are kept.
-        seed: of the clips that are kept.
-        clips: judged clips per genre, and as many controls.
-        judge: hears the clips; a judge or its name. One that knows no genre labels the music itself, and what
-            it hears is steered.
+    The options are those of ``workbench demo``; prompt and seed are those of the clips that are kept. A judge
+    that knows no genre labels the music itself: what it hears is steered.
     """
     out.mkdir(parents=True, exist_ok=True)
     network = wb.load(model, device=device)
@@ -62,6 +55,7 @@ def run_demo(
     validation = validate_steering(network, methods[method], ear, protocol)
     takes, speed = _takes(network, methods[method], validation, prompt, seed)
     names = file_names(takes)
+    table = probes.table().rename(columns={"shuffled_mean": "shuffled"})
     files = {name: take.clip.write(out / f"{names[name]}.wav") for name, take in takes.items()}
     report = {
         "model": {"id": network.id, "fingerprint": network.fingerprint, "layers": network.n_layers},
@@ -69,7 +63,7 @@ def run_demo(
         "prompt": prompt,
         "seed": seed,
         "method": method,
-        "probe": _probe_rows(probes),
+        "probe": table[COLUMNS].astype(float).round(4).to_dict("records"),
         "steering": validation.summary(),
         "receipts_ok": bool(validation.reporting["ok"].all() and all(t.receipt.ok for t in takes.values())),
         "seconds_per_audio_second": round(speed, 3),
@@ -85,37 +79,26 @@ def _labelled(songs: wb.Dataset, judge: wb.Judge) -> tuple[wb.Dataset, str]:
     if set(judge.classes) & set(songs.genres):
         return songs, "genre"
     odds = judge.probabilities([songs.clip(entry.id).section(0, 5) for entry in songs])
-    entries = tuple(
-        replace(entry, labels={**entry.labels, "heard": judge.classes[int(row.argmax())]})
-        for entry, row in zip(songs, odds, strict=True)
-    )
-    return replace(songs, entries=entries), "heard"
+    return relabelled(songs, "heard", [judge.classes[best] for best in odds.argmax(axis=1)]), "heard"
 
 
 def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
     """Return a short validation before and at the middle layer; each genre has its own layer and dose."""
     middle = len(probes.layers) // 2
-    layers = tuple(probes.layers[max(0, middle - 1) : middle + 1])
     return Protocol(
-        prompts=NEUTRAL_PROMPTS[:3],
-        layers=layers,
-        doses=DOSES,
-        choosing_seeds=tuple(range(min(3, clips))),
-        per_aim=True,
-        reporting_seeds=tuple(range(1000, 1000 + clips)),
-        random_directions=min(4, clips),
-    )
+        prompts=NEUTRAL_PROMPTS[:3], layers=tuple(probes.layers[max(0, middle - 1) : middle + 1]),
+        doses=DOSES, choosing_seeds=tuple(range(min(3, clips))), per_aim=True,
+        reporting_seeds=tuple(range(1000, 1000 + clips)), random_directions=min(4, clips),
+    )  # fmt: skip
 
 
-def _best_method(
-    network: wb.Model, judge: wb.Judge, methods: Mapping[str, ProbeSweep], protocol: Protocol
-) -> str:
+def _best_method(model: wb.Model, judge: wb.Judge, methods: dict[str, ProbeSweep], protocol: Protocol) -> str:
     """Return whose directions are heard more often at two doses, on the seeds that choose."""
     heard = {}
     for name, probes in methods.items():
         directions = probes.directions(protocol.layers[-1])
         known = {aim: direction for aim, direction in directions.items() if aim in judge.classes}
-        clips = sweep(network, known, DOSES[1::2], judge, prompts=NEUTRAL_PROMPTS[:3],
+        clips = sweep(model, known, DOSES[1::2], judge, prompts=NEUTRAL_PROMPTS[:3],
                       seeds=protocol.choosing_seeds)  # fmt: skip
         heard[name] = float(clips["hit"].mean())
     return max(heard, key=heard.__getitem__)
@@ -125,35 +108,22 @@ def _takes(
     network: wb.Model, probes: ProbeSweep, validation: Validation, prompt: str, seed: int
 ) -> tuple[dict[str, wb.Take], float]:
     """Return the clips that are kept, unsteered first, and the seconds of work per second of sound."""
-    directions = {
-        aim: probes[layer].direction(aim).at(dose) for aim, (layer, dose) in validation.settings.items()
-    }
-    plans = [None, *directions.values()]
+    plans: dict[str, wb.Steering | None] = {"unsteered": None}
+    for aim, (layer, dose) in validation.settings.items():
+        plans[aim] = probes[layer].direction(aim).at(dose)
     begin = time.perf_counter()
-    takes = wb.generate(network, prompt, steering=plans, seed=seed, seconds=5)
+    takes = wb.generate(network, prompt, steering=list(plans.values()), seed=seed, seconds=5)
     speed = (time.perf_counter() - begin) / sum(take.seconds for take in takes)
-    return dict(zip(["unsteered", *directions], takes, strict=True)), speed
-
-
-def _probe_rows(probes: ProbeSweep) -> list[dict[str, float]]:
-    """Return per layer: accuracy, low, high, chance, shuffled."""
-    table = probes.table().rename(columns={"shuffled_mean": "shuffled"})
-    columns = ["layer", "accuracy", "low", "high", "chance", "shuffled", "n"]
-    return [{str(k): round(float(v), 4) for k, v in row.items()} for row in table[columns].to_dict("records")]
+    return dict(zip(plans, takes, strict=True)), speed
 
 
 def _figures(acts: wb.Activations, probes: ProbeSweep, validation: Validation) -> dict[str, Any]:
-    """Return the page's figures by caption."""
-    from workbench.show import plots
-
     doses = hit_rates(validation.choosing[validation.choosing["layer"] == validation.layer])
-    doses = doses.rename(columns={"aim": "genre"})
+    doses, chance = doses.rename(columns={"aim": "genre"}), 1 / len(probes.classes)
     projection = wb.project(acts, probes.best.layer)
     return {
         "Accuracy of a linear probe per layer": plots.accuracy_per_layer(probes.table()),
         "Map of the clips at the best layer": plots.map_scatter(projection),
         "Which genres the probe confuses": plots.confusion(probes.confusion()),
-        "Hit rate against dose, on the seeds that chose": plots.dose_response(
-            doses, chance=1 / len(probes.classes)
-        ),
+        "Hit rate against dose, on the seeds that chose": plots.dose_response(doses, chance=chance),
     }

@@ -1,17 +1,13 @@
 """Plans as edits of a batch, and what only the run itself knows of them: sliders and gates.
 
 Rows of one batch may carry different plans. The first terms of all rows at a place form one edit, the second
-terms the next, and so on: terms act in the order of their plan, and rows that share an operation share the
-tensor arithmetic. Every formula works on rows apart, so a row's result does not depend on its neighbours.
-
-The factor of a row at a step is schedule x chance x slider x gate. `compile_plans` works out the first two
-beforehand. Sliders and gates are read once at the beginning of each step, so that all edits of a step agree,
-and what was read is kept for the receipt and for replay.
+terms the next; formulas work on each row by itself. The factor of a row at a step is schedule x chance x
+slider x gate: `compile_plans` works out the first two beforehand, sliders and gates are read once at the
+beginning of each step, so that all its edits agree.
 
 A gate averages the last readings of the conditional row at its probe's place, made after steering in the
-steps before: the order of layers never matters. The first step of a generation has no context but the
-beginning-of-sequence code and is not read; until there is a reading, a gate is open. Readings stay on the
-device: no step waits for them.
+steps before. A first step without context is not read, and a gate without readings is open. Readings stay on
+the device: no step waits for them.
 """
 
 from __future__ import annotations
@@ -25,7 +21,8 @@ import torch
 
 from workbench.errors import GenerationError, is_number
 from workbench.model.network import Place, in_order
-from workbench.steering.operations import OPERATIONS, Operation
+from workbench.model.sampling import Sampling
+from workbench.steering.operations import OPERATIONS
 from workbench.steering.plan import Steering
 from workbench.steering.schedule import Gate, ReadOut, probabilities
 from workbench.steering.term import Term
@@ -48,43 +45,40 @@ Active = tuple[torch.Tensor, torch.Tensor]
 """What of an edit acts at a step: indices of its row edits, and of their rows in the decoder's batch."""
 
 
-@dataclass(frozen=True, eq=False)
 class Edit:
     """One operation on n rows at one place; its tensors are made once per run, on the device.
 
-    Args:
-        place: Layer and site.
-        operation: The formula.
-        row_edits: The n terms and their rows.
-        vectors: (n, 1, d_model).
-        doses: (n, 1, 1), and so `residual_norms` and `centres`.
-        factors: (steps, n), the values of the schedules; `weights` are the same as a tensor.
-        acts: Bool (steps, n), which row edits a step carries out as far as schedule, dose and chance say.
-        active: For every step the same as indices; None where none acts.
+    Per step and row edit, (steps, n), `factors` and `weights` are the schedule's value, and `acts` says
+    whether schedule, dose and chance let it act. `active` is the same as indices; None where nothing acts.
     """
 
-    place: Place
-    operation: Operation
-    row_edits: tuple[RowEdit, ...]
-    vectors: torch.Tensor
-    doses: torch.Tensor
-    residual_norms: torch.Tensor
-    centres: torch.Tensor
-    factors: np.ndarray
-    weights: torch.Tensor
-    acts: np.ndarray
-    active: tuple[Active | None, ...]
+    def __init__(
+        self,
+        place: Place,
+        row_edits: Sequence[RowEdit],
+        laid_out: Sequence[tuple[np.ndarray, np.ndarray]],
+        device: torch.device,
+    ) -> None:
+        terms = [row_edit.term for row_edit in row_edits]
+
+        def column(values: list[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
+
+        self.place, self.operation, self.row_edits = place, OPERATIONS[terms[0].operation], tuple(row_edits)
+        self.factors, self.acts = (np.stack(values, axis=1) for values in zip(*laid_out, strict=True))
+        self.weights = torch.tensor(self.factors, dtype=torch.float32, device=device)
+        self.active = _active(self.acts, [row_edit.row for row_edit in row_edits], device)
+        vectors = np.stack([term.direction.vector for term in terms])
+        self._vectors = torch.tensor(vectors, device=device)[:, None, :]
+        self._doses = column([term.dose for term in terms])
+        self._norms = column([term.direction.residual_norm for term in terms])
+        self._centres = column([term.direction.centre for term in terms])
 
     def after(self, before: torch.Tensor, indices: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         """The stream (rows, 1, d_model) after some of its row edits, given their factors (rows, 1, 1)."""
-        return self.operation(
-            before,
-            self.vectors[indices],
-            self.doses[indices],
-            factor=factor,
-            residual_norm=self.residual_norms[indices],
-            centre=self.centres[indices],
-        )
+        norms, centres = self._norms[indices], self._centres[indices]
+        vectors, doses = self._vectors[indices], self._doses[indices]
+        return self.operation(before, vectors, doses, factor=factor, residual_norm=norms, centre=centres)
 
 
 def compile_plans(
@@ -96,18 +90,11 @@ def compile_plans(
     seeds: Sequence[int] | None = None,
     first_step: int = 0,
 ) -> dict[Place, list[Edit]]:
-    """The edits of a batch, by place in the order of the forward pass.
+    """The edits of a batch with a plan, or None, per clip, by place in the order of the forward pass.
 
-    Args:
-        plans: One per clip; None steers nothing.
-        seconds: The time of each step in the new part, which schedules count.
-        guided: Whether the batch has null rows; row b + B is then the null row of clip b.
-        device: Where the edits' tensors live.
-        seeds: One per clip, for terms that act by chance; 0 when None.
-        first_step: The number of the first step in the new part, where a long one is drawn in windows.
-
-    Raises:
-        GenerationError: When a term is for null rows and the run has none.
+    `seconds` are the times of the steps in the new part, the first of which is number `first_step` there. In
+    a guided run, row b + B is the null row of clip b; terms for null rows need one. `seeds`, one per clip,
+    are those of terms that act by chance; 0 when None.
     """
     stacked: dict[Place, dict[tuple[int, str], list[RowEdit]]] = {}
     for clip, plan in enumerate(plans):
@@ -125,7 +112,7 @@ def compile_plans(
 
     return {
         place: [
-            _edit(place, row_edits, [laid_out(one) for one in row_edits], device)
+            Edit(place, row_edits, [laid_out(one) for one in row_edits], device)
             for _slot, row_edits in sorted(stacked[place].items())
         ]
         for place in in_order(stacked)
@@ -135,56 +122,21 @@ def compile_plans(
 def _branches(term: Term, guided: bool) -> list[str]:
     """The branches of guidance that `term` acts on in this run."""
     if term.branch == "null" and not guided:
-        raise GenerationError(
-            f"{term.direction.name!r} was to act on null rows",
-            "guidance 1 or less runs without null rows",
-            "Use guidance above 1, or branch='cond'",
-        )
+        found, do = "guidance 1 or less runs without null rows", "Use guidance above 1, or branch='cond'"
+        raise GenerationError(f"{term.direction.name!r} was to act on null rows", found, do)
     return [one for one in _BRANCHES if term.branch in (one, "both") and (guided or one == "cond")]
 
 
 def _factors(
     row_edit: RowEdit, seconds: Sequence[float], first_step: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The schedule's value at each step, and whether schedule, dose and chance let the step act.
-
-    Chance is drawn by seed, term and branch alone, and belongs to a step's time, not to the window that the
-    step is drawn in.
-    """
+    """The schedule's value at each step, and whether schedule, dose and chance let the step act."""
     term = row_edit.term
     factors = np.array([term.schedule.factor(now, step) for step, now in enumerate(seconds, first_step)])
-    random = np.random.default_rng([seed, row_edit.term_index, _BRANCHES.index(row_edit.branch)])
-    allowed = random.random(first_step + len(seconds))[first_step:] < term.chance
+    # Chance belongs to a step's time, whatever window it is drawn in.
+    stream = np.random.PCG64([seed, row_edit.term_index, _BRANCHES.index(row_edit.branch)])
+    allowed = np.random.Generator(stream.advance(first_step)).random(len(seconds)) < term.chance
     return factors, allowed & (factors != 0) & (not term.idle)
-
-
-def _edit(
-    place: Place,
-    row_edits: list[RowEdit],
-    laid_out: list[tuple[np.ndarray, np.ndarray]],
-    device: torch.device,
-) -> Edit:
-    """The edit of `row_edits`, which share place and operation."""
-    terms = [row_edit.term for row_edit in row_edits]
-
-    def column(values: list[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
-
-    factors, acts = (np.stack(values, axis=1) for values in zip(*laid_out, strict=True))
-    vectors = torch.tensor(np.stack([term.direction.vector for term in terms]), device=device)
-    return Edit(
-        place,
-        OPERATIONS[terms[0].operation],
-        tuple(row_edits),
-        vectors[:, None, :],
-        column([term.dose for term in terms]),
-        column([term.direction.residual_norm for term in terms]),
-        column([term.direction.centre for term in terms]),
-        factors,
-        torch.tensor(factors, dtype=torch.float32, device=device),
-        acts,
-        _active(acts, [row_edit.row for row_edit in row_edits], device),
-    )
 
 
 def _active(acts: np.ndarray, rows: list[int], device: torch.device) -> tuple[Active | None, ...]:
@@ -203,10 +155,6 @@ Slider = tuple[int, int]
 
 class Sliders:
     """One slider per term of a plan, which may be moved from any thread while a run goes on; all begin at 1.
-
-    nnsight sees attributes that are changed, not names that are bound anew: hand the object over and call
-    `slide`. One object may serve the windows of a long generation one after another; readings of gates and
-    the log go on.
 
     Args:
         replay: What `log` wrote down, to be read again step by step.
@@ -231,20 +179,15 @@ class Sliders:
         self._seconds = iter(seconds)
 
     def slide(self, term: int, value: float, *, clip: int | None = None) -> None:
-        """Scale the strength of a term from the next step on.
+        """Multiply the strength (for clamp: the weight) of a term by `value` from the next step on.
 
         Args:
             term: Its place in the plan, from 0.
-            value: What its strength (for clamp: its weight) is multiplied by; for remove keep dose x value
-                in 0-1.
+            value: A finite number; for remove keep dose x value in 0-1.
             clip: Whose plan, in the batch; those of all clips when None.
-
-        Raises:
-            GenerationError: When the value is not finite.
         """
-        value = _finite(value, term)
         others = {key: kept for key, kept in self._moved.items() if clip is not None or key[1] != term}
-        self._moved = {**others, (clip, term): value}
+        self._moved = {**others, (clip, term): _finite(value, term)}
 
     @property
     def log(self) -> dict[Slider, np.ndarray]:
@@ -252,11 +195,7 @@ class Sliders:
         return {key: np.array(values) for key, values in self._log.items()}
 
     def read_sliders(self, keys: Sequence[Slider]) -> list[float]:
-        """Return what the sliders say now, one value per key, and write it down.
-
-        Raises:
-            GenerationError: When a function returns no finite number.
-        """
+        """Return what the sliders say now, one value per key, and write it down."""
         moved, step = self._moved, self._steps  # one glance: a move takes effect for a whole step or not yet
         seconds, self._steps = next(self._seconds, 0.0), step + 1
         for key in keys:
@@ -278,40 +217,31 @@ def _finite(value: object, term: int) -> float:
 
 
 class StepGains:
-    """The factor of every row edit of one run at the present step, and what was read on the way.
-
-    Args:
-        sliders: The sliders, and the readings so far.
-        edits: What the run does.
-        batch: B, the number of clips.
-        rate_hz: Steps per second.
-        has_context: Whether the first step has context: a continuation.
-    """
+    """The factor of every row edit of a run, and what was read at sliders and gates."""
 
     def __init__(
-        self,
-        sliders: Sliders,
-        edits: Mapping[Place, Sequence[Edit]],
-        *,
-        batch: int,
-        rate_hz: float,
-        has_context: bool,
+        self, sliders: Sliders, edits: Mapping[Place, Sequence[Edit]], run: Sampling, rate_hz: float
     ) -> None:
-        self._sliders, self._batch, self._rate_hz, self._has_context = sliders, batch, rate_hz, has_context
+        self._sliders, self._batch = sliders, run.batch
+        self._has_context = run.prompt_frames > 0  # at the first step
         every = [edit for group in edits.values() for edit in group]
         row_edits = [row_edit for edit in every for row_edit in edit.row_edits]
         self._keys = sorted({(one.clip, one.term_index) for one in row_edits})
         self._gates = list(dict.fromkeys(one.term.gate for one in row_edits if one.term.gate is not None))
-        self._device = every[0].vectors.device if every else torch.device("cpu")
-        self._slider_of = {id(edit): self._indices(edit, self._slider_index) for edit in every}
-        self._gate_of = {id(edit): self._indices(edit, self._gate_index) for edit in every}
+        self._averaged = {gate: max(1, round(gate.over * rate_hz)) for gate in self._gates}  # readings
+        self._device = every[0].weights.device if every else torch.device("cpu")
+        self._slider_of, self._gate_of = {}, {}
+        for edit in every:
+            keys = [self._keys.index((one.clip, one.term_index)) for one in edit.row_edits]
+            gates = [self._gate_index(one) for one in edit.row_edits]
+            self._slider_of[id(edit)] = torch.tensor(keys, device=self._device)
+            self._gate_of[id(edit)] = torch.tensor(gates, device=self._device)
         self._read_outs = {
             one: (torch.tensor(one.weights).to(self._device), torch.tensor(one.bias).to(self._device))
             for one in dict.fromkeys(gate.read_out for gate in self._gates)
         }
-        longest = max((self._averaged(gate) for gate in self._gates), default=1)
         for one in self._read_outs:
-            sliders.readings.setdefault(one, deque(maxlen=longest))
+            sliders.readings.setdefault(one, deque(maxlen=max(self._averaged.values())))
         self._slid: list[list[float]] = []
         self._slider_values: torch.Tensor | None = None
         self._opened: list[torch.Tensor] = []
@@ -324,17 +254,15 @@ class StepGains:
     def begin(self, step: int) -> None:
         """Read sliders and gates for a step, at the first place that it reaches; later ones find it done.
 
-        The trace's own loop runs ahead: its body for the next step begins before the present one has drawn
-        its codes, and a slider read there would be a step late.
+        The trace's loop runs ahead of the codes: what it read outside of a place would be a step late.
         """
         if step < len(self._slid):
             return
         values = self._sliders.read_sliders(self._keys)
-        moved = any(value != 1 for value in values)
-        self._slider_values = (
-            torch.tensor(values, dtype=torch.float32, device=self._device) if moved else None
-        )
         self._slid.append(values)
+        self._slider_values = None
+        if any(value != 1 for value in values):
+            self._slider_values = torch.tensor(values, dtype=torch.float32, device=self._device)
         if self._gates:
             always = torch.ones(1, device=self._device)
             self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
@@ -357,21 +285,15 @@ class StepGains:
                 self._sliders.readings[one].append(probabilities(rows, weights, bias, one.link))
 
     def sliders_of(self, edit: Edit) -> np.ndarray:
-        """What was read at the sliders of an edit's row edits, (steps, n)."""
+        """What was read at the sliders of an edit, (steps, n)."""
         return np.array(self._slid)[:, self._slider_of[id(edit)].cpu().numpy()]
 
     def open_of(self, edit: Edit) -> np.ndarray:
-        """Whether the gates of an edit's row edits were open, bool (steps, n)."""
+        """Whether the gates of an edit were open, bool (steps, n)."""
         if not self._gates:
             return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
         opened = torch.stack(self._opened)[:, self._gate_of[id(edit)]]
         return np.asarray(opened.cpu().numpy() != 0)
-
-    def _indices(self, edit: Edit, index: Callable[[RowEdit], int]) -> torch.Tensor:
-        return torch.tensor([index(row_edit) for row_edit in edit.row_edits], device=self._device)
-
-    def _slider_index(self, row_edit: RowEdit) -> int:
-        return self._keys.index((row_edit.clip, row_edit.term_index))
 
     def _gate_index(self, row_edit: RowEdit) -> int:
         """The index of its gate for its clip; that of the gate that is always open when it has none."""
@@ -380,11 +302,7 @@ class StepGains:
 
     def _is_open(self, gate: Gate) -> torch.Tensor:
         """Whether a gate is open now, bool (B,)."""
-        made = list(self._sliders.readings[gate.read_out])[-self._averaged(gate) :]
+        made = list(self._sliders.readings[gate.read_out])[-self._averaged[gate] :]
         if not made:
             return torch.ones(self._batch, dtype=torch.bool, device=self._device)
         return gate.is_open(torch.stack(made).mean(0))
-
-    def _averaged(self, gate: Gate) -> int:
-        """How many readings a gate averages."""
-        return max(1, round(gate.over * self._rate_hz))

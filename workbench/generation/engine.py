@@ -1,7 +1,6 @@
 """One batch of takes: laid out in spans, each drawn under a trace, checked against the receipt, decoded once.
 
-One span is the ordinary case. Music that is longer than the model's positions is drawn in windows that slide
-on: each has the last seconds of what is there already as its context and goes on from them.
+One span is the ordinary case; music longer than the model's positions is drawn in windows that slide on.
 """
 
 from __future__ import annotations
@@ -11,21 +10,22 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from workbench.errors import GenerationError, number_or_nan
-from workbench.generation.edits import Slider, Sliders, compile_plans
+from workbench.generation.edits import Edit, Slider, Sliders, compile_plans
 from workbench.generation.receipt import Receipt, joined
 from workbench.generation.request import Row, Settings, alike
 from workbench.generation.steer import run_steered
 from workbench.generation.take import ProbeTrace, Take, Window, environment
 from workbench.model.conditioning import shifted
 from workbench.model.musicgen import Model
-from workbench.model.sampling import frames_for, seconds_at
+from workbench.model.network import Place
+from workbench.model.sampling import Sampling, frames_for, seconds_at
 
 OVERLAP_SHARE = 0.4
 """Of a window, unless asked otherwise: MusicGen's own extension has 12 of its 30 s as context."""
@@ -35,11 +35,7 @@ OVERLAP_SHARE = 0.4
 class Span:
     """One run: `frames` new ones, the first of which is number `start` of the new part.
 
-    Args:
-        start: Number of the first new frame.
-        frames: How many are new.
-        context: How many frames before them the model reads first.
-        prompt: Replaces the rows' own; None leaves them.
+    The model reads `context` frames before them first. `prompt` replaces the rows' own; None leaves them.
     """
 
     start: int
@@ -52,6 +48,11 @@ class Span:
         """The first frame after it."""
         return self.start + self.frames
 
+    def window(self, rate_hz: float, prompt: str) -> Window:
+        """What a take keeps of it; `prompt` where it has none of its own."""
+        start, end, context = (seconds_at(one, rate_hz) for one in (self.start, self.end, self.context))
+        return Window(start, end, context, prompt if self.prompt is None else self.prompt)
+
 
 def most_frames(model: Model) -> int:
     """The most frames, context and new, that one run can hold."""
@@ -59,30 +60,20 @@ def most_frames(model: Model) -> int:
 
 
 def one_span(model: Model, seconds: float, context: int) -> Span:
-    """The span of one run that goes on from `context` frames.
-
-    Raises:
-        GenerationError: When both do not fit the model's positions.
-    """
+    """The span of one run after `context` frames; a GenerationError where both do not fit the model."""
     frames = model.frames_for(seconds)
     if context + frames > most_frames(model):
-        raise GenerationError(
-            f"{seconds:g} s of sound after {context / model.frame_rate_hz:g} s were asked for",
-            f"{model.id} holds at most {model.max_seconds:.1f} s at a time",
-            "Give it less to go on from (audio_seconds=...), or use generate_long",
-        )
+        asked = f"{seconds:g} s of sound after {context / model.frame_rate_hz:g} s were asked for"
+        do = "Give it less to go on from (audio_seconds=...), or use generate_long"
+        raise GenerationError(asked, f"{model.id} holds at most {model.max_seconds:.1f} s at a time", do)
     return Span(0, frames, context)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How long music is cut.
+    """How `frames` of new music are cut: at most `window` frames in one run, `overlap` of them context.
 
-    Args:
-        frames: Of the new part.
-        window: Frames of one run at most, context included.
-        overlap: Frames of context at most.
-        changes: (frame of the new part, prompt): a window ends where the prompt changes.
+    A window also ends where the prompt changes, by `changes` (frame of the new part, prompt).
     """
 
     frames: int
@@ -100,32 +91,25 @@ class Windows:
         overlap_seconds: float | None = None,
         changes: Sequence[tuple[float, str]] = (),
     ) -> Windows:
-        """The windows for `seconds` of new music; the checkpoint's own length is the window when None.
-
-        Raises:
-            GenerationError: When lengths are not above 0, a window does not fit the model or leaves nothing
-            new, or changes do not rise.
-        """
+        """The windows for `seconds` of new music; arguments and errors are those of `generate_long`."""
         rate, most = model.frame_rate_hz, most_frames(model)
         if window_seconds is None:
-            window_seconds = own_window(model) / rate
+            window_seconds = min(model.musicgen.generation_config.max_length or most, most) / rate
         if overlap_seconds is None:
             overlap_seconds = OVERLAP_SHARE * number_or_nan(window_seconds)
         lengths = [number_or_nan(one) for one in (seconds, window_seconds, overlap_seconds)]
         fine = all(0 < length < math.inf for length in lengths)
         window, overlap = (round(length * rate) if fine else 0 for length in lengths[1:])
         if not fine or not 0 < overlap < window <= most:
-            raise GenerationError(
-                f"{seconds} s in windows of {window_seconds} s that share {overlap_seconds} s were asked for",
-                f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time",
-                "Use 0 < overlap_seconds < window_seconds in that range",
-            )
+            asked = f"{seconds} s in windows of {window_seconds} s that share {overlap_seconds} s"
+            found = f"{model.id} makes more than 0 and at most {model.max_seconds:.1f} s at a time"
+            do = "Use 0 < overlap_seconds < window_seconds in that range"
+            raise GenerationError(f"{asked} were asked for", found, do)
         times = [0.0, *(number_or_nan(at_s) for at_s, _prompt in changes)]
         if not all(earlier < later < math.inf for earlier, later in pairwise(times)):
             asked = f"Prompts that change at {', '.join(f'{at_s:g}' for at_s in times[1:])} s were asked for"
-            raise GenerationError(
-                asked, "the times do not rise from 0", "Give rising times in seconds of the new part"
-            )
+            do = "Give rising times in seconds of the new part"
+            raise GenerationError(asked, "the times do not rise from 0", do)
         cuts = tuple((round(at_s * rate), prompt) for at_s, prompt in changes)
         return cls(frames_for(seconds, rate), window, overlap, cuts)
 
@@ -141,12 +125,6 @@ class Windows:
             spans.append(Span(start, end - start, overlap, prompt))
             start = end
         return spans
-
-
-def own_window(model: Model) -> int:
-    """The frames that the checkpoint itself makes at most in one go, as its generation settings say."""
-    own = model.musicgen.generation_config.max_length
-    return min(int(own), most_frames(model)) if own else most_frames(model)
 
 
 OnFrame = Callable[[int, torch.Tensor], None]
@@ -220,11 +198,8 @@ class _Drawn:
     sliders: Sliders
     generators: Sequence[torch.Generator] | None = None
     receipts: list[list[Receipt]] = field(default_factory=list)
-    visits: list[int] = field(default_factory=list)
-    read: list[list[np.ndarray]] = field(default_factory=list)
-    """Per span what the stream was at each watched place, (frames, B, d_model)."""
-    seconds: list[np.ndarray] = field(default_factory=list)
-    """Per span when those frames sound, from the beginning of the whole."""
+    read: list[list[np.ndarray]] = field(default_factory=list)  # per watched place, (frames, B, d_model)
+    seconds: list[np.ndarray] = field(default_factory=list)  # of these frames, in the whole
 
 
 def draw_all(
@@ -237,11 +212,7 @@ def draw_all(
     batch: int,
     progress: bool,
 ) -> list[Take]:
-    """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many prompt frames.
-
-    Raises:
-        As `draw_takes`.
-    """
+    """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many given ones."""
     parts = [(part, spans_after(rows[part[0]].prompt_frames)) for part in alike(rows, batch)]
     total = sum(span.frames + max(model.delays) for _part, spans in parts for span in spans)
     takes: dict[int, Take] = {}
@@ -262,21 +233,20 @@ def draw_takes(
     *,
     sliders: Sliders | None = None,
 ) -> list[Take]:
-    """The takes of one batch, whose rows go on from equally many frames; `sliders` may be moved meanwhile.
-
-    Raises:
-        GenerationError: When a receipt shows that a planned edit failed.
-        Cancelled: When the callbacks' `cancel` was set.
-    """
+    """The takes of one batch, whose rows go on from equally many frames; `sliders` may be moved meanwhile."""
     sliders = sliders or Sliders(functions=callbacks.slider_functions(rows))
-    drawn = _Drawn(_prompt_codes(model, rows), sliders)
+    nothing = np.zeros((model.n_codebooks, 0), dtype=np.int64)
+    given = np.stack([nothing if row.prompt_codes is None else row.prompt_codes for row in rows])
+    drawn = _Drawn(torch.tensor(given, dtype=torch.long, device=model.device), sliders)
     for span in spans:
         _draw_span(model, rows, span, drawn, settings=settings, callbacks=callbacks)
-    receipts = [joined(parts, drawn.visits) for parts in zip(*drawn.receipts, strict=True)]
+    steps = [span.frames + max(model.delays) for span in spans]
+    receipts = [joined(parts, steps) for parts in zip(*drawn.receipts, strict=True)]
     for row, receipt in zip(rows, receipts, strict=True):
         _check_receipt(row, receipt)
     clips, codes = model.decode_batch(list(drawn.codes)), drawn.codes.cpu().numpy()
-    versions = {**environment(model), "batch": str(len(rows))}
+    versions, rate = {**environment(model), "batch": str(len(rows))}, model.frame_rate_hz
+    windowed = len(spans) > 1 or spans[0].context < rows[0].prompt_frames  # else it read all there was
     return [
         Take(
             clip=clips[index],
@@ -288,9 +258,9 @@ def draw_takes(
             receipt=receipts[index],
             model_id=model.id,
             probe_traces=_traces(callbacks.probes, drawn, index),
-            prompt_seconds=seconds_at(row.prompt_frames, model.frame_rate_hz),
+            prompt_seconds=seconds_at(row.prompt_frames, rate),
             melody=row.melody,
-            windows=_windows(model, row, spans),
+            windows=tuple(span.window(rate, row.prompt) for span in spans) if windowed else (),
             plan=row.plan,
             versions=versions,
             **asdict(settings),
@@ -299,31 +269,21 @@ def draw_takes(
     ]
 
 
-def _prompt_codes(model: Model, rows: Sequence[Row]) -> torch.Tensor:
-    """The codes (B, k, frames) that the rows go on from; no frames where there are none."""
-    nothing = np.zeros((model.n_codebooks, 0), dtype=np.int64)
-    codes = [nothing if row.prompt_codes is None else row.prompt_codes for row in rows]
-    return torch.tensor(np.stack(codes), dtype=torch.long, device=model.device)
-
-
-def _draw_span(
-    model: Model, rows: Sequence[Row], span: Span, drawn: _Drawn, *, settings: Settings, callbacks: Callbacks
-) -> None:
-    """Draw one span after what is drawn already, with the same generators, and add it."""
+def lay_out(
+    model: Model, rows: Sequence[Row], span: Span, known: torch.Tensor, settings: Settings, **calls: Any
+) -> tuple[Sampling, dict[Place, list[Edit]], list[float]]:
+    """The run of a span after codes `known` (B, k, frames), its edits, and when its steps are due."""
     rate, seeds = model.frame_rate_hz, [row.seed for row in rows]
-    begins = seconds_at(drawn.codes.shape[-1] - span.context, rate)
+    begins = seconds_at(rows[0].prompt_frames + span.start - span.context, rate)
     run = model.sampling(
         [row.prompt if span.prompt is None else span.prompt for row in rows],
         seeds=seeds,
         frames=span.context + span.frames,
         melodies=shifted([row.melody for row in rows], begins),
-        prompt_codes=drawn.codes[..., -span.context :] if span.context else None,
-        cancel=callbacks.cancel,
-        on_step=callbacks.on_step(drawn.codes, span.context, max(model.delays)),
+        prompt_codes=known[..., -span.context :] if span.context else None,
+        **calls,
         **asdict(settings),
     )
-    if drawn.generators is not None:
-        run.generators = drawn.generators
     seconds = [seconds_at(span.start + step, rate) for step in range(run.visits)]
     edits = compile_plans(
         [row.plan for row in rows],
@@ -333,15 +293,26 @@ def _draw_span(
         seeds=seeds,
         first_step=span.start,
     )
+    return run, edits, seconds
+
+
+def _draw_span(
+    model: Model, rows: Sequence[Row], span: Span, drawn: _Drawn, *, settings: Settings, callbacks: Callbacks
+) -> None:
+    """Draw one span after what is drawn already, with the same generators, and add it."""
+    on_step = callbacks.on_step(drawn.codes, span.context, max(model.delays))
+    calls = {"cancel": callbacks.cancel, "on_step": on_step}
+    run, edits, seconds = lay_out(model, rows, span, drawn.codes, settings, **calls)
+    if drawn.generators is not None:
+        run.generators = drawn.generators
     watched = [(probe.layer, probe.site) for probe in callbacks.probes]
     drawn.sliders.begin_span(seconds)
     writer, seen = run_steered(model, run, edits, watched, drawn.sliders)
     every = [edit for group in edits.values() for edit in group]
     drawn.receipts.append(writer.receipts(len(rows), every, seconds))
-    drawn.visits.append(run.visits)
     # Frame t is read at step t + 1, the first that has it as context.
     drawn.read.append([seen[place][1 : span.frames + 1].cpu().numpy() for place in watched])
-    start = seconds_at(rows[0].prompt_frames, rate)
+    start = seconds_at(rows[0].prompt_frames, model.frame_rate_hz)
     drawn.seconds.append(start + np.array(seconds[: min(span.frames, run.visits - 1)]))
     drawn.codes = torch.cat([drawn.codes, run.codes[..., span.context :]], dim=-1)
     drawn.generators = run.generators
@@ -358,9 +329,8 @@ def _check_receipt(row: Row, receipt: Receipt) -> None:
         where = f"step {first[0]['step']}, layer {first[0]['layer']}"
         found = f"{len(receipt.missed)} planned edits did not change the residual stream ({where})"
         do = "Raise the dose (it may vanish in the model's precision), or report this as a bug"
-    raise GenerationError(
-        f"The plan {row.plan.text() if row.plan else ''!r} was to be carried out", found, do
-    )
+    plan = row.plan.text() if row.plan else ""
+    raise GenerationError(f"The plan {plan!r} was to be carried out", found, do)
 
 
 def _traces(probes: Sequence[Readable], drawn: _Drawn, index: int) -> tuple[ProbeTrace, ...]:
@@ -373,19 +343,3 @@ def _traces(probes: Sequence[Readable], drawn: _Drawn, index: int) -> tuple[Prob
         classes = tuple(str(name) for name in probe.classes)
         traces.append(ProbeTrace(probe.target, int(probe.layer), classes, seconds, read))
     return tuple(traces)
-
-
-def _windows(model: Model, row: Row, spans: Sequence[Span]) -> tuple[Window, ...]:
-    """What a take keeps of the spans it was drawn in; nothing for one span that read all there was."""
-    if len(spans) == 1 and spans[0].context == row.prompt_frames:
-        return ()
-    rate = model.frame_rate_hz
-    return tuple(
-        Window(
-            seconds_at(span.start, rate),
-            seconds_at(span.end, rate),
-            seconds_at(span.context, rate),
-            row.prompt if span.prompt is None else span.prompt,
-        )
-        for span in spans
-    )

@@ -1,4 +1,4 @@
-"""Generation: prompts, plans, seeds and sound to go on from in, takes out.
+"""Prompts, plans, seeds and sound to go on from in, takes out.
 
 The way to the line that steers: `generate` checks what was asked for, `draw_all` (engine.py) cuts it into
 batches, `draw_takes` draws one batch span by span, `run_steered` (steer.py) runs the model under one trace.
@@ -12,8 +12,6 @@ import queue
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, overload
 
 import torch
@@ -29,18 +27,11 @@ from workbench.generation.engine import (
     draw_all,
     one_span,
 )
-from workbench.generation.request import (
-    Audio,
-    Plan,
-    Row,
-    Tune,
-    check_prompt,
-    check_room,
-    rows_of,
-    settings_of,
-)
+from workbench.generation.live.window import LiveSound
+from workbench.generation.request import Audio, Plan, Tune, check_prompts, rows_of, settings_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
+from workbench.model.sampling import frames_for
 from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry, Label
 
@@ -96,19 +87,15 @@ def generate(
     melody: Tune | Sequence[Tune | None] | None = None,
     sliders: Mapping[str, SliderFunction] | None = None,
 ) -> Take | list[Take]:
-    """A take, or a list of takes when prompt, steering, seed, audio or melody is a list.
-
-    Single values go with all.
+    """A take, or a list when prompt, steering, seed, audio or melody is one; single values go with all.
 
     Args:
         model: The model; one generation runs at a time.
         prompt: Text.
-        steering: A plan, or None. Rows with different plans are drawn in one batch, under one trace. Their
-            schedules count seconds from the beginning of the new part.
-        seed: Belongs to the row: the same prompt, plan and seed give the same codes in any batch,
-            unless two candidates of a draw tie within the rounding of float32.
-        seconds: Length of what is made, which comes after the audio where there is one (or the windows that
-            `generate_long` cuts it into).
+        steering: A plan, or None. Its schedules count seconds of the new part.
+        seed: The same prompt, plan and seed give the same codes in any batch, unless two candidates of a draw
+            tie within the rounding of float32.
+        seconds: Length of the new part (or the windows that `generate_long` cuts it into).
         guidance: Classifier-free guidance g; 1 or less runs without null rows. This and the next two are by
             default what the checkpoint's generation config says, else 3, 1 and 250.
         temperature: Divides the logits.
@@ -119,26 +106,26 @@ def generate(
         probes: Probes to read while the clip is made, after steering; see `Take.probe_traces`.
         batch: The most clips drawn at once.
         audio: A clip, or codes (k, frames) of this model, to go on from. It becomes the beginning of the take
-            (`Take.prompt_seconds` says how long it is), its codes unchanged, its sound as the codec gives it
-            back: of a clip from elsewhere the built-in model plays its band's arrangement.
-        audio_seconds: How much of the end of the audio is used: the model has the last seconds before the
-            new part as context, and what lies before them is left out of the take. All of it when None.
-        melody: A clip to follow, of which only the melody is used (model/conditioning.py), or the melody of
-            a take. It runs from the beginning of the take, audio included, and again from its own where it
-            is shorter. For models with `takes_melody`.
-        sliders: Direction's name -> a function of the seconds of new sound. It is called at every step, and
-            multiplies the dose of that direction's terms: with `jazz.at(1.0)` it gives the dose itself.
+            (`Take.prompt_seconds`), its codes unchanged, its sound as the codec gives it back: of a clip from
+            elsewhere the built-in model plays its band's arrangement.
+        audio_seconds: How much of the end of the audio is used, as context and in the take; all when None.
+        melody: A clip of which only the melody is followed, or the melody of a take, for models with
+            `takes_melody`. It runs from the beginning of the take, audio included, again and again.
+        sliders: Direction's name -> a function of the seconds of the new part, by which the dose of that
+            direction's terms is multiplied at every step: with `jazz.at(1.0)` it gives the dose itself.
 
     Raises:
-        GenerationError: For requests that make no sense, and when the receipt shows that a planned edit
-            failed.
+        GenerationError: For requests that make no sense, and when a planned edit did not happen.
         SteeringError: When a plan does not fit the model.
         Cancelled: When `cancel` was set; the model is left clean.
     """
     sound: dict[str, Any] = {"audio": audio, "audio_seconds": audio_seconds, "melody": melody}
     rows, many = rows_of(model, prompt, steering, seed, **sound)
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
-    _check_sliders(sliders or {}, rows)
+    steered = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
+    if idle := [name for name in sliders or () if name not in steered]:
+        found = f"the plans have the directions {', '.join(sorted(steered)) or 'of nothing'}"
+        raise GenerationError.lookup(f"A slider for {idle[0]!r} was asked for", found, "Use one of these")
     callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or (), sliders=sliders or {})
 
     def spans_after(context: int) -> list[Span]:
@@ -146,15 +133,6 @@ def generate(
 
     takes = draw_all(model, rows, spans_after, settings, callbacks, batch=batch, progress=progress)
     return takes if many else takes[0]
-
-
-def _check_sliders(sliders: Mapping[str, SliderFunction], rows: Sequence[Row]) -> None:
-    """Raise GenerationError for a slider of a direction that is in no plan."""
-    names = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
-    for name in sliders:
-        if name not in names:
-            found = f"the plans have the directions {', '.join(sorted(names)) or 'of nothing'}"
-            raise GenerationError.lookup(f"A slider for {name!r} was asked for", found, "Use one of these")
 
 
 @overload
@@ -177,31 +155,28 @@ def generate_long(
 ) -> Take | list[Take]:
     """A take of any length (a list of them where `generate` gives one), drawn in windows that slide on.
 
-    Each window has the end of what is there already as its context and goes on from it. Schedules, gates and
-    chance count the time of the whole new part; each row's private generator is carried on. A window ends
-    with a few steps that finish its last frames, and the next one passes through their times again, so a
-    receipt has these steps twice (`Take.windows` says where).
+    Each window goes on from the end of what is there already, with the same generators. Schedules, gates and
+    chance count the time of the whole new part. A window ends with a few steps that finish its last frames,
+    and the next one passes through their times again: a receipt has them twice (`Take.windows` says where).
 
     Args:
         model: The model.
         prompt: Text.
         seconds: Length of the new part.
-        window_seconds: The most that is read and made in one window; what the checkpoint's own settings say
-            when None (30 s for the published ones). Beyond what a model was trained for, it loses the thread.
+        window_seconds: The most that is read and made in one window; the checkpoint's own length when None
+            (30 s for the published ones). Beyond what a model was trained for, it loses the thread.
         overlap_seconds: How much of the end each window has as context; 0.4 of a window when None.
-        changes: (seconds of the new part, prompt): from there on this prompt stands for every row. A window
-            ends there, so that the change comes in time.
-        more: All else that `generate` takes: steering, seed, guidance, melody ... Audio may have any length:
-            its last `overlap_seconds` are context, all of it begins the take.
+        changes: (seconds of the new part, prompt): from there on, with a new window, this prompt stands for
+            every row.
+        more: All else that `generate` takes. Audio may have any length: its last `overlap_seconds` are
+            context, all of it begins the take.
 
     Raises:
-        GenerationError: As `generate`, and for windows that leave nothing new.
+        GenerationError: As `generate`, and for windows that leave nothing new or changes that do not rise.
     """
     lengths = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
     windows = Windows.of(model, seconds, **lengths, changes=changes)
-    for _at_s, text in changes:
-        check_prompt(text)
-    check_room(model, [text for _at_s, text in changes])
+    check_prompts(model, [text for _at_s, text in changes])
     return generate(model, prompt, seconds=windows, **more)
 
 
@@ -219,21 +194,17 @@ def extend(
     Args:
         model: The model that made it.
         take: What is gone on from; all of it is kept, its end is context.
-        seconds: Length of the new part, from whose beginning the plan's schedules count.
+        seconds: Length of the new part.
         prompt: The take's own when None.
         steering: A plan for the new part; `take.plan` goes on with its own.
-        settings: Those of `generate_long`; seed, guidance, temperature, top_k and melody are the take's own
-            unless given.
+        settings: Those of `generate_long`; by default those of the take, its seed and melody among them.
 
     Raises:
         GenerationError: When another model made the take, and as `generate_long`.
     """
     if take.model_id and take.model_id != model.id:
-        raise GenerationError(
-            f"A take of {take.model_id} was to be extended by {model.id}",
-            "codes mean nothing to another model",
-            "Give its sound instead: generate_long(..., audio=take.clip)",
-        )
+        asked, do = f"A take of {take.model_id} was to be extended by {model.id}", "Give its sound instead"
+        raise GenerationError(asked, "codes mean nothing to another model", f"{do}: audio=take.clip")
     own = {name: getattr(take, name) for name in ("seed", "guidance", "temperature", "top_k", "melody")}
     text = take.prompt if prompt is None else prompt
     fixed = {"seconds": seconds, "steering": steering, "audio": take.codes}
@@ -245,8 +216,8 @@ def stream(
 ) -> Generator[Clip, None, Take]:
     """Pieces of the sound in order, as soon as they are known; the generator returns the Take.
 
-    It is the loop of `generate` in a thread, its frames decoded as they arrive. Closing the generator (or
-    leaving its loop) cancels the run and leaves the model clean. Together the pieces are the take's sound.
+    It is the loop of `generate` in a thread. Closing the generator (or leaving its loop) cancels the run and
+    leaves the model clean. Together the pieces are the take's sound.
 
     Args:
         model: The model.
@@ -263,13 +234,16 @@ def stream(
     frames: queue.Queue[torch.Tensor | None] = queue.Queue()
     cancel, outcome = threading.Event(), Future[Take]()
     settings = {"progress": False, **settings, "cancel": cancel}
+    known = 0
+
+    def hand_over(done: int, codes: torch.Tensor) -> None:
+        nonlocal known
+        frames.put(codes[0, :, known:done].clone())
+        known = done
 
     def work() -> None:
         try:
-            take = generate(
-                model, prompt, on_frame=lambda done, codes: frames.put(codes[0, :, :done].clone()), **settings
-            )
-            outcome.set_result(take)
+            outcome.set_result(generate(model, prompt, on_frame=hand_over, **settings))
         except BaseException as error:  # handed over to the reader, who raises it
             outcome.set_exception(error)
         finally:
@@ -277,39 +251,15 @@ def stream(
 
     thread = threading.Thread(target=work, name="workbench-stream", daemon=True)
     thread.start()
+    sound = LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz))
     try:
-        yield from _pieces(model, frames, max(1, round(piece_seconds * model.frame_rate_hz)))
+        for new in iter(frames.get, None):
+            yield from sound.add(new)
+        yield from sound.rest()
     finally:
         cancel.set()
         thread.join()
     return outcome.result()
-
-
-def _pieces(
-    model: Model, frames: queue.Queue[torch.Tensor | None], piece: int
-) -> Generator[Clip, None, None]:
-    """Decoded pieces of `piece` frames, each as soon as the frames ahead of it are known."""
-    codes, decoder = torch.empty(0), model.piece_decoder()
-    while (known := frames.get()) is not None:
-        codes = known
-        with suppress(queue.Empty):  # the reader may be slow: only the newest codes matter
-            while (newer := frames.get_nowait()) is not None:
-                codes = newer
-            frames.put(None)
-        while codes.shape[-1] >= decoder.done + piece + decoder.ahead:
-            yield decoder.decode(codes, decoder.done + piece)
-    while codes.ndim == 2 and decoder.done < codes.shape[-1]:
-        yield decoder.decode(codes, min(decoder.done + piece, codes.shape[-1]))
-
-
-@dataclass(frozen=True, eq=False)
-class _TakeReader:
-    """Reads the clip of an entry that stands for a take."""
-
-    clips: Mapping[str, Clip]
-
-    def __call__(self, entry: Entry) -> Clip:
-        return self.clips[entry.id]
 
 
 def takes_dataset(
@@ -319,15 +269,12 @@ def takes_dataset(
     labels: Mapping[str, Sequence[Label]] | None = None,
     name: str = "takes",
 ) -> Dataset:
-    """Return the takes as labelled clips with their codes; prompt and seed make the default names.
-
-    The group of a take is its prompt: takes of one prompt are variations of one thing.
+    """The takes as labelled clips with their codes. Takes of one prompt are variations: they are one group.
 
     Args:
         takes: Made by `generate`.
         names: An id for each; by default "prompt (seed n)", with the plan where there is one.
-        labels: Target -> a value for each take, such as the genre that was aimed at. `prompt` and `steering`
-            are always labels.
+        labels: Target -> a value for each take; `prompt` and `steering` are always labels.
         name: Of the dataset.
 
     Raises:
@@ -339,14 +286,14 @@ def takes_dataset(
     if wrong:
         found = f"{', '.join(wrong)} have another length"
         raise GenerationError(f"A dataset of {len(takes)} takes was asked for", found, "Give one each")
-    ids = [str(one) for one in names] if names is not None else []
-    for take in takes if names is None else ():
-        plan = f", {take.steering}" if take.steering else ""
-        ids.append(f"{take.prompt} (seed {take.seed}{plan})")
+    plans = [f", {take.steering}" if take.steering else "" for take in takes]
+    told = [f"{take.prompt} (seed {take.seed}{plan})" for take, plan in zip(takes, plans, strict=True)]
+    ids = told if names is None else [str(one) for one in names]
     entries = []
     for place, (id_, take) in enumerate(zip(ids, takes, strict=True)):
         own: dict[str, Label] = {"prompt": take.prompt, "steering": take.steering or "unsteered"}
         own |= {target: values[place] for target, values in (labels or {}).items()}
         digest = hashlib.sha256(take.codes.tobytes() + take.model_id.encode()).hexdigest()
         entries.append(Entry(id_, own, take.prompt, f"take: {id_}", digest, take.codes))
-    return Dataset(tuple(entries), name, _TakeReader(dict(zip(ids, (t.clip for t in takes), strict=True))))
+    clips = {id_: take.clip for id_, take in zip(ids, takes, strict=True)}
+    return Dataset(tuple(entries), name, lambda entry: clips[entry.id])

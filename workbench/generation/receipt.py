@@ -1,7 +1,7 @@
 """The receipt: what every planned edit really did to the residual stream, measured while it did it.
 
 Steering that silently does nothing is the field's commonest bug. So the loop compares the model's own
-tensor before and after each edit; deleting the edit makes the receipt say so, and `generate` raise.
+tensor before and after each edit, and `generate` raises where a planned change is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import torch
 
 from workbench.generation.edits import Edit, StepGains
 
-COLUMNS = ("step", "seconds", "layer", "site", "row", "term", "planned", "norm_change", "reason")
+_KINDS = {
+    "step": "int64", "seconds": "float64", "layer": "int64", "site": "str", "row": "str",
+    "term": "int64", "planned": "float64", "norm_change": "float64", "reason": "str",
+}  # fmt: skip
+COLUMNS = tuple(_KINDS)
 _UNSEEN = -1.0  # in place of a norm that was not measured
 
 
@@ -29,8 +33,7 @@ class Receipt:
     schedule times slider, and 0 where dose, chance or gate forbid the change. `norm_change` is |after -
     before|, measured on the model's own tensor wherever an edit was carried out, and 0 elsewhere. `reason`
     says why nothing was planned or nothing had to change: "schedule", "dose 0", "chance", "gate", "slider",
-    or "already there" (for operations with a target); it is empty where a change was planned. `_outcome`
-    decides it, and `engine._check_receipt` raises where a planned change is missing (`missed`).
+    or "already there" (for operations with a target); it is empty where a change was planned.
     """
 
     cells: pd.DataFrame
@@ -64,9 +67,8 @@ class Receipt:
         share = f"{self.changed} of {len(self.cells)} cells changed"
         idle = self.cells.reason[self.cells.reason != ""].value_counts()
         reasons = ", ".join(f"{reason} {count}" for reason, count in idle.items())
-        return (
-            share + (f" (left alone: {reasons})" if reasons else "") + ("" if self.ok else ", NOT as planned")
-        )
+        alone = f" (left alone: {reasons})" if reasons else ""
+        return share + alone + ("" if self.ok else ", NOT as planned")
 
     def _repr_html_(self) -> str:
         """What became of each term: steps, how many changed the stream, and why the others did not."""
@@ -101,19 +103,11 @@ def joined(receipts: Sequence[Receipt], steps: Sequence[int]) -> Receipt:
 
 
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
-    kinds = {
-        "step": "int64", "seconds": "float64", "layer": "int64", "site": "str", "row": "str",
-        "term": "int64", "planned": "float64", "norm_change": "float64", "reason": "str",
-    }  # fmt: skip
-    return cells.astype(kinds).reset_index(drop=True)
+    return cells.astype(_KINDS).reset_index(drop=True)
 
 
 class ReceiptWriter:
-    """Collects the norms of a run as tensors on the device; they are read once, at the end.
-
-    Args:
-        gains: What the run read at sliders and gates.
-    """
+    """Collects the norms of a run as tensors on the device; they are read once, at the end."""
 
     def __init__(self, gains: StepGains) -> None:
         self._gains = gains
@@ -124,20 +118,13 @@ class ReceiptWriter:
     def measure(
         self, edit: Edit, step: int, *, before: torch.Tensor, meant: torch.Tensor, now: torch.Tensor
     ) -> None:
-        """Note |now - before| for the rows that act at `step`; all tensors are (rows, 1, d_model).
-
-        `now` was read back from the model's tensor. `meant` is what the formula gave: where an operation
-        with a target finds the stream already there, nothing has to change.
-        """
+        """Note |now - before| (rows, 1, d_model) of the rows that act; `meant` is what was computed."""
         self._visits.append((edit, step))
         self._norms.append(_distance(now, before))
         self._meant.append(_distance(meant, before) if edit.operation.has_target else self._norms[-1])
 
     def counts(self) -> dict[str, int]:
-        """How many cells "changed", were left "alone" by slider or gate, and "failed", up to now.
-
-        For music without an end, whose every cell nobody could keep; a run that was cut has counts too.
-        """
+        """How many cells "changed", were left "alone" by slider or gate, and "failed", up to now."""
         total = {"changed": 0, "alone": 0, "failed": 0}
         measured = self._measured()
         for edit in {id(edit): edit for edit, _step in self._visits}.values():
@@ -149,10 +136,7 @@ class ReceiptWriter:
         return total
 
     def receipts(self, batch: int, edits: Sequence[Edit], seconds: Sequence[float]) -> list[Receipt]:
-        """One receipt for each of `batch` clips, over all the cells that `edits` planned or left out.
-
-        The cells are ordered by step, then as the model computes.
-        """
+        """One receipt for each of `batch` clips; cells are ordered by step, then as the model computes."""
         if not edits:
             return [Receipt.from_records([])] * batch
         measured = self._measured()

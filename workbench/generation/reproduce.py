@@ -1,8 +1,4 @@
-"""A take drawn again from what it carries, and the code that does so in a fresh process.
-
-Model, plan, prompt, seed and settings determine the codes; of a continuation also the codes it went on from,
-of a long take also its windows, of one that follows a melody the melody. A take carries all but the model.
-"""
+"""A take drawn again from what it carries, and the code that does so in a fresh process."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +41,8 @@ def reproduce(
         take: A take of `generate`, `generate_long` or `extend`, also one loaded from disk.
         probes: Probes to read meanwhile; those of the first time are not kept.
         progress: Whether to show a progress bar.
-        on_frame: Called after each finished frame, as in `generate`.
-        cancel: Set it to stop before the next step.
+        on_frame: As in `generate`.
+        cancel: As in `generate`.
 
     Raises:
         GenerationError: When another model made the take, or it does not carry its plan.
@@ -55,15 +50,11 @@ def reproduce(
     """
     _check(take)
     if take.model_id != model.id:
-        raise GenerationError(
-            f"A take of {take.model_id or 'an unknown model'} was to be drawn again by {model.id}",
-            "another model draws other codes",
-            "Load the model that made it",
-        )
-    given = round(take.prompt_seconds * model.frame_rate_hz)
+        asked = f"A take of {take.model_id or 'an unknown model'} was to be drawn again by {model.id}"
+        raise GenerationError(asked, "another model draws other codes", "Load the model that made it")
+    spans, given = _spans(take, model.frame_rate_hz), round(take.prompt_seconds * model.frame_rate_hz)
     audio = take.codes[:, :given] if given else None
     rows, _many = rows_of(model, take.prompt, take.plan, take.seed, audio=audio, melody=take.melody)
-    spans = _spans(take, model.frame_rate_hz)
     settings = Settings(take.guidance, take.temperature, take.top_k)
     callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or ())
     (again,) = draw_all(model, rows, lambda _given: spans, settings, callbacks, batch=1, progress=progress)
@@ -76,25 +67,19 @@ def reproduction_code(take: Take, folder: Path | str | None = None, *, model: st
 
     Args:
         take: As in `reproduce`.
-        folder: Where `take.save` has written it; the text is then four short lines. None packs plan and given
-            codes as letters into the text, which needs nothing else.
-        model: What `load` is to be given; by default what the take's `model_id` says, which of a folder is
-            only its name.
+        folder: Where `take.save` has written it; None packs plan and given codes as letters into the text.
+        model: What `load` is to be given; by default the take's `model_id`, which of a folder is its name.
 
     Raises:
-        GenerationError: When the take does not carry its plan, or its windows are none that `generate_long`
-            makes and no folder is given.
+        GenerationError: When the take does not carry its plan, or only a saved folder can tell its windows.
     """
     _check(take)
     if not (model or take.model_id):
         found = "it does not say which model made it"
         raise GenerationError("The code of a take was asked for", found, "Name the model (model=...)")
     name = repr(model or take.model_id.rsplit("#", 1)[0])
-    place = "".join(
-        f", {name}={take.versions[key]!r}"
-        for name, key in (("device", "device"), ("dtype", "precision"))
-        if key in take.versions
-    )
+    known = {"device": take.versions.get("device"), "dtype": take.versions.get("precision")}
+    place = "".join(f", {name}={value!r}" for name, value in known.items() if value is not None)
     load = f"model = wb.load({name}{place})  # {take.model_id!r}"
     if folder is not None:
         read = [
@@ -109,8 +94,8 @@ def reproduction_code(take: Take, folder: Path | str | None = None, *, model: st
         imports.append("from workbench.model.conditioning import Melody")
     plan = []
     if take.plan is not None:
-        plan = [f"# {' '.join(take.steering.split())}"]
-        plan.append(f'plan = wb.Steering.unpack("""\n{take.plan.pack()}\n""")')
+        words = " ".join(take.steering.split())
+        plan = [f"# {words}", f'plan = wb.Steering.unpack("""\n{take.plan.pack()}\n""")']
     return "\n".join([*imports, "", load, *plan, *_prompt_codes(take), *_call(take), ""])
 
 
@@ -131,9 +116,7 @@ def _spans(take: Take, rate_hz: float) -> list[Span]:
         return [Span(0, take.codes.shape[-1] - given, given)]
     spans = []
     for one in take.windows:
-        start, end, context = (
-            round(seconds * rate_hz) for seconds in (one.start_s, one.end_s, one.context_s)
-        )
+        start, end, context = (round(time * rate_hz) for time in (one.start_s, one.end_s, one.context_s))
         spans.append(Span(start, end - start, context, one.prompt))
     return spans
 
@@ -143,11 +126,11 @@ def _compare(model: Model, take: Take, again: Take) -> None:
     apart = np.flatnonzero((take.codes != again.codes).any(axis=0))
     if not apart.size:
         return
-    differ = "; ".join(differences(take.versions, model))
+    differ = differences(take.versions, model)
     if (batch := take.versions.get("batch", "1")) != "1":  # kernels round by the batch's shape
-        differ = "; ".join([*([differ] if differ else []), f"drawn among {batch} clips then, alone now"])
+        differ.append(f"drawn among {batch} clips then, alone now")
     same = "device, precision, threads and versions are the same, so the take does not say how it was made"
-    why = differ or same
+    why = "; ".join(differ) or same
     since = apart[0] / model.frame_rate_hz
     warnings.warn(f"The codes differ from the take's from {since:.2f} s on: {why}.", stacklevel=3)
 
@@ -156,7 +139,7 @@ def _prompt_codes(take: Take) -> list[str]:
     """The lines that hold the codes that a continuation goes on from."""
     if not take.prompt_seconds:
         return []
-    books, frames = take.codes.shape[0], round(take.prompt_seconds * _rate(take))
+    books, frames = take.codes.shape[0], round(take.prompt_seconds * take.codes.shape[-1] / take.seconds)
     raw = np.ascontiguousarray(take.codes[:, :frames], dtype="<i2").tobytes()
     letters = "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(raw, 9)).decode(), _COLUMNS))
     unpacked = "np.frombuffer(zlib.decompress(base64.b64decode(packed)), '<i2')"
@@ -165,7 +148,7 @@ def _prompt_codes(take: Take) -> list[str]:
 
 def _call(take: Take) -> list[str]:
     """The lines that draw the codes and say whether they are those of the take."""
-    rate = _rate(take)
+    rate = take.codes.shape[-1] / take.seconds
     frames = take.codes.shape[-1] - round(take.prompt_seconds * rate)
     settings: dict[str, object] = {"seed": take.seed, "seconds": _seconds(frames, rate)}
     settings |= {name: getattr(take, name) for name in ("guidance", "temperature", "top_k")}
@@ -186,39 +169,25 @@ def _call(take: Take) -> list[str]:
 
 
 def _window_settings(take: Take, rate: float) -> dict[str, object]:
-    """What makes `generate_long` draw in the windows of the take.
-
-    Raises:
-        GenerationError: When nothing does.
-    """
+    """What makes `generate_long` draw in the windows of the take."""
     spans = _spans(take, rate)
     window, overlap = max(one.context + one.frames for one in spans), max(one.context for one in spans)
-    different = [
-        (later.start, later.prompt or "") for one, later in pairwise(spans) if later.prompt != one.prompt
-    ]
+    given = round(take.prompt_seconds * rate)
     every = [(later.start, later.prompt or "") for later in spans[1:]]  # also where a prompt came again
+    different = [change for change, one in zip(every, spans, strict=False) if change[1] != one.prompt]
     for changes in (different, every):
-        made = Windows(spans[-1].end, window, overlap, tuple(changes)).spans(
-            round(take.prompt_seconds * rate)
-        )
+        made = Windows(spans[-1].end, window, overlap, tuple(changes)).spans(given)
         if [replace(one, prompt=take.prompt if one.prompt is None else one.prompt) for one in made] == spans:
             break
     else:
-        raise GenerationError(
-            f"The code of a take in {len(spans)} windows was asked for",
-            "no single call draws in such windows",
-            "Save the take and give its folder: reproduction_code(take, folder)",
-        )
+        asked = f"The code of a take in {len(spans)} windows was asked for"
+        do = "Save the take and give its folder: reproduction_code(take, folder)"
+        raise GenerationError(asked, "no single call draws in such windows", do)
     return {
         "window_seconds": _seconds(window, rate),
         "overlap_seconds": _seconds(overlap, rate),
         "changes": [(_seconds(at, rate), prompt) for at, prompt in changes],
     }
-
-
-def _rate(take: Take) -> float:
-    """Frames per second of the take."""
-    return take.codes.shape[-1] / take.seconds
 
 
 def _seconds(frames: int, rate: float) -> float:

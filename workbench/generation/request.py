@@ -1,8 +1,4 @@
-"""What a generation is asked to do, checked and broadcast before the model is touched.
-
-Audio is sound to go on from: it becomes the beginning of the take. A melody is a condition, like the text:
-the model follows it from the beginning of the take.
-"""
+"""What a generation is asked to do, checked and broadcast before the model is touched."""
 
 from __future__ import annotations
 
@@ -33,11 +29,7 @@ Plan = Steering | None
 
 
 def prompt_codes_of(model: Model, audio: object, seconds: float | None = None) -> np.ndarray:
-    """The codes (k, frames) int64 of the last `seconds` of `audio`, of all of it when None.
-
-    Raises:
-        GenerationError: When the audio is neither a clip nor this model's codes, or `seconds` is not above 0.
-    """
+    """The codes (k, frames) int64 of the last `seconds` of a clip or codes; of all of it when None."""
     if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
         _refuse(f"{seconds} s of audio", "there must be something to go on from", "Use more than 0 s")
     if isinstance(audio, Clip):
@@ -68,11 +60,7 @@ def _check_codes(model: Model, codes: np.ndarray) -> None:
 
 
 def melody_of(model: Model, tune: object) -> Melody | None:
-    """The melody of `tune`; None stays None.
-
-    Raises:
-        GenerationError: When the model takes no melody, or the tune is silent or neither clip nor melody.
-    """
+    """The melody of a melody or a clip that is not silent, for a model that takes one; None stays None."""
     asked = "Music that follows a melody"
     if tune is None:
         return None
@@ -125,29 +113,16 @@ class Settings:
             _refuse(f"A temperature of {self.temperature}", "it must be above 0", likeliest)
         top_k = number_or_nan(self.top_k)
         if not top_k >= 0 or top_k % 1:
-            found = "it must be a whole number and not negative"
-            _refuse(f"A top_k of {self.top_k}", found, "Use 250, or 0 to keep all codes")
+            do = "Use 250, or 0 to keep all codes"
+            _refuse(f"A top_k of {self.top_k}", "it must be a whole number and not negative", do)
         for name, kind in (("guidance", float), ("temperature", float), ("top_k", int)):
             object.__setattr__(self, name, kind(getattr(self, name)))
 
 
-def settings_of(
-    model: Model,
-    *,
-    guidance: float | None = None,
-    temperature: float | None = None,
-    top_k: float | None = None,
-) -> Settings:
-    """The checked settings; those of the checkpoint's generation config where None.
-
-    Raises:
-        GenerationError: For a number that makes no sense.
-    """
-    return Settings(
-        model.guidance if guidance is None else guidance,
-        model.temperature if temperature is None else temperature,
-        model.top_k if top_k is None else cast(int, top_k),
-    )
+def settings_of(model: Model, **given: float | None) -> Settings:
+    """The settings, by their names; those of the checkpoint's generation config where None."""
+    own: dict[str, Any] = {"guidance": model.guidance, "temperature": model.temperature, "top_k": model.top_k}
+    return Settings(**{**own, **{name: one for name, one in given.items() if one is not None}})
 
 
 def rows_of(
@@ -160,9 +135,7 @@ def rows_of(
     audio_seconds: float | None = None,
     melody: Tune | Sequence[Tune | None] | None = None,
 ) -> tuple[list[Row], bool]:
-    """One Row per clip, and whether the caller gave a list (and so expects one back).
-
-    A single prompt, plan, seed, audio or melody goes with every clip of the others.
+    """One Row per clip, and whether the caller gave a list; a single value goes with every clip.
 
     Raises:
         GenerationError: For an empty list, lists of different lengths, or one thing of the wrong kind.
@@ -180,13 +153,11 @@ def rows_of(
     lengths = {len(column) for column, many in columns if many}
     if 0 in lengths or len(lengths) > 1:
         counts = ", ".join(str(len(column)) for column, _many in columns)
-        _refuse(
-            f"Clips for {counts} prompts, plans, seeds, sounds and melodies",
-            "an empty list makes nothing" if 0 in lengths else "lists must be equally long",
-            "Give one of each, or equally long lists",
-        )
+        asked = f"Clips for {counts} prompts, plans, seeds, sounds and melodies"
+        found = "an empty list makes nothing" if 0 in lengths else "lists must be equally long"
+        _refuse(asked, found, "Give one of each, or equally long lists")
     count = max(lengths, default=1)
-    check_room(model, [text for text in columns[0][0] if isinstance(text, str)])
+    check_prompts(model, columns[0][0])
     filled = (column * count if not many else column for column, many in columns)
     rows = [
         replace(_row(model, *parts), prompt_codes=codes, melody=tune)
@@ -202,8 +173,11 @@ def _listed(value: object, single: type | tuple[type, ...]) -> tuple[list[object
     return list(value), True
 
 
-def check_room(model: Model, prompts: Sequence[str]) -> None:
-    """Raise GenerationError where a prompt is longer than what a melody model keeps free for it."""
+def check_prompts(model: Model, prompts: Sequence[Any]) -> None:
+    """Raise GenerationError where a prompt is no text, or longer than what a melody model has room for."""
+    for prompt in prompts:
+        if problem := prompt_problem(prompt):
+            _refuse(f"A clip for the prompt {prompt!r}", problem, 'Give text such as "a calm tune"')
     long = [text for text in prompts if len(text) >= TEXT_ROOM] if model.takes_melody else []
     for text in long:  # a token has a letter or more; a copy, for a tokenizer may not be used by two threads
         count = len(copy.deepcopy(model.tokenizer)(text)["input_ids"])
@@ -221,15 +195,8 @@ def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
     return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
-def check_prompt(prompt: object) -> None:
-    """Raise GenerationError where a prompt is no text that can be written down."""
-    if problem := prompt_problem(prompt):
-        _refuse(f"A clip for the prompt {prompt!r}", problem, 'Give text such as "a calm tune"')
-
-
 def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
     """The checked row, without what it goes on from and follows."""
-    check_prompt(prompt)
     if not is_whole(seed):
         found = "a seed is a whole number from 0 to 2**63 - 1"
         _refuse(f"A clip with the seed {seed!r}", found, "Use one such")

@@ -20,12 +20,9 @@ _DRUM_CHANNEL = 9  # counted from 0: channel 10
 
 @dataclass(frozen=True)
 class Score:
-    """What a band plays.
+    """What a band plays: notes in the order in which they begin, in so many frames, 25 a second.
 
-    Args:
-        notes: In the order in which they begin.
-        frames: How long it lasts, 25 frames a second.
-        tempo: "slow", "medium" or "fast": what the conductor mostly says.
+    The tempo is what the conductor mostly says: "slow", "medium" or "fast".
     """
 
     notes: tuple[Note, ...]

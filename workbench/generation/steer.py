@@ -1,8 +1,7 @@
 """One nnsight trace around a whole generation, in which vectors enter the residual stream.
 
-Places are visited in the order in which the model computes (layers ascending, then sites): nnsight would bind
-a late request to the next step without a warning. The loop has an exact bound: code after an open one never
-runs.
+Places are visited in the order in which the model computes: nnsight would bind a late request to the next
+step without a warning. The loop has an exact bound: code after an open one never runs.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from workbench.model.network import Place, in_order, live
 from workbench.model.sampling import Sampling
 
 Begun = Callable[[ReceiptWriter, Mapping[Place, list[torch.Tensor]]], object]
-"""Called before the first step with what is measured and read as the run goes on; all that a cut leaves."""
+"""Called before the first step with what is measured and read as the run goes on."""
 
 
 def run_steered(
@@ -32,32 +31,21 @@ def run_steered(
 ) -> tuple[ReceiptWriter, dict[Place, torch.Tensor]]:
     """Draw the codes of `run` (into `run.codes`), steering every visit of the decoder as `edits` say.
 
-    A continuation's first visit reads the given frames all at once; only its last position, the one that new
-    music is drawn from, is edited and watched. What visit v draws is step v of the new part.
+    A continuation's first visit reads the given frames all at once; only its last position is edited and
+    watched. What visit v draws is step v of the new part.
 
-    Args:
-        model: The model.
-        run: What is drawn.
-        edits: Laid out for `run.visits` steps.
-        watched: Where the conditional rows are read, after steering.
-        sliders: Sliders that may be moved meanwhile, and what gates have read before; nothing when None.
-        begun: Called with the receipt's writer and the lists of what is read, before they fill.
+    The edits are laid out for `run.visits` steps. Sliders may be moved meanwhile, and keep what gates read.
 
     Returns:
-        The measured changes, and what was read at each `watched` place: (visits, B, d_model) in float32.
+        The measured changes, and what the conditional rows were at each `watched` place, after steering:
+        (visits, B, d_model) in float32.
 
     Raises:
         Cancelled: When `run.cancel` was set.
         ModelError: When the model is already running on this thread.
     """
     network, batch = model.network, run.batch
-    gains = StepGains(
-        sliders or Sliders(),
-        edits,
-        batch=batch,
-        rate_hz=model.frame_rate_hz,
-        has_context=run.prompt_frames > 0,
-    )
+    gains = StepGains(sliders or Sliders(), edits, run, model.frame_rate_hz)
     receipt = ReceiptWriter(gains)
     seen: dict[Place, list[torch.Tensor]] = {place: [] for place in watched}
     gated = gains.places

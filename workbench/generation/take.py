@@ -6,7 +6,7 @@ import html
 import io
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -65,6 +65,11 @@ def differences(then: Mapping[str, str], model: Model) -> list[str]:
 
 FORMAT = "musicgen-workbench take 1"
 PLAN = "plan.safetensors"
+_PLAIN: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
+    "text": (is_text, ("prompt", "steering", "steering_json", "model_id")),
+    "a finite number": (is_number, ("guidance", "temperature")),
+    "a whole number": (is_whole, ("seed", "top_k")),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +91,7 @@ class ProbeTrace:
         if not (is_whole(self.layer) and all(map(is_text, texts)) and len(shape) == 2):
             found = f"its layer is {self.layer!r}, its target {self.target!r}, its classes {self.classes!r}"
         elif np.shape(self.probabilities) != shape or not np.isfinite(self.probabilities).all():
-            found = (
-                f"its probabilities have the shape {np.shape(self.probabilities)}, not {shape}, or are NaN"
-            )
+            found = f"its probabilities are {np.shape(self.probabilities)}, not {shape}, or not all finite"
         else:
             return
         raise GenerationError("What a probe read was to be kept", found, "Give what the probe read")
@@ -112,12 +115,8 @@ class Window:
     def __post_init__(self) -> None:
         rising = is_number(self.start_s, 0) and is_number(self.end_s, self.start_s)
         if not (rising and is_number(self.context_s, 0) and is_text(self.prompt)):
-            raise GenerationError(
-                "A run of a take was to be kept",
-                f"its seconds are {self.start_s!r} to {self.end_s!r} after {self.context_s!r}, and its "
-                f"prompt is {self.prompt!r}",
-                "Give rising seconds and text",
-            )
+            found = f"it is {self}"
+            raise GenerationError("A run of a take was to be kept", found, "Give rising seconds and text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,20 +128,17 @@ class Take:
         codes: (k, frames) int16, the codec's codes it was decoded from.
         prompt: Text. With seed, guidance, temperature, top_k, the plan and the model it determines the codes.
         seed: Of the row's own generator.
-        steering: The plan as text, empty when unsteered.
-        steering_json: The same with the fingerprints of its directions.
+        steering, steering_json: The plan as text, empty when unsteered, and with fingerprints of directions.
         receipt: What the plan really changed.
-        guidance: Classifier-free guidance scale.
-        temperature: Divides the logits.
-        top_k: Codes kept per draw.
+        guidance, temperature, top_k: How it was drawn, see `Settings`.
         model_id: The model.
         probe_traces: What probes read while it was made.
-        prompt_seconds: How many seconds at the beginning are the audio that it goes on from; the plan's
-            schedules and the receipt's seconds count from there.
+        prompt_seconds: How much at the beginning is the audio that it goes on from; the seconds of schedules
+            and receipt count from there.
         windows: Of a long take, the runs that it was drawn in.
         melody: What it follows from its beginning; generate(melody=...) takes it again.
-        plan: The plan itself, ready to be used again; None when unsteered, or where its directions were not
-            kept. `steering_json` stands for it in equality.
+        plan: The plan, ready to be used again; None when unsteered, or where its directions were not kept.
+            `steering_json` stands for it in equality.
         versions: Packages, device, precision and threads that made it; not part of equality.
 
     Raises:
@@ -193,35 +189,24 @@ class Take:
         return self.versions.get("codec") == BAND
 
     def score(self) -> Score:
-        """The notes that its codes stand for, of models that write scores; they can be plotted and saved.
+        """The notes that its codes stand for.
 
         Raises:
             GenerationError: The model's codes are no score.
         """
         if not self.has_score:
             codec = self.versions.get("codec", "unknown")
-            raise GenerationError(
-                "The notes of a take were asked for",
-                f"the codes of {self.model_id or 'its model'} (codec: {codec}) are no score but sound",
-                'Use a model whose codec is a band, such as wb.load("embedded")',
-            )
+            found = f"the codes of {self.model_id or 'its model'} (codec: {codec}) are no score but sound"
+            do = 'Use a model whose codec is a band, such as wb.load("embedded")'
+            raise GenerationError("The notes of a take were asked for", found, do)
         return Score.read(self.codes)
 
     def _asked(self) -> dict[str, object]:
         """The plain facts, as JSON holds them, under the names that they have on disk."""
-        names = (
-            "prompt",
-            "seed",
-            "steering",
-            "steering_json",
-            "guidance",
-            "temperature",
-            "top_k",
-            "model_id",
-        )
+        plain = {name: getattr(self, name) for _fits, names in _PLAIN.values() for name in names}
         windows = [asdict(window) for window in self.windows]
         return {
-            **{name: getattr(self, name) for name in names},
+            **plain,
             "given_s": self.prompt_seconds,
             "windows": [{"heard_s": window.pop("context_s"), **window} for window in windows],
             "melody": None if self.melody is None else list(self.melody.pitches),
@@ -238,23 +223,18 @@ class Take:
         return hash((self.codes.tobytes(), self.prompt, self.seed, self.steering))
 
     def __repr__(self) -> str:
-        return (
-            f"Take({self.prompt!r}, seed {self.seed}, {self.steering or 'unsteered'}, {self.seconds:.1f} s)"
-        )
+        plan = self.steering or "unsteered"
+        return f"Take({self.prompt!r}, seed {self.seed}, {plan}, {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
         """A player with its caption."""
-        plan = html.escape(self.steering) or "unsteered"
-        seed = html.escape(str(self.seed))  # a file may say anything
-        caption = f"<b>{html.escape(self.prompt)}</b> &middot; seed {seed} &middot; <code>{plan}</code>"
+        plan, prompt = html.escape(self.steering) or "unsteered", html.escape(self.prompt)
+        caption = f"<b>{prompt}</b> &middot; seed {self.seed} &middot; <code>{plan}</code>"
         receipt = f"<br>{html.escape(str(self.receipt))}" if self.steering else ""
         return f"<div>{caption}{receipt}<br>{self.clip._repr_html_()}</div>"
 
     def save(self, folder: Path | str) -> Path:
-        """Write the take into `folder`, complete in itself; return `folder`.
-
-        take.wav (32-bit float: nothing is lost), codes.safetensors, take.json; of a steered take also
-        plan.safetensors, with its directions and its gates' read-outs, so that it can be drawn again.
+        """Write take.wav (32-bit float), codes.safetensors, take.json, plan.safetensors; return `folder`.
 
         Raises:
             DiskError: When the disk is full or the folder cannot be written; an older take is then whole.
@@ -304,8 +284,8 @@ class Take:
             clip = Clip(*soundfile.read(file_in(folder, "take.wav"), dtype="float32"))
             kept["prompt_seconds"] = kept.pop("given_s", 0.0)
             kept["windows"] = tuple(
-                Window(window["start_s"], window["end_s"], window["heard_s"], window["prompt"])
-                for window in kept.get("windows", ())
+                Window(one["start_s"], one["end_s"], one["heard_s"], one["prompt"])
+                for one in kept.get("windows", ())
             )
             if kept.get("melody") is not None:
                 kept["melody"] = Melody(tuple(kept["melody"]))
@@ -320,11 +300,8 @@ class Take:
         except UnknownOperationError:
             raise
         except Exception as error:  # a damaged file can be wrong in any way
-            raise GenerationError(
-                f"The take in {folder} was asked for",
-                f"it cannot be read ({reason(error)})",
-                "Use a folder that Take.save wrote",
-            ) from error
+            asked, do = f"The take in {folder} was asked for", "Use a folder that Take.save wrote"
+            raise GenerationError(asked, f"it cannot be read ({reason(error)})", do) from error
 
 
 def _with_sound(arrays: Mapping[str, np.ndarray], clip: Clip) -> dict[str, np.ndarray]:
@@ -334,16 +311,9 @@ def _with_sound(arrays: Mapping[str, np.ndarray], clip: Clip) -> dict[str, np.nd
 
 def _problem(take: Take) -> str:
     """What is wrong with the values of a take, or an empty text."""
-    texts = {name: getattr(take, name) for name in ("prompt", "steering", "steering_json", "model_id")}
-    numbers = {"guidance": take.guidance, "temperature": take.temperature}
-    wholes = {"seed": take.seed, "top_k": take.top_k}
-    for values, fits, kind in (
-        (texts, is_text, "text"),
-        (numbers, is_number, "a finite number"),
-        (wholes, is_whole, "a whole number"),
-    ):
-        for name, value in values.items():
-            if not fits(value):
+    for kind, (fits, names) in _PLAIN.items():
+        for name in names:
+            if not fits(value := getattr(take, name)):
                 return f"its {name} is {value!r}, which is not {kind}"
     if not is_number(take.prompt_seconds, 0, take.seconds):
         return f"{take.prompt_seconds!r} s of its {take.seconds:g} s are what it goes on from"
@@ -375,10 +345,5 @@ def _heading(trace: ProbeTrace) -> dict[str, object]:
 
 def _trace(heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray], index: int) -> ProbeTrace:
     """The trace that `_heading` and `Take._arrays` wrote."""
-    return ProbeTrace(
-        heading["target"],
-        heading["layer"],
-        tuple(heading["classes"]),
-        arrays[f"seconds_{index}"],
-        arrays[f"probabilities_{index}"],
-    )
+    read = arrays[f"seconds_{index}"], arrays[f"probabilities_{index}"]
+    return ProbeTrace(heading["target"], heading["layer"], tuple(heading["classes"]), *read)

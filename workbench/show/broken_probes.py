@@ -1,13 +1,11 @@
 """Six probes that are broken, each in its own way, made from real captures of the built-in music.
 
-A broken probe comes with its claim, the figure of an evaluation that missed the fault, and with all that is
-needed to find the fault. Its cause is one of CAUSES; `check_cause` says in words whether an answer is right.
 Everything is made by the same functions that a user has: what is broken is the data or its handling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,16 +42,10 @@ GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the t
 
 @dataclass(frozen=True, eq=False)
 class BrokenProbe:
-    """A broken probe.
+    """A broken probe, called "A" to "F", with its claim: the figure of an evaluation that missed the fault.
 
-    Args:
-        name: "A" to "F".
-        claim: what is claimed of it.
-        acts: activations with the label `target`, and with true grooves as groups.
-        target: the label.
-        songs: the clips' sound.
-        options: what the lab and `diagnose` are given besides: conditions, confounds, unit.
-        cause: one of CAUSES.
+    `acts` have the label `target`, and true grooves as groups; `songs` are the clips' sound. `options` is
+    what the lab and `diagnose` are given besides: conditions, confounds, unit. `cause` is one of CAUSES.
     """
 
     name: str
@@ -68,15 +60,7 @@ class BrokenProbe:
 def broken_probes(
     model: Model, songs: Dataset, *, per_genre: int = 40, seconds: float = 5.0, seed: int = 0
 ) -> dict[str, BrokenProbe]:
-    """Return the six broken probes by name, in an order that gives nothing away.
-
-    Args:
-        model: whose residual stream is read.
-        songs: labelled with genre, mood and tempo_bpm, with many clips of at least FEW grooves a genre.
-        per_genre: clips of each genre that most of the probes have.
-        seconds: of each clip that are used.
-        seed: of everything that is drawn.
-    """
+    """Return the six by name; `songs` have genre, mood and tempo_bpm, of which `per_genre` clips are used."""
     make = _Breaker(model, songs, per_genre, seconds, seed=seed)
     made = [
         make.text_leak(), make.track_leak(), make.tempo_confound(), make.imbalance(), make.label_noise(),
@@ -111,7 +95,7 @@ class _Breaker:
     def text_leak(self) -> BrokenProbe:
         """Label: a request, drawn for each groove; only the prompt knows it."""
         asked = np.array(["jazz", "rock"])[self._by_groove(self.few.groups)]
-        songs = _relabelled(self.few, "request", asked)
+        songs = relabelled(self.few, "request", asked)
         texts = [NAMING_TEXT.format(one) for one in asked]
         acts = capture(self.model, songs, text=texts, **self.settings)
         conditions = capture_conditions(self.model, songs, "request", **self.settings)
@@ -120,7 +104,7 @@ class _Breaker:
             "its request, as MusicGen would have been given it."
         )
         options = {**self.measured, "conditions": conditions}
-        return BrokenProbe("", _filled(claim, acts, "request"), acts, "request", songs, options, "text leak")
+        return _broken("text leak", claim, acts, "request", songs, options)
 
     def track_leak(self) -> BrokenProbe:
         """Label: drawn for each groove; there is nothing in the sound but the groove itself."""
@@ -131,10 +115,9 @@ class _Breaker:
         acts = capture(self.model, part, **self.settings)
         acts = _labelled(acts, "danceable", np.array(["no", "yes"])[self._by_groove(acts.groups)])
         alone = Activations(acts.data.assign_coords(group=("sample", acts.clips)))
-        claim = _filled(
-            "Whether listeners call a clip danceable is read with {} on held-out clips.", alone, "danceable"
-        )
-        return BrokenProbe("", claim, acts, "danceable", part, self._measured(part), "track leak")
+        claim = "Whether listeners call a clip danceable is read with {} on held-out clips."
+        made = _broken("track leak", claim, alone, "danceable", part, self._measured(part))
+        return replace(made, acts=acts)
 
     def tempo_confound(self) -> BrokenProbe:
         """Label: one of two radio stations, drawn for each clip; one of them mostly plays what is fast."""
@@ -142,10 +125,8 @@ class _Breaker:
         fast = (bpm - bpm.min()) / (bpm.max() - bpm.min())
         label = np.where(self.rng.random(len(bpm)) < SLOWEST + (1 - 2 * SLOWEST) * fast, "B", "A")
         acts = _labelled(self.acts, "station", label)
-        claim = _filled(
-            "The model knows the taste of a radio station: {} on held-out grooves.", acts, "station"
-        )
-        return BrokenProbe("", claim, acts, "station", self.few, self.measured, "tempo confound")
+        claim = "The model knows the taste of a radio station: {} on held-out grooves."
+        return _broken("tempo confound", claim, acts, "station", self.few, self.measured)
 
     def imbalance(self) -> BrokenProbe:
         """Label: sad against the rest, with few sad clips."""
@@ -153,9 +134,8 @@ class _Breaker:
         sad, other = (self.rng.permutation(np.flatnonzero(mood == name)) for name in ("sad", "other"))
         kept = np.sort(np.concatenate([other, sad[: max(FEWEST, len(other) // RATIO)]]))
         acts, songs = _labelled(self.acts.subset(kept), "sadness", mood[kept]), self.few.subset(kept)
-        claim = _filled("Sad clips are told from all others with {} on held-out grooves.", acts, "sadness")
-        options = self._measured(songs, mood=True)
-        return BrokenProbe("", claim, acts, "sadness", songs, options, "imbalance")
+        claim = "Sad clips are told from all others with {} on held-out grooves."
+        return _broken("imbalance", claim, acts, "sadness", songs, self._measured(songs, mood=True))
 
     def label_noise(self) -> BrokenProbe:
         """Label: the genre, but wrong in a share NOISE of the clips."""
@@ -163,18 +143,17 @@ class _Breaker:
         names = np.unique(labels)
         for i in rng.permutation(len(labels))[: round(NOISE * len(labels))]:
             labels[i] = rng.choice(names[names != labels[i]])
-        acts, songs = _labelled(self.acts, "tag", labels), _relabelled(self.few, "tag", labels)
+        acts, songs = _labelled(self.acts, "tag", labels), relabelled(self.few, "tag", labels)
         claim = "Tags from the web are read with only {}: does the model not know the genres?"
-        claim = _filled(claim, acts, "tag")
-        return BrokenProbe("", claim, acts, "tag", songs, self.measured, "label noise")
+        return _broken("label noise", claim, acts, "tag", songs, self.measured)
 
     def too_few(self, rng: np.random.Generator) -> BrokenProbe:
         """Label: mood, of a single clip of each of FEW grooves of each genre."""
         kept = [int(rng.choice(own)) for own in self._grooves(rng, FEW)]
         songs = self.songs.subset(np.sort(kept))
         acts, options = capture(self.model, songs, **self.settings), self._measured(songs, mood=True)
-        claim = _filled("Mood is read with {}: is this all that the model knows?", acts, "mood")
-        return BrokenProbe("", claim, acts, "mood", songs, options, "too few clips")
+        claim = "Mood is read with {}: is this all that the model knows?"
+        return _broken("too few clips", claim, acts, "mood", songs, options)
 
     def _grooves(self, rng: np.random.Generator, count: int) -> Iterator[np.ndarray]:
         """Yield the clips' places of `count` grooves of each genre, groove by groove."""
@@ -184,10 +163,7 @@ class _Breaker:
                 yield own[self.songs.groups[own] == groove]
 
     def _measured(self, songs: Dataset, *, mood: bool = False) -> dict[str, Any]:
-        """Return what the lab is given besides: each clip's loudness and tempo, and what a group is.
-
-        A mood is a tempo to some degree, so that there the tempo is no confound.
-        """
+        """Return what the lab is given besides; no tempo for a mood, which is one to some degree."""
         confounds = {"level_db": measures(songs, seconds=self.settings["seconds"])["level_db"]}
         if not mood:
             confounds["tempo_bpm"] = songs.labels("tempo_bpm").astype(float)
@@ -197,24 +173,24 @@ class _Breaker:
         """Return (n,) zeros and ones: a coin for each groove, as many of each side."""
         names, member = np.unique(groups, return_inverse=True)
         if len(names) < 10:
-            found = f"there are {len(names)} grooves"
-            raise DatasetError("A coin was to be tossed for each groove", found, "Use more of the music")
+            asked, found = "A coin was to be tossed for each groove", f"there are {len(names)} grooves"
+            raise DatasetError(asked, found, "Use more of the music")
         return np.asarray(self.rng.permutation(np.arange(len(names)) % 2)[member])
 
 
-def _filled(claim: str, acts: Activations, target: str) -> str:
-    """Return the claim with the accuracy on groups that were held out, as `acts` has them."""
+def _broken(cause: str, claim: str, acts: Activations, *about: Any) -> BrokenProbe:
+    """Return a probe (`about`: target, songs, options), its claim with the accuracy on held-out groups."""
+    target, songs, options = about
     accuracy = fit_probes(acts, target, shuffles=0, progress=False).best.accuracy
-    return claim.format(f"{accuracy:.0%}")
+    return BrokenProbe("", claim.format(f"{accuracy:.0%}"), acts, target, songs, options, cause)
 
 
 def _labelled(acts: Activations, target: str, values: np.ndarray) -> Activations:
-    """Return activations with one more label."""
     return Activations(acts.data.assign_coords({f"label_{target}": ("sample", values)}))
 
 
-def _relabelled(songs: Dataset, target: str, values: np.ndarray) -> Dataset:
-    """Return a dataset with one more label."""
+def relabelled(songs: Dataset, target: str, values: Iterable[object]) -> Dataset:
+    """Return a dataset with one more label, a value for each clip."""
     pairs = zip(songs, values, strict=True)
     entries = tuple(replace(one, labels={**one.labels, target: str(value)}) for one, value in pairs)
     return replace(songs, entries=entries)

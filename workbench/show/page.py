@@ -7,41 +7,36 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from workbench.errors import ProbeError
 from workbench.files import write_atomically
+from workbench.probing.diagnosis import Finding, ProbeReport
 from workbench.show.plots import diagnosis_figure
 from workbench.show.plots.grammar import CONFIG, colours_of_clips, plotly_source
 
-if TYPE_CHECKING:
-    from workbench.probing.diagnosis import Finding, ProbeReport
-
-CSS = Path(__file__).with_name("page.css")
+HERE = Path(__file__).parent
 
 
 def document(title: str, parts: Iterable[str], *, script: str = "") -> str:
     """Return a whole page; `parts` are HTML, `title` is text."""
+    style = (HERE / "page.css").read_text(encoding="utf-8")
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{escape(title)}</title><link rel='icon' href='data:,'>"
-        f"<style>{CSS.read_text(encoding='utf-8')}</style></head><body><main>{''.join(parts)}</main>"
+        f"<style>{style}</style></head><body><main>{''.join(parts)}</main>"
         f"{f'<script>{script}</script>' if script else ''}</body></html>\n"
     )
 
 
 def figures_html(drawn: Mapping[str, Any], *, first: bool = True) -> str:
-    """Return plotly figures by caption.
-
-    Args:
-        drawn: caption -> figure.
-        first: whether these are the first of their page, which then bring plotly.js along.
-    """
+    """Return plotly figures by caption; the `first` of a page bring plotly.js along."""
     library = ""
     if first and drawn:  # the settings hold for the whole page: `to_html` drops an empty server's address
         settings = f"Plotly.setPlotConfig({json.dumps(CONFIG)})"
@@ -53,18 +48,26 @@ def figures_html(drawn: Mapping[str, Any], *, first: bool = True) -> str:
     )
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return an HTML table, everything escaped."""
+def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, named: bool = False) -> str:
+    """Return an HTML table, everything escaped; `named` rows begin with their name."""
     top = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    body = ""
+    for row in rows:
+        cells = [f"<td>{escape(str(cell))}</td>" for cell in row]
+        if named:
+            cells[0] = cells[0].replace("<td>", "<th scope='row'>").replace("</td>", "</th>")
+        body += f"<tr>{''.join(cells)}</tr>"
     return f"<div class='table'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-ONE_AT_A_TIME = """
-document.addEventListener("play", (event) => {
-  document.querySelectorAll("audio").forEach((other) => { if (other !== event.target) other.pause(); });
-}, true);
-"""
+def facts_html(facts: Mapping[str, str], marked: Mapping[str, tuple[str, bool]]) -> str:
+    """Return facts as a list, then those that are good (True) or bad news."""
+    items = "".join(f"<li>{escape(name)}<b>{escape(value)}</b></li>" for name, value in facts.items())
+    for name, (value, good) in marked.items():
+        items += f"<li>{escape(name)}<b class='{'good' if good else 'bad'}'>{escape(value)}</b></li>"
+    return f"<ul class='facts'>{items}</ul>"
+
+
 LEAD = (
     "A probe found in which layers of the model a genre can be read off, and gave a direction for each. "
     "Adding a direction while the model composes pushed the same prompt, with the same seed, towards it."
@@ -100,13 +103,12 @@ def write_page(
 
     Args:
         folder: made if it is not there; clips are linked relative to it.
-        report: as in report.json; `model`, `steering` (genre -> layer, dose, hit_rate, low, high, unsteered,
-            random_direction, n), `probe` (layer -> accuracy, low, high, chance, shuffled; or a list of such
-            with `layer`), `receipts_ok`, `seconds_per_audio_second`, `versions`, `prompt`, `seed`; absent
-            ones are left out.
-        figures: caption -> plotly figure; plotly.js is written into the page once.
-        clips: name -> sound file; a name that starts with "unsteered" is grey, one that names a genre has
-            its colour.
+        report: as in report.json, as far as it goes: `model`, `steering` (genre -> layer, dose, hit_rate,
+            low, high, unsteered, random_direction, n), `probe` (layer -> accuracy, low, high, chance,
+            shuffled; or a list of such), `receipts_ok`, `seconds_per_audio_second`, `versions`, `prompt`,
+            `seed`.
+        figures: caption -> plotly figure.
+        clips: name -> sound file; unsteered ones are grey, one that names a genre has its colour.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -114,18 +116,19 @@ def write_page(
         f"<h1>The same tune, steered</h1><p class='lead'>{LEAD}</p>",
         _facts(report),
         _clips(clips, target),
-        _steering(report.get("steering")),
+        _measured("Did the genre change?", ON_STEERING, _rows(report, "steering", "genre"), STEERING_COLUMNS),
         f"<h2>See</h2>{figures_html(figures)}" if figures else "",
-        _probe(report.get("probe")),
-        _versions(report.get("versions")),
+        _measured("The probes in figures", ON_PROBE, _rows(report, "probe", "layer"), PROBE_COLUMNS),
     ]
-    page = target / "index.html"
-    text = document("MusicGen Workbench: a run", parts, script=ONE_AT_A_TIME)
-    return write_atomically(page, text.encode())
+    if report.get("versions"):
+        versions = table(["part", "version"], report["versions"].items())
+        parts.append(f"<details><summary>Versions</summary>{versions}</details>")
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    text = document("MusicGen Workbench: a run", parts, script=script)
+    return write_atomically(target / "index.html", text.encode())
 
 
 def _facts(report: Mapping[str, Any]) -> str:
-    """Return the few figures that matter, large."""
     names = [name for name in ("Model", "Prompt", "Seed") if name.lower() in report]
     facts = {name: _short(report[name.lower()]) for name in names}
     if "seconds_per_audio_second" in report:
@@ -133,28 +136,17 @@ def _facts(report: Mapping[str, Any]) -> str:
     marked = {}
     if "receipts_ok" in report:
         ok = bool(report["receipts_ok"])
-        said = "every planned edit measured" if ok else "a planned edit did not happen"
-        marked["Receipts"] = (said, ok)
-    return _list_of_facts(facts, marked)
-
-
-def _list_of_facts(facts: Mapping[str, str], marked: Mapping[str, tuple[str, bool]]) -> str:
-    """Return facts as a list, then those that are good or bad news."""
-    items = "".join(f"<li>{escape(name)}<b>{escape(value)}</b></li>" for name, value in facts.items())
-    for name, (value, good) in marked.items():
-        items += f"<li>{escape(name)}<b class='{'good' if good else 'bad'}'>{escape(value)}</b></li>"
-    return f"<ul class='facts'>{items}</ul>"
+        marked["Receipts"] = ("every planned edit measured" if ok else "a planned edit did not happen", ok)
+    return facts_html(facts, marked)
 
 
 def _short(value: Any) -> str:
-    """Return a value in a few words; of a description its id or name."""
     if isinstance(value, Mapping):
         return str(value.get("id") or value.get("name") or ", ".join(map(str, value)))
     return str(value)
 
 
 def _clips(clips: Mapping[str, Path | str], folder: Path) -> str:
-    """Return one card per clip, with a player and a link to the file."""
     if not clips:
         return ""
     colours = colours_of_clips(clips)
@@ -169,24 +161,18 @@ def _clips(clips: Mapping[str, Path | str], folder: Path) -> str:
     return f"<h2>Listen</h2><p>{ON_CLIPS}</p><div class='clips'>{''.join(cards)}</div>"
 
 
-def _steering(rows: Any) -> str:
+def _rows(report: Mapping[str, Any], part: str, key: str) -> list[Mapping[str, Any]]:
+    """Return the rows of a part, which may be a mapping whose names are one more column, `key`."""
+    rows = report.get(part) or []
+    return [{key: name, **row} for name, row in rows.items()] if isinstance(rows, Mapping) else list(rows)
+
+
+def _measured(head: str, words: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """Return a heading, what it means and a table; `columns` are headings with what stands below them."""
     if not rows:
         return ""
-    shown = _rows_html([{"genre": genre, **row} for genre, row in rows.items()], STEERING_COLUMNS)
-    return f"<h2>Did the genre change?</h2><p>{ON_STEERING}</p>{shown}"
-
-
-def _probe(rows: Any) -> str:
-    if not rows:
-        return ""
-    if isinstance(rows, Mapping):
-        rows = [{"layer": layer, **row} for layer, row in rows.items()]
-    return f"<h2>The probes in figures</h2><p>{ON_PROBE}</p>{_rows_html(rows, PROBE_COLUMNS)}"
-
-
-def _rows_html(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Return a table of rows; `columns` are headings with what stands below them."""
-    return table(columns, ([_cell(row, name) for name in columns.values()] for row in rows))
+    shown = table(columns, ([_cell(row, name) for name in columns.values()] for row in rows))
+    return f"<h2>{head}</h2><p>{words}</p>{shown}"
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
@@ -198,13 +184,6 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     return f"{float(value):g}" if name == "dose" else f"{float(value):.0%}"
 
 
-def _versions(versions: Any) -> str:
-    if not versions:
-        return ""
-    rows = [[str(name), str(value)] for name, value in versions.items()]
-    return f"<details><summary>Versions</summary>{table(['part', 'version'], rows)}</details>"
-
-
 PROBE_LEAD = (
     "Accuracy on clips whose groups the probe never saw, and what else could explain it. A finding is an "
     "alarm when its p-value stays at or below 0.05 after Holm's correction for all that were tested and its "
@@ -213,23 +192,25 @@ PROBE_LEAD = (
 
 
 def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
-    """Return the path of the page about a probe, which this writes: the verdict, then each finding.
-
-    Args:
-        path: a file name ending in ".html", or a folder, in which "probe.html" is written.
-        report: as `diagnose` returns it.
-    """
-    path = Path(path)
+    """Write the page about a probe, the verdict, then each finding, to a file or a folder's probe.html."""
+    path, case = Path(path), report.evaluation
     page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
-    case = report.evaluation
     title = f"Can the {case.target} be read at layer {case.layer}?"
+    facts = {
+        "Target": case.target,
+        "Layer": f"{case.layer} ({case.site})",
+        "Probe": f"{case.method.name}, l2 {case.l2:g}",
+        "Clips": str(len(case.y)),
+        f"{case.unit.capitalize()}s": str(len(set(case.groups.tolist()))),
+    }
+    raised = f"{len(report.alarms)} raised" if report.alarms else "none"
     quiet = [finding for finding in report if not finding.alarm]
     shown = [(finding, figure_of(finding)) for finding in (*report.alarms, *quiet)]
     drawn = [finding.name for finding, figure in shown if figure is not None]
     skipped = "".join(f"<li>{escape(one)}</li>" for one in report.skipped)
     parts = [
         f"<h1>{escape(title)}</h1><p class='lead'>{escape(report.verdict())}</p><p>{PROBE_LEAD}</p>",
-        _probe_facts(report),
+        facts_html(facts, {"Alarms": (raised, not report.alarms)}),
         *[_section(finding, figure, first=finding.name == drawn[0]) for finding, figure in shown],
         f"<h2>Not looked at</h2><ul>{skipped}</ul>" if skipped else "",
         f"<h2>All figures</h2>{_numbers(report)}",
@@ -239,23 +220,9 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
 
 def figure_of(finding: Finding) -> Any | None:
     """Return the figure of a finding, or None where there is none for its kind."""
-    try:
+    with suppress(ProbeError):
         return diagnosis_figure(finding.value)
-    except ProbeError:
-        return None
-
-
-def _probe_facts(report: ProbeReport) -> str:
-    case = report.evaluation
-    facts = {
-        "Target": case.target,
-        "Layer": f"{case.layer} ({case.site})",
-        "Probe": f"{case.method.name}, l2 {case.l2:g}",
-        "Clips": str(len(case.y)),
-        f"{case.unit.capitalize()}s": str(len(set(case.groups.tolist()))),
-    }
-    raised = f"{len(report.alarms)} raised" if report.alarms else "none"
-    return _list_of_facts(facts, {"Alarms": (raised, not report.alarms)})
+    return None
 
 
 def _section(finding: Finding, figure: Any | None, *, first: bool) -> str:

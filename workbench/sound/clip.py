@@ -1,7 +1,7 @@
 """A clip: mono sound in memory, and how it becomes a file, bytes or a player.
 
-Conventions: samples are float32 in [-1, 1] (more is allowed and kept, so that over-driven sound stays
-visible; a file clips it), rates are in Hz, times in seconds, levels in dB relative to full scale (RMS).
+Samples are float32 in [-1, 1] (more is kept, so that over-driven sound stays visible; a file clips it), rates
+are in Hz, times in seconds, levels in dB relative to full scale (RMS).
 """
 
 from __future__ import annotations
@@ -31,16 +31,10 @@ _OGG_BLOCK = 65536  # libsndfile's Vorbis encoder overflows its stack on one ver
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Mono, finite, non-empty sound.
+    """Mono, finite, non-empty sound (n,); what else is given, or a rate that is no whole number, is refused.
 
-    Args:
-        samples: shape (n,), floats, or whole numbers of 8, 16 or 32 bits as sound files hold them, which are
-            divided by the range of their type; kept as read-only float32.
-        rate_hz: samples per second, a positive whole number.
-
-    Raises:
-        AudioError: the samples are empty, not one-dimensional, not finite or of a type without a full scale
-            (int64, bool, complex, text), or the rate is not positive.
+    Samples are floats, or whole numbers of 8, 16 or 32 bits as sound files hold them, which are divided by
+    the range of their type (int64, bool, complex have no full scale); they are kept as read-only float32.
 
     >>> clip = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000)
     >>> clip, clip.section(0, 0.25).seconds
@@ -60,8 +54,8 @@ class Clip:
             raise AudioError("A clip needs sound", "it has no samples", "Check the file or the section")
         bad = np.flatnonzero(~np.isfinite(samples))
         if len(bad):
-            where = f"the first at {bad[0] / self.rate_hz:.3f} s"
-            found = f"{len(bad)} of {len(samples)} are NaN or infinite, {where}"
+            what = f"{len(bad)} of {len(samples)} are NaN or infinite"
+            found = f"{what}, the first at {bad[0] / self.rate_hz:.3f} s"
             raise AudioError("A clip needs finite samples", found, "Repair or re-export the sound")
         samples.flags.writeable = False
         object.__setattr__(self, "samples", samples)
@@ -115,27 +109,18 @@ class Clip:
         return Clip(resampled, rate_hz)
 
     def section(self, start_s: float, end_s: float) -> Clip:
-        """Return the sound from `start_s` to `end_s` seconds; an end beyond the clip is cut to its length.
-
-        Raises:
-            AudioError: the section holds no sample.
-        """
-        if not (math.isfinite(start_s) and 0 <= start_s < end_s) or start_s >= self.seconds:
-            asked, found = (
-                f"The section {start_s:g}-{end_s:g} s was asked for",
-                f"the clip lasts {self.seconds:.2f} s",
-            )
-            raise AudioError(asked, found, "Ask for 0 <= start_s < end_s inside the clip")
+        """Return the sound from `start_s` to `end_s` s, or to the clip's end; AudioError if it is empty."""
+        if not 0 <= start_s < min(end_s, self.seconds):
+            asked = f"The section {start_s:g}-{end_s:g} s was asked for"
+            do = "Ask for 0 <= start_s < end_s inside the clip"
+            raise AudioError(asked, f"the clip lasts {self.seconds:.2f} s", do)
         end = len(self.samples) if math.isinf(end_s) else round(end_s * self.rate_hz)
         return Clip(self.samples[round(start_s * self.rate_hz) : end], self.rate_hz)
 
     def write(self, path: Path | str) -> Path:
-        """Write a .wav or .flac (16 bit) or .ogg file, with its folders, and return its path.
+        """Write a .wav, .flac (16 bit) or .ogg file, whole or not at all (DiskError), and return its path.
 
         WAV and FLAC read back to within half a step of 1/32768; samples from +1 on read back as 1 - 1/32768.
-
-        Raises:
-            DiskError: the disk is full or the folder cannot be written; an older file is then whole.
         """
         path = Path(path)
         return write_atomically(path, self.encode(path.suffix.lstrip(".").lower()))
@@ -154,11 +139,8 @@ class Clip:
                 for start in range(0, len(pcm), _OGG_BLOCK):
                     file.write(pcm[start : start + _OGG_BLOCK])
         except soundfile.LibsndfileError as error:
-            asked, found = (
-                f"Writing {format} at {self.rate_hz} Hz was asked for",
-                f"the encoder says: {error}",
-            )
-            raise AudioError(asked, found, "Resample first, or choose wav") from error
+            asked = f"Writing {format} at {self.rate_hz} Hz was asked for"
+            raise AudioError(asked, f"the encoder says: {error}", "Resample first, or choose wav") from error
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:

@@ -2,11 +2,10 @@
 
 A decoder stops where the first counted stretch of sound ends, and a joined file, a wrong header or a piece of
 junk makes it stop early without a word. So each container is walked first. What the walk found is a `Layout`:
-one `Part` for each sound that was put into the file, of stretches of the file and bytes that replace others.
+one `Part` for each sound that was put into the file.
 
-Chunks declare their sizes. A program that streams does not know the size of the sound when it writes the
-header, and leaves a number that means "unknown". Then the sound reaches to the end of the file; any
-other size that is not there is a cut.
+Chunks declare their sizes. A program that streams does not know that of the sound when it writes the header,
+and leaves a number that means "to the end of the file"; any other size that is not there is a cut.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import accumulate
 from typing import Any, BinaryIO, Literal, Self
 
@@ -21,11 +21,7 @@ Piece = bytes | range
 Order = Literal["little", "big"]
 
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
-_UNKNOWN = (
-    0x7FFFF000,
-    0x7FFFFFFF,
-    0xFFFFFFFF,
-)  # sox, arecord, ffmpeg and others; what follows decides about 0
+_UNKNOWN = (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF)  # sox, arecord, ffmpeg; what follows decides about 0
 _NEAR = 0x10000  # some subtract the size of the header, or round
 _MOST = 0xFFFFFFFE  # the largest size that four bytes declare
 _TAIL_S = 0.1  # bytes behind the sound that would be longer than this are not ignored
@@ -35,12 +31,9 @@ _MPEG_FORMAT = 0x55
 
 @dataclass(frozen=True)
 class Part:
-    """One sound of a file.
+    """One sound of a file: pieces for the decoder, which are bytes or ranges of positions in the file.
 
-    Args:
-        pieces: what the decoder is given, in order: bytes, or a range of positions in the file.
-        samples: samples per channel that a decoder must declare at least; None where nothing counted them.
-        slack: how many samples fewer than it declares are no fault.
+    The decoder must declare `samples` or more (None: not known), and may give `slack` fewer than it declares.
     """
 
     pieces: tuple[Piece, ...]
@@ -50,14 +43,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a file before it is decoded.
+    """What is known of a file before it is decoded: its sounds in order and, in words, what is wrong with it.
 
-    Args:
-        parts: its sounds, in order.
-        missing: what is missing at the end, in words; None when nothing is known to be missing.
-        fault: what else makes it unusable, in words.
-        damage: what is known to be broken inside; the decoder's own finding comes first.
-        notes: what the listener should know of a file that is read all the same.
+    `missing` says what is missing at the end, `fault` what else makes it unusable, `damage` what is broken
+    inside (the decoder's own finding comes first), and `notes` are for who hears a file that is read.
     """
 
     parts: tuple[Part, ...]
@@ -67,66 +56,50 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def whole(
-        cls, file: BinaryIO, base: int, missing: str | None = None, *, fault: str | None = None
-    ) -> Self:
+    def whole(cls, file: BinaryIO, base: int, missing: str | None = None, fault: str | None = None) -> Self:
         """Return the layout of a file that is one sound, from `base` to its end."""
         return cls((Part((range(base, size_of(file)),)),), missing, fault)
 
 
 class Splice(io.RawIOBase):
-    """A read-only file made of pieces of another, so that a decoder sees one sound with a true header.
-
-    An error of the disk is kept in `error`: a decoder would take it for the end of the file.
-    """
+    """A file made of pieces of another; `error` keeps that of the disk, which decoders take for the end."""
 
     def __init__(self, file: BinaryIO, pieces: Sequence[Piece]) -> None:
         super().__init__()
         self.error: OSError | None = None
-        self._furthest = 0
-        self._file, self._pieces, self._position = file, pieces, 0
+        self._file, self._pieces = file, pieces
         self._ends = list(accumulate(map(len, pieces)))
-
-    def tell(self) -> int:
-        """Return the position in the spliced file."""
-        return self._position
+        self._position = self._furthest = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Move to a position and return it."""
-        size = self._ends[-1] if self._ends else 0
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._ends[-1]}[whence]
         self._position = max(0, start + offset)
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer as far as the pieces reach and return the number of bytes."""
-        view, filled, start = memoryview(buffer).cast("B"), 0, 0
+        view, data = memoryview(buffer).cast("B"), b""
+        start, stop = self._position, self._position + len(view)
         try:
             for piece, end in zip(self._pieces, self._ends, strict=True):
-                wanted = min(end - self._position, len(view) - filled)
-                if wanted > 0:
-                    part = self._part(piece, self._position - start, wanted)
-                    view[filled : filled + len(part)] = part
-                    filled += len(part)
-                    self._position += len(part)
-                    if len(part) < wanted:
-                        break
-                start = end
+                begin = end - len(piece)
+                if begin < stop and start < end:
+                    data += self._part(piece[max(start - begin, 0) : stop - begin])
         except OSError as error:
             self.error = error
+        view[: len(data)] = data
+        self._position += len(data)
         self._furthest = max(self._furthest, self._position)
-        return filled
+        return len(data)
 
     def unread(self) -> bytes:
         """Return what lies behind the furthest position that was read."""
         self.seek(self._furthest)
         return self.read()
 
-    def _part(self, piece: Piece, start: int, size: int) -> bytes:
-        if isinstance(piece, bytes):
-            return piece[start : start + size]
-        self._file.seek(piece.start + start)
-        return self._file.read(size)
+    def _part(self, piece: Piece) -> bytes:
+        return piece if isinstance(piece, bytes) else read_at(self._file, piece.start, len(piece))
 
 
 def size_of(file: BinaryIO) -> int:
@@ -140,16 +113,16 @@ def read_at(file: BinaryIO, position: int, size: int) -> bytes:
     return file.read(size)
 
 
-def id3_size(head: bytes) -> int:
-    """Return the size that the first ten bytes of an ID3v2 tag declare; 0 without a tag.
+def _number_at(file: BinaryIO, position: int, size: int, order: Order) -> int:
+    return int.from_bytes(read_at(file, position, size), order)
 
-    Seven bits of each byte count; some programs use all eight.
-    """
+
+def id3_size(head: bytes) -> int:
+    """Return the size that the first ten bytes of an ID3v2 tag declare; 0 without a tag."""
     if len(head) < 10 or head[:3] != b"ID3" or 0xFF in head[3:5]:
         return 0
-    bits, size = (8 if max(head[6:10]) > 0x7F else 7), 0
-    for byte in head[6:10]:
-        size = size << bits | byte
+    bits = 8 if max(head[6:10]) > 0x7F else 7  # seven bits of each byte count; some programs use all eight
+    size = reduce(lambda size, byte: size << bits | byte, head[6:10])
     return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
@@ -158,15 +131,7 @@ def is_padding(rest: bytes) -> bool:
     return not rest.strip(b"\x00") or rest.lstrip(b"\x00").startswith(_TAGS) or b"APETAGEX" in rest[-160:]
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A chunk: where its content starts, and the size that it declares."""
-
-    start: int
-    size: int
-
-
-def is_unknown(size: int) -> bool:
+def _is_unknown(size: int) -> bool:
     """Return whether a size of 4 bytes stands for "until the end of the file" (0 does so at times)."""
     return any(abs(size - mark) <= _NEAR for mark in _UNKNOWN)
 
@@ -174,37 +139,37 @@ def is_unknown(size: int) -> bool:
 def riff(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of a RIFF, RIFX or RF64 file lies; `base` is where the RIFF mark is."""
     order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
-    header, data = _until(file, base + 12, order, b"data")
-    if data is None:
+    header = _until(file, base + 12, order, b"data")
+    if b"data" not in header:
         return Layout.whole(file, base, "it ends before the chunk that holds the sound")
-    wide = header.get(b"ds64")
-    declared = data.size
-    if wide is not None and is_unknown(data.size):
-        declared = int.from_bytes(read_at(file, wide.start + 8, 8), order)
+    data, wide = header[b"data"], header.get(b"ds64")
+    declared = len(data)
+    if wide is not None and _is_unknown(declared):
+        declared = _number_at(file, wide.start + 8, 8, order)
         declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
     size, missing = _reach(file, data.start, declared, order)
     if missing is not None or wide is not None:
         return Layout.whole(file, base, missing)
     form = read_at(file, header[b"fmt "].start, 14) if b"fmt " in header else b""
-    second = int.from_bytes(form[8:12], order) or None
     if size != declared:  # whole samples of all channels
         size -= size % max(1, int.from_bytes(form[12:14], order))
-    return _with_tail(file, _counted(file, base, data, size, order), order, second)
+    second = int.from_bytes(form[8:12], order) or None
+    return _with_tail(file, _counted(file, base, data.start, size, order), order, second)
 
 
 def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
     """Return where the MPEG stream of a RIFF file lies; None where the file holds other sound."""
-    header, data = _until(file, base + 12, "little", b"data")
-    form = header.get(b"fmt ")
-    if form is None or int.from_bytes(read_at(file, form.start, 2), "little") != _MPEG_FORMAT or data is None:
+    header = _until(file, base + 12, "little", b"data")
+    form, data = header.get(b"fmt "), header.get(b"data")
+    if form is None or data is None or _number_at(file, form.start, 2, "little") != _MPEG_FORMAT:
         return None
-    size, missing = _reach(file, data.start, data.size, "little")
+    size, missing = _reach(file, data.start, len(data), "little")
     return range(data.start, data.start + size) if missing is None else None
 
 
 def w64(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of a W64 file lies, or what is missing of it."""
-    declared, present = int.from_bytes(read_at(file, base + 16, 8), "little"), size_of(file) - base
+    declared, present = _number_at(file, base + 16, 8, "little"), size_of(file) - base
     missing = None if present >= declared or declared >= 1 << 62 else _short(declared, present)
     return Layout.whole(file, base, missing)
 
@@ -224,62 +189,58 @@ def caf(file: BinaryIO, base: int) -> Layout:
 
 def aiff(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of an AIFF or AIFC file lies."""
-    present = size_of(file) - base - 8
-    form = int.from_bytes(read_at(file, base + 4, 4), "big")
-    if not is_unknown(form) and form > present:
+    form, present = _number_at(file, base + 4, 4, "big"), size_of(file) - base - 8
+    if not _is_unknown(form) and form > present:
         return Layout.whole(file, base, _short(form, present))
-    header, sound = _until(file, base + 12, "big", b"SSND")
-    if sound is None or b"COMM" not in header:
+    header = _until(file, base + 12, "big", b"SSND")
+    if not {b"SSND", b"COMM"} <= set(header):
         return Layout.whole(file, base)
-    size, missing = _reach(file, sound.start, sound.size, "big", least=8)
+    sound = header[b"SSND"]
+    size, missing = _reach(file, sound.start, len(sound), "big", least=8)
     if missing is not None:
         return Layout.whole(file, base, missing)
-    return _with_tail(file, _counted(file, base, sound, size, "big"), "big", None)
+    return _with_tail(file, _counted(file, base, sound.start, size, "big"), "big", None)
 
 
 def au(file: BinaryIO, base: int) -> Layout:
     """Return where the sound of an AU file lies."""
     head = bytearray(read_at(file, base, 24))
-    start, declared = base + int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
-    end = size_of(file)
-    if len(head) < 24 or start > end:
+    offset, size, _, rate_hz, channels = (int.from_bytes(head[at : at + 4], "big") for at in range(4, 24, 4))
+    present = size_of(file) - base - offset
+    if len(head) < 24 or present < 0:
         return Layout.whole(file, base, "its header is cut")
-    size = end - start if declared == 0 or (is_unknown(declared) and declared > end - start) else declared
-    if size > end - start:
-        return Layout.whole(file, base, _short(size, end - start))
+    if size == 0 or (_is_unknown(size) and size > present):
+        size = present
+    if size > present:
+        return Layout.whole(file, base, _short(size, present))
     head[8:12] = min(size, _MOST).to_bytes(4, "big")
-    rate, channels = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    own = Part((bytes(head), range(base + 24, start + size)))
-    return _with_tail(file, own, None, max(1, rate * channels))
+    own = Part((bytes(head), range(base + 24, base + offset + size)))
+    return _with_tail(file, own, None, max(1, rate_hz * channels))
 
 
-def _until(
-    file: BinaryIO, position: int, order: Order, name: bytes
-) -> tuple[dict[bytes, Chunk], Chunk | None]:
-    """Return the first chunk of each name from a position up to the one named `name`, and that one."""
-    chunks: dict[bytes, Chunk] = {}
+def _until(file: BinaryIO, position: int, order: Order, name: bytes) -> dict[bytes, range]:
+    """Return where the chunks from a position up to the one named `name` declare their content."""
+    chunks: dict[bytes, range] = {}
     while name not in chunks and len(head := read_at(file, position, 8)) == 8:
-        chunk = Chunk(position + 8, int.from_bytes(head[4:], order))
-        chunks.setdefault(head[:4], chunk)
-        position = chunk.start + chunk.size + chunk.size % 2
-    return chunks, chunks.get(name)
+        size = int.from_bytes(head[4:], order)
+        chunks.setdefault(head[:4], range(position + 8, position + 8 + size))
+        position += 8 + size + size % 2
+    return chunks
 
 
-def _counted(file: BinaryIO, base: int, sound: Chunk, size: int, order: Order) -> Part:
+def _counted(file: BinaryIO, base: int, start: int, size: int, order: Order) -> Part:
     """Return the sound of a chunk behind its own header, in which both sizes are set right."""
-    head = bytearray(read_at(file, base, sound.start - base))
+    head = bytearray(read_at(file, base, start - base))
     head[4:8] = min(len(head) + size - 8, _MOST).to_bytes(4, order)
     head[-4:] = min(size, _MOST).to_bytes(4, order)
-    return Part((bytes(head), range(sound.start, sound.start + size)))
+    return Part((bytes(head), range(start, start + size)))
 
 
-def _reach(
-    file: BinaryIO, start: int, declared: int, order: Order, *, least: int = 0
-) -> tuple[int, str | None]:
+def _reach(file: BinaryIO, start: int, declared: int, order: Order, least: int = 0) -> tuple[int, str | None]:
     """Return how many bytes the sound that starts at `start` has, and what is missing of it in words."""
     present = size_of(file) - start
     if declared > present:
-        return (present, None) if is_unknown(declared) else (present, _short(declared, present))
+        return present, None if _is_unknown(declared) else _short(declared, present)
     tail = _tail(file, start + declared, order)
     if declared <= least < present and tail < start + present and not _is_start(read_at(file, tail, 4)):
         return present, None
@@ -294,10 +255,10 @@ def _tail(file: BinaryIO, position: int, order: Order | None) -> int:
         head = read_at(file, start, 8)
         if len(head) < 8 or _is_start(head) or not (head[:4].isascii() and head[:4].decode().isprintable()):
             return start if _is_start(head) else position
-        size = int.from_bytes(head[4:], order)
-        if start + 8 + size > end:
+        stop = start + 8 + int.from_bytes(head[4:], order)
+        if stop > end:
             return position
-        position = start + 8 + size
+        position = stop
     return min(position, end)
 
 
@@ -307,14 +268,7 @@ def _is_start(head: bytes) -> bool:
 
 
 def _with_tail(file: BinaryIO, own: Part, order: Order | None, second: int | None) -> Layout:
-    """Return the layout of a sound and of what follows it: chunks, another file, or bytes unread.
-
-    Args:
-        file: the open file.
-        own: the sound.
-        order: of the bytes in the sizes of chunks; None where the format has none.
-        second: bytes of sound in a second, where that is known.
-    """
+    """Return the layout of a sound, of which `second` bytes last 1 s, and of what follows it."""
     sound = own.pieces[-1]
     assert isinstance(sound, range)
     position = _tail(file, sound.stop, order)

@@ -1,8 +1,7 @@
 """A dataset: labelled, grouped clips that are read only when they are needed.
 
 A *group* is what a split must never cut: a track, an artist, a groove. Clips of one group on both sides of a
-split let a probe recognise the track instead of the genre. The functions at the top say which labels and
-groups are missing, what classes are called, and how they are ordered.
+split let a probe recognise the track instead of the genre.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -28,16 +28,10 @@ _NOT_THERE = ("", "nan", "NaN", "NAN", "None", "NaT", "<NA>", "null", "NULL")
 
 
 def missing(values: Iterable[Any] | np.ndarray, *, empty: bool = True) -> np.ndarray:
-    """Return True (n,) for None, NaN and their spellings as text, and, where `empty` is set, for blank text.
-
-    >>> missing(["jazz", None, "nan", " "]).tolist()
-    [False, True, True, True]
-    """
+    """Return True (n,) for None, NaN and their spellings as text and, if `empty` is set, for blank text."""
     array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
-    if array.dtype.kind in "biu":
-        return np.zeros(array.shape, dtype=bool)
-    if array.dtype.kind == "f":
-        return np.isnan(array)
+    if array.dtype.kind in "biuf":
+        return np.asarray(pd.isna(array))
     words = _NOT_THERE if empty else _NOT_THERE[1:]
     objects = array.astype(object)
     spelled = [isinstance(one, str) and one.strip() in words for one in objects.tolist()]
@@ -45,11 +39,7 @@ def missing(values: Iterable[Any] | np.ndarray, *, empty: bool = True) -> np.nda
 
 
 def as_text(values: Iterable[Any] | np.ndarray) -> np.ndarray:
-    """Return values as text (n,); whole numbers without a decimal point.
-
-    >>> as_text([1.0, 2.5]).tolist()
-    ['1', '2.5']
-    """
+    """Return values as text (n,); whole numbers without a decimal point."""
     array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
     if array.dtype.kind != "f":
         return array.astype(str)
@@ -58,17 +48,11 @@ def as_text(values: Iterable[Any] | np.ndarray) -> np.ndarray:
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the different names in rising order: by value where all of them are numbers, else as text.
-
-    >>> in_order(["10", "2", "2"])
-    ('2', '10')
-    """
+    """Return the different names in rising order: by value where all of them are numbers, else as text."""
     different = sorted(set(names))
-    try:
+    with suppress(ValueError):
         if all(math.isfinite(float(name)) for name in different):
             different.sort(key=float)
-    except ValueError:
-        pass
     return tuple(different)
 
 
@@ -79,10 +63,9 @@ def numbered(values: Iterable[Any] | np.ndarray) -> tuple[tuple[str, ...], np.nd
     >>> names, numbers.tolist()
     (('2', '10'), [1, 0, 0])
     """
-    found, place = np.unique(as_text(values), return_inverse=True)
-    names = in_order(found.tolist())
-    rank = {name: number for number, name in enumerate(names)}
-    return names, np.array([rank[name] for name in found.tolist()], dtype=int)[place]
+    texts = as_text(values)
+    names = in_order(texts.tolist())
+    return names, pd.Index(names).get_indexer(pd.Index(texts)).astype(int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +93,8 @@ class Entry:
 class Dataset:
     """Entries, and the reader that turns an entry into sound.
 
-    Args:
-        entries: the clips.
-        name: of the dataset.
-        reader: returns the sound of an entry.
-        warnings: what its loader left out, and which classes vanished with it; `lint` repeats it.
-
-    Raises:
-        DatasetError: there is no entry, two entries share an id, or one has no group.
+    `warnings` says what its loader left out, and which classes vanished with it; `lint` repeats it. Raises
+    DatasetError where there is no entry, two entries share an id, or one has no group.
 
     >>> def entry(n, genre):
     ...     return Entry(f"{genre}{n}", {"genre": genre}, f"{genre} track {n}", "", "")
@@ -132,20 +109,16 @@ class Dataset:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        asked = f"The dataset {self.name!r} was asked for"
         if not self.entries:
-            asked = f"The dataset {self.name!r} was asked for"
             raise DatasetError(asked, "it has no clips", "Add at least one sound file")
-        doubled = pd.Index([entry.id for entry in self.entries])
-        doubled = doubled[doubled.duplicated()].unique()
-        if len(doubled):
-            found = f"{some(doubled)} come more than once"
-            raise DatasetError(
-                f"The dataset {self.name!r} needs unique ids", found, "Keep one entry for each"
-            )
-        without = missing([entry.group for entry in self.entries])
+        ids, without = pd.Index(self.ids), missing([entry.group for entry in self])
+        if ids.has_duplicates:
+            found = f"the ids {some(ids[ids.duplicated()].unique())} come more than once"
+            raise DatasetError(asked, found, "Keep one entry for each")
         if without.any():
             asked = f"A group for each clip of {self.name!r} was asked for"
-            found = f"{without.sum()} of {len(self)} have none ({some(self.ids[without])})"
+            found = f"{without.sum()} of {len(self)} have none ({some(ids[without])})"
             do = "Name a track or artist for each, or the clip itself where nothing is shared"
             raise DatasetError(asked, found, do)
 
@@ -174,31 +147,22 @@ class Dataset:
         return tuple(sorted(set.intersection(*(set(entry.labels) for entry in self.entries))))
 
     def labels(self, target: str = "genre") -> np.ndarray:
-        """Return the label of each entry, shape (n,): strings, or float64 where all of them are numbers.
-
-        Raises:
-            DatasetError: some entry has no such label.
-        """
+        """Return all labels (n,): strings, or float64 if all are numbers. DatasetError if one is missing."""
         asked = f"The label {target!r} was asked for"
-        without = [entry.id for entry in self.entries if target not in entry.labels]
-        if without:
+        if without := [entry.id for entry in self if target not in entry.labels]:
             found = f"{len(without)} of {len(self)} clips lack it ({some(without)})"
             do = f"Use one of the labels that all clips have: {', '.join(self.targets) or 'none'}"
             raise DatasetError(asked, found, do)
-        values = [entry.labels[target] for entry in self.entries]
-        numbers = all(isinstance(value, int | float) for value in values)
-        without = [] if numbers else self.ids[missing(values, empty=False)].tolist()
-        if without:
+        values = [entry.labels[target] for entry in self]
+        if all(isinstance(value, int | float) for value in values):
+            return np.array(values, dtype=np.float64)
+        if without := self.ids[missing(values, empty=False)].tolist():
             found = f"{len(without)} of {len(self)} clips have None or NaN there ({some(without)})"
             raise DatasetError(asked, found, "Fill it in, or leave these clips out with dataset.subset")
-        return np.array(values, dtype=np.float64 if numbers else str)
+        return np.array(values, dtype=str)
 
     def classes(self, target: str = "genre") -> tuple[str, ...]:
-        """Return the distinct labels, in rising order ("2" before "10").
-
-        Raises:
-            DatasetError: the label is a number, which has no classes.
-        """
+        """Return the distinct labels, in rising order ("2" before "10"); DatasetError if they are numbers."""
         labels = self.labels(target)
         if labels.dtype.kind == "f":
             do = "Give it as text, for example in bins such as 'slow' and 'fast'"
@@ -230,9 +194,8 @@ class Dataset:
         wanted = np.asarray(list(ids_or_mask))
         if wanted.dtype == bool:
             if len(wanted) != len(self):
-                found = f"the dataset has {len(self)} clips"
-                do = "Make the mask from dataset.labels() or dataset.ids"
-                raise DatasetError(f"A mask of {len(wanted)} was given", found, do)
+                asked, found = f"A mask of {len(wanted)} was given", f"the dataset has {len(self)} clips"
+                raise DatasetError(asked, found, "Make the mask from dataset.labels() or dataset.ids")
             wanted = np.flatnonzero(wanted)
         positions = [self._index(item) for item in wanted.tolist()]
         return replace(self, entries=tuple(self.entries[i] for i in positions))
@@ -244,9 +207,9 @@ class Dataset:
             several = [allowed] if isinstance(allowed, str | int | float) else list(allowed)
             mask &= np.isin(self.labels(target), several)
         if not mask.any():
-            asked = ", ".join(f"{target}={value!r}" for target, value in labels.items())
+            wanted = ", ".join(f"{target}={value!r}" for target, value in labels.items())
             values = "; ".join(f"{target}: {some(np.unique(self.labels(target)), 8)}" for target in labels)
-            asked = f"Clips with {asked} were asked for"
+            asked = f"Clips with {wanted} were asked for"
             raise DatasetError(asked, "there are none", f"The dataset has {values}")
         return self.subset(mask)
 
@@ -256,36 +219,26 @@ class Dataset:
         return self.subset(balanced_indices(self.labels(target), self.groups, per_class, seed=seed))
 
     def split(self, *, test: float = 0.25, target: str = "genre", seed: int = 0) -> tuple[Dataset, Dataset]:
-        """Return (train, test): no group is in both, about the share `test` of each class in the second.
-
-        Raises:
-            DatasetError: a class has fewer than two groups, or the share does not lie between 0 and 1.
-        """
+        """Return (train, test): no group is in both, about the share `test` of each class in the second."""
         self.classes(target)
         held_out = held_out_indices(self.labels(target), self.groups, test, seed=seed)
-        mask = np.isin(np.arange(len(self)), held_out)
-        return self.subset(~mask), self.subset(mask)
+        return self.subset(np.delete(np.arange(len(self)), held_out)), self.subset(held_out)
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        """Position of each id."""
         return {entry.id: position for position, entry in enumerate(self.entries)}
 
     def _index(self, id_or_index: str | int) -> int:
         index = self._positions.get(id_or_index) if isinstance(id_or_index, str) else id_or_index
         if index is None or not -len(self) <= index < len(self):
+            asked = f"The clip {id_or_index!r} was asked for"
             found = f"{self.name!r} has {len(self)} clips ({some(self.ids)})"
-            do = "Use an index or one of dataset.ids"
-            raise DatasetError(f"The clip {id_or_index!r} was asked for", found, do)
+            raise DatasetError(asked, found, "Use an index or one of dataset.ids")
         return int(index)
 
 
 def some(names: Iterable[Any], count: int = 3) -> str:
-    """Return the first names and how many more there are, for messages.
-
-    >>> some(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    texts = [str(name) for name in names]
+    """Return the first names and how many more there are, for messages: "a, b, c and 2 more"."""
+    texts = list(map(str, names))
     more = f" and {len(texts) - count} more" if len(texts) > count else ""
     return ", ".join(texts[:count]) + more

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ _FRAME_S = 0.064
 _SLOTS = 48
 _BAND_EDGES_HZ = np.geomspace(60, 3500, 25)  # present at every rate from 8 kHz on, so that copies compare
 _STEADY = 1e-3  # a sound whose bands vary less than this share of their size has no fingerprint
+_SPLIT_APART = "a split may put one in train and one in test"
 
 # kind of finding, measure, how to call it, and the difference between class means from which it matters
 _CONFOUNDS = (
@@ -41,16 +42,10 @@ _CONFOUNDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class ClipMeasures:
-    """Measures of one clip.
+class ClipMeasures(NamedTuple):
+    """RMS level in dBFS, length and rate of a clip, and its share of 64 ms frames below -60 dBFS.
 
-    Args:
-        level_db: RMS level in dBFS.
-        seconds: length.
-        rate_hz: rate of the file.
-        silence: share of 64 ms frames below -60 dBFS, 0 to 1.
-        fingerprint: audio fingerprint, shape (1152,), unit norm; None for sound that never changes.
+    The fingerprint (1152,) has unit norm; it is None for sound that never changes.
     """
 
     level_db: float
@@ -61,11 +56,7 @@ class ClipMeasures:
 
 
 def measure_clip(clip: Clip) -> ClipMeasures:
-    """Return the measures of a clip.
-
-    They are taken from whole frames of 64 ms (one frame where it is shorter). The rest is dropped: padded
-    with zeros it would look like an event, the same one in every clip.
-    """
+    """Return the measures of a clip's whole frames of 64 ms: the rest, filled up, would be an event."""
     width = min(len(clip.samples), max(1, round(_FRAME_S * clip.rate_hz)))
     frames = clip.samples[: len(clip.samples) // width * width].reshape(-1, width)
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
@@ -77,18 +68,12 @@ def measure_clip(clip: Clip) -> ClipMeasures:
 def measures(dataset: Dataset, *, seconds: float | None = None) -> dict[str, np.ndarray]:
     """Return what a probe could read instead of music: level_db, seconds and silence of each clip, (n,) each.
 
-    A measure that is the same for all clips is left out: it can confound nothing.
-
-    Args:
-        dataset: whose clips are listened to.
-        seconds: how much of each clip's beginning counts; all when None.
+    The first `seconds` count, all if None. What is the same for all clips is left out: it confounds nothing.
     """
     clips = map(dataset.clip, range(len(dataset)))
     of = [measure_clip(clip if seconds is None else clip.section(0, seconds)) for clip in clips]
-    found = {
-        name: np.array([getattr(one, name) for one in of]) for name in ("level_db", "seconds", "silence")
-    }
-    return {name: values for name, values in found.items() if np.ptp(values) > 1e-6}
+    table = pd.DataFrame(of)[["level_db", "seconds", "silence"]]
+    return {str(name): one.to_numpy() for name, one in table.items() if one.max() - one.min() > 1e-6}
 
 
 def same_sound(fingerprints: np.ndarray, *, threshold: float = 0.98) -> list[tuple[int, int]]:
@@ -101,22 +86,17 @@ def same_sound(fingerprints: np.ndarray, *, threshold: float = 0.98) -> list[tup
 
 
 def _audio_fingerprint(frames: np.ndarray, rate_hz: int) -> np.ndarray | None:
-    """Return band levels (24 bands x 48 slots of the clip's length), freed of what stays the same throughout.
-
-    The fourth root of the power keeps quiet passages in view; removing each band's mean leaves the course of
-    the sound: two clips of the same timbre differ, a copy at another level or in another format agrees.
-    """
+    """Return band levels (24 bands x 48 slots of the clip), freed of what stays the same throughout."""
     if len(frames) < _SLOTS:
         return None
     power = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1]), axis=1)) ** 2
     edges = np.searchsorted(np.fft.rfftfreq(frames.shape[1], 1 / rate_hz), _BAND_EDGES_HZ)
     bands = np.stack([power[:, low : max(high, low + 1)].sum(axis=1) for low, high in pairwise(edges)])
     slots = np.stack([part.mean(axis=1) for part in np.array_split(bands, _SLOTS, axis=1)], axis=1)
-    course: np.ndarray = slots**0.25
-    size = float(np.linalg.norm(course))
-    course = (course - course.mean(axis=1, keepdims=True)).ravel()
+    roots: np.ndarray = slots**0.25  # keeps quiet passages in view
+    course = (roots - roots.mean(axis=1, keepdims=True)).ravel()
     norm = float(np.linalg.norm(course))
-    return course / norm if norm > _STEADY * size else None
+    return course / norm if norm > _STEADY * float(np.linalg.norm(roots)) else None
 
 
 @dataclass(frozen=True)
@@ -166,9 +146,6 @@ def lint(dataset: Dataset, target: str = "genre", *, progress: bool = True) -> L
     sound in several groups), `group_names` (several spellings of one), `one_class`, `imbalance`, `groups`
     (too few for five folds), and the confounds `level`, `length`, `silence_share`, `rate`.
 
-    Raises:
-        DatasetError: the clips lack the target, or its values are numbers.
-
     >>> from workbench.sound import Entry
     >>> names = [f"{genre}{n}" for genre in ("jazz", "rock") for n in range(8)]
     >>> entries = tuple(Entry(name, {"genre": name[:4]}, name, "", name) for name in names)
@@ -216,10 +193,7 @@ def _copies(dataset: Dataset, target: str) -> Iterator[Finding]:
             text = f"{what}, labelled {some(labels)}. Decide for one"
             yield Finding("contradiction", "error", text, ids)
         if groups > 1:
-            text = (
-                f"{what} in {groups} groups, so a split may put one in train and one in test. "
-                "Give them one group or keep one"
-            )
+            text = f"{what} in {groups} groups, so {_SPLIT_APART}. Give them one group or keep one"
             yield Finding("leak", "error", text, ids, 1.0)
         else:
             yield Finding("duplicate", "warning", f"{what}. Keep one", ids)
@@ -227,34 +201,26 @@ def _copies(dataset: Dataset, target: str) -> Iterator[Finding]:
 
 def _same_sounds(dataset: Dataset, measured: Mapping[str, ClipMeasures]) -> Iterator[Finding]:
     """Yield pairs that sound the same in different groups, whatever their format, level or tags."""
-    found = [(one, measured[one.id].fingerprint) for one in dataset if one.id in measured]
-    known = [(entry, fingerprint) for entry, fingerprint in found if fingerprint is not None]
-    if not known:
-        return
-    fingerprints = np.stack([fingerprint for _, fingerprint in known])
+    found = {one.id: measured[one.id].fingerprint for one in dataset if one.id in measured}
+    known = [entry for entry in dataset if found.get(entry.id) is not None]
+    fingerprints = np.array([found[entry.id] for entry in known])
     for i, j in same_sound(fingerprints):
-        first, second = known[i][0], known[j][0]
+        first, second = known[i], known[j]
         if first.group != second.group and first.digest != second.digest:
-            text = (
-                f"{first.id} and {second.id} sound the same but stand in the groups "
-                f"{first.group} and {second.group}. Give them one group or keep one"
-            )
+            what = f"{first.id} and {second.id} sound the same but stand in the groups {first.group} and"
+            text = f"{what} {second.group}. Give them one group or keep one"
             correlation = float(fingerprints[i] @ fingerprints[j])
             yield Finding("leak", "error", text, (first.id, second.id), correlation)
 
 
 def _group_names(dataset: Dataset) -> Iterator[Finding]:
     """Yield groups whose names differ in case, spaces, signs or accents alone: a split takes them for two."""
-    spellings: dict[str, set[str]] = {}
-    for group in dataset.groups.tolist():
-        spellings.setdefault(_plain(group), set()).add(group)
-    for alike in (sorted(names) for plain, names in sorted(spellings.items()) if plain and len(names) > 1):
-        ids = tuple(entry.id for entry in dataset if entry.group in alike)
-        text = (
-            f"the groups {some([repr(name) for name in alike])} have nearly the same name, so a split may "
-            "put one in train and one in test. Write them alike if they are one"
-        )
-        yield Finding("group_names", "warning", text, ids)
+    groups = pd.Series(np.unique(dataset.groups))
+    for plain, alike in groups.groupby(groups.map(_plain)):
+        if plain and len(alike) > 1:
+            what = f"the groups {some(map(repr, alike))} have nearly the same name, so {_SPLIT_APART}"
+            ids = tuple(dataset.ids[np.isin(dataset.groups, alike)].tolist())
+            yield Finding("group_names", "warning", f"{what}. Write them alike if they are one", ids)
 
 
 def _plain(name: str) -> str:
@@ -273,41 +239,37 @@ def _balance(dataset: Dataset, target: str) -> Iterator[Finding]:
         text = f"all clips are of one class, {names[0]}, and a probe needs two. Add clips of another"
         yield Finding("one_class", "warning", text)
     most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] / counts[least] > MAX_RATIO:
-        text = (
-            f"{names[most]} has {counts[most]} clips and {names[least]} {counts[least]}: accuracy alone will "
-            f"flatter. Use dataset.take({counts[least]}) or read macro-F1"
-        )
-        yield Finding("imbalance", "warning", text, value=float(counts[most] / counts[least]))
+    ratio = float(counts[most] / counts[least])
+    if ratio > MAX_RATIO:
+        what = f"{names[most]} has {counts[most]} clips and {names[least]} {counts[least]}"
+        do = f"Use dataset.take({counts[least]}) or read macro-F1"
+        yield Finding("imbalance", "warning", f"{what}: accuracy alone will flatter. {do}", value=ratio)
     for name in names:
         count = len(np.unique(groups[labels == name]))
         if count < MIN_GROUPS:
-            text = f"{name} has {count} group(s), too few for {MIN_GROUPS} folds. Add tracks or use fewer"
-            yield Finding("groups", "warning", f"{text} folds", value=float(count))
+            what = f"{name} has {count} group(s), too few for {MIN_GROUPS} folds"
+            yield Finding("groups", "warning", f"{what}. Add tracks or use fewer folds", value=float(count))
 
 
 def _confounds(dataset: Dataset, target: str, measured: Mapping[str, ClipMeasures]) -> Iterator[Finding]:
     """Yield the measures that tell classes apart by themselves (eta squared, permutations over groups)."""
-    entries = [entry for entry in dataset if entry.id in measured]
-    if not entries:
+    if not measured:
         return
-    labels, groups = [str(entry.labels[target]) for entry in entries], [entry.group for entry in entries]
+    rows = [(str(one.labels[target]), one.group, *measured[one.id]) for one in dataset if one.id in measured]
+    frame = pd.DataFrame(rows, columns=["label", "group", *ClipMeasures._fields])
+    # clips of one group are not independent samples: each group counts once per class
+    units = frame.drop(columns="fingerprint").groupby(["label", "group"]).mean()
+    labels = units.index.get_level_values("label")
     for kind, measure, words, matters in _CONFOUNDS:
-        values = [getattr(measured[entry.id], measure) for entry in entries]
-        frame = pd.DataFrame({"label": labels, "group": groups, "value": values})
-        # clips of one group are not independent samples: each group counts once per class
-        units = frame.groupby(["label", "group"])["value"].mean().reset_index()
-        means = units.groupby("label")["value"].mean()
+        means = units[measure].groupby("label").mean()
         if means.max() - means.min() < matters:
             continue
-        explained, chance = _explained(units["value"].to_numpy(), units["label"].to_numpy())
+        explained, chance = _explained(units[measure].to_numpy(), labels.to_numpy())
         if explained >= MIN_EXPLAINED and chance <= MAX_CHANCE:
-            text = (
-                f"{words} alone explains {explained:.0%} of the variance between clips: "
-                f"{means.idxmax()} {means.max():.3g}, {means.idxmin()} {means.min():.3g}. A probe can "
-                "read it instead of music: even it out, or report it as a baseline"
-            )
-            yield Finding(kind, "warning", text, value=explained)
+            what = f"{words} alone explains {explained:.0%} of the variance between clips"
+            ends = f"{means.idxmax()} {means.max():.3g}, {means.idxmin()} {means.min():.3g}"
+            do = "A probe can read it instead of music: even it out, or report it as a baseline"
+            yield Finding(kind, "warning", f"{what}: {ends}. {do}", value=explained)
 
 
 def _explained(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

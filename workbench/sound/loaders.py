@@ -1,8 +1,5 @@
 """Datasets from sound files: a folder per genre, a CSV table, and two published collections.
 
-Each loader makes entries and hands them to `checked`, which decodes every file once and leaves out, by name,
-what cannot be used.
-
 GTZAN (Tzanetakis and Cook 2002) repeats artists and whole tracks; results on random splits are far too good
 (Sturm 2013, arXiv:1306.1461). The fault-filtered split (Kereliuk et al. 2015, arXiv:1507.04761: 443 tracks to
 train, 197 to validate, 290 to test) keeps artists apart. FMA: Defferrard et al. 2017, arXiv:1612.01840.
@@ -19,6 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,32 +57,18 @@ class FileReader:
         return read_clip(entry.source, seconds=self.seconds)
 
 
-def checked(
+def _checked(
     entries: Sequence[Entry],
     name: str,
-    reader: FileReader,
+    how: tuple[float | None, bool, bool],
     *,
-    strict: bool,
-    progress: bool,
+    seen: Iterable[str],
     left_out: Sequence[str] = (),
-    seen: Iterable[str] = (),
     target: str = "genre",
 ) -> Dataset:
-    """Return the dataset of the usable entries, with digests; raise or warn about the others.
-
-    Args:
-        entries: the clips, without digests.
-        name: of the dataset.
-        reader: reads the file of an entry.
-        strict: refuse unusable files.
-        progress: show a bar.
-        left_out: what its loader left out before, in words.
-        seen: classes of the target that the loader met, also in what it left out.
-        target: the label whose classes must not vanish unnoticed.
-
-    Raises:
-        DatasetError: no entry is usable, or (strict) one is not.
-    """
+    """Decode every file once; return the dataset of the usable ones, with digests, and tell of the others."""
+    seconds, strict, progress = how
+    reader = FileReader(seconds)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         work = pool.map(lambda entry: _inspect(entry, reader), entries)
         bar = tqdm(work, total=len(entries), desc=f"checking {name}", unit="file", disable=not progress)
@@ -93,10 +77,8 @@ def checked(
     faults = [result for result in results if isinstance(result, str)]
     share, listed = f"{len(faults)} of {len(entries)} files", "\n  ".join(faults)
     if faults and (strict or not good):
-        raise DatasetError(
-            f"{share} of {name!r} cannot be used. Repair or remove them, or load with strict=False to leave "
-            f"them out:\n  {listed}"
-        )
+        do = "Repair or remove them, or load with strict=False to leave them out"
+        raise DatasetError(f"{share} of {name!r} cannot be used. {do}:\n  {listed}")
     if faults:
         warnings.warn(f"{share} of {name!r} are left out:\n  {listed}", stacklevel=3)
     classes = {str(entry.labels[target]) for entry in good}
@@ -149,9 +131,7 @@ def from_folder(
             lists them; the dataset's `warnings` and its lint repeat it.
         progress: show a bar; every file is decoded once, to find the broken ones now and not in mid-run.
 
-    Raises:
-        DatasetError: there is no such folder, no subfolder with sound, a file without a group, or (strict) an
-            unusable file.
+    Raises DatasetError where there is no such folder, no sound in a subfolder, or (strict) an unusable file.
     """
     root = on_disk(path)
     asked = f"The music folder {shown(root)} was asked for"
@@ -165,10 +145,8 @@ def from_folder(
     if strict and unread:
         do = "Convert or repair them, or load with strict=False to leave them out"
         raise DatasetError(f"All files of {shown(root)} were asked for", some(unread, 8), do)
-    return checked(
-        entries, shown(root.name), FileReader(seconds),
-        strict=strict, progress=progress, left_out=[*unread, *beside], seen=seen,
-    )  # fmt: skip
+    how = (seconds, strict, progress)
+    return _checked(entries, shown(root.name), how, seen=seen, left_out=[*unread, *beside])
 
 
 def _sorted_files(
@@ -176,7 +154,6 @@ def _sorted_files(
 ) -> tuple[list[Entry], set[str], list[str], list[str]]:
     """Return a folder's entries and genres, and in words what cannot be read and what is in no genre."""
     entries: list[Entry] = []
-    genres: set[str] = set()
     unread: Counter[tuple[str, str]] = Counter()
     faults: list[str] = []
     beside: list[str] = []
@@ -189,32 +166,24 @@ def _sorted_files(
             faults.append(f"{shown(file.relative_to(root))} has a name that is not UTF-8")
         elif len(name.parts) < 2:
             beside.append(name.name)
+        elif suffix in UNREAD_SUFFIXES:
+            unread[name.parts[0], suffix] += 1
         else:
-            genre = name.parts[0]
-            genres.add(genre)
-            if suffix in UNREAD_SUFFIXES:
-                unread[genre, suffix] += 1
-                continue
+            id_, labels = name.as_posix(), {"genre": name.parts[0]}
             owner = name.with_suffix("").as_posix() if group is None else group(file)
             if missing([owner])[0]:
-                asked, found = (
-                    f"A group for {name.as_posix()} was asked for",
-                    f"group(file) returned {owner!r}",
-                )
-                raise DatasetError(asked, found, "Return the name of its track or artist")
-            entries.append(Entry(name.as_posix(), {"genre": genre}, str(owner).strip(), portable(file), ""))
-    counts = [(*what, n, "file" if n == 1 else "files") for what, n in sorted(unread.items())]
-    counted = [f"{genre}: {n} {suffix} {files} cannot be read" for genre, suffix, n, files in counts]
+                found, do = f"group(file) returned {owner!r}", "Return the name of its track or artist"
+                raise DatasetError(f"A group for {id_} was asked for", found, do)
+            entries.append(Entry(id_, labels, str(owner).strip(), portable(file), ""))
+    genres = {str(entry.labels["genre"]) for entry in entries} | {genre for genre, _ in unread}
+    kinds = [(*kind, f"file{'s' * (n > 1)}", n) for kind, n in sorted(unread.items())]
+    counted = [f"{genre}: {n} {suffix} {files} cannot be read" for genre, suffix, files, n in kinds]
     lone = [f"{len(beside)} sound file(s) in no genre's folder: {some(beside)}"] if beside else []
     return entries, genres, counted + faults, lone
 
 
 def _files(folder: Path, faults: list[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the files below a folder in the order of their names, links followed, hidden ones left out.
-
-    `faults` takes the folders that cannot be listed; `above` are the folders on the way down, links resolved:
-    a link to one of them would go round in circles.
-    """
+    """Yield the files below a folder by name, without hidden ones; a link to one `above` goes in circles."""
     try:
         place = os.path.realpath(folder)
         inside = sorted(folder.iterdir())
@@ -249,35 +218,26 @@ def from_csv(
     Spaces around values and column names do not count; an empty cell is no label, and neither is "nan",
     "None" or "null".
 
-    Args:
-        path: the table, UTF-8, with a header line.
-        audio: column with the file paths, relative to `root`; they become the ids.
-        target: column whose labels are wanted as text, even when they look like numbers.
-        group: column with the groups (track, artist); each file is its own group when None.
-        root: folder of the files; the table's own folder when None.
-        seconds: only the first seconds of each file are used.
-        strict: refuse broken files instead of leaving them out.
-        progress: show a bar.
-
-    Raises:
-        DatasetError: a column is missing (the message lists those found) or has gaps, a line has more or
-            fewer cells than the header, or no file is usable.
+    `path` is UTF-8 text with a header line. The column `audio` holds file paths, relative to `root` (the
+    table's own folder when None), which become the ids. Labels of the column `target` are wanted as text,
+    even when they look like numbers. The column `group` holds tracks or artists; each file is its own group
+    when None. All else is as in `from_folder`. Raises DatasetError where a column is missing or has gaps, a
+    line is too long or too short, or no file is usable.
     """
     path = Path(path)
+    base = path.parent if root is None else Path(root)
     table = _read_table(path, [audio, target, *([group] if group else [])])
     notes: list[str] = []
     others = [name for name in table.columns if name not in (audio, group)]
     columns = {name: _typed(table[name], path, notes, text=name == target) for name in others}
-    base = Path(root) if root is not None else path.parent
+    files = [str(file) for file in table[audio]]
+    owners = table[group].astype(str) if group else [Path(file).with_suffix("").as_posix() for file in files]
     entries = []
-    for row, file in enumerate(table[audio]):
+    for row, (file, owner) in enumerate(zip(files, owners, strict=True)):
         labels = {name: values[row] for name, values in columns.items() if values[row] != ""}
-        owner = str(table[group].iloc[row]) if group else Path(file).with_suffix("").as_posix()
-        entries.append(Entry(str(file), labels, owner, str(base / file), ""))
-    return checked(
-        entries, path.stem, FileReader(seconds),
-        strict=strict, progress=progress, left_out=notes, seen=table[target], target=target,
-    )  # fmt: skip
+        entries.append(Entry(file, labels, owner, str(base / file), ""))
+    how = (seconds, strict, progress)
+    return _checked(entries, path.stem, how, seen=table[target], left_out=notes, target=target)
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
@@ -289,21 +249,17 @@ def _read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
         raise DatasetError(asked, f"{some(doubled)} come more than once", "Rename or delete the others")
     for line, cells in rows:
         if len(cells) < len(header) or any(cells[len(header) :]):
-            raise DatasetError(
-                f"{len(header)} cells in each line of {path.name} were asked for",
-                f"line {line} has {len(cells)} ({', '.join(cells)[:60]})",
-                "Add what is missing, or put quotes around a value that contains the separator",
-            )
+            asked = f"{len(header)} cells in each line of {path.name} were asked for"
+            do = "Add what is missing, or put quotes around a value that contains the separator"
+            raise DatasetError(asked, f"line {line} has {len(cells)} ({', '.join(cells)[:60]})", do)
     names = [name or f"Unnamed: {number}" for number, name in enumerate(header)]
     cut = [cells[: len(names)] for _, cells in rows]
     table = pd.DataFrame(cut, columns=names, index=[line for line, _ in rows], dtype=str)
     for name in needed:
         if name not in names:
-            raise DatasetError(
-                f"The column {name!r} of {path.name} was asked for",
-                f"the columns are {', '.join(names)}",
-                "Name the right ones: from_csv(path, audio=..., target=..., group=...)",
-            )
+            asked = f"The column {name!r} of {path.name} was asked for"
+            do = "Name the right ones: from_csv(path, audio=..., target=..., group=...)"
+            raise DatasetError(asked, f"the columns are {', '.join(names)}", do)
         if gaps := table.index[missing(table[name])].tolist():
             asked = f"A value of {name!r} in each line of {path.name} was asked for"
             raise DatasetError(asked, f"line(s) {some(gaps)} have none", "Fill them in or delete the lines")
@@ -315,7 +271,7 @@ def _rows_of(path: Path, needed: Sequence[str]) -> list[tuple[int, list[str]]]:
     try:
         text = on_disk(path).read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=lambda one: _fits(text, one, needed))
-        if rows := [row for row in _rows(text, separator) if any(row[1])]:
+        if rows := list(_rows(text, separator)):
             return rows
         found = "it cannot be read as a table (it is empty)"
     except FileNotFoundError:
@@ -328,32 +284,27 @@ def _rows_of(path: Path, needed: Sequence[str]) -> list[tuple[int, list[str]]]:
 
 def _fits(text: str, separator: str, needed: Sequence[str]) -> tuple[int, int]:
     """Return how many needed columns, and how many at all, a header has that is cut at `separator`."""
-    try:
-        header = next((row for _, row in _rows(text, separator) if any(row)), [])
-    except csv.Error:
-        return 0, 0
-    return len(set(needed) & set(header)), len(header)
+    with suppress(csv.Error):
+        for _, header in _rows(text, separator):
+            return len(set(needed) & set(header)), len(header)
+    return 0, 0
 
 
 def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each row begins, and its cells."""
-    lines = io.StringIO(text, newline="")
+    """Yield the line on which each row that is not blank begins, and its cells."""
+    lines, line = io.StringIO(text, newline=""), 1
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-    line = 1
     try:
         for row in reader:
-            yield line, [cell.strip() for cell in row]
+            if any(cells := [cell.strip() for cell in row]):
+                yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
         raise csv.Error(f"line {line}: {error}") from error
 
 
 def _typed(column: pd.Series[str], path: Path, notes: list[str], *, text: bool) -> list[Label]:
-    """Return the values of a column: floats where all of them are numbers, text otherwise or when `text`.
-
-    The column's index is the line of each value; `notes` takes the lines that lack a value which most have,
-    or have text among numbers.
-    """
+    """Return a column's values, floats if all are numbers; `notes` takes the lines that differ from most."""
     gone = missing(column)
     values, known, what = column.mask(gone, ""), column[~gone], f"the column {column.name!r} of {path.name}"
     if 0 < gone.sum() < len(known):
@@ -380,48 +331,33 @@ def from_gtzan(
 ) -> Dataset:
     """Return GTZAN; jazz.00054 is corrupt as published and is left out with a warning that names it.
 
-    Args:
-        path: folder with a subfolder per genre, or one above it that holds ``genres_original`` or ``genres``.
-        filtered: folder with ``train_filtered.txt``, ``valid_filtered.txt`` and ``test_filtered.txt`` (lines
-            such as ``blues/blues.00029.wav``). Then only their tracks are taken, and the label `split` says
-            train, validation or test: ``songs.where(split="train")``.
-        seconds: only the first seconds of each file are used.
-        strict: refuse broken files instead of leaving them out.
-        progress: show a bar.
-
-    Raises:
-        DatasetError: there is no such folder, or a split file is missing or names no file that is there.
+    `path` is a folder with a subfolder per genre, or one above it that holds ``genres_original`` or
+    ``genres``. `filtered` is a folder with ``train_filtered.txt``, ``valid_filtered.txt`` and
+    ``test_filtered.txt`` (lines such as ``blues/blues.00029.wav``): then only their tracks are taken, and the
+    label `split` says train, validation or test. All else is as in `from_folder`. Raises DatasetError where
+    there is no such folder, or a split file is missing or names no file that is there.
     """
     root = on_disk(path)
     below = (root.glob(depth + name) for depth in ("", "*/", "*/*/") for name in GTZAN_FOLDERS)
     nearest = next((folder for found in below for folder in sorted(found) if folder.is_dir()), root)
     songs = from_folder(nearest, seconds=seconds, strict=strict, progress=progress)
-    songs = replace(songs, name="gtzan")
     if filtered is None:
-        return songs
-    lists = {part: Path(filtered) / name for part, name in GTZAN_SPLIT.items()}
+        return replace(songs, name="gtzan")
     asked = f"The split in {filtered} was asked for"
-    absent = [one.name for one in lists.values() if not one.is_file()]
-    if absent:
+    lists = {Path(filtered) / name: part for part, name in GTZAN_SPLIT.items()}
+    if absent := [listed.name for listed in lists if not listed.is_file()]:
         do = "Download the lists from the authors, or leave `filtered` out"
         raise DatasetError(asked, f"{some(absent)} are not there", do)
-    part_of = {  # by the track, "jazz.00054", whatever its folder and format
-        Path(line.strip()).stem: part
-        for part, listed in lists.items()
-        for line in listed.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    }
-    kept = tuple(
-        replace(entry, labels={**entry.labels, "split": part_of[Path(entry.id).stem]})
-        for entry in songs
-        if Path(entry.id).stem in part_of
-    )
+    # by the track, "jazz.00054", whatever its folder and format
+    lines = [(line, part) for listed, part in lists.items() for line in listed.read_text("utf-8").split()]
+    part_of = {Path(line).stem: part for line, part in lines}
+    tracks = [(entry, part_of.get(Path(entry.id).stem)) for entry in songs]
+    kept = [replace(one, labels={**one.labels, "split": part}) for one, part in tracks if part]
     if not kept:
         few = some(songs.ids, 1)
         found = f"none of its {len(part_of)} tracks is among the {len(songs)} files, such as {few}"
-        do = "Check that files are called genre/genre.00000.wav"
-        raise DatasetError(asked, found, do)
-    return replace(songs, entries=kept, name="gtzan, fault-filtered")
+        raise DatasetError(asked, found, "Check that files are called genre/genre.00000.wav")
+    return replace(songs, entries=tuple(kept), name="gtzan, fault-filtered")
 
 
 def from_fma(
@@ -439,29 +375,31 @@ def from_fma(
     `genres` (all titles, joined by "|"). Tracks without a top genre, and files that are missing or broken
     (the published archives hold some), are left out with a warning.
 
-    Args:
-        audio: folder such as ``fma_small``, with files ``000/000002.mp3``.
-        metadata: folder with ``tracks.csv``, such as ``fma_metadata``.
-        subset: "small", "medium", "large" or "full"; each holds those before it.
-        seconds: only the first seconds of each file are used.
-        strict: refuse broken files instead of leaving them out.
-        progress: show a bar.
-
-    Raises:
-        DatasetError: an unknown subset, no such table, a column that is missing, or no usable track.
+    `audio` is a folder such as ``fma_small``, with files ``000/000002.mp3``, `metadata` one with
+    ``tracks.csv``, such as ``fma_metadata``, and `subset` "small", "medium", "large" or "full", of which each
+    holds those before it. All else is as in `from_folder`. Raises DatasetError for an unknown subset, no such
+    table, a column that is missing, or no usable track.
     """
     if subset not in FMA_SUBSETS:
         found = f"there are {', '.join(FMA_SUBSETS)}"
         raise DatasetError(f"The FMA subset {subset!r} was asked for", found, "Use one of these")
-    tracks = _fma_tracks(Path(metadata) / "tracks.csv")
+    path = Path(metadata) / "tracks.csv"
+    asked = f"The FMA table {path} was asked for"
+    if not path.is_file():
+        do = "Give the folder that holds tracks.csv, such as fma_metadata"
+        raise DatasetError(asked, "there is no such file", do)
+    table = pd.read_csv(path, index_col=0, header=[0, 1], low_memory=False)
+    if absent := [column for column in _FMA_COLUMNS.values() if column not in table.columns]:
+        raise DatasetError(asked, f"the columns {some(absent)} are missing", "Use tracks.csv as published")
+    tracks = pd.DataFrame({name: table[column] for name, column in _FMA_COLUMNS.items()})
     wanted = FMA_SUBSETS[: FMA_SUBSETS.index(subset) + 1]
     tracks = tracks[tracks["subset"].isin(wanted) & tracks["genre"].notna()]
     titles: dict[int, str] = {}
-    if (table := Path(metadata) / "genres.csv").is_file():
-        titles = {int(str(n)): str(title) for n, title in pd.read_csv(table, index_col=0)["title"].items()}
+    if (genres := path.with_name("genres.csv")).is_file():
+        titles = {int(str(n)): str(title) for n, title in pd.read_csv(genres, index_col=0)["title"].items()}
     entries = []
     for row in tracks.itertuples():
-        name = f"{row.track:06d}"
+        name = f"{int(str(row.Index)):06d}"
         inside = f"{name[:3]}/{name}.mp3"
         labels: dict[str, Label] = {"genre": str(row.genre), "split": str(row.split)}
         if titles:
@@ -472,18 +410,4 @@ def from_fma(
         found = f"{metadata} lists none with a top genre"
         raise DatasetError(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv")
     seen = tracks["genre"].astype(str)
-    return checked(entries, f"fma_{subset}", FileReader(seconds), strict=strict, progress=progress, seen=seen)
-
-
-def _fma_tracks(path: Path) -> pd.DataFrame:
-    """Return track id, subset, split, genre, genres and artist of each line; the header has two lines."""
-    if not path.is_file():
-        do = "Give the folder that holds tracks.csv, such as fma_metadata"
-        raise DatasetError(f"The table {path} was asked for", "there is no such file", do)
-    table = pd.read_csv(path, index_col=0, header=[0, 1], low_memory=False)
-    absent = [column for column in _FMA_COLUMNS.values() if column not in table.columns]
-    if absent:
-        found = f"the columns {some(absent)} are missing"
-        raise DatasetError(f"The FMA table {path} was asked for", found, "Use tracks.csv as published")
-    tracks = pd.DataFrame({name: table[column] for name, column in _FMA_COLUMNS.items()})
-    return tracks.assign(track=table.index.astype(int))
+    return _checked(entries, f"fma_{subset}", (seconds, strict, progress), seen=seen)

@@ -1,16 +1,15 @@
 """The frames of an MPEG audio stream: which belong together, how many there are, whether any is missing.
 
-A decoder needs to know how long a stream is. Most encoders write the number of frames into an extra first
-frame (marked Xing or Info); without it libsndfile guesses from the first frame's bitrate, and of a stream of
-variable bitrate it then reads as little as 30 %, silently. With it, whatever follows the counted frames is
-never read: the second of two joined files, or all that follows junk. So the frames are walked here, junk and
-tags are passed over, and each encoder's run of frames is decoded by itself under a true count.
+Most encoders write the number of frames into an extra first frame (marked Xing or Info); without it
+libsndfile may read 30 % of a stream of variable bitrate, silently. With it, whatever follows the counted
+frames is never read, such as the second of two joined files. So the frames are walked here, junk and tags are
+passed over, and each encoder's run is decoded by itself under a true count.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ _KBPS = {
     (False, _LAYER_II): _KBPS_LOW,
     (False, _LAYER_III): _KBPS_LOW,
 }
-_SYNC = re.compile(rb"\xff[\xe2-\xff][\x10-\xef]")
+_SYNC = re.compile(rb"\xff(?=[\xe2-\xff][\x10-\xef])")
 _CHAIN = 4  # frames in a row that prove a stream: three false headers in a row do not happen by chance
 _TRIMMED_FRAMES = 5  # at most so much is an encoder's delay and padding, which a decoder trims
 _SLACK_FRAMES = 2  # a count may include the frame that holds it
@@ -37,114 +36,11 @@ _PADDING, _TAG_PADDING = 256, 4096
 _MAX_LOST_S = 1.0  # junk that may stand for more sound than this is refused where no count confirms it
 
 
-@dataclass
-class Run:
-    """Frames that one encoder wrote, in order.
-
-    Args:
-        first: position of its first frame.
-        marked: size in bytes of a first frame with the Xing or Info mark, which holds no sound; 0 without.
-        declared: number of frames by the mark; None without one.
-        stretches: where its frames lie, the marked one included.
-        frames: frames with sound.
-    """
-
-    first: int
-    marked: int
-    declared: int | None
-    stretches: list[range] = field(default_factory=list)
-    frames: int = 0
-
-    def frame(self, data: bytes) -> Frame:
-        """Return the header of its first frame."""
-        frame = _frame(data[self.first : self.first + 4])
-        assert frame is not None  # a run begins with a frame
-        return frame
-
-    def add(self, position: int, size: int, *, sounds: bool) -> None:
-        """Take the frame at `position` in; one with the mark holds no sound."""
-        if self.stretches and self.stretches[-1].stop == position:
-            self.stretches[-1] = range(self.stretches[-1].start, position + size)
-        else:
-            self.stretches.append(range(position, position + size))
-        self.frames += sounds
-
-
-@dataclass(frozen=True)
-class Junk:
-    """Bytes that are neither frames nor a tag: how many, after how many seconds, and whether behind a tag."""
-
-    size: int
-    second: float
-    behind_tag: bool
-
-
-@dataclass
-class Stream:
-    """What a walk over the frames found: runs, junk, and how much is left of a last frame that is cut."""
-
-    runs: list[Run] = field(default_factory=list)
-    junk: list[Junk] = field(default_factory=list)
-    cut: str | None = None
-
-
-def layout(data: bytes, base: int = 0) -> Layout | None:
-    """Return where the sound of an MPEG audio stream lies that begins at `base`; None where it holds none."""
-    stream = walk(data)
-    if not stream.runs:
-        return None
-    parts = tuple(_part(data, run, base) for run in stream.runs if run.frames)
-    notes = tuple(
-        f"{one.size} bytes at {one.second:.2f} s are no MPEG frames and were passed over"
-        for one in stream.junk
-    )
-    return Layout(parts, _missing(stream), fault=_lost(data, stream), notes=notes)
-
-
-def walk(data: bytes) -> Stream:
-    """Return the runs of frames of a stream (ISO 11172-3, 13818-3)."""
-    stream, position, seconds, kind, tagged = Stream(), 0, 0.0, b"", False
-    while position < len(data):
-        frame = _frame(data[position : position + 4])
-        if frame is None or (frame.kind != kind and not _chain(data, position)):
-            tag = _behind_tag(data, position)
-            behind = tag or _next_chain(data, position + 1)
-            # tags leave padding; more zeros than that may be in the place of lost sound
-            most = _TAG_PADDING if tagged else _PADDING if is_padding(data[position:behind]) else 0
-            if tag is None and behind - position > most:
-                stream.junk.append(Junk(behind - position, seconds, tagged))
-            position, tagged = behind, tag is not None
-            continue
-        if position + frame.size > len(data):
-            stream.cut = f"{len(data) - position} of {frame.size}"
-            break
-        marked = _mark(data, position, frame)
-        if marked is not None or frame.kind != kind or _is_new(data, position, stream.runs[-1]):
-            stream.runs.append(Run(position, frame.size if marked is not None else 0, marked or None))
-        stream.runs[-1].add(position, frame.size, sounds=marked is None)
-        seconds += frame.samples / frame.rate_hz if marked is None else 0
-        position, kind, tagged = position + frame.size, frame.kind, False
-    if not stream.runs:
-        stream.junk.clear()
-    return stream
-
-
-def frame_bytes(data: bytes, position: int) -> int | None:
-    """Return the size in bytes of the MPEG audio frame at `position`; None where no frame starts."""
-    frame = _frame(data[position : position + 4])
-    return None if frame is None else frame.size
-
-
 class Frame(NamedTuple):
-    """What the four bytes of a frame's header say.
+    """What the four bytes of a frame's header say: its size in bytes, how many samples it holds, their rate.
 
-    Args:
-        size: of the whole frame in bytes.
-        samples: how many samples it holds.
-        rate_hz: samples per second.
-        kind: what all frames of a run share: version, layer, rate, and whether it is mono.
-        mark: where the Xing or Info mark stands, behind header and (empty) side information; 0 where the
-            layer (I or II) has none.
+    `kind` is what all frames of a run share: version, layer, rate, and whether it is mono. `mark` is where
+    the Xing or Info mark stands, behind header and (empty) side information; 0 for layer I or II.
     """
 
     size: int
@@ -152,6 +48,82 @@ class Frame(NamedTuple):
     rate_hz: int
     kind: bytes
     mark: int
+
+
+@dataclass
+class Run:
+    """Frames that one encoder wrote, and the header of the first; `frames` counts those with sound.
+
+    A first frame with the Xing or Info mark holds no sound: it has `marked` bytes (0 without), lies in the
+    `stretches` too, and may say how many frames are `declared`.
+    """
+
+    header: Frame
+    marked: int
+    declared: int | None
+    stretches: list[range]
+    frames: int = 0
+
+
+class Junk(NamedTuple):
+    """Bytes that are neither frames nor a tag: how many, after how many seconds, and whether behind a tag."""
+
+    size: int
+    second: float
+    behind_tag: bool
+
+
+def layout(data: bytes, base: int = 0) -> Layout | None:
+    """Return where the sound of an MPEG audio stream lies that begins at `base`; None where it holds none."""
+    runs, junk, missing = walk(data)
+    if not runs:
+        return None
+    parts = tuple(_part(data, run, base) for run in runs if run.frames)
+    what = "are no MPEG frames and were passed over"
+    notes = tuple(f"{size} bytes at {second:.2f} s {what}" for size, second, _ in junk)
+    for run in runs:
+        if missing is None and run.declared is not None and run.frames < run.declared - 1:
+            missing = f"the header declares {run.declared} frames and {run.frames} are there"
+    return Layout(parts, missing, fault=_lost(runs, junk), notes=notes)
+
+
+def walk(data: bytes) -> tuple[list[Run], list[Junk], str | None]:
+    """Return the runs of frames (ISO 11172-3, 13818-3) and the junk of a stream, and where it is cut."""
+    runs: list[Run] = []
+    junk: list[Junk] = []
+    position, seconds, kind, tagged = 0, 0.0, b"", False
+    while position < len(data):
+        frame = frame_at(data, position)
+        if frame is None or (frame.kind != kind and not _chain(data, position)):
+            tag = _behind_tag(data, position)
+            starts = (found.start() for found in _SYNC.finditer(data, position + 1))
+            behind = tag or next((start for start in starts if _chain(data, start)), len(data))
+            # tags leave padding; more zeros than that may be in the place of lost sound
+            most = _TAG_PADDING if tagged else _PADDING if is_padding(data[position:behind]) else 0
+            if tag is None and behind - position > most:
+                junk.append(Junk(behind - position, seconds, tagged))
+            position, tagged = behind, tag is not None
+            continue
+        end = position + frame.size
+        if end > len(data):
+            number = sum(run.frames for run in runs) + 1
+            return runs, junk, f"frame {number} is cut after {len(data) - position} of {frame.size} bytes"
+        marked = _mark(data, position, frame)
+        if marked is not None or frame.kind != kind or _is_new(data, position, runs[-1]):
+            runs.append(Run(frame, frame.size if marked is not None else 0, marked or None, []))
+        stretches = runs[-1].stretches
+        touches = stretches and stretches[-1].stop == position
+        stretches.append(range(stretches.pop().start if touches else position, end))
+        if marked is None:
+            runs[-1].frames += 1
+            seconds += frame.samples / frame.rate_hz
+        position, kind, tagged = end, frame.kind, False
+    return runs, junk, None
+
+
+def frame_at(data: bytes, position: int) -> Frame | None:
+    """Return the header of the MPEG audio frame at `position`; None where no frame starts."""
+    return _frame(data[position : position + 4])
 
 
 @lru_cache(4096)  # a stream has few different headers
@@ -176,26 +148,15 @@ def _frame(head: bytes) -> Frame | None:
 
 def _chain(data: bytes, position: int) -> bool:
     """Return whether a stream starts here: frames of one kind in a row, or as many as there are."""
-    first, count = _frame(data[position : position + 4]), 0
-    while count < _CHAIN:
-        frame = _frame(data[position : position + 4])
-        if frame is None or first is None or frame.kind != first.kind:
+    kind = b""
+    for count in range(_CHAIN):
+        frame = frame_at(data, position)
+        if frame is None or kind not in (b"", frame.kind):
             return count > 0 and (position >= len(data) or _behind_tag(data, position) is not None)
         if position + frame.size > len(data):
             return count > 0
-        position += frame.size
-        count += 1
+        position, kind = position + frame.size, frame.kind
     return True
-
-
-def _next_chain(data: bytes, position: int) -> int:
-    """Return where the next stream of frames starts; the end of the data when none does."""
-    while (found := _SYNC.search(data, position)) is not None:
-        position = found.start()
-        if frame_bytes(data, position) is not None and _chain(data, position):
-            return position
-        position += 1
-    return len(data)
 
 
 def _behind_tag(data: bytes, position: int) -> int | None:
@@ -211,13 +172,10 @@ def _behind_tag(data: bytes, position: int) -> int | None:
 
 
 def _behind_id3(data: bytes, start: int, declared: int) -> int:
-    """Return where an ID3v2 tag ends: earlier than declared where sound begins in it and runs on behind it.
-
-    Frames that a tag merely holds (a picture looks like them at times) do not run on over its end.
-    """
+    """Return where an ID3v2 tag ends: before its end where sound begins in it and runs on behind it."""
     for found in _SYNC.finditer(data, start + 10, min(declared, len(data))):
         position, count, kind = found.start(), 0, b""
-        while (frame := _frame(data[position : position + 4])) and kind in (b"", frame.kind):
+        while (frame := frame_at(data, position)) and kind in (b"", frame.kind):
             kind, count, position = frame.kind, count + 1, position + frame.size
             if count >= _CHAIN and position > declared:
                 return found.start()
@@ -235,53 +193,36 @@ def _mark(data: bytes, position: int, frame: Frame) -> int | None:
 
 
 def _is_new(data: bytes, position: int, run: Run) -> bool:
-    """Return whether another encoder's frames start here: more than were counted, and without memory.
-
-    A frame may use bits of those before it (its side information begins with how many); a first one cannot.
-    """
+    """Return whether another encoder's frames start here: more than were counted, using no bits before."""
     if run.declared is None or run.frames < run.declared:
         return False
+    # the side information begins with how many bits of the frames before are used
     side = position + (4 if data[position + 1] & 1 else 6)
     long = data[position + 1] >> 3 & 3 == _MPEG1
     return data[side] == 0 and not (long and data[side + 1] & 0x80)
 
 
-def _missing(stream: Stream) -> str | None:
-    """Return what is missing in words, None when nothing is known to be missing."""
-    if stream.cut is not None:
-        frames = sum(run.frames for run in stream.runs)
-        return f"frame {frames + 1} is cut after {stream.cut} bytes"
-    for run in stream.runs:
-        if run.declared is not None and run.frames < run.declared - 1:
-            return f"the header declares {run.declared} frames and {run.frames} are there"
-    return None
-
-
-def _lost(data: bytes, stream: Stream) -> str | None:
+def _lost(runs: list[Run], junk: list[Junk]) -> str | None:
     """Return what is wrong where junk may stand for sound and no count tells that all of it is there."""
-    junk = sum(junk.size for junk in stream.junk if not junk.behind_tag)
-    if all(run.declared for run in stream.runs) or not junk:
+    size = sum(one.size for one in junk if not one.behind_tag)
+    seconds = sum(run.frames * run.header.samples / run.header.rate_hz for run in runs)
+    lost_s = size * seconds / sum(len(stretch) for run in runs for stretch in run.stretches)
+    if lost_s <= _MAX_LOST_S or all(run.declared for run in runs):
         return None
-    seconds = sum(run.frames * run.frame(data).samples / run.frame(data).rate_hz for run in stream.runs)
-    size = sum(len(stretch) for run in stream.runs for stretch in run.stretches)
-    if junk * seconds <= _MAX_LOST_S * size:
-        return None
-    lost = junk * seconds / size
-    return f"{junk} of its bytes are no MPEG frames, the place of about {lost:.1f} s of sound"
+    return f"{size} of its bytes are no MPEG frames, the place of about {lost_s:.1f} s of sound"
 
 
 def _part(data: bytes, run: Run, base: int) -> Part:
     """Return what a decoder is given of a run: its frames under a count that is true."""
-    frame = run.frame(data)
+    frame, start = run.header, run.stretches[0].start
     pieces: list[Piece] = [range(base + one.start, base + one.stop) for one in run.stretches]
     if frame.mark and run.declared not in (run.frames, run.frames + 1):
-        first = bytearray(data[run.first : run.first + max(run.marked, 4)])
+        first = bytearray(data[start : start + max(run.marked, 4)])
         if run.marked and first[frame.mark + 7] & 1:
             first[frame.mark + 8 : frame.mark + 12] = run.frames.to_bytes(4, "big")
         else:  # no mark, or one without a count, which has no room for one
             first[:] = _count_frame(bytes(first[:4]), run.frames)
-        begin = base + run.stretches[0].start + run.marked
-        pieces[:1] = [bytes(first), range(begin, base + run.stretches[0].stop)]
+        pieces[:1] = [bytes(first), pieces[0][run.marked :]]
     least = max(0, run.frames - _TRIMMED_FRAMES) * frame.samples
     return Part(tuple(pieces), least, _SLACK_FRAMES * frame.samples)
 

@@ -1,9 +1,8 @@
 """Reading a sound file into a Clip, and refusing what is broken, cut short, not finite or absurd.
 
-Decoders forgive: half an MP3, WAV, AIFF, AU or Ogg file reads as a shorter sound and nobody notices, and of
-two files that were joined they read the first. So `examine` first finds out, without decoding, what a file is
-by its content, where its sound lies, and whether it stops before its own end: each format says in its own way
-how long it should be. What a decoder then declares and delivers is compared with that.
+Decoders forgive: half a file reads as a shorter sound, and of two joined files they read the first. So
+`examine` first finds out, without decoding, what a file is by its content, where its sound lies, and whether
+it stops before its own end. What a decoder then declares and delivers is compared with that.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -74,23 +72,18 @@ def examine(file: BinaryIO) -> Layout:
     if head[:16] == b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00":
         return chunks.w64(file, base)
     by_mark = {b"FORM": chunks.aiff, b".snd": chunks.au, b"caff": chunks.caf, b"OggS": _ogg, b"fLaC": _flac}
-    return by_mark[head[:4]](file, base) if head[:4] in by_mark else _mpeg_or_foreign(file, head)
-
-
-def _mpeg_or_foreign(file: BinaryIO, head: bytes) -> Layout:
-    """Return the layout of an MPEG stream, or of what libsndfile alone may know; name what is not read."""
-    if head[:4] in _KNOWN_ELSEWHERE:
-        return Layout.whole(file, 0)
+    if head[:4] in by_mark:
+        return by_mark[head[:4]](file, base)
     foreign = "an MP4 or M4A file" if head[4:8] == b"ftyp" else _FOREIGN.get(head[:4])
-    if foreign is None and len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+    if int.from_bytes(head[:2]) & 0xFFF6 == 0xFFF0:
         foreign = "an AAC file"
     if foreign is not None:
         return Layout.whole(file, 0, fault=f"it cannot be decoded: by its content it is {foreign}")
-    return mp3.layout(read_at(file, 0, size_of(file))) or Layout.whole(file, 0)
+    mpeg = None if head[:4] in _KNOWN_ELSEWHERE else mp3.layout(read_at(file, 0, size_of(file)))
+    return mpeg or Layout.whole(file, 0)
 
 
-@dataclass(frozen=True)
-class _Page:
+class _Page(NamedTuple):
     """A page of an Ogg file: its place, flags, stream and number, and whether it is intact."""
 
     start: int
@@ -102,22 +95,16 @@ class _Page:
 
 
 def _ogg(file: BinaryIO, base: int) -> Layout:
-    """Return the links of an Ogg file: sounds in a chain, each with its own mark of the end.
-
-    RFC 3533, section 6: of a page's header type, 0x02 begins a logical stream and 0x04 ends it.
-    """
+    """Return the links of an Ogg file (RFC 3533): header type 0x02 begins a logical stream, 0x04 ends it."""
     data = read_at(file, base, size_of(file))
     pages = list(_pages(data))
     begins = [page.flags & 0x02 for page in pages]
     firsts = [i for i, mark in enumerate(begins) if mark and not (i and begins[i - 1])]
     if not firsts or pages[-1].stop > len(data):
         return Layout.whole(file, base, "the last page is cut" if pages else None)
-    lasts = [i - 1 for i in [*firsts[1:], len(pages)]]
-    parts = tuple(
-        Part((range(base + pages[first].start, base + pages[last].stop),))
-        for first, last in zip(firsts, lasts, strict=True)
-    )
-    if any(not pages[last].flags & 0x04 for last in lasts):
+    links = [(pages[i], pages[j - 1]) for i, j in zip(firsts, [*firsts[1:], len(pages)], strict=True)]
+    parts = tuple(Part((range(base + first.start, base + last.stop),)) for first, last in links)
+    if any(not last.flags & 0x04 for _, last in links):
         return Layout(parts, "the last page does not carry the end-of-stream mark")
     rest = data[pages[-1].stop :]
     note = f"{len(rest)} bytes behind the last page are no Ogg pages and were not read"
@@ -140,31 +127,19 @@ def _pages(data: bytes) -> Iterator[_Page]:
     """Yield the pages of an Ogg file; the last may reach beyond the data."""
     position = data.find(b"OggS")
     while position >= 0:
-        segments = data[position + 26] if position + 26 < len(data) else 0
-        stop = position + 27 + segments + sum(data[position + 27 : position + 27 + segments])
         head = data[position : position + 27].ljust(27, b"\x00")
-        intact = _ogg_checksum(data[position:stop]) == int.from_bytes(head[22:26], "little")
-        number = int.from_bytes(head[18:22], "little")
+        stop = position + 27 + head[26] + sum(data[position + 27 : position + 27 + head[26]])
+        # the checksum (RFC 3533) is zlib's, with the bits of all bytes the other way round, and itself as 0
+        turned = (head[:22] + bytes(4) + data[position + 26 : stop]).translate(_TURNED)
+        checksum = (zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_TURNED)
+        number, intact = int.from_bytes(head[18:22], "little"), checksum == head[22:26]
         yield _Page(position, stop, head[5], head[14:18], number, intact)
         # a page that is cut may declare bytes of the one behind it
         position = data.find(b"OggS", stop if intact else position + 4)
 
 
-def _ogg_checksum(page: bytes) -> int:
-    """Return the checksum of a page (RFC 3533: polynomial 0x04c11db7, its own field as zeros).
-
-    zlib's has the same polynomial with the bits of each byte, and of the sum, the other way round.
-    """
-    turned = (page[:22] + bytes(4) + page[26:]).translate(_TURNED)
-    checksum = zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int.from_bytes(checksum.to_bytes(4, "little").translate(_TURNED))
-
-
 def _flac(file: BinaryIO, base: int) -> Layout:
-    """Return the sounds of a FLAC file, each under a header with as many samples as its last frame says.
-
-    A program that streams leaves the number 0; and a decoder stops at a number that is too small.
-    """
+    """Return the sounds of a FLAC file, each under a header with as many samples as its last frame says."""
     starts = list(_flac_starts(file, base))
     parts = []
     for start, stop in zip(starts, [*starts[1:], size_of(file)], strict=True):
@@ -192,10 +167,7 @@ def _flac_starts(file: BinaryIO, base: int) -> Iterator[int]:
 
 
 def _flac_samples(file: BinaryIO, header: bytes, start: int, stop: int) -> int | None:
-    """Return how many samples lie before the end of the last whole FLAC frame; None where it is not found.
-
-    RFC 9639, section 9: a frame begins with a sync code and its number, and ends with a CRC of all its bytes.
-    """
+    """Return how many samples lie before the end of the last whole FLAC frame (RFC 9639), if there is one."""
     largest = int.from_bytes(header[15:18], "big") or 1 << 17
     tail = read_at(file, max(start + 42, stop - largest - 1024), largest + 1024)
     before_tags = [at for mark in (b"TAG", b"ID3") if (at := tail.rfind(mark)) > 0]
@@ -207,18 +179,17 @@ def _flac_samples(file: BinaryIO, header: bytes, start: int, stop: int) -> int |
     return None
 
 
-def _flac_frame_end(frame: bytes, block: int) -> int | None:
+def _flac_frame_end(frame: bytes, block: int) -> int:
     """Return the number of the first sample behind a frame; `block` is the block size of the stream."""
-    lead, code = frame[4], frame[2] >> 4
-    more = next((n for n in range(7) if not lead << n & 0x80), 7)  # as in UTF-8: ones tell the length
-    size = max(1, more)
-    number = lead & (0x7F if more == 0 else 0x7F >> more)
-    for byte in frame[5 : 4 + size]:
+    code, ones = frame[2] >> 4, 8 - (frame[4] ^ 0xFF).bit_length()  # as in UTF-8: ones tell the length
+    behind = 4 + max(1, ones)
+    number = frame[4] & 0x7F >> ones
+    for byte in frame[5:behind]:
         number = number << 6 | byte & 0x3F
-    behind = frame[4 + size :]
-    samples = {6: behind[0] + 1, 7: int.from_bytes(behind[:2], "big") + 1, 1: 192}.get(code)
-    if samples is None:
-        samples = 576 << code - 2 if code < 6 else 256 << code - 8
+    if code in (6, 7):  # the size stands behind the number, in one byte or two
+        samples = int.from_bytes(frame[behind : behind + code - 5]) + 1
+    else:
+        samples = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
     return number + samples if frame[1] & 1 else number * block + samples
 
 
@@ -233,7 +204,7 @@ def _crc16(data: bytes) -> int:
 def read_clip(
     path: Path | str, *, rate_hz: int | None = None, seconds: float | None = None, offset_s: float = 0
 ) -> Clip:
-    """Return the sound of a file as mono: the mean of its channels.
+    """Return the sound of a file as mono: the mean of its channels. Silence is legal sound.
 
     Args:
         path: WAV, FLAC, OGG, Opus, MP3, AIFF or AU file; its content counts, not its suffix. Sounds that
@@ -242,15 +213,9 @@ def read_clip(
         seconds: at most this much of the file; all of it when None.
         offset_s: where to start, in seconds.
 
-    Silence is allowed here: it is legal sound. Datasets and capture refuse it.
-
-    Warns:
-        UserWarning: bytes that are no sound were passed over; all sound that the file counts was read.
-
-    Raises:
-        AudioError: the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN or
-            channels that cancel each other, or declares an absurd rate, number of channels or length. The
-            message names the file.
+    Raises AudioError where the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN
+    or channels that cancel each other, or declares an absurd rate, number of channels or length. A
+    UserWarning tells of bytes that were passed over because they are no sound.
 
     >>> from tempfile import mkdtemp
     >>> path = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000).write(Path(mkdtemp(), "tone.wav"))
@@ -270,7 +235,7 @@ def read_clip(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _refused(path, f"it cannot be read ({reason})", "Check the file and its permissions") from error
-    except (soundfile.LibsndfileError, RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
         # the decoder's own words, without the path that the message already names
         reason = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
         raise _refused(path, f"it cannot be decoded ({reason})") from error
@@ -286,11 +251,7 @@ def read_clip(
 
 
 def on_disk(path: Path | str) -> Path:
-    """Return the path as this system takes it, also where its encoding (ASCII) lacks letters of the name.
-
-    Raises:
-        UnicodeError: the name has characters that no encoding writes.
-    """
+    """Return the path as this system takes it, also where its encoding (ASCII) lacks letters of the name."""
     try:
         os.fsencode(path)
     except UnicodeEncodeError:
@@ -317,7 +278,7 @@ def shown(path: Path | str) -> str:
 
 def _read(path: Path, seconds: float | None, offset_s: float) -> tuple[np.ndarray, int, tuple[str, ...]]:
     """Return the mean of the channels over the window (n,), its rate, and what is to be said of the file."""
-    place = on_disk(path)
+    place, window = on_disk(path), _Window(path, seconds, offset_s)
     if not place.is_file():
         place.stat()  # says why it cannot be reached, if that is the reason
         raise OSError("it is a folder or a device, not a file")
@@ -327,7 +288,6 @@ def _read(path: Path, seconds: float | None, offset_s: float) -> tuple[np.ndarra
             raise _refused(path, f"it is truncated: {layout.missing}")
         if layout.fault is not None:
             raise _refused(path, layout.fault, "Convert or export it again as WAV or FLAC, or leave it out")
-        window = _Window(path, seconds, offset_s)
         for part in layout.parts:
             if window.wanted > 0:
                 window.take(file, part)
@@ -340,16 +300,14 @@ class _Window:
     """Collects the stretch of a file that is wanted, over all its parts."""
 
     def __init__(self, path: Path, seconds: float | None, offset_s: float) -> None:
-        self.rate_hz = 0
         self._path, self._seconds, self._offset_s = path, seconds, offset_s
-        self._passed = 0  # samples of the parts before
-        self.wanted = math.inf  # samples still to come
+        self.rate_hz = 0
+        self._passed, self.wanted = 0, math.inf  # samples of the parts before, and still to come
         self.notes: tuple[str, ...] = ()
         self._mono: list[np.ndarray] = []
         self._power = 0.0  # of the channels, summed over samples and averaged over channels
 
     def take(self, file: BinaryIO, part: Part) -> None:
-        """Read what is wanted of one part."""
         source = Splice(file, part.pieces)
         try:
             with soundfile.SoundFile(source) as sound:
@@ -361,38 +319,33 @@ class _Window:
                     rest = source.unread() if self.wanted > 0 else b""  # decoded to its end
                     if len(rest) > _READ_AHEAD and not is_padding(rest):
                         self.notes += (f"{len(rest)} bytes behind its sound were not read",)
-        except (soundfile.LibsndfileError, RuntimeError):
+        finally:  # the decoder takes an error of the disk for the end of the file, or for nonsense
             if source.error is not None:
                 raise source.error from None
-            raise
-        if source.error is not None:
-            raise source.error
 
     def samples(self) -> np.ndarray:
-        """Return the mean of the channels, shape (n,).
-
-        Raises:
-            AudioError: the channels cancel each other.
-        """
+        """Return the mean of the channels, shape (n,); raise AudioError where they cancel each other."""
         if not self._mono:
             return np.zeros(0, np.float32)
         mono = np.concatenate(self._mono)
         channels_db = level_db(self._power / len(mono))
         mean_db = level_db(float(np.mean(np.square(mono, dtype=np.float64))))
         if channels_db >= SILENT_LEVEL_DB and mean_db <= channels_db - CANCELLED_DB:
-            found = (
-                f"its channels cancel each other: they have {channels_db:.0f} dBFS and their mean "
-                f"{mean_db:.0f}, as when one is the other upside down"
-            )
-            raise _refused(self._path, found, "Export one channel as mono, or turn one over")
+            levels = f"they have {channels_db:.0f} dBFS, and their mean {mean_db:.0f}"
+            do = "Export one channel as mono, or turn one over"
+            raise _refused(self._path, f"its channels cancel each other: {levels}", do)
         return mono
 
     def _collect(self, sound: soundfile.SoundFile, start: int, slack: int) -> None:
         """Decode from `start` on what is wanted; up to `slack` samples fewer than declared are no fault."""
         sound.seek(start)
         expected = int(min(sound.frames - start, self.wanted))
-        decoded = 0
-        for block in _blocks(sound, expected):
+        # In pieces, an Ogg file with a hole comes back at full length, the hole filled with anything; all
+        # others come in pieces, so that a header which lies does not claim memory.
+        size, decoded, more = expected if sound.format == "OGG" else _BLOCK, 0, True
+        while more and decoded < expected:
+            block = sound.read(min(size, expected - decoded), dtype="float32", always_2d=True)
+            more = len(block) > 0 and sound.format != "OGG"
             decoded += len(block)
             self._power += float(np.sum(np.square(block, dtype=np.float64))) / block.shape[1]
             self._mono.append(block.mean(axis=1))
@@ -413,8 +366,9 @@ class _Window:
             found = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
             raise _refused(self._path, found, "Cut it into one file for each")
         if part.samples is not None and sound.frames < part.samples:
-            found = f"its frames hold at least {part.samples} samples and the decoder counts {sound.frames}"
-            raise _refused(self._path, found)
+            raise _refused(
+                self._path, f"of {part.samples} samples at least the decoder counts {sound.frames}"
+            )
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate
             if self._seconds is not None:
@@ -426,23 +380,6 @@ class _Window:
             raise _refused(self._path, found, "Read a part of it with seconds=, cut it, or leave it out")
 
 
-def _blocks(sound: soundfile.SoundFile, expected: int) -> Iterator[np.ndarray]:
-    """Yield the sound in blocks of shape (n, channels).
-
-    An Ogg file is read in one call: in pieces, one with a hole comes back at full length, the hole filled
-    with anything. The others come in pieces, so that a header which lies does not claim memory.
-    """
-    size = expected if sound.format == "OGG" else _BLOCK
-    while expected > 0:
-        block = sound.read(min(size, expected), dtype="float32", always_2d=True)
-        if len(block) == 0:
-            return
-        yield block
-        expected -= len(block) if sound.format != "OGG" else expected
-
-
-def _refused(
-    path: Path, found: str, do: str = "Copy or export the file again, or leave it out"
-) -> AudioError:
+def _refused(path: Path, found: str, do: str = "Copy or export the file again, or drop it") -> AudioError:
     """Return the error that names the file."""
     return AudioError(f"The sound of {shown(path)} was asked for", found, do)

@@ -18,14 +18,7 @@ def grouped_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (train, test) indices per fold: no group on both sides, classes as even as groups allow.
 
-    Args:
-        labels: class of each sample, shape (n,).
-        groups: group of each sample, shape (n,).
-        folds: number of folds; each class needs at least as many groups.
-        seed: of the shuffle.
-
-    Raises:
-        DatasetError: there are fewer than two classes or folds, or a class has fewer groups than folds.
+    Raises DatasetError for fewer than two classes or folds, and fewer groups of a class than folds.
 
     >>> labels, groups = np.array(["jazz", "jazz", "rock", "rock"] * 2), np.array(list("aabbccdd"))
     >>> [groups[test].tolist() for _, test in grouped_folds(labels, groups, folds=2)]
@@ -47,31 +40,23 @@ def grouped_folds(
         do = f"Use folds={fewest}" if fewest >= 2 else "Add tracks of this class, or leave it out"
         raise DatasetError(asked, f"{scarce!r} has {fewest} group(s) and a group is never cut", do)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    pairs = [(train, test) for train, test in splitter.split(np.zeros(len(labels)), labels, groups)]
+    pairs = list(splitter.split(np.zeros(len(labels)), labels, groups))
     for number, (train, _) in enumerate(pairs):
         missing = sorted(set(labels.tolist()) - set(labels[train].tolist()))
         if missing:
-            found = (
-                f"fold {number} would train without {missing[0]!r}, whose clips share groups with too many"
-            )
-            raise DatasetError(asked, f"{found} others", "Use fewer folds, or finer groups")
+            found = f"fold {number} would train without {missing[0]!r}, which shares groups with too many"
+            raise DatasetError(asked, found, "Use fewer folds, or finer groups")
     return pairs
 
 
 def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, seed: int = 0) -> np.ndarray:
-    """Return sorted indices of a held-out part: whole groups, about the share `test` of each class.
-
-    A group counts for the class that most of its samples have. Each class keeps a group on each side.
-
-    Raises:
-        DatasetError: `test` does not lie between 0 and 1, or a class has fewer than two groups.
-    """
+    """Return sorted indices of whole groups, about the share `test` of each class; both sides keep one."""
     if not 0 < test < 1:
         do = "Use a share between 0 and 1"
         raise DatasetError(f"A test share of {test} was asked for", "a split needs two sides", do)
     _check_pair(labels, groups)
     sizes = Counter(groups.tolist())
-    home: dict[str, str] = {}  # the most frequent class of each group
+    home: dict[str, str] = {}  # the most frequent class of each group, for which it counts
     for (group, label), _ in Counter(zip(groups.tolist(), labels.tolist(), strict=True)).most_common():
         home.setdefault(group, label)
     rng = np.random.default_rng(seed)
@@ -94,11 +79,7 @@ def held_out_indices(labels: np.ndarray, groups: np.ndarray, test: float, *, see
 
 
 def balanced_indices(labels: np.ndarray, groups: np.ndarray, per_class: int, *, seed: int = 0) -> np.ndarray:
-    """Return sorted indices of `per_class` samples of each class, one of each group before a second of any.
-
-    Raises:
-        DatasetError: a class has fewer samples than asked for.
-    """
+    """Return sorted indices of `per_class` samples of each class, one of each group before a second."""
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
     for name in sorted(set(labels.tolist())):
@@ -116,6 +97,6 @@ def balanced_indices(labels: np.ndarray, groups: np.ndarray, per_class: int, *, 
 def _check_pair(labels: np.ndarray, groups: np.ndarray) -> None:
     """Raise DatasetError unless both have the shape (n,)."""
     if labels.ndim != 1 or labels.shape != groups.shape or len(labels) == 0:
-        asked = "A label and a group for each sample were asked for"
         found = f"the shapes are {labels.shape} and {groups.shape}"
+        asked = "A label and a group for each sample were asked for"
         raise DatasetError(asked, found, "Pass two arrays of shape (n,)")

@@ -2,6 +2,7 @@
 
 from workbench.steering.operations import OPERATIONS, Operation, register_operation
 from workbench.steering.plan import Direction, Steering, random_direction
+from workbench.steering.plan_text import parse_schedule
 from workbench.steering.schedule import (
     Gate,
     ReadOut,
@@ -10,7 +11,6 @@ from workbench.steering.schedule import (
     decay,
     fade,
     knots,
-    parse_schedule,
     pulse,
     ramp,
     window,

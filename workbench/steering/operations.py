@@ -2,8 +2,7 @@
 
 Shapes: `h` is (rows, positions, d_model) or anything that ends in d_model; `v` is a unit vector (d_model,),
 or (rows, 1, d_model) when every row has its own. `a` is a number, or a tensor that broadcasts against
-(rows, positions, 1), so rows with different doses can share one call. With `a` = 0 every built-in formula
-gives back exactly the values of `h`.
+(rows, positions, 1). With `a` = 0 every built-in formula gives back exactly the values of `h`.
 
 An operation of your own is one `Operation` and one call of `register_operation` (CONTRIBUTING.md shows one).
 """
@@ -43,17 +42,14 @@ class Operation:
     Args:
         name: The word for it in plans, files and text: letters, digits and `_`.
         formula: `formula(h, v, a)`, a pure function of tensors (shapes at the head of this module) that
-            returns the new `h`, and `h` itself where `a` is 0. `a` is the dose times what schedule, gate and
-            slider say; where the unit is R it is already multiplied by R. With a target it is `formula(h, v,
-            a, target)`, and `a` is the weight 0-1 with which the projection is moved there.
+            returns the new `h`, and `h` itself where `a` is 0. `a` is dose x schedule x gate x slider, and
+            x R where that is the unit. With a target it is `formula(h, v, a, target)`, and `a` is the weight
+            0-1 with which the projection is moved there.
         unit: What a dose counts, one of UNITS. "projection": the dose is the target itself.
         has_target: Whether it aims at a value of the projection instead of pushing: then it has no opposite,
-            its dose cannot be shared among layers, and it may find nothing left to do. Unless the unit is
-            "projection", the target is the direction's `centre`, the mean projection of its data.
+            and its dose cannot be shared among layers. Unless the unit is "projection", the target is the
+            direction's `centre`, the mean projection of its data.
         label: A few words for lists.
-
-    Raises:
-        SteeringError: For a name that a plan cannot write, and a unit that does not exist or fit.
     """
 
     name: str
@@ -82,14 +78,8 @@ class Operation:
     ) -> Tensor:
         """Return `h` after this operation, computed in at least float32 and rounded once to h's precision.
 
-        Args:
-            h: The stream (rows, positions, d_model).
-            v: Unit direction.
-            dose: In the operation's unit.
-            factor: Schedule x slider x gate, mostly 0 to 1. It multiplies the dose; where the dose is a
-                target, the factor is the weight: a schedule at 0 must leave the stream alone, not move it.
-            residual_norm: R of the layer.
-            centre: <mu, v>, the target of operations that have one and do not count projections.
+        `factor` is schedule x slider x gate. It multiplies the dose; where the dose is a target, it is the
+        weight: a schedule at 0 must leave the stream alone, not move it. `residual_norm` is R of the layer.
         """
         dtype = torch.promote_types(h.dtype, torch.float32)
         wide, v = h.to(dtype), v.to(device=h.device, dtype=dtype)
@@ -119,10 +109,7 @@ def add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
 
 
 def norm_scaled_add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
-    """Return (h + a |h| v) / (1 + |a|), the published update (arXiv 2506.10225, a in 0.3-0.7).
-
-    The paper knows a >= 0 only; a negative `a` here is the same update along -v.
-    """
+    """Return (h + a |h| v) / (1 + |a|), the published update (arXiv 2506.10225, a 0.3-0.7; -a is for -v)."""
     size = a.abs() if isinstance(a, Tensor) else abs(a)
     return (h + a * _norm(h) * v) / (1 + size)
 
@@ -143,18 +130,15 @@ def set_projection(h: Tensor, v: Tensor, a: Strength, target: Strength) -> Tenso
     return h + a * (target - _projection(h, v)) * v
 
 
-_registered: dict[str, Operation] = {
-    one.name: one
-    for one in (
-        Operation("add", add, label="push"),
-        Operation("norm_scaled_add", norm_scaled_add, "number", label="the published update"),
-        Operation("keep_norm", keep_norm, label="turn without stretching"),
-        Operation("remove", set_projection, "weight", True, "take it out (0 to 1)"),
-        Operation("clamp", set_projection, "projection", True, "hold it at a value"),
-    )
-}
-_BUILT_IN = tuple(_registered)
+_BUILT_IN = (
+    Operation("add", add, label="push"),
+    Operation("norm_scaled_add", norm_scaled_add, "number", label="the published update"),
+    Operation("keep_norm", keep_norm, label="turn without stretching"),
+    Operation("remove", set_projection, "weight", True, "take it out (0 to 1)"),
+    Operation("clamp", set_projection, "projection", True, "hold it at a value"),
+)
 _ALIASES = {"paper": "norm_scaled_add"}
+_registered: dict[str, Operation] = {one.name: one for one in _BUILT_IN}
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(_registered)
 """Every operation that a plan can name, by name; `register_operation` adds to it."""
@@ -164,20 +148,14 @@ def register_operation(operation: Operation) -> Operation:
     """Make an operation known by its name to plans, plan text and lists, in this process; return it.
 
     A plan stores the name alone: who loads the plan registers the operation first. Registering a name again
-    replaces what it stood for, so that a notebook's cell can be run twice.
-
-    Args:
-        operation: The new operation.
-
-    Raises:
-        SteeringError: When the name is that of a built-in operation.
+    replaces what it stood for, so that a notebook's cell can be run twice; built-in names stay.
 
     >>> def soft(h, v, a):
     ...     return h + 5 * torch.tanh(torch.as_tensor(a) / 5) * v
     >>> register_operation(Operation("soft", soft, label="a push that saturates")).name in OPERATIONS
     True
     """
-    if operation.name in (*_BUILT_IN, *_ALIASES):
+    if operation.name in (*(one.name for one in _BUILT_IN), *_ALIASES):
         asked = f"An operation {operation.name!r} was to be registered"
         raise SteeringError(asked, "that is the name of a built-in one", "Use another name")
     _registered[operation.name] = operation
@@ -187,13 +165,8 @@ def register_operation(operation: Operation) -> Operation:
 def find_operation(operation: object, where: str = "") -> Operation:
     """Return the operation of this name (or alias); an Operation that is not known yet is registered.
 
-    Args:
-        operation: A name, or the operation itself.
-        where: Stands at the beginning of the error, such as the place in a text.
-
-    Raises:
-        UnknownOperationError: When no operation of this name is registered.
-        SteeringError: When another operation is registered under the name of the one given.
+    Raises UnknownOperationError for a name not registered, SteeringError for a name that another has. `where`
+    stands at the beginning of an error, such as the place in a text.
     """
     if isinstance(operation, Operation):
         known = _registered.get(operation.name)
@@ -207,9 +180,7 @@ def find_operation(operation: object, where: str = "") -> Operation:
         raise SteeringError("An operation was asked for", found, "Give an Operation or its name")
     name = _ALIASES.get(operation, operation)
     if name not in _registered:
-        raise UnknownOperationError(
-            f"{f'{where} the' if where else 'The'} operation {operation!r} was asked for",
-            f"the operations are {', '.join(_registered)}",
-            "Use one of those, or call register_operation(Operation(...)) first",
-        )
+        asked = f"{f'{where} the' if where else 'The'} operation {operation!r} was asked for"
+        do = "Use one of those, or call register_operation(Operation(...)) first"
+        raise UnknownOperationError(asked, f"the operations are {', '.join(_registered)}", do)
     return _registered[name]

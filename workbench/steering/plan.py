@@ -1,9 +1,7 @@
 """Directions, and plans of what to do with them: immutable values that can be written down and read back.
 
-A `Direction` is a vector in the residual stream of one layer that knows its origin, with plain algebra. A
-`Steering` is a plan: terms that act in order. As a file a plan is complete in itself: `about` (JSON as bytes)
-holds the terms as `Steering.to_json` writes them and what else directions and read-outs are; their numbers
-are `vector_0`, `vector_1` ... and `weights_0`, `bias_0` ...
+As a file a plan is complete in itself: `about` (JSON as bytes) holds the terms as `Steering.to_json` writes
+them and what else directions and read-outs are; their numbers are `vector_0` ..., `weights_0`, `bias_0` ...
 """
 
 from __future__ import annotations
@@ -14,14 +12,15 @@ import json
 import math
 import textwrap
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors.numpy import load, save
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
@@ -30,7 +29,10 @@ from workbench.files import DIGEST, check_digest, digest_of, pack_arrays, unpack
 from workbench.steering import plan_text
 from workbench.steering.operations import Operation, UnknownOperationError, find_operation
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
-from workbench.steering.term import Steerable, Term
+from workbench.steering.term import Term
+
+if TYPE_CHECKING:
+    from workbench.model.musicgen import Model
 
 FORMAT = "musicgen-workbench plan 1"
 MOST_BYTES = 16 << 20
@@ -38,8 +40,8 @@ MOST_BYTES = 16 << 20
 
 _FORMAT = "musicgen-workbench direction 1"
 _COLUMNS = 96  # of packed text
-_FIELDS = ("layer", "site", "name", "residual_norm", "centre")
-_READ_OUT_FIELDS = ("site", "link", "target", "model_id")
+_FIELDS = ("layer", "site", "name", "residual_norm", "centre", "origin")
+_READ_OUT_FIELDS = ("site", "link", "target", "model_id", "classes", "layer")
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ class Steering:
 
     @property
     def directions(self) -> dict[str, Direction]:
-        """Every direction used, by the name in `text()`; `parse` and `from_json` take this mapping."""
+        """Every direction used, by the name in `text()`, as `parse` and `from_json` take them."""
         return {"".join(self._names.direction(term)): term.direction for term in self.terms}
 
     @property
     def read_outs(self) -> dict[str, ReadOut]:
-        """Every read-out that a gate reads, by the name in `text()`; `parse` and `from_json` take it too."""
+        """Every read-out that a gate reads, by the name in `text()`, as `parse` and `from_json` take them."""
         gates = [term.gate for term in self.terms if term.gate is not None]
         return {"".join(self._names.read_out(gate)): gate.read_out for gate in gates}
 
@@ -87,18 +89,15 @@ class Steering:
         """Return the canonical text, e.g. `0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond` (plan_text.py)."""
         return plan_text.write(self.terms, self._names)
 
-    def __str__(self) -> str:
-        return self.text()
+    __str__ = text
 
     @classmethod
     def parse(cls, text: str, directions: Mapping[str, Direction], probes: plan_text.Probes = ()) -> Steering:
         """Return the plan that `text` writes, its names looked up in `directions`, its gates in `probes`.
 
         A name is looked up as `name@layer`, then as `name`; the direction must have been made at that layer.
-        A gate's class is looked up among the classes that the probes of its layer read.
-
-        Raises:
-            SteeringError: With the place in the text, for bad text and unknown names.
+        A gate's class is looked up among those that the probes of its layer read. A SteeringError says where
+        the text is bad or a name is not known.
 
         >>> jazz = Direction(np.array([0.6, 0.8]), 2, name="jazz", residual_norm=10.0)
         >>> Steering.parse("0.15*jazz@2 | ramp(1s,3s)", {"jazz": jazz}).layers
@@ -125,17 +124,11 @@ class Steering:
         except SteeringError:
             raise
         except Exception as error:  # text can be wrong in any way
-            raise SteeringError(
-                "A plan was asked for from JSON",
-                f"the text is not one ({reason(error)})",
-                "Pass Steering.to_json()",
-            ) from error
+            found = f"the text is not one ({reason(error)})"
+            raise SteeringError("A plan was asked for from JSON", found, "Pass Steering.to_json()") from error
 
     def save(self, path: Path | str) -> Path:
-        """Write the plan with its directions and read-outs as one safetensors file; return the path.
-
-        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
-        """
+        """Write the plan as a safetensors file, whole or not at all (DiskError); return the path."""
         return write_atomically(path, to_bytes(self))
 
     @classmethod
@@ -144,20 +137,15 @@ class Steering:
         try:
             return from_bytes(Path(path).read_bytes(), str(path))
         except OSError as error:
-            found = f"it cannot be read ({error})"
-            raise SteeringError(
-                f"The plan in {path} was asked for", found, "Use a file that Steering.save wrote"
-            ) from error
+            raise _damaged(str(path), error) from error
 
     def pack(self) -> str:
         """Return the plan and all its vectors as lines of plain letters, to stand in code."""
         data = to_bytes(self)
         if len(data) > MOST_BYTES:
-            raise SteeringError(
-                "A plan was to be packed into text",
-                f"it has {len(data) / 2**20:.0f} MB, and {MOST_BYTES >> 20} MB can be unpacked",
-                "Use Steering.save, or fewer directions",
-            )
+            found = f"it has {len(data) / 2**20:.0f} MB, and {MOST_BYTES >> 20} MB can be unpacked"
+            do = "Use Steering.save, or fewer directions"
+            raise SteeringError("A plan was to be packed into text", found, do)
         return "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(data, 9)).decode(), _COLUMNS))
 
     @classmethod
@@ -173,7 +161,6 @@ class Steering:
         return from_bytes(data, "packed text", notice=False)  # zlib compares a checksum of its own
 
     def _repr_html_(self) -> str:
-        """A line for each term."""
         columns = ("direction", "dose", "operation", "schedule", "layer", "branch", "chance", "gate")
         names = self._names
         rows = [
@@ -185,11 +172,10 @@ class Steering:
 
     @cached_property
     def _names(self) -> plan_text.Names:
-        """What its directions and read-outs are called."""
         return plan_text.Names(self.terms)
 
-    def check(self, model: Steerable) -> None:
-        """Raise SteeringError where the plan does not fit `model`: layer, width, another model's vector."""
+    def check(self, model: Model) -> None:
+        """Raise SteeringError where a term does not fit `model` (`Term.check`)."""
         for term in self.terms:
             term.check(model)
 
@@ -204,9 +190,8 @@ def _flat(parts: object) -> Iterable[Term]:
         for part in parts:
             yield from _flat(part)
     else:
-        raise SteeringError(
-            "A plan was asked for", f"{type(parts).__name__} is no part of one", "Use direction.at(dose)"
-        )
+        found = f"{type(parts).__name__} is no part of one"
+        raise SteeringError("A plan was asked for", found, "Use direction.at(dose)")
 
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
@@ -223,11 +208,7 @@ class Direction:
         name: What it stands for, such as "jazz".
         residual_norm: R, the mean norm of the residual stream at this layer: the unit of a dose.
         centre: <mu, vector>, the mean projection of the data it is from; `remove` moves the stream there.
-        origin: Where it is from: method, model_id, dataset_fingerprint, score ... (of these only model_id is
-            part of its identity).
-
-    Raises:
-        SteeringError: For a vector that is not finite or has no numbers, and names and numbers that are none.
+        origin: Where it is from: method, dataset_fingerprint ... (only model_id is part of its identity).
 
     >>> jazz, rock = (Direction(np.eye(3)[n], 2, name=name) for n, name in enumerate(("jazz", "rock")))
     >>> (jazz - rock).unit().name, round(jazz.cosine(jazz - rock), 3)
@@ -248,13 +229,20 @@ class Direction:
     def __post_init__(self) -> None:
         vector = _as_vector(self.vector)
         if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
-            raise SteeringError(
-                f"A direction {self.name!r} was asked for",
-                f"its vector has the shape {vector.shape} and {(~np.isfinite(vector)).sum()} bad numbers",
-                "Pass one finite vector of the model's width",
-            )
-        if problem := _problem(self):
-            raise SteeringError("A direction was asked for", *problem)
+            found = f"its vector has the shape {vector.shape} and {(~np.isfinite(vector)).sum()} bad numbers"
+            do = "Pass one finite vector of the model's width"
+            raise SteeringError(f"A direction {self.name!r} was asked for", found, do)
+        asked = "A direction was asked for"
+        if not self.name:
+            raise SteeringError(asked, "its name is empty", "Give it a name")
+        if not (is_text(self.name) and is_text(self.site) and self.site):
+            raise SteeringError(asked, f"its name is {self.name!r} and its site {self.site!r}", "Give text")
+        if not (is_number(self.residual_norm, 0) or is_nan(self.residual_norm)):
+            found = f"its residual norm is {self.residual_norm!r}"
+            raise SteeringError(asked, found, "Give a number from 0, or NaN where it is not known")
+        if not (is_number(self.centre) and isinstance(self.origin, Mapping)):
+            found = f"its centre is {self.centre!r} and its origin {self.origin!r}"
+            raise SteeringError(asked, found, "Give a finite number and a mapping")
         vector.setflags(write=False)
         layer = whole_number(self.layer, f"A direction {self.name!r} at the layer", SteeringError)
         object.__setattr__(self, "layer", layer)
@@ -263,21 +251,12 @@ class Direction:
 
     @classmethod
     def from_numpy(
-        cls, model: Steerable, vector: Any, layer: int, *, name: str = "direction", site: str = "resid_post"
+        cls, model: Model, vector: Any, layer: int, *, name: str = "direction", site: str = "resid_post"
     ) -> Direction:
         """Return a unit direction of `model` along any vector, measured against the model's residual norms.
 
-        Args:
-            model: The model that it is for.
-            vector: (d_model,) numbers, of any length but 0: an array, a list or a tensor.
-            layer: The decoder block, from 0.
-            name: What it stands for.
-            site: The place in the block.
-
-        Raises:
-            SteeringError: When width or layer are not the model's, or the vector is 0 or not finite.
+        `vector` is (d_model,) numbers; SteeringError when they or the layer are not the model's, or all 0.
         """
-        norms = np.asarray(model.residual_norms())
         asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
         if layer not in layers:
             raise SteeringError(asked, f"it has layers {layers[0]}-{layers[-1]}", "Use one of model.layers")
@@ -285,7 +264,7 @@ class Direction:
             found = f"the vector has the shape {np.shape(vector)}"
             raise SteeringError(asked, found, f"Pass {model.d_model} numbers")
         origin = {"method": "from numpy", "model_id": model.id}
-        norm = float(norms[layer])
+        norm = float(model.residual_norms()[layer])
         return cls(vector, layer, site, name=name, residual_norm=norm, origin=origin).unit()
 
     @cached_property
@@ -296,11 +275,9 @@ class Direction:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the name and all that acts: vector, layer, site, residual norm, centre, model."""
-        acting: list[object] = [self.name, self.layer, self.site, self.residual_norm, self.centre]
-        acting.append(self.origin.get("model_id", ""))
-        digest = hashlib.sha256(json.dumps(acting).encode())
-        digest.update(self.vector.tobytes())
-        return digest.hexdigest()
+        plain = [self.name, self.layer, self.site, self.residual_norm, self.centre]
+        acting = json.dumps([*plain, self.origin.get("model_id", "")]).encode()
+        return hashlib.sha256(acting + self.vector.tobytes()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Direction) and self.fingerprint == other.fingerprint
@@ -312,24 +289,21 @@ class Direction:
         return self._joined(other, 1.0, f"{self.name} + {other.name}")
 
     def __sub__(self, other: Direction) -> Direction:
-        return self._joined(other, -1.0, f"{self.name} - {_bracketed(other.name, ' ')}")
+        return self._joined(other, -1.0, f"{self.name} - {_bracketed(other.name)}")
 
     def __mul__(self, factor: float) -> Direction:
-        return self._scaled(float(factor), f"{float(factor):g}*{_bracketed(self.name, ' ')}")
+        return self._scaled(float(factor), f"{float(factor):g}*{_bracketed(self.name)}")
 
     __rmul__ = __mul__
 
     def __neg__(self) -> Direction:
-        return self._scaled(-1.0, f"-{_bracketed(self.name, ' ')}")
+        return self._scaled(-1.0, f"-{_bracketed(self.name)}")
 
     def unit(self) -> Direction:
         """Return the direction at length 1, same name; raise SteeringError when it has no length."""
         if self.norm < 1e-12:
-            raise SteeringError(
-                f"{self.name!r} was to be made length 1",
-                "its length is 0: what was combined cancels out",
-                "Combine directions that differ",
-            )
+            asked = f"{self.name!r} was to be made length 1"
+            raise SteeringError(asked, "its length is 0: it cancels out", "Combine directions that differ")
         return self._scaled(1.0 / self.norm, self.name)
 
     def named(self, name: str) -> Direction:
@@ -339,31 +313,26 @@ class Direction:
     def cosine(self, other: Direction) -> float:
         """Return the cosine of the angle to `other`, from -1 to 1."""
         self._same_space(other, "compared")
-        along = float(self.vector.astype(np.float64) @ other.vector.astype(np.float64))
-        return along / max(self.norm * other.norm, 1e-30)
+        return self._along(other) / max(self.norm * other.norm, 1e-30)
 
     def orthogonal_to(self, other: Direction) -> Direction:
         """Return what is left of this direction when its part along `other` is taken out (unnormalised)."""
         self._same_space(other, "made orthogonal")
         axis = other.unit()
-        along = float(self.vector.astype(np.float64) @ axis.vector.astype(np.float64))
-        return (self + axis._scaled(-along, other.name)).named(
-            f"{self.name} without {_bracketed(other.name, ' ')}"
-        )
+        rest = self + axis._scaled(-self._along(axis), other.name)
+        return rest.named(f"{self.name} without {_bracketed(other.name)}")
 
     def head(self, head: int, n_heads: int) -> Direction:
         """Return the part of a `head_out` direction that lies in one attention head, 0 elsewhere.
 
         Its length is what it is (`.unit()` before `.at`). How far the data project on a part is not known,
-        so its centre is 0: `remove` takes the part out instead of moving it to the average.
-        Raises SteeringError for another site, ActivationsError for a head that does not exist.
+        so its centre is 0: `remove` takes the part out instead of moving it to the average. Raises
+        SteeringError for another site, ActivationsError for a head that does not exist.
         """
         if self.site != HEAD_SITE:
-            raise SteeringError(
-                f"Head {head} of {self.name!r} was asked for",
-                f"it is a direction at {self.site!r}, where heads are mixed",
-                f"Make a direction at {HEAD_SITE!r}",
-            )
+            found = f"it is a direction at {self.site!r}, where heads are mixed"
+            do = f"Make a direction at {HEAD_SITE!r}"
+            raise SteeringError(f"Head {head} of {self.name!r} was asked for", found, do)
         part = np.zeros_like(self.vector)
         own = head_slice(self.vector.size, n_heads, head)
         part[own] = self.vector[own]
@@ -382,20 +351,10 @@ class Direction:
         chance: float = 1.0,
         gate: Gate | None = None,
     ) -> Steering:
-        """Return the plan with this one term. The direction must have length 1 (`.unit()`).
+        """Return the plan with this one term, whose settings and errors `Term` explains.
 
-        Args:
-            dose: In the unit of the operation: multiples of `residual_norm` for add and keep_norm, a for
-                norm_scaled_add, a weight 0-1 for remove, the target projection for clamp.
-            schedule: When, such as `ramp(2, 6)`; all the time when None.
-            operation: How: one of OPERATIONS, or an Operation of your own.
-            branch: "cond" (the prompted half of guidance), "null" (the unprompted half) or "both".
-            layer: Where it acts; None is the layer that it was made at.
-            chance: The probability with which each step acts, 1 is always.
-            gate: Steers only while a probe reads what the gate says (`probe.gate`); None always.
-
-        Raises:
-            SteeringError: For a length other than 1, and doses, operations and branches that do not exist.
+        The direction must have length 1 (`.unit()`). The schedule is constant when None, and `probe.gate`
+        makes a gate.
 
         >>> jazz = Direction(np.array([0.6, 0.8]), 2, name="jazz", residual_norm=10.0)
         >>> print(jazz.at(0.15) + jazz.at(0.5, operation="remove", branch="both"))
@@ -405,30 +364,18 @@ class Direction:
         return Steering((Term(self, dose, when, name, layer, branch, chance=chance, gate=gate),))
 
     def _repr_html_(self) -> str:
-        """What it is and where it is from."""
         facts = {"name": self.name, "layer": self.layer, "site": self.site, "numbers": self.vector.size}
         facts |= {"length": f"{self.norm:.4g}", "residual norm": f"{self.residual_norm:.4g}", **self.origin}
         return pd.Series(facts).to_frame().to_html(header=False, border=0)
 
     def save(self, path: Path | str) -> Path:
-        """Write the vector as safetensors, all else as JSON in its metadata; return the path.
-
-        Raises DiskError when the disk is full or the folder cannot be written; an older file is then whole.
-        """
-        kept = {"format": _FORMAT, **_about(self, _FIELDS), "origin": self.origin}
+        """Write the direction as a safetensors file, whole or not at all (DiskError); return the path."""
+        kept = {"format": _FORMAT, **_about(self, _FIELDS)}
         return write_atomically(path, pack_arrays(kept, {"vector": self.vector}))
 
     @classmethod
     def load(cls, path: Path | str, *, notice: bool = True) -> Direction:
-        """Return the direction that `save` wrote.
-
-        Args:
-            path: The file.
-            notice: Whether to warn of a file from an older version, which carries no digest.
-
-        Raises:
-            SteeringError: When the file holds something else, or is damaged.
-        """
+        """Return what `save` wrote, or raise SteeringError; with `notice` a missing digest is a warning."""
         try:
             kept, arrays = unpack_arrays(path)
             if kept["format"] != _FORMAT:
@@ -438,18 +385,13 @@ class Direction:
             check_digest(path, kept, arrays, notice=notice)
             return direction
         except Exception as error:  # a damaged file can be wrong in any way
-            found = f"the file holds none ({reason(error)})"
-            raise SteeringError(
-                f"A direction was asked for from {path}", found, "Use a file that Direction.save wrote"
-            ) from error
+            asked, found = f"A direction was asked for from {path}", f"the file holds none ({reason(error)})"
+            raise SteeringError(asked, found, "Use a file that Direction.save wrote") from error
 
     def _scaled(self, factor: float, name: str) -> Direction:
         if not math.isfinite(factor):
-            raise SteeringError(
-                f"{factor} times {self.name!r} was asked for",
-                "a factor must be finite",
-                "Use a number such as 0.6",
-            )
+            asked = f"{factor} times {self.name!r} was asked for"
+            raise SteeringError(asked, "a factor must be finite", "Use a number such as 0.6")
         vector = (self.vector.astype(np.float64) * factor).astype(np.float32)
         return replace(self, vector=vector, centre=self.centre * factor, name=name)
 
@@ -457,10 +399,12 @@ class Direction:
         self._same_space(other, "added")
         model_id = self.origin.get("model_id") or other.origin.get("model_id", "")
         origin = {"method": "algebra", "expression": name, "model_id": model_id}
-        centre = self.centre + sign * other.centre
-        return replace(
-            self, vector=self.vector + sign * other.vector, centre=centre, name=name, origin=origin
-        )
+        vector, centre = self.vector + sign * other.vector, self.centre + sign * other.centre
+        return replace(self, vector=vector, centre=centre, name=name, origin=origin)
+
+    def _along(self, other: Direction) -> float:
+        """Return <self, other>."""
+        return float(self.vector.astype(np.float64) @ other.vector.astype(np.float64))
 
     def _same_space(self, other: Direction, verb: str) -> None:
         """Raise SteeringError unless both directions live in the same stream of the same model."""
@@ -471,33 +415,14 @@ class Direction:
             ("model", self.origin.get("model_id") or None, other.origin.get("model_id") or None),
         ):
             if mine != theirs and None not in (mine, theirs):
-                raise SteeringError(
-                    f"{self.name!r} and {other.name!r} were to be {verb}",
-                    f"their {what}s differ: {mine} and {theirs}",
-                    "Use directions of one layer and site of one model",
-                )
-
-
-def _problem(one: Direction) -> tuple[str, str] | None:
-    """Return (found, do) when what stands beside the vector is no place, name or number."""
-    norm = one.residual_norm
-    if not one.name:
-        return "its name is empty", "Give it a name"
-    if not (is_text(one.name) and is_text(one.site) and one.site):
-        return f"its name is {one.name!r} and its site {one.site!r}", "Give text"
-    if not (is_number(norm, 0) or is_nan(norm)):
-        return f"its residual norm is {norm!r}", "Give a number from 0, or NaN where it is not known"
-    if not is_number(one.centre):
-        return f"its centre is {one.centre!r}", "Give a finite number"
-    return None if isinstance(one.origin, Mapping) else (f"its origin is {one.origin!r}", "Give a mapping")
+                asked = f"{self.name!r} and {other.name!r} were to be {verb}"
+                do = "Use directions of one layer and site of one model"
+                raise SteeringError(asked, f"their {what}s differ: {mine} and {theirs}", do)
 
 
 def _as_vector(values: Any) -> Vector:
-    """Return a copy of `values` as float32, of tensors in any precision and on any device too.
-
-    What holds no numbers comes back as one NaN.
-    """
-    if type(values).__module__ == "torch":  # numpy has no bfloat16; torch need not be imported to know
+    """Return a copy of `values` as float32; what holds no numbers comes back as one NaN."""
+    if isinstance(values, torch.Tensor):  # numpy has no bfloat16
         values = values.detach().float().cpu()
     try:
         return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)
@@ -505,9 +430,9 @@ def _as_vector(values: Any) -> Vector:
         return np.array([np.nan], dtype=np.float32)
 
 
-def _bracketed(name: str, sign: str) -> str:
+def _bracketed(name: str) -> str:
     """Return the name in brackets when it is itself a sum or difference."""
-    return f"({name})" if sign in name else name
+    return f"({name})" if " " in name else name
 
 
 def random_direction(like: Direction, seed: int) -> Direction:
@@ -525,11 +450,8 @@ def to_bytes(plan: Steering) -> bytes:
     about = {
         "format": FORMAT,
         "plan": plan.to_json(),
-        "directions": [{**_about(one, _FIELDS), "origin": dict(one.origin)} for one in directions],
-        "read_outs": [
-            {**_about(one, _READ_OUT_FIELDS), "classes": list(one.classes), "layer": int(one.layer)}
-            for one in read_outs
-        ],
+        "directions": [_about(one, _FIELDS) for one in directions],
+        "read_outs": [_about(one, _READ_OUT_FIELDS) for one in read_outs],
     }
     arrays: dict[str, np.ndarray] = {f"vector_{number}": one.vector for number, one in enumerate(directions)}
     for number, one in enumerate(read_outs):
@@ -539,24 +461,16 @@ def to_bytes(plan: Steering) -> bytes:
 
 
 def from_bytes(data: bytes, source: str, *, notice: bool = True) -> Steering:
-    """Return the plan that `to_bytes` wrote; `source` says where it is from, for errors.
-
-    `notice` says whether the reader is warned of an older plan, which carries no digest.
-
-    Raises:
-        SteeringError: When it is damaged.
-    """
+    """Return what `to_bytes` wrote, or raise SteeringError; with `notice` a missing digest is a warning."""
     try:
         arrays = load(data)
         about = json.loads(arrays.pop("about").tobytes())
         if about["format"] != FORMAT:
             raise KeyError("format")
-        directions = [
-            Direction(arrays[f"vector_{number}"], **kept) for number, kept in enumerate(about["directions"])
-        ]
+        directions = [Direction(arrays[f"vector_{n}"], **kept) for n, kept in enumerate(about["directions"])]
         read_outs = [
-            ReadOut(weights=arrays[f"weights_{number}"], bias=arrays[f"bias_{number}"], **kept)
-            for number, kept in enumerate(about["read_outs"])
+            ReadOut(weights=arrays[f"weights_{n}"], bias=arrays[f"bias_{n}"], **kept)
+            for n, kept in enumerate(about["read_outs"])
         ]
         check_digest(source, about, arrays, notice=notice)
         return Steering.from_json(about["plan"], directions, read_outs)
@@ -567,11 +481,10 @@ def from_bytes(data: bytes, source: str, *, notice: bool = True) -> Steering:
         raise _damaged(source, error) from error
 
 
-def _about(one: Direction | ReadOut, names: Sequence[str]) -> dict[str, Any]:
+def _about(one: Direction | ReadOut, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
 def _damaged(source: str, error: Exception) -> SteeringError:
-    found = f"it holds none ({reason(error)})"
-    asked = f"A plan with its directions was asked for from {source}"
+    asked, found = f"A plan was asked for from {source}", f"it holds none ({reason(error)})"
     return SteeringError(asked, found, "Use what Steering.save or Steering.pack wrote")

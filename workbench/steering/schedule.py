@@ -13,134 +13,21 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
-import math
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import SteeringError, is_number, is_text, is_whole, number_or_nan
-
-NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-WHOLE = re.compile(r"\d+")
-MOST_DIGITS = 9  # of a layer number
-NAME = re.compile(r"[^\W\d]\w*")
-QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-BLANKS = re.compile(r"\s*")
-AROUND = 200  # characters that an error quotes on each side
-EXAMPLE = "0.8*jazz@5 - 0.4*rock@5 | ramp(2s,6s) | cond"
-
-
-class Tokenizer:
-    """A text and the place that reading has reached; blanks between words mean nothing."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.position = 0
-
-    def take(self, pattern: re.Pattern[str]) -> str | None:
-        """Return the match of `pattern` at the present place and step over it, or None."""
-        found = pattern.match(self.text, self.here())
-        if found is None:
-            return None
-        self.position = found.end()
-        return found.group()
-
-    def has(self, literal: str) -> bool:
-        """Return whether `literal` stands here, and step over it if it does."""
-        found = self.text.startswith(literal, self.here())
-        self.position += len(literal) * found
-        return found
-
-    def sees(self, pattern: re.Pattern[str], words: tuple[str, ...]) -> bool:
-        """Return whether one of `words` stands here, and stay before it."""
-        start = self.position
-        word = self.take(pattern)
-        self.position = start
-        return word in words
-
-    def expect(self, literal: str) -> None:
-        """Step over `literal`; raise SteeringError when something else stands here."""
-        if not self.has(literal):
-            self.fail(f"{literal!r}")
-
-    def number(self, what: str = "a number") -> float:
-        """Return the number (with an optional minus sign) that stands here."""
-        sign = -1.0 if self.has("-") else 1.0
-        digits = self.take(NUMBER)
-        if digits is None:
-            self.fail(what)
-        if math.isinf(number := float(digits)):
-            self.position -= len(digits)
-            self.fail(f"{what} below {sys.float_info.max:.1e}")
-        return sign * number
-
-    def whole(self, what: str) -> int:
-        """Return the whole number that stands here."""
-        digits = self.take(WHOLE)
-        if digits is not None and len(digits) > MOST_DIGITS:
-            self.position -= len(digits)
-            self.fail(f"{what} of at most {MOST_DIGITS} digits")
-        return int(digits) if digits is not None else self.fail(what)
-
-    def name(self, what: str) -> str:
-        """Return the word that stands here, plain (`jazz`) or in JSON quotes (`"jazz - rock"`)."""
-        quoted = self.take(QUOTED)
-        if quoted is not None:
-            try:
-                return str(json.loads(quoted))
-            except json.JSONDecodeError:
-                self.position -= len(quoted)
-                self.fail(f"{what} in proper JSON quotes")
-        word = self.take(NAME)
-        return word if word is not None else self.fail(what)
-
-    def here(self) -> int:
-        """Return the place of the next character that is no blank."""
-        if self.text[self.position : self.position + 1].isspace():
-            found = BLANKS.match(self.text, self.position)
-            self.position = found.end() if found is not None else self.position
-        return self.position
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing but blanks is left."""
-        return self.here() >= len(self.text)
-
-    def fail(self, wanted: str) -> NoReturn:
-        """Raise the SteeringError that says what was wanted at the present place, and what stands there."""
-        rest = self.text[self.here() : self.position + 12]
-        found = f"{rest!r} stands there" if rest else "the text ends"
-        raise SteeringError(
-            f"{place(self.text, self.position)} {wanted} was expected, but {found}. "
-            f"A complete plan reads {EXAMPLE!r}."
-        )
-
-
-def place(text: str, position: int) -> str:
-    """Return the place in a text, for errors; of a long text only what stands around it."""
-    start = max(0, position - AROUND)
-    quoted = text[start : position + AROUND]
-    cut = ("... " if start else "") + quoted + (" ..." if position + AROUND < len(text) else "")
-    return f"At character {position + 1} of {cut!r}"
-
-
-def written_name(name: str) -> str:
-    """Return a name as a plan writes it: plain where that is unambiguous, otherwise in JSON quotes."""
-    return name if NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+from workbench.errors import SteeringError, is_number, is_text, number_or_nan, whole_number
 
 
 def written_number(value: float) -> str:
     """Return the shortest text that reads back as exactly this number, without an idle `.0`."""
-    text = repr(float(value))
-    return text.removesuffix(".0")
+    return repr(float(value)).removesuffix(".0")
 
 
 # Step times are computed as step / frame rate; a start of 0.3 s must include the step at 0.1 + 0.2 s.
@@ -155,33 +42,32 @@ class Schedule:
     numbers: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or self.kind not in _KINDS:
-            asked, known = f"The schedule {self.kind!r} was asked for", ", ".join(_KINDS)
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            asked, known = f"The schedule {self.kind!r} was asked for", ", ".join(KINDS)
             raise SteeringError(asked, f"the schedules are {known}", "Use one of those")
         numbers = tuple(number_or_nan(number) + 0.0 for number in self.numbers)
         object.__setattr__(self, "numbers", numbers)
         if problem := _problem(self.kind, numbers):
             asked = f"The schedule {self.kind}{numbers} was asked for"
-            raise SteeringError(asked, problem, f"Write {_KINDS[self.kind][1]}")
+            raise SteeringError(asked, problem, f"Write {KINDS[self.kind][1]}")
 
     def factor(self, seconds: float, step: int = 0) -> float:
         """Return what multiplies the dose at `seconds` of audio, which is generation step `step`."""
-        return _KINDS[self.kind][0](self.numbers, seconds, step)
+        return KINDS[self.kind][0](self.numbers, seconds, step)
 
     def text(self) -> str:
         """Return the canonical text, e.g. `ramp(2s,6s)`; `parse_schedule` reads it back."""
-        number = written_number
+        numbers = [written_number(number) for number in self.numbers]
         if self.kind == "constant":
             return "constant"
         if self.kind == "pulse_steps":
-            return f"pulse({number(self.numbers[0])} steps)"
+            return f"pulse({numbers[0]} steps)"
         if self.kind == "knots":
-            pairs = zip(self.numbers[::2], self.numbers[1::2], strict=True)
-            return f"knots({','.join(f'{number(s)}s:{number(f)}' for s, f in pairs)})"
-        return f"{self.kind}({','.join(f'{number(s)}s' for s in self.numbers)})"
+            pairs = zip(numbers[::2], numbers[1::2], strict=True)
+            return f"knots({','.join(f'{seconds}s:{factor}' for seconds, factor in pairs)})"
+        return f"{self.kind}({','.join(f'{seconds}s' for seconds in numbers)})"
 
-    def __str__(self) -> str:
-        return self.text()
+    __str__ = text
 
 
 def _problem(kind: str, numbers: Sequence[float]) -> str:
@@ -194,8 +80,8 @@ def _problem(kind: str, numbers: Sequence[float]) -> str:
             return "it needs at least one pair of seconds and factor"
         if any(later <= earlier for earlier, later in pairwise(times)):
             return f"the times {list(times)} do not rise strictly"
-    elif len(numbers) != _KINDS[kind][2]:
-        return f"it takes {_KINDS[kind][2]} numbers and {len(numbers)} were given"
+    elif len(numbers) != KINDS[kind][2]:
+        return f"it takes {KINDS[kind][2]} numbers and {len(numbers)} were given"
     if kind in {"window", "ramp", "fade"} and not 0 <= numbers[0] < numbers[1]:
         return "its start must not be negative and must lie before its end"
     if kind in {"pulse", "decay", "pulse_steps"} and min(numbers) <= 0:
@@ -205,10 +91,6 @@ def _problem(kind: str, numbers: Sequence[float]) -> str:
     if kind == "pulse_steps" and numbers[0] != int(numbers[0]):
         return "steps are whole"
     return ""
-
-
-def _rising(start_s: float, end_s: float, seconds: float) -> float:
-    return min(max((seconds - start_s) / (end_s - start_s), 0.0), 1.0)
 
 
 def _between_knots(numbers: Sequence[float], seconds: float) -> float:
@@ -223,11 +105,11 @@ def _between_knots(numbers: Sequence[float], seconds: float) -> float:
 
 Factor = Callable[[tuple[float, ...], float, int], float]
 # kind -> (factor of (numbers, seconds, step), how it is written, how many numbers)
-_KINDS: Mapping[str, tuple[Factor, str, int]] = {
+KINDS: Mapping[str, tuple[Factor, str, int]] = {
     "constant": (lambda _n, _s, _step: 1.0, "constant()", 0),
     "window": (lambda n, s, _step: float(n[0] <= s + _SLACK_S < n[1]), "window(start_s, end_s)", 2),
-    "ramp": (lambda n, s, _step: _rising(n[0], n[1], s), "ramp(start_s, end_s)", 2),
-    "fade": (lambda n, s, _step: 1.0 - _rising(n[0], n[1], s), "fade(start_s, end_s)", 2),
+    "ramp": (lambda n, s, _step: _between_knots((n[0], 0.0, n[1], 1.0), s), "ramp(start_s, end_s)", 2),
+    "fade": (lambda n, s, _step: _between_knots((n[0], 1.0, n[1], 0.0), s), "fade(start_s, end_s)", 2),
     "pulse": (lambda n, s, _step: float((s + _SLACK_S) % n[0] < n[1]), "pulse(every_s, width_s=...)", 2),
     "pulse_steps": (lambda n, _s, step: float(step % int(n[0]) == 0), "pulse(every_steps=n)", 1),
     "decay": (lambda n, s, _step: 0.5 ** (s / n[0]), "decay(half_life_s)", 1),
@@ -264,17 +146,13 @@ def pulse(
 ) -> Schedule:
     """Return the schedule that is 1 at the start of every period and 0 for the rest of it.
 
-    Args:
-        every_s: Length of a period in seconds.
-        width_s: How much of it is on; half of it when None.
-        every_steps: Instead of seconds: on at every n-th generation step only (arXiv 2506.10225: n = 25).
+    Of `every_s` seconds `width_s` are on, half of them when None. Or it is on at each of `every_steps`
+    generation steps alone (arXiv 2506.10225: 25).
     """
     if (every_s is None) == (every_steps is None) or (every_steps is not None and width_s is not None):
-        raise SteeringError(
-            f"pulse(every_s={every_s}, width_s={width_s}, every_steps={every_steps}) was asked for",
-            "a pulse counts either seconds (with a width) or steps",
-            "Write pulse(0.5), pulse(0.5, width_s=0.1) or pulse(every_steps=25)",
-        )
+        asked = f"pulse(every_s={every_s}, width_s={width_s}, every_steps={every_steps}) was asked for"
+        do = "Write pulse(0.5), pulse(0.5, width_s=0.1) or pulse(every_steps=25)"
+        raise SteeringError(asked, "a pulse counts either seconds (with a width) or steps", do)
     if every_s is None:
         return Schedule("pulse_steps", (every_steps or 0,))
     return Schedule("pulse", (every_s, number_or_nan(every_s) / 2 if width_s is None else width_s))
@@ -290,46 +168,6 @@ def knots(points: Sequence[tuple[float, float]]) -> Schedule:
     return Schedule("knots", tuple(number for point in points for number in point))
 
 
-def parse_schedule(text: str) -> Schedule:
-    """Return the schedule that `text` writes; raise SteeringError, with the place, when it writes none."""
-    tokenizer = Tokenizer(text)
-    schedule = read_schedule(tokenizer)
-    return schedule if tokenizer.ended else tokenizer.fail("the end of the schedule")
-
-
-def read_schedule(tokenizer: Tokenizer) -> Schedule:
-    """Return the schedule that stands at the tokenizer's place, and step over it."""
-    start = tokenizer.position
-    kind = tokenizer.take(NAME)
-    if kind is None or kind not in _KINDS or kind == "pulse_steps":
-        tokenizer.position = start
-        tokenizer.fail(f"a schedule ({', '.join(name for name in _KINDS if name != 'pulse_steps')})")
-    if kind == "constant":
-        if tokenizer.has("("):
-            tokenizer.expect(")")
-        return constant()
-    tokenizer.expect("(")
-    numbers = [tokenizer.number()]
-    if kind == "pulse" and tokenizer.has("steps"):
-        kind = "pulse_steps"
-    else:
-        _read_seconds(tokenizer, kind, numbers)
-    tokenizer.expect(")")
-    return Schedule(kind, tuple(numbers))
-
-
-def _read_seconds(tokenizer: Tokenizer, kind: str, numbers: list[float]) -> None:
-    """Read the rest of a list of seconds (or of `seconds:factor` pairs) into `numbers`."""
-    while True:
-        tokenizer.expect("s")
-        if kind == "knots":
-            tokenizer.expect(":")
-            numbers.append(tokenizer.number("a factor"))
-        if not tokenizer.has(","):
-            return
-        numbers.append(tokenizer.number("a time in seconds"))
-
-
 SIDES = {"below": "<", "above": ">"}
 """The two sides of a threshold on which a gate may be open, and the sign that stands for each."""
 
@@ -342,18 +180,9 @@ LINKS = ("softmax", "shares", "sigmoid", "cut")
 class ReadOut:
     """A linear read-out: probabilities of classes = link(x W' + b) of the stream x at one place.
 
-    Args:
-        classes: Their names.
-        weights: (classes, d_model) float32, read-only.
-        bias: (classes,) float32, read-only.
-        layer: The block it reads, after steering.
-        site: The place in the block.
-        link: One of LINKS.
-        target: What the classes tell apart.
-        model_id: The model that it was fitted on; empty fits any of the right width.
-
-    Raises:
-        SteeringError: For numbers and names that do not fit each other.
+    Weights (classes, d_model) and bias (classes,) are float32 and read-only. It reads the block `layer` after
+    steering. `link` is one of LINKS, `target` says what the classes tell apart, and `model_id` is the model
+    that it was fitted on; empty fits any of the right width.
     """
 
     classes: tuple[str, ...]
@@ -366,26 +195,34 @@ class ReadOut:
     model_id: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        texts = (self.site, self.link, self.target, self.model_id)
-        if not all(map(is_text, texts)):
-            found = f"its site, link, target and model are {', '.join(map(repr, texts))}"
-            raise SteeringError("A read-out was asked for", found, "Give text")
-        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        layer = whole_number(self.layer, "A read-out of the layer", SteeringError)
+        object.__setattr__(self, "layer", layer)
         for name in ("weights", "bias"):
             array = np.array(getattr(self, name), dtype=np.float32, order="C")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        if problem := _misshapen(self):
+        count, shape, problem = len(self.classes), self.weights.shape, ""
+        texts = (*self.classes, self.site, self.target, self.model_id)
+        if len(shape) != 2 or shape[0] != count or not count or self.bias.shape != (count,):
+            problem = f"its weights have the shape {shape} and its bias {self.bias.shape}"
+        elif len(set(self.classes)) != count:
+            problem = "two of its classes have one name"
+        elif not (np.isfinite(self.weights).all() and np.isfinite(self.bias).all()):
+            problem = "its weights and bias are not all finite"
+        elif self.link not in LINKS:
+            problem = f"the link {self.link!r} is none of {', '.join(LINKS)}"
+        elif not all(map(is_text, texts)):
+            problem = f"its classes and places {texts!r} cannot all be written"
+        if problem:
             asked = f"A read-out of {', '.join(self.classes) or 'nothing'} was asked for"
             raise SteeringError(asked, problem, "Use Probe.read_out()")
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all that acts: classes, place, link, model, weights and bias."""
-        acting = [list(self.classes), int(self.layer), self.site, self.link, self.model_id]
-        digest = hashlib.sha256(json.dumps(acting).encode())
-        digest.update(self.weights.tobytes() + self.bias.tobytes())
-        return digest.hexdigest()
+        acting = json.dumps([self.classes, self.layer, self.site, self.link, self.model_id]).encode()
+        return hashlib.sha256(acting + self.weights.tobytes() + self.bias.tobytes()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ReadOut) and self.fingerprint == other.fingerprint
@@ -398,12 +235,8 @@ class ReadOut:
         return self
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Return (rows, classes) float32 probabilities of residuals (rows, d), on their device.
-
-        Each row is computed apart, so that its neighbours cannot move it across a threshold.
-        """
-        weights = torch.tensor(self.weights, device=x.device)
-        bias = torch.tensor(self.bias, device=x.device)
+        """Return P (rows, classes) for residuals x (rows, d), on their device (`probabilities`)."""
+        weights, bias = (torch.tensor(one, device=x.device) for one in (self.weights, self.bias))
         return probabilities(x, weights, bias, self.link)
 
 
@@ -411,15 +244,8 @@ class ReadOut:
 class Gate:
     """Steer only while P(`class_`) reads `side` the `threshold`, averaged over the last `over` seconds.
 
-    Args:
-        read_out: What reads.
-        class_: One of its classes.
-        side: "below" or "above": where the gate is open.
-        threshold: A probability from 0 to 1.
-        over: How many seconds of readings are averaged; 0 takes the last reading alone.
-
-    Raises:
-        SteeringError: For a class, side or number that cannot work.
+    `class_` is one of the read-out's, `side` "below" or "above", `threshold` a probability from 0 to 1. With
+    `over` = 0 the last reading counts alone.
     """
 
     read_out: ReadOut
@@ -429,9 +255,16 @@ class Gate:
     over: float = 1.0
 
     def __post_init__(self) -> None:
-        if problem := _impossible(self):
-            asked = f"A gate on {self.class_!r} {self.side} {self.threshold!r} was asked for"
-            raise SteeringError(asked, *problem)
+        asked = f"A gate on {self.class_!r} {self.side} {self.threshold!r} was asked for"
+        if self.class_ not in self.read_out.classes:
+            found = f"the probe knows {', '.join(self.read_out.classes)}"
+            raise SteeringError(asked, found, "Use one of those classes")
+        if self.side not in SIDES:
+            raise SteeringError(asked, f"the sides are {' and '.join(SIDES)}", "Use one of those")
+        if not is_number(self.threshold, 0, 1):
+            raise SteeringError(asked, "a threshold is a probability", "Use a number from 0 to 1")
+        if not is_number(self.over, 0):
+            raise SteeringError(asked, f"it is averaged over {self.over} s", "Use 0 or more seconds")
         for name in ("threshold", "over"):
             object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
 
@@ -442,7 +275,10 @@ class Gate:
 
 
 def probabilities(x: Tensor, weights: Tensor, bias: Tensor, link: str) -> Tensor:
-    """Return P (rows, classes) for residuals x (rows, d), weights (classes, d) and bias (classes,)."""
+    """Return P (rows, classes) for residuals x (rows, d), weights (classes, d) and bias (classes,).
+
+    Each row is computed apart, so that its neighbours cannot move it across a threshold.
+    """
     logits = (x.float()[:, None, :] * weights).sum(-1) + bias
     if link == "sigmoid":
         return logits.sigmoid()
@@ -453,32 +289,3 @@ def probabilities(x: Tensor, weights: Tensor, bias: Tensor, link: str) -> Tensor
     shares = logits.clamp(0, 1)
     shares = torch.where(shares.sum(-1, keepdim=True) > 0, shares, torch.ones_like(shares))
     return shares / shares.sum(-1, keepdim=True)
-
-
-def _misshapen(read_out: ReadOut) -> str:
-    """Return what is wrong with the numbers of a read-out, or an empty text."""
-    count, shape = len(read_out.classes), read_out.weights.shape
-    if len(shape) != 2 or shape[0] != count or not count or read_out.bias.shape != (count,):
-        return f"its weights have the shape {shape} and its bias {read_out.bias.shape}"
-    if len(set(read_out.classes)) != count:
-        return "two of its classes have one name"
-    if not (np.isfinite(read_out.weights).all() and np.isfinite(read_out.bias).all()):
-        return "its weights and bias are not all finite"
-    if read_out.link not in LINKS:
-        return f"the link {read_out.link!r} is none of {', '.join(LINKS)}"
-    if not all(is_text(name) for name in read_out.classes):
-        return f"its classes {read_out.classes!r} cannot all be written"
-    return "" if is_whole(read_out.layer) else f"its layer {read_out.layer!r} is negative or no whole number"
-
-
-def _impossible(gate: Gate) -> tuple[str, str] | None:
-    """Return (found, do) when a gate cannot work."""
-    if gate.class_ not in gate.read_out.classes:
-        return f"the probe knows {', '.join(gate.read_out.classes)}", "Use one of those classes"
-    if gate.side not in SIDES:
-        return f"the sides are {' and '.join(SIDES)}", "Use one of those"
-    if not is_number(gate.threshold, 0, 1):
-        return "a threshold is a probability", "Use a number from 0 to 1"
-    if not is_number(gate.over, 0):
-        return f"readings cannot be averaged over {gate.over} s", "Use 0 or more seconds"
-    return None

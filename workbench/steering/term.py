@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from workbench.errors import SteeringError, is_number, number_or_nan, renamed_attribute, whole_number
 from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.schedule import Gate, Schedule, constant
 
 if TYPE_CHECKING:
+    from workbench.model.musicgen import Model
     from workbench.steering.plan import Direction
-
 
 BRANCHES = ("cond", "both", "null")
 
 
-class Steerable(Protocol):
-    """What `Steering.check` needs to know of a model."""
-
-    @property
-    def id(self) -> str:
-        """The name that directions carry in their origin."""
-
-    @property
-    def layers(self) -> range:
-        """The decoder blocks, counted from 0."""
-
-    @property
-    def d_model(self) -> int:
-        """The width of the residual stream."""
-
-    def residual_norms(self) -> Any:
-        """The mean norm of the stream at each layer, (layers,)."""
-
-
 @dataclass(frozen=True)
 class Term:
-    """One direction, how strongly, when, how and on which branch of classifier-free guidance.
+    """One direction, how strongly, when, how and where; SteeringError for what no model could carry out.
 
     Args:
         direction: A unit vector.
@@ -51,10 +32,6 @@ class Term:
         chance: The probability with which each step acts at all (stochastic injection, MusicRFM, arXiv
             2510.19127), drawn by the row's own seed, so that a run can be repeated; 1 acts always.
         gate: Steers only while a probe reads below (or above) a threshold; None steers always.
-
-    Raises:
-        SteeringError: For what no model could carry out: a length other than 1, a dose that the operation
-            does not take, an operation or a branch that does not exist.
     """
 
     direction: Direction
@@ -73,26 +50,57 @@ class Term:
         layer = self.direction.layer if self.layer is None else self.layer
         object.__setattr__(self, "layer", whole_number(layer, "Steering at the layer", SteeringError))
         object.__setattr__(self, "operation", find_operation(self.operation).name)
-        if problem := _problem(self):
-            asked = f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for"
-            raise SteeringError(asked, *problem)
+        asked = f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for"
+        norm, unit = self.direction.residual_norm, OPERATIONS[self.operation].unit
+        if self.branch not in BRANCHES:
+            found = f"the branch {self.branch!r} is unknown"
+            raise SteeringError(asked, found, f"Use one of {', '.join(BRANCHES)}")
+        if not is_number(self.dose):
+            raise SteeringError(asked, "a dose must be a finite number", "Give a number such as 0.6")
+        if unit == "weight" and not 0 <= self.dose <= 1:
+            raise SteeringError(asked, "it takes a weight from 0 to 1", "Use 1.0 to remove all, 0.5 for half")
+        if not is_number(self.chance, 0, 1):
+            found = f"a chance of {self.chance!r} is no probability"
+            raise SteeringError(asked, found, "Use a number from 0 to 1")
+        if abs(self.direction.norm - 1) > 1e-4:
+            found = f"its norm is {self.direction.norm:.4g}, not 1"
+            raise SteeringError(asked, found, "Call .unit() on the direction first")
+        if unit == "R" and not 0 < norm < math.inf:
+            found = f"its residual norm, which a dose is a multiple of, is {norm}"
+            do = "Set it: dataclasses.replace(direction, residual_norm=model.residual_norms()[layer])"
+            raise SteeringError(asked, found, do)
 
     @property
     def at_layer(self) -> int:
         """The layer that this term acts at."""
         return cast(int, self.layer)
 
-    def check(self, model: Steerable) -> None:
+    def check(self, model: Model) -> None:
         """Raise SteeringError where it does not fit `model`: layer, width, another model's vector."""
-        if problem := _misfit(self, model):
-            asked = f"{self.direction.name!r} was to act at layer {self.at_layer} of {model.id}"
-            raise SteeringError(asked, *problem)
+        asked = f"{self.direction.name!r} was to act at layer {self.at_layer} of {model.id}"
+        made_for, width = self.direction.origin.get("model_id", ""), self.direction.vector.size
+        if made_for and made_for != model.id:
+            found = f"the direction was made for the model {made_for!r}"
+            raise SteeringError(asked, found, "Make a direction from this model's activations")
+        if width != model.d_model:
+            found = f"it has {width} numbers where the model has {model.d_model}"
+            raise SteeringError(asked, found, "Use a direction made for this model")
+        if self.at_layer not in model.layers:
+            found = f"the model has layers {model.layers[0]}-{model.layers[-1]}"
+            raise SteeringError(asked, found, "Use one of model.layers")
+        if self.gate is None:
+            return
+        read = self.gate.read_out
+        if read.model_id and read.model_id != model.id:
+            found = f"its gate's probe was made for the model {read.model_id!r}"
+            raise SteeringError(asked, found, "Fit a probe on this model")
+        if read.weights.shape[1] != model.d_model or read.layer not in model.layers:
+            found = f"its gate reads {read.weights.shape[1]} numbers at layer {read.layer}"
+            do = f"Use a probe of {model.d_model} numbers at one of model.layers"
+            raise SteeringError(asked, found, do)
 
     def acts(self, seconds: float, step: int = 0) -> bool:
-        """Return whether this term is planned to change anything at `seconds`: factor and dose are not 0.
-
-        Chance and gate, which are known only in a run, are left out.
-        """
+        """Return whether factor and dose are not 0 at `seconds`; chance and gate are known only in a run."""
         return not self.idle and self.schedule.factor(seconds, step) != 0
 
     rows = renamed_attribute("rows", "branch")
@@ -105,54 +113,7 @@ class Term:
     def __neg__(self) -> Term:
         if OPERATIONS[self.operation].has_target:
             pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
-            raise SteeringError(
-                f"The opposite of {self.operation} was asked for",
-                f"only pushes ({pushes}) have an opposite",
-                "Write the term that you mean instead of subtracting this one",
-            )
+            found = f"only pushes ({pushes}) have an opposite"
+            do = "Write the term that you mean instead of subtracting this one"
+            raise SteeringError(f"The opposite of {self.operation} was asked for", found, do)
         return replace(self, dose=-self.dose)
-
-
-def _problem(term: Term) -> tuple[str, str] | None:
-    """Return (found, do) when a term cannot be carried out on any model."""
-    direction, unit = term.direction, OPERATIONS[term.operation].unit
-    if term.branch not in BRANCHES:
-        return f"the branch {term.branch!r} is unknown", f"Use one of {', '.join(BRANCHES)}"
-    if not is_number(term.dose):
-        return "a dose must be a finite number", "Give a number such as 0.6"
-    if unit == "weight" and not 0 <= term.dose <= 1:
-        found = f"{term.operation} takes a weight from 0 to 1"
-        return found, "Use 1.0 to remove the direction, 0.5 for half of it"
-    if not is_number(term.chance, 0, 1):
-        return f"a chance of {term.chance!r} is no probability", "Use a number from 0 to 1"
-    if abs(direction.norm - 1) > 1e-4:
-        return f"its norm is {direction.norm:.4g}, not 1", "Call .unit() on the direction first"
-    if unit == "R" and not (math.isfinite(direction.residual_norm) and direction.residual_norm > 0):
-        return (
-            f"its residual norm, which a dose is a multiple of, is {direction.residual_norm}",
-            "Set it with dataclasses.replace(direction, residual_norm=model.residual_norms()[layer])",
-        )
-    return None
-
-
-def _misfit(term: Term, model: Steerable) -> tuple[str, str] | None:
-    """Return (found, do) when a term cannot act on this model."""
-    direction = term.direction
-    made_for, width = direction.origin.get("model_id", ""), direction.vector.size
-    if made_for and made_for != model.id:
-        found = f"the direction was made for the model {made_for!r}"
-        return found, "Make a direction from this model's activations"
-    if width != model.d_model:
-        found = f"it has {width} numbers where the model has {model.d_model}"
-        return found, "Use a direction made for this model"
-    if term.at_layer not in model.layers:
-        return f"the model has layers {model.layers[0]}-{model.layers[-1]}", "Use one of model.layers"
-    read = term.gate.read_out if term.gate is not None else None
-    if read is None:
-        return None
-    if read.model_id and read.model_id != model.id:
-        return f"its gate's probe was made for the model {read.model_id!r}", "Fit a probe on this model"
-    if read.weights.shape[1] != model.d_model or read.layer not in model.layers:
-        found = f"its gate reads {read.weights.shape[1]} numbers at layer {read.layer}"
-        return found, f"Use a probe of {model.d_model} numbers at one of model.layers"
-    return None

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import SteeringError
-from workbench.steering.operations import OPERATIONS, Operation, find_operation
+from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering, random_direction
 from workbench.steering.schedule import Schedule, constant, fade, ramp
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
+
+METHODS = ("gram-schmidt", "symmetric")
+_APART = 1_000_003  # seeds of the directions of one plan: no other control meets them
 
 
 def difference_in_means(
@@ -22,24 +25,14 @@ def difference_in_means(
 ) -> Direction:
     """Return the unit vector along mean(x | class) - mean(x | not class): the plainest direction.
 
-    Args:
-        acts: Labelled activations.
-        class_: The class that it points to.
-        target: The label that the class is a value of.
-        layer: The decoder block.
-        site: The place in the block.
-
-    Raises:
-        SteeringError: When no clip has the class, or all have it.
+    `class_` is a value of the label `target`. Raises SteeringError when no clip has it, or all have it.
     """
     names, y = acts.numbered(target)
     inside = np.array(names)[y] == class_
     if not inside.any() or inside.all():
-        raise SteeringError(
-            f"The difference in means of {class_!r} was asked for",
-            f"the activations hold these values of {target!r}: {', '.join(names)}",
-            "Use one of at least two",
-        )
+        found = f"the activations hold these values of {target!r}: {', '.join(names)}"
+        asked = f"The difference in means of {class_!r} was asked for"
+        raise SteeringError(asked, found, "Use one of at least two")
     x = acts.matrix(layer, site=site).astype(np.float64)
     difference = x[inside].mean(0) - x[~inside].mean(0)
     origin = {
@@ -49,33 +42,17 @@ def difference_in_means(
         "distance": f"{np.linalg.norm(difference):.6g}",
         "samples": f"{inside.sum()} against {(~inside).sum()}",
     }
-    found = Direction(
-        difference.astype(np.float32),
-        layer,
-        site,
-        name=class_,
-        residual_norm=float(acts.data["residual_norm"].sel(layer=layer)),
-        centre=float(x.mean(0) @ difference),
-        origin=origin,
-    )
-    return found.unit()
-
-
-_APART = 1_000_003  # seeds of the directions of one plan: no other control meets them
-METHODS = ("gram-schmidt", "symmetric")
+    norm, centre = float(acts.data["residual_norm"].sel(layer=layer)), float(x.mean(0) @ difference)
+    vector = difference.astype(np.float32)
+    made = Direction(vector, layer, site, name=class_, residual_norm=norm, centre=centre, origin=origin)
+    return made.unit()
 
 
 def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steering:
     """Return the plan that is `a` until `start_s`, `b` from `end_s` on, and a mixture on the way.
 
-    Args:
-        a: A plan whose schedules are constant; its terms get `fade(start_s, end_s)`.
-        b: Another; its terms get `ramp(start_s, end_s)`.
-        start_s: Seconds of new sound.
-        end_s: The same.
-
-    Raises:
-        SteeringError: For a plan with a schedule of its own: a product of two schedules has no text.
+    The terms of `a` get `fade(start_s, end_s)`, those of `b` `ramp(start_s, end_s)`. A plan with a schedule
+    of its own is refused: a product of two schedules has no text.
 
     >>> jazz, rock = (Direction(np.eye(2)[n], 0, name=name, residual_norm=1.0)
     ...               for n, name in enumerate(("jazz", "rock")))
@@ -87,11 +64,9 @@ def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steerin
 
 def _scheduled(plan: Steering, schedule: Schedule) -> Steering:
     if any(term.schedule != constant() for term in plan.terms):
-        raise SteeringError(
-            f"A crossfade of {plan} was asked for",
-            "it has a schedule of its own",
-            "Use plans with the constant schedule, or write the schedules yourself",
-        )
+        asked, found = f"A crossfade of {plan} was asked for", "it has a schedule of its own"
+        do = "Use plans with the constant schedule, or write the schedules yourself"
+        raise SteeringError(asked, found, do)
     return Steering(tuple(replace(term, schedule=schedule) for term in plan.terms))
 
 
@@ -103,63 +78,41 @@ def split_dose(
 ) -> Steering:
     """Return the plan that shares one dose among directions of several layers, in rising order of layers.
 
-    Args:
-        directions: Of one quality, one per layer (a mapping's keys are those layers).
-        dose: The sum of the shares' sizes.
-        weights: One per direction, in the order given: each gets dose x weight / sum |weights|; equal when
-            None.
-        settings: Those of `Direction.at`: schedule, operation, branch, chance, gate.
-
-    Raises:
-        SteeringError: For no directions, two of one layer, weights that do not fit, and operations that have
-            a target instead of a dose that could be shared.
+    The directions are of one quality, one per layer (a mapping's keys are those layers). Each gets dose x
+    weight / sum |weights|, with equal weights when None. `settings` are those of `Direction.at`; operations
+    with a target are refused.
     """
     of_layers = list(directions.values() if isinstance(directions, Mapping) else directions)
     shares = np.ones(len(of_layers)) if weights is None else np.asarray(weights, dtype=np.float64)
-    problem = _unshareable(directions, of_layers, shares, find_operation(settings.get("operation", "add")))
-    if problem:
-        raise SteeringError(f"A dose of {dose:g} over {len(of_layers)} layers was asked for", *problem)
-    shares = shares / np.abs(shares).sum()
-    plans = [
-        direction.at(dose * float(share), **settings)
-        for direction, share in zip(of_layers, shares, strict=True)
-    ]
-    return Steering(tuple(sorted((term for plan in plans for term in plan.terms), key=lambda t: t.at_layer)))
-
-
-def _unshareable(
-    directions: object, of_layers: Sequence[Direction], shares: np.ndarray, operation: Operation
-) -> tuple[str, str] | None:
-    """Return (found, do) when a dose cannot be shared."""
-    layers = [direction.layer for direction in of_layers]
+    operation, layers = find_operation(settings.get("operation", "add")), [one.layer for one in of_layers]
+    problem = None
     if not of_layers or len(set(layers)) < len(layers):
-        return f"the layers are {layers}", "Give one direction per layer, at least one"
-    if isinstance(directions, Mapping) and list(directions) != layers:
-        return f"layers {list(directions)} hold directions of {layers}", "Give each its own layer as key"
-    if shares.shape != (len(of_layers),) or not (np.isfinite(shares).all() and np.abs(shares).sum() > 0):
-        return f"the weights are {shares.tolist()}", "Give one number per direction, not all 0"
-    if operation.has_target:
+        problem = f"the layers are {layers}", "Give one direction per layer, at least one"
+    elif isinstance(directions, Mapping) and list(directions) != layers:
+        problem = f"layers {list(directions)} hold directions of {layers}", "Give each its own layer as key"
+    elif shares.shape != (len(layers),) or not (np.isfinite(shares).all() and np.abs(shares).sum() > 0):
+        problem = f"the weights are {shares.tolist()}", "Give one number per direction, not all 0"
+    elif operation.has_target:
         pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
-        return f"{operation.name} has no dose to share", f"Use one of {pushes}"
-    return None
+        problem = f"{operation.name} has no dose to share", f"Use one of {pushes}"
+    if problem:
+        raise SteeringError(f"A dose of {dose:g} over {len(layers)} layers was asked for", *problem)
+    shares = shares / np.abs(shares).sum()
+    shared = sorted(zip(of_layers, shares.tolist(), strict=True), key=lambda one: one[0].layer)
+    plans = [direction.at(dose * share, **settings) for direction, share in shared]
+    return Steering(tuple(term for plan in plans for term in plan.terms))
 
 
 def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmidt") -> tuple[Direction, ...]:
     """Return unit directions at right angles to each other, in the order given, names and R kept.
 
-    Args:
-        directions: Of one layer and site.
-        method: "gram-schmidt": the first keeps its place, each later one loses what it shares with those
-            before; "symmetric" (Loewdin 1950): all move as little as possible together, no order matters,
-            V <- (V V')^-1/2 V.
-
-    Raises:
-        SteeringError: For directions of different places, and such that do not span as many dimensions.
+    By "gram-schmidt" the first keeps its place, each later one loses what it shares with those before; by
+    "symmetric" (Loewdin 1950) all move as little as possible, in no order: V <- (V V')^-1/2 V. Directions of
+    different places are refused, and such that do not span as many dimensions.
     """
     if method not in METHODS:
-        raise SteeringError(
-            f"The method {method!r} was asked for", f"there are {', '.join(METHODS)}", "Use one"
-        )
+        asked = f"The method {method!r} was asked for"
+        raise SteeringError(asked, f"there are {', '.join(METHODS)}", "Use one")
     if not directions:
         return ()
     units = [direction.unit() for direction in directions]
@@ -168,35 +121,23 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
     v = np.array([unit.vector for unit in units], dtype=np.float64)
     left, sizes, _right = np.linalg.svd(v, full_matrices=False)
     if len(sizes) < len(units) or sizes.min() < 1e-5:
-        raise SteeringError(
-            f"{', '.join(unit.name for unit in units)} were to be made orthogonal",
-            "some of them can be made of the others",
-            "Leave one out",
-        )
-    # V = L Q with orthonormal rows Q: Gram-Schmidt divides by L.
-    mix = (
-        left @ np.diag(1 / sizes) @ left.T
-        if method == "symmetric"
-        else np.linalg.inv(np.linalg.cholesky(v @ v.T))
-    )
-    return tuple(_mixed(unit, units, row) for unit, row in zip(units, mix, strict=True))
+        asked = f"{', '.join(unit.name for unit in units)} were to be made orthogonal"
+        raise SteeringError(asked, "some of them can be made of the others", "Leave one out")
+    if method == "symmetric":
+        mix = left @ np.diag(1 / sizes) @ left.T
+    else:  # V = L Q with orthonormal rows Q: Gram-Schmidt divides by L
+        mix = np.linalg.inv(np.linalg.cholesky(v @ v.T))
+    centres = np.array([unit.centre for unit in units])
+    made = []
+    for unit, row in zip(units, mix, strict=True):
+        origin = {**unit.origin, "orthogonal_to": ", ".join(one.name for one in units if one is not unit)}
+        vector, centre = (row @ v).astype(np.float32), float(row @ centres)
+        made.append(replace(unit, vector=vector, centre=centre, origin=origin).unit())
+    return tuple(made)
 
 
 def randomised(plan: Steering, seed: int) -> Steering:
     """Return the control of a plan: a random direction of equal norm in place of each, all else unchanged."""
     places = {one: place for place, one in enumerate(dict.fromkeys(term.direction for term in plan.terms))}
-    terms = [
-        replace(term, direction=random_direction(term.direction, seed + _APART * places[term.direction]))
-        for term in plan.terms
-    ]
-    return Steering(tuple(terms))
-
-
-def _mixed(unit: Direction, units: Sequence[Direction], row: np.ndarray) -> Direction:
-    """Return `unit` with the vector and centre of the mixture `row` of `units`, at length 1."""
-    vector = row @ np.array([one.vector for one in units], dtype=np.float64)
-    centre = float(row @ np.array([one.centre for one in units]))
-    others = ", ".join(one.name for one in units if one is not unit)
-    origin = {**unit.origin, "orthogonal_to": others}
-    made = replace(unit, vector=vector.astype(np.float32), centre=centre, origin=origin)
-    return made.unit()
+    controls = {one: random_direction(one, seed + _APART * place) for one, place in places.items()}
+    return Steering(tuple(replace(term, direction=controls[term.direction]) for term in plan.terms))

@@ -1,9 +1,8 @@
 """The journal of a session: what happened, line by line, and the codes, appended as they are drawn.
 
-Nothing is buffered: every line and frame is handed to the operating system at once, so a process that is
-killed loses the frames that were not finished, and nothing else. A line that was cut off is not read. A
-damaged line ends what is known: what was drawn before it was written is kept. Every visit has a line for that
-reason; older recordings have one only where the doses changed.
+Nothing is buffered: a process that is killed loses the frames that were not finished, and nothing else. A
+damaged line ends what is known, so every visit has a line; older recordings have one only where the doses
+changed.
 
     {"window": [start, frames, context], "prompt": ...}   a window begins
     {"visit": v, "doses": [...]}                        what visit v of it read at the knobs
@@ -21,7 +20,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,15 +46,10 @@ def added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]
 
 @dataclass
 class RecordedWindow:
-    """One window of a recording: its span, the knobs' doses where they changed, and where it was cut.
+    """One window of a recording: its span, and (visit, doses) wherever the doses changed.
 
-    Args:
-        span: Its frames.
-        changes: (visit, doses) in order; the first window has one for visit 0.
-        visits: How many visits are known to have begun.
-        last: What the last of them read.
-        cut: After how many visits it was cut; None when it came to its end, or the recording just stops.
-        pushes: How many of them "changed" the stream, were left "alone" (by gate or slider), "failed".
+    `visits` are known to have begun, and the last of them read `last`. It was cut after `cut` visits, None
+    when it came to its end or the recording just stops. `pushes` are counted as in `LiveFigures`.
     """
 
     span: Span
@@ -75,21 +69,12 @@ class Journal:
         self._codes = (folder / CODES).open("xb", buffering=0)
         self.frames = self._line_check = self._frame_check = 0
 
-    def window(self, span: Span) -> None:
-        """Note that a window begins."""
-        self._write({"window": [span.start, span.frames, span.context], "prompt": span.prompt})
-
-    def doses(self, visit: int, doses: Doses) -> None:
-        """Note what a visit of the present window read at the knobs."""
-        self._write({"visit": visit, "doses": list(doses)})
-
-    def cut(self, visits: int) -> None:
-        """Note that the present window was cut after so many visits."""
-        self._write({"cut": visits})
-
-    def pushes(self, counts: Mapping[str, int]) -> None:
-        """Note what the pushes of the present window did."""
-        self._write({"pushes": [counts[what] for what in NONE]})
+    def note(self, **event: object) -> None:
+        """Append an event, one of those above."""
+        body = json.dumps(event, ensure_ascii=False).encode()[:-1]
+        check = zlib.crc32(body, self._line_check)
+        _write_whole(self._events, body + _CHECK + b'"%08x"}\n' % check)
+        self._line_check = check
 
     def add(self, codes: np.ndarray) -> None:
         """Append finished frames, codes (k, n)."""
@@ -104,7 +89,7 @@ class Journal:
         """Note how the recording ended, and close the files, also when nothing more can be written."""
         if not self._events.closed:
             try:
-                self._write({"end": how, "frames": self.frames})
+                self.note(end=how, frames=self.frames)
             finally:
                 self._events.close()
                 self._codes.close()
@@ -115,19 +100,9 @@ class Journal:
             file.close()
             Path(file.name).unlink(missing_ok=True)
 
-    def _write(self, event: dict[str, object]) -> None:
-        body = json.dumps(event, ensure_ascii=False).encode()[:-1]
-        check = zlib.crc32(body, self._line_check)
-        _write_whole(self._events, body + _CHECK + b'"%08x"}\n' % check)
-        self._line_check = check
-
 
 def _write_whole(file: io.FileIO, data: bytes) -> None:
-    """Append all of `data`, or nothing: a write may be shorter than asked, and none may follow half a line.
-
-    Raises:
-        GenerationError: When the disk takes no more; the file ends where it ended before.
-    """
+    """Append all of `data`, or raise GenerationError and leave the file as it was."""
     begin, left = file.tell(), memoryview(data)
     try:
         while left:
@@ -141,22 +116,16 @@ def _write_whole(file: io.FileIO, data: bytes) -> None:
             file.seek(begin)
         except OSError:
             file.close()  # nothing may follow half a line
-        raise GenerationError(
-            f"The recording was to go on in {file.name!s}",
-            f"it cannot be written ({reason(error)})",
-            "Free space on the disk, and record again; what was recorded before is kept",
-        ) from error
+        asked = f"The recording was to go on in {file.name!s}"
+        do = "Free space on the disk, and record again; what was recorded before is kept"
+        raise GenerationError(asked, f"it cannot be written ({reason(error)})", do) from error
 
 
 @dataclass(frozen=True)
 class Events:
-    """What a journal says.
+    """What a journal says: the windows, how the recording ended, and with how many frames, if it is known.
 
-    Args:
-        windows: The windows of the recording.
-        ended: How it ended: empty when its process was killed.
-        damaged: The number of the first damaged line, behind which nothing is known; 0 where there is none.
-        frames: How many there were when it ended; None when that is not known.
+    `damaged` is the number of the first damaged line, behind which nothing is known; 0 where there is none.
     """
 
     windows: list[RecordedWindow]
@@ -166,10 +135,7 @@ class Events:
 
 
 def read_events(folder: Path, knobs: int, *, checked: bool = True) -> Events:
-    """What the journal of a recording with so many knobs says, up to its first damaged line.
-
-    `checked` says whether its lines carry checks; older ones do not.
-    """
+    """What the journal of a recording with so many knobs says, up to its first damaged line."""
     windows: list[RecordedWindow] = []
     ended, frames, check = "", None, 0
     lines = (folder / EVENTS).read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
@@ -189,7 +155,12 @@ def read_events(folder: Path, knobs: int, *, checked: bool = True) -> Events:
 def _take_in(event: Mapping[str, Any], windows: list[RecordedWindow], knobs: int) -> str:
     """Add an event to the windows; return how the recording ended, if it tells; raise where it is none."""
     if "window" in event:
-        windows.append(_window(event, windows))
+        (start, frames, context), prompt = event["window"], event["prompt"]
+        first, most = (windows[-1].span.start, windows[-1].span.end) if windows else (0, math.inf)
+        _expect(is_whole(start, first, most) and is_whole(frames, 1) and is_whole(context))
+        _expect(prompt is None or is_text(prompt))
+        last = windows[-1].last if windows else None
+        windows.append(RecordedWindow(Span(start, frames, context, prompt), last=last))
     elif "visit" in event:
         window, visit, doses = windows[-1], event["visit"], tuple(event["doses"])
         _expect(is_whole(visit, window.visits) and window.cut is None)
@@ -209,28 +180,13 @@ def _take_in(event: Mapping[str, Any], windows: list[RecordedWindow], knobs: int
     return ""
 
 
-def _window(event: Mapping[str, Any], windows: Sequence[RecordedWindow]) -> RecordedWindow:
-    """The window that an event begins; it begins where the last one can have ended."""
-    (start, frames, context), prompt = event["window"], event["prompt"]
-    first, most = (windows[-1].span.start, windows[-1].span.end) if windows else (0, math.inf)
-    _expect(is_whole(start, first, most) and is_whole(frames, 1) and is_whole(context))
-    _expect(prompt is None or is_text(prompt))
-    return RecordedWindow(Span(start, frames, context, prompt), last=windows[-1].last if windows else None)
-
-
 def _expect(holds: bool) -> None:
     if not holds:
         raise ValueError
 
 
 def read_codes(folder: Path, n_codebooks: int, events: Events, *, checked: bool = True) -> np.ndarray:
-    """The codes (k, frames) int16 that were written; a frame that was cut off is left out.
-
-    `checked` says whether the frames carry checks; older ones do not.
-
-    Raises:
-        ValueError: When the number of codebooks is none, a frame is damaged, or frames are missing.
-    """
+    """The codes (k, frames) int16 that were written, without a frame that was cut off."""
     if not is_whole(n_codebooks, 1):
         raise ValueError(f"it has {n_codebooks!r} codebooks")
     size = 2 * n_codebooks + _CHECK_BYTES * checked
@@ -245,11 +201,7 @@ def read_codes(folder: Path, n_codebooks: int, events: Events, *, checked: bool 
 
 
 def _undamaged(data: bytes, size: int) -> int:
-    """How many frames of `size` bytes, checks included, are whole; what was cut off at the end is none.
-
-    Raises:
-        ValueError: When one is damaged: a later one is whole.
-    """
+    """How many frames of `size` bytes are whole up to the end; one that a whole one follows is damaged."""
     fit, check = [], 0
     for end in range(size, len(data) + 1, size):
         expected = zlib.crc32(data[end - size : end - _CHECK_BYTES], check)
@@ -259,24 +211,3 @@ def _undamaged(data: bytes, size: int) -> int:
     if any(fit[whole:]):
         raise ValueError(f"frame {whole + 1} of {CODES} is damaged")
     return whole
-
-
-def explained_frames(events: Events, delay: int) -> int:
-    """How many frames a damaged journal explains: those that were finished when the damaged line was written.
-
-    Its last window is then one that was cut after the visits that are known.
-    """
-    if not events.windows:
-        return 0
-    last = events.windows[-1]
-    last.cut = last.visits if last.cut is None else min(last.cut, last.visits)
-    return last.span.start - events.windows[0].span.start + max(0, last.cut - delay)
-
-
-def doses_at(changes: Sequence[tuple[int, Doses]], visits: int, before: Doses) -> list[Doses]:
-    """What each of `visits` visits read, given the changes in its window and what was read before it."""
-    changed, read = dict(changes), []
-    for visit in range(visits):
-        before = changed.get(visit, before)
-        read.append(before)
-    return read

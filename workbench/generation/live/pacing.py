@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,7 @@ _SLOWER, _FASTER = 1.0, 1.15  # real-time factors between which the mode that is
 
 
 def held_back(total_s: float, speed: float) -> float:
-    """Return the seconds to hold back so that `total_s`, made at `speed` times real time, never stutters.
+    """The seconds to hold back so that `total_s`, made at `speed` times real time, never stutters.
 
     The last chunk is made after total / speed seconds and cannot be heard earlier, so playing may begin
     total * (1 / speed - 1) seconds after making; by then total * (1 - speed) seconds of sound are there.
@@ -33,14 +34,7 @@ def held_back(total_s: float, speed: float) -> float:
 
 @dataclass(frozen=True)
 class Pace:
-    """How far ahead of the ear a session may draw, and how much sound has to be there before it plays.
-
-    Args:
-        lead_s: Seconds from the step that is drawn to the sound that is heard: the longest way from knob to
-            ear.
-        hold_s: Seconds of finished sound.
-        slow: Whether this is the pace of a model that is slower than real time.
-    """
+    """How far ahead of the ear a session may draw, and how much sound has to be there before it plays."""
 
     lead_s: float
     hold_s: float
@@ -48,24 +42,18 @@ class Pace:
 
 
 class Pacing:
-    """The pace of a session, by the speed that was measured over its last steps.
+    """The pace of a session, by the speed of its last steps; `lead_s` while the model is fast enough.
 
-    Args:
-        lead_s: the lead that is kept while the model is fast enough.
-        latency_s: from the step that begins a frame to its sound: delay pattern, look-ahead of the codec.
-        piece_s: length of a piece of sound.
-        frame_rate_hz: steps per second of sound.
+    `latency_s` is the way from the step that begins a frame to its sound: delay pattern, look-ahead of the
+    codec. Sound comes in pieces of `piece_s`, and has `frame_rate_hz` steps per second.
     """
 
     def __init__(self, lead_s: float, *, latency_s: float, piece_s: float, frame_rate_hz: float) -> None:
         least = latency_s + 2 * piece_s
         if not lead_s >= least:
-            raise GenerationError(
-                f"A lead of {lead_s:g} s was asked for",
-                f"a sound takes {latency_s:g} s from its first step to its last, and comes in pieces of "
-                f"{piece_s:g} s",
-                f"Use lead_s={least + 0.05:.2f} or more, or shorter pieces",
-            )
+            found = f"a sound takes {latency_s:g} s from first to last step, and has pieces of {piece_s:g} s"
+            do = f"Use lead_s={least + 0.05:.2f} or more, or shorter pieces"
+            raise GenerationError(f"A lead of {lead_s:g} s was asked for", found, do)
         self._latency_s, self._piece_s, self._rate_hz = latency_s, piece_s, frame_rate_hz
         self._fast = Pace(lead_s, lead_s - latency_s - piece_s)
         self._busy: deque[float] = deque(maxlen=100)
@@ -104,14 +92,9 @@ PATIENCE_S = 1.5
 class Playback:
     """What was delivered, what of it was heard, and how often there was a gap.
 
-    Without a player the clock plays: it begins when `hold_s` seconds are there, and again after a gap.
-    Between two reports of a player the clock runs on, because they come late or not at all while a notebook's
-    cell runs. A player that says nothing for a while is taken to play; one that waits says so.
-
-    Args:
-        hold_s: seconds that must be there before sound begins; may be changed meanwhile.
-        speed: how fast the clock plays, 1 is real time.
-        now: the clock, in seconds.
+    Without a player the clock plays, `speed` times as fast as real time: it begins when `hold_s` seconds are
+    there, and again after a gap. Between two reports of a player the clock runs on, because they come late or
+    not at all while a notebook's cell runs. A player that says nothing for a while is taken to play.
     """
 
     def __init__(
@@ -127,80 +110,75 @@ class Playback:
     @property
     def played_s(self) -> float:
         """Seconds heard, never more than were delivered."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             return self._played
 
     @property
     def ahead_s(self) -> float:
         """Seconds delivered and not heard yet."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             return self._delivered - self._played
 
     @property
     def underruns(self) -> int:
         """Gaps: how often sound was wanted and none was there."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             return self._gaps
 
     @property
     def running(self) -> bool:
         """Whether sound is heard now."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             return self._running
 
     def deliver(self, seconds: float) -> None:
         """Note that so much more sound is there."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             self._delivered += seconds
             self._settle()
 
     def pause(self) -> None:
         """Stop the clock; what is there stays there."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             self._running, self._paused = False, True
 
     def resume(self) -> None:
         """Let the clock go on."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             self._paused, self._told_at = False, self._since
             self._running = not self._attached and self._delivered > self._played
 
     def finish(self) -> None:
         """Note that nothing more comes: what is held back plays, and the end is no gap."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             self._finished = True
             self._settle()
 
     def join(self) -> None:
         """Note that a player is there: it hears what is delivered from now on, and its reports count."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             self._attached, self._running, self._told_at = True, False, self._since
             self._base = self._played = self._delivered
             self._heard_gaps = 0
 
     def leave(self) -> None:
         """Note that the player is gone: the clock plays on alone."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             self._attached = False
 
     def report(self, played_s: float, *, playing: bool, underruns: int = 0) -> None:
         """Take over what the player says: seconds heard and gaps since it joined."""
-        with self._lock:
-            self._settle()
+        with self._settled():
             self._played = min(self._base + played_s, self._delivered)
             self._running, self._told_at = playing and not self._paused, self._since
             self._gaps += max(0, underruns - self._heard_gaps)
             self._heard_gaps = underruns
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        with self._lock:
+            self._settle()
+            yield
 
     def _settle(self) -> None:
         """Move the clock's hand to now."""
@@ -223,19 +201,16 @@ class LiveFigures:
     """How a session is doing.
 
     Args:
-        state: "ready", "playing", "paused", "stopped" or "failed".
+        state: As in `LiveSession`.
         played_s: Seconds heard.
         lead_s: Seconds of finished sound that lie ahead of the ear.
         underruns: Gaps that were heard.
-        steps: How many were drawn, and so `frames` and `windows`.
+        steps, frames, windows: How many were drawn.
         sounding: How many frames have been turned into sound.
-        steps_per_second: What the model makes when nothing holds it back.
-        real_time_factor: Seconds of sound in a second of work; below 1 it is slower than real time.
-        hold_s: Seconds of sound that must be there before it plays.
-        slow: Whether sound is held back because the model is slower than real time.
-        knob_to_ear_s: From the last move of a knob to its sound; `worst_knob_to_ear_s` of all moves.
-        pushes: Steered cells that "changed", were left "alone" (by gate or slider), "failed": the receipt,
-            counted once a second.
+        steps_per_second, real_time_factor: What the model makes when nothing holds it back.
+        hold_s, slow: Sound held back before it plays, and whether because the model is slow.
+        knob_to_ear_s, worst_knob_to_ear_s: From a knob's move to its sound, of the last and of all moves.
+        pushes: Steered cells that "changed", were left "alone" (by gate or slider), "failed": the receipt.
     """
 
     state: str
@@ -264,29 +239,23 @@ class LiveFigures:
         facts = [f"{self.state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
         if self.steps_per_second:
             facts.append(f"{self.steps_per_second:.0f} steps/s, {self.real_time_factor:.1f} x real time")
-        if self.knob_to_ear_s is not None and self.worst_knob_to_ear_s is not None:
+        if self.knob_to_ear_s is not None:
             facts.append(f"knob to ear {self.knob_to_ear_s:.1f} s (at most {self.worst_knob_to_ear_s:.1f} s)")
         if self.lost:
             facts.append(f"{self.pushes['failed']} pushes did NOT arrive in the model")
         words = "; ".join(facts) + "."
         if self.slow:
-            words += (
-                f" The model is slower than real time: {self.hold_s:.1f} s of sound are held back, so that "
-                f"{STRETCH_S:g} s play without a gap, and a knob is heard that much later."
-            )
+            words += f" The model is slower than real time: {self.hold_s:.1f} s of sound are held back, so "
+            words += f"that {STRETCH_S:g} s play without a gap, and a knob is heard that much later."
         return words
 
 
 def lost_words(pushes: Mapping[str, int]) -> str:
     """What is to be said of pushes that were counted, some of which failed; empty when none did."""
     failed = pushes.get("failed", 0)
-    if not failed:
-        return ""
-    return message(
-        f"{failed + pushes.get('changed', 0)} pushes were to act",
-        f"{failed} of them did not change the residual stream as planned",
-        "Turn the knob further (a small dose may vanish in the model's precision), or report this as a bug",
-    )
+    found = f"{failed} of them did not change the residual stream as planned"
+    do = "Turn the knob further (a small dose may vanish in the model's precision), or report this as a bug"
+    return message(f"{failed + pushes.get('changed', 0)} pushes were to act", found, do) if failed else ""
 
 
 @dataclass(frozen=True)
@@ -301,8 +270,8 @@ class Score:
 class Scores:
     """What probes read, averaged once a second; the last minutes are kept."""
 
-    def __init__(self, probes: Sequence[Readable], *, every_s: float = 1.0) -> None:
-        self.probes, self._every_s, self._next_s = tuple(probes), every_s, every_s
+    def __init__(self, probes: Sequence[Readable]) -> None:
+        self.probes, self._next_s = tuple(probes), 1.0
         self.lines: deque[Score] = deque(maxlen=300 * max(1, len(self.probes)))
         self._seen: Mapping[Place, list[torch.Tensor]] = {}
         self._from = 0
@@ -320,7 +289,7 @@ class Scores:
         """Average what came since the last time, when a second of music has passed."""
         if not self.probes or seconds < self._next_s:
             return
-        self._next_s = seconds + self._every_s
+        self._next_s = seconds + 1
         for probe in self.probes:
             rows = self._seen[probe.layer, probe.site][self._from :]
             if rows:

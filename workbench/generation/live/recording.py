@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ import torch
 from safetensors.numpy import load_file, save
 
 from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason, renamed_attribute
-from workbench.files import DIGEST, check_digest, digest_of, disk_errors, require_room, write_atomically
-from workbench.generation.edits import Slider, Sliders
+from workbench.files import DIGEST, check_digest, digest_of, disk_errors, write_atomically
+from workbench.generation.edits import Sliders
 from workbench.generation.engine import most_frames
 from workbench.generation.live.journal import (
     CODES,
@@ -35,16 +34,13 @@ from workbench.generation.live.journal import (
     Events,
     Journal,
     RecordedWindow,
-    added,
-    doses_at,
-    explained_frames,
     read_codes,
     read_events,
 )
 from workbench.generation.live.pacing import lost_words
-from workbench.generation.live.window import Listener, LiveSetup, LiveSound, WindowState, draw_window
+from workbench.generation.live.window import LiveSetup, LiveSound, WindowState, draw_window
 from workbench.generation.request import Settings
-from workbench.generation.take import Take, Window, differences, environment
+from workbench.generation.take import Take, differences, environment
 from workbench.model.conditioning import Melody, shifted
 from workbench.model.musicgen import Model
 from workbench.model.sampling import seconds_at
@@ -53,20 +49,10 @@ from workbench.steering.plan import Direction
 
 FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench recording 1"
 HEADER, BEGIN = "header.json", "begin.safetensors"
-_FIRST_MINUTES = 1 << 20  # bytes
-_UNENDED = (
-    "The recording in {} was not ended: its process was killed, or it still goes on. "
-    "All frames that were finished are read."
-)
 
 
 def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> Journal:
-    """Write what is known at the beginning into `folder`; return the journal for the rest.
-
-    Raises:
-        GenerationError: When the folder holds a recording already.
-        DiskError: When the disk is full or the folder cannot be written.
-    """
+    """Write what is known at the beginning into `folder`; return the journal for the rest."""
     check_free(folder)
     knobs = []
     for number, (name, direction) in enumerate(setup.directions):
@@ -108,23 +94,12 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Windo
     return journal
 
 
-def check_room(folder: Path, setup: LiveSetup) -> None:
-    """Raise DiskError unless `folder` can be written and has room for directions and the first minutes."""
-    vectors = sum(direction.vector.nbytes for _name, direction in setup.directions)
-    require_room(folder, vectors + _FIRST_MINUTES)
-
-
 def check_free(folder: Path) -> None:
-    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten.
-
-    Empty files are none: they are what is left of one that could not begin.
-    """
-    if any(file.is_file() and file.stat().st_size for file in (folder / HEADER, folder / EVENTS)):
-        raise GenerationError(
-            f"A recording into {folder} was asked for",
-            "there is one already",
-            "Name another folder, or remove that one",
-        )
+    """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
+    files = folder / HEADER, folder / EVENTS
+    if any(file.is_file() and file.stat().st_size for file in files):  # empty: of one that could not begin
+        asked, do = f"A recording into {folder} was asked for", "Name another folder, or remove that one"
+        raise GenerationError(asked, "there is one already", do)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +109,12 @@ class Recording:
     Args:
         folder: Where it is.
         setup: What stayed the same: directions, seed, settings, lengths.
-        model_id: The model, and so `model_fingerprint`.
+        model_id, model_fingerprint: The model.
         environment: Device, precision, threads and versions: what else the bits may depend on.
         windows: The windows, with the knobs' doses as the steps read them.
         codes: (k, frames) int16, read-only: all that was recorded.
         context: (k, frames) codes that were there before, where recording began in the middle.
         generator_state: Of the private generator at the beginning.
-        frame_rate_hz: Frames per second.
         ended: "stopped", "failed", or empty when the process was killed.
 
     Raises:
@@ -166,6 +140,11 @@ class Recording:
     heard = renamed_attribute("heard", "context")
 
     @property
+    def _first(self) -> int:
+        """The frame of the session with which it begins."""
+        return self.windows[0].span.start if self.windows else 0
+
+    @property
     def seconds(self) -> float:
         """The length of the recorded sound."""
         return seconds_at(self.codes.shape[-1], self.frame_rate_hz)
@@ -173,7 +152,7 @@ class Recording:
     @property
     def pushes(self) -> Mapping[str, int]:
         """How many pushes "changed" the stream, were left "alone" (by gate or slider), "failed"."""
-        return reduce(added, (one.pushes for one in self.windows), NONE)
+        return {what: sum(one.pushes[what] for one in self.windows) for what in NONE}
 
     @property
     def lost(self) -> str:
@@ -184,18 +163,16 @@ class Recording:
     def prompts(self) -> list[tuple[float, str]]:
         """(seconds, prompt) wherever a window began under another prompt than the one before."""
         found: list[tuple[float, str]] = []
-        first = self.windows[0].span.start if self.windows else 0
         for one in self.windows:
             text = one.span.prompt or ""
             if not found or found[-1][1] != text:
-                found.append((seconds_at(one.span.start - first, self.frame_rate_hz), text))
+                found.append((seconds_at(one.span.start - self._first, self.frame_rate_hz), text))
         return found
 
     def knobs(self) -> pd.DataFrame:
         """Where the knobs stood: a line per change, `seconds` of the recording and a dose per knob."""
-        first = self.windows[0].span.start if self.windows else 0
         lines = [
-            [seconds_at(one.span.start - first + visit, self.frame_rate_hz), *doses]
+            [seconds_at(one.span.start - self._first + visit, self.frame_rate_hz), *doses]
             for one in self.windows
             for visit, doses in one.changes
         ]
@@ -224,9 +201,8 @@ class Recording:
         """
         self.check(model)
         if not self.codes.shape[-1]:
-            raise GenerationError(
-                "The sound of a recording was asked for", "it holds no frame", "Record for longer"
-            )
+            asked = "The sound of a recording was asked for"
+            raise GenerationError(asked, "it holds no frame", "Record for longer")
         sound, given = LiveSound(model, 250), self.context.shape[-1]
         codes = torch.tensor(np.concatenate([self.context, self.codes.astype(np.int64)], axis=-1))
         pieces = [piece.samples for piece in [*sound.add(codes), *sound.rest()]]
@@ -234,23 +210,16 @@ class Recording:
         return Clip(np.concatenate(pieces)[begin:], model.rate_hz)
 
     def take(self, model: Model) -> Take:
-        """The recording as a take, to compare, judge and capture like others.
-
-        Its `steering` says between which doses the knobs stood, in words; only the recording can replay it.
-        """
-        first, rate = self.windows[0].span.start if self.windows else 0, self.frame_rate_hz
+        """The recording as a take, which says how far the knobs were turned but cannot be reproduced."""
+        clip, frames, rate = self.clip(model), self.codes.shape[-1], self.frame_rate_hz
+        spans = [replace(one.span, start=one.span.start - self._first) for one in self.windows]
+        spans = [span for span in spans if span.start < frames]
+        # A window that was cut ends where the next one begins.
+        ends = [*(later.start for later in spans[1:]), min(spans[-1].end, frames)]
         windows = [
-            Window(
-                seconds_at(one.span.start - first, rate),
-                min(seconds_at(one.span.end - first, rate), self.seconds),
-                seconds_at(one.span.context, rate),
-                one.span.prompt or "",
-            )
-            for one in self.windows
-            if one.span.start - first < max(1, self.codes.shape[-1])
+            replace(span, frames=end - span.start).window(rate, "")
+            for span, end in zip(spans, ends, strict=True)
         ]
-        for number, later in enumerate(windows[1:]):  # a window that was cut ends where the next begins
-            windows[number] = Window(**{**asdict(windows[number]), "end_s": later.start_s})
         doses = self.knobs().drop(columns="seconds")
         turned = [
             f"{low:g}..{high:g}*{name}"
@@ -258,9 +227,9 @@ class Recording:
             if high or low
         ]
         settings = asdict(self.setup.settings)
-        settings["melody"] = shifted([self.setup.melody], seconds_at(first, rate))[0]
+        settings["melody"] = shifted([self.setup.melody], seconds_at(self._first, rate))[0]
         return Take(
-            self.clip(model),
+            clip,
             self.codes,
             self.prompts[0][1],
             self.setup.seed,
@@ -273,27 +242,23 @@ class Recording:
 
     def check(self, model: Model) -> None:
         """Raise GenerationError when another model made this recording, saying how they differ."""
-        differ = {
-            "name": (self.model_id, model.id),
-            "fingerprint": (self.model_fingerprint[:12], model.fingerprint[:12]),
-        }
         if self.model_fingerprint != model.fingerprint:
-            found = ", ".join(
-                f"its {what} is {theirs}, not {ours}" for what, (ours, theirs) in differ.items()
-            )
-            raise GenerationError(
-                f"The recording in {self.folder} by {self.model_id} was to be used with {model.id}",
-                f"that is another model: {found}",
-                "Load the model that made it",
-            )
+            asked = f"The recording in {self.folder} by {self.model_id} was to be used with {model.id}"
+            prints = f"{model.fingerprint[:12]}, not {self.model_fingerprint[:12]}"
+            found = f"that is another model: its fingerprint is {prints}"
+            raise GenerationError(asked, found, "Load the model that made it")
 
     def doses(self) -> list[list[tuple[float, ...]]]:
         """What every visit of every window read at the knobs, as far as it can have gone."""
         read, last = [], tuple(0.0 for _knob in self.setup.directions)
         for one in self.windows:
-            left = self.codes.shape[-1] - (one.span.start - self.windows[0].span.start)
+            left = self.codes.shape[-1] - (one.span.start - self._first)
             most = max(0, min(one.span.frames, left)) + self.codes.shape[0]
-            read.append(doses_at(one.changes, most if one.cut is None else min(one.cut, most), last))
+            changed, doses = dict(one.changes), []
+            for visit in range(most if one.cut is None else min(one.cut, most)):
+                last = changed.get(visit, last)
+                doses.append(last)
+            read.append(doses)
             last = one.changes[-1][1] if one.changes else last
         return read
 
@@ -308,21 +273,19 @@ class Recording:
         try:
             kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
             begin = load_file(folder / BEGIN)
-            checked = _checked(folder, kept, begin)
-            knobs = _knobs(folder, kept["knobs"], notice=checked)
-            names = ("seed", "window", "overlap", "operation")
-            melody = Melody(tuple(kept["melody"])) if kept.get("melody") is not None else None
-            plain = {name: kept[name] for name in names}
-            setup = LiveSetup(
-                knobs, settings=Settings(**kept["settings"]), branch=kept["rows"], melody=melody, **plain
-            )
-            events = read_events(folder, len(knobs), checked=checked)
+            if kept["format"] not in (FORMAT, UNCHECKED):
+                raise KeyError("format")
+            checked = kept["format"] == FORMAT
+            check_digest(folder, kept, begin)
+            setup = _setup(folder, kept, notice=checked)
+            events = read_events(folder, len(setup.directions), checked=checked)
             codes = read_codes(folder, kept["n_codebooks"], events, checked=checked)
             if events.damaged:
                 codes = _explained(folder, events, codes, kept.get("delay", len(codes) - 1))
             elif checked and not events.ended:
-                warnings.warn(_UNENDED.format(folder), stacklevel=2)
-            plain = {name: kept[name] for name in ("model_id", "model_fingerprint", "environment")}
+                unended = f"The recording in {folder} was not ended: its process was killed, or still goes on"
+                warnings.warn(f"{unended}. All frames that were finished are read.", stacklevel=2)
+            plain = ("model_id", "model_fingerprint", "environment", "frame_rate_hz")
             return cls(
                 folder,
                 setup,
@@ -330,29 +293,22 @@ class Recording:
                 codes=codes,
                 context=begin["heard"],
                 generator_state=begin["generator"],
-                frame_rate_hz=kept["frame_rate_hz"],
                 ended=events.ended,
-                **plain,
+                **{name: kept[name] for name in plain},
             )
         except Exception as error:  # a damaged file can be wrong in any way
-            raise GenerationError(
-                f"The recording in {folder} was asked for",
-                f"it cannot be read ({reason(error)})",
-                "Use a folder that a session recorded",
-            ) from error
-
-
-def _checked(folder: Path, kept: dict[str, Any], begin: Mapping[str, np.ndarray]) -> bool:
-    """Whether a recording with this header carries checks; the digest of the header is compared."""
-    if kept["format"] not in (FORMAT, UNCHECKED):
-        raise KeyError("format")
-    check_digest(folder, kept, begin)
-    return bool(kept["format"] == FORMAT)
+            asked, do = f"The recording in {folder} was asked for", "Use a folder that a session recorded"
+            raise GenerationError(asked, f"it cannot be read ({reason(error)})", do) from error
 
 
 def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> np.ndarray:
-    """The codes up to where a damaged journal can tell how they were drawn; it warns of the others."""
-    kept = codes[:, : explained_frames(events, delay)]
+    """The codes up to where a damaged journal, whose last window is cut there, tells how they were drawn."""
+    frames = 0
+    if events.windows:
+        first, last = events.windows[0], events.windows[-1]
+        last.cut = last.visits if last.cut is None else min(last.cut, last.visits)
+        frames = last.span.start - first.span.start + max(0, last.cut - delay)
+    kept = codes[:, :frames]
     warnings.warn(
         f"Line {events.damaged} of {folder / EVENTS} is damaged: it is known how the first "
         f"{kept.shape[-1]} of {codes.shape[-1]} frames were drawn, and the others are left out.",
@@ -365,53 +321,39 @@ def _problem(one: Recording) -> str:
     """What is wrong with the values of a recording, or an empty text."""
     if not is_number(one.frame_rate_hz, 1e-6, 1e6):
         return f"its frame rate is {one.frame_rate_hz!r} Hz"
-    if not (is_text(one.model_id) and is_text(one.model_fingerprint)):
-        return f"its model is {one.model_id!r} with the fingerprint {one.model_fingerprint!r}"
+    texts = (one.model_id, one.model_fingerprint, *one.environment, *one.environment.values())
+    if not all(map(is_text, texts)):
+        return f"its model {one.model_id!r}, the fingerprint or the environment is not text"
     if one.context.ndim != 2 or len(one.context) != len(one.codes) or one.context.dtype.kind != "i":
         return f"the codes before it have the shape {one.context.shape} and are {one.context.dtype}"
     if min(one.codes.min(initial=0), one.context.min(initial=0)) < 0:
         return "some of its codes are negative"
     if one.generator_state.ndim != 1 or one.generator_state.dtype != np.uint8:
         return f"its generator's state has the shape {one.generator_state.shape}"
-    if not all(is_text(name) and is_text(value) for name, value in one.environment.items()):
-        return "its environment is not text"
-    spans = [window.span for window in one.windows]
-    if any(
-        span.frames + span.context > one.setup.window or span.context > one.setup.overlap for span in spans
-    ):
+    longest = max((window.span.frames + window.span.context for window in one.windows), default=0)
+    context = max((window.span.context for window in one.windows), default=0)
+    if longest > one.setup.window or context > one.setup.overlap:
         return f"a window is longer than the {one.setup.window} frames of its header"
     return ""
 
 
-def _knobs(folder: Path, kept: list[dict[str, str]], *, notice: bool) -> tuple[tuple[str, Direction], ...]:
-    """Each knob's name and direction, checked against the header."""
+def _setup(folder: Path, kept: Mapping[str, Any], *, notice: bool) -> LiveSetup:
+    """The setup that a header describes, with each knob's direction checked against it."""
     knobs = []
-    for number, knob in enumerate(kept):
+    for number, knob in enumerate(kept["knobs"]):
         direction = Direction.load(folder / "directions" / f"{number}.safetensors", notice=notice)
         if direction.fingerprint != knob["fingerprint"]:
             raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
         knobs.append((knob["name"], direction))
-    return tuple(knobs)
-
-
-class WrittenDoses(Sliders):
-    """Knobs that stand at each step where a recording says that they stood."""
-
-    def __init__(self, doses: Sequence[tuple[float, ...]]) -> None:
-        super().__init__()
-        self._waiting = iter(doses)
-
-    def read_sliders(self, keys: Sequence[Slider]) -> list[float]:
-        """Return what the next step of the recording read."""
-        doses = next(self._waiting)
-        return [doses[term] for _clip, term in keys]
+    more = {name: kept[name] for name in ("seed", "window", "overlap", "operation")}
+    more["melody"] = Melody(tuple(kept["melody"])) if kept.get("melody") is not None else None
+    return LiveSetup(tuple(knobs), settings=Settings(**kept["settings"]), branch=kept["rows"], **more)
 
 
 def replay(model: Model, recording: Recording, *, cancel: threading.Event | None = None) -> np.ndarray:
     """The codes (k, frames) int16 of a recording, drawn again.
 
-    On the same machine, in the same precision, with as many threads and the same versions they are equal to
-    `recording.codes` bit for bit. Where one of these differs a warning says so.
+    In the same environment they are equal to `recording.codes` bit for bit; a warning says what differs.
 
     Raises:
         GenerationError: When another model made the recording, or its windows or generator do not fit.
@@ -421,38 +363,36 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
     if differ := differences(recording.environment, model):
         words = "The replay may differ from the recording in single bits, and so in codes"
         warnings.warn(f"{words}: {'; '.join(differ)}.", stacklevel=2)
+    asked = f"The recording in {recording.folder} was to be replayed"
     if recording.setup.window > most_frames(model):
-        raise GenerationError(
-            f"The recording in {recording.folder} was to be replayed",
-            f"its windows have {recording.setup.window} frames, and {model.id} holds {most_frames(model)}",
-            "Use a folder that a session recorded, unchanged",
-        )
+        found = f"its windows have {recording.setup.window} frames, and {model.id} holds {most_frames(model)}"
+        raise GenerationError(asked, found, "Use a folder that a session recorded, unchanged")
     state = torch.tensor(recording.generator_state)
     on_cpu = len(state) == len(torch.Generator().get_state())
     generator = torch.Generator(device="cpu" if on_cpu else model.device)  # where the recording drew
     try:
         generator.set_state(state)
     except RuntimeError as error:
-        raise GenerationError(
-            f"The recording in {recording.folder} was to be replayed",
-            f"the state of its generator is none of this device ({reason(error)})",
-            "Replay it on the device that it was recorded on",
-        ) from error
+        found = f"the state of its generator is none of this device ({reason(error)})"
+        raise GenerationError(asked, found, "Replay it on the device that it was recorded on") from error
     context = torch.tensor(recording.context, dtype=torch.long, device=model.device)
     carried = WindowState(generator, context, recording.setup.overlap)
     drawn: list[np.ndarray] = []
     wanted = recording.codes.shape[-1]
     for window, doses in zip(recording.windows, recording.doses(), strict=True):
-        listener = _until(drawn, wanted, window.cut, cancel)
         if window.cut != 0 and len(drawn) < wanted:
-            draw_window(model, recording.setup, window.span, carried, WrittenDoses(doses), to=listener)
+            knobs = Sliders({(0, term): column for term, column in enumerate(zip(*doses, strict=True))})
+            calls = _until(drawn, wanted, window.cut, cancel)
+            draw_window(model, recording.setup, window.span, carried, knobs, **calls)
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"Stopped on request after {len(drawn)} of {wanted} frames.")
     codes = np.concatenate([np.zeros((model.n_codebooks, 0)), *drawn], axis=-1)
     return codes.astype(np.int16)
 
 
-def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: threading.Event | None) -> Listener:
+def _until(
+    drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: threading.Event | None
+) -> dict[str, Any]:
     """What collects frames, and cuts the window where it was cut or the recording has no more frames."""
     stop = threading.Event()
 
@@ -461,4 +401,5 @@ def _until(drawn: list[np.ndarray], wanted: int, cut: int | None, cancel: thread
         if asked or visits == cut or len(drawn) >= wanted:
             stop.set()
 
-    return Listener(lambda frames: drawn.append(frames.cpu().numpy()), stepped, stop)
+    collect = {"on_frames": lambda frames: drawn.append(frames.cpu().numpy())}
+    return {**collect, "on_step": stepped, "cancel": stop}

@@ -1,7 +1,6 @@
-"""One window of a music that does not end: drawn under one trace, as often as it takes, live or replayed.
+"""One window of a music that does not end, live or replayed: both go through `draw_window`.
 
-Live drawing and replay both go through `draw_window`. What decides the codes is the setup, the span, what
-is carried from window to window, and what the sliders said at each step; nothing else may enter here.
+Its codes are decided by setup, span, what the window before handed over, and what the sliders said.
 """
 
 from __future__ import annotations
@@ -10,34 +9,32 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from workbench.errors import Cancelled, GenerationError, is_whole
-from workbench.generation.edits import Slider, Sliders, compile_plans
-from workbench.generation.engine import Span
+from workbench.generation.edits import Slider, Sliders
+from workbench.generation.engine import Span, lay_out
 from workbench.generation.live.journal import Doses
-from workbench.generation.request import Settings
-from workbench.generation.steer import Begun, run_steered
+from workbench.generation.request import Row, Settings
+from workbench.generation.steer import run_steered
 from workbench.model.codec import CONTEXT_FRAMES
-from workbench.model.conditioning import Melody, shifted
+from workbench.model.conditioning import Melody
 from workbench.model.musicgen import Model
-from workbench.model.network import Place
-from workbench.model.sampling import seconds_at
+from workbench.model.sampling import private_generators
 from workbench.sound.clip import Clip
 from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering
 
 
 class LiveSliders(Sliders):
-    """Sliders that begin at given doses instead of 1; what a step read is passed on, not kept.
+    """Sliders that begin at given doses, one per term of the plan, whose own doses are 1.
 
-    Args:
-        doses: one per term of the plan, whose own doses are 1.
-        on_read: called at each step, in the thread that draws, with the visit of the window, the doses, and
-            when the first of the moves was made that this step is the first to read (None: nothing moved).
-        now: the clock, in seconds.
+    What a step read is not kept: `on_read` is called, in the thread that draws, with the visit of the window,
+    the doses, and when the first of the moves was made that this step is the first to read (None: nothing
+    moved). `now` is the clock, in seconds.
     """
 
     def __init__(
@@ -50,26 +47,17 @@ class LiveSliders(Sliders):
         super().__init__()
         self._on_read, self._visit, self._now = on_read, 0, now
         self._moving = threading.Lock()
-        self._doses: Doses = tuple(float(dose) for dose in doses)
+        self.doses: Doses = tuple(float(dose) for dose in doses)
         self._moved_at: float | None = None
 
     def slide(self, term: int, value: float, *, clip: int | None = None) -> None:
-        """Set the dose of a knob from the next step on.
-
-        Raises:
-            GenerationError: When the value is not finite.
-        """
+        """Set the dose of a knob from the next step on."""
         super().slide(term, value, clip=clip)
         with self._moving:  # two hands at once: neither move may be lost
-            doses = (*self._doses[:term], float(value), *self._doses[term + 1 :])
-            if doses != self._doses:
-                self._doses = doses
+            doses = (*self.doses[:term], float(value), *self.doses[term + 1 :])
+            if doses != self.doses:
+                self.doses = doses
                 self._moved_at = self._now() if self._moved_at is None else self._moved_at
-
-    @property
-    def doses(self) -> Doses:
-        """Where the knobs stand."""
-        return self._doses
 
     def begin_window(self) -> None:
         """Count the visits from 0 again."""
@@ -78,17 +66,16 @@ class LiveSliders(Sliders):
     def read_sliders(self, keys: Sequence[Slider]) -> list[float]:
         """Return the doses that this step uses, after telling of them."""
         with self._moving:  # one glance: a move takes effect for a whole step or not yet
-            doses, moved, self._moved_at = self._doses, self._moved_at, None
+            doses, moved, self._moved_at = self.doses, self._moved_at, None
         self._on_read(self._visit, doses, moved)
         self._visit += 1
         return [doses[term] for _clip, term in keys]
 
 
 class KnobTimer:
-    """How long it takes from a knob that is moved to the sound that was made with it.
+    """How long it takes from a moved knob to its sound: `last_s`, `worst_s`, None before one is heard.
 
-    `last_s` and `worst_s` are None until a move was heard. The page's own part of the way (some 10 ms from
-    the mouse to Python) comes on top.
+    The page's own part of the way (some 10 ms from the mouse to Python) comes on top.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -114,25 +101,16 @@ class KnobTimer:
 
 
 class LiveSound:
-    """Turns frames into pieces of equal length as soon as each can be decoded; keeps the last frames only.
+    """Turns frames into pieces of `piece` frames as soon as each can be decoded; keeps the last frames only.
 
-    Args:
-        model: whose codec is used.
-        piece: frames of a piece.
-
-    Attributes:
-        frames: frames that have been turned into sound.
+    `frames` says how many have been turned into sound.
     """
 
     def __init__(self, model: Model, piece: int) -> None:
         self.piece, self.frames = piece, 0
         self._decoder = model.piece_decoder()
+        self.ahead = self._decoder.ahead  # frames that have to be known beyond a piece
         self._known = torch.zeros(model.n_codebooks, 0, dtype=torch.long)
-
-    @property
-    def ahead(self) -> int:
-        """Frames that have to be known beyond a piece."""
-        return self._decoder.ahead
 
     def add(self, frames: torch.Tensor) -> Iterator[Clip]:
         """Yield the pieces that `frames` (k, n) complete."""
@@ -158,21 +136,11 @@ class LiveSound:
 
 @dataclass(frozen=True)
 class LiveSetup:
-    """What stays the same throughout a session.
+    """What stays the same throughout a session; the operation has no target.
 
-    Args:
-        directions: Name and unit direction of each knob. The plan has each with dose 1, and the knob's dose
-            is the slider that it is multiplied by, so that a knob that begins at 0 can be turned up later.
-        seed: Of the one private generator.
-        settings: Guidance, temperature and top-k.
-        window: Frames of one window at most, context included.
-        overlap: Frames of context at most.
-        operation: How the knobs push, by an operation without a target.
-        branch: The branch of guidance that they act on.
-        melody: What the music follows from the session's beginning, again and again.
-
-    Raises:
-        GenerationError: For operations with a target, and windows that share all of their frames.
+    The plan has each knob's direction with dose 1, and the knob's dose is the slider that it is multiplied
+    by, so that a knob that begins at 0 can be turned up later. `window` and `overlap` are frames, as in
+    `Windows`.
     """
 
     directions: tuple[tuple[str, Direction], ...]
@@ -188,19 +156,13 @@ class LiveSetup:
         object.__setattr__(self, "operation", find_operation(self.operation).name)
         if OPERATIONS[self.operation].has_target:
             pushes = ", ".join(name for name, one in OPERATIONS.items() if not one.has_target)
-            raise GenerationError(
-                f"Knobs that {self.operation} were asked for",
-                f"a knob's dose multiplies a push, which are {pushes}",
-                "Use one of these",
-            )
+            found = f"a knob's dose multiplies a push, which are {pushes}"
+            raise GenerationError(f"Knobs that {self.operation} were asked for", found, "Use one of these")
         whole = is_whole(self.seed, 0, 2**63 - 1) and is_whole(self.window, 2) and is_whole(self.overlap, 1)
         if not (whole and self.overlap < self.window):
-            raise GenerationError(
-                f"Windows of {self.window!r} frames that share {self.overlap!r} and the seed {self.seed!r} "
-                "were asked for",
-                "a window shares some of its frames, and a seed is a whole number from 0 to 2**63 - 1",
-                "Use 0 < overlap < window",
-            )
+            asked = f"The seed {self.seed!r}, windows of {self.window!r} frames that share {self.overlap!r}"
+            found = "a window shares some of its frames, and a seed is a whole number from 0 to 2**63 - 1"
+            raise GenerationError(f"{asked} were asked for", found, "Use 0 < overlap < window")
 
     @property
     def plan(self) -> Steering:
@@ -208,9 +170,11 @@ class LiveSetup:
         parts = [one.at(1.0, operation=self.operation, branch=self.branch) for _name, one in self.directions]
         return Steering(tuple(term for part in parts for term in part.terms))
 
-    def span(self, start: int, prompt: str, known: int) -> Span:
-        """The window that begins at frame `start`, where `known` frames are there already."""
-        return Span(start, self.window - self.overlap, min(self.overlap, known), prompt)
+    def begin(self, model: Model) -> WindowState:
+        """What the first window begins with: the seeded generator, and no codes."""
+        (generator,) = private_generators([self.seed], model.random_device)
+        tail = torch.zeros(model.n_codebooks, 0, dtype=torch.long, device=model.device)
+        return WindowState(generator, tail, self.overlap)
 
 
 @dataclass
@@ -221,37 +185,24 @@ class WindowState:
     tail: torch.Tensor
     most: int
 
-    def add(self, frames: torch.Tensor) -> None:
-        """Append frames (k, n) and forget what no window hears any more."""
-        self.tail = torch.cat([self.tail, frames], dim=-1)[:, -self.most :].clone()
-
-
-@dataclass(frozen=True)
-class Listener:
-    """What is called while a window is drawn.
-
-    Args:
-        on_frames: With each finished frame, codes (k, 1), in order and once.
-        on_step: After each visit of the decoder, with how many there have been; it may block.
-        cancel: Set it to cut the window before the next step.
-        watched: Where the stream is read.
-        begun: As in `run_steered`.
-    """
-
-    on_frames: Callable[[torch.Tensor], object]
-    on_step: Callable[[int], object]
-    cancel: threading.Event = field(default_factory=threading.Event)
-    watched: Sequence[Place] = ()
-    begun: Begun | None = None
-
 
 def draw_window(
-    model: Model, setup: LiveSetup, span: Span, carried: WindowState, sliders: Sliders, *, to: Listener
-) -> bool:
-    """Draw a window; say whether it came to its end, or was cut by the listener's `cancel`.
+    model: Model,
+    setup: LiveSetup,
+    span: Span,
+    carried: WindowState,
+    sliders: Sliders,
+    *,
+    on_frames: Callable[[torch.Tensor], object],
+    on_step: Callable[[int], object],
+    cancel: threading.Event,
+    **more: Any,
+) -> int | None:
+    """Draw a window; say after how many visits it was cut by `cancel`, None where it came to its end.
 
-    A window that was cut keeps its finished frames. The generator stays where it is: the next window, live
-    or replayed, goes on from there.
+    `on_frames` is called with each finished frame, codes (k, 1), and `on_step` after each visit of the
+    decoder, with how many there have been; it may block. More is for `run_steered`. A window that was cut
+    keeps its finished frames; the next one goes on with the generator where it is.
     """
     delay, made, done = max(model.delays), 0, span.context
 
@@ -262,25 +213,16 @@ def draw_window(
         if whole > done:
             frames = codes[0, :, done:whole].clone()
             done = whole
-            carried.add(frames)
-            to.on_frames(frames)
-        to.on_step(made)
+            carried.tail = torch.cat([carried.tail, frames], dim=-1)[:, -carried.most :].clone()
+            on_frames(frames)
+        on_step(made)
 
-    run = model.sampling(
-        [span.prompt or ""],
-        seeds=[setup.seed],
-        frames=span.context + span.frames,
-        melodies=shifted([setup.melody], seconds_at(span.start - span.context, model.frame_rate_hz)),
-        prompt_codes=carried.tail[None, :, -span.context :] if span.context else None,
-        cancel=to.cancel,
-        on_step=stepped,
-        **asdict(setup.settings),
-    )
+    row, known = Row("", setup.plan, setup.seed, melody=setup.melody), carried.tail[None]
+    calls = {"cancel": cancel, "on_step": stepped}
+    run, edits, _seconds = lay_out(model, [row], span, known, setup.settings, **calls)
     run.generators = [carried.generator]
-    seconds = [seconds_at(visit, model.frame_rate_hz) for visit in range(run.visits)]
-    edits = compile_plans([setup.plan], seconds, guided=run.guided, device=model.device, seeds=[setup.seed])
     try:
-        run_steered(model, run, edits, to.watched, sliders, begun=to.begun)
+        run_steered(model, run, edits, sliders=sliders, **more)
     except Cancelled:
-        return False
-    return True
+        return made
+    return None

@@ -11,43 +11,19 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
 from workbench.probing import diagnosis as d
-from workbench.show.plots.grammar import (
-    DASHED,
-    DIVERGING,
-    GENRE_COLOURS,
-    UNSTEERED,
-    colours_for,
-    curve,
-    dashed,
-    figure,
-    heat,
-    interval,
-)
+from workbench.show.plots import grammar as g
 from workbench.show.plots.probing import BLUE, accuracy_per_layer, confusion, rows_from, shares
 
 
 @singledispatch
 def diagnosis_figure(value: Any) -> go.Figure:
-    """Return the figure of a diagnosis.
-
-    Args:
-        value: what a function of `workbench.probing.diagnosis` returned, such as a GroupLeak.
-
-    Raises:
-        ProbeError: there is no figure for such a value.
-    """
+    """Return the figure of what a function of `workbench.probing.diagnosis` returned, else a ProbeError."""
     found = f"a {type(value).__name__} was given"
     raise ProbeError("A figure of a diagnosis was asked for", found, "Pass what a diagnosis returned")
 
 
-@diagnosis_figure.register
-def _(value: d.AccuracyByLayer) -> go.Figure:
-    return accuracy_per_layer(value.table(), target=value.target)
-
-
-@diagnosis_figure.register
-def _(value: d.Confusion) -> go.Figure:
-    return confusion(value.counts)
+diagnosis_figure.register(d.AccuracyByLayer, lambda one: accuracy_per_layer(one.table(), target=one.target))
+diagnosis_figure.register(d.Confusion, lambda one: confusion(one.counts))
 
 
 @diagnosis_figure.register
@@ -123,33 +99,30 @@ def _(value: d.Calibration) -> go.Figure:
     bins = value.table()
     question = "Are 80 % right of the clips that the probe is 80 % sure of?"
     note = f"ECE {value.ece:.3f}; perfect calibration would show {value.expected}."
-    result = figure(question, x="confidence", y="held-out accuracy", note=note)
-    result.add_trace(dashed([0, 1], [0, 1], "perfect").update(hoverinfo="skip"))
+    result = g.figure(question, x="confidence", y="held-out accuracy", note=note, shares=[0, 1.06])
+    result.add_trace(g.dashed([0, 1], [0, 1], "perfect").update(hoverinfo="skip"))
     hover = "confidence %{x:.0%}: %{y:.0%} right of %{customdata} clips"
     sizes = {"size": 6 + 14 * np.sqrt(bins["clips"] / bins["clips"].max())}
     result.add_trace(_accuracies(bins, "confidence", hover, marker=sizes, customdata=bins["clips"]))
-    result.update_xaxes(range=[0, 1.03], tickformat=".0%")
-    result.update_yaxes(range=[0, 1.06], tickformat=".0%")
-    return result
+    return result.update_xaxes(range=[0, 1.03], tickformat=".0%")
 
 
 @diagnosis_figure.register
 def _(value: d.LearningCurve) -> go.Figure:
     points = value.table()
     across, note = f"{value.unit}s per class in training", f"The last doubling brought {value.rise}."
-    result = figure(f"Would more {value.unit}s help?", x=across, y="held-out accuracy", note=note)
+    question = f"Would more {value.unit}s help?"
+    result = g.figure(question, x=across, y="held-out accuracy", note=note, shares=[0, 1.06])
     result.add_trace(_accuracies(points, "groups", "%{x:g}: %{y:.1%}"))
     ticks = [round(size, 1) for size in points["groups"]]
-    result.update_xaxes(type="log", tickmode="array", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
-    result.update_yaxes(range=[0, 1.06], tickformat=".0%")
-    return result
+    names = [f"{tick:g}" for tick in ticks]
+    return result.update_xaxes(type="log", tickmode="array", tickvals=ticks, ticktext=names)
 
 
 def _accuracies(table: pd.DataFrame, across: str, hover: str, **more: Any) -> go.Scatter:
-    """Return the held-out accuracies of a table over its column `across`, with their intervals."""
     accuracy = table["accuracy"]
-    bars = interval(accuracy, table["low"], table["high"])
-    return curve(table[across], accuracy, "probe, 95 % interval", BLUE, error_y=bars, hover=hover, **more)
+    bars = g.interval(accuracy, table["low"], table["high"])
+    return g.curve(table[across], accuracy, "probe, 95 % interval", BLUE, error_y=bars, hover=hover, **more)
 
 
 @diagnosis_figure.register
@@ -161,15 +134,13 @@ def _(value: d.LabelNoise) -> go.Figure:
         f"{int(likely.sum())} clips are suspects."
     )
     across = "held-out probability of the clip's own label"
-    result = figure("Which labels can be believed?", x=across, y="clips", note=note)
-    parts = {"believed": (table[~likely], UNSTEERED), "suspect": (table[likely], GENRE_COLOURS["rock"])}
-    for name, (rows, colour) in parts.items():
-        counts, edges = np.histogram(rows["confidence"], bins=20, range=(0, 1))
+    result = g.figure("Which labels can be believed?", x=across, y="clips", note=note)
+    parts = ("believed", ~likely, g.UNSTEERED), ("suspect", likely, g.GENRE_COLOURS["rock"])
+    for name, which, colour in parts:
+        counts, edges = np.histogram(table["confidence"][which], bins=20, range=(0, 1))
         bars = go.Bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, width=0.047, name=name, marker_color=colour)
         result.add_trace(bars)
-    result.update_layout(barmode="stack")
-    result.update_xaxes(range=[0, 1], tickformat=".0%")
-    return result
+    return result.update_layout(barmode="stack").update_xaxes(range=[0, 1], tickformat=".0%")
 
 
 @diagnosis_figure.register
@@ -177,59 +148,41 @@ def _(value: d.DirectionStability) -> go.Figure:
     table = value.table()
     question = "Is it the same direction whichever groups are left out?"
     note = "Dots: mean over pairs of folds, bars reach to the lowest pair. 0.9 and more is stable."
-    result = figure(question, x="cosine between folds", y="", note=note, height=150 + 40 * len(table))
+    result = g.figure(question, x="cosine between folds", y="", note=note, height=150 + 40 * len(table))
     names = [str(name) for name in table["class"]]
     if table["layer"].nunique() > 1:
         names = [f"{name}, layer {layer}" for name, layer in zip(names, table["layer"], strict=True)]
-    colours = colours_for(table["class"])
+    colours = g.colours_for(table["class"])
     result.add_trace(
         go.Scatter(
             x=table["cosine"], y=names, mode="markers", name="cosine", showlegend=False,
             marker={"size": 11, "color": [colours[str(name)] for name in table["class"]]},
-            error_x=interval(table["cosine"], table["lowest"], table["cosine"]),
+            error_x=g.interval(table["cosine"], table["lowest"], table["cosine"]),
             hovertemplate="%{y}: %{x:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    result.add_vline(x=0.9, line=dict(DASHED))
-    result.update_xaxes(range=[min(-0.05, float(table["lowest"].min()) - 0.05), 1.03])
-    return result
+    result.add_vline(x=0.9, line=dict(g.DASHED))
+    return result.update_xaxes(range=[min(-0.05, float(table["lowest"].min()) - 0.05), 1.03])
 
 
 def cosines(table: pd.DataFrame, question: str, *, axis: str) -> go.Figure:
-    """Return a square of cosines as a heat map, -1 blue, 0 white, 1 orange.
-
-    Args:
-        table: (k, k) cosines, names down and across, as `cosine_classes` and `cosine_layers` give it.
-        question: the title.
-        axis: what the names are, such as "layer".
-    """
+    """Return (k, k) cosines as a heat map, -1 blue, 0 white, 1 orange; `axis` says what the names are."""
     names = [str(name) for name in table.index]
-    result = figure(question, x=axis, y=axis, height=200 + 44 * len(names))
-    look: dict[str, Any] = {"zmin": -1, "colorscale": DIVERGING, "textfont": None, "tickformat": None}
+    result = g.figure(question, x=axis, y=axis, height=200 + 44 * len(names))
+    look: dict[str, Any] = {"zmin": -1, "colorscale": g.DIVERGING, "textfont": None, "tickformat": None}
     words = {"label": "%{z:.2f}", "hover": "%{y}, %{x}: %{z:.3f}"}
-    result.add_trace(heat(table.to_numpy(), names, names, "cosine", **words, **look))
+    result.add_trace(g.heat(table.to_numpy(), names, names, "cosine", **words, **look))
     result.update_xaxes(type="category")
-    result.update_yaxes(type="category", autorange="reversed")
-    return result
+    return result.update_yaxes(type="category", autorange="reversed")
 
 
 def score_over_time(value: d.ScoreOverTime, clip: str) -> go.Figure:
-    """Return P(class) along one clip, a line per class in its colour.
-
-    Args:
-        value: the readings, as `workbench.probing.diagnosis.score_over_time` gives them.
-        clip: id of the clip.
-
-    Raises:
-        ProbeError: the clip is not among those that were read.
-    """
+    """Return P(class) along one clip (by its id, else a ProbeError), a line per class in its colour."""
     table = value.table(clip)
     question = f"When does the probe hear which {value.target}?"
     note = f"{clip}, layer {value.layer}; the dashed line is an even guess."
-    result = figure(question, x="seconds", y="probability", note=note, height=320)
-    for name, colour in colours_for(value.classes).items():
+    result = g.figure(question, x="seconds", y="probability", note=note, height=320, shares=[-0.02, 1.04])
+    for name, colour in g.colours_for(value.classes).items():
         trace = go.Scatter(x=table["seconds"], y=table[name], name=name, line={"color": colour, "width": 2})
         result.add_trace(trace)
-    result.add_hline(y=1 / len(value.classes), line=dict(DASHED))
-    result.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
-    return result
+    return result.add_hline(y=1 / len(value.classes), line=dict(g.DASHED))

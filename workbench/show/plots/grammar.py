@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -39,10 +39,7 @@ def colours_for(labels: Iterable[object]) -> dict[str, str]:
 
 
 def colours_of_clips(names: Iterable[str]) -> dict[str, str]:
-    """Return one colour per clip: grey for the unsteered, else the first genre named, else the cycle.
-
-    A steered clip is named by its plan ("0.6*jazz@3"), so player, bars and waveforms agree.
-    """
+    """Return one colour per clip: grey for the unsteered, else the genre named first, else another."""
     chosen: dict[str, str] = {}
     for name in names:
         places = {name.lower().find(genre): colour for genre, colour in GENRE_COLOURS.items()}
@@ -87,11 +84,13 @@ def scale_bar(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "font": {"size": 12.5}}, "outlinewidth": 0, "thickness": 16, **more}
 
 
-def figure(question: str, *, x: str, y: str, note: str = "", height: int = 400) -> go.Figure:
+def figure(
+    question: str, *, x: str, y: str, note: str = "", height: int = 400, shares: Sequence[float] = ()
+) -> go.Figure:
     """Return an empty figure in one look: `question` as title, `note` under it, axes with units.
 
     Font sizes are chosen for a notebook column of 600-900 pixels; the paper is white in every theme, so that
-    the colours keep their contrast.
+    the colours keep their contrast. `shares` is the range of an axis y of shares, shown in per cent.
     """
     title: dict[str, Any] = {
         "text": f"<b>{question}</b>", "font": {"size": 16}, "pad": {"l": 16, "t": 16},
@@ -119,7 +118,7 @@ def figure(question: str, *, x: str, y: str, note: str = "", height: int = 400) 
     result = go.Figure(layout=layout)
     result.update_xaxes(title={"text": x, "font": {"size": 13.5}, "standoff": 8}, **axis)
     result.update_yaxes(title={"text": y, "font": {"size": 13.5}, "standoff": 12}, **axis)
-    return result
+    return result.update_yaxes(range=shares, tickformat=".0%") if shares else result
 
 
 def on_player_clock(result: go.Figure, seconds: float, *, top: int) -> go.Figure:
@@ -131,16 +130,7 @@ def on_player_clock(result: go.Figure, seconds: float, *, top: int) -> go.Figure
 
 
 def curve(x: Any, y: Any, name: str, colour: str, *, hover: str = "%{y}", **more: Any) -> go.Scatter:
-    """Return a line with a marker at each point.
-
-    Args:
-        x: (n,) places.
-        y: (n,) values.
-        name: in the legend.
-        colour: of line and markers.
-        hover: what a point says, a plotly template.
-        more: of `go.Scatter`; what `line` and `marker` hold is added to the usual look.
-    """
+    """Return a line with a marker at each of (n,) points; `more` adds to the usual look of `go.Scatter`."""
     line = {"color": colour, "width": 2.5, **more.pop("line", {})}
     marker = {"size": 9, **more.pop("marker", {})}
     settings = {"mode": "lines+markers", "hovertemplate": f"{hover}<extra>%{{fullData.name}}</extra>", **more}
@@ -173,13 +163,13 @@ def band(x: Iterable[float], low: Iterable[float], high: Iterable[float], *, col
 
 
 def heat(z: Any, x: Any, y: Any, title: str, *, label: str, hover: str, **more: Any) -> go.Heatmap:
-    """Return a matrix of shades with a number in each cell.
+    """Return a matrix of shades, with a number in each cell.
 
     Args:
         z: (rows, columns) values; shares from 0 to 1 unless `more` says otherwise.
-        x: names across, (columns,).
-        y: names down, (rows,).
-        title: of the colour bar: what is measured.
+        x: (columns,) names.
+        y: (rows,) names.
+        title: of the colour bar.
         label: what stands in a cell, a plotly template.
         hover: what a cell says under the mouse, a plotly template.
         more: of `go.Heatmap`, in place of the usual settings.

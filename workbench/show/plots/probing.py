@@ -11,24 +11,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
-from workbench.show.plots.grammar import (
-    DASHED,
-    GENRE_COLOURS,
-    INK,
-    UNSTEERED,
-    band,
-    colours_for,
-    curve,
-    dashed,
-    figure,
-    heat,
-    interval,
-)
+from workbench.show.plots import grammar as g
 
 if TYPE_CHECKING:
     from workbench.probing.diagnosis import RidgeToMeans
 
-BLUE = GENRE_COLOURS["classical"]
+BLUE = g.GENRE_COLOURS["classical"]
 
 
 def shares(
@@ -47,40 +35,33 @@ def shares(
         question: the title.
         axis: what the value is.
         chance: drawn dashed.
-        marked: names that are drawn in colour; all when none are named. The others are grey.
+        marked: names in colour, the others grey; all when none are named.
         note: under the title.
     """
-    result = figure(question, x=axis, y="", note=note, height=150 + 46 * len(rows))
+    result = g.figure(question, x=axis, y="", note=note, height=150 + 46 * len(rows))
     for name, value, low, high in rows[["name", "value", "low", "high"]].itertuples(index=False):
         result.add_trace(
             go.Scatter(
                 x=[value], y=[str(name)], name=str(name), mode="markers+text", text=[f"{value:.0%}"],
-                textposition="top center", error_x=interval([value], [low], [high]),
-                marker={"size": 11, "color": BLUE if not marked or name in marked else UNSTEERED},
+                textposition="top center", error_x=g.interval([value], [low], [high]),
+                marker={"size": 11, "color": BLUE if not marked or name in marked else g.UNSTEERED},
                 hovertemplate=f"%{{y}}: %{{x:.1%}} ({low:.1%} to {high:.1%})<extra></extra>",
             )
         )  # fmt: skip
     if chance is not None:
-        result.add_vline(x=chance, line=dict(DASHED))
+        result.add_vline(x=chance, line=dict(g.DASHED))
         result.add_annotation(x=chance, y=1, yref="paper", yanchor="bottom", text="chance", showarrow=False)
-    low, high = (
-        float(rows["low"].fillna(rows["value"]).min()),
-        float(rows["high"].fillna(rows["value"]).max()),
-    )
-    result.update_xaxes(range=[min(-0.02, low - 0.03), max(1.02, high + 0.03)], tickformat=".0%")
+    low, high = (rows[end].fillna(rows["value"]) for end in ("low", "high"))
+    reach = [min(-0.02, float(low.min()) - 0.03), max(1.02, float(high.max()) + 0.03)]
+    result.update_xaxes(range=reach, tickformat=".0%")
     result.update_yaxes(categoryorder="array", categoryarray=list(rows["name"])[::-1], showgrid=False)
-    result.update_layout(showlegend=False)
-    return result
+    return result.update_layout(showlegend=False)
 
 
 def rows_from(estimates: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows of a mapping of estimates (value, low, high); those without a value are left out."""
-    found = [
-        {"name": name, "value": one.value, "low": one.low, "high": one.high}
-        for name, one in estimates.items()
-        if one.value == one.value
-    ]
-    return pd.DataFrame(found, columns=["name", "value", "low", "high"])
+    rows = [(name, one.value, one.low, one.high) for name, one in estimates.items()]
+    return pd.DataFrame(rows, columns=["name", "value", "low", "high"]).dropna(subset="value")
 
 
 NEEDED = ("layer", "accuracy", "low", "high", "chance")
@@ -90,12 +71,10 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
     """Return held-out accuracy over layers, with its 95 % interval, the majority line and the shuffled band.
 
     Args:
-        table: one row per layer, as `ProbeSweep.table()` gives it: layer, accuracy, low, high, chance and,
-            where labels were shuffled, shuffled_mean, shuffled_low, shuffled_high; all accuracies 0-1.
-        target: the label that the probes read, for the title.
-
-    Raises:
-        ProbeError: a column is missing or the table is empty.
+        table: one row per layer, as `ProbeSweep.table()` gives it, else it is a ProbeError: layer,
+            accuracy, low, high, chance and, where labels were shuffled, shuffled_low, shuffled_high; all
+            accuracies 0-1.
+        target: the label that the probes read.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
@@ -110,33 +89,28 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
         f"{best['high']:.0%}{count}); guessing the commonest class: {best['chance']:.0%}."
     )
     question = f"In which layers can a linear probe read the {target}?"
-    result = figure(question, x="layer (0 = first block)", y="held-out accuracy", note=note)
+    across = "layer (0 = first block)"
+    result = g.figure(question, x=across, y="held-out accuracy", note=note, shares=[0, 1.04])
     if "shuffled_low" in table and not table["shuffled_low"].isna().any():
         ends = table["shuffled_low"], table["shuffled_high"]
-        result.add_trace(band(layers, *ends, colour=UNSTEERED, name="labels shuffled"))
-    result.add_trace(dashed(layers, table["chance"], "majority class"))
+        result.add_trace(g.band(layers, *ends, colour=g.UNSTEERED, name="labels shuffled"))
+    result.add_trace(g.dashed(layers, table["chance"], "majority class"))
     look = {
-        "error_y": interval(accuracy, low, high), "customdata": np.stack([low, high], axis=1).tolist(),
+        "error_y": g.interval(accuracy, low, high), "customdata": np.stack([low, high], axis=1).tolist(),
         "hover": "layer %{x}: %{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})",
     }  # fmt: skip
-    result.add_trace(curve(layers, accuracy, "probe, 95 % interval", BLUE, **look))
-    result.update_yaxes(range=[0, 1.04], tickformat=".0%")
+    result.add_trace(g.curve(layers, accuracy, "probe, 95 % interval", BLUE, **look))
     ticks = layers.tolist()[:: max(1, -(-len(layers) // 13))]  # the labels of 48 layers stay apart
     margin = max(0.3, 0.03 * (max(layers) - min(layers)))
     room = [min(layers) - margin, max(layers) + margin]
-    result.update_xaxes(tickmode="array", tickvals=ticks, range=room)
-    return result
+    return result.update_xaxes(tickmode="array", tickvals=ticks, range=room)
 
 
 def confusion(counts: pd.DataFrame) -> go.Figure:
     """Return how often each true class (row) was called each class (column), as shares of the row.
 
-    Args:
-        counts: (k, k) held-out samples, true classes down, predicted ones across, in the same order; as
-            `ProbeSweep.confusion()` gives it.
-
-    Raises:
-        ProbeError: rows and columns differ, or nothing was counted.
+    `counts` are (k, k) held-out samples, true classes down, predicted ones across, in the same order, as
+    `ProbeSweep.confusion()` gives it; a ProbeError where they differ, or nothing was counted.
     """
     names, values = [str(name) for name in counts.index], counts.to_numpy(dtype=float)
     if names != [str(name) for name in counts.columns] or not values.sum():
@@ -147,60 +121,46 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     right = float(np.trace(values) / values.sum())
     note = f"{right:.0%} of {values.sum():.0f} on the diagonal; each row sums to 100 %."
     question, height = "Which class is taken for which?", 180 + 52 * len(names)
-    result = figure(question, x="called", y="is really", note=note, height=height)
+    result = g.figure(question, x="called", y="is really", note=note, height=height)
     hover = "%{y} called %{x}: %{customdata} (%{z:.0%})"
-    cells = heat(shares, names, names, "share of row", label="%{z:.0%}", hover=hover, customdata=values)
-    result.add_trace(cells)
-    result.update_yaxes(autorange="reversed")
-    return result
+    cells = g.heat(shares, names, names, "share of row", label="%{z:.0%}", hover=hover, customdata=values)
+    return result.add_trace(cells).update_yaxes(autorange="reversed")
 
 
 PENALTY = "L2 penalty λ per sample (log scale; ∞: difference in means)"
 
 
 def path_cosines(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
-    """Return the cosines of a class's direction to the probe's weight and to the difference in means, over λ.
-
-    Args:
-        walk: the paths of a layer (`ridge_to_means`).
-        class_: the class that is shown.
-        strength: where the slider stands; marked by a line.
-    """
+    """Return the cosines of a class's direction to probe and means over λ; a line marks `strength`."""
     note = f"Layer {walk.layer}. 1: the same direction; 0: nothing in common."
     question = f"Does the {class_} direction turn on the way from ridge to means?"
-    result = figure(question, x=PENALTY, y="cosine (no unit)", note=note, height=340)
+    result = g.figure(question, x=PENALTY, y="cosine (no unit)", note=note, height=340)
     look: dict[str, Any] = {"customdata": list(walk.labels), "hover": "λ = %{customdata}: %{y:.2f}"}
-    places, colour = _places(walk), colours_for(walk.classes)[class_]
+    places, colour = _places(walk), g.colours_for(walk.classes)[class_]
     probe, means = walk.to_probe[class_], walk.to_means[class_]
     for name, values, symbol, dash in (
         ("to the probe's weight", probe, "circle", "solid"),
         ("to the difference in means", means, "diamond-open", "dot"),
     ):
         look |= {"line": {"dash": dash}, "marker": {"size": 8, "symbol": symbol}}
-        result.add_trace(curve(places, values, name, colour, **look))
+        result.add_trace(g.curve(places, values, name, colour, **look))
     result.update_yaxes(range=[min(*probe, *means, 0.0) - 0.05, 1.05])
     return _along_penalties(result, walk, strength)
 
 
 def path_accuracy(walk: RidgeToMeans, class_: str, strength: float) -> go.Figure:
-    """Return the held-out accuracy of a class's direction alone, over λ, with its 95 % interval and chance.
-
-    Args:
-        walk: the paths of a layer (`ridge_to_means`).
-        class_: the class that is shown.
-        strength: where the slider stands; marked by a line.
-    """
+    """Return the held-out accuracy of a class's direction alone over λ; a line marks that of `strength`."""
     note = f"Cut half-way between the means of {class_} and the rest; both sides count alike."
     question = f"How well does the {class_} direction alone read new {walk.unit}s?"
-    result = figure(question, x=PENALTY, y="held-out accuracy", note=note, height=340)
-    places, colour, rates = _places(walk), colours_for(walk.classes)[class_], walk.accuracy[class_]
+    places, colour, rates = _places(walk), g.colours_for(walk.classes)[class_], walk.accuracy[class_]
     low, high = [one.low for one in rates], [one.high for one in rates]
-    result.add_trace(band(places, low, high, colour=colour, name="95 % interval"))
+    reach = [min(0.4, *low), 1.04]
+    result = g.figure(question, x=PENALTY, y="held-out accuracy", note=note, height=340, shares=reach)
+    result.add_trace(g.band(places, low, high, colour=colour, name="95 % interval"))
     look: dict[str, Any] = {"customdata": list(walk.labels), "marker": {"size": 8}}
     values, hover = [one.value for one in rates], "λ = %{customdata}: %{y:.1%}"
-    result.add_trace(curve(places, values, class_, colour, hover=hover, **look))
-    result.add_trace(dashed([places[0], places[-1]], [walk.chance] * 2, "chance"))
-    result.update_yaxes(range=[min(0.4, *low), 1.04], tickformat=".0%")
+    result.add_trace(g.curve(places, values, class_, colour, hover=hover, **look))
+    result.add_trace(g.dashed([places[0], places[-1]], [walk.chance] * 2, "chance"))
     return _along_penalties(result, walk, strength)
 
 
@@ -211,8 +171,7 @@ def _along_penalties(result: go.Figure, walk: RidgeToMeans, strength: float) -> 
     ticks = {place: label for place, label in named if label == "∞" or np.isclose(place, round(place))}
     room = [places[0] - 0.3, places[-1] + 0.3]
     result.update_xaxes(tickmode="array", tickvals=[*ticks], ticktext=[*ticks.values()], range=room)
-    result.add_vline(x=places[walk.l2.index(strength)], line={"color": INK, "width": 1.5})
-    return result
+    return result.add_vline(x=places[walk.l2.index(strength)], line={"color": g.INK, "width": 1.5})
 
 
 def _places(walk: RidgeToMeans) -> list[float]:

@@ -1,24 +1,15 @@
-"""Figures of sound on shared scales, so that clips can be compared: waveforms, spectrograms, piano rolls."""
+"""Sound to draw on shared scales, so that clips can be compared: mel levels, outlines, piano rolls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.errors import AudioError
 from workbench.model.band import DRUM_HITS, FRAME_RATE_HZ, SOUNDING
-from workbench.show.plots.grammar import (
-    SEQUENTIAL,
-    colours_for,
-    colours_of_clips,
-    figure,
-    on_player_clock,
-    scale_bar,
-)
+from workbench.show.plots import grammar as g
 
 if TYPE_CHECKING:
     from workbench.generation.score import Score
@@ -30,10 +21,7 @@ HOP_S = 0.02
 
 
 def log_mel(clip: Clip, *, bands: int = 64) -> np.ndarray:
-    """Return (bands, frames) float32 in dB below a full-scale sine, within FLOOR_DB..0, one frame per HOP_S.
-
-    The reference is fixed, so that two clips drawn side by side can be compared.
-    """
+    """Return (bands, frames) float32 in dB below a full-scale sine, FLOOR_DB..0, a frame per HOP_S."""
     import librosa  # slow to import, and many never look
 
     window = 2048 if clip.rate_hz >= 22_050 else 1024
@@ -64,75 +52,15 @@ def outline(clip: Clip, *, columns: int = 600) -> np.ndarray:
     return np.stack([low, high], axis=1)
 
 
-def waveform(clips: Mapping[str, Clip]) -> go.Figure:
-    """Return the waveforms of named `clips`, one below the other, on one amplitude scale (full scale = 1)."""
-    result = _stacked(clips, "How do the waveforms differ?", row_height=130)
-    colours = colours_of_clips(clips)
-    for row, (name, clip) in enumerate(clips.items(), start=1):
-        edges = outline(clip, columns=800)
-        times = np.repeat(np.linspace(0, clip.seconds, len(edges)), 2)
-        look = {"mode": "lines", "line": {"width": 1, "color": colours[name]}, "hoverinfo": "skip"}
-        line = go.Scatter(x=times, y=edges.reshape(-1), name=name, showlegend=False, **look)
-        result.add_trace(line, row=row, col=1)
-    reach = max(float(np.abs(clip.samples).max()) for clip in clips.values()) or 1.0
-    result.update_yaxes(range=[-reach * 1.05, reach * 1.05], nticks=5)
-    result.update_yaxes(title={"text": "amplitude"}, row=(len(clips) + 1) // 2, col=1)
-    return result
-
-
-def spectrogram(clips: Mapping[str, Clip]) -> go.Figure:
-    """Return the log-mel spectrograms of named `clips`, below each other, on one dB scale and one clock."""
-    result = _stacked(clips, "Where in pitch does the energy lie?", row_height=190)
-    for row, (name, clip) in enumerate(clips.items(), start=1):
-        levels = log_mel(clip)
-        picture = go.Heatmap(
-            z=levels, x=np.arange(levels.shape[1]) * HOP_S, y=mel_frequencies(clip.rate_hz, len(levels)),
-            zmin=FLOOR_DB, zmax=0, colorscale=SEQUENTIAL, colorbar=scale_bar("level (dB)"), name=name,
-            showscale=row == 1, hovertemplate="%{x:.2f} s, %{y:.0f} Hz: %{z:.0f} dB<extra></extra>",
-        )  # fmt: skip
-        result.add_trace(picture, row=row, col=1)
-    result.update_yaxes(type="log", tickvals=[100, 300, 1000, 3000, 10000], showgrid=False)
-    result.update_xaxes(showgrid=False)
-    result.update_yaxes(title={"text": "frequency (Hz)"}, row=(len(clips) + 1) // 2, col=1)
-    return result
-
-
-def _stacked(clips: Mapping[str, Clip], question: str, *, row_height: int) -> go.Figure:
-    """Return empty rows, one per clip, that share the time axis and are titled with the clips' names."""
-    if not clips:
-        raise AudioError("Clips were to be drawn", "none were given", "Pass names and clips")
-    plain = figure(question, x="", y="")
-    rows = len(clips)
-    result = make_subplots(
-        rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.24 / (rows + 1), subplot_titles=list(clips)
-    )
-    result.update_layout(plain.layout)
-    for note in result.layout.annotations:
-        note.update(x=0, xanchor="left", font={"size": 13})
-    result.update_layout(height=110 + row_height * rows, showlegend=False, margin={"t": 84})
-    axis = plain.layout.xaxis.to_plotly_json()
-    axis.pop("title")
-    result.update_xaxes(**axis)
-    result.update_yaxes(**axis)
-    result.update_xaxes(title={"text": "time (s)"}, row=rows, col=1)
-    return result
-
-
 _NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _DRUM_SHARE = 0.3  # of the height
 
 
 def piano_roll(score: Score, *, name: str = "", seconds: float | None = None) -> go.Figure:
-    """Return the notes of a score as bars over time, a colour per part; drums below, a row per hit.
-
-    Args:
-        score: the notes.
-        name: of the take, for the title.
-        seconds: length of the time axis; by default the score's.
-    """
+    """Return the notes of a score as bars over `seconds`, a colour per part; drums below, a row per hit."""
     question = f"What does each part of {name} play?" if name else "What does each part play?"
-    result = figure(question, x="seconds", y="pitch", height=460)
-    colours = colours_for(SOUNDING)
+    result = g.figure(question, x="seconds", y="pitch", height=460)
+    colours = g.colours_for(SOUNDING)
     drummed = sorted({note.pitch for note in score.notes if note.part == "drums"})
     pitched = sorted({note.pitch for note in score.notes if note.part != "drums"})
     for part in SOUNDING:
@@ -157,11 +85,10 @@ def piano_roll(score: Score, *, name: str = "", seconds: float | None = None) ->
             },
             xaxis={"anchor": "y2"},
         )  # fmt: skip
-    return on_player_clock(result, seconds or max(score.seconds, 0.1), top=90)
+    return g.on_player_clock(result, seconds or max(score.seconds, 0.1), top=90)
 
 
 def _bars(part: str, notes: Sequence[Note], rows: Sequence[int], colour: str) -> go.Scatter:
-    """Return a thick line per note, broken between notes."""
     x: list[float | None] = []
     y: list[int | None] = []
     words: list[str] = []

@@ -11,20 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.errors import EvidenceError
-from workbench.show.plots.grammar import (
-    DASHED,
-    DIVERGING,
-    INK,
-    UNSTEERED,
-    colours_for,
-    colours_of_clips,
-    curve,
-    dashed,
-    figure,
-    heat,
-    interval,
-    on_player_clock,
-)
+from workbench.show.plots import grammar as g
 from workbench.sound.dataset import in_order
 
 if TYPE_CHECKING:
@@ -41,11 +28,8 @@ def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float
 
     Args:
         traces: name of the take -> what one probe read in it.
-        class_: one of that probe's classes.
-        seconds: the length of the time axis, that of the longest clip in the player.
-
-    Raises:
-        EvidenceError: there is no trace, or one does not know the class.
+        class_: one of that probe's classes; else it is an EvidenceError.
+        seconds: length of the time axis, that of the longest clip in the player.
     """
     if not traces or any(class_ not in trace.classes for trace in traces.values()):
         found = f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}"
@@ -58,21 +42,19 @@ def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float
         f"dashed: an even guess, {chance:.0%}."
     )
     question = f"When does the probe read {class_}?"
-    result = figure(question, x="seconds", y=f"P({class_})", note=note, height=300)
-    colours = colours_of_clips(traces)
+    result = g.figure(question, x="seconds", y=f"P({class_})", note=note, height=300, shares=[-0.02, 1.04])
+    colours = g.colours_of_clips(traces)
     shades = list(colours.values())
     for place, (name, trace) in enumerate(traces.items()):
         same = shades[:place].count(shades[place])  # takes that share a colour differ in their dashes
         line = {"color": shades[place], "dash": DASHES[same % len(DASHES)], "width": 2.5}
         read = np.asarray(trace.probabilities)[:, trace.classes.index(class_)]
         result.add_traces(_lines(name, np.asarray(trace.seconds), read, line))
-    result.add_hline(y=chance, line=dict(DASHED))
-    result.update_yaxes(range=[-0.02, 1.04], tickformat=".0%")
-    return on_player_clock(result, seconds, top=100)
+    result.add_hline(y=chance, line=dict(g.DASHED))
+    return g.on_player_clock(result, seconds, top=100)
 
 
 def _lines(name: str, seconds: np.ndarray, read: np.ndarray, style: dict[str, Any]) -> list[go.Scatter]:
-    """Return the faint line of the readings and the strong one of their running mean."""
     apart = float(np.diff(seconds).mean()) if len(seconds) > 1 else 1.0
     width = min(len(read), max(1, round(MEAN_S / apart)))
     counts = np.convolve(np.ones(len(read)), np.ones(width), "same")
@@ -98,13 +80,10 @@ def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Fig
     """Return the hit rate over the dose, a line per genre with its 95 % interval, and the random directions.
 
     Args:
-        table: one row per measurement: dose (multiples of the layer's mean residual norm R), hit_rate, low,
-            high (all 0-1); optional `genre` (one line each) and `kind` ("steered" or "random", the control of
-            equal norm, drawn grey and dotted).
+        table: one row per measurement, else it is an EvidenceError: dose (multiples of the layer's mean
+            residual norm R), hit_rate, low, high (all 0-1); optional `genre` (one line each) and `kind`
+            ("steered" or "random", the control of equal norm, drawn grey and dotted).
         chance: the judge's chance level, drawn dashed.
-
-    Raises:
-        EvidenceError: a column is missing or the table is empty.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
@@ -112,22 +91,22 @@ def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Fig
         raise EvidenceError("A dose-response figure was asked for", found, do)
     steered = pd.Series("steered", index=table.index)
     genre, kind = (table[name].astype(str) if name in table else steered for name in ("genre", "kind"))
-    question, y = "How much steering does it take to change the genre?", "hit rate"
+    question = "How much steering does it take to change the genre?"
+    across = "dose (multiples of the layer's mean residual norm)"
     note = "Share of clips that the judge hears as the wanted genre; bars are 95 % intervals."
-    result = figure(question, x="dose (multiples of the layer's mean residual norm)", y=y, note=note)
-    colours = colours_for(genre)
+    result = g.figure(question, x=across, y="hit rate", note=note, shares=[-0.03, 1.05])
+    colours = g.colours_for(genre)
     for (who, what), group in table.groupby([genre, kind], sort=True):
         rows, name, colour = group.sort_values("dose"), str(who), colours[str(who)]
         look: dict[str, Any] = {}
         if what == "random":
-            name, colour = f"{who}: random direction", UNSTEERED
+            name, colour = f"{who}: random direction", g.UNSTEERED
             look = {"line": {"width": 1.8, "dash": "dot"}, "marker": {"size": 7, "symbol": "x"}}
         rate = rows["hit_rate"]
-        look |= {"error_y": interval(rate, rows["low"], rows["high"]), "hover": "dose %{x}: %{y:.0%}"}
-        result.add_trace(curve(rows["dose"], rate, name, colour, **look))
+        look |= {"error_y": g.interval(rate, rows["low"], rows["high"]), "hover": "dose %{x}: %{y:.0%}"}
+        result.add_trace(g.curve(rows["dose"], rate, name, colour, **look))
     if chance is not None:
-        result.add_trace(dashed([table["dose"].min(), table["dose"].max()], [chance] * 2, "chance"))
-    result.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
+        result.add_trace(g.dashed([table["dose"].min(), table["dose"].max()], [chance] * 2, "chance"))
     return result
 
 
@@ -137,22 +116,19 @@ def judged_genres(
     """Return what the judge hears in each clip: bars per genre, in the colour of the clip in the player.
 
     Args:
-        probabilities: clip name -> {genre: probability 0-1}; all clips share their genres.
+        probabilities: clip name -> {genre: probability 0-1}; unless clips share genres, an EvidenceError.
         wanted: the genre steered towards; its bars are outlined in black.
-        target: what the judge tells apart, where it is not the genre.
-
-    Raises:
-        EvidenceError: nothing is given, or clips have different genres.
+        target: what the judge tells apart.
     """
     genres = _judged(probabilities)
     note = "A judge that hears audio only, never the model's activations."
-    result = figure(_question(target), x=target, y="probability", note=note, height=340)
-    colours = colours_of_clips(probabilities)
+    result = g.figure(_question(target), x=target, y="probability", note=note, height=340, shares=[0, 1.12])
+    colours = g.colours_of_clips(probabilities)
     shades = list(colours.values())
     for place, (clip, colour) in enumerate(colours.items()):
         values = [probabilities[clip][genre] for genre in genres]
         hatch = HATCHES[shades[:place].count(colour) % len(HATCHES)]  # clips of one colour stay apart
-        edge = {"width": [2.5 if genre == wanted else 0 for genre in genres], "color": INK}
+        edge = {"width": [2.5 if genre == wanted else 0 for genre in genres], "color": g.INK}
         pattern = {"shape": hatch, "fillmode": "overlay", "fgcolor": "white", "size": 7}
         result.add_trace(
             go.Bar(
@@ -162,29 +138,19 @@ def judged_genres(
             )
         )  # fmt: skip
     result.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
-    result.update_yaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
-    return result
+    return result.update_yaxes(tickvals=[0, 0.25, 0.5, 0.75, 1])
 
 
 def judged_table(probabilities: Mapping[str, Mapping[str, float]], *, target: str = "genre") -> go.Figure:
-    """Return what the judge hears in each clip as a table of shades: for more clips than bars can show.
-
-    Args:
-        probabilities: clip name -> {genre: probability 0-1}; all clips share their genres.
-        target: what the judge tells apart, where it is not the genre.
-
-    Raises:
-        EvidenceError: nothing is given, or clips have different genres.
-    """
+    """Return what `judged_genres` does as a table of shades: for more clips than bars can show."""
     genres, clips = _judged(probabilities), list(probabilities)
     question = _question(target).replace("?", " in each clip?")
     note = "A judge that hears audio only, never the model's activations; each row sums to 100 %."
-    result = figure(question, x="heard as", y="", note=note, height=170 + 36 * len(clips))
+    result = g.figure(question, x="heard as", y="", note=note, height=170 + 36 * len(clips))
     z = [[probabilities[clip][genre] for genre in genres] for clip in clips]
     hover = "%{y} is heard as %{x}: %{z:.1%}"
-    result.add_trace(heat(z, genres, clips, "probability", label="%{z:.0%}", hover=hover))
-    result.update_yaxes(autorange="reversed")
-    return result
+    result.add_trace(g.heat(z, genres, clips, "probability", label="%{z:.0%}", hover=hover))
+    return result.update_yaxes(autorange="reversed")
 
 
 def _question(target: str) -> str:
@@ -192,7 +158,6 @@ def _question(target: str) -> str:
 
 
 def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return the genres that all clips share, in rising order."""
     genres = list(in_order(genre for values in probabilities.values() for genre in values))
     if not genres or any(set(values) != set(genres) for values in probabilities.values()):
         found, do = f"the clips carry {dict(probabilities)}", "Pass the same genres for every clip"
@@ -201,19 +166,13 @@ def _judged(probabilities: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def crosstalk_matrix(value: Crosstalk) -> go.Figure:
-    """Return the mean change of every class's probability under every plan; what a plan aims at is framed.
-
-    Changes whose 95 % interval holds 0 are written in brackets; targets stand apart.
-
-    Args:
-        value: as `workbench.evidence.crosstalk.crosstalk` gives it.
-    """
+    """Return how every plan changes each class's mean P; aims are framed, brackets: the interval holds 0."""
     cells = value.cells
     plans = list(cells["plan"].unique())
     pairs = zip(cells["target"].astype(str), cells["class"].astype(str), strict=True)
     classes = list(dict.fromkeys(pairs))  # in the order of the judges
     note = "Change of the judge's probability against the unsteered baseline; aims are framed, "
-    result = figure(
+    result = g.figure(
         "What else does steering change?", x="class of a judge", y="steered towards",
         note=f"{note}brackets: the 95 % interval holds 0.", height=230 + 44 * len(plans),
     )  # fmt: skip
@@ -228,13 +187,13 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
         hover[down, across] = _hover(row)
         if row["own"]:
             corners = {"x0": across - 0.5, "x1": across + 0.5, "y0": down - 0.5, "y1": down + 0.5}
-            result.add_shape(type="rect", line={"color": INK, "width": 2.5}, **corners)
-    look: dict[str, Any] = {"zmin": -1, "colorscale": DIVERGING, "textfont": {"size": 12, "color": INK}}
+            result.add_shape(type="rect", line={"color": g.INK, "width": 2.5}, **corners)
+    look: dict[str, Any] = {"zmin": -1, "colorscale": g.DIVERGING, "textfont": {"size": 12, "color": g.INK}}
     look |= {"label": "%{text}", "hover": "%{customdata}", "tickformat": "+.0%"}
-    result.add_trace(heat(z, None, None, "change of P", text=words, customdata=hover, **look))
+    result.add_trace(g.heat(z, None, None, "change of P", text=words, customdata=hover, **look))
     for place, (one, other) in enumerate(pairwise(classes)):
         if one[0] != other[0]:
-            result.add_vline(x=place + 0.5, line={"color": INK, "width": 1})
+            result.add_vline(x=place + 0.5, line={"color": g.INK, "width": 1})
     ticks = [f"{target}<br>{name}" for target, name in classes]
     result.update_xaxes(tickvals=list(range(len(classes))), ticktext=ticks, showgrid=False)
     result.update_yaxes(tickvals=list(range(len(plans))), ticktext=plans, showgrid=False)
@@ -250,13 +209,9 @@ def _hover(row: dict[Any, Any]) -> str:
 
 
 def blend_line(value: BlendCurve) -> go.Figure:
-    """Return the log-odds of the first class against the second over its weight: every seed, and the mean.
-
-    Args:
-        value: as `workbench.evidence.crosstalk.blend_curve` gives it.
-    """
+    """Return the log-odds of the first class against the second over its weight: every seed, and the mean."""
     table = value.table()
-    result = figure(
+    result = g.figure(
         f"Can one play between {value.second} and {value.first}?",
         x=f"weight of {value.first} (the rest is {value.second})",
         y=f"log-odds, {value.first} against {value.second} (nats)",
@@ -266,15 +221,15 @@ def blend_line(value: BlendCurve) -> go.Figure:
         result.add_trace(
             go.Scatter(
                 x=list(value.weights), y=row.tolist(), mode="lines", opacity=0.5, hoverinfo="skip",
-                line={"color": UNSTEERED, "width": 1}, name="one seed", legendgroup="seeds",
+                line={"color": g.UNSTEERED, "width": 1}, name="one seed", legendgroup="seeds",
                 showlegend=number == 0,
             )
         )  # fmt: skip
-    colour = colours_for([value.first, value.second])[value.first]
+    colour = g.colours_for([value.first, value.second])[value.first]
     odds = table["log_odds"]
-    bars, hover = interval(odds, table["low"], table["high"]), "weight %{x}: %{y:.2f}"
+    bars, hover = g.interval(odds, table["low"], table["high"]), "weight %{x}: %{y:.2f}"
     name = "mean, 95 % interval"
-    result.add_trace(curve(table["weight"], odds, name, colour, error_y=bars, hover=hover))
+    result.add_trace(g.curve(table["weight"], odds, name, colour, error_y=bars, hover=hover))
     place = {"x": 1, "xref": "paper", "y": 0, "xanchor": "right", "yanchor": "bottom"}
-    result.add_hline(y=0, line=dict(DASHED))
+    result.add_hline(y=0, line=dict(g.DASHED))
     return result.add_annotation(text="as much of both", showarrow=False, **place)

@@ -1,33 +1,20 @@
 """Panels for notebooks: figures, players, long work, map, probe and steering views, labs, the live desk."""
 
-from workbench.generation.live.pacing import held_back
-from workbench.show.widgets.base import Job, JobPanel, PlotPanel
-from workbench.show.widgets.history import TakeHistory
-from workbench.show.widgets.live_desk import LiveDesk
-from workbench.show.widgets.map_panel import MapPanel
-from workbench.show.widgets.panels import ProbePanel, SteerPanel
-from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamPlayer
-from workbench.show.widgets.probe_lab import BrokenProbes, ProbeLab
-from workbench.show.widgets.steer_lab import BlendPad, SteerLab
-from workbench.show.widgets.takes import TakeComparison, compare
-
-__all__ = [
-    "BlendPad",
-    "BrokenProbes",
-    "ComparisonPlayer",
-    "Job",
-    "JobPanel",
-    "LiveDesk",
-    "LivePlayer",
-    "MapPanel",
-    "PlotPanel",
-    "ProbeLab",
-    "ProbePanel",
-    "SteerLab",
-    "SteerPanel",
-    "StreamPlayer",
-    "TakeComparison",
-    "TakeHistory",
-    "compare",
-    "held_back",
-]
+from workbench.generation.live.pacing import held_back as held_back
+from workbench.show.widgets.base import Job as Job
+from workbench.show.widgets.base import JobPanel as JobPanel
+from workbench.show.widgets.base import PlotPanel as PlotPanel
+from workbench.show.widgets.history import TakeHistory as TakeHistory
+from workbench.show.widgets.live_desk import LiveDesk as LiveDesk
+from workbench.show.widgets.map_panel import MapPanel as MapPanel
+from workbench.show.widgets.panels import ProbePanel as ProbePanel
+from workbench.show.widgets.panels import SteerPanel as SteerPanel
+from workbench.show.widgets.players import ComparisonPlayer as ComparisonPlayer
+from workbench.show.widgets.players import LivePlayer as LivePlayer
+from workbench.show.widgets.players import StreamPlayer as StreamPlayer
+from workbench.show.widgets.probe_lab import BrokenProbes as BrokenProbes
+from workbench.show.widgets.probe_lab import ProbeLab as ProbeLab
+from workbench.show.widgets.steer_lab import BlendPad as BlendPad
+from workbench.show.widgets.steer_lab import SteerLab as SteerLab
+from workbench.show.widgets.takes import TakeComparison as TakeComparison
+from workbench.show.widgets.takes import compare as compare

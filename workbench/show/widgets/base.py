@@ -1,8 +1,4 @@
-"""Long work beside a running notebook, and figures that answer: job panels, lookup panels, plot panels.
-
-Work runs in a worker thread, with progress, a cancel button and visible errors. Figures are interactive, send
-clicks back to Python, can be downloaded, and need no network.
-"""
+"""What panels are made of: work in a thread, with progress and Cancel, and figures that answer clicks."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ import traitlets
 
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.show.plots.grammar import CONFIG, plotly_source
-from workbench.show.widgets.parts import FULL, button, in_row, problem_html
+from workbench.show.widgets import ui
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -31,32 +27,24 @@ HERE = Path(__file__).parent
 
 
 class Job:
-    """What the work sees of its panel: `cancel`, an event, and `progress`.
-
-    Work that looks at neither cannot be stopped; `progress` raises `Cancelled` once cancel was pressed.
-    """
+    """What the work sees of its panel: `cancel`, an event, and `progress`; without a look it cannot stop."""
 
     def __init__(self, report: Callable[[float, str], None]) -> None:
         self.cancel = threading.Event()
         self._report = report
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Show how much is done (0-1) and what is being done.
-
-        Raises:
-            Cancelled: the cancel button was pressed.
-        """
+        """Show how much is done (0-1) and what; raises `Cancelled` once the cancel button was pressed."""
         if self.cancel.is_set():
             raise Cancelled("The job was cancelled.")
         self._report(min(max(float(fraction), 0.0), 1.0), text)
 
 
-class JobPanel(ipywidgets.VBox, Generic[T]):
+class JobPanel(ui.Panel, Generic[T]):
     """A button that runs `work(job)` in a worker thread, with progress bar, cancel button and error box.
 
     Args:
         work: gets a Job and returns the result.
-        label: text of the button.
         on_done: called with the result, in the worker thread, before the state changes to "done".
 
     `state` is "ready", "running", "done", "failed" or "cancelled"; `start()` and `wait()` need no browser.
@@ -72,15 +60,15 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
         self._result: T | None = None
         self._job = Job(self._show_progress)
         self.error: BaseException | None = None
-        self.problem = ipywidgets.HTML(layout={"display": "none", **FULL})
-        self.run_button = button(label, label, self.start, self.problem)
+        self.problem = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
+        self.run_button = ui.button(label, label, self.start, self.problem)
         self.run_button.button_style = "primary"
-        self.cancel_button = button("Cancel", "Stop this work", self.cancel, self.problem)
+        self.cancel_button = ui.button("Cancel", "Stop this work", self.cancel, self.problem)
         self.cancel_button.disabled = True
         self.bar = ipywidgets.FloatProgress(max=1, layout={"width": "220px"}, style={"bar_color": "#0072B2"})
         self.text = ipywidgets.Label(layout={"flex": "1 1 160px"})
-        controls = in_row(self.run_button, self.cancel_button, self.bar, self.text)
-        super().__init__([controls, self.problem], layout=FULL)
+        controls = ui.in_row(self.run_button, self.cancel_button, self.bar, self.text)
+        super().__init__([controls, self.problem])
 
     def start(self) -> JobPanel[T]:
         """Begin the work unless it is running already, and return the panel at once."""
@@ -95,12 +83,9 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
         return self
 
     def wait(self, timeout_s: float | None = None) -> T:
-        """Return the result once the work has ended.
+        """Return the result once the work has ended; raises what the work raised.
 
-        Raises:
-            Cancelled: the work was cancelled.
-            WorkbenchError: it was never started, or has not ended after `timeout_s` seconds.
-            BaseException: whatever the work raised.
+        A WorkbenchError says that it was never started, or has not ended after `timeout_s` seconds.
         """
         if self._thread is None:
             raise WorkbenchError("The result was asked for", "the job has not started", "Call start() first")
@@ -129,7 +114,7 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
             self._enter("cancelled", "cancelled")
         except BaseException as error:
             self.error = error
-            self.problem.value = problem_html(error)
+            self.problem.value = ui.problem_html(error)
             self._enter("failed", "failed")
         else:
             self.bar.value = 1.0
@@ -152,8 +137,8 @@ class JobPanel(ipywidgets.VBox, Generic[T]):
             self.text.value = text
 
 
-class WorkPanel(ipywidgets.VBox, Generic[T]):
-    """A panel around one JobPanel, its `job`; `start()` and `wait()` do what its button does."""
+class WorkPanel(ui.Panel, Generic[T]):
+    """A panel around one `job`; `start()` and `wait()` do what its button does."""
 
     job: JobPanel[Any]
 
@@ -168,10 +153,9 @@ class WorkPanel(ipywidgets.VBox, Generic[T]):
 
 
 class LookupPanel(WorkPanel[T], Generic[K, T]):
-    """A panel that shows one result of many; one that was not made yet is made in a worker thread.
+    """A panel that shows one result of many, by key; one that was not `made` yet is made in a worker thread.
 
-    `made` holds what there is and `shown` the key of what is shown. A panel says which key its controls
-    `_ask` for, how its job makes a result, and how to `_draw` one.
+    A panel says which key its controls `_ask` for, how its job makes a result, and how to `_draw` one.
     """
 
     made: dict[K, T]
@@ -220,10 +204,9 @@ PANEL_CONFIG = CONFIG | {
 
 
 class PlotlyLibrary(ipywidgets.Widget):
-    """plotly.js from the plotly wheel, packed; all panels of a kernel refer to one, so it travels once.
+    """plotly.js, packed; all panels of a kernel refer to one, so it travels once.
 
-    It is a model of its own rather than a request from the page, because a page's requests wait until all
-    running cells have ended, and figures should appear while a notebook runs.
+    A page's own request for it would wait until all running cells have ended.
     """
 
     source = traitlets.Unicode().tag(sync=True)  # base64 of gzip: text survives front ends that drop buffers
@@ -249,7 +232,7 @@ class PlotPanel(anywidget.AnyWidget):
     """One figure, with `on_click` and `on_select`, and buttons that save it as PNG and its data as CSV.
 
     Args:
-        figure: a plotly figure.
+        figure: a plotly figure; without one the panel is hidden until `show` brings one.
         table: what the CSV button saves; by default the points of the figure's traces.
         name: file name of the downloads, without ending.
         clock: the `key` of a player of the same page: a line on the time axis stands where that player is.
@@ -265,18 +248,23 @@ class PlotPanel(anywidget.AnyWidget):
     clock = traitlets.Unicode().tag(sync=True)
 
     def __init__(
-        self, figure: Any, *, table: pd.DataFrame | None = None, name: str = "figure", clock: str = ""
+        self, figure: Any = None, *, table: pd.DataFrame | None = None, name: str = "figure", clock: str = ""
     ) -> None:
-        super().__init__(library=shared_library(), name=name, clock=clock, **_state(figure, table))
+        super().__init__(library=shared_library(), name=name, clock=clock, layout={"display": "none"})
         self._listeners: dict[str, list[Callable[[Points], object]]] = {"click": [], "select": []}
         self.on_msg(self._receive)
+        if figure is not None:
+            self.show(figure, table=table)
 
     def show(self, figure: Any, *, table: pd.DataFrame | None = None, name: str | None = None) -> None:
         """Replace the figure in place; every output that holds this panel follows."""
+        drawn = json.loads(figure.to_json())  # numpy arrays become base64 typed arrays, which plotly.js reads
         with self.hold_sync():
             self.name = name or self.name
-            for trait, value in _state(figure, table).items():
-                setattr(self, trait, value)
+            self.figure = {"data": drawn["data"], "layout": drawn["layout"]}
+            data = points_of(figure) if table is None else table
+            self.csv = data.to_csv(index=False, float_format="%.6g")
+        self.layout.display = ""
 
     def on_click(self, listener: Callable[[Points], object]) -> None:
         """Call `listener` with the clicked points."""
@@ -289,38 +277,6 @@ class PlotPanel(anywidget.AnyWidget):
     def _receive(self, _panel: object, content: Mapping[str, Any], _buffers: object) -> None:
         for listener in self._listeners.get(str(content.get("kind")), []):
             listener(list(content.get("points", [])))
-
-
-def _state(figure: Any, table: pd.DataFrame | None) -> dict[str, Any]:
-    """Return the traits that say what is drawn and what the CSV holds."""
-    data = points_of(figure) if table is None else table
-    drawn = json.loads(figure.to_json())  # numpy arrays become base64 typed arrays, which plotly.js reads
-    plain = {"data": drawn["data"], "layout": drawn["layout"]}
-    return {"figure": plain, "csv": data.to_csv(index=False, float_format="%.6g")}
-
-
-def shown_in(
-    panel: PlotPanel | None,
-    figure: Any,
-    *,
-    on_click: Callable[[Points], object] | None = None,
-    **settings: Any,
-) -> PlotPanel:
-    """Return the panel with another figure in it, or a new one where there is none yet.
-
-    Args:
-        panel: the panel, or None.
-        figure: a plotly figure.
-        on_click: called with the points that are clicked.
-        settings: of `PlotPanel`: table, name, clock.
-    """
-    if panel is not None:
-        panel.show(figure, table=settings.get("table"), name=settings.get("name"))
-        return panel
-    panel = PlotPanel(figure, **settings)
-    if on_click is not None:
-        panel.on_click(on_click)
-    return panel
 
 
 def points_of(figure: Any) -> pd.DataFrame:

@@ -59,7 +59,9 @@ class Fader(anywidget.AnyWidget):
         if breaks:
             hint += f"; from {breaks:g} on (shaded) the music tends to break"
         traits = {"name": name, "hint": hint, "colour": colours_for([name])[name], **traits}
-        super().__init__(most=most, breaks=breaks or 0.0, live=live, **traits)
+        super().__init__(
+            most=most, breaks=breaks or 0.0, live=live, layout={"width": "min(100%, 400px)"}, **traits
+        )
 
     @traitlets.validate("value")
     def _checked(self, proposal: Any) -> float:

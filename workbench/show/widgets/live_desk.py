@@ -11,47 +11,32 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 
-from workbench.errors import GenerationError, SteeringError, WorkbenchError
+from workbench.errors import GenerationError, WorkbenchError
 from workbench.generation.engine import Readable
-from workbench.generation.live.pacing import Playback, Score
+from workbench.generation.live.pacing import LiveFigures, Playback, Score
 from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import OVER, LiveSession
+from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
-from workbench.show.widgets.fader import MOST, Fader
-from workbench.show.widgets.parts import (
-    FULL,
-    button,
-    control,
-    follow,
-    in_row,
-    note_html,
-    problem_html,
-    shows_errors,
-    value_of,
-)
+from workbench.show.widgets import ui
+from workbench.show.widgets.fader import MOST
 from workbench.show.widgets.players import LivePlayer
 from workbench.show.widgets.scenes import Scenes
-from workbench.show.widgets.steer_lab import BlendPad
+from workbench.show.widgets.steer_lab import DoseDesk
+from workbench.steering.plan import Direction
 
-if TYPE_CHECKING:
-    from workbench.generation.live.pacing import LiveFigures
-    from workbench.model.musicgen import Model
-    from workbench.steering.plan import Direction
-
-SHOWN_S = 60.0
+SHOWN_S = 60.0  # of the scores
 PRESET = 0.2  # of the scenes that a desk begins with: each direction alone
+_EVERY_S = 0.5  # how often figures are shown
 _WIDTH, _HEIGHT = 420, 90
 
 
 def score_lines(scores: Sequence[Score]) -> str:
-    """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words.
-
-    It is cheap enough to be drawn anew every second.
-    """
+    """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words."""
     targets = dict.fromkeys(score.target for score in scores)
     return "".join(_picture([score for score in scores if score.target == name]) for name in targets)
 
@@ -81,18 +66,12 @@ def _picture(scores: Sequence[Score]) -> str:
     )
 
 
-_EVERY_S = 0.5  # how often figures are shown
-
-
-class LiveDesk(ipywidgets.VBox):
+class LiveDesk(ui.Panel):
     """Knobs, prompt, play, record: everything may be moved while the music plays.
 
     Args:
-        model: the loaded model.
-        directions: name -> unit Direction, a knob each.
-        prompt: what the music begins with.
-        seed: of what is drawn.
-        folder: where recordings go, each into one of its own; when None, `live` in WORKBENCH_OUT or out.
+        directions: name -> unit Direction, a knob each; at least one, else a SteeringError.
+        folder: where recordings go, each into one of its own; by default `live` in WORKBENCH_OUT or out.
         most: where the knobs end, either way; the dose from which music breaks is shaded where it is known.
         pad: four of the names, for a blend pad; None for none.
         probes: what they read is drawn once a second.
@@ -100,11 +79,8 @@ class LiveDesk(ipywidgets.VBox):
 
     `start()`, `wait(seconds)`, `pause()` and `stop()` do what the buttons do, also without a browser;
     `knobs["jazz"].value = 0.15` turns a knob, `scenes.choose(2)` fades to a scene. Space plays and pauses,
-    digits choose a scene, 0 sets all doses to 0. What is recorded (the whole of each session, unless the
-    button says otherwise) is `recording`.
-
-    Raises:
-        SteeringError: there is no direction, or the pad names one that is not there.
+    digits choose a scene, 0 sets all doses to 0. The whole of each session is recorded, unless the button says
+    otherwise.
     """
 
     def __init__(
@@ -120,11 +96,10 @@ class LiveDesk(ipywidgets.VBox):
         probes: Sequence[Readable] = (),
         **settings: Any,
     ) -> None:
-        strange = [name for name in pad or () if name not in directions]
-        if not directions or strange:
-            asked = "A live desk was asked for" + (f" with a pad of {', '.join(pad)}" if pad else "")
-            found = f"the directions are {', '.join(directions) or 'none'}"
-            raise SteeringError(asked, found, "Give directions by name, and a pad of four of them")
+        limit = model.breaking_dose
+        self.desk = DoseDesk({"": [*directions]}, pad, self._turn, most=most, breaks=limit, live=True)
+        self.knobs, self.pad = self.desk.sliders, self.desk.pad
+        self.scenes = Scenes(self.knobs, preset=PRESET)
         self.model, self.directions = model, dict(directions)
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "live"
         self.folder = out if folder is None else Path(folder)
@@ -132,56 +107,34 @@ class LiveDesk(ipywidgets.VBox):
         self.session: LiveSession | None = None
         self.folders: list[Path] = []
         self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        limit = model.breaking_dose
-        self.knobs = {name: Fader(name, most=most, breaks=limit, live=True) for name in directions}
-        self.scenes = Scenes(self.knobs, preset=PRESET)
-        self.pad = None if pad is None else BlendPad(list(pad))
         self.player = LivePlayer(model.rate_hz)
-        self.prompt = control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
-        self._add_buttons()
-        super().__init__(self._parts(), layout=FULL)
-        self.add_class("wb-desk")
-        self._listen()
-        self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
-
-    def _add_buttons(self) -> None:
-        self.play = button("▶ Play", "Begin the music, or go on", self._toggle, self.problem)
+        self.prompt = ui.control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
+        problem = self.problem
+        self.play = ui.button("▶ Play", "Begin the music, or go on", self._toggle, problem)
         self.play.button_style = "primary"
-        self.halt = button("■ Stop", "End the music and the recording", self.stop, self.problem)
+        self.halt = ui.button("■ Stop", "End the music and the recording", self.stop, problem)
         self.record = ipywidgets.ToggleButton(
             value=True, description="● Record", tooltip="Write down what is played", layout={"width": "auto"}
         )
         hint = "Download the sound of the last recording, which is also written beside it"
-        self.keep = button("⤓ WAV", hint, self._save_aside, self.problem)
+        self.keep = ui.button("⤓ WAV", hint, self._save_aside, problem)
         hint = "Download the last recording: what was played and every move, to be replayed note for note"
-        self.pack = button("⤓ Recording", hint, self.download, self.problem)
-
-    def _parts(self) -> list[ipywidgets.Widget]:
-        rack = ipywidgets.VBox(list(self.knobs.values()), layout={"width": "min(100%, 460px)"})
-        hands = ipywidgets.Box([rack], layout={"flex_flow": "row wrap", "grid_gap": "6px 24px"})
-        if self.pad is not None:
-            self.pad.layout.width = "260px"
-            hands.children = [rack, self.pad]
-        transport = in_row(self.play, self.halt, self.record, self.keep, self.pack)
-        above = [transport, self.player, self.status, self.problem]
-        return [*above, self.prompt, hands, self.scenes, self.scores]
-
-    def _listen(self) -> None:
-        """Let every control but the buttons do what it says."""
-        for name, knob in self.knobs.items():
-            knob.observe(lambda _change, name=name: self._turn(name), "value")
-        follow([self.prompt], self._follow_prompt)
-        follow([self.record], shows_errors(self._follow_record, self.problem))
-        follow([self.player], self.pause, "silenced")
-        self.player.on_key(shows_errors(self._press, self.problem))
-        if self.pad is not None:
-            follow([self.pad], self._blend, "doses")
+        self.pack = ui.button("⤓ Recording", hint, self.download, problem)
+        transport = ui.in_row(self.play, self.halt, self.record, self.keep, self.pack)
+        above = [transport, self.player, self.status, problem, self.prompt]
+        super().__init__([*above, self.desk, self.scenes, self.scores])
+        self.add_class("wb-desk")
+        self.player.on_key(ui.shows_errors(self._press, problem))
+        ui.follow([self.prompt], self._follow_prompt)
+        ui.follow([self.record], ui.shows_errors(self._follow_record, self.problem))
+        ui.follow([self.player], self.pause, "silenced")
+        self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
 
     def start(self) -> LiveDesk:
         """Begin to play, or go on after a pause; return at once."""
         if self.session is None or self.session.state in OVER:
             self.session = self._new_session()
-            self.player.follow(self.session.worker.playback)
+            self.player.follow(self.session.playback)
             self._follow_record()
             threading.Thread(target=self._watch, args=(self.session,), daemon=True).start()
         self.problem.value = ""
@@ -198,11 +151,7 @@ class LiveDesk(ipywidgets.VBox):
             self.play.description = "▶ Play"
 
     def stop(self) -> None:
-        """End the music and the recording; return once the model is free.
-
-        Raises:
-            BaseException: what went wrong while the music was made, if something did.
-        """
+        """End the music and the recording; return once the model is free. Raises what went wrong, if any."""
         self.play.description = "▶ Play"
         if self.session is not None:
             self.player.follow(Playback())
@@ -210,37 +159,25 @@ class LiveDesk(ipywidgets.VBox):
             self._show(self.session)
 
     def wait(self, seconds: float | None = None) -> LiveDesk:
-        """Return when `seconds` more have been heard, or when the music has ended.
-
-        Raises:
-            WorkbenchError: nothing was started.
-            BaseException: what went wrong while the music was made, if something did.
-        """
-        if self.session is None:
-            raise WorkbenchError("More music was asked for", "nothing plays", "Call start() first")
-        self.session.wait(seconds)
+        """Return when `seconds` more have been heard, or the music has ended; raises what went wrong."""
+        self._started("More music was asked for").wait(seconds)
         return self
 
     def figures(self) -> LiveFigures:
-        """Return how the music is doing, or did.
+        """Return how the music is doing, or did; a WorkbenchError before the first start."""
+        return self._started("Figures were asked for").figures()
 
-        Raises:
-            WorkbenchError: nothing was started.
-        """
+    def _started(self, asked: str) -> LiveSession:
         if self.session is None:
-            raise WorkbenchError("Figures were asked for", "nothing plays", "Call start() first")
-        return self.session.figures()
+            raise WorkbenchError(asked, "nothing plays", "Call start() first")
+        return self.session
 
     @property
     def recording(self) -> Recording:
-        """The last recording, as far as it goes.
-
-        Raises:
-            WorkbenchError: nothing has been recorded.
-        """
+        """The last recording, as far as it goes; a WorkbenchError where there is none."""
         if not self.folders:
-            found = "nothing was recorded"
-            raise WorkbenchError("The recording was asked for", found, "Press Record, then Play")
+            asked = "The recording was asked for"
+            raise WorkbenchError(asked, "nothing was recorded", "Press Record, then Play")
         return Recording.load(self.folders[-1])
 
     def save(self) -> Path:
@@ -261,25 +198,25 @@ class LiveDesk(ipywidgets.VBox):
         self.player.offer(f"live {folder.name}.zip", packed.getvalue())
 
     def _new_session(self) -> LiveSession:
-        doses = {name: value_of(knob) for name, knob in self.knobs.items()}
-        settings: dict[str, Any] = {"prompt": self.prompt.value, "doses": doses, **self._settings}
-        settings["on_piece"] = lambda piece: self.player.push(piece.samples)
-        return LiveSession(self.model, self.directions, **settings)
+        return LiveSession(
+            self.model, self.directions, prompt=self.prompt.value, doses=self.desk.doses,
+            on_piece=lambda piece: self.player.push(piece.samples), **self._settings,
+        )  # fmt: skip
 
-    def _turn(self, name: str) -> None:
+    def _turn(self) -> None:
         if self.session is not None:
-            self.session.slide(name, value_of(self.knobs[name]))
-        if self.pad is not None:
-            self.pad.now = self.scenes.doses
+            for name, dose in self.desk.doses.items():
+                self.session.slide(name, dose)
 
     def _follow_prompt(self) -> None:
         if self.session is not None:
             self.session.prompt = self.prompt.value
 
-    def _blend(self) -> None:
-        assert self.pad is not None
-        for name, dose in self.pad.doses.items():
-            self.knobs[name].value = dose
+    def _toggle(self) -> None:
+        if self.session is not None and self.session.state == "playing":
+            self.pause()
+        else:
+            self.start()
 
     def _press(self, key: str) -> None:
         """Do what a key of the desk says."""
@@ -290,19 +227,13 @@ class LiveDesk(ipywidgets.VBox):
         elif int(key) <= len(self.scenes.scenes):
             self.scenes.choose(int(key))
 
-    def _toggle(self) -> None:
-        if self.session is not None and self.session.state == "playing":
-            self.pause()
-        else:
-            self.start()
-
     def _follow_record(self) -> None:
-        """Begin or end a recording, as the button says."""
         session = self.session
         if session is None or session.state in OVER or self.record.value == session.recording:
             return
         if self.record.value:
-            self.folders.append(session.record(_next_folder(self.folder)))
+            free = (path for n in count(1) if not (path := self.folder / f"{n:03d}").exists())
+            self.folders.append(session.record(next(free)))
         else:
             session.end_recording()
 
@@ -317,26 +248,21 @@ class LiveDesk(ipywidgets.VBox):
 
     def _show(self, session: LiveSession) -> None:
         (self.record.add_class if session.recording else self.record.remove_class)("wb-recording")
-        self.player.lead_s = math.floor(session.worker.playback.hold_s * 100) / 100  # never more than comes
+        self.player.lead_s = math.floor(session.playback.hold_s * 100) / 100  # never more than comes
         verb = "Recorded" if session.state in OVER else "Recording"
         where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""
         self._say(f"{session.figures()}{where}")
         if session.scores:
             self.scores.value = score_lines(session.scores)
         if session.error is not None:
-            self.problem.value = problem_html(session.error)
+            self.problem.value = ui.problem_html(session.error)
         elif lost := session.figures().lost:
-            self.problem.value = problem_html(GenerationError(lost))
+            self.problem.value = ui.problem_html(GenerationError(lost))
 
     def _say(self, text: str) -> None:
-        self.status.value = note_html(text)
+        self.status.value = ui.note_html(text)
 
     def _save_aside(self) -> None:
         """Save in a thread of its own: decoding a long recording takes a while."""
-        save = shows_errors(self.save, self.problem)
+        save = ui.shows_errors(self.save, self.problem)
         threading.Thread(target=save, daemon=True, name="workbench live desk").start()
-
-
-def _next_folder(parent: Path) -> Path:
-    """Return the first folder of the form `parent`/001 that is not there yet."""
-    return next(path for number in count(1) if not (path := parent / f"{number:03d}").exists())

@@ -1,38 +1,32 @@
-"""The map: every clip a point, alike where the model's activations are alike; a click plays the clip.
-
-All maps of one panel are laid onto that of the middle layer, so that points move from layer to layer and do
-not jump.
-"""
+"""The map: every clip a point, alike where the model's activations are alike; a click plays the clip."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 import numpy as np
 
+from workbench.activations import Activations
 from workbench.errors import Cancelled
+from workbench.probing.probe import ProbeSweep
+from workbench.probing.projection import Projection, project
 from workbench.show.plots import map_scatter
-from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, Points, shown_in
-from workbench.show.widgets.parts import FULL, ClipList, control, follow, in_row, note_html, shows_errors
+from workbench.show.widgets import ui
+from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, Points
 from workbench.show.widgets.players import ComparisonPlayer
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
-    from workbench.probing.probe import ProbeSweep
-    from workbench.probing.projection import Projection
-    from workbench.sound import Clip
-    from workbench.sound.dataset import Dataset
+from workbench.sound import Clip
+from workbench.sound.dataset import Dataset
 
 Settings = tuple[int, str, int, int, float]  # layer, method, seed, neighbours, min_distance
-PROBE_SAYS, PROBE_RIGHT = "probe says", "probe is right"
 
 
-class MapPanel(LookupPanel[Settings, "Projection"]):
+class MapPanel(LookupPanel[Settings, Projection]):
     """A map of the clips at one layer; layer, method, seed, neighbours and colours can be changed.
 
-    A click plays a clip; a box drawn with the mouse lists the clips in it, and a line of the list plays.
+    A click plays a clip; a box drawn with the mouse lists the clips in it, and a line of the list plays. All
+    maps are laid onto that of the middle layer, so that points move from layer to layer and do not jump.
 
     Args:
         acts: pooled activations of the clips.
@@ -70,35 +64,39 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
         if projection is not None:
             first = (self._middle, projection.method, projection.seed, neighbours, 0.1)
         self._add_controls(layers, first, colour_by)
-        self.status = ipywidgets.HTML(note_html("Click a point to hear the clip; draw a box to list clips."))
+        self.status = ipywidgets.HTML(
+            ui.note_html("Click a point to hear the clip; draw a box to list clips.")
+        )
         self.player = ComparisonPlayer()
-        self.plot: PlotPanel | None = None
-        self._play_safely = shows_errors(self.play, self.status)
-        self.list = ClipList(self._play_safely)
+        play = ui.shows_errors(self.play, self.status)
+        self.list = ui.ClipList(play)
+        self.plot = PlotPanel(name="map")
+        self.plot.on_click(lambda points: [play(clip) for clip in ids_of(points)[:1]])
+        self.plot.on_select(self._selected)
         self.job = self._make_job(self._project, "Draw again")
-        below = [self.status, self.list, self.player]
-        super().__init__([self._controls, self.job, *below], layout=FULL)
+        parts = [self._controls, self.job, self.plot, self.status, self.list, self.player]
+        super().__init__(parts)
         if projection is not None:
             self.made[self.settings] = projection
         self.start()
-        follow([self.layer, self.method, self.neighbours, self.seed, self.min_distance], self.start)
-        follow([self.colour], self._redraw)
+        ui.follow([self.layer, self.method, self.neighbours, self.seed, self.min_distance], self.start)
+        ui.follow([self.colour], self._redraw)
 
     def _add_controls(self, layers: list[int], first: Settings, colour_by: str) -> None:
         layer, method, seed, neighbours, spacing = first
         methods = [("UMAP", "umap"), ("PCA", "pca")]
         names = [*self.acts.targets] or [colour_by]
         chosen = colour_by if colour_by in names else names[0]
-        self.layer = control(ipywidgets.SelectionSlider, "layer", "300px", options=layers, value=layer)
-        self.method = control(ipywidgets.Dropdown, "method", "210px", options=methods, value=method)
+        self.layer = ui.control(ipywidgets.SelectionSlider, "layer", "300px", options=layers, value=layer)
+        self.method = ui.control(ipywidgets.Dropdown, "method", "210px", options=methods, value=method)
         few, near = {"min": 2, "max": 100, "value": neighbours}, {"max": 0.99, "step": 0.01, "value": spacing}
         hint = "UMAP's min_dist: how close two points may lie"
-        self.neighbours = control(ipywidgets.IntSlider, "neighbours", "300px", **few)
-        self.min_distance = control(ipywidgets.FloatSlider, "spacing", "300px", tooltip=hint, **near)
-        self.seed = control(ipywidgets.BoundedIntText, "seed", "210px", min=0, max=2**31 - 1, value=seed)
-        self.colour = control(ipywidgets.Dropdown, "colour by", "210px", options=names, value=chosen)
+        self.neighbours = ui.control(ipywidgets.IntSlider, "neighbours", "300px", **few)
+        self.min_distance = ui.control(ipywidgets.FloatSlider, "spacing", "300px", tooltip=hint, **near)
+        self.seed = ui.control(ipywidgets.BoundedIntText, "seed", "210px", min=0, max=2**31 - 1, value=seed)
+        self.colour = ui.control(ipywidgets.Dropdown, "colour by", "210px", options=names, value=chosen)
         umap = self.neighbours, self.min_distance
-        self._controls = in_row(self.layer, self.method, *umap, self.seed, self.colour)
+        self._controls = ui.in_row(self.layer, self.method, *umap, self.seed, self.colour)
 
     @property
     def settings(self) -> Settings:
@@ -121,11 +119,10 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
         self.player.play_one(clip_id, sound, str(labels.get("genre", "")))
         values = {key: f"{v:g}" if isinstance(v, float) else str(v) for key, v in labels.items()}
         words = ", ".join(f"{key}: {value}" for key, value in values.items())
-        self.status.value = note_html(f"Playing {clip_id}" + (f" ({words})" if words else ""))
+        self.status.value = ui.note_html(f"Playing {clip_id}" + (f" ({words})" if words else ""))
         self._redraw(playing=clip_id)
 
     def _project(self, job: Job) -> Settings:
-        """Make the projection of the present settings and return these."""
         wanted = self.settings
         job.progress(0.1, f"{wanted[1].upper()} of layer {wanted[0]}")
         made = self._aligned(wanted)
@@ -135,9 +132,6 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
         return wanted
 
     def _aligned(self, wanted: Settings) -> Projection:
-        """Return the map of these settings, laid onto that of the middle layer."""
-        from workbench.probing.projection import project
-
         if wanted in self.made:
             return self.made[wanted]
         layer, method, seed, neighbours, spacing = wanted
@@ -146,7 +140,12 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
             near = self.made[middle] = self._aligned(middle)
         settings: dict[str, Any] = {"method": method, "random_state": seed, "neighbours": neighbours}
         made = project(self.acts, layer, min_distance=spacing, near=near, **settings)
-        return made if self.sweep is None else with_answers(made, self.sweep)
+        if self.sweep is None or layer not in self.sweep.layers:
+            return made
+        answers = self.sweep.held_out[self.sweep.held_out["layer"] == layer].set_index("clip").loc[made.clips]
+        right = np.where(answers["truth"] == answers["predicted"], "yes", "no")
+        made = made.with_label("probe says", answers["predicted"].to_numpy())
+        return made.with_label("probe is right", right)
 
     def _ask(self) -> Settings:
         return self.settings
@@ -166,15 +165,9 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
             return
         joined = None if self.joined is None else self.projection.place(self.joined)
         figure = map_scatter(self.projection, colour_by=self.colour.value, playing=playing, joined=joined)
-        new = self.plot is None
-        self.plot = shown_in(self.plot, figure, table=self.projection.table(), name="map")
-        if new:
-            self.plot.on_click(lambda points: [self._play_safely(clip) for clip in ids_of(points)[:1]])
-            self.plot.on_select(self._selected)
-            self.children = [self._controls, self.job, self.plot, self.status, self.list, self.player]
+        self.plot.show(figure, table=self.projection.table())
 
     def _selected(self, points: Points) -> None:
-        """List the clips inside a box."""
         clips = list(dict.fromkeys(ids_of(points)))
         assert self.projection is not None
         labels = dict(self.projection.table().set_index("clip")[self.colour.value])
@@ -185,13 +178,3 @@ class MapPanel(LookupPanel[Settings, "Projection"]):
 def ids_of(points: Points) -> list[str]:
     """Return the clip ids that points carry."""
     return [point["data"] for point in points if isinstance(point.get("data"), str)]
-
-
-def with_answers(projection: Projection, sweep: ProbeSweep) -> Projection:
-    """Return a map whose labels also say what a probe that had not seen the clip's group answered."""
-    if projection.layer not in sweep.layers:
-        return projection
-    answers = sweep.held_out[sweep.held_out["layer"] == projection.layer].set_index("clip")
-    answers = answers.loc[projection.clips]
-    right = np.where(answers["truth"] == answers["predicted"], "yes", "no")
-    return projection.with_label(PROBE_SAYS, answers["predicted"].to_numpy()).with_label(PROBE_RIGHT, right)

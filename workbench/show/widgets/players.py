@@ -1,8 +1,4 @@
-"""Players: clips on one clock, a sound that is still being made, and a live session.
-
-`ComparisonPlayer` changes between several clips without a gap, all at the same gain. `StreamPlayer` is heard
-chunk by chunk while a sound is made. `LivePlayer` keeps no sound, can be paused, and reports what was heard.
-"""
+"""Players: clips on one clock (`ComparisonPlayer`), sound that is still being made, and a live session."""
 
 from __future__ import annotations
 
@@ -53,7 +49,7 @@ class SoundWidget(anywidget.AnyWidget):
         self._send_later({"kind": "download", "name": name}, data)
 
     def _send_later(self, content: dict[str, Any], chunk: bytes | None = None) -> None:
-        """Send a message, perhaps with a binary chunk, in order, once the page has said that it is ready."""
+        """Send a message, perhaps with a binary chunk, once the page is ready for it."""
         self._waiting.append((content, chunk))
         self._flush(None)
 
@@ -105,20 +101,16 @@ class ComparisonPlayer(SoundWidget):
             ]
 
     def play_one(self, clip_id: str, clip: Clip, label: str = "") -> None:
-        """Load a single clip, named and coloured by its label where it has one, and start it."""
+        """Load a single clip, named and coloured by its label if it has one, and start it."""
         name = f"{label}: {clip_id}" if label else clip_id
         self.load({name: clip}, colours={name: colours_for([label])[label]} if label else None)
         self.play(name)
 
     def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
-        """Start at `at_s` seconds, with the clip of that name open (else the current one).
-
-        Raises:
-            AudioError: no clip has that name.
-        """
+        """Start at `at_s` seconds with the clip of a name (else an AudioError), by default the open one."""
         if name is not None and name not in self.sounds:
-            found = f"the player has {list(self.sounds)}"
-            raise AudioError.lookup(f"The clip {name!r} was to be played", found, "Choose one of these names")
+            asked, found = f"The clip {name!r} was to be played", f"the player has {list(self.sounds)}"
+            raise AudioError.lookup(asked, found, "Choose one of these names")
         index = None if name is None else list(self.sounds).index(name)
         self._send_later({"kind": "play", "index": index, "at_s": at_s})
 
@@ -127,10 +119,7 @@ class ComparisonPlayer(SoundWidget):
         self._send_later({"kind": "stop"})
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write every clip as `<name>.wav` into `folder` and return the paths.
-
-        Names are changed where a disk could not hold them, or two of them as one.
-        """
+        """Write every clip as `<name>.wav` into `folder`, names made fit for disks, and return the paths."""
         names = file_names(self.sounds)
         return [clip.write(Path(folder) / f"{names[name]}.wav") for name, clip in self.sounds.items()]
 
@@ -141,7 +130,7 @@ def shortened(plan: str) -> str:
 
 
 def _described(clip: Clip, gain: float, *, spectrogram: bool) -> dict[str, Any]:
-    """Return what the page needs of one clip: lossless FLAC as text, waveform outline, spectrogram."""
+    """Return what the page needs of a clip: lossless FLAC as text, waveform outline, spectrogram."""
     scaled = clip if gain == 1.0 else Clip(np.asarray(clip.samples) * np.float32(gain), clip.rate_hz)
     spectrum = None
     if spectrogram:  # log-mel levels as bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order
@@ -160,12 +149,9 @@ def _described(clip: Clip, gain: float, *, spectrogram: bool) -> dict[str, Any]:
 class StreamPlayer(SoundWidget):
     """Plays float32 chunks back to back as they are pushed, from any thread.
 
-    Args:
-        rate_hz: sample rate of all chunks.
-        lead_s: seconds that must have come before the sound begins. A producer of r times real time (r < 1)
-            needs `total * (1 - r)` seconds, or it stutters; `held_back` says how many.
-
-    The page reports `underruns` (gaps heard), `lead_now_s` (scheduled ahead), `received_s` and `level`.
+    The sound begins when `lead_s` seconds have come. A producer of r times real time (r < 1) needs
+    `total * (1 - r)` seconds, or it stutters; `held_back` says how many. The page reports `underruns` (gaps
+    heard), `lead_now_s` (scheduled ahead), `received_s` and `level`.
     """
 
     _esm = SOUND + (HERE / "stream_player.js").read_text(encoding="utf-8")
@@ -182,11 +168,7 @@ class StreamPlayer(SoundWidget):
         self.on_msg(self._receive)
 
     def push(self, chunk: np.ndarray) -> None:
-        """Append (n,) samples in -1..1 to the sound.
-
-        Raises:
-            AudioError: the chunk is not one row of finite numbers.
-        """
+        """Append (n,) samples in -1..1; an AudioError unless they are one row of finite numbers."""
         samples = np.ascontiguousarray(chunk, dtype="<f4")
         if samples.ndim != 1 or not np.isfinite(samples).all():
             found = f"it has shape {samples.shape} or is not finite"
@@ -230,11 +212,7 @@ class StreamPlayer(SoundWidget):
         self._send_later({"kind": "reset"})
 
     def clip(self) -> Clip:
-        """Return everything pushed so far as one clip.
-
-        Raises:
-            AudioError: nothing has been pushed.
-        """
+        """Return everything pushed so far as one clip; an AudioError where that is nothing."""
         if not self._chunks:
             asked = "The streamed clip was asked for"
             raise AudioError(asked, "nothing has been pushed", "Push chunks first")
@@ -274,13 +252,7 @@ class LivePlayer(StreamPlayer):
         self.lead_s = playback.hold_s
 
     def push(self, chunk: np.ndarray) -> None:
-        """Play (n,) samples after those that came before, on the page that is there, if one is.
-
-        Call it just before these samples are delivered to the playback.
-
-        Raises:
-            AudioError: the chunk is not one row of finite numbers.
-        """
+        """Play (n,) samples on the page, if one is there; to be called just before the playback gets them."""
         if self._joining:
             self._joining = False
             self._playback.join()

@@ -80,13 +80,16 @@ async function render({ model, el }) {
   }
   const draw = async () => {
     const { data, layout } = model.get("figure");
+    if (!data) return; // nothing to show yet: the panel is hidden
+    const first = !chart.on;
     chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, ""));
     const dark = isDark(el);
     await Plotly.react(chart, inked(data, dark), inked(layout, dark), structuredClone(model.get("config")));
+    if (!first) return;
+    chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
+    chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
   };
   await draw();
-  chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
-  chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
   model.on("change:figure", draw);
   const theme = new MutationObserver(draw); // JupyterLab names its theme on the body
   theme.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
@@ -98,7 +101,7 @@ async function render({ model, el }) {
     button("CSV", "Download the data as CSV", () =>
       save(URL.createObjectURL(new Blob([model.get("csv")], { type: "text/csv" })), ".csv")),
   );
-  const watch = new ResizeObserver(() => chart.isConnected && chart.offsetParent && Plotly.Plots.resize(chart));
+  const watch = new ResizeObserver(() => chart.on && chart.isConnected && chart.offsetParent && Plotly.Plots.resize(chart));
   watch.observe(el);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
   return () => { leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import html
+from collections import defaultdict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 
-from workbench.errors import DatasetError, WorkbenchError
+from workbench.activations import Activations
+from workbench.errors import DatasetError, WorkbenchError, renamed_attribute
+from workbench.probing.diagnosis import (
+    ProbeReport,
+    RidgeToMeans,
+    cosine_classes,
+    cosine_layers,
+    diagnose,
+    ridge_to_means,
+)
+from workbench.probing.fit import fit_probes
+from workbench.probing.probe import ProbeSweep
+from workbench.show.broken_probes import BrokenProbe
 from workbench.show.page import figure_of, write_probe_page
 from workbench.show.plots import cosines
-from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, shown_in
+from workbench.show.widgets import ui
+from workbench.show.widgets.base import Job, LookupPanel, PlotPanel
 from workbench.show.widgets.panels import RegularizationPanel
-from workbench.show.widgets.parts import (
-    FULL,
-    STYLE,
-    ClipList,
-    button,
-    control,
-    follow,
-    in_row,
-    note_html,
-    renamed,
-    shows_errors,
-)
 from workbench.show.widgets.players import ComparisonPlayer
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
-    from workbench.probing.diagnosis import Finding, ProbeReport, RidgeToMeans
-    from workbench.probing.probe import ProbeSweep
-    from workbench.show.broken_probes import BrokenProbe
-    from workbench.sound.dataset import Dataset
-    from workbench.steering import Direction
+from workbench.sound.dataset import Dataset
+from workbench.steering import Direction
 
 TABS: dict[str, tuple[str, ...]] = {
     "Accuracy": ("accuracy", "confusion"),
@@ -52,19 +49,17 @@ FITTING = ("method", "folds", "seed", "class_weights")
 """Options of the lab by which probes are fitted, too."""
 
 
-class ProbeLab(LookupPanel[int, "ProbeReport"]):
+class ProbeLab(LookupPanel[int, ProbeReport]):
     """Diagnoses of the probe of one layer; another layer is examined when the slider moves.
 
     Args:
         acts: pooled activations with the label `target`.
         dataset: where the clips' sound comes from, so that hard clips can be heard; may be left out.
-        target: the label.
         sweep: probes fitted on `acts`; fitted here when None.
         layer: the first layer examined; the best one when None.
         options: of `diagnose`: method, conditions, confounds, baselines, generated, unit, seed, folds ...
 
-    `report` is the one shown; `wait()` returns it. `direction("jazz")` is the direction at the λ of the tab
-    "Ridge to means", ready for steering.
+    `wait()` returns the report that is shown.
     """
 
     def __init__(
@@ -81,22 +76,23 @@ class ProbeLab(LookupPanel[int, "ProbeReport"]):
         self.sweep, self._first = sweep, layer
         self.made: dict[int, ProbeReport] = {}
         self._paths: dict[int, RidgeToMeans] = {}
-        self._panels: dict[str, PlotPanel] = {}
-        self._words: dict[str, ipywidgets.HTML] = {}
+        self._findings: dict[str, list[Any]] = defaultdict(lambda: [ipywidgets.HTML(), PlotPanel()])
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
-        self.layer = control(ipywidgets.SelectionSlider, "layer", "320px", options=layers, value=layers[0])
+        self.layer = ui.control(ipywidgets.SelectionSlider, "layer", "320px", options=layers, value=layers[0])
         self.verdict, self.status = ipywidgets.HTML(), ipywidgets.HTML()
         self.player, self.tabs = ComparisonPlayer(), ipywidgets.Tab()
         self.regularization = RegularizationPanel()
-        self.list = ClipList(shows_errors(self._play, self.status))
+        self.list = ui.ClipList(ui.shows_errors(self._play, self.status))
         self.job = self._make_job(self._examine, "Examine")
-        self._save = button("Save as page", "Write the report as one HTML page", self._save_page, self.status)
+        self._save = ui.button(
+            "Save as page", "Write the report as one HTML page", self._save_page, self.status
+        )
         self._save.disabled = True
-        head = in_row(self.layer, self._save)
-        super().__init__([head, self.job, self.verdict, self.tabs, self.status], layout=FULL)
+        head = ui.in_row(self.layer, self._save)
+        super().__init__([head, self.job, self.verdict, self.tabs, self.status])
         if sweep is not None:
             self.layer.value = sweep.best.layer if layer is None else layer
-        follow([self.layer], self.start)
+        ui.follow([self.layer], self.start)
         self.start()
 
     @property
@@ -105,30 +101,19 @@ class ProbeLab(LookupPanel[int, "ProbeReport"]):
         return None if self.shown is None else self.made[self.shown]
 
     def direction(self, class_: str) -> Direction:
-        """Return the direction of a class at the chosen layer and at the λ of the tab "Ridge to means".
-
-        Raises:
-            ProbeError: there is no such class.
-        """
+        """Return the direction of a class (else a ProbeError) at the chosen layer and λ."""
         self.wait()
         return self.regularization.direction(class_)
 
     def save(self, path: Path | str) -> Path:
-        """Write the report that is shown as one HTML page and return its path.
-
-        Raises:
-            WorkbenchError: nothing has been examined yet.
-        """
+        """Write the report that is shown (else a WorkbenchError) as one HTML page and return its path."""
         if self.report is None:
-            found = "nothing has been examined yet"
-            raise WorkbenchError("A page about a probe was asked for", found, "Call wait() first")
+            asked = "A page about a probe was asked for"
+            raise WorkbenchError(asked, "nothing has been examined yet", "Call wait() first")
         return write_probe_page(path, self.report)
 
     def _examine(self, job: Job) -> int:
         """Examine the chosen layer (the best one the first time) and return it."""
-        from workbench.probing.diagnosis import diagnose, ridge_to_means
-        from workbench.probing.fit import fit_probes
-
         if self.sweep is None:
             job.progress(0.05, f"fitting probes of {self.target} at every layer")
             kept = {name: self.options[name] for name in FITTING if name in self.options}
@@ -146,15 +131,20 @@ class ProbeLab(LookupPanel[int, "ProbeReport"]):
         return int(self.layer.value)
 
     def _draw(self, layer: int) -> None:
-        """Put a report into the tabs."""
+        """Put a report into the tabs; alarms are marked in word and weight, not in colour alone."""
         report = self.made[layer]
-        self.verdict.value = verdict_html(report)
+        alarms = "".join(f"<li>{html.escape(finding.sentence())}</li>" for finding in report.alarms)
+        more = "".join(f"<li class='wb-note'>{html.escape(one)}</li>" for one in report.skipped)
+        verdict = f"<b>{html.escape(report.verdict())}</b><ul>{alarms}{more}</ul>"
+        self.verdict.value = ui.box_html("wb-words", verdict)
         for finding in report:
-            words = self._words.setdefault(finding.name, ipywidgets.HTML())
-            words.value, figure = finding_html(finding), figure_of(finding)
+            words, panel = self._findings[finding.name]
+            mark = "<b>Alarm.</b> " if finding.alarm else ""
+            chance = "" if finding.adjusted is None else f" (corrected p = {finding.adjusted:.2g})"
+            words.value = f"<div class='wb-words'>{mark}{html.escape(finding.sentence())}{chance}</div>"
+            figure = figure_of(finding)
             if figure is not None:
-                name = finding.name.replace(" ", "_").replace(":", "")
-                self._panels[finding.name] = shown_in(self._panels.get(finding.name), figure, name=name)
+                panel.show(figure, name=finding.name.replace(" ", "_").replace(":", ""))
         if not self.tabs.children:
             self._fill_tabs()
         self._list_hardest(report)
@@ -163,37 +153,30 @@ class ProbeLab(LookupPanel[int, "ProbeReport"]):
 
     def _fill_tabs(self) -> None:
         """Lay the panels out; a tab without findings is left out."""
-        children, titles = [], []
+        own: dict[str, list[Any]] = {"Directions": self._cosines(), "Ridge to means": [self.regularization]}
+        if self.dataset is not None:
+            own["Labels"] = [self.list, self.player]
+        tabs = {}
         for title, names in TABS.items():
-            own = [name for name in self._words if name in names or name.split(":")[0] in names]
-            inside = [w for name in own for w in (self._words[name], self._panels.get(name)) if w is not None]
-            if title == "Labels" and self.dataset is not None:
-                inside += [self.list, self.player]
-            if title == "Directions":
-                inside += self._cosines()
-            if title == "Ridge to means":
-                inside.append(self.regularization)
+            found = [name for name in self._findings if name in names or name.split(":")[0] in names]
+            inside = [*chain.from_iterable(self._findings[name] for name in found), *own.get(title, ())]
             if inside:
-                children.append(ipywidgets.VBox(inside, layout=FULL))
-                titles.append(title)
-        self.tabs.children, self.tabs.titles = children, titles
+                tabs[title] = ui.Panel(inside)
+        self.tabs.children, self.tabs.titles = list(tabs.values()), list(tabs)
 
     def _cosines(self) -> list[PlotPanel]:
-        from workbench.probing.diagnosis import cosine_classes, cosine_layers
-
         assert self.sweep is not None
-        classes = cosine_classes(self.sweep)
-        question = f"How do the {self.target} directions lie to one another at layer {self.sweep.best.layer}?"
-        panels = [PlotPanel(cosines(classes, question, axis=self.target), name="cosines_of_classes")]
+        name, layer = self.sweep.classes[0], self.sweep.best.layer
+        question = f"How do the {self.target} directions lie to one another at layer {layer}?"
+        figure = cosines(cosine_classes(self.sweep), question, axis=self.target)
+        panels = [PlotPanel(figure, name="cosines_of_classes")]
         if len(self.sweep) > 1:
-            name = self.sweep.classes[0]
-            table = cosine_layers(self.sweep, name)
             question = f"Is {name} the same direction in every layer?"
-            panels.append(PlotPanel(cosines(table, question, axis="layer"), name="cosines_of_layers"))
+            figure = cosines(cosine_layers(self.sweep, name), question, axis="layer")
+            panels.append(PlotPanel(figure, name="cosines_of_layers"))
         return panels
 
     def _list_hardest(self, report: ProbeReport) -> None:
-        """List the clips whose label is hardest to believe."""
         hardest = report["label noise"].value.table().head(HARDEST)  # type: ignore[attr-defined]
         words = [
             f"{one['clip']}: labelled {one['label']}, read as {one['suggested']} "
@@ -209,39 +192,19 @@ class ProbeLab(LookupPanel[int, "ProbeReport"]):
             raise DatasetError(f"The clip {clip!r} was to be played", "there is no sound", do)
         label = str(self.dataset.subset([clip]).entries[0].labels.get(self.target, ""))
         self.player.play_one(clip, self.dataset.clip(clip), label)
-        self.status.value = note_html(f"Playing {clip}")
+        self.status.value = ui.note_html(f"Playing {clip}")
 
     def _save_page(self) -> None:
-        self.status.value = note_html(f"Written to {self.save(Path('out') / 'probe.html')}")
+        self.status.value = ui.note_html(f"Written to {self.save(Path('out') / 'probe.html')}")
 
 
-def verdict_html(report: ProbeReport) -> str:
-    """Return the verdict and the alarms as HTML."""
-    alarms = "".join(f"<li>{html.escape(finding.sentence())}</li>" for finding in report.alarms)
-    more = "".join(f"<li class='wb-note'>{html.escape(one)}</li>" for one in report.skipped)
-    text = f"<b>{html.escape(report.verdict())}</b><ul>{alarms}{more}</ul>"
-    return f"<style>{STYLE}</style><div class='wb-verdict' style='line-height:1.45'>{text}</div>"
+class BrokenProbes(ui.Panel):
+    """A choice of broken probes by name; the lab of each is made when it is first chosen.
 
-
-def finding_html(finding: Finding) -> str:
-    """Return a finding's sentence as HTML, alarms marked in word and weight, not in colour alone."""
-    mark = "<b>Alarm.</b> " if finding.alarm else ""
-    chance = "" if finding.adjusted is None else f" (corrected p = {finding.adjusted:.2g})"
-    text = f"{mark}{html.escape(finding.sentence())}{chance}"
-    return f"<div style='line-height:1.45;margin-top:10px'>{text}</div>"
-
-
-class BrokenProbes(ipywidgets.VBox):
-    """A choice of broken probes; the lab of each is made when it is first chosen.
-
-    Args:
-        broken_probes: by name, as `workbench.show.broken_probes.broken_probes` makes them.
-        options: passed on to every `ProbeLab`.
-
-    `chosen` is the control that chooses one, `lab` the lab of the chosen one.
+    `chosen` is the control that chooses one, `lab` the lab of the chosen one; `options` are of `ProbeLab`.
     """
 
-    patient = renamed("BrokenProbes", "patient", "chosen")
+    patient = renamed_attribute("patient", "chosen")
 
     def __init__(self, broken_probes: Mapping[str, BrokenProbe], **options: Any) -> None:
         self.broken_probes, self.options = dict(broken_probes), options
@@ -249,8 +212,8 @@ class BrokenProbes(ipywidgets.VBox):
         names = list(self.broken_probes)
         self.chosen = ipywidgets.ToggleButtons(options=names, value=names[0], description="probe")
         self.claim = ipywidgets.HTML()
-        super().__init__([self.chosen, self.claim], layout=FULL)
-        follow([self.chosen], self._open)
+        super().__init__([self.chosen, self.claim])
+        ui.follow([self.chosen], self._open)
         self._open()
 
     @property

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import ipywidgets
 
 from workbench.errors import SteeringError
+from workbench.show.widgets import ui
 from workbench.show.widgets.fader import Fader
-from workbench.show.widgets.parts import control, in_row, value_of
 
 MOST_SCENES = 9  # one for each digit of the keyboard
 _EVERY_S = 0.05  # how often a fade moves the faders
@@ -42,10 +42,10 @@ class Scenes(ipywidgets.VBox):
         self.scenes: list[dict[str, float]] = []
         self._fade = 0  # counts fades: an older one ends when a newer begins
         hint = "Seconds that a change of scene takes; 0 is at once"
-        self.seconds = control(
+        self.seconds = ui.control(
             ipywidgets.BoundedFloatText, "fade (s)", "160px", value=2, min=0, max=60, step=0.5, tooltip=hint
         )
-        self.buttons = in_row()
+        self.buttons = ui.in_row()
         keep = ipywidgets.Button(
             description="+ Store scene", tooltip="Keep the faders as they stand", layout={"width": "auto"}
         )
@@ -54,14 +54,14 @@ class Scenes(ipywidgets.VBox):
             description="0 All off", tooltip="Every dose to 0 at once (key 0)", layout={"width": "auto"}
         )
         off.on_click(lambda _button: self.zero())
-        super().__init__([in_row(off, keep, self.seconds), self.buttons])
+        super().__init__([ui.in_row(off, keep, self.seconds), self.buttons])
         for name in list(self.faders)[:MOST_SCENES]:
             self._add({name: preset})
 
     @property
     def doses(self) -> dict[str, float]:
         """What the faders say."""
-        return {name: value_of(fader) for name, fader in self.faders.items()}
+        return {name: ui.value_of(fader) for name, fader in self.faders.items()}
 
     def store(self) -> int:
         """Keep the faders as they stand; return the number of the scene.
@@ -91,7 +91,7 @@ class Scenes(ipywidgets.VBox):
     def fade(self, doses: Mapping[str, float], seconds: float) -> None:
         """Move all faders to `doses` (0 where none is named) within so many seconds; return at once."""
         self._fade += 1
-        ways = {name: (value_of(fader), doses.get(name, 0.0)) for name, fader in self.faders.items()}
+        ways = {name: (ui.value_of(fader), doses.get(name, 0.0)) for name, fader in self.faders.items()}
         if seconds <= 0:
             for name, (_start, goal) in ways.items():
                 self.faders[name].value = goal
@@ -106,7 +106,7 @@ class Scenes(ipywidgets.VBox):
             share = min(1.0, (time.monotonic() - begin) / seconds)
             for name, (start, goal) in ways.items():
                 fader = self.faders[name]
-                if value_of(fader) == last[name]:  # else a hand is on it
+                if ui.value_of(fader) == last[name]:  # else a hand is on it
                     fader.value = last[name] = round(start + share * (goal - start), 4)
             time.sleep(_EVERY_S)
 

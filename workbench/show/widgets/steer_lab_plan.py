@@ -5,31 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 import traitlets
 
 from workbench.errors import SteeringError, WorkbenchError
-from workbench.probing.probe import ProbeSweep
-from workbench.show.widgets.parts import (
-    FULL,
-    Together,
-    control,
-    follow,
-    in_row,
-    note_html,
-    problem_html,
-    value_of,
-)
+from workbench.model.musicgen import Model
+from workbench.probing.probe import Probe, ProbeSweep
+from workbench.show.widgets import ui
 from workbench.steering.operations import OPERATIONS
 from workbench.steering.plan import Direction, Steering
-from workbench.steering.plan_text import Reads
-from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, parse_schedule
+from workbench.steering.plan_text import Reads, parse_schedule
+from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
 from workbench.steering.together import orthogonalise, split_dose
-
-if TYPE_CHECKING:
-    from workbench.model.musicgen import Model
 
 GIVEN = "as given"
 ALONE = "directions"
@@ -41,50 +30,36 @@ class Group:
 
     Args:
         name: of the quality.
-        sweeps: how they were found -> probes; empty where directions were given.
-        given: name -> direction; empty where probes were given.
+        found: method -> name -> layer -> direction.
+        layers: to choose from; none where every direction has its own.
+        probe: reads the quality at the last layer, where probes were given.
     """
 
     name: str
-    sweeps: Mapping[str, ProbeSweep]
-    given: Mapping[str, Direction]
+    found: Mapping[str, Mapping[str, Mapping[int, Direction]]]
+    layers: tuple[int, ...] = ()
+    probe: Probe | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """What can be steered."""
-        return tuple(self.given) or next(iter(self.sweeps.values())).classes
+        return tuple(next(iter(self.found.values())))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The ways in which its directions were found."""
-        return tuple(self.sweeps) or (GIVEN,)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers to choose from; none where every direction has its own."""
-        layers = [set(sweep.layers) for sweep in self.sweeps.values()]
-        return tuple(sorted(set.intersection(*layers))) if layers else ()
-
-    def by_layer(self, name: str, method: str) -> dict[int, Direction]:
-        """Return the directions of one name by layer; of given ones there is one."""
-        if not self.sweeps:
-            return {self.given[name].layer: self.given[name]}
-        return {layer: self.sweeps[method][layer].direction(name) for layer in self.layers}
+        return tuple(self.found)
 
 
 def groups_of(directions: Any) -> list[Group]:
-    """Return the groups of what a lab was given.
+    """Return the groups of what a lab was given; a SteeringError where it makes none.
 
-    Args:
-        directions: group -> name -> Direction; group -> ProbeSweep; group -> how it was found -> ProbeSweep;
-            or just name -> Direction, which is one group.
-
-    Raises:
-        SteeringError: there is nothing, something of another kind, or one name stands in two groups.
+    That is group -> name -> Direction; group -> ProbeSweep; group -> how it was found -> ProbeSweep; or just
+    name -> Direction, which is one group. No name may stand in two.
     """
     if isinstance(directions, ProbeSweep):
         directions = {directions.target: directions}
-    if isinstance(directions, Mapping) and directions and _all(directions, Direction):
+    if _all(directions, Direction):
         directions = {ALONE: directions}
     if not isinstance(directions, Mapping) or not directions:
         raise _refusal(f"{type(directions).__name__} holds no direction")
@@ -98,19 +73,25 @@ def groups_of(directions: Any) -> list[Group]:
 
 def _group(name: str, members: Any) -> Group:
     if isinstance(members, ProbeSweep):
-        return Group(name, {members.method: members}, {})
-    if isinstance(members, Mapping) and members and _all(members, Direction):
-        return Group(name, {}, dict(members))
-    if isinstance(members, Mapping) and members and _all(members, ProbeSweep):
-        group = Group(name, dict(members), {})
-        if group.layers and len({sweep.classes for sweep in members.values()}) == 1:
-            return group
+        members = {members.method: members}
+    if _all(members, Direction):
+        return Group(name, {GIVEN: {one: {made.layer: made} for one, made in members.items()}})
+    if not _all(members, ProbeSweep):
+        raise _refusal(f"{name!r} holds no directions and no probes")
+    sweeps: list[ProbeSweep] = list(members.values())
+    layers = tuple(sorted(set.intersection(*(set(sweep.layers) for sweep in sweeps))))
+    if not layers or len({sweep.classes for sweep in sweeps}) > 1:
         raise _refusal(f"the probes of {name!r} share no layer, or know different classes")
-    raise _refusal(f"{name!r} holds no directions and no probes")
+    found = {
+        method: {one: {layer: sweep[layer].direction(one) for layer in layers} for one in sweep.classes}
+        for method, sweep in members.items()
+    }
+    return Group(name, found, layers, sweeps[0][layers[-1]])
 
 
-def _all(members: Mapping[Any, Any], kind: type) -> bool:
-    return all(isinstance(one, kind) for one in members.values())
+def _all(members: Any, kind: type) -> bool:
+    some = members.values() if isinstance(members, Mapping) else ()
+    return bool(some) and all(isinstance(one, kind) for one in some)
 
 
 def _refusal(found: str) -> SteeringError:
@@ -118,9 +99,7 @@ def _refusal(found: str) -> SteeringError:
     return SteeringError("A steering lab was asked for", found, do)
 
 
-PLAIN = ""
-"""Directions are left as they are."""
-
+PLAIN = ""  # directions are left as they are
 WORDS = {"gram-schmidt": "without", "symmetric": "apart from"}
 """What stands in the name of a direction that was made orthogonal to others, by method."""
 
@@ -139,7 +118,7 @@ def plan_of(
     operation: str = "add",
     **settings: Any,
 ) -> Steering | None:
-    """Return the plan of all pushes, None where there is none.
+    """Return the plan of all pushes, None without any; a SteeringError if settings do not go together.
 
     A direction that was made orthogonal is called so: "slow without jazz", or "slow apart from jazz" where
     both gave way. For `clamp` a dose is turned into the projection that it stands for, dose x R.
@@ -150,19 +129,12 @@ def plan_of(
         angles: PLAIN, or a method of `orthogonalise`.
         operation: as in `Direction.at`.
         settings: of `Direction.at`: schedule, branch, chance, gate.
-
-    Raises:
-        SteeringError: the settings do not go together, for example a weight above 1 for `remove`.
     """
-    doses, directions = [], []
-    for dose, by_layer in pushes:
-        if dose:
-            doses.append(dose)
-            directions.append(dict(by_layer))
+    pushed = [(dose, dict(by_layer)) for dose, by_layer in pushes if dose]
     if angles != PLAIN:
-        _make_orthogonal(directions, angles)
+        _make_orthogonal([by_layer for _dose, by_layer in pushed], angles)
     terms = []
-    for dose, by_layer in zip(doses, directions, strict=True):
+    for dose, by_layer in pushed:
         if len(by_layer) > 1:
             plan = split_dose(by_layer, dose, operation=operation, **settings)
             terms += [replace(term, dose=round(term.dose, 4)) for term in plan.terms]
@@ -186,18 +158,13 @@ def _make_orthogonal(directions: Sequence[dict[int, Direction]], method: str) ->
             there[number][layer] = new.named(f"{new.name} {WORDS[method]} {names}") if others else new
 
 
-class PlanLine(ipywidgets.VBox):
+class PlanLine(ui.Panel):
     """One line with the canonical text of a plan, written by sliders or by people, and what was understood.
 
-    Args:
-        model: the plan must fit it.
-        groups: names that the text may use, at every layer.
-        readers: what its gates may read.
-        method_of: the method chosen for a group; directions found otherwise need their fingerprint
-            (`jazz#1a2b3c@3`).
-
-    `text` is the line, `steering` the plan that was last understood. `fault` says what is wrong with the
-    text, and is None where it was understood. What any plan of this line has used stays known by its name.
+    `text` is the line, `steering` the plan that was last understood; `fault` says what is wrong with the
+    text, and is None where it was understood. The text may name the directions of all groups at every layer,
+    those found by another method than `method_of` says with their fingerprint (`jazz#1a2b3c@3`), and what
+    any plan of this line has used.
     """
 
     text = traitlets.Unicode("none")
@@ -212,36 +179,31 @@ class PlanLine(ipywidgets.VBox):
         self.model, self.groups, self.readers = model, groups, readers
         self._method_of = method_of
         self._met: dict[str, Direction] = {}
-        self._writing = False
         self.steering: Steering | None = None
         self.fault: WorkbenchError | None = None
         hint = "the plan: edit it and press Enter"
-        self.box = control(
+        self.box = ui.control(
             ipywidgets.Text, "plan", "98%", value=self.text, continuous_update=False, tooltip=hint
         )
         self.note = ipywidgets.HTML()
-        super().__init__([self.box, self.note], layout=FULL)
+        super().__init__([self.box, self.note])
         traitlets.link((self, "text"), (self.box, "value"))
         self.observe(lambda _change: self._read(), "text")
 
     def write(self, plan_of: Callable[[], Steering | None]) -> None:
-        """Write the plan that `plan_of` returns; where it raises, say why and leave the text as it is."""
+        """Write the plan that `plan_of` makes; where it raises, say why and leave the text as it is."""
         words = "The sliders write this line; edit it and press Enter. What stands here is generated."
         if self._accept(plan_of, words):
-            self._writing = True
-            try:
-                self.text = "none" if self.steering is None else self.steering.text()
-            finally:
-                self._writing = False
+            self.text = self._canonical()
+
+    def _canonical(self) -> str:
+        return "none" if self.steering is None else self.steering.text()
 
     def _read(self) -> None:
-        """Understand the text, unless it is just being written from the sliders."""
-        if not self._writing:
+        if self.fault is not None or self.text != self._canonical():
             text = self.text if self.text.strip() else "none"
-            more = "The sliders do not show it; moving one writes the line anew."
-            self._accept(
-                lambda: Steering.parse(text, self.directions(), self.readers), f"Read as: {{}}. {more}"
-            )
+            words = "Read as: {}. The sliders do not show it; moving one writes the line anew."
+            self._accept(lambda: Steering.parse(text, self.directions(), self.readers), words)
 
     def _accept(self, plan_of: Callable[[], Steering | None], words: str) -> bool:
         """Take over a plan and note the words, "{}" in them its text; else note what is wrong with it."""
@@ -250,25 +212,24 @@ class PlanLine(ipywidgets.VBox):
             plan.check(self.model)
         except WorkbenchError as error:
             self.fault = error
-            self.note.value = problem_html(error)
+            self.note.value = ui.problem_html(error)
             return False
         self.steering, self.fault = plan if plan.terms else None, None
         self._met |= plan.directions
-        self.note.value = note_html(words.format(plan.text()))
+        self.note.value = ui.note_html(words.format(plan.text()))
         return True
 
     def directions(self) -> dict[str, Direction]:
         """Return every direction that the text may name, by name and layer."""
-        known: dict[str, Direction] = {}
-        for group in self.groups:
-            chosen = self._method_of(group.name)
-            for method in group.methods:
-                for name in group.names:
-                    for layer, one in group.by_layer(name, method).items():
-                        mark = "" if method == chosen else f"#{one.fingerprint}"
-                        known[f"{name}@{layer}{mark}"] = one
-        used = self.steering.directions if self.steering is not None else {}
-        return {**known, **{key: one for key, one in self._met.items() if key not in known}, **used}
+        known = {
+            f"{name}@{layer}{'' if method == self._method_of(group.name) else f'#{one.fingerprint}'}": one
+            for group in self.groups
+            for method, directions in group.found.items()
+            for name, by_layer in directions.items()
+            for layer, one in by_layer.items()
+        }
+        used = {} if self.steering is None else self.steering.directions
+        return {**known, **self._met, **known, **used}  # what is known now is listed first, and wins
 
 
 SCHEDULES: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
@@ -288,15 +249,10 @@ SIDES = {"until it reads": "below", "only while it reads": "above"}
 _LABEL = {"style": {"description_width": "96px"}}
 
 
-class SteeringOptions(Together, ipywidgets.VBox):
-    """How, when and where a plan acts, as controls: all of a plan but its doses and directions.
+class SteeringOptions(ui.Together, ui.Panel):
+    """How, when and where a plan acts, as controls; `settings` is what they say.
 
-    Args:
-        groups: each gets a choice of layer, and of method where there are several.
-        readers: what gates can read.
-        on_change: called after a control was moved.
-
-    `settings` is what the controls say; `layers["genre"]` and `methods["genre"]` are the controls of a group.
+    `layers["genre"]` and `methods["genre"]` are the controls of a group.
     """
 
     def __init__(
@@ -305,41 +261,37 @@ class SteeringOptions(Together, ipywidgets.VBox):
         self._on_change, self._quiet = on_change, True
         gates = {f"{c} ({one.target}, layer {one.layer})": (one, c) for one in readers for c in one.classes}
         operations = {f"{name}: {one.label or name}": name for name, one in OPERATIONS.items()}
-        self.operation = _choice("operation", operations)
-        self.angles = _choice("directions", ANGLES, "Several directions share a part: who gives way?")
+        self.operation = choice("operation", operations)
+        self.angles = choice("directions", ANGLES, "Several directions share a part: who gives way?")
         self.chance = _share("chance", 1.0, "with which each step acts at all")
-        self.schedule = _choice("when", {words: kind for kind, (words, _numbers) in SCHEDULES.items()})
-        self.first, self.second = _number(), _number()
-        self.points = control(
+        self.schedule = choice("when", {words: kind for kind, (words, _numbers) in SCHEDULES.items()})
+        self.first, self.second = number(), number()
+        self.points = ui.control(
             ipywidgets.Text, "points", "320px", value="0s:0, 2s:1, 4s:0", continuous_update=False
         )
-        self.gate = _choice("gate", {"no gate": None, **gates}, "push until a probe reads a class")
-        self.side = _choice("push", SIDES)
+        self.gate = choice("gate", {"no gate": None, **gates}, "push until a probe reads a class")
+        self.side = choice("push", SIDES)
         self.threshold = _share("threshold", 0.8, "P(class) that opens or shuts the gate")
-        self.over = _number("mean of (s)", 1.0)
-        self.branch = _choice("branch", BRANCHES, "which half of guidance is pushed")
-        self.spread = ipywidgets.Checkbox(
-            description="share each dose among all layers", indent=False, layout={"width": "auto"}
-        )
+        self.over = number("mean of (s)", 1.0)
+        self.branch = choice("branch", BRANCHES, "which half of guidance is pushed")
+        self.spread = ui.tick_box("share each dose among all layers")
         self.layers = {group.name: _layers(group) for group in groups if group.layers}
         self.methods = {
-            group.name: _choice(f"{group.name} by", {method: method for method in group.methods})
+            group.name: choice(f"{group.name} by", dict(zip(group.methods, group.methods, strict=True)))
             for group in groups
         }
-        super().__init__(self._parts(), layout=FULL)
+        super().__init__(self._parts())
         self._follow_schedule()
-        follow([self.schedule], self._follow_schedule)
-        follow([self.gate], self._follow_gate)
-        follow(
-            [self.operation, self.angles, self.chance, self.first, self.second, self.points], self._changed
-        )
-        follow([self.side, self.threshold, self.over, self.branch, self.spread], self._changed)
-        follow([*self.layers.values(), *self.methods.values()], self._changed)
+        ui.follow([self.schedule], self._follow_schedule)
+        ui.follow([self.gate], self._follow_gate)
+        plain = [self.operation, self.angles, self.chance, self.first, self.second, self.points, self.branch]
+        plain += [self.side, self.threshold, self.over, self.spread]
+        ui.follow([*plain, *self.layers.values(), *self.methods.values()], self._changed)
         self._quiet = False
 
     def _parts(self) -> list[ipywidgets.Widget]:
         several = [method for method in self.methods.values() if len(method.options) > 1]
-        self._gate_parts = in_row(self.side, self.threshold, self.over)
+        self._gate_parts = ui.in_row(self.side, self.threshold, self.over)
         lines = {
             "How": [self.operation, self.angles, self.chance],
             "When": [self.schedule, self.first, self.second, self.points],
@@ -347,34 +299,29 @@ class SteeringOptions(Together, ipywidgets.VBox):
             "Where": [*self.layers.values(), *several, self.spread, self.branch],
         }
         note = "Seconds count from the beginning of the new sound. R is the layer's mean residual norm."
-        narrow = {"width": "52px"}
-        heads = {head: ipywidgets.HTML(f"<b>{head}</b>", layout=narrow) for head in lines}
-        return [
-            *(in_row(heads[head], *controls) for head, controls in lines.items()),
-            ipywidgets.HTML(note_html(note)),
+        rows = [
+            ui.in_row(ipywidgets.HTML(f"<b>{head}</b>", layout={"width": "52px"}), *controls)
+            for head, controls in lines.items()
         ]
+        return [*rows, ipywidgets.HTML(ui.note_html(note))]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the controls say, as `plan_of` takes it.
-
-        Raises:
-            SteeringError: the numbers make no schedule or no gate.
-        """
+        """What the controls say, as `plan_of` takes it; a SteeringError if they make no schedule or gate."""
         gate, kind = None, self.schedule.value
         if self.gate.value is not None:
             reader, class_ = self.gate.value
-            gate = Gate(reader, class_, self.side.value, value_of(self.threshold), value_of(self.over))
+            gate = Gate(reader, class_, self.side.value, ui.value_of(self.threshold), ui.value_of(self.over))
         if kind == "constant":
             schedule = constant()
         elif kind == "knots":
             schedule = parse_schedule(f"knots({self.points.value})")
         else:
             boxes = (self.first, self.second)[: len(SCHEDULES[kind][1])]
-            schedule = Schedule(kind, tuple(value_of(box) for box in boxes))
+            schedule = Schedule(kind, tuple(ui.value_of(box) for box in boxes))
         return {
             "operation": self.operation.value, "angles": self.angles.value, "branch": self.branch.value,
-            "chance": value_of(self.chance), "schedule": schedule, "gate": gate,
+            "chance": ui.value_of(self.chance), "schedule": schedule, "gate": gate,
         }  # fmt: skip
 
     def plain(self) -> None:
@@ -383,14 +330,7 @@ class SteeringOptions(Together, ipywidgets.VBox):
             self.operation.value, self.schedule.value, self.branch.value = "add", "constant", "cond"
             self.chance.value, self.gate.value, self.angles.value, self.spread.value = 1.0, None, PLAIN, False
 
-    def layer_of(self, group: Group, name: str) -> int:
-        """Return the layer chosen for a group, or the own layer of a direction that was given."""
-        if group.name in self.layers:
-            return int(self.layers[group.name].value)
-        return group.given[name].layer
-
     def _follow_schedule(self) -> None:
-        """Show the numbers that the chosen schedule has."""
         _words, numbers = SCHEDULES[self.schedule.value]
         with self.together():
             for place, box in enumerate((self.first, self.second)):
@@ -417,23 +357,23 @@ def readers_of(probes: Iterable[Reads]) -> list[ReadOut]:
 
 
 def _layers(group: Group) -> ipywidgets.Dropdown:
-    """Return the choice of a group's layer; the middle one to begin with, as everywhere."""
-    options = {f"layer {each}": each for each in group.layers}
-    choice = _choice(f"{group.name} at", options)
-    choice.value = group.layers[len(group.layers) // 2]
-    return choice
+    layers = choice(f"{group.name} at", {f"layer {each}": each for each in group.layers})
+    layers.value = group.layers[len(group.layers) // 2]
+    return layers
 
 
-def _choice(name: str, options: Mapping[str, Any], tooltip: str = "") -> ipywidgets.Dropdown:
+def choice(name: str, options: Mapping[str, Any], tooltip: str = "") -> ipywidgets.Dropdown:
+    """Return a choice among options, by their words."""
     listed = list(options.items())
-    return control(ipywidgets.Dropdown, name, "320px", options=listed, tooltip=tooltip or name, **_LABEL)
+    return ui.control(ipywidgets.Dropdown, name, "320px", options=listed, tooltip=tooltip or name, **_LABEL)
 
 
 def _share(name: str, value: float, tooltip: str) -> ipywidgets.FloatSlider:
     hint, numbers = f"{name}: {tooltip}", {"min": 0, "max": 1, "step": 0.05, "value": value}
-    return control(ipywidgets.FloatSlider, name, "320px", tooltip=hint, **numbers, **_LABEL)
+    return ui.control(ipywidgets.FloatSlider, name, "320px", tooltip=hint, **numbers, **_LABEL)
 
 
-def _number(name: str = "", value: float = 1.0) -> ipywidgets.BoundedFloatText:
-    numbers = {"min": 0, "max": 600, "step": 0.1, "value": value}
-    return control(ipywidgets.BoundedFloatText, name, "190px", **numbers, **_LABEL)
+def number(name: str = "", value: float = 1.0, **settings: Any) -> ipywidgets.BoundedFloatText:
+    """Return a box for a number from 0 to 600, unless `settings` say otherwise."""
+    usual = {"min": 0, "max": 600, "step": 0.1, "value": value, **_LABEL}
+    return ui.control(ipywidgets.BoundedFloatText, name, "190px", **{**usual, **settings})

@@ -1,4 +1,4 @@
-"""Makes the takes of the steering lab: steered, unsteered, prompted and random, on one beginning and seed."""
+"""Makes takes: steered, unsteered, prompted and random, on one beginning and seed; and searches doses."""
 
 from __future__ import annotations
 
@@ -6,97 +6,90 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, renamed_attribute
 from workbench.evidence.damage import damage, likelihood
+from workbench.evidence.judge import Judge
 from workbench.evidence.search import COSTS, DOSES, AutoDose, DamageBudget, Space, auto_dose
-from workbench.evidence.trials import Trial, make_takes
+from workbench.evidence.trials import UNSTEERED, Trial, make_takes
 from workbench.generation.request import prompt_codes_of
+from workbench.generation.take import Take
+from workbench.model.musicgen import Model
+from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel, WorkPanel
-from workbench.show.widgets.panels import CONTROL, UNSTEERED, frame_reporter
-from workbench.show.widgets.parts import FULL, control, follow, in_row, note_html, renamed
-from workbench.show.widgets.steer_lab_plan import Group, plain_name
-from workbench.steering.plan import Steering
+from workbench.show.widgets.players import shortened
+from workbench.show.widgets.steer_lab_plan import Group, choice, number, plain_name
+from workbench.sound.clip import Clip
+from workbench.steering.plan import Direction, Steering
 from workbench.steering.together import randomised
 
-if TYPE_CHECKING:
-    from workbench.evidence.judge import Judge
-    from workbench.generation.engine import Readable
-    from workbench.generation.take import Take
-    from workbench.model.musicgen import Model
-    from workbench.sound.clip import Clip
-    from workbench.steering.plan import Direction
-
-NOTHING = "silence"
-"""The beginning of a take that goes on from nothing."""
+CONTROL = "random direction"
 KEPT = 16  # unsteered takes that are kept
 LONGEST = 48  # letters of a take's name
 
 
-@dataclass(frozen=True)
-class TakeSettings:
-    """What all takes of one Generate share; `beginning` is the name of the sound that they go on from."""
+class GeneratePanel(WorkPanel[dict[str, Take]]):
+    """Prompt, seconds, guidance, seed, a control of random directions, and Generate.
 
-    seconds: float
-    guidance: float
-    beginning: str = NOTHING
-
-
-class TakeMaker:
-    """Generates takes in one batch; those without a plan are kept, since moving a slider changes none.
-
-    Args:
-        model: the model.
-        beginnings: name -> clip to go on from.
-        probes: read while the takes are made.
-
-    Attributes:
-        pace: seconds of sound that it made in a second the last time, None before.
+    Takes without a plan are kept, since moving a slider changes none. `wait()` returns the takes by name,
+    "unsteered" first; `pace` is the seconds of sound made in a second the last time, None before.
     """
 
-    def __init__(self, model: Model, beginnings: Mapping[str, Clip], probes: Sequence[Readable]) -> None:
-        self.model, self.beginnings, self.probes = model, dict(beginnings), tuple(probes)
+    def _add_settings(
+        self, model: Model, prompt: str, seconds: float, seed: int, guidance: float | None
+    ) -> None:
+        self.model = model
+        self.takes: dict[str, Take] = {}
         self.pace: float | None = None
-        self._kept: dict[tuple[TakeSettings, str, int], Take] = {}
+        self._kept: dict[tuple[object, ...], Take] = {}
+        longest, follows = float(model.max_seconds), model.guidance if guidance is None else guidance
+        slider = ipywidgets.FloatSlider
+        lengths = {"min": min(1.0, longest), "max": longest, "step": 0.5, "value": min(seconds, longest)}
+        self.prompt = ui.control(ipywidgets.Text, "prompt", "460px", value=prompt)
+        self.seconds = ui.control(slider, "seconds", "340px", **lengths)
+        self.guidance = ui.control(
+            slider, "guidance", "340px", min=1, max=8, step=0.5, value=follows,
+            tooltip="how closely the text is followed",
+        )  # fmt: skip
+        self.seed = ui.control(ipywidgets.BoundedIntText, "seed", "200px", min=0, max=2**31 - 1, value=seed)
+        self.control = ui.tick_box("also random directions of equal norm")
 
-    def make(self, settings: TakeSettings, wanted: Sequence[Trial], job: Job) -> dict[str, Take]:
-        """Return the takes by the trials' methods, in their order.
-
-        Raises:
-            Cancelled: the job was cancelled; nothing is kept of it.
-        """
-        places = {one.method: (settings, one.prompt, one.seed) for one in wanted}
+    def _make(
+        self, wanted: Sequence[Trial], job: Job, *, beginning: Clip | None = None, **options: Any
+    ) -> dict[str, Take]:
+        """Return the takes by the trials' methods, drawn in one batch; nothing is kept of a cancelled job."""
+        settings = {"seconds": float(self.seconds.value), "guidance": float(self.guidance.value)}
+        places = {one.method: (one.prompt, one.seed, beginning, *settings.values()) for one in wanted}
         missing = [one for one in wanted if one.plan is not None or places[one.method] not in self._kept]
-        made = self._generate(settings, missing, job) if missing else {}
-        kept = {places[one.method]: made[one.method] for one in missing if one.plan is None}
-        every = {**self._kept, **kept}
+        made: dict[str, Take] = {}
+        if missing:
+            wait_for_model(self.model, job)
+            job.progress(0.02, f"generating {len(missing)} versions")
+            began, frames = time.monotonic(), settings["seconds"] * self.model.frame_rate_hz
+            if beginning is not None:
+                codes = prompt_codes_of(self.model, beginning)
+                missing = [replace(one, prompt_codes=codes) for one in missing]
+                frames += codes.shape[-1]
+
+            def report(done: int, _codes: object) -> None:
+                share = min(done / max(frames, 1.0), 1.0)
+                if not job.cancel.is_set():  # stopping is the event's affair
+                    job.progress(share, f"{share:.0%} of the sound")
+
+            more = {"progress": False, "on_frame": report, "cancel": job.cancel, **options}
+            takes = make_takes(self.model, missing, **settings, **more)
+            self.pace = settings["seconds"] * len(missing) / max(time.monotonic() - began, 1e-6)
+            made = {one.method: take for one, take in zip(missing, takes, strict=True)}
+        every = self._kept | {places[one.method]: made[one.method] for one in missing if one.plan is None}
         self._kept = dict(list(every.items())[-KEPT:])
         return {name: made[name] if name in made else every[place] for name, place in places.items()}
 
-    def _generate(self, settings: TakeSettings, wanted: Sequence[Trial], job: Job) -> dict[str, Take]:
-        wait_for_model(self.model, job)
-        job.progress(0.02, f"generating {len(wanted)} versions")
-        began, frames = time.monotonic(), settings.seconds * self.model.frame_rate_hz
-        if settings.beginning in self.beginnings:
-            codes = prompt_codes_of(self.model, self.beginnings[settings.beginning])
-            wanted, frames = [replace(one, prompt_codes=codes) for one in wanted], frames + codes.shape[-1]
-        takes = make_takes(
-            self.model, wanted, seconds=settings.seconds, guidance=settings.guidance, probes=self.probes,
-            progress=False, on_frame=frame_reporter(job, frames), cancel=job.cancel,
-        )  # fmt: skip
-        self.pace = settings.seconds * len(wanted) / max(time.monotonic() - began, 1e-6)
-        return {one.method: take for one, take in zip(wanted, takes, strict=True)}
-
 
 def wait_for_model(model: Model, job: Job) -> None:
-    """Return once nobody else uses the model, and say meanwhile that it is waited for.
-
-    Raises:
-        Cancelled: the job was cancelled.
-    """
+    """Return once nobody else uses the model, and say meanwhile that it is waited for; raises `Cancelled`."""
     while not model.lock.acquire(timeout=0.2):
         job.progress(0.0, "waiting: the model plays or works elsewhere")
     model.lock.release()
@@ -105,15 +98,7 @@ def wait_for_model(model: Model, job: Job) -> None:
 def wanted_takes(
     prompt: str, seed: int, plan: Steering | None, *, prompted: bool = False, control: bool = False
 ) -> list[Trial]:
-    """Return what is to be made, the unsteered baseline first; methods are the takes' names.
-
-    Args:
-        prompt: text of all but the prompted one.
-        seed: of the takes, and of the random directions.
-        plan: what is pushed, or None.
-        prompted: whether the names are also said in words, without a push.
-        control: whether random directions of equal norm are also pushed.
-    """
+    """Return the trials, unsteered first; also in words (`prompted`) and random directions (`control`)."""
     wanted = [Trial(prompt, seed, None, UNSTEERED)]
     if plan is None:
         return wanted
@@ -137,16 +122,12 @@ def in_words(prompt: str, plan: Steering) -> str:
 
 def name_of(plan: Steering) -> str:
     """Return a plan's text without what goes without saying, cut where it would fill the page."""
-    text = plan.text().replace(" | constant | cond", "")
+    text = shortened(plan.text())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …"
 
 
 def costs_of(model: Model, takes: Mapping[str, Take], baseline: Take) -> dict[str, dict[str, float]]:
-    """Return, by name, what each take costs against its unsteered baseline (see `DamageBudget`).
-
-    nll_rise in nats per code, level_change_db in decibels, repetition_rise as a share; the given part of a
-    continuation is left out of the sound.
-    """
+    """Return, by name, what each take costs against its unsteered baseline, as `DamageBudget` names it."""
     every = [baseline, *takes.values()]
     found = likelihood(model, every)
     rows = [{"nll": one.nll} | damage(take.new) for one, take in zip(found, every, strict=True)]
@@ -158,8 +139,8 @@ def costs_of(model: Model, takes: Mapping[str, Take], baseline: Take) -> dict[st
 
 def cost_sentence(name: str, take: Take, cost: Mapping[str, float]) -> str:
     """Return in a sentence what the push changed, and whether the music still holds together."""
-    used = DamageBudget().used(cost)
-    verdict = "the music holds" if used <= 1 else "this breaks the music: use a smaller dose"
+    holds = DamageBudget().used(cost) <= 1
+    verdict = "the music holds" if holds else "this breaks the music: use a smaller dose"
     figures = (
         f"{cost['nll_rise']:+.2f} nats per code, {cost['level_change_db']:+.1f} dB, "
         f"{cost['repetition_rise']:+.2f} repetition"
@@ -174,7 +155,6 @@ EFFORTS = {
 }
 """Words -> seeds that choose, further seeds that prove."""
 FURTHER = 1000  # the first of the further seeds
-_LABEL = {"style": {"description_width": "96px"}}
 
 
 @dataclass(frozen=True)
@@ -189,19 +169,12 @@ class Aim:
 class DoseFinder(WorkPanel["AutoDose"]):
     """Searches the layer and dose at which one aim is best reached within a damage budget.
 
-    Args:
-        model: the model.
-        groups: the directions; names that a judge knows as a class can be aimed at.
-        judges: by target; may be empty, then there is nothing to aim at.
-        method_of: the method chosen for a group.
-        settings: seconds and guidance of the clips.
-        pace: seconds of sound made in a second, None while that is unknown.
-        on_found: called with the aim and what was found, where it kept within the budget.
-
-    `start()` and `wait()` do what the button does; `result` is the last result.
+    Aims are the names in `groups` that one of `judges` (by target) knows as a class. `pace` is the seconds of
+    sound made in a second, if known. `on_found` gets the aim and what was found, where it kept within the
+    budget; `result` is what was found last.
     """
 
-    found = renamed("DoseFinder", "found", "result")
+    found = renamed_attribute("found", "result")
 
     def __init__(
         self,
@@ -217,20 +190,17 @@ class DoseFinder(WorkPanel["AutoDose"]):
         self.model, self.groups, self.judges = model, {group.name: group for group in groups}, dict(judges)
         self._method_of, self._settings, self._pace, self._on_found = method_of, settings, pace, on_found
         self.result: AutoDose | None = None
-        aims = aims_of(groups, judges)
-        efforts, kind = list(EFFORTS.items()), ipywidgets.Dropdown
-        self.aim = control(kind, "aim", "320px", options=aims, disabled=not aims, **_LABEL)
-        self.effort = control(kind, "effort", "320px", options=efforts, **_LABEL)
+        self.aim, self.effort = choice("aim", aims_of(groups, judges)), choice("effort", EFFORTS)
+        self.aim.disabled = not self.aims
         self.nll_rise = _cost("nats lost", DamageBudget.nll_rise, "nats per code that may be lost")
         self.level_db = _cost("level (dB)", DamageBudget.level_change_db, "decibels that it may change")
         self.repetition = _cost("repetition", DamageBudget.repetition_rise, "share that may be added")
         self.note, self.verdict = ipywidgets.HTML(), ipywidgets.HTML()
         self.job = JobPanel(self._search, label="Find layer and dose", on_done=self._show)
-        head = ipywidgets.HTML("<b>Budget</b>")
-        budget = in_row(head, self.nll_rise, self.level_db, self.repetition)
-        parts = [in_row(self.aim, self.effort), budget, self.note, self.job, self.verdict]
-        super().__init__(parts, layout=FULL)
-        follow([self.aim, self.effort], self.describe)
+        budget = ipywidgets.HTML("<b>Budget</b>"), self.nll_rise, self.level_db, self.repetition
+        above = [ui.in_row(self.aim, self.effort), ui.in_row(*budget)]
+        super().__init__([*above, self.note, self.job, self.verdict])
+        ui.follow([self.aim, self.effort], self.describe)
         self.describe()
 
     def wait(self, timeout_s: float | None = None) -> AutoDose:
@@ -238,18 +208,13 @@ class DoseFinder(WorkPanel["AutoDose"]):
         return self.job.wait(timeout_s)[1]
 
     def aim_at(self, name: str) -> DoseFinder:
-        """Choose an aim by its name.
-
-        Raises:
-            WorkbenchError: no judge hears a direction of this name.
-        """
-        for aim in self.aims:
-            if aim.name == name:
-                self.aim.value = aim
-                return self
-        names = ", ".join(aim.name for aim in self.aims) or "nothing"
-        asked = f"A dose for {name!r} was to be searched"
-        raise WorkbenchError(asked, f"judges hear directions of: {names}", "Aim at one of these")
+        """Choose an aim by its name; a WorkbenchError where no judge hears a direction of this name."""
+        aims = {aim.name: aim for aim in self.aims}
+        if name not in aims:
+            asked, found = f"A dose for {name!r} was to be searched", ", ".join(aims) or "nothing"
+            raise WorkbenchError(asked, f"judges hear directions of: {found}", "Aim at one of these")
+        self.aim.value = aims[name]
+        return self
 
     @property
     def aims(self) -> list[Aim]:
@@ -259,26 +224,24 @@ class DoseFinder(WorkPanel["AutoDose"]):
     @property
     def budget(self) -> DamageBudget:
         """What steering may cost."""
-        return DamageBudget(
-            float(self.nll_rise.value), float(self.level_db.value), float(self.repetition.value)
-        )
+        return DamageBudget(*(float(one.value) for one in (self.nll_rise, self.level_db, self.repetition)))
 
     def describe(self) -> None:
         """Say how many clips the search makes as a rule, and at most how long that takes."""
         if not self.aims:
-            self.note.value = note_html("No judge hears any of these directions: give judges to the lab.")
+            self.note.value = ui.note_html("No judge hears any of these directions: give judges to the lab.")
             return
         clips, seconds, pace = self._space().clips, self._settings()["seconds"], self._pace()
         length = "how long that takes is known once something has been generated"
         if pace is not None:
             length = f"about {spoken(clips * seconds / pace)}, or less, at the pace of the last run"
-        self.note.value = note_html(
+        self.note.value = ui.note_html(
             f"About {clips} clips of {seconds:g} s from neutral prompts and seeds of their own; {length}. "
             "Layer and dose are chosen on some seeds and proved on others."
         )
 
     def _directions(self, aim: Aim) -> dict[int, Direction]:
-        return self.groups[aim.group].by_layer(aim.name, self._method_of(aim.group))
+        return dict(self.groups[aim.group].found[self._method_of(aim.group)][aim.name])
 
     def _space(self) -> Space:
         few, further = self.effort.value
@@ -310,37 +273,30 @@ class DoseFinder(WorkPanel["AutoDose"]):
 
     def _show(self, result: tuple[Aim, AutoDose]) -> None:
         aim, self.result = result
-        done = "Layer and slider are set, the rest to how it was tried."
-        set_ = done if self.result.within else "Nothing was set."
-        self.verdict.value = note_html(f"{self.result.verdict} {set_}")
+        done = "Nothing was set."
+        if self.result.within:
+            done = "Layer and slider are set, the rest to how it was tried."
+        self.verdict.value = ui.note_html(f"{self.result.verdict} {done}")
         if self.result.within:
             self._on_found(aim, self.result)
 
 
-def aims_of(groups: Sequence[Group], judges: Mapping[str, Judge]) -> list[tuple[str, Aim]]:
-    """Return what can be aimed at, with its words: names of directions that a judge knows as a class.
-
-    A class of the judge of the group's own name comes before one of the same name elsewhere.
-    """
-    aims = []
+def aims_of(groups: Sequence[Group], judges: Mapping[str, Judge]) -> dict[str, Aim]:
+    """Return what can be aimed at, by its words: names that a judge knows, the group's own judge first."""
+    aims = {}
     for group in groups:
-        targets = sorted(judges, key=lambda target, own=group.name: target != own)  # type: ignore[misc]
+        own = [group.name] if group.name in judges else []
         for name in group.names:
-            heard = [target for target in targets if name in judges[target].classes]
-            aims += [(f"{heard[0]}: {name}", Aim(group.name, name, heard[0]))] if heard else []
+            heard = [target for target in [*own, *judges] if name in judges[target].classes]
+            if heard:
+                aims[f"{heard[0]}: {name}"] = Aim(group.name, name, heard[0])
     return aims
 
 
 def spoken(seconds: float) -> str:
-    """Return a time as people say it.
-
-    >>> spoken(42.3), spoken(200)
-    ('42 s', '3.3 min')
-    """
+    """Return a time as people say it: "42 s", "3.3 min"."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def _cost(name: str, value: float, tooltip: str) -> ipywidgets.BoundedFloatText:
-    numbers = {"min": 0.01, "max": 100, "step": 0.1, "value": value}
-    hint = f"{name}: {tooltip}"
-    return control(ipywidgets.BoundedFloatText, name, "190px", tooltip=hint, **numbers, **_LABEL)
+    return number(name, value, min=0.01, max=100, tooltip=f"{name}: {tooltip}")

@@ -6,28 +6,24 @@ import html
 import threading
 from collections.abc import Mapping
 from operator import attrgetter
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ipywidgets
 import numpy as np
 import pandas as pd
 
 from workbench.errors import AudioError, EvidenceError, GenerationError
-from workbench.evidence.damage import damage
+from workbench.evidence.damage import Likelihood, damage, likelihood
 from workbench.evidence.judge import Judges, as_judges
 from workbench.generation.reproduce import reproduction_code
+from workbench.generation.take import ProbeTrace, Take
+from workbench.model.musicgen import Model
+from workbench.show.page import table
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
-from workbench.show.widgets.base import PlotPanel, Points, shown_in
-from workbench.show.widgets.parts import FULL, STYLE, control, follow, in_row
+from workbench.show.widgets import ui
+from workbench.show.widgets.base import PlotPanel, Points
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.sound.clip import Clip
-
-if TYPE_CHECKING:
-    from workbench.evidence.damage import Likelihood
-    from workbench.generation.take import ProbeTrace, Take
-    from workbench.model.musicgen import Model
-
 
 # name in `damage` or of the likelihood -> heading, what it is multiplied by, format, unit
 MEASURES = {
@@ -48,16 +44,12 @@ def twins_of(takes: Mapping[str, Take], reference: str | None) -> dict[str, str]
     """
     if reference is not None:
         return {name: reference for name in takes if name != reference}
-    plain: dict[tuple[object, ...], str] = {}
-    for name, take in takes.items():
-        if not take.steering:
-            plain.setdefault(_same(take), name)
-    steered = {name: plain.get(_same(take)) for name, take in takes.items() if take.steering}
-    return {name: twin for name, twin in steered.items() if twin is not None}
+    plain = {_same(take): name for name, take in reversed([*takes.items()]) if not take.steering}
+    steered = {name: _same(take) for name, take in takes.items() if take.steering}
+    return {name: plain[same] for name, same in steered.items() if same in plain}
 
 
 def _same(take: Take) -> tuple[object, ...]:
-    """Return what a take and its unsteered twin must have in common."""
     given = round(take.prompt_seconds * take.codes.shape[-1] / take.seconds)
     sound = (take.codes[:, :given].tobytes(), take.melody, take.windows)
     settings = (take.guidance, take.temperature, take.top_k, take.codes.shape)
@@ -65,32 +57,22 @@ def _same(take: Take) -> tuple[object, ...]:
 
 
 def damage_html(takes: Mapping[str, Take], twins: Mapping[str, str], likely: Mapping[str, Likelihood]) -> str:
-    """Return the measures of each take as a table, with the difference to its twin in brackets.
-
-    Args:
-        takes: by name.
-        twins: name -> name of the take that it is measured beside.
-        likely: name -> likelihood, where it was measured.
-    """
+    """Return the measures of each take as a table, with the difference to its twin (by name) in brackets."""
     measured = {name: dict(damage(take.new)) for name, take in takes.items()}
     for name, one in likely.items():
         measured[name]["nll"] = one.nll
     shown = [name for name in MEASURES if any(name in values for values in measured.values())]
-    head = "".join(f"<th scope='col'>{MEASURES[name][0]}</th>" for name in shown)
-    rows = ""
-    for name, values in measured.items():
-        beside = measured.get(twins.get(name, ""), {})
-        cells = "".join(f"<td>{_cell(measure, values, beside)}</td>" for measure in shown)
-        rows += f"<tr><th scope='row'>{html.escape(name)}</th>{cells}</tr>"
+    rows = [
+        [name, *(_cell(one, values, measured.get(twins.get(name, ""), {})) for one in shown)]
+        for name, values in measured.items()
+    ]
     alone = [name for name, take in takes.items() if take.steering and name not in twins]
     note = f"In brackets: the change from {' and '.join(sorted(set(twins.values())))}." if twins else ""
     if alone:
         note += f" No unsteered take of the same prompt, seed and settings is here for {', '.join(alone)}."
     note = f"{note} None of these is a verdict: music may be loud, sparse or full of loops.".strip()
-    return (
-        f"<style>{STYLE}</style><div class='wb-takes'><table><thead><tr><th scope='col'>take</th>{head}</tr>"
-        f"</thead><tbody>{rows}</tbody></table><div class='wb-note'>{html.escape(note)}</div></div>"
-    )
+    measures = table(["take", *(MEASURES[name][0] for name in shown)], rows, named=True)
+    return ui.box_html("wb-takes", f"{measures}<div class='wb-note'>{html.escape(note)}</div>")
 
 
 def _cell(measure: str, values: Mapping[str, float], twin: Mapping[str, float]) -> str:
@@ -101,35 +83,27 @@ def _cell(measure: str, values: Mapping[str, float], twin: Mapping[str, float]) 
     return f"{number} ({(values[measure] - twin[measure]) * times:+z{form}})" if measure in twin else number
 
 
-def made_html(takes: Mapping[str, Take]) -> str:
-    """Return how each take was made, folded: plan, receipt, prompt, settings, code."""
-    parts = "".join(_made(name, take) for name, take in takes.items())
-    return f"<style>{STYLE}</style><div class='wb-takes'>{parts}</div>"
-
-
 def _made(name: str, take: Take) -> str:
+    """Return how a take was made, folded: plan, receipt, prompt, settings, code."""
     rows = {
-        "plan": f"<code>{html.escape(take.steering or 'unsteered')}</code>",
-        "receipt": html.escape(str(take.receipt)),
-        "prompt": html.escape(repr(take.prompt)),
-        "drawn with": html.escape(
-            f"seed {take.seed}, guidance {take.guidance:g}, temperature {take.temperature:g}, "
-            f"top-k {take.top_k}, {take.seconds:.2f} s by {take.model_id or 'an unknown model'}"
-        ),
+        "plan": take.steering or "unsteered",
+        "receipt": str(take.receipt),
+        "prompt": repr(take.prompt),
+        "drawn with": f"seed {take.seed}, guidance {take.guidance:g}, temperature {take.temperature:g}, "
+        f"top-k {take.top_k}, {take.seconds:.2f} s by {take.model_id or 'an unknown model'}",
     }
     if take.prompt_seconds:
         rows["goes on from"] = f"{take.prompt_seconds:.2f} s that were given"
     if take.windows:
-        rows["windows"] = html.escape(
-            "; ".join(f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
-        )
-    table = "".join(f"<tr><th scope='row'>{what}</th><td>{words}</td></tr>" for what, words in rows.items())
+        windows = (f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
+        rows["windows"] = "; ".join(windows)
     try:
         code = f"<pre>{html.escape(reproduction_code(take))}</pre>"
     except GenerationError as problem:
         code = f"<div class='wb-note'>{html.escape(str(problem))}</div>"
     return (
-        f"<details><summary>How <b>{html.escape(name)}</b> was made</summary><table>{table}</table>"
+        f"<details><summary>How <b>{html.escape(name)}</b> was made</summary>"
+        f"{table((), rows.items(), named=True)}"
         f"<details><summary>The code that makes it again (one click selects it)</summary>{code}"
         "</details></details>"
     )
@@ -139,25 +113,20 @@ Reader = tuple[str, int, tuple[str, ...]]
 """Target, layer and classes of a probe: what tells the traces of one probe from those of others."""
 
 
-class TakeScores(ipywidgets.VBox):
-    """The readings of takes on the clock of their player; a click on a line plays that take from there.
-
-    Empty, and hidden, while no take was watched by a probe.
-
-    Args:
-        player: plays the takes, under the same names.
-    """
+class TakeScores(ui.Panel):
+    """What probes read along takes, on the clock of their player; a click on a line plays from there."""
 
     def __init__(self, player: ComparisonPlayer) -> None:
         self.player = player
         self.traces: dict[Reader, dict[str, ProbeTrace]] = {}
-        self.plot: PlotPanel | None = None
-        self.probe = control(ipywidgets.Dropdown, "probe")
-        self.class_ = control(ipywidgets.Dropdown, "class")
-        self._controls = in_row(self.probe, self.class_)
-        super().__init__([self._controls], layout={"display": "none", **FULL})
-        follow([self.probe], self._list_classes)
-        follow([self.class_], self._draw)
+        self.plot = PlotPanel(name="scores_over_time", clock=player.key)
+        self.plot.on_click(self._play)
+        self.probe = ui.control(ipywidgets.Dropdown, "probe")
+        self.class_ = ui.control(ipywidgets.Dropdown, "class")
+        parts = [ui.in_row(self.probe, self.class_), self.plot]
+        super().__init__(parts, hidden=True)
+        ui.follow([self.probe], self._list_classes)
+        ui.follow([self.class_], self._draw)
 
     def load(self, takes: Mapping[str, Take]) -> None:
         """Show the traces of these takes; probe and class stay chosen where they are still there."""
@@ -179,9 +148,8 @@ class TakeScores(ipywidgets.VBox):
 
     def _list_classes(self) -> None:
         if self.traces:
-            classes = list(self.probe.value[2])
-            kept = self.class_.value
-            self.class_.options = classes
+            kept, classes = self.class_.value, self.probe.value[2]
+            self.class_.options = list(classes)
             self.class_.value = kept if kept in classes else _most_moved(self.traces[self.probe.value])
             self._draw()
 
@@ -190,13 +158,10 @@ class TakeScores(ipywidgets.VBox):
             return
         traces = self.traces[self.probe.value]
         seconds = max(clip.seconds for clip in self.player.sounds.values())
-        figure, table = take_scores(traces, self.class_.value, seconds=seconds), _table(traces)
-        look = {"table": table, "name": "scores_over_time", "clock": self.player.key}
-        self.plot = shown_in(self.plot, figure, on_click=self._play, **look)
-        self.children = [self._controls, self.plot]
+        self.plot.show(take_scores(traces, self.class_.value, seconds=seconds), table=_table(traces))
 
     def _play(self, points: Points) -> None:
-        if self.plot is not None and points:
+        if points:
             name = self.plot.figure["data"][points[0]["curve"]].get("name")
             self.player.play(name, at_s=float(points[0]["x"]))
 
@@ -209,7 +174,6 @@ def _most_moved(traces: Mapping[str, ProbeTrace]) -> str:
 
 
 def _table(traces: Mapping[str, ProbeTrace]) -> pd.DataFrame:
-    """Return a row per take and reading: take, seconds, P of each class."""
     parts = {
         name: pd.DataFrame(trace.probabilities, index=list(trace.seconds), columns=list(trace.classes))
         for name, trace in traces.items()
@@ -221,19 +185,22 @@ BARS = 30  # more are no longer read as bars
 ROLLS = 4  # more are no longer compared by eye
 
 
-class TakeComparison(ipywidgets.VBox):
+def _of_player(name: str, doc: str) -> Any:
+    """Return what a comparison shares with its player."""
+    read = attrgetter(f"player.{name}")
+    return property(read, lambda one, new: setattr(one.player, name, new), doc=doc)
+
+
+class TakeComparison(ui.Panel):
     """Takes on one clock; below, as far as there is any: notes, probe scores, verdicts, damage, plans, code.
 
     Args:
         takes: name -> take; clips may stand among them, which are heard and judged.
         judges: by name, or just judges; each hears all clips.
-        reference: name of the take that damage is measured beside; when None each steered take's unsteered
-            twin (same prompt, seed and settings), where it is here.
+        reference: name of the take (else an EvidenceError) that damage is measured beside; by default each
+            steered take's unsteered twin (same prompt, seed and settings), where it is here.
 
     `play`, `stop`, `save`, `sounds`, `current`, `playing` and `level` are those of `player`.
-
-    Raises:
-        EvidenceError: there is no take of the reference's name.
     """
 
     def __init__(
@@ -246,22 +213,17 @@ class TakeComparison(ipywidgets.VBox):
         self.judges, self.loading = as_judges(judges), threading.RLock()
         self.player = ComparisonPlayer()
         self.scores = TakeScores(self.player)
-        self.verdicts: dict[str, PlotPanel] = {}
+        self.verdicts = {name: PlotPanel(name=f"judged_{name}") for name in self.judges}
         self.rolls: list[PlotPanel] = []
         self.damage, self.made = ipywidgets.HTML(), ipywidgets.HTML()
         self.likelihoods: dict[str, Likelihood] = {}
-        self._heard: dict[tuple[str, int], dict[str, float]] = {}
-        self._judged: Mapping[str, Clip] = {}  # held, so that no other clip takes over an id
-        super().__init__(layout=FULL)
+        self._heard: dict[tuple[str, Clip], dict[str, float]] = {}
+        super().__init__()
         self.load(takes or {}, reference=reference)
 
     def load(self, takes: Mapping[str, Take | Clip], *, reference: str | None = None) -> None:
-        """Replace what is compared; what plays stops.
-
-        Raises:
-            EvidenceError: there is no take of the reference's name.
-        """
-        made = {name: one for name, one in takes.items() if not isinstance(one, Clip)}
+        """Replace what is compared, as when it was made; what plays stops."""
+        made = {name: one for name, one in takes.items() if isinstance(one, Take)}
         if reference is not None and reference not in made:
             asked, found = f"Takes were to be compared with {reference!r}", ", ".join(made) or "none"
             raise EvidenceError.lookup(asked, f"the takes are {found}", "Name one of them")
@@ -278,39 +240,28 @@ class TakeComparison(ipywidgets.VBox):
             self.children = [self.player, *self.rolls, self.scores, *verdicts, *words]
 
     def measure_likelihood(self, model: Model) -> None:
-        """Add to the table how likely the unsteered `model` finds each take; `likelihoods` has it by name.
-
-        Raises:
-            EvidenceError: there is no take, or one is not this model's.
-        """
-        from workbench.evidence.damage import likelihood
-
+        """Add to the table how likely the `model` that made them finds each take unsteered."""
         likely = likelihood(model, list(self.takes.values()))
         self.likelihoods = dict(zip(self.takes, likely, strict=True))
         self._describe()
 
     def _judge(self) -> None:
-        """Draw what each judge hears; a clip that was there before is not judged again."""
+        """Draw what each judge hears; a sound that was there before is not judged again."""
         clips = self.player.sounds
-        new_parts = {name: take.new for name, take in self.takes.items()}  # nobody made the given ones
-        parts = {id(clip): new_parts.get(name, clip) for name, clip in clips.items()}
-        heard: dict[tuple[str, int], dict[str, float]] = {}
-        for judge_name, judge in self.judges.items() if clips else ():
-            keys = {name: (judge_name, id(clip)) for name, clip in clips.items()}
-            new = list({key: None for key in keys.values() if key not in self._heard})
-            rows = judge.probabilities([parts[clip] for _judge, clip in new]) if new else ()
-            fresh = [dict(zip(judge.classes, row.tolist(), strict=True)) for row in rows]
-            known = {**self._heard, **dict(zip(new, fresh, strict=True))}
-            shown = {name: known[key] for name, key in keys.items()}
-            heard |= {key: known[key] for key in keys.values()}
-            many = len(shown) * len(judge.classes) > BARS
-            figure = (judged_table if many else judged_genres)(shown, target=judge_name)
-            panel = self.verdicts.get(judge_name)
-            self.verdicts[judge_name] = shown_in(panel, figure, name=f"judged_{judge_name}")
-        self._heard, self._judged = heard, clips
+        parts = clips | {name: take.new for name, take in self.takes.items()}  # nobody made the given ones
+        known, self._heard = self._heard, {}
+        for target, judge in self.judges.items() if clips else ():
+            new = [part for part in dict.fromkeys(parts.values()) if (target, part) not in known]
+            rows = judge.probabilities(new).tolist() if new else ()
+            fresh = [dict(zip(judge.classes, row, strict=True)) for row in rows]
+            known |= {(target, part): shares for part, shares in zip(new, fresh, strict=True)}
+            shown = {name: known[target, parts[name]] for name in clips}
+            self._heard |= {(target, parts[name]): shares for name, shares in shown.items()}
+            draw = judged_table if len(shown) * len(judge.classes) > BARS else judged_genres
+            self.verdicts[target].show(draw(shown, target=target))
 
     def _rolls(self) -> list[PlotPanel]:
-        """The notes of the first takes whose codes are a score, on the player's clock."""
+        """Return the notes of the first takes whose codes are a score, on the player's clock."""
         seconds = max((clip.seconds for clip in self.player.sounds.values()), default=0.0)
         scores = {name: take.score() for name, take in self.takes.items() if take.has_score}
         return [
@@ -323,32 +274,16 @@ class TakeComparison(ipywidgets.VBox):
 
     def _describe(self) -> None:
         self.damage.value = damage_html(self.takes, self.twins, self.likelihoods) if self.takes else ""
-        self.made.value = made_html(self.takes) if self.takes else ""
+        made = "".join(_made(name, take) for name, take in self.takes.items())
+        self.made.value = ui.box_html("wb-takes", made) if made else ""
 
-    def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
-        """Start at `at_s` seconds, with the clip of that name open (else the current one)."""
-        self.player.play(name, at_s=at_s)
-
-    def stop(self) -> None:
-        """Stop the sound and keep the place."""
-        self.player.stop()
-
-    def save(self, folder: Path | str) -> list[Path]:
-        """Write every clip as `<name>.wav` into `folder` and return the paths."""
-        return self.player.save(folder)
-
-    sounds = property(attrgetter("player.sounds"), doc="The clips by name.")
-    playing = property(attrgetter("player.playing"), doc="Whether the sound runs.")
-    level = property(attrgetter("player.level"), doc="The loudest RMS (0-1) since the sound began.")
-
-    @property
-    def current(self) -> int:
-        """Which clip is open."""
-        return int(self.player.current)
-
-    @current.setter
-    def current(self, index: int) -> None:
-        self.player.current = index
+    play = _of_player("play", "Start at `at_s` seconds with the clip of a name, by default the open one.")
+    stop = _of_player("stop", "Stop the sound and keep the place.")
+    save = _of_player("save", "Write every clip as `<name>.wav` into a folder and return the paths.")
+    sounds = _of_player("sounds", "The clips by name.")
+    current = _of_player("current", "Which clip is open.")
+    playing = _of_player("playing", "Whether the sound runs.")
+    level = _of_player("level", "The loudest RMS (0-1) since the sound began.")
 
 
 def compare(
@@ -357,14 +292,10 @@ def compare(
     """Return takes or clips beside each other: changed while they run, with all that is known of them.
 
     Args:
-        sounds: takes (as `generate` gives them) or clips, two or more as a rule.
+        sounds: takes (as `generate` gives them) or clips, at least one, else it is an AudioError.
         names: one name each; by default "unsteered" or the plan of a take, "clip 1" ... for clips.
-        judges: whose verdicts are drawn.
+        judges: as in `TakeComparison`.
         reference: as in `TakeComparison`.
-
-    Raises:
-        AudioError: nothing is given, or the names do not fit.
-        EvidenceError: there is no take of the reference's name.
     """
     if not sounds or (names is not None and len(names) != len(sounds)):
         found = f"{len(sounds)} sounds and names {names} were given"
@@ -378,7 +309,6 @@ def compare(
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Return the names with a number behind every repetition."""
     return [
         name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
         for i, name in enumerate(names)

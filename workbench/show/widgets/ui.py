@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import ipywidgets
 
-from workbench.errors import WorkbenchError, warn_renamed
+from workbench.errors import WorkbenchError
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 FULL = {"width": "100%"}
@@ -20,22 +20,12 @@ W = TypeVar("W", bound=ipywidgets.Widget)
 
 
 def control(kind: type[W], name: str, width: str = "260px", **settings: Any) -> W:
-    """Return a control of a kind of ipywidgets, labelled, `width` wide where there is room for it.
-
-    A slider is quiet while it is dragged, unless told otherwise: it would echo what the kernel has set, late
-    and rounded, while a cell runs, and undo later moves.
-    """
+    """Return a labelled control of a kind of ipywidgets, `width` wide where there is room for it."""
+    # A slider that tells while it is dragged would echo, late and rounded, what a running cell has set.
     if issubclass(kind, (ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.SelectionSlider)):
         settings.setdefault("continuous_update", False)
     settings.setdefault("tooltip", name)
     return kind(description=name, layout={"width": f"min(100%, {width})"}, **settings)
-
-
-def dose_slider(name: str, low: float, high: float, step: float, width: str, **settings: Any) -> Any:
-    """Return the slider of one direction's dose, in multiples of the layer's mean residual norm."""
-    hint = f"dose of {name}: 0 leaves the model alone, negative steers away"
-    numbers = {"min": low, "max": high, "step": step, "value": 0, "readout_format": ".2f"}
-    return control(ipywidgets.FloatSlider, name, width, tooltip=hint, **numbers, **settings)
 
 
 def tick_box(words: str) -> ipywidgets.Checkbox:
@@ -80,34 +70,28 @@ def in_row(*parts: ipywidgets.Widget) -> ipywidgets.Box:
     return ipywidgets.Box(list(parts), layout={"flex_flow": "row wrap", "align_items": "center"})
 
 
+def box_html(kind: str, body: str) -> str:
+    """Return HTML in a box of one kind of style.css, which it brings along."""
+    return f"<style>{STYLE}</style><div class='{kind}'>{body}</div>"
+
+
 def note_html(text: str) -> str:
     """Return `text`, escaped, as a line in small grey type."""
-    return f"<style>{STYLE}</style><div class='wb-note'>{html.escape(text)}</div>"
+    return box_html("wb-note", html.escape(text))
 
 
 def problem_html(error: BaseException) -> str:
     """Return the error as escaped HTML: the workbench's own message alone, others with their traceback."""
     text = html.escape(str(error) or type(error).__name__)
-    box = f"<style>{STYLE}</style><div class='wb-error' role='alert'>"
-    if isinstance(error, WorkbenchError):
-        return f"{box}{text}</div>"
-    trace = html.escape("".join(traceback.format_exception(error)))
-    details = f"<details><summary>Traceback</summary><pre>{trace}</pre></details>"
-    return f"{box}{type(error).__name__}: {text}{details}</div>"
-
-
-def renamed(owner: str, old: str, new: str) -> Any:
-    """Return the property that an attribute's old name is for one release: it warns and gives the new one."""
-
-    def read(panel: object) -> Any:
-        warn_renamed(f"{owner}.{old}", f"{owner}.{new}")
-        return getattr(panel, new)
-
-    return property(read, doc=f"The old name of `{new}`.")
+    if not isinstance(error, WorkbenchError):
+        trace = html.escape("".join(traceback.format_exception(error)))
+        details = f"<details><summary>Traceback</summary><pre>{trace}</pre></details>"
+        text = f"{type(error).__name__}: {text}{details}"
+    return box_html("wb-error", f"<div role='alert'>{text}</div>")
 
 
 class Together:
-    """What several controls have in common: one report where many of them are moved `together`."""
+    """Controls that report once where many of them are moved `together`."""
 
     _on_change: Callable[[], object]
     _quiet = False
@@ -127,18 +111,21 @@ class Together:
             self._on_change()
 
 
-class ClipList(ipywidgets.VBox):
-    """Clips by id, a line of words each, of which one can be chosen; hidden while it is empty.
+class Panel(ipywidgets.VBox):
+    """Parts one below the other, as wide as the page, or not seen yet: what every panel is."""
 
-    Args:
-        on_choose: called with the id of the line that was chosen.
-    """
+    def __init__(self, parts: Sequence[ipywidgets.Widget] = (), *, hidden: bool = False) -> None:
+        super().__init__(list(parts), layout={"width": "100%", "display": "none" if hidden else ""})
+
+
+class ClipList(Panel):
+    """Clips by id, a line of words each; `on_choose` gets the chosen id. Hidden while it is empty."""
 
     def __init__(self, on_choose: Callable[[str], object]) -> None:
         self._on_choose = on_choose
         self.head = ipywidgets.HTML()
         self.lines = ipywidgets.Select(options=[], rows=ROWS, layout=FULL)
-        super().__init__([self.head, self.lines], layout={"display": "none", **FULL})
+        super().__init__([self.head, self.lines], hidden=True)
         self.lines.observe(self._chosen, "value")
 
     def show(self, clips: Sequence[str], words: Sequence[str], *, title: str) -> None:
