@@ -1,7 +1,6 @@
 """Held-out readings of linear probes: every choice made inside the training folds, every sample judged once.
 
-A group is never cut. Classes have the folds of `workbench.sound.splits`; the targets that are no classes,
-numbers and sets of labels, have theirs here.
+A group is never cut. The folds of classes are in `workbench.sound.splits`, those of other targets here.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -28,6 +28,7 @@ from workbench.probing.methods import (
 )
 from workbench.probing.solvers import Design, one_hot, ridge_path
 from workbench.sound.splits import grouped_folds, held_out_indices
+from workbench.stats import sums_by_group
 
 Array = np.ndarray
 Split = tuple[Array, Array]
@@ -49,9 +50,8 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield `function(item)` of every item, in order; with one thread nothing is started.
 
-    Linear algebra inside calculates on one thread: the products and decompositions of a probe are small, and
-    handing each to several threads costs more than it brings, ten times the work itself where another program
-    keeps a core busy. The caller's setting comes back when all is done.
+    Linear algebra inside calculates on one thread: the products of a probe are small, and handing each to
+    several threads costs up to ten times the work itself. The caller's setting comes back when all is done.
     """
     with threadpool_limits(limits=1):
         if threads <= 1 or len(items) <= 1:
@@ -64,22 +64,21 @@ def in_order(
 
 
 def number_folds(values: Array, groups: Array, *, folds: int = 5, seed: int = 0) -> list[Split]:
-    """Return (train, test) indices per fold; every fold has groups of low, middle and high values.
+    """Return (train, test) indices per fold; every fold has groups of low, middle and high values (n,).
 
     Groups are ordered by their mean value and dealt out, one to each fold, each round in random order.
 
     Raises:
         DatasetError: there are fewer than two folds, or fewer groups than folds.
     """
-    names, member = np.unique(groups, return_inverse=True)
-    _check_folds(folds, len(names))
+    count, member = _members(groups, folds)
     rng = np.random.default_rng(seed)
     means = np.bincount(member, weights=values) / np.bincount(member)
-    shuffled = rng.permutation(len(names))  # so that groups of equal means have no order of their own
+    shuffled = rng.permutation(count)  # so that groups of equal means have no order of their own
     ordered = shuffled[np.argsort(means[shuffled], kind="stable")]
-    rounds = [rng.permutation(folds) for _ in range(-(-len(names) // folds))]
-    fold_of = np.empty(len(names), dtype=int)
-    fold_of[ordered] = np.concatenate(rounds)[: len(names)]
+    rounds = [rng.permutation(folds) for _ in range(-(-count // folds))]
+    fold_of = np.empty(count, dtype=int)
+    fold_of[ordered] = np.concatenate(rounds)[:count]
     return _splits(fold_of[member], folds)
 
 
@@ -87,24 +86,15 @@ def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0)
     """Return (train, test) indices per fold; every label is spread over the folds as evenly as groups allow.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with groups in the place of samples: the
-    rarest label that is left is dealt out first, each of its groups to the fold that lacks it most.
-
-    Args:
-        present: whether a sample has a label (n, labels).
-        groups: group of each sample (n,).
-        folds: how many.
-        seed: of the order in which equals are dealt.
+    rarest label that is left (`present` is (n, labels)) is dealt out first, to the folds that lack it most.
 
     Raises:
         DatasetError: there are fewer than two folds, or fewer groups than folds.
     """
-    names, member = np.unique(groups, return_inverse=True)
-    _check_folds(folds, len(names))
-    counts = np.zeros((len(names), present.shape[1]))
-    np.add.at(counts, member, present)
-    sizes = np.bincount(member).astype(float)
+    count, member = _members(groups, folds)
+    counts, sizes = sums_by_group(present, groups), np.bincount(member).astype(float)
     lacking, room = np.tile(counts.sum(0) / folds, (folds, 1)), np.full(folds, sizes.sum() / folds)
-    fold_of, waiting = np.full(len(names), -1), np.random.default_rng(seed).permutation(len(names)).tolist()
+    fold_of, waiting = np.full(count, -1), np.random.default_rng(seed).permutation(count).tolist()
     while waiting:
         left = (counts[waiting] > 0).sum(0)
         rarest = int(np.where(left > 0, left, np.inf).argmin()) if left.any() else -1
@@ -123,33 +113,26 @@ def _splits(fold: Array, folds: int) -> list[Split]:
     return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(folds)]
 
 
-def _check_folds(folds: int, groups: int) -> None:
+def _members(groups: Array, folds: int) -> tuple[int, Array]:
+    """Return how many groups there are, and the number of each sample's; raise DatasetError for too few."""
+    names, member = np.unique(groups, return_inverse=True)
     if folds < 2:
-        found, do = "a split needs two sides", "Use folds=2 or more"
-    elif groups < folds:
-        found, do = f"there are {groups} group(s), and a group is never cut", "Use fewer folds, or add tracks"
-    else:
-        return
-    raise DatasetError(f"{folds} folds were asked for", found, do)
+        raise DatasetError(f"{folds} folds were asked for", "a split needs two sides", "Use folds=2 or more")
+    if len(names) < folds:
+        found = f"there are {len(names)} group(s), and a group is never cut"
+        raise DatasetError(f"{folds} folds were asked for", found, "Use fewer folds, or add tracks")
+    return len(names), member
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What probes that saw nothing of a sample's fold read of it.
+    """What probes that saw nothing of a sample's fold read of it."""
 
-    Attributes:
-        logits: (n, classes); NaN for samples that no fold tests.
-        fold: the fold that tests each sample (n,); -1 for samples that no fold tests.
-        weights: of each fold's probe (folds, classes, d), in raw feature space.
-        bias: (folds, classes).
-        l2: chosen inside each training fold (folds,); NaN for a method without a penalty.
-    """
-
-    logits: Array
-    fold: Array
-    weights: Array
-    bias: Array
-    l2: Array
+    logits: Array  # (n, classes); NaN for samples that no fold tests
+    fold: Array  # the fold that tests each sample (n,); -1 where none does
+    weights: Array  # of each fold's probe (folds, classes, d), in raw feature space
+    bias: Array  # (folds, classes)
+    l2: Array  # chosen inside each training fold (folds,); NaN for a method without a penalty
 
     strengths = renamed_attribute("strengths", "l2")
 
@@ -162,16 +145,12 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """How a probe is fitted: method, penalties to choose from (strong first), what each class counts for.
-
-    Attributes:
-        weights: of the classes (classes,); None: a sample counts as another; "balanced": a class as another.
-    """
+    """How a probe is fitted: method, penalties to choose from (strong first), what each class counts for."""
 
     classes: int
     method: ProbeMethod
     l2: tuple[float, ...]
-    weights: Array | str | None = None
+    weights: Array | str | None = None  # (classes,), or "balanced"
 
     @classmethod
     def of(
@@ -202,13 +181,12 @@ class Recipe:
 def _class_weights(classes: int, weights: str | Mapping[int, float] | None) -> Array | str | None:
     if weights is None or weights == "balanced":
         return weights
+    asked, do = f"The class weights {weights!r} were asked for", 'Use "balanced" or a dictionary'
     if isinstance(weights, str) or not set(weights) <= set(range(classes)):
-        found = "it is neither 'balanced' nor a number for each of the classes"
-    elif not all(one > 0 and math.isfinite(one) for one in weights.values()):
-        found = "a weight is a finite number above 0"
-    else:
-        return np.array([float(weights.get(number, 1.0)) for number in range(classes)])
-    raise ProbeError(f"The class weights {weights!r} were asked for", found, 'Use "balanced" or a dictionary')
+        raise ProbeError(asked, "it is neither 'balanced' nor a number for each of the classes", do)
+    if not all(one > 0 and math.isfinite(one) for one in weights.values()):
+        raise ProbeError(asked, "a weight is a finite number above 0", do)
+    return np.array([float(weights.get(number, 1.0)) for number in range(classes)])
 
 
 def numbered_weights(
@@ -217,8 +195,7 @@ def numbered_weights(
     """Return class weights by class number; raise ProbeError for a name that is no class of the target."""
     if weights is None or isinstance(weights, str):
         return weights
-    unknown = [name for name in weights if name not in classes]
-    if unknown:
+    if unknown := [name for name in weights if name not in classes]:
         found = f"the classes of {target!r} are {', '.join(classes)}"
         raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
     return {classes.index(name): weight for name, weight in weights.items()}
@@ -257,16 +234,9 @@ def cross_validate(
 ) -> HeldOut:
     """Return held-out logits; scaling, l2 and weights of a fold's probe come from its training samples alone.
 
-    Args:
-        x: features (n, d).
-        y: class numbers (n,).
-        splits: (train, test) indices of each fold; test parts should not overlap.
-        groups: group of each sample (n,), kept whole where l2 is chosen.
-        method: a name, a `ProbeMethod` or a plain function (methods.py).
-        l2: penalties to choose from (solvers.py); with one there is nothing to choose.
-        seed: of the splits by which l2 is chosen.
-        class_weights: "balanced", or what a sample of each class number counts for (else 1).
-        threads: folds at a time.
+    It takes features (n, d), class numbers (n,), the (train, test) indices of each fold, whose test parts
+    should not overlap, and the group of each sample (n,), kept whole where l2 is chosen. Class weights are
+    "balanced", or what a sample of each class number counts for (else 1). All else is as in `fit_probes`.
 
     Raises:
         ProbeError: an unknown method, penalty or weight, or a fold would train without a class.
@@ -294,45 +264,26 @@ def plan(
 
 
 def _inner(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:
-    """Return splits to choose l2 by: grouped folds, else a third set aside, else none.
-
-    Folds need as many groups of each class; a third needs two.
-    """
-    try:
+    """Return splits to choose l2 by: grouped folds, else a third set aside, else none."""
+    with suppress(DatasetError):  # a class has fewer groups than folds
         return tuple(grouped_folds(y, groups, folds=INNER, seed=seed))
-    except DatasetError:
-        pass
-    try:
+    with suppress(DatasetError):  # a class has a single group
         aside = held_out_indices(y, groups, 1 / 3, seed=seed)
-    except DatasetError:
-        return ()
-    kept = np.setdiff1d(np.arange(len(y)), aside)
-    return ((kept, aside),) if len(np.unique(y[kept])) == len(np.unique(y)) else ()
+        kept = np.setdiff1d(np.arange(len(y)), aside)
+        if len(np.unique(y[kept])) == len(np.unique(y)):
+            return ((kept, aside),)
+    return ()
 
 
 def fit_fold(
     x: Array, fold: Fold, *, y: Array, recipe: Recipe, shuffled: Array | None = None
 ) -> tuple[Fitted, Array]:
-    """Fit the probe of a fold, and one for each run with shuffled labels.
-
-    Args:
-        x: raw features of all samples (n, d).
-        fold: which samples to fit on, and which to judge.
-        y: class numbers (n,).
-        recipe: how.
-        shuffled: class numbers of the runs with shuffled labels (runs, n).
-
-    Returns:
-        The probe, and the classes (test, runs) that the runs predict.
-    """
+    """Return the probe of a fold, and the classes (test, runs) that runs of `shuffled` (runs, n) predict."""
     train, names = x[fold.train], y[fold.train]
-    missing = sorted(set(range(recipe.classes)) - set(names.tolist()))
-    if missing:
-        raise ProbeError(
-            "A probe was to be fitted on the training samples of a fold",
-            f"none of them is of class number {missing[0]}",
-            "Use fewer folds, or splits that keep every class in training",
-        )
+    if missing := sorted(set(range(recipe.classes)) - set(names.tolist())):
+        asked = "A probe was to be fitted on the training samples of a fold"
+        found = f"none of them is of class number {missing[0]}"
+        raise ProbeError(asked, found, "Use fewer folds, or splits that keep every class in training")
     l2 = _choose(train, names, fold.inner, recipe)
     design = Design.of(train, recipe.counts(names))
     path = recipe.method.fit(design, one_hot(names, recipe.classes), [l2])  # Here the solver fits the probe.
@@ -350,10 +301,7 @@ def fit_fold(
 
 
 def _choose(x: Array, y: Array, inner: Sequence[Split], recipe: Recipe) -> float:
-    """Return the l2 that does best on what is set aside, the strongest of equals.
-
-    Where nothing could be set aside it is the middle one. Hits count as the samples do in fitting.
-    """
+    """Return the l2 that does best on what is set aside, the strongest of equals, else the middle one."""
     if len(recipe.l2) == 1 or not inner:
         return recipe.l2[len(recipe.l2) // 2]
     counts, fit = recipe.counts(y), recipe.method.fit_roughly or recipe.method.fit
@@ -375,7 +323,5 @@ def held_out(x: Array, folds: Sequence[Fold], fitted: Sequence[Fitted]) -> HeldO
     for position, (fold, probe) in enumerate(zip(folds, fitted, strict=True)):
         logits[fold.test] = x[fold.test] @ probe.weights.T + probe.bias
         number[fold.test] = position
-    weights, bias, l2 = (
-        np.array([getattr(one, name) for one in fitted]) for name in ("weights", "bias", "l2")
-    )
-    return HeldOut(logits, number, weights, bias, l2)
+    parts = {name: np.array([getattr(one, name) for one in fitted]) for name in ("weights", "bias", "l2")}
+    return HeldOut(logits, number, **parts)

@@ -1,8 +1,7 @@
 """Fitting one probe per layer: for classes, for labels of which a clip may have several, for numbers.
 
-The three kinds differ in their folds, in how one fold is fitted and in how a layer is scored. All else is one
-way: every sample is judged once, by a probe that saw no sample of its group; scaling and l2 come from the
-training folds alone; the probe that is returned is fitted by the same recipe on all samples.
+Every sample is judged once, by a probe that saw no sample of its group; scaling and l2 come from the training
+folds alone; the probe that is returned is fitted by the same recipe on all samples.
 """
 
 from __future__ import annotations
@@ -14,26 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import MultiLabelBinarizer
 from tqdm.auto import tqdm
 
 from workbench import stats
 from workbench.errors import DatasetError, ProbeError, renamed_keywords
-from workbench.probing.crossval import (
-    INNER,
-    Fitted,
-    Fold,
-    HeldOut,
-    Recipe,
-    Split,
-    fit_fold,
-    held_out,
-    in_order,
-    label_folds,
-    number_folds,
-    numbered_weights,
-    plan,
-    processors,
-)
+from workbench.probing import crossval
+from workbench.probing.crossval import Fitted, Fold, HeldOut, Recipe, Split
 from workbench.probing.methods import PROBE_METHODS, PlainFit, ProbeMethod, checked_path, probabilities
 from workbench.probing.probe import (
     LabelProbe,
@@ -59,37 +45,24 @@ _FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """What was fitted at one layer.
+    """What was fitted at one layer."""
 
-    Attributes:
-        judged: what the folds' probes read of the samples they did not see.
-        shuffled: what the runs with shuffled truth read of them (n, runs).
-        whole: the probe fitted on all samples.
-        notes: what every kind of probe notes of its place and origin.
-    """
-
-    judged: HeldOut
-    shuffled: Array
-    whole: Fitted
-    notes: dict[str, Any]
+    judged: HeldOut  # what the folds' probes read of the samples they did not see
+    shuffled: Array  # what the runs with shuffled truth read of them (n, runs)
+    whole: Fitted  # on all samples
+    notes: dict[str, Any]  # of place and origin, as every kind of probe has them
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is read of each layer.
-
-    Attributes:
-        folds: the last one has all samples to fit on and none to judge.
-        fit_fold: (x, fold) -> the probe of a fold, and what runs with shuffled truth read (test, runs).
-        finish: a fitted layer -> its probe and what is kept of it.
-    """
+    """What is read of each layer."""
 
     acts: Activations
     target: str
     site: str
-    folds: Sequence[Fold]
-    fit_fold: Callable[[Array, Fold], tuple[Fitted, Array]]
-    finish: Callable[[_Layer], Any]
+    folds: Sequence[Fold]  # the last one has all samples to fit on and none to judge
+    fit_fold: Callable[[Array, Fold], tuple[Fitted, Array]]  # also what shuffled runs read (test, runs)
+    finish: Callable[[_Layer], Any]  # -> the probe of the layer, and what is kept of it
 
 
 def _fit_layers(task: _Task, layers: Sequence[int] | None, threads: int | None, progress: bool) -> list[Any]:
@@ -97,26 +70,22 @@ def _fit_layers(task: _Task, layers: Sequence[int] | None, threads: int | None, 
     chosen = [int(layer) for layer in (task.acts.layers if layers is None else layers)]
     if not chosen:
         raise ProbeError("Probes were asked for", "the list of layers is empty", "Name at least one")
-    threads = processors() if threads is None else threads
-    fitted = in_order(partial(_fit_layer, task, max(threads // len(chosen), 1)), chosen, threads=threads)
+    threads = crossval.processors() if threads is None else threads
+    fit_one = partial(_fit_layer, task, max(threads // len(chosen), 1))
+    fitted = crossval.in_order(fit_one, chosen, threads=threads)
     text = f"Probing {task.target}"
     return list(tqdm(fitted, text, len(chosen), unit="layer", disable=not progress, leave=False, delay=2))
 
 
 def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
     x = task.acts.matrix(layer, site=task.site).astype(np.float64)
-    *parts, (whole, _) = in_order(partial(task.fit_fold, x), task.folds, threads=threads)
-    judged = held_out(x, task.folds[:-1], [fitted for fitted, _ in parts])
+    *parts, (whole, _) = crossval.in_order(partial(task.fit_fold, x), task.folds, threads=threads)
+    judged = crossval.held_out(x, task.folds[:-1], [fitted for fitted, _ in parts])
     shuffled = np.empty((len(x), parts[0][1].shape[1]))
     for fold, (_, readings) in zip(task.folds, parts, strict=False):
         shuffled[fold.test] = readings
     notes = {"layer": layer, "site": task.site, "target": task.target, "mean": x.mean(0)}
     return task.finish(_Layer(judged, shuffled, whole, notes | origin_of(task.acts, layer)))
-
-
-def _everything(samples: int) -> Split:
-    """Return the split that fits on all samples and judges none."""
-    return np.arange(samples), np.arange(0)
 
 
 @renamed_keywords(strengths="l2")
@@ -167,32 +136,30 @@ def fit_probes(
     >>> int(fit_probes(acts, l2=[0.1], progress=False).best.direction("jazz").vector.argmax())
     3
     """
-    classes, y = _classes(acts, target)
-    recipe = Recipe.of(len(classes), method, l2, numbered_weights(class_weights, classes, target))
+    classes, y = acts.numbered(target)
+    if acts.labels(target).dtype.kind == "f" and len(classes) > 12:
+        found = f"it is a number with {len(classes)} different values, and probes tell classes apart"
+        do = "Use fit_regression, or label clips with ranges"
+        raise ProbeError(f"Probes of {target!r} were asked for", found, do)
+    recipe = Recipe.of(len(classes), method, l2, crossval.numbered_weights(class_weights, classes, target))
     splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
-    parts = plan(y, acts.groups, [*splits, _everything(len(y))], recipe, seed=seed)
-    shuffled = _shuffled_classes(y, acts.groups, splits, shuffles, seed)
-    fit = partial(fit_fold, y=y, recipe=recipe, shuffled=shuffled)
-    finish = partial(
-        _finish_classes, acts=acts, classes=classes, y=y, method=recipe.method, shuffled=shuffled
-    )
+    whole = np.arange(len(y)), np.arange(0)
+    parts = crossval.plan(y, acts.groups, [*splits, whole], recipe, seed=seed)
+    truths = np.vstack([y, _shuffled_classes(y, acts.groups, splits, shuffles, seed)])
+    fit = partial(crossval.fit_fold, y=y, recipe=recipe, shuffled=truths[1:])
+    finish = partial(_finish_classes, acts, classes, truths, recipe.method)
     fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
     probes, rows, logits = zip(*fitted, strict=True)
     return ProbeSweep(probes, pd.concat(rows, ignore_index=True), np.stack(logits))
 
 
 def _finish_classes(
-    layer: _Layer,
-    *,
-    acts: Activations,
-    classes: tuple[str, ...],
-    y: Array,
-    method: ProbeMethod,
-    shuffled: Array,
+    acts: Activations, classes: tuple[str, ...], truths: Array, method: ProbeMethod, layer: _Layer
 ) -> tuple[Probe, pd.DataFrame, Array]:
     """Return the probe of a layer, its held-out rows and its held-out logits (n, classes)."""
-    names, judged = np.array(classes), layer.judged
-    scores = stats.score(y, judged.predicted, acts.groups, (layer.shuffled == shuffled.T).mean(0))
+    y, names, judged = truths[0], np.array(classes), layer.judged
+    reached = (layer.shuffled == truths[1:].T).mean(0)
+    scores = stats.score(y, judged.predicted, acts.groups, reached)
     kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
     probe = Probe(classes=classes, **kind, **vars(layer.whole), **layer.notes)
     confidence = probabilities(judged.logits, method.link)[np.arange(len(y)), y]
@@ -202,13 +169,9 @@ def _finish_classes(
 
 
 def _shuffled_classes(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
-    """Return (runs, n) class numbers, shuffled between groups of a fold (samples, where groups mix classes).
-
-    Whole groups move, so that what clips of a group share stays together and the band is as wide as the
-    number of groups makes it. They move within their fold, so that every fold keeps its share of each class:
-    otherwise a class that is frequent in training is rare in the test fold, and shuffled labels would score
-    below chance.
-    """
+    """Return (runs, n) class numbers shuffled between groups of a fold; samples, where groups mix classes."""
+    # Whole groups move, so that the band is as wide as the number of groups makes it. They move within their
+    # fold: otherwise a class that is frequent in training is rare in the test fold, and scores below chance.
     rng = np.random.default_rng(seed)
     drawn = np.tile(y, (runs, 1))
     for _, test in splits:
@@ -218,16 +181,6 @@ def _shuffled_classes(y: Array, groups: Array, splits: list[Split], runs: int, s
         for run in drawn:
             run[test] = of_group[rng.permutation(len(names))][member] if pure else rng.permutation(y[test])
     return drawn
-
-
-def _classes(acts: Activations, target: str) -> tuple[tuple[str, ...], Array]:
-    """Return the classes of a target in rising order, and the class number of each sample."""
-    names, y = acts.numbered(target)
-    if acts.labels(target).dtype.kind == "f" and len(names) > 12:
-        found = f"it is a number with {len(names)} different values, and probes tell classes apart"
-        do = "Use fit_regression, or label clips with ranges"
-        raise ProbeError(f"Probes of {target!r} were asked for", found, do)
-    return names, y
 
 
 @renamed_keywords(strengths="l2")
@@ -247,25 +200,14 @@ def fit_multilabel(
 ) -> LabelSweep:
     """Return one probe per layer and label, each label against its absence; same input, same answer.
 
-    Args:
-        acts: pooled activations.
-        target: a label whose text names several, split by "|" ("rock|live"; "" is none), or a collection of
-            labels per sample.
-        method: as in `fit_probes`; a plain function needs class_weights=None.
-        folds: parts of the grouped cross-validation, at most as many as there are groups.
-        seed: of the folds.
-        layers: decoder blocks to probe; all when None.
-        site: where in the block.
-        l2: penalties to choose from, for every label apart; with one there is nothing to choose.
-        class_weights: "balanced": the samples with a label count as much as those without it, which makes a
-            logit of 0 a fair threshold for a rare label too; None: every sample counts the same.
-        threads: layers or folds at a time; None: as many as there are processors.
-        progress: whether a bar shows.
+    The target is a label whose text names several, split by "|" ("rock|live"; "" is none), or a collection
+    of labels per sample. `l2` is chosen for every label apart. With class weights "balanced" the samples with
+    a label count as much as those without it, which makes a logit of 0 a fair threshold for a rare label too;
+    with None, which plain functions need, every sample counts the same. All else is as in `fit_probes`.
 
     Raises:
         ProbeError: an unknown method or penalty, or the target is a number.
         DatasetError: there are fewer groups than folds, or fewer than two groups have, or lack, a label.
-        ActivationsError: target, layer or site are not among the activations.
 
     >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
@@ -278,21 +220,16 @@ def fit_multilabel(
     recipe = Recipe.of(2, method, l2, class_weights)
     name, sets = _sets(acts, target)
     labels, groups = rising(set().union(*sets)), acts.groups
-    present = np.array([[label in one for label in labels] for one in sets], dtype=bool).reshape(
-        len(sets), -1
-    )
+    present = MultiLabelBinarizer(classes=labels).fit_transform(sets).astype(bool)
     _check_labels(labels, present, groups)
-    splits = label_folds(present, groups, folds=folds, seed=seed)
+    cut = partial(crossval.label_folds, seed=seed)
+    splits = cut(present, groups, folds=folds)
     for number, (train, _) in enumerate(splits):
         if (bad := _unlearnable(present[train])).any():
-            found = (
-                f"fold {number} would train on samples that all have {labels[bad.argmax()]!r}, or all lack it"
-            )
+            both = f"all have {labels[bad.argmax()]!r}, or all lack it"
+            found = f"fold {number} would train on samples that {both}"
             raise DatasetError(f"{folds} folds were asked for", found, "Use more folds")
-    parts = [
-        Fold(train, test, _inner_labels(present[train], groups[train], recipe, seed))
-        for train, test in [*splits, _everything(len(present))]
-    ]
+    parts = _nested(cut, present, groups, splits, len(recipe.l2))
     fit = partial(_fit_labels, present=present, recipe=recipe)
     finish = partial(_finish_labels, labels, present, groups, recipe.method)
     fitted = _fit_layers(_Task(acts, name, site, parts, fit, finish), layers, threads, progress)
@@ -301,7 +238,7 @@ def fit_multilabel(
 
 
 def _fit_labels(x: Array, fold: Fold, *, present: Array, recipe: Recipe) -> tuple[Fitted, Array]:
-    """Return raw weights (labels, d), bias (labels,) and the l2 chosen for each label (labels,)."""
+    """Return the probe, with the l2 chosen for each label (labels,), and no shuffled runs."""
     x, present = x[fold.train], present[fold.train]
     labels = range(present.shape[1])
     hits = np.zeros((len(labels), len(recipe.l2)))
@@ -325,13 +262,10 @@ def _fit_labels(x: Array, fold: Fold, *, present: Array, recipe: Recipe) -> tupl
 def _label_path(
     shared: Design, present: Array, recipe: Recipe, l2: Sequence[float]
 ) -> list[tuple[Array, float]]:
-    """Return raw (weights (d,), bias) per penalty whose logit is above 0 where a sample has the label.
-
-    The design `shared` by all labels is that of samples that count alike: the logistic solver is right with
-    any counts on its axes, the others need a design of their own.
-    """
+    """Return raw (weights (d,), bias) per penalty whose logit is above 0 where a sample has the label."""
     y, method = present.astype(int), recipe.method
     counts = recipe.counts(y)
+    # In the shared design samples count alike. The logistic solver is right with any counts on its axes.
     if method is PROBE_METHODS["logistic"]:
         path = logistic_path(shared, one_hot(y, 2), l2, counts=counts)
     else:
@@ -369,13 +303,20 @@ def _finish_labels(
     return LabelProbe(labels=labels, **kind, **vars(layer.whole), **layer.notes), layer.judged
 
 
-def _inner_labels(present: Array, groups: Array, recipe: Recipe, seed: int) -> tuple[Split, ...]:
-    """Return splits to choose l2 by; none where a label would be missing on, or all over, a side."""
-    count = len(np.unique(groups))
-    if len(recipe.l2) == 1 or count < 2:
-        return ()
-    splits = label_folds(present, groups, folds=min(INNER, count), seed=seed)
-    return () if any(_unlearnable(present[train]).any() for train, _ in splits) else tuple(splits)
+def _nested(
+    cut: Callable[..., list[Split]], truth: Array, groups: Array, splits: list[Split], choices: int
+) -> list[Fold]:
+    """Return the folds, then one of all samples, with splits inside each where l2 can be chosen by them."""
+    folds = []
+    for train, test in [*splits, (np.arange(len(truth)), np.arange(0))]:
+        count = len(np.unique(groups[train]))
+        inner = []
+        if choices > 1 and count >= 2:
+            inner = cut(truth[train], groups[train], folds=min(crossval.INNER, count))
+        if truth.ndim == 2 and any(_unlearnable(truth[train][kept]).any() for kept, _ in inner):
+            inner = []
+        folds.append(Fold(train, test, tuple(inner)))
+    return folds
 
 
 def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[str, list[set[str]]]:
@@ -383,14 +324,13 @@ def _sets(acts: Activations, target: str | Sequence[Collection[str]]) -> tuple[s
     if isinstance(target, str):
         texts = acts.labels(target)
         if texts.dtype.kind == "f":
-            found = "its values are numbers"
-            raise ProbeError(f"Labels of {target!r} were asked for", found, "Use fit_regression")
+            asked, found = f"Labels of {target!r} were asked for", "its values are numbers"
+            raise ProbeError(asked, found, "Use fit_regression")
         return target, [{part.strip() for part in str(text).split("|")} - {""} for text in texts]
     if len(target) != len(acts):
         asked, found = f"Labels of {len(target)} samples were given", f"there are {len(acts)} samples"
         raise ProbeError(asked, found, "Give one collection of labels per sample, empty where it has none")
-    lacking = sum(isinstance(one, str) or not isinstance(one, Collection) for one in target)
-    if lacking:
+    if lacking := sum(isinstance(one, str) or not isinstance(one, Collection) for one in target):
         found = f"{lacking} of {len(target)} samples have text, None or a number in its place"
         raise ProbeError("A collection of labels per sample was asked for", found, "Give sets or lists")
     return "labels", [{str(label) for label in one} for one in target]
@@ -400,8 +340,7 @@ def _check_labels(labels: tuple[str, ...], present: Array, groups: Array) -> Non
     """Raise DatasetError unless there are labels, and at least two groups have and two lack each of them."""
     if not labels:
         raise DatasetError("Probes of labels were asked for", "no sample has any", "Label the clips")
-    lacking = int(present[:, missing(labels)].any(1).sum())
-    if lacking:
+    if lacking := int(present[:, missing(labels)].any(1).sum()):
         found = f"{lacking} of {len(present)} samples have a label that is None, NaN or empty"
         raise DatasetError("Probes of labels were asked for", found, "Leave it out of their labels")
     for label, mask in zip(labels, present.T, strict=True):
@@ -433,23 +372,12 @@ def fit_regression(
 ) -> NumberSweep:
     """Return one probe per layer for a label that is a number, by ridge; same input, same answer.
 
-    Args:
-        acts: pooled activations with a label `target` that is a number, such as tempo_bpm or level_db.
-        target: the label.
-        folds: parts of the grouped cross-validation, at most as many as there are groups; each has low and
-            high numbers alike.
-        seed: of folds and shuffles.
-        layers: decoder blocks to probe; all when None.
-        site: where in the block.
-        l2: penalties to choose from, by squared error; with one there is nothing to choose.
-        shuffles: runs with the numbers of groups shuffled, for the line and band that must be beaten.
-        threads: layers or folds at a time; None: as many as there are processors.
-        progress: whether a bar shows.
+    The target is a number such as tempo_bpm or level_db. Every fold has low and high numbers alike, and `l2`
+    is chosen by squared error. All else is as in `fit_probes`.
 
     Raises:
         ProbeError: the target is no number, or a penalty is unknown.
         DatasetError: there are fewer groups than folds, or the number never varies.
-        ActivationsError: target, layer or site are not among the activations.
 
     >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
@@ -459,32 +387,34 @@ def fit_regression(
     >>> fit_regression(acts, "tempo_bpm").best.scores.r2 > 0.9
     True
     """
-    y, groups = _numbers(acts, target), acts.groups
+    y, groups, asked = acts.labels(target), acts.groups, f"A regression on {target!r} was asked for"
+    if y.dtype.kind != "f":
+        raise ProbeError(asked, f"its values are text, such as {y[0]!r}", "Use fit_probes")
+    if not np.isfinite(y).all():
+        found = f"{(~np.isfinite(y)).sum()} samples have no such number"
+        raise ProbeError(asked, found, "Leave them out with acts.subset")
+    if np.ptp(y) == 0:
+        raise DatasetError(asked, f"it is {y[0]:g} in every sample", "Use a number that varies")
     values = Recipe.of(1, "ridge", l2).l2
-    splits = number_folds(y, groups, folds=folds, seed=seed)
-    shuffled = _shuffled_numbers(y, groups, splits, shuffles, seed)
-    parts = [
-        Fold(train, test, _inner_numbers(y[train], groups[train], seed))
-        for train, test in [*splits, _everything(len(y))]
-    ]
-    fit = partial(_fit_numbers, columns=np.vstack([y, shuffled]).T, values=values)
-    finish = partial(_finish_numbers, acts, y, shuffled)
+    cut = partial(crossval.number_folds, seed=seed)
+    splits = cut(y, groups, folds=folds)
+    truths = np.vstack([y, _shuffled_numbers(y, groups, splits, shuffles, seed)])
+    parts = _nested(cut, y, groups, splits, len(values))
+    fit = partial(_fit_numbers, columns=truths.T, values=values)
+    finish = partial(_finish_numbers, acts, truths)
     fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
     probes, rows = zip(*fitted, strict=True)
     return NumberSweep(probes, pd.concat(rows, ignore_index=True))
 
 
 def _fit_numbers(x: Array, fold: Fold, *, columns: Array, values: tuple[float, ...]) -> tuple[Fitted, Array]:
-    """Return the probe of the first column of numbers (n, 1 + runs), and what those of the others read.
-
-    Each column's l2 is the one with the least squared error on what is set aside inside the training samples;
-    where nothing can be, the middle one.
-    """
+    """Return the probe of the first column of numbers (n, 1 + runs), and what those of the others read."""
     train, numbers = x[fold.train], (columns if len(fold.test) else columns[:, :1])[fold.train]
     errors = np.zeros((len(values), numbers.shape[1]))
-    for kept, aside in fold.inner if len(values) > 1 else ():
+    for kept, aside in fold.inner:
         path = ridge_path(Design.of(train[kept]), numbers[kept], values)
         errors += [((train[aside] @ weights.T + bias - numbers[aside]) ** 2).sum(0) for weights, bias in path]
+    # Each column has its own l2, that of the least squared error; where nothing is set aside the middle one.
     chosen = errors.argmin(0) if errors.any() else np.full(numbers.shape[1], len(values) // 2)
     path, column = ridge_path(Design.of(train), numbers, values), np.arange(numbers.shape[1])
     weights, bias = (np.array(part)[chosen, column] for part in zip(*path, strict=True))
@@ -492,17 +422,15 @@ def _fit_numbers(x: Array, fold: Fold, *, columns: Array, values: tuple[float, .
     return Fitted(weights[:1], bias[:1], values[chosen[0]]), readings
 
 
-def _finish_numbers(
-    acts: Activations, y: Array, shuffled: Array, layer: _Layer
-) -> tuple[NumberProbe, pd.DataFrame]:
+def _finish_numbers(acts: Activations, truths: Array, layer: _Layer) -> tuple[NumberProbe, pd.DataFrame]:
     """Return the probe of a layer with the scores of its held-out readings, and these as rows."""
-    read, whole = layer.judged.logits[:, 0], layer.whole
+    y, read, whole = truths[0], layer.judged.logits[:, 0], layer.whole
     values: dict[str, float] = {}
     for name, make in _FIGURES.items():
         figure = make(y, read)
         values[name] = stats.point_estimate(figure, len(y))
         values[f"{name}_low"], values[f"{name}_high"] = stats.interval(figure, acts.groups)
-    runs = zip(shuffled, layer.shuffled.T, strict=True)
+    runs = zip(truths[1:], layer.shuffled.T, strict=True)
     chance = np.array([stats.point_estimate(stats.r_squared(*run), len(y)) for run in runs])
     values["shuffled_mean"] = float(chance.mean()) if len(chance) else np.nan
     values["shuffled_low"], values["shuffled_high"] = stats.percentile_interval(chance)
@@ -513,17 +441,8 @@ def _finish_numbers(
     return probe, pd.DataFrame(rows | {"predicted": read, "fold": layer.judged.fold})
 
 
-def _inner_numbers(y: Array, groups: Array, seed: int) -> tuple[Split, ...]:
-    """Return splits to choose l2 by; none where all samples are of one group."""
-    count = len(np.unique(groups))
-    return tuple(number_folds(y, groups, folds=min(INNER, count), seed=seed)) if count >= 2 else ()
-
-
 def _shuffled_numbers(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
-    """Return (runs, n) numbers: within a fold every group takes another's, repeated or cut to its size.
-
-    Groups stay as alike inside as they were, so that the band is as wide as the number of groups makes it.
-    """
+    """Return (runs, n) numbers: within a fold every group takes another's, repeated or cut to its size."""
     rng = np.random.default_rng(seed)
     drawn = np.tile(y, (runs, 1))
     for _, test in splits:
@@ -532,17 +451,3 @@ def _shuffled_numbers(y: Array, groups: Array, splits: list[Split], runs: int, s
             for mine, theirs in zip(parts, rng.permutation(len(parts)), strict=True):
                 run[mine] = np.resize(rng.permutation(y[parts[theirs]]), len(mine))
     return drawn
-
-
-def _numbers(acts: Activations, target: str) -> Array:
-    """Return the label of each sample as float64 (n,)."""
-    values = acts.labels(target)
-    asked = f"A regression on {target!r} was asked for"
-    if values.dtype.kind != "f":
-        raise ProbeError(asked, f"its values are text, such as {values[0]!r}", "Use fit_probes")
-    if not np.isfinite(values).all():
-        found = f"{(~np.isfinite(values)).sum()} samples have no such number"
-        raise ProbeError(asked, found, "Leave them out with acts.subset")
-    if np.ptp(values) == 0:
-        raise DatasetError(asked, f"it is {values[0]:g} in every sample", "Use a number that varies")
-    return values

@@ -1,16 +1,14 @@
 """What probes of every kind share: reading, directions, equality by value, a table, a picture and a file.
 
-A probe's file is safetensors: the arrays as float64, and all else as JSON in its metadata, with a format that
-names the kind of probe and a version. Files of another kind, another version, or with arrays that do not fit
-one another are refused. The probes of all layers are a folder of such files, and one of what was held out.
+A probe's file is safetensors: the arrays as float64, and all else as JSON in its metadata. The probes of all
+layers are a folder of such files, and one of what was held out.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -37,31 +35,22 @@ SWEEP = "sweep.safetensors"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LinearProbe:
-    """A linear probe in raw residual space: readings = x W' + b, the scaling of features folded back in.
+    """A linear probe in raw residual space: readings = x W' + b, the scaling of features folded back in."""
 
-    Attributes:
-        weights: (*rows, d) float64, read-only; rows is () where one number is read, else (names,).
-        bias: (*rows,).
-        mean: the average of the training samples (d,).
-        layer: the decoder block that is read, at `site`.
-        target: the label that is read.
-        scores: held-out figures of the same recipe (the probe itself is fitted on all samples).
-        residual_norm: mean norm of the residual stream at this layer, for doses.
-    """
-
-    weights: Array
-    bias: Array | float
-    mean: Array
-    layer: int
-    site: str
-    target: str
-    scores: Any
-    residual_norm: float
+    weights: Array  # (*rows, d) float64, read-only; rows is () where one number is read, else (names,)
+    bias: Array | float  # (*rows,)
+    mean: Array  # of the training samples (d,)
+    layer: int  # the decoder block that is read
+    site: str  # where in the block
+    target: str  # the label that is read
+    scores: Any  # held-out figures of the same recipe; the probe itself is fitted on all samples
+    residual_norm: float  # mean norm of the residual stream at this layer, for doses
     model_id: str = ""
     dataset_fingerprint: str = ""
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    naming: ClassVar[str] = ""
     tensors: ClassVar[tuple[str, ...]]
     scores_type: ClassVar[type[Any]]
     saved_as: ClassVar[Mapping[str, str]] = {"l2": "strength"}
@@ -76,8 +65,7 @@ class LinearProbe:
             array = np.array(getattr(self, name), dtype=np.float64, order="C")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-            if array.shape != wanted.get(name, self.rows):
-                expected = wanted.get(name, self.rows)
+            if array.shape != (expected := wanted.get(name, self.rows)):
                 found = f"its {name} have the shape {array.shape} where {expected} was expected"
                 raise ProbeError(asked, found, "Pass arrays that fit one another")
         if problem := _problem(self):
@@ -86,8 +74,8 @@ class LinearProbe:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """The shape of one sample's reading."""
-        raise NotImplementedError
+        """The shape of one sample's reading: (names,), or () where one number is read."""
+        return (len(getattr(self, self.naming)),) if self.naming else ()
 
     @property
     def headline(self) -> tuple[float, float, float]:
@@ -96,8 +84,10 @@ class LinearProbe:
         return value, low, high
 
     def summary(self) -> dict[str, Any]:
-        """Return the row of this probe in the table of all layers."""
-        raise NotImplementedError
+        """Return the row of this probe in the table of all layers: its scores, and how it was fitted."""
+        scores = {name: one for name, one in vars(self.scores).items() if not isinstance(one, pd.DataFrame)}
+        fitted = [name for name in ("method", "l2") if name in vars(self) and name not in self.tensors]
+        return {"layer": self.layer, **scores, **{name: getattr(self, name) for name in fitted}}
 
     def _bars(self) -> dict[str, tuple[float, float, float]]:
         """Return what `plot` shows: name -> (value, low, high)."""
@@ -114,50 +104,34 @@ class LinearProbe:
         return small_table(f"{self.kind} of the {self.target} at layer {self.layer}", [self.summary()])
 
     def read(self, x: Array) -> Array:
-        """Return the readings (..., *rows) of residuals (..., d).
-
-        Raises:
-            ProbeError: these are no residuals of this width, or some are not finite.
-        """
+        """Return the readings (..., *rows) of residuals (..., d); raise ProbeError where these are none."""
         try:
             x = np.asarray(x, dtype=np.float64)
         except (TypeError, ValueError) as error:
             found = f"these are no numbers ({error})"
             raise ProbeError("Residuals were to be read", found, "Pass an array of floats") from error
+        read = f"to be read by the probe of layer {self.layer}"
         if x.ndim == 0 or x.shape[-1] != self.mean.size:
-            raise ProbeError(
-                f"An array of shape {x.shape} was to be read by the probe of layer {self.layer}",
+            found, do = (
                 f"it reads residuals of width {self.mean.size}",
-                "Pass residuals of the model that it was fitted on",
+                "Pass residuals of the model it is of",
             )
-        broken = int((~np.isfinite(x).all(-1)).sum())
-        if broken:
-            raise ProbeError(
-                f"{x[..., 0].size} sample(s) were to be read by the probe of layer {self.layer}",
-                f"{broken} of them hold NaN or infinite numbers",
-                "Leave them out (frames behind the end of a clip are NaN)",
-            )
+            raise ProbeError(f"An array of shape {x.shape} was {read}", found, do)
+        if broken := int((~np.isfinite(x).all(-1)).sum()):
+            found = f"{broken} of them hold NaN or infinite numbers"
+            do = "Leave them out (frames behind the end of a clip are NaN)"
+            raise ProbeError(f"{x[..., 0].size} sample(s) were {read}", found, do)
         return np.asarray(x @ self.weights.T + self.bias)
 
     def along(self, weights: Array, name: str, origin: Mapping[str, str]) -> Direction:
         """Return the unit direction of `weights` (d,); `origin` has the method, and the score by its name."""
-        known = ("target", "model_id", "dataset_fingerprint")
-        return Direction(
-            weights.astype(np.float32),
-            self.layer,
-            self.site,
-            name=name,
-            residual_norm=self.residual_norm,
-            centre=float(self.mean @ weights),
-            origin={**{one: getattr(self, one) for one in known}, **origin},
-        ).unit()
+        known = {one: getattr(self, one) for one in ("target", "model_id", "dataset_fingerprint")}
+        place = {"residual_norm": self.residual_norm, "centre": float(self.mean @ weights)}
+        along = weights.astype(np.float32)
+        return Direction(along, self.layer, self.site, name=name, origin={**known, **origin}, **place).unit()
 
     def save(self, path: Path | str) -> Path:
-        """Write the arrays as safetensors, all else as JSON in its metadata; return the path.
-
-        Raises:
-            DiskError: the disk is full or the folder cannot be written; an older file is then whole.
-        """
+        """Write the probe and return the path; on a DiskError (full, read-only) an older file stays whole."""
         return write_atomically(path, self.packed())
 
     def packed(self) -> bytes:
@@ -167,41 +141,30 @@ class LinearProbe:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Return the probe that `save` wrote.
-
-        Raises:
-            ProbeError: the file is of another kind, or damaged.
-        """
+        """Return the probe that `save` wrote; raise ProbeError for a damaged file or one of another kind."""
         named = {saved: name for name, saved in cls.saved_as.items()}
         try:
             kept, arrays = unpack_arrays(path)
             if kept["format"] != cls._format():
                 raise ValueError(f"it is of the format {kept['format']!r}, not {cls._format()!r}")
-            record = {
-                named.get(key, key): value for key, value in kept.items() if key not in ("format", DIGEST)
-            }
+            fields = kept.keys() - {"format", "scores", DIGEST}
+            record = {named.get(name, name): kept[name] for name in fields}
             record |= {name: arrays[cls.saved_as.get(name, name)] for name in cls.tensors}
-            scores = {
-                name: pd.DataFrame(one) if isinstance(one, dict) else one
-                for name, one in record.pop("scores").items()
-            }
-            probe = cls(scores=cls.scores_type(**scores), **record)
+            scores = kept["scores"].items()
+            tables = {name: pd.DataFrame(one) if isinstance(one, dict) else one for name, one in scores}
+            probe = cls(scores=cls.scores_type(**tables), **record)
             check_digest(path, kept, arrays)
             return probe
         except Exception as error:  # a damaged file can be wrong in any way
-            found = f"the file holds none ({reason(error)})"
-            do = f"Use a file that {cls.__name__}.save wrote"
+            found, do = f"the file holds none ({reason(error)})", f"Use a file that {cls.__name__}.save wrote"
             raise ProbeError(f"A {cls.kind} was asked for from {path}", found, do) from error
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, type(self)):
-            return NotImplemented
-        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in self.tensors)
-        # Compared as text, because a score that was not measured is NaN, which equals nothing.
-        return same and json.dumps(self._record()) == json.dumps(other._record())
+        # As bytes, because a score that was not measured is NaN, which equals nothing.
+        return self.packed() == other.packed() if isinstance(other, type(self)) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((json.dumps(self._record()), self.weights.tobytes()))
+        return hash(self.packed())
 
     @classmethod
     def _format(cls) -> str:
@@ -217,13 +180,9 @@ class LinearProbe:
 
 def _problem(probe: LinearProbe) -> str:
     """Return what is wrong with the values of a probe, or an empty text."""
-    names: dict[str, Any] = {
-        name: getattr(probe, name) for name in ("site", "target", "model_id", "dataset_fingerprint")
-    }
-    for name in ("method", "classes", "labels"):
-        value = getattr(probe, name, "")
-        names |= dict.fromkeys(value, "") if isinstance(value, tuple) else {name: value}
-    if not all(is_text(text) for pair in names.items() for text in pair):
+    names = [probe.site, probe.target, probe.model_id, probe.dataset_fingerprint]
+    names += [getattr(probe, "method", ""), *getattr(probe, probe.naming, ())]
+    if not all(is_text(name) for name in names):
         return f"its names are {names!r}"
     if getattr(probe, "link", LINKS[0]) not in LINKS:
         return f"its link {probe.link!r} is none of {', '.join(LINKS)}"  # type: ignore[attr-defined]
@@ -249,9 +208,8 @@ def plot_bars(bars: Mapping[str, tuple[float, float, float]], probe: LinearProbe
     """Return the figure of named figures (value, low, high) of probes like this one, one line each."""
     from workbench.show.plots.probing import shares
 
-    rows = pd.DataFrame(
-        [(name, *one) for name, one in bars.items()], columns=["name", "value", "low", "high"]
-    )
+    columns = ["name", "value", "low", "high"]
+    rows = pd.DataFrame([(name, *one) for name, one in bars.items()], columns=columns)
     return shares(rows, question, axis=probe.axis, chance=getattr(probe.scores, "chance", None))
 
 
@@ -268,21 +226,10 @@ class Layered(Generic[P]):
     saved_as: ClassVar[Mapping[str, str]] = {}
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, type(self)):
-            return NotImplemented
-        (words, mine), (their_words, theirs) = self._tables(), other._tables()
-        return (
-            self.probes == other.probes
-            and words == their_words
-            and mine.keys() == theirs.keys()
-            and all(
-                np.array_equal(one, theirs[name], equal_nan=one.dtype.kind == "f")
-                for name, one in mine.items()
-            )
-        )
+        return self._files() == other._files() if isinstance(other, type(self)) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((type(self).__name__, self.probes))
+        return hash(self._files()[SWEEP])
 
     def __iter__(self) -> Iterator[P]:
         return iter(self.probes)
@@ -295,11 +242,9 @@ class Layered(Generic[P]):
         for probe in self.probes:
             if probe.layer == layer:
                 return probe
-        raise ProbeError.lookup(
-            f"The probe of layer {layer} was asked for",
-            f"the layers probed are {', '.join(str(one) for one in self.layers)}",
-            "Use one of those, or fit again with layers=[...]",
-        )
+        found = f"the layers probed are {', '.join(str(one) for one in self.layers)}"
+        do = "Use one of those, or fit again with layers=[...]"
+        raise ProbeError.lookup(f"The probe of layer {layer} was asked for", found, do)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -313,11 +258,7 @@ class Layered(Generic[P]):
 
     @property
     def best(self) -> P:
-        """The probe with the highest held-out accuracy, average precision or R2, the earliest of equals.
-
-        Its figure is the highest of several, hence a little too good; where that matters, choose the layer on
-        one set of clips and quote the figure of another.
-        """
+        """The probe of the highest headline, the earliest of equals; of several, it is a little too good."""
         return max(self.probes, key=lambda probe: probe.headline[0])
 
     def table(self) -> pd.DataFrame:
@@ -334,27 +275,21 @@ class Layered(Generic[P]):
         return small_table(title, [probe.summary() for probe in self.probes])
 
     def save(self, folder: Path | str) -> Path:
-        """Write one file per probe, as its own `save` does, and what was held out; return the folder.
+        """Write one file per probe and what was held out; on a DiskError an older sweep stays whole."""
+        older = {path.name: b"" for path in Path(folder).glob("layer-*.safetensors")}  # of more layers
+        return write_together(folder, older | self._files())
 
-        Raises:
-            DiskError: the disk is full or the folder cannot be written; an older sweep is then whole.
-        """
-        folder = Path(folder)
+    def _files(self) -> dict[str, bytes]:
+        """Return the files that `save` writes, by name."""
         files = {f"layer-{probe.layer}.safetensors": probe.packed() for probe in self.probes}
         words, arrays = self._tables()
         digests = [hashlib.sha256(data).hexdigest() for data in files.values()]
         record = {"format": self._format(), "layers": self.layers, "probes": digests, "columns": words}
-        files[SWEEP] = pack_arrays(record, arrays)
-        older = {path.name: b"" for path in folder.glob("layer-*.safetensors")}  # of a sweep of more layers
-        return write_together(folder, older | files)
+        return files | {SWEEP: pack_arrays(record, arrays)}
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Return the probes that `save` wrote.
-
-        Raises:
-            ProbeError: the folder has probes of another kind, or it is damaged.
-        """
+        """Return the probes that `save` wrote; raise ProbeError where they are damaged or of another kind."""
         folder = Path(folder)
         try:
             record, arrays = unpack_arrays(file_in(folder, SWEEP))
@@ -380,33 +315,25 @@ class Layered(Generic[P]):
         """Return all but the probes: columns of tables (text; None where they are arrays), and arrays."""
         words: dict[str, Any] = {}
         arrays: dict[str, Array] = {}
-        for name in (one.name for one in fields(self)):
-            value, saved = getattr(self, name), self.saved_as.get(name, name)
+        for name, value in vars(self).items():
+            saved = self.saved_as.get(name, name)
             if isinstance(value, np.ndarray):
                 arrays[saved] = value
             elif isinstance(value, pd.DataFrame):
-                numbers = {column: pd.api.types.is_numeric_dtype(value[column]) for column in value}
-                words[saved] = {
-                    column: None if number else value[column].astype(str).tolist()
-                    for column, number in numbers.items()
-                }
-                arrays |= {
-                    f"{saved}.{one}": value[one].to_numpy() for one, number in numbers.items() if number
-                }
+                words[saved] = {}
+                for column, values in value.items():
+                    number = pd.api.types.is_numeric_dtype(values)
+                    words[saved][column] = None if number else values.astype(str).tolist()
+                    if number:
+                        arrays[f"{saved}.{column}"] = values.to_numpy()
         return words, arrays
 
     @classmethod
     def _fields(cls, columns: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Any]:
         """Return the tables and arrays that `_tables` took apart."""
-        tables = {
-            table: pd.DataFrame(
-                {
-                    name: arrays[f"{table}.{name}"] if words is None else np.array(words, dtype=str)
-                    for name, words in texts.items()
-                }
-            )
-            for table, texts in columns.items()
-        }
         named = {saved: name for name, saved in cls.saved_as.items()}
-        plain = {named.get(name, name): array for name, array in arrays.items() if "." not in name}
-        return tables | plain
+        found: dict[str, Any] = {named.get(one, one): arrays[one] for one in arrays if "." not in one}
+        for table, texts in columns.items():
+            whole = {one: arrays[f"{table}.{one}"] if text is None else text for one, text in texts.items()}
+            found[table] = pd.DataFrame(whole)
+        return found

@@ -1,9 +1,7 @@
 """Ways to fit a linear probe: the built-in ones, and those that a file of your own adds.
 
-A method is one `ProbeMethod`. Wherever a method is asked for by its name, the object itself is accepted, and
-so is a plain function `(x (n, d), y (n,) class numbers, classes) -> (weights (classes, d), bias (classes,))`.
-A probe is its weights: once fitted and saved, it loads and reads without the method that fitted it.
-CONTRIBUTING.md has a worked example.
+Wherever a method is asked for by its name, a `ProbeMethod` is accepted, and so is a plain function. A probe
+loads and reads without the method that fitted it. CONTRIBUTING.md has a worked example.
 """
 
 from __future__ import annotations
@@ -43,10 +41,8 @@ class ProbeMethod:
         fit: `(design, truth, l2)` -> one pair (weights (classes, d), bias (classes,)) per value of `l2`, for
             raw features. The design has the training samples as `x` (n, d), standardised as `z`, and what
             each of them counts for as `counts` (n,); truth (n, classes) is one-hot.
-        link: how logits become probabilities: "softmax"; "shares" (cut to 0-1 and made to sum to 1);
-            "sigmoid" (each class for itself).
-        l2: the penalties to choose from where none are given; () for a method without one, whose `fit` gets
-            NaN.
+        link: how logits become probabilities, one of `LINKS` (`probabilities`).
+        l2: the penalties to choose from where none are given; () for a method without (its `fit` gets NaN).
         fit_roughly: `fit` as near to its optimum as the choice of l2 needs; None: `fit` itself.
 
     Raises:
@@ -84,11 +80,7 @@ BUILT_IN = tuple(PROBE_METHODS)
 
 
 def register_probe_method(method: ProbeMethod) -> None:
-    """Let a method be asked for by its name; one of the same name is replaced.
-
-    Raises:
-        ProbeError: it is no `ProbeMethod`, or it has the name of a built-in one.
-    """
+    """Let a method be asked for by its name; raise ProbeError where that is the name of a built-in one."""
     if not isinstance(method, ProbeMethod):
         raise ProbeError(f"{method!r:.60} was to be registered", "it is no ProbeMethod", "Make one of it")
     if method.name in BUILT_IN:
@@ -140,8 +132,8 @@ def checked_path(
 def probabilities(logits: Array, link: str) -> Array:
     """Return P(class) (..., classes) from logits (..., classes), by the link of a method.
 
-    "shares" is for solvers that fit 0 and 1 directly (a linear probability model, as ridge): where all logits
-    are cut to 0 the classes are equally likely.
+    "softmax"; "sigmoid", each class for itself; or "shares", for solvers that fit 0 and 1 directly, as ridge
+    does: cut to 0-1 and made to sum to 1.
     """
     if link == "sigmoid":
         return np.asarray(expit(logits))

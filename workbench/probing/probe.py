@@ -22,18 +22,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NamedProbe(LinearProbe):
-    """What probes of classes and of labels share: one row of weights per name.
-
-    Attributes:
-        method: the name of what fitted it.
-        link: how its logits become probabilities (methods.py); that of the method where it is a built-in one.
-    """
+    """What probes of classes and of labels share: one row of weights per name."""
 
     bias: Array
-    method: str
-    link: str = ""
+    method: str  # the name of what fitted it
+    link: str = ""  # how logits become probabilities (methods.py); a built-in method has its own
 
-    naming: ClassVar[str] = "classes"
+    naming: ClassVar[str] = "classes"  # the attribute that names the rows
     against: ClassVar[str] = ""
     tensors: ClassVar[tuple[str, ...]] = ("weights", "bias", "mean")
 
@@ -48,29 +43,23 @@ class NamedProbe(LinearProbe):
         """What the rows are called: classes, or labels."""
         return tuple(getattr(self, self.naming))
 
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """(classes,)."""
-        return (len(self.names),)
-
     def logits(self, x: Array) -> Array:
         """Return the logits (..., classes) of residuals (..., d)."""
         return self.read(x)
 
     def read_out(self) -> ReadOut:
         """Return what reads, as the plain value that a plan's gates are made of."""
-        raise NotImplementedError
+        weights, bias, link = self._reading()
+        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
+        return ReadOut(self.names, weights, bias, self.layer, link=link, **place)
+
+    def _reading(self) -> tuple[Array, Array, str]:
+        return self.weights, self.bias, self.link
 
     def gate(
         self, class_: str, *, below: float | None = None, above: float | None = None, over: float = 1.0
     ) -> Gate:
-        """Return the gate that lets steering through while P(class) reads below (or above) a threshold.
-
-        Args:
-            class_: one of the classes.
-            below: the probability below which the gate is open.
-            above: the probability above which it is open, instead.
-            over: how many seconds of readings are averaged.
+        """Return the gate that lets steering through while P(class), over `over` seconds, is below or above.
 
         Raises:
             ProbeError: none or both thresholds are given.
@@ -83,11 +72,7 @@ class NamedProbe(LinearProbe):
         return Gate(self.read_out(), class_, side, threshold, over)  # type: ignore[arg-type]
 
     def direction(self, class_: str) -> Direction:
-        """Return the unit direction along which the logit of `class_` rises fastest, named as the class.
-
-        Raises:
-            ProbeError: the class is unknown.
-        """
+        """Return the unit direction along which the logit of a class rises fastest; ProbeError for others."""
         if class_ not in self.names:
             found = f"the probe knows {', '.join(self.names)}"
             raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
@@ -106,11 +91,6 @@ class NamedProbe(LinearProbe):
 class Probe(NamedProbe):
     """A linear probe of classes in raw residual space: logits = x W' + b, with scikit-learn's attributes.
 
-    Attributes:
-        classes: the names of the rows of weights (classes, d) and bias (classes,), in rising order.
-        l2: the penalty that was chosen (solvers.py); NaN for a method without one.
-
-    >>> from workbench.stats import Scores
     >>> scores = Scores(0.9, 0.8, 1.0, 0.9, 0.5, 0.5, 0.4, 0.6, 40, 10)
     >>> place = {"layer": 3, "site": "resid_post", "target": "genre", "residual_norm": 20.0}
     >>> names = {"classes": ("jazz", "rock"), "method": "ridge", "l2": 1.0}
@@ -119,8 +99,8 @@ class Probe(NamedProbe):
     array(['jazz'], dtype='<U4')
     """
 
-    classes: tuple[str, ...]
-    l2: float
+    classes: tuple[str, ...]  # in rising order, as the rows of weights (classes, d)
+    l2: float  # the penalty that was chosen (solvers.py); NaN for a method without one
     scores: Scores
 
     strength = renamed_attribute("strength", "l2")
@@ -163,37 +143,20 @@ class Probe(NamedProbe):
         return probabilities(self.logits(x), self.link)
 
     def score(self, x: Array, y: Array) -> float:
-        """Return the share of residuals (n, d) whose class is predicted as `y` (n,) says.
-
-        `scores` has what the probe reads of samples that it was not fitted on.
-        """
+        """Return the share of residuals (n, d) that are predicted as `y` (n,) says; `scores` is held out."""
         return float(np.mean(self.predict(x) == as_text(y)))
-
-    def read_out(self) -> ReadOut:
-        """Return what reads, as the plain value that a plan's gates are made of."""
-        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
-        return ReadOut(self.classes, self.weights, self.bias, self.layer, link=self.link, **place)
 
     def summary(self) -> dict[str, Any]:
         """Return accuracy with its interval, macro-F1, chance lines, counts, method and l2."""
-        scores = vars(self.scores)
-        row = {"layer": self.layer} | {name: scores[name] for name in scores if name != "samples"}
-        row["n"], row["groups"] = self.scores.samples, row.pop("groups")
-        return row | {"method": self.method, "l2": self.l2}
+        return {"n" if name == "samples" else name: value for name, value in super().summary().items()}
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeSweep(Layered[Probe]):
-    """One probe per layer, in the order of layers.
+    """One probe per layer, in the order of layers, and what they read of groups that they had not seen."""
 
-    Attributes:
-        held_out: one row per layer and sample: layer, clip, group, truth, predicted, confidence (probability
-            given to the true class), fold; every row by a probe that saw nothing of the sample's group.
-        logits: of the same probes (layers, n, classes), samples in the order of the activations.
-    """
-
-    held_out: pd.DataFrame
-    logits: np.ndarray
+    held_out: pd.DataFrame  # layer, clip, group, truth, predicted, confidence (P of the truth), fold
+    logits: np.ndarray  # of the same probes (layers, n, classes), samples in the order of the activations
 
     probe_type: ClassVar[type[Probe]] = Probe
 
@@ -229,39 +192,26 @@ class ProbeSweep(Layered[Probe]):
 
 @dataclass(frozen=True, eq=False)
 class LabelScores:
-    """Held-out figures of the probes of one layer, with 95 % intervals from drawing whole groups.
+    """Held-out figures of the probes of one layer, with 95 % intervals from drawing whole groups."""
 
-    Attributes:
-        macro_f1: mean over labels of F1, a label named where its logit is above 0; `f1_low` to `f1_high`.
-        average_precision: mean over labels, no threshold; `precision_low` to `precision_high`.
-        chance: mean share of samples that have a label: the average precision of a random order.
-        of_label: one row per label: label, f1, average_precision, share, groups (that have it).
-        samples: how many were judged, of how many `groups`.
-    """
-
-    macro_f1: float
+    macro_f1: float  # mean over labels of F1, a label named where its logit is above 0
     f1_low: float
     f1_high: float
-    average_precision: float
+    average_precision: float  # mean over labels, no threshold
     precision_low: float
     precision_high: float
-    chance: float
-    of_label: pd.DataFrame
+    chance: float  # mean share of samples that have a label: the average precision of a random order
+    of_label: pd.DataFrame  # label, f1, average_precision, share, groups that have it
     samples: int
     groups: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelProbe(NamedProbe):
-    """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b.
+    """One linear probe per label in raw residual space, each label against its absence: logits = x W' + b."""
 
-    Attributes:
-        labels: the names of the rows of weights (labels, d) and bias (labels,), in rising order.
-        l2: the penalty that was chosen for each label (labels,).
-    """
-
-    labels: tuple[str, ...]
-    l2: Array
+    labels: tuple[str, ...]  # in rising order, as the rows of weights (labels, d)
+    l2: Array  # the penalty that was chosen for each label (labels,)
     scores: LabelScores
 
     strengths = renamed_attribute("strengths", "l2")
@@ -284,27 +234,14 @@ class LabelProbe(NamedProbe):
         return np.asarray(self.logits(x) > 0)
 
     def predict_proba(self, x: Array) -> Array:
-        """Return P(label) (..., labels) of residuals (..., d), each label against its absence.
-
-        The sigmoid of the logit; methods of link "shares", such as ridge, fit 1 and 0 directly, and their
-        logit is the difference: (1 + logit) / 2, cut to 0-1.
-        """
-        logits = self.logits(x)
+        """Return P(label) (..., labels) of residuals (..., d), each label against its absence."""
+        logits = self.logits(x)  # those of "shares", such as ridge, are a difference of shares, from -1 to 1
         return np.asarray(np.clip((1 + logits) / 2, 0, 1) if self.link == "shares" else expit(logits))
 
-    def read_out(self) -> ReadOut:
-        """Return what reads, as the plain value that a plan's gates are made of."""
-        place = {"site": self.site, "target": self.target, "model_id": self.model_id}
+    def _reading(self) -> tuple[Array, Array, str]:
         if self.link == "shares":
-            return ReadOut(
-                self.labels, self.weights / 2, (1 + self.bias) / 2, self.layer, link="cut", **place
-            )
-        return ReadOut(self.labels, self.weights, self.bias, self.layer, link="sigmoid", **place)
-
-    def summary(self) -> dict[str, Any]:
-        """Return all scores but those of single labels, and the method."""
-        scores = {name: value for name, value in vars(self.scores).items() if name != "of_label"}
-        return {"layer": self.layer, **scores, "method": self.method}
+            return self.weights / 2, (1 + self.bias) / 2, "cut"
+        return self.weights, self.bias, "sigmoid"
 
     def _bars(self) -> dict[str, tuple[float, float, float]]:
         rows = self.scores.of_label[["label", "average_precision"]].itertuples(index=False)
@@ -313,17 +250,11 @@ class LabelProbe(NamedProbe):
 
 @dataclass(frozen=True, eq=False)
 class LabelSweep(Layered[LabelProbe]):
-    """The probes of all labels per layer, in the order of layers.
+    """The probes of all labels per layer, in the order of layers."""
 
-    Attributes:
-        present: whether a sample has a label (n, labels).
-        logits: (layers, n, labels), each by a probe that saw nothing of the sample's group.
-        fold: the fold that judged each sample (n,).
-    """
-
-    present: Array
-    logits: Array
-    fold: Array
+    present: Array  # whether a sample has a label (n, labels)
+    logits: Array  # (layers, n, labels), each by a probe that saw nothing of the sample's group
+    fold: Array  # the fold that judged each sample (n,)
 
     held = renamed_attribute("held", "present")
     probe_type: ClassVar[type[LabelProbe]] = LabelProbe
@@ -337,27 +268,18 @@ class LabelSweep(Layered[LabelProbe]):
 
 @dataclass(frozen=True)
 class NumberScores:
-    """Held-out figures of a probe for a number, with 95 % intervals from drawing whole groups.
+    """Held-out figures of a probe for a number, with 95 % intervals from drawing whole groups."""
 
-    Attributes:
-        r2: 1: read exactly; 0: no better than the mean; may be below; `r2_low` to `r2_high`.
-        error: mean absolute error, in the unit of the number; `error_low` to `error_high`.
-        rank: Spearman's correlation of truth and reading; `rank_low` to `rank_high`.
-        shuffled_mean: R2 of the same probing with shuffled numbers, mean of the runs (NaN without runs);
-            `shuffled_low` to `shuffled_high`: 2.5 % and 97.5 % of them.
-        samples: how many were judged, of how many `groups`.
-    """
-
-    r2: float
+    r2: float  # 1: read exactly; 0: no better than the mean; may be below
     r2_low: float
     r2_high: float
-    error: float
+    error: float  # mean absolute error, in the unit of the number
     error_low: float
     error_high: float
-    rank: float
+    rank: float  # Spearman's correlation of truth and reading
     rank_low: float
     rank_high: float
-    shuffled_mean: float
+    shuffled_mean: float  # R2 of the same probing with shuffled numbers, 2.5 % and 97.5 % of the runs
     shuffled_low: float
     shuffled_high: float
     samples: int
@@ -379,11 +301,6 @@ class NumberProbe(LinearProbe):
     axis: ClassVar[str] = "held-out R² (share of the variance that is read)"
     figures: ClassVar[tuple[str, str, str]] = ("r2", "r2_low", "r2_high")
 
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """(): one number."""
-        return ()
-
     def predict(self, x: Array) -> Array:
         """Return the reading (...) of residuals (..., d), in the unit of the number."""
         return self.read(x)
@@ -393,20 +310,11 @@ class NumberProbe(LinearProbe):
         origin = {"method": "probe weight, ridge on a number", "r2": f"{self.scores.r2:.4f}"}
         return self.along(self.weights, self.target, origin)
 
-    def summary(self) -> dict[str, Any]:
-        """Return all scores, and l2."""
-        return {"layer": self.layer, **vars(self.scores), "l2": self.l2}
-
 
 @dataclass(frozen=True, eq=False)
 class NumberSweep(Layered[NumberProbe]):
-    """One probe for a number per layer, in the order of layers.
+    """One probe for a number per layer, in the order of layers."""
 
-    Attributes:
-        held_out: one row per layer and sample: layer, clip, group, truth, predicted, fold; every row by a
-            probe that saw nothing of the sample's group.
-    """
-
-    held_out: pd.DataFrame
+    held_out: pd.DataFrame  # layer, clip, group, truth, predicted, fold, as in `ProbeSweep`
 
     probe_type: ClassVar[type[NumberProbe]] = NumberProbe

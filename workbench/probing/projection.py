@@ -1,8 +1,4 @@
-"""Maps: activations of one layer in two dimensions, how far they can be trusted, and who joins them later.
-
-A map's turn, mirror image and size are accidents. `project(..., near=other)` begins from another map of the
-same samples and turns the result onto it, so that points move from layer to layer and do not jump.
-"""
+"""Maps: activations of one layer in two dimensions, how far they can be trusted, and who joins them later."""
 
 from __future__ import annotations
 
@@ -31,34 +27,20 @@ class _Mapper:
     turn: Array  # (2, 2), rotation or mirror times scale
     shift: Array  # (2,)
 
-    def place(self, x: Array) -> Array:
-        """Return the places (n, 2) of samples (n, d)."""
-        z = self.scaling.apply(x)
-        return np.asarray(_run(lambda: self.fitted.transform(z.astype(np.float32))) @ self.turn + self.shift)
-
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A map of samples.
+    """A map of samples."""
 
-    Attributes:
-        points: (n, 2) float32, no unit; distances far apart mean little in UMAP.
-        clips: clip id of each point (n,).
-        labels: one column per label of the activations, one row per point.
-        trustworthiness: 0 to 1: how many neighbours on the map are neighbours in the residual stream (1: all;
-            about 0.5: as in a random map).
-        explained: share of the variance along each axis (PCA), or None (UMAP).
-    """
-
-    points: Array
-    clips: Array
-    labels: pd.DataFrame
+    points: Array  # (n, 2) float32, no unit; distances far apart mean little in UMAP
+    clips: Array  # id of each point's clip (n,)
+    labels: pd.DataFrame  # one column per label of the activations, one row per point
     layer: int
     site: str
     method: str
     seed: int
-    trustworthiness: float
-    explained: tuple[float, float] | None = None
+    trustworthiness: float  # how many neighbours here are neighbours there: 1: all; about 0.5: a random map
+    explained: tuple[float, float] | None = None  # share of the variance along each axis (PCA)
     mapper: _Mapper | None = None
 
     def table(self) -> pd.DataFrame:
@@ -67,39 +49,31 @@ class Projection:
         return pd.concat([places, self.labels], axis=1)
 
     def with_label(self, name: str, values: Sequence[Any] | Array) -> Projection:
-        """Return the same map with one more label per point, such as where a probe errs.
-
-        Raises:
-            ProbeError: there is not one value per point.
-        """
+        """Return the same map with one more label; raise ProbeError unless there is a value per point."""
         if len(values) != len(self.points):
             asked = f"A label for {len(self.points)} points was asked for"
             raise ProbeError(asked, f"{len(values)} values were given", "Give one per point")
         return replace(self, labels=self.labels.assign(**{name: np.asarray(values)}))
 
     def place(self, acts: Activations) -> Projection:
-        """Return where other samples fall on this map, which stays as it is.
-
-        Args:
-            acts: pooled activations of the same model and width, for example of generated clips.
+        """Return where other samples of the same model, such as generated clips, fall on this map.
 
         Raises:
-            ProbeError: this map was not made by `project`.
+            ProbeError: this map was not made by `project`, or the samples have another width.
             ActivationsError: the layer or the site is not held.
         """
-        if self.mapper is None:
+        mapper = self.mapper
+        if mapper is None:
             found = "this map holds points only, not how they were found"
             raise ProbeError("Other samples were to be placed on a map", found, "Make it by project()")
         x = acts.matrix(self.layer, site=self.site).astype(np.float64)
-        width = len(self.mapper.scaling.mean)
-        if x.shape[1] != width:
-            raise ProbeError(
-                f"Samples of width {x.shape[1]} were to be placed on a map",
-                f"the map was made of residuals of width {width}",
-                "Pass activations of the same model",
-            )
-        places = self.mapper.place(x).astype(np.float32)
-        return replace(self, points=places, clips=acts.clips, labels=_labels(acts), mapper=None)
+        if x.shape[1] != (width := len(mapper.scaling.mean)):
+            asked = f"Samples of width {x.shape[1]} were to be placed on a map"
+            found = f"the map was made of residuals of width {width}"
+            raise ProbeError(asked, found, "Pass activations of the same model")
+        z = mapper.scaling.apply(x).astype(np.float32)
+        points = (_run(lambda: mapper.fitted.transform(z)) @ mapper.turn + mapper.shift).astype(np.float32)
+        return replace(self, points=points, clips=acts.clips, labels=_labels(acts), mapper=None)
 
 
 @renamed_keywords(seed="random_state")
@@ -128,8 +102,8 @@ def project(
         neighbours: size of the neighbourhood that UMAP keeps (made smaller when there are few samples).
         min_distance: how tight UMAP packs points.
         site: where in the block.
-        near: a map of the same samples, at another layer for instance: UMAP begins from its points, and the
-            result is turned, mirrored and scaled as a whole to lie nearest to it (Procrustes).
+        near: a map of the same samples, such as another layer's: UMAP begins from its points, and the turn,
+            mirror image and size of the result, which are accidents, are those nearest to it (Procrustes).
 
     Raises:
         ProbeError: an unknown method, fewer than 4 samples, or a `near` of other samples.
@@ -189,26 +163,20 @@ def project_layers(
 def _check_settings(method: str, random_state: int, neighbours: int, min_distance: float) -> None:
     if method not in ("umap", "pca"):
         raise ProbeError(f"A map by {method!r} was asked for", "there are umap and pca", "Use one of those")
-    sound = {
-        "neighbours": is_whole(neighbours, 1),
-        "min_distance": 0 <= min_distance <= 1,
-        "random_state": is_whole(random_state, 0, 2**32 - 1),
-    }
-    if not all(sound.values()):
-        given = f"neighbours={neighbours}, min_distance={min_distance}, random_state={random_state}"
-        found = f"{next(name for name in sound if not sound[name])} is out of range"
-        do = "Use a whole number of neighbours from 1, a distance from 0 to 1, and a random state from 0"
-        raise ProbeError(f"A map with {given} was asked for", found, do)
+    given = f"A map with {neighbours=}, {min_distance=}, {random_state=} was asked for"
+    if not is_whole(neighbours, 1):
+        raise ProbeError(given, "neighbours is out of range", "Use a whole number from 1")
+    if not 0 <= min_distance <= 1:
+        raise ProbeError(given, "min_distance is out of range", "Use a number from 0 to 1")
+    if not is_whole(random_state, 0, 2**32 - 1):
+        raise ProbeError(given, "random_state is out of range", "Use a whole number from 0 of 32 bits")
 
 
 def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:
     """Return the fitted PCA, the first two components (n, 2), and their shares of the variance."""
     from sklearn.decomposition import PCA
 
-    fitted = PCA(2, svd_solver="full").fit(z)
-    # A component's sign is arbitrary; with the largest loading positive the map is the same everywhere.
-    rows = fitted.components_
-    fitted.components_ = rows * np.sign(rows[np.arange(2), np.abs(rows).argmax(1)])[:, None]
+    fitted = PCA(2, svd_solver="full").fit(z)  # makes the largest loading of a component positive
     shares = fitted.explained_variance_ratio_
     return fitted, np.asarray(fitted.transform(z)), (float(shares[0]), float(shares[1]))
 
@@ -224,21 +192,20 @@ def _umap(random_state: int, neighbours: int, min_distance: float, near: Project
 
 
 def _run(work: Any) -> Array:
-    """Do what may run umap's compiler, and leave the process's threads as they were.
-
-    The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another program
-    keeps a core busy, generation then takes a hundred times as long.
-    """
+    """Do what may run umap's compiler, and leave the process's threads as they were."""
     from threadpoolctl import threadpool_limits
 
+    # The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another
+    # program keeps a core busy, generation then takes a hundred times as long.
     with threadpool_limits(limits=1, user_api="openmp"):
         return np.asarray(work(), dtype=np.float64)
 
 
 def _onto(points: Array, goal: Array) -> tuple[Array, Array]:
     """Return the turn (2, 2) and shift (2,) that lay points (n, 2) onto a goal (n, 2) with least squares."""
+    from scipy.linalg import orthogonal_procrustes
+
     centre, target = points.mean(0), goal.mean(0)
-    left, sizes, right = np.linalg.svd((points - centre).T @ (goal - target))
-    scale = sizes.sum() / max(float(((points - centre) ** 2).sum()), 1e-30)
-    turn = scale * (left @ right)
+    turn, scale = orthogonal_procrustes(points - centre, goal - target)
+    turn *= scale / max(float(((points - centre) ** 2).sum()), 1e-30)
     return turn, target - centre @ turn

@@ -5,10 +5,8 @@ ridge minimises |Z W - Y|^2 + l2 n |W|^2 (Y one-hot), logistic minimises mean cr
 bias free (scikit-learn's C is 1 / (l2 n)). As l2 grows, both tend to the difference in means of the
 standardised features. The difference in means itself is taken in raw space and has no penalty.
 
-What makes the logistic solver quick are the principal axes of the samples: with c the mean of p (1 - p), the
-Hessian is near c spread / n + l2, a diagonal. L-BFGS that starts from this diagonal instead of from a
-multiple of 1 needs 5 to 40 steps where features are correlated, at two small products each; looking along a
-line costs no product.
+On the principal axes of the samples the Hessian of the logistic solver is near c spread / n + l2, a diagonal
+(c: mean of p (1 - p)), and L-BFGS that starts from it needs 5 to 40 steps of two products.
 """
 
 from __future__ import annotations
@@ -68,21 +66,13 @@ class Axes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Training samples as solvers need them; what is costly is made once, when it is first asked for.
+    """Training samples as solvers need them; what is costly is made once, when it is first asked for."""
 
-    Attributes:
-        x: raw features (n, d).
-        scaling: of the raw features.
-        centre: weighted mean of the standardised features (d,).
-        z: standardised features (n, d), weighted mean 0.
-        counts: what each sample counts for (n,), mean 1.
-    """
-
-    x: Array
+    x: Array  # raw features (n, d)
     scaling: Scaling
-    centre: Array
-    z: Array
-    counts: Array
+    centre: Array  # weighted mean of the standardised features (d,)
+    z: Array  # standardised features (n, d), weighted mean 0
+    counts: Array  # what each sample counts for (n,), mean 1
 
     @classmethod
     def of(cls, x: Array, counts: Array | None = None) -> Design:
@@ -135,16 +125,13 @@ def one_hot(y: Array, classes: int) -> Array:
 
 
 def ridge_path(design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[Array, Array]]:
-    """Return the ridge solutions for all columns of `truth` (n, m), which may be any numbers.
-
-    The principal axes serve every penalty. Where they are not known yet, a factorisation for each of a few
-    penalties is quicker: a dozen of these cost as much as the axes do.
-    """
+    """Return the ridge solutions for all columns of `truth` (n, m), which may be any numbers."""
     from scipy.linalg import solve
 
     centre = design.counts @ truth / len(truth)
     wanted = design.root * (truth - centre)
     penalties = [one * len(truth) for one in l2]
+    # The principal axes serve every penalty, and cost as much as a dozen factorisations.
     if "axes" in vars(design) or len(l2) > 8:
         axes = design.axes
         seen = axes.z.T @ (design.root * wanted)
@@ -164,9 +151,8 @@ def means_path(design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[
     """Return, per penalty (all the same), weights along the raw difference in means.
 
     The nearest class mean, as logits: (mu_c - mu) x / s^2 - |mu_c - mu|^2 / 2 s^2 + log P(c), with x counted
-    from mu. mu_c - mu has the direction of mu_c minus the mean of the rest. These are the true logits for
-    Gaussian classes of one variance s^2 in all directions; s^2 is measured along the differences themselves.
-    With few samples for many features the differences are partly noise, and the logits too sure.
+    from mu. These are the true logits for Gaussian classes of one variance s^2 in all directions; s^2 is
+    measured along the differences. With few samples for many features the logits are too sure.
     """
     deviation = design.scaling.deviation
     share = design.counts @ truth / len(truth)
@@ -192,13 +178,9 @@ def logistic_path(
 ) -> list[tuple[Array, Array]]:
     """Return the multinomial logistic solutions; those of two classes are scikit-learn's binary ones.
 
-    Args:
-        design: the training samples.
-        truth: one-hot (n, k), every class present.
-        l2: penalties, strong first: each descent starts from the optimum of the one before.
-        counts: what samples count for (n,) instead of the design's counts. The design's axes are then a guess
-            of the curvature, which costs steps but does not change the optimum.
-        tolerance: what of the objective may be left to win.
+    The truth is one-hot (n, k), with every class. Penalties come strong first: each descent starts from the
+    optimum of the one before. Other counts (n,) than the design's cost more steps. The tolerance is what of
+    the objective may be left to win.
 
     Raises:
         ProbeError: a penalty is so weak that the optimum is not reached.
@@ -243,11 +225,8 @@ class _Problem:
         return np.append(bend * self.spread / len(self.z) + self.l2, bend)[:, None]
 
     def stride(self, state: _State, step: Array, change: Array, slope: float) -> float:
-        """Return how far to go along `step`, whose logits are `change`; `slope` is the slope at 0, negative.
-
-        Newton's method on the line, kept between the last points on either side of the minimum, until the
-        slope is less than a third. The objective is convex, so this ends.
-        """
+        """Return how far to go along `step`, whose logits are `change`; `slope` is that at 0, negative."""
+        # Newton's method on the line, between the last points on either side of the minimum.
         weighted = change * (self.counts / len(self.z))[:, None]
         wanted = float(np.vdot(self.truth, weighted))
         pull = self.l2 * float(np.vdot(state.theta[:-1], step[:-1]))
@@ -293,11 +272,9 @@ def _descend(problem: _Problem, state: _State, tolerance: float) -> _State:
         # As samples are told apart p (1 - p) falls; a few looks at it are enough.
         if count in (2, 4, 8, 16, 32, 64):
             diagonal = problem.diagonal(shares)
-    raise ProbeError(
-        f"A logistic probe with l2={problem.l2:g} was asked for",
-        f"it did not settle in {_STEPS} steps: the penalty hardly confines the weights",
-        "Use a larger l2, such as 0.001",
-    )
+    found = f"it did not settle in {_STEPS} steps: the penalty hardly confines the weights"
+    asked = f"A logistic probe with l2={problem.l2:g} was asked for"
+    raise ProbeError(asked, found, "Use a larger l2, such as 0.001")
 
 
 def _direction(gradient: Array, diagonal: Array, past: list[tuple[Array, Array, float]]) -> Array:
@@ -324,17 +301,8 @@ def regularization_path(
 ) -> tuple[Direction, ...]:
     """Return the unit direction of a class at every penalty, from ridge to the difference in means.
 
-    Args:
-        acts: pooled activations with the label `target`.
-        layer: the decoder block.
-        class_: one class of the target.
-        l2: penalties above 0; at math.inf stands what they tend to: the difference in means of the
-            standardised features, folded back to raw space as all the others are.
-        target: the label.
-        site: where in the block.
-
-    Returns:
-        The directions, in the order of `l2`, from one decomposition.
+    The penalties are above 0; at math.inf stands what they tend to: the difference in means of the
+    standardised features, folded back to raw space as all the others are.
 
     Raises:
         ProbeError: the class is unknown or all samples are of it, or a penalty is no number above 0.
@@ -360,8 +328,8 @@ def regularization_paths(
             found = f"the values of {target!r} are {', '.join(names)}"
             raise ProbeError(f"A path of {class_!r} was asked for", found, "Use one of at least two")
     if not (len(l2) and all(one > 0 for one in l2)):
-        found = "a penalty is a number above 0"
-        raise ProbeError(f"A path with l2={list(l2)} was asked for", found, "Use such numbers")
+        asked = f"A path with l2={list(l2)} was asked for"
+        raise ProbeError(asked, "a penalty is a number above 0", "Use such numbers")
     x = acts.matrix(layer, site=site).astype(np.float64)
     truth = (np.array(names)[y][:, None] == np.array(classes)).astype(np.float64)
     weights, origin = path_weights(Design.of(x), truth, l2), origin_of(acts, layer)
@@ -381,11 +349,8 @@ def regularization_paths(
 
 
 def path_weights(design: Design, truth: Array, l2: Sequence[float]) -> Array:
-    """Return raw weights (penalties, m, d) of ridge for columns of `truth` (n, m).
-
-    Each is the ridge solution times l2 n, so that it does not shrink to nothing on the way to math.inf; only
-    its direction is meant.
-    """
+    """Return raw weights (penalties, m, d) of ridge for columns of `truth` (n, m), times l2 n each."""
+    # So that they do not shrink to nothing on the way to math.inf; only their direction is meant.
     seen = design.axes.z.T @ (truth - truth.mean(0))
     columns = np.hstack([seen / (design.axes.spread / one / len(truth) + 1)[:, None] for one in l2])
     weights, _ = design.turn_back(columns, np.zeros(columns.shape[1]))
@@ -394,9 +359,6 @@ def path_weights(design: Design, truth: Array, l2: Sequence[float]) -> Array:
 
 def origin_of(acts: Activations, layer: int) -> dict[str, Any]:
     """Return what a probe notes of the activations it is fitted on: R at its layer, model, dataset."""
-    return {
-        # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
-        "residual_norm": float(acts.data["residual_norm"].sel(layer=layer)),
-        "model_id": str(acts.data.attrs.get("model_id", "")),
-        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
-    }
+    known = {name: str(acts.data.attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint")}
+    # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
+    return {"residual_norm": float(acts.data["residual_norm"].sel(layer=layer)), **known}

@@ -1,9 +1,7 @@
 """Diagnoses of a probe: whether it reads what its name says, from what is really there.
 
-`evaluate_probe` examines a probe; every diagnosis is a function of the `ProbeEvaluation` that returns a small
-value with its numbers, an effect in the unit of the fault, a p-value where something is tested, and a
-sentence. `diagnose` runs all that its inputs allow; `score_over_time` and `ridge_to_means` are asked for
-alone.
+Every diagnosis is a function of what `evaluate_probe` returns. `diagnose` runs all that its inputs allow;
+`score_over_time` and `ridge_to_means` are asked for alone.
 """
 
 from workbench.probing.diagnosis.baselines import Baselines as Baselines

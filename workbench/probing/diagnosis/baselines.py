@@ -1,8 +1,6 @@
 """What is read without the model: from its codes, plain features of the sound, the text, random weights.
 
-Each feature function returns one row per clip, in the dataset's order, for `baselines(probed, {"codes":
-...})`. What simple features tell, the model need not have understood; what random weights tell, it need not
-have learnt; and what a probe reads of random labels, it has memorised (`control_task`).
+Each feature function returns one row per clip, in the dataset's order, for `baselines(probed, {"codes": x})`.
 """
 
 from __future__ import annotations
@@ -32,13 +30,8 @@ _BANDS, _CEPSTRA = 64, 20
 def codec_histogram(model: Model, dataset: Dataset, *, seconds: float | None = None) -> Array:
     """Return how often each code comes in each codebook, (n, codebooks x size): roots of shares.
 
-    Roots make the distance between two clips that of their distributions (Hellinger), so that the few most
-    frequent codes do not decide alone.
-
-    Args:
-        model: whose codec encodes the clips; codes that are stored or cached are not encoded again.
-        dataset: the clips.
-        seconds: how much of each clip's beginning is counted; all when None.
+    The distance between roots is Hellinger's, in which the few most frequent codes do not decide alone. Of
+    each clip the first `seconds` are counted; codes that are stored or cached are not encoded again.
     """
     from workbench.model.teacher_forcing import codes_for, codes_match_codec
 
@@ -54,9 +47,8 @@ def codec_histogram(model: Model, dataset: Dataset, *, seconds: float | None = N
 def sound_statistics(dataset: Dataset, *, seconds: float | None = None) -> Array:
     """Return mean and deviation over time of log-mel bands, MFCC and chroma, (n, 192)."""
     clips = (dataset.clip(number) for number in range(len(dataset)))
-    return np.array(
-        [clip_statistics(clip if seconds is None else clip.section(0, seconds)) for clip in clips]
-    )
+    parts = (clip if seconds is None else clip.section(0, seconds) for clip in clips)
+    return np.array([clip_statistics(part) for part in parts])
 
 
 def clip_statistics(clip: Clip) -> Array:
@@ -74,12 +66,7 @@ def clip_statistics(clip: Clip) -> Array:
 
 
 def text_embedding(model: Model, texts: Sequence[str]) -> Array:
-    """Return the mean of the text states that the decoder is given, (n, d_model); zeros for an empty text.
-
-    Args:
-        model: whose text encoder reads.
-        texts: what was said of each clip, such as `acts.coordinate("text")`.
-    """
+    """Return the mean of the text states that the decoder is given, (n, d_model); zeros for an empty text."""
     means = {"": np.zeros(model.d_model)}
     for text in sorted({text for text in texts if text}):
         encoded = model.text([text]).words()
@@ -93,13 +80,8 @@ def random_weights(
 ) -> Array:
     """Return what the same network gives before it has learnt anything, (n, d_model).
 
-    Args:
-        model: the trained one.
-        dataset: the clips.
-        layer: as of the probe that it is a baseline for.
-        site: likewise.
-        seed: of the weights.
-        settings: those of `capture`: text, seconds, pool, batch ... as in the probe's own capture.
+    Layer and site are those of the probe; the seed is that of the weights; the settings are those of the
+    probe's own `capture`: text, seconds, pool, batch ...
     """
     from workbench.model.capture import capture
 
@@ -108,10 +90,7 @@ def random_weights(
 
 
 def untrained(model: Model, *, seed: int = 0) -> Model:
-    """Return the model with a decoder of random weights; codec and text encoder stay as they are.
-
-    The clips keep their codes, so that the only thing that is missing is what the decoder learnt.
-    """
+    """Return the model with a decoder of random weights; codec and text encoder stay as they are."""
     import torch
 
     from workbench.model.musicgen import Model
@@ -126,30 +105,19 @@ def untrained(model: Model, *, seed: int = 0) -> Model:
             getattr(fresh, name).to(device=model.device, dtype=next(part.parameters()).dtype)
     fresh.decoder.to(device=model.device, dtype=model.dtype)
     fresh.generation_config = trained.generation_config
-    return Model(
-        fresh.eval().requires_grad_(False),
-        model.tokenizer,
-        id=f"{model.id}, untrained, seed {seed}",
-        fingerprint=hashlib.sha256(f"{model.fingerprint} untrained {seed}".encode()).hexdigest(),
-        notes="random decoder weights",
-    )
+    fingerprint = hashlib.sha256(f"{model.fingerprint} untrained {seed}".encode()).hexdigest()
+    about: dict[str, Any] = {"id": f"{model.id}, untrained, seed {seed}", "notes": "random decoder weights"}
+    fresh = fresh.eval().requires_grad_(False)
+    return Model(fresh, model.tokenizer, fingerprint=fingerprint, **about)
 
 
 @dataclass(frozen=True)
 class Baselines(Diagnosis):
-    """Accuracy of the probe and of each baseline under the same splits.
-
-    A strong baseline is a fact about the task, not a fault of the probe: nothing is tested.
-
-    Attributes:
-        probe: accuracy of the probe.
-        accuracy: that of each baseline, by name.
-        lead: how far the probe lies above it, paired clip by clip.
-    """
+    """Accuracy of the probe and of each baseline, whose strength is a fact about the task and no fault."""
 
     probe: Estimate
-    accuracy: Mapping[str, Estimate] = field(hash=False)
-    lead: Mapping[str, Estimate] = field(hash=False)
+    accuracy: Mapping[str, Estimate] = field(hash=False)  # of each baseline, by name
+    lead: Mapping[str, Estimate] = field(hash=False)  # of the probe above it, paired clip by clip
 
     @property
     def strongest(self) -> str:
@@ -169,10 +137,8 @@ class Baselines(Diagnosis):
         cells = [(name, a.value, a.low, a.high, lead.value, lead.low, lead.high) for name, a, lead in rows]
         return pd.DataFrame(cells, columns=columns)
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
-        name = self.strongest
-        lead = self.lead[name]
+    def _words(self, alarm: bool) -> str:
+        name, lead = self.strongest, self.lead[self.strongest]
         verdict = "adds to it" if lead.low > 0 else "is not shown to add anything to it"
         return (
             f"At the same splits the strongest baseline, {name}, reads the {self.target} with accuracy "
@@ -184,10 +150,8 @@ class Baselines(Diagnosis):
 def baselines(probed: ProbeEvaluation, features: Mapping[str, Array]) -> Baselines:
     """Return what the probe's method reads from other features, under the same splits.
 
-    Args:
-        probed: the probe under examination.
-        features: name -> numbers (n, f) of the same samples, in the same order; l2 is chosen inside the
-            training folds of each.
+    The features are numbers (n, f) of the same samples, in the same order, by name. Their l2 is chosen inside
+    the training folds.
 
     Raises:
         ProbeError: there are no features, another number of samples, or numbers that are not finite.
@@ -210,10 +174,7 @@ def baselines(probed: ProbeEvaluation, features: Mapping[str, Array]) -> Baselin
 
 @dataclass(frozen=True)
 class ControlTask(Diagnosis):
-    """Accuracy on the real and on the control task under the same random splits, and their difference.
-
-    Low selectivity warns of memory, which the group leak tests; nothing is tested here.
-    """
+    """Accuracy on the real and on the control task under the same random splits, and their difference."""
 
     unit: str
     real: Estimate
@@ -222,8 +183,7 @@ class ControlTask(Diagnosis):
 
     figure: ClassVar[str] = "selectivity"
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         return (
             f"A probe that is given a random class for each {self.unit} reads it back with accuracy "
             f"{self.control.value:.2f}, the true {self.target} with {self.real.value:.2f}: "
@@ -236,11 +196,7 @@ def control_task(probed: ProbeEvaluation, *, repeats: int = 3) -> ControlTask:
 
     Each group gets a random class, and the probe is asked to read that (Hewitt & Liang 2019, "Designing and
     Interpreting Probes with Control Tasks"). Selectivity is the accuracy on the real task minus that on the
-    control task, both under a split that lets the probe see the groups.
-
-    Args:
-        probed: the probe under examination.
-        repeats: random labellings that are averaged.
+    control task, the mean of `repeats`, both under a split that lets the probe see the groups.
     """
     rng = np.random.default_rng(probed.seed)
     _, first, member = np.unique(probed.groups, return_index=True, return_inverse=True)
@@ -251,12 +207,8 @@ def control_task(probed: ProbeEvaluation, *, repeats: int = 3) -> ControlTask:
         (called,) = probed.predicted([probed.random_splits(repeat)], y=drawn)
         control.append(called == drawn)
     mean = np.mean(control, axis=0)
-    rates: dict[str, Any] = {
-        "real": probed.rate(real),
-        "control": probed.rate(mean),
-        "selectivity": probed.mean(real - mean),
-    }
-    return ControlTask(**probed.place, unit=probed.unit, **rates)
+    rates = probed.rate(real), probed.rate(mean), probed.mean(real - mean)
+    return ControlTask(probed.target, probed.layer, probed.unit, *rates)
 
 
 def _random_classes(of_group: Array, classes: int, rng: np.random.Generator) -> Array:

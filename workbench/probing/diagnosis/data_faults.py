@@ -26,31 +26,21 @@ _SHARPEST = 5.0  # |log a| stays below: ridge logits lie between 0 and 1 and nee
 
 @dataclass(frozen=True)
 class ClassImbalance(Diagnosis):
-    """Accuracy beside the figures that imbalance does not flatter.
+    """Accuracy beside the figures that imbalance does not flatter."""
 
-    Attributes:
-        commonest: the class with most clips.
-        majority: the accuracy of always naming it.
-        ratio: clips of the commonest class per clip of the rarest.
-        recall: mean over classes of the share that is read rightly.
-        flattery: accuracy minus mean recall.
-    """
-
-    commonest: str
-    majority: float
-    ratio: float
+    commonest: str  # the class with most clips
+    majority: float  # the accuracy of always naming it
+    ratio: float  # clips of the commonest class per clip of the rarest
     accuracy: Estimate
     macro_f1: float
-    recall: float
-    flattery: Estimate
+    recall: float  # mean over classes of the share that is read rightly
+    flattery: Estimate  # accuracy minus mean recall
 
     figure: ClassVar[str] = "flattery"
     tested: ClassVar[bool] = True
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
-        flatters = self.raises_alarm(alarm)
-        verdict = "accuracy alone flatters the probe" if flatters else "accuracy is a fair figure here"
+    def _words(self, alarm: bool) -> str:
+        verdict = "accuracy alone flatters the probe" if alarm else "accuracy is a fair figure here"
         return (
             f"{self.commonest} has {self.ratio:.1f} clips for each of the rarest class: naming it always "
             f"gives {self.majority:.2f}; at layer {self.layer} the {self.target} accuracy is "
@@ -77,20 +67,12 @@ def class_imbalance(probed: ProbeEvaluation) -> ClassImbalance:
 def _flattery(total: Array) -> float:
     """Return accuracy minus mean recall, from hits and clips of each class (2 k,)."""
     hits, clips = np.split(total, 2)
-    if (clips <= 0).any():
-        return float("nan")
-    return float(hits.sum() / clips.sum() - (hits / clips).mean())
+    return float(hits.sum() / clips.sum() - (hits / clips).mean()) if (clips > 0).all() else math.nan
 
 
 @dataclass(frozen=True)
 class LabelNoise(Diagnosis):
-    """The estimated share of flipped labels, and the clips, hardest first.
-
-    Attributes:
-        share: of labels that look flipped.
-        hardest: one row per clip: clip, group, label, suggested, confidence (held-out probability of its
-            label), suspicion (probability that its label was flipped, given the share).
-    """
+    """The estimated share of flipped labels, and the clips, hardest first."""
 
     share: Estimate
     hardest: pd.DataFrame = field(repr=False, compare=False)
@@ -99,7 +81,7 @@ class LabelNoise(Diagnosis):
     tested: ClassVar[bool] = True
 
     def table(self) -> pd.DataFrame:
-        """Return the clips, hardest first."""
+        """Return the clips, hardest first: suspicion is the probability that the label was flipped."""
         return self.hardest
 
     def suspects(self, *, above: float = 0.5) -> pd.DataFrame:
@@ -107,10 +89,9 @@ class LabelNoise(Diagnosis):
         rows = self.hardest[self.hardest["suspicion"] > above]
         return rows.sort_values("suspicion", ascending=False, kind="stable")
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         worst = self.hardest.iloc[0]
-        noisy = self.raises_alarm(None) and self.effect > BELIEVABLE if alarm is None else alarm
+        noisy = alarm and self.effect > BELIEVABLE
         verdict = "listen to the suspects" if noisy else "no more than a probe's own doubts"
         return (
             f"About {self.share.value:.0%} of the {self.target} labels look flipped "
@@ -125,12 +106,9 @@ def label_noise(probed: ProbeEvaluation) -> LabelNoise:
 
     A lapse rate, as psychophysics knows it: a label is what held-out logits say, except that a share e of the
     labels was replaced by one of the others. P(label) = (1 - e) s + e (1 - s) / (k - 1), where s is the
-    softmax of a times the logits. A probe that is merely unsure is caught by a; clips that it is sure of and
-    that are labelled otherwise need e.
-
-    Two tests must agree. The likelihood ratio against e = 0, which lies on the bound (half a chi-squared),
-    asks whether lapses are needed at all; the estimate over its error, groups taken as wholes, asks whether
-    they are spread over groups: one track that sounds like another genre is one surprise and not eight.
+    softmax of a times the logits. Two tests must agree: the likelihood ratio against e = 0, which lies on the
+    bound (half a chi-squared), and the estimate over its error, groups taken as wholes, so that a track that
+    sounds like another genre is one surprise and not eight.
     """
     logits = probed.held_out.logits
     logits = logits - logits.mean(1, keepdims=True)
@@ -216,35 +194,26 @@ def _error(logits: Array, probed: ProbeEvaluation, a: float, e: float) -> float:
 
 @dataclass(frozen=True)
 class LearningCurve(Diagnosis):
-    """Held-out accuracy over training groups per class, and whether more of them would still help.
-
-    Attributes:
-        unit: what a group is called.
-        points: groups per class that a probe was trained on, and its held-out accuracy.
-        rise: accuracy with all training groups minus that with half of them, paired clip by clip.
-    """
+    """Held-out accuracy over training groups per class, and whether more of them would still help."""
 
     unit: str
-    points: tuple[tuple[float, Estimate], ...] = field(hash=False)
-    rise: Estimate
+    points: tuple[tuple[float, Estimate], ...] = field(hash=False)  # groups per class, and accuracy
+    rise: Estimate  # accuracy with all training groups minus that with half of them; NaN with one per class
 
-    figure: ClassVar[str] = (
-        "rise"  # what the last doubling of the groups brought; not with one group per class
-    )
+    figure: ClassVar[str] = "rise"
     tested: ClassVar[bool] = True
 
     def table(self) -> pd.DataFrame:
         """Return one row per size: groups (per class, in training), accuracy, low, high."""
         return table_of("groups", dict(self.points))
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         most, accuracy = self.points[-1]
         with_all = f"With {most:.3g} training {self.unit}s per class"
         result = f"{with_all} the {self.target} accuracy is {accuracy.value:.2f}"
         if self.p_value is None:
             return f"{result}; there are too few {self.unit}s to train on half of them."
-        help_ = "help" if self.raises_alarm(alarm) else "hardly help"
+        help_ = "help" if alarm else "hardly help"
         return f"{result}; the last doubling brought {self.rise}: more {self.unit}s would {help_}."
 
 
@@ -253,20 +222,14 @@ def learning_curve(
 ) -> LearningCurve:
     """Return accuracy over the number of training groups per class, always judged on the same held-out clips.
 
-    Args:
-        probed: the probe under examination.
-        sizes: groups per class; by default 1, 2, 4 ... below half of what there is.
-        repeats: draws of half of the groups that are averaged (other sizes are drawn twice).
+    The sizes are groups per class, by default 1, 2, 4 ... below half of all, which is drawn `repeats` times.
 
     Raises:
         ProbeError: a size is below 1.
     """
-    per_class = [
-        len(np.unique(probed.groups[train][probed.y[train] == class_]))
-        for train, _ in probed.splits
-        for class_ in range(len(probed.classes))
-    ]
-    most = float(np.mean(per_class))
+    numbers = range(len(probed.classes))
+    parts = [train[probed.y[train] == one] for train, _ in probed.splits for one in numbers]
+    most = float(np.mean([len(np.unique(probed.groups[part])) for part in parts]))
     half = most / 2
     sizes = [2**power for power in range(12)] if sizes is None else list(sizes)
     if any(size < 1 for size in sizes):
@@ -289,15 +252,11 @@ def learning_curve(
 
 
 def _thinned(probed: ProbeEvaluation, train: Array, share: float, rng: np.random.Generator) -> Array:
-    """Return the samples of a share of the training groups, of each class the same.
-
-    A group of several classes counts for the class that most of its samples have. Every class keeps a sample,
-    if need be of one group more.
-    """
-    names, member = np.unique(probed.groups[train], return_inverse=True)
-    counts = np.zeros((len(names), len(probed.classes)))
-    np.add.at(counts, (member, probed.y[train]), 1)
-    main, kept = counts.argmax(1), np.zeros(len(names), dtype=bool)
+    """Return the samples of a share of the training groups, of each class the same; every class keeps one."""
+    _, member = np.unique(probed.groups[train], return_inverse=True)
+    counts = sums_by_group(np.eye(len(probed.classes))[probed.y[train]], member)
+    # A group of several classes counts for the class that most of its samples have.
+    main, kept = counts.argmax(1), np.zeros(len(counts), dtype=bool)
     for class_ in range(len(probed.classes)):
         own = rng.permutation(np.flatnonzero(main == class_))
         wanted = share * len(own)

@@ -1,9 +1,4 @@
-"""One probe under examination, with all that the diagnoses ask of it, and what every diagnosis returns.
-
-A `ProbeEvaluation` has the activations of the probe's layer and what the probes of a grouped cross-validation
-read of each sample. Every further fit uses the probe's own method and l2, so that arms that are compared
-differ in one thing only.
-"""
+"""One probe under examination, with all that the diagnoses ask of it, and what every diagnosis returns."""
 
 from __future__ import annotations
 
@@ -33,16 +28,13 @@ TOLERATED = 0.02
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What every diagnosis returns: a size in the unit of the fault, perhaps a test, and a sentence.
-
-    `figure` names the estimate that says how large it is, `tested` whether its p-value may raise an alarm.
-    """
+    """What every diagnosis returns: a size in the unit of the fault, perhaps a test, and a sentence."""
 
     target: str
     layer: int
 
-    figure: ClassVar[str] = ""
-    tested: ClassVar[bool] = False
+    figure: ClassVar[str] = ""  # the estimate that says how large the fault is
+    tested: ClassVar[bool] = False  # whether its p-value may raise an alarm
 
     @property
     def effect(self) -> float:
@@ -61,6 +53,9 @@ class Diagnosis:
 
     def sentence(self, alarm: bool | None = None) -> str:
         """Return what was found, with its numbers; `alarm` as in `raises_alarm`."""
+        return self._words(self.raises_alarm(alarm))
+
+    def _words(self, alarm: bool) -> str:
         raise NotImplementedError
 
 
@@ -72,25 +67,14 @@ def table_of(column: str, estimates: Mapping[Any, Estimate], value: str = "accur
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ProbeEvaluation:
-    """One probe under examination.
+    """One probe under examination, with what was read of each sample by probes that did not see its group."""
 
-    Attributes:
-        x: activations of its layer (n, d).
-        y: class numbers (n,).
-        groups: group of each sample (n,).
-        clips: clip id of each sample (n,).
-        splits: the grouped folds.
-        held_out: what the folds' probes read of the samples they did not see.
-        unit: what a group is called in sentences: "group", "track", "artist", "groove".
-        class_weights: by class number.
-    """
-
-    x: Array
-    y: Array
-    groups: Array
-    clips: Array
+    x: Array  # activations of its layer (n, d)
+    y: Array  # class numbers (n,)
+    groups: Array  # of each sample (n,)
+    clips: Array  # clip id of each sample (n,)
     classes: tuple[str, ...]
-    splits: list[Split]
+    splits: list[Split]  # the grouped folds
     held_out: HeldOut
     target: str
     layer: int
@@ -98,8 +82,8 @@ class ProbeEvaluation:
     method: ProbeMethod
     l2: float
     seed: int
-    unit: str = "group"
-    class_weights: Mapping[int, float] | str | None = None
+    unit: str = "group"  # what a group is called in sentences: "group", "track", "artist", "groove"
+    class_weights: Mapping[int, float] | str | None = None  # by class number
 
     held = renamed_attribute("held", "held_out")
     strength = renamed_attribute("strength", "l2")
@@ -153,27 +137,15 @@ class ProbeEvaluation:
         return mean_over_groups(values, self.groups, tolerated=tolerated)
 
     def predicted(self, rounds: Sequence[Sequence[Split]], *, y: Array | None = None) -> Array:
-        """Return the class numbers (rounds, n) that probes of the same recipe predict under other splits.
-
-        Args:
-            rounds: lists of (train, test) indices; the test parts of each list have every sample once.
-            y: other class numbers to learn (n,).
-        """
+        """Return the classes (rounds, n) that probes of its method and l2, perhaps on another `y`, say."""
+        splits, y = [split for one in rounds for split in one], self.y if y is None else y
         folds = cross_validate(
-            self.x,
-            self.y if y is None else y,
-            [split for one in rounds for split in one],
-            groups=self.groups,
-            method=self.method,
-            l2=(self.l2,),
-            seed=self.seed,
+            self.x, y, splits, groups=self.groups, method=self.method, l2=(self.l2,), seed=self.seed,
             class_weights=self.class_weights,
-        )
+        )  # fmt: skip
         # Rounds judge every sample anew, so that each split's probe is asked by itself.
-        called, probes = (
-            np.empty((len(rounds), len(self.y)), dtype=int),
-            zip(folds.weights, folds.bias, strict=True),
-        )
+        probes = zip(folds.weights, folds.bias, strict=True)
+        called = np.empty((len(rounds), len(y)), dtype=int)
         for row, one in zip(called, rounds, strict=True):
             for (_, test), (weights, bias) in zip(one, probes, strict=False):
                 row[test] = (self.x[test] @ weights.T + bias).argmax(1)
@@ -189,17 +161,13 @@ class ProbeEvaluation:
     def read(self, x: Array, groups: Array) -> Array:
         """Return logits (m, classes) of other samples (m, d), by probes that saw nothing of their groups.
 
-        A sample of a group that is known here is read by the fold that tested this group, any other sample by
-        the average of all folds.
+        Samples of a group that is known here are read by the fold that tested it, others by all together.
         """
         every = np.einsum("md,fkd->fmk", np.asarray(x, dtype=np.float64), self.held_out.weights)
         every += self.held_out.bias[:, None]
-        logits = every.mean(0)
         fold_of = dict(zip(self.groups.tolist(), self.held_out.fold.tolist(), strict=True))
-        for position, group in enumerate(np.asarray(groups).tolist()):
-            if group in fold_of:
-                logits[position] = every[fold_of[group], position]
-        return np.asarray(logits)
+        fold = np.array([fold_of.get(group, -1) for group in np.asarray(groups).tolist()])
+        return np.where(fold[:, None] < 0, every.mean(0), every[fold, np.arange(len(fold))])
 
 
 def evaluate_probe(
@@ -214,20 +182,13 @@ def evaluate_probe(
 ) -> ProbeEvaluation:
     """Return a probe under examination, with what is read of samples that it was not fitted on.
 
-    Args:
-        acts: pooled activations with the probe's layer, site and target, on which it was fitted.
-        probe: says layer, site, target, method and l2.
-        folds: parts of the grouped cross-validation; with the `seed` of `fit_probes` they are its folds.
-        seed: of the folds.
-        unit: what a group is called in sentences.
-        method: what fitted the probe, where that cannot be found by its name.
-        class_weights: those that the probe was fitted with (`fit_probes`).
+    The activations and class weights are those that it was fitted with; folds and seed of `fit_probes` make
+    its folds. The unit is what a group is called in sentences; the method is what fitted the probe, where
+    that cannot be found by its name.
 
     Raises:
-        ProbeError: the activations have other classes or another width than the probe, or the method is
-            unknown.
-        DatasetError: as in `fit_probes`.
-        ActivationsError: as in `fit_probes`.
+        ProbeError: the activations have other classes or another width, or the method is unknown.
+        DatasetError, ActivationsError: as in `fit_probes`.
     """
     method = find_method(method or probe.method)
     names, y = acts.numbered(probe.target)

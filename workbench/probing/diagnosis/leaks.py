@@ -1,16 +1,11 @@
-"""Leaks: what else than the label a probe may read: groups, the prompt, a number that goes along, the source.
-
-Each function asks one question of a probe under examination: does a random split flatter it (`group_leak`)?
-Does it read the words of the prompt (`text_leak`)? Does it lean on loudness, length or tempo (`confound`)?
-Does what it learnt on real music pass on to generated music (`transfer`)?
-"""
+"""Leaks: what a probe may read beside the label: groups, the prompt, a number that goes along, the source."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,10 +27,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class GroupLeak(Diagnosis):
-    """Accuracy when groups are cut, accuracy when they are kept whole, and the gap between them.
-
-    The gap is what a report that split clips at random would claim and new groups would not give.
-    """
+    """Accuracy when groups are cut, when they are kept whole, and the gap: what new groups would not give."""
 
     unit: str
     random: Estimate
@@ -45,26 +37,21 @@ class GroupLeak(Diagnosis):
     figure: ClassVar[str] = "gap"  # a share of clips; not there where each group is a single clip
     tested: ClassVar[bool] = True
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         if self.p_value is None:
             return f"Every {self.unit} is a single clip, so that no split can cut one: no group leak."
         where = f"The {self.target} accuracy of {self.random.value:.2f} at layer {self.layer}"
         there = f"{self.grouped.value:.2f} when {self.unit}s are held out (gap {self.gap})"
-        if self.raises_alarm(alarm):
+        if alarm:
             return f"{where} under a random split drops to {there}: the probe recognises {self.unit}s."
         return f"{where} under a random split stays at {there}."
 
 
 def group_leak(probed: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
-    """Return random-split accuracy minus grouped accuracy, paired clip by clip and tested over groups.
+    """Return random-split accuracy minus grouped accuracy, the mean over `repeats` splits of each kind.
 
-    Both arms have the same recipe, number of folds and samples; only the splits differ. The p-value tests
-    whether the gap is above two points.
-
-    Args:
-        probed: the probe under examination.
-        repeats: splits of each kind that are averaged.
+    Both arms have the same recipe, number of folds and samples. They are paired clip by clip, and the p-value
+    tests over groups whether the gap is above two points.
     """
     random = [probed.random_splits(repeat) for repeat in range(repeats)]
     seeds = range(probed.seed + 1, probed.seed + repeats)
@@ -73,31 +60,17 @@ def group_leak(probed: ProbeEvaluation, *, repeats: int = 2) -> GroupLeak:
     cut, whole = right[:repeats].mean(0), np.vstack([probed.correct, right[repeats:]]).mean(0)
     single = len(np.unique(probed.groups)) == len(probed.groups)
     gap = NOTHING if single else probed.mean(cut - whole, TOLERATED)
-    return GroupLeak(
-        **probed.place, unit=probed.unit, random=probed.rate(cut), grouped=probed.rate(whole), gap=gap
-    )
-
-
-CONDITIONS = ("null", "neutral", "correct", "wrong")
+    return GroupLeak(probed.target, probed.layer, probed.unit, probed.rate(cut), probed.rate(whole), gap)
 
 
 @dataclass(frozen=True)
 class TextLeak(Diagnosis):
-    """What a probe says of the same clips under different texts.
+    """What a probe says of the same clips under different texts; one that follows a wrong one reads words."""
 
-    Where the words of the wrong class make the probe name that class, it reads words.
-
-    Attributes:
-        accuracy: held-out accuracy under each condition.
-        flipped: share of clips that are called what the wrong text names.
-        before: share of the same clips that are called so under the neutral text.
-        excess: the difference.
-    """
-
-    accuracy: Mapping[str, Estimate] = field(hash=False)
-    flipped: float
-    before: float
-    excess: Estimate
+    accuracy: Mapping[str, Estimate] = field(hash=False)  # held out, by condition
+    flipped: float  # share of clips that are called what the wrong text names
+    before: float  # share of the same clips that are called so under the neutral text
+    excess: Estimate  # the difference
 
     figure: ClassVar[str] = "excess"
     tested: ClassVar[bool] = True
@@ -111,10 +84,9 @@ class TextLeak(Diagnosis):
         """Return one row per condition: condition, accuracy, low, high."""
         return table_of("condition", self.accuracy)
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         by_text = ", ".join(f"{name} {one.value:.2f}" for name, one in self.accuracy.items())
-        verdict = "reads text" if self.raises_alarm(alarm) else "does not follow the text"
+        verdict = "reads text" if alarm else "does not follow the text"
         return (
             f"With the wrong {self.target} in the prompt {self.flipped:.0%} of the clips are called what "
             f"the text names, {self.before:.0%} without it (difference {self.excess}; accuracy by "
@@ -123,15 +95,11 @@ class TextLeak(Diagnosis):
 
 
 def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
-    """Return how far a probe follows the text, clip by clip, tested over groups.
+    """Return how far a probe follows the text, clip by clip, read by the folds that do not know its group.
 
-    The folds' probes, trained on the activations that were given, read each clip; its group is unknown to
-    them. The p-value tests whether more than two points of the clips follow.
-
-    Args:
-        probed: the probe under examination.
-        conditions: the same clips under texts: sample coordinates `condition` ("null", "neutral", "correct",
-            "wrong") and `named`, the class that the text names ("" for none).
+    The p-value tests over groups whether more than two points of the clips follow. The conditions are the
+    same clips under texts, with the sample coordinates `condition` ("null", "neutral", "correct", "wrong")
+    and `named`, the class that the text names ("" for none).
 
     Raises:
         ProbeError: "wrong" or both "neutral" and "null" are missing, or a clip is under one of them only.
@@ -139,28 +107,25 @@ def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
     names = conditions.coordinate("condition")
     calm = "neutral" if "neutral" in names else "null"
     if not {"wrong", calm} <= set(names):
-        found = f"there are {', '.join(np.unique(names).tolist())}"
-        do = "Capture the clips under these conditions too"
-        raise ProbeError(f"The conditions wrong and {calm} were asked for", found, do)
+        asked, found = f"The conditions wrong and {calm} were asked for", ", ".join(np.unique(names).tolist())
+        raise ProbeError(asked, f"there are {found}", "Capture the clips under these conditions too")
     groups = conditions.groups
     logits = probed.read(conditions.matrix(probed.layer, site=probed.site), groups)
     called = np.array(probed.classes)[logits.argmax(1)]
     right = called == as_text(conditions.labels(probed.target))
-    masks = {name: names == name for name in CONDITIONS if name in names}
+    masks = {name: names == name for name in ("null", "neutral", "correct", "wrong") if name in names}
     accuracy = {name: rate_over_groups(right[mask], groups[mask]) for name, mask in masks.items()}
     wrong, same = _paired(conditions.clips, names, calm)
     aim = conditions.coordinate("named")[wrong]
     now, before = called[wrong] == aim, called[same] == aim
     excess = mean_over_groups(now.astype(float) - before, groups[wrong], tolerated=TOLERATED)
-    shares: dict[str, Any] = {"flipped": float(now.mean()), "before": float(before.mean())}
-    return TextLeak(**probed.place, accuracy=accuracy, **shares, excess=excess)
+    shares = float(now.mean()), float(before.mean())
+    return TextLeak(probed.target, probed.layer, accuracy, *shares, excess)
 
 
 def _paired(clips: Array, names: Array, calm: str) -> tuple[Array, Array]:
-    """Return the positions of samples under the wrong text, and of the same samples under the calm one.
-
-    A clip may have several samples (windows); they come in the same order under each condition.
-    """
+    """Return the positions of samples under the wrong text, and of the same samples under the calm one."""
+    # A clip may have several samples (windows), in the same order under each condition.
     frame = pd.DataFrame({"clip": clips, "condition": names, "position": np.arange(len(clips))})
     frame["number"] = frame.groupby(["condition", "clip"]).cumcount()
     wrong, same = (frame[frame["condition"] == name] for name in ("wrong", calm))
@@ -179,28 +144,17 @@ _SHARE_L2 = 1e-3  # of the logistic regression of the class on the number
 
 @dataclass(frozen=True)
 class Confound(Diagnosis):
-    """What a number per clip has to do with the label, with the activations, and with the accuracy.
+    """What a number per clip has to do with the label, with the activations, and with the accuracy."""
 
-    Attributes:
-        number: what it is called.
-        alone: held-out accuracy of a probe that sees only the number (and its square).
-        chance: accuracy of always naming the most frequent class.
-        linked: chance of so strong a link between number and label, were labels shuffled between groups.
-        readable: held-out R2 of reading the number from the activations.
-        recall: mean over classes of the share read rightly, and `matched` the same among clips made alike.
-        drop: recall - matched: what the probe owes to the number.
-        clips: clips per class that the matching amounts to, in the class that has fewest.
-    """
-
-    number: str
-    alone: Estimate
-    chance: float
-    linked: float
-    readable: Estimate
-    recall: Estimate
-    matched: Estimate
-    drop: Estimate
-    clips: float
+    number: str  # what it is called
+    alone: Estimate  # held-out accuracy of a probe that sees only the number (and its square)
+    chance: float  # accuracy of always naming the most frequent class
+    linked: float  # chance of so strong a link of number and label, were labels shuffled between groups
+    readable: Estimate  # held-out R2 of reading the number from the activations
+    recall: Estimate  # mean over classes of the share read rightly
+    matched: Estimate  # the same among clips made alike in the number
+    drop: Estimate  # recall - matched: what the probe owes to the number
+    clips: float  # clips per class that the matching amounts to, in the class that has fewest
 
     @property
     def effect(self) -> float:
@@ -212,17 +166,15 @@ class Confound(Diagnosis):
         """Chance of this where number and label are not linked, or the probe owes it two points at most."""
         return self.linked if math.isnan(self.drop.value) else max(self.linked, self.drop.p_value)
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         alone = (
             f"{self.number} alone tells the {self.target} with accuracy {self.alone.value:.2f} (chance "
             f"{self.chance:.2f}) and is read from layer {self.layer} with R2 {self.readable.value:.2f}"
         )
         if math.isnan(self.drop.value):
-            return (
-                f"{alone}; hardly any clips of different classes are alike in it: the two cannot be parted."
-            )
-        verdict = "leans on" if self.raises_alarm(alarm) else "does not need"
+            alike = "hardly any clips of different classes are alike in it"
+            return f"{alone}; {alike}: the two cannot be parted."
+        verdict = "leans on" if alarm else "does not need"
         return (
             f"{alone}; where clips are alike in it, the mean recall of {self.recall.value:.2f} becomes "
             f"{self.matched.value:.2f} (drop {self.drop}): the probe {verdict} {self.number}."
@@ -232,17 +184,12 @@ class Confound(Diagnosis):
 def confound(probed: ProbeEvaluation, name: str, values: Array, *, permutations: int = 1000) -> Confound:
     """Return what a probe owes to a number per sample.
 
-    Three questions: how well does the number alone tell the classes apart? Is it in the activations? And what
-    is left of the accuracy where the classes are alike in it? The last is asked by weights that give every
-    class the same distribution of the number (overlap weights, Li & Li 2019): w = 1 / (e_y sum_c 1 / e_c),
-    where e_c(z) is the share of class c among clips with the number z. Clips that could be of any class count
-    most.
+    What is left of the accuracy where the classes are alike in the number is asked by weights that give every
+    class the same distribution of it (overlap weights, Li & Li 2019): w = 1 / (e_y sum_c 1 / e_c), where
+    e_c(z) is the share of class c among clips with the number z.
 
-    Args:
-        probed: the probe under examination.
-        name: what the number is called, with its unit: "level_db", "seconds", "silence", "tempo_bpm".
-        values: finite numbers (n,).
-        permutations: shuffles of labels between groups, for the link's p-value.
+    The name has the unit: "level_db", "seconds", "silence", "tempo_bpm". The permutations shuffle labels
+    between groups, for the p-value of the link between the finite values (n,) and the label.
 
     Raises:
         ProbeError: the values have another length or are not finite.
@@ -254,9 +201,8 @@ def confound(probed: ProbeEvaluation, name: str, values: Array, *, permutations:
         raise ProbeError(f"{len(probed.y)} finite numbers were asked for {name!r}", found, do)
     spread = float(values.std())
     z = np.asarray((values - values.mean()) / spread) if spread > 1e-9 else np.zeros(len(values))
-    held_out = cross_validate(
-        _curved(z), probed.y, probed.splits, groups=probed.groups, l2=(_SHARE_L2,), seed=probed.seed
-    )
+    x, y, groups = _curved(z), probed.y, probed.groups
+    held_out = cross_validate(x, y, probed.splits, groups=groups, l2=(_SHARE_L2,), seed=probed.seed)
     recall, matched, drop, clips = _matching(probed, _overlap(z, probed.y))
     return Confound(
         **probed.place, number=name, alone=probed.rate(held_out.predicted == probed.y), chance=probed.chance,
@@ -303,10 +249,8 @@ def _recall(total: Array) -> tuple[float, float]:
 
 
 def _linked(z: Array, probed: ProbeEvaluation, permutations: int) -> float:
-    """Return the p-value of the link between number and label: eta squared of groups, labels shuffled.
-
-    Clips of one group are not independent witnesses: each group speaks once per class that it has.
-    """
+    """Return the p-value of the link between number and label: eta squared of groups, labels shuffled."""
+    # Clips of one group are not independent witnesses: each group speaks once per class that it has.
     pairs = np.stack([probed.y, np.unique(probed.groups, return_inverse=True)[1]])
     _, first, unit = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
     unit = unit.ravel()
@@ -325,10 +269,7 @@ def _linked(z: Array, probed: ProbeEvaluation, permutations: int) -> float:
 
 
 def _readable(probed: ProbeEvaluation, z: Array) -> Estimate:
-    """Return the held-out R2 of a ridge regression of the number on the activations; grouped folds.
-
-    The penalty is chosen by generalised cross-validation (Golub 1979).
-    """
+    """Return the held-out R2 of ridge on the activations, l2 by generalised cross-validation (Golub 1979)."""
     read, values = np.empty(len(z)), PROBE_METHODS["ridge"].l2
     for (train, test), design in zip(probed.splits, probed.designs, strict=True):
         spread, count, errors = design.axes.spread, len(train), []
@@ -351,18 +292,14 @@ def _r2(total: Array) -> float:
 
 @dataclass(frozen=True)
 class Transfer(Diagnosis):
-    """Accuracy of probes trained on one set of clips and tested on another, and back.
-
-    Each is judged on clips of groups that the probe did not see: `here` and `there` within a set,
-    `out` trained here and tested there, `back` the reverse; the loss is `there` minus `out`.
-    """
+    """Accuracy of probes trained on one set of clips and tested on another, and back, on new groups."""
 
     names: tuple[str, str]
-    here: Estimate
-    there: Estimate
-    out: Estimate
-    back: Estimate
-    loss: Estimate
+    here: Estimate  # trained and tested on the first set
+    there: Estimate  # trained and tested on the second
+    out: Estimate  # trained on the first, tested on the second
+    back: Estimate  # the reverse
+    loss: Estimate  # there - out
 
     figure: ClassVar[str] = "loss"
 
@@ -374,8 +311,7 @@ class Transfer(Diagnosis):
         rows = [(trained, tested, e.value, e.low, e.high) for trained, tested, e in pairs]
         return pd.DataFrame(rows, columns=["trained_on", "tested_on", "accuracy", "low", "high"])
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         here, there = self.names
         return (
             f"At layer {self.layer}, probes of the {self.target} trained on {here} clips read {there} ones "
@@ -387,14 +323,10 @@ class Transfer(Diagnosis):
 def transfer(
     here: ProbeEvaluation, there: ProbeEvaluation, *, names: tuple[str, str] = ("real", "generated")
 ) -> Transfer:
-    """Return the accuracy of the probes of one set of clips on another, and back.
+    """Return the accuracy of the probes of one set of clips (`here`) on another (`there`), and back.
 
-    A group that both sets share is judged by probes that did not see it on either side.
-
-    Args:
-        here: the probe under examination.
-        there: the same probe on the other set of clips.
-        names: what the two sets are called.
+    A group that both sets share is judged by probes that did not see it on either side. The names are what
+    the two sets are called.
 
     Raises:
         ProbeError: the two have other classes, layers or sites.
@@ -406,7 +338,6 @@ def transfer(
             raise ProbeError(asked, f"their {what} are {one} and {two}", "Examine both alike")
     out = here.read(there.x, there.groups).argmax(1) == there.y
     back = there.read(here.x, here.groups).argmax(1) == here.y
-    return Transfer(
-        **here.place, names=names, here=here.accuracy, there=there.accuracy, out=there.rate(out),
-        back=here.rate(back), loss=there.mean(there.correct.astype(np.float64) - out),
-    )  # fmt: skip
+    rates = here.accuracy, there.accuracy, there.rate(out), here.rate(back)
+    loss = there.mean(there.correct.astype(np.float64) - out)
+    return Transfer(here.target, here.layer, names, *rates, loss)

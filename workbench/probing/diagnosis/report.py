@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,21 +30,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One diagnosis in a report.
+    """One diagnosis in a report; an alarm needs an adjusted p of at most 0.05 and a size that matters."""
 
-    Attributes:
-        name: "group leak", "confound: level_db" ...
-        value: the diagnosis, with all its numbers.
-        words: what was found, in a sentence that agrees with the alarm.
-        adjusted: its p-value after Holm's correction for all that could have raised an alarm; None if
-            untested.
-        alarm: whether the fault is there: adjusted p at most 0.05, and a size that matters.
-    """
-
-    name: str
+    name: str  # "group leak", "confound: level_db" ...
     value: Diagnosis
-    words: str
-    adjusted: float | None = None
+    words: str  # what was found, in a sentence that agrees with the alarm
+    adjusted: float | None = None  # p-value after Holm's correction for all that was tested
     alarm: bool = False
 
     @property
@@ -60,17 +50,11 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class ProbeReport:
-    """All findings about the probe of one layer.
+    """All findings about the probe of one layer."""
 
-    Attributes:
-        evaluation: the probe under examination, for further questions.
-        findings: one per diagnosis.
-        skipped: what was not looked at, and what is needed to do so, one sentence each.
-    """
-
-    evaluation: ProbeEvaluation
+    evaluation: ProbeEvaluation  # for further questions
     findings: tuple[Finding, ...]
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()  # what was not looked at and what it needs, one sentence each
 
     case = renamed_attribute("case", "evaluation")
 
@@ -93,18 +77,9 @@ class ProbeReport:
 
     def table(self) -> pd.DataFrame:
         """Return one row per finding: finding, effect, p_value, adjusted, alarm, sentence."""
-        rows = [
-            {
-                "finding": finding.name,
-                "effect": finding.effect,
-                "p_value": math.nan if finding.value.p_value is None else finding.value.p_value,
-                "adjusted": math.nan if finding.adjusted is None else finding.adjusted,
-                "alarm": finding.alarm,
-                "sentence": finding.words,
-            }
-            for finding in self.findings
-        ]
-        return pd.DataFrame(rows)
+        columns = ["finding", "effect", "p_value", "adjusted", "alarm", "sentence"]
+        rows = [(one.name, one.effect, one.value.p_value, one.adjusted, one.alarm, one.words) for one in self]
+        return pd.DataFrame(rows, columns=columns).astype({"p_value": float, "adjusted": float})
 
     def sentences(self) -> tuple[str, ...]:
         """Return the verdict, then a sentence for each finding, alarms first."""
@@ -160,9 +135,9 @@ def diagnose(
         layer: the layer that is examined; the best of the sweep when None.
         sweep: probes that were fitted on `acts`; by default they are fitted here, with this seed.
         method: by which probes are fitted here, or were, where it cannot be found by its name.
-        conditions: the same clips under texts (see `text_leak`).
-        confounds: name -> number of each sample (see `confound`).
-        baselines: name -> other features of each sample (see `baselines`).
+        conditions: the same clips under texts (`text_leak`).
+        confounds: name -> number of each sample (`confound`).
+        baselines: name -> other features of each sample (`baselines`).
         generated: labelled activations of generated clips, for the transfer there and back.
         folds: parts of the grouped cross-validation.
         seed: of folds and draws.
@@ -178,7 +153,11 @@ def diagnose(
     with threadpool_limits(limits=1):
         probed = evaluate_probe(acts, probe, **fitting)
         tests = _tests(probed, conditions, confounds or {})
-        seen = _views(probed, sweep) if views else {}
+        seen: dict[str, Diagnosis] = {}
+        if views:
+            seen = {"accuracy": accuracy_by_layer(sweep), "control task": control_task(probed)}
+            seen |= {"confusion": confusion(probed), "calibration": calibration(probed)}
+            seen["direction stability"] = direction_stability(probed)
         if baselines:
             seen["baselines"] = compare_baselines(probed, baselines)
         if generated is not None:
@@ -192,26 +171,14 @@ def _tests(
     probed: ProbeEvaluation, conditions: Activations | None, confounds: Mapping[str, Array]
 ) -> dict[str, Diagnosis]:
     """Return what can raise an alarm."""
-    leaks: dict[str, Diagnosis] = {"group leak": group_leak(probed)}
+    tests: dict[str, Diagnosis] = {"group leak": group_leak(probed)}
     if conditions is not None:
-        leaks["text leak"] = text_leak(probed, conditions)
-    leaks |= {f"confound: {name}": confound(probed, name, values) for name, values in confounds.items()}
-    return leaks | {
-        "label noise": label_noise(probed),
-        "too few clips": learning_curve(probed),
-        "class imbalance": class_imbalance(probed),
-    }
-
-
-def _views(probed: ProbeEvaluation, sweep: ProbeSweep) -> dict[str, Diagnosis]:
-    """Return what is described and not tested."""
-    return {
-        "accuracy": accuracy_by_layer(sweep),
-        "control task": control_task(probed),
-        "confusion": confusion(probed),
-        "calibration": calibration(probed),
-        "direction stability": direction_stability(probed),
-    }
+        tests["text leak"] = text_leak(probed, conditions)
+    tests |= {f"confound: {name}": confound(probed, name, values) for name, values in confounds.items()}
+    tests["label noise"] = label_noise(probed)
+    tests["too few clips"] = learning_curve(probed)
+    tests["class imbalance"] = class_imbalance(probed)
+    return tests
 
 
 def _judged(tests: Mapping[str, Diagnosis], views: Mapping[str, Diagnosis]) -> tuple[Finding, ...]:

@@ -1,10 +1,4 @@
-"""Views of a probe that raise no alarm: layers, confusions, calibration, directions, readings over time.
-
-`ridge_to_means` follows each direction as the penalty grows. A ridge probe with a small penalty sets features
-that vary together against one another; with a large one it only looks at how far the class means lie apart. A
-direction is judged alone, as steering uses it: clips are cut half-way between the means of the class and of
-the rest, and the share on the right side is counted, both sides alike. That has no bias to fit, and no scale.
-"""
+"""Views of a probe that raise no alarm: layers, confusions, calibration, directions, readings over time."""
 
 from __future__ import annotations
 
@@ -15,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from workbench.errors import ProbeError, renamed_attribute, renamed_keywords
 from workbench.probing.crossval import Split
@@ -32,20 +27,11 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Calibration(Diagnosis):
-    """The reliability curve: whether 80 % are read rightly of the clips that a probe is 80 % sure of.
+    """The reliability curve: whether 80 % are read rightly of the clips that a probe is 80 % sure of."""
 
-    Attributes:
-        ece: expected calibration error, the mean distance between confidence and accuracy over bins, weighted
-            by how many clips fall into each.
-        expected: ECE of a perfectly calibrated probe with these confidences (bins are small, so it is above
-            0), and 95 % of simulations.
-        excess: mean confidence minus accuracy: above 0 the probe is too sure.
-        bins: one row per filled bin: confidence, accuracy, low, high, clips.
-    """
-
-    ece: float
-    expected: Estimate
-    excess: Estimate
+    ece: float  # expected calibration error: mean distance of confidence and accuracy over clips, by bins
+    expected: Estimate  # ECE of a perfectly calibrated probe with these confidences, in simulations
+    excess: Estimate  # mean confidence minus accuracy: above 0 the probe is too sure
     bins: pd.DataFrame = field(repr=False, compare=False)
 
     def table(self) -> pd.DataFrame:
@@ -57,8 +43,7 @@ class Calibration(Diagnosis):
         """ECE beyond what perfect calibration would show."""
         return self.ece - self.expected.value
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         verdict = "its confidences can be trusted"
         if self.ece > self.expected.high:
             side = "too sure" if self.excess.value > 0 else "not sure enough"
@@ -70,30 +55,23 @@ class Calibration(Diagnosis):
 
 
 def calibration(probed: ProbeEvaluation, *, bins: int = 10, draws: int = 500) -> Calibration:
-    """Return the reliability curve of the held-out probabilities.
-
-    Args:
-        probed: the probe under examination.
-        bins: equal parts of the range of confidences from 0 to 1.
-        draws: simulations of a perfectly calibrated probe.
-    """
+    """Return the reliability curve of the held-out probabilities, in equal bins of confidence from 0 to 1."""
     sure, right = probed.probabilities.max(1), probed.correct.astype(np.float64)
     where = np.minimum((sure * bins).astype(int), bins - 1)
 
     def ece(hits: Array) -> float:  # sum over bins of |hits - summed confidence| / n
         return float(np.abs(np.bincount(where, weights=hits - sure, minlength=bins)).sum() / len(sure))
 
+    # What a perfectly calibrated probe of these confidences would read rightly.
     simulated = np.random.default_rng(probed.seed).random((draws, len(sure))) < sure
     perfect = np.array([ece(one) for one in simulated])
     rows = []
     for inside in (where == one for one in np.unique(where)):
         rate = rate_over_groups(right[inside], probed.groups[inside])
         rows.append((float(sure[inside].mean()), rate.value, rate.low, rate.high, int(inside.sum())))
-    return Calibration(
-        **probed.place, ece=ece(right), excess=probed.mean(sure - right),
-        expected=Estimate(float(perfect.mean()), *percentile_interval(perfect)),
-        bins=pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "clips"]),
-    )  # fmt: skip
+    table = pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "clips"])
+    expected = Estimate(float(perfect.mean()), *percentile_interval(perfect))
+    return Calibration(probed.target, probed.layer, ece(right), expected, probed.mean(sure - right), table)
 
 
 @dataclass(frozen=True)
@@ -121,8 +99,7 @@ class Confusion(Diagnosis):
     @property
     def worst(self) -> tuple[str, str, float]:
         """The pair that is confused most: true class, called class, share of the true class's clips."""
-        shares = self.counts.to_numpy(dtype=float)
-        shares = shares / shares.sum(1, keepdims=True)
+        shares = self.counts.div(self.counts.sum(axis=1), axis=0).to_numpy(copy=True)
         np.fill_diagonal(shares, 0.0)
         row, column = divmod(int(shares.argmax()), len(shares))
         return str(self.counts.index[row]), str(self.counts.columns[column]), float(shares[row, column])
@@ -132,8 +109,7 @@ class Confusion(Diagnosis):
         """Share of the worst pair."""
         return self.worst[2]
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         true, called, share = self.worst
         if share == 0:
             return f"At layer {self.layer} no {self.target} is taken for another."
@@ -142,10 +118,9 @@ class Confusion(Diagnosis):
 
 def confusion(probed: ProbeEvaluation) -> Confusion:
     """Return which class is taken for which by probes that saw nothing of the clip's group."""
-    size, names = len(probed.classes), list(probed.classes)
-    pairs = np.bincount(probed.y * size + probed.held_out.predicted, minlength=size * size)
-    counts = pd.DataFrame(pairs.reshape(size, size), index=names, columns=names)
-    return Confusion(**probed.place, counts=counts)
+    names = list(probed.classes)
+    counts = confusion_matrix(probed.y, probed.held_out.predicted, labels=range(len(names)))
+    return Confusion(**probed.place, counts=pd.DataFrame(counts, index=names, columns=names))
 
 
 @dataclass(frozen=True)
@@ -172,8 +147,7 @@ class AccuracyByLayer(Diagnosis):
         """The best layer's accuracy above always naming the most frequent class."""
         return float(self._row["accuracy"] - self._row["chance"])
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         row = self._row
         measured = not np.isnan(row["shuffled_high"])
         shuffled = f", shuffled labels reach {row['shuffled_high']:.2f}" if measured else ""
@@ -198,15 +172,12 @@ class DirectionStability(Diagnosis):
 
     Training parts of two folds share most of their clips, so that even a direction of pure noise has a cosine
     of about 0.5 to 0.7 over five folds; what is meant by stable is 0.9 and more.
-
-    Attributes:
-        rows: one row per layer and class: layer, class, cosine (mean over pairs of folds), lowest.
     """
 
     rows: pd.DataFrame = field(compare=False)
 
     def table(self) -> pd.DataFrame:
-        """Return one row per layer and class."""
+        """Return one row per layer and class: layer, class, cosine (mean over pairs of folds), lowest."""
         return self.rows
 
     @property
@@ -214,8 +185,7 @@ class DirectionStability(Diagnosis):
         """The lowest mean cosine of a class."""
         return float(self.rows["cosine"].min())
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         row = self.rows.iloc[int(self.rows["cosine"].to_numpy().argmin())]
         verdict = "stable" if row["cosine"] >= 0.9 else "unsure" if row["cosine"] >= 0.7 else "mostly noise"
         return (
@@ -238,18 +208,12 @@ def direction_stability(*evaluations: ProbeEvaluation) -> DirectionStability:
 
 
 def cosine_layers(sweep: ProbeSweep, class_: str) -> pd.DataFrame:
-    """Return the cosines (layers x layers) between the directions of a class.
-
-    The residual stream carries a direction on from block to block, so that neighbours are alike.
-    """
+    """Return the cosines (layers x layers) between the directions of a class; neighbours are alike."""
     return _cosines({str(probe.layer): probe.direction(class_) for probe in sweep})
 
 
 def cosine_classes(sweep: ProbeSweep, layer: int | None = None) -> pd.DataFrame:
-    """Return the cosines (classes x classes) between directions at a layer (default: the best).
-
-    k classes that have nothing to do with one another lie at -1 / (k - 1), for softmax logits sum to zero.
-    """
+    """Return cosines (k x k) between classes at a layer (default: the best); -1 / (k - 1) is unrelated."""
     return _cosines(sweep.directions(layer))
 
 
@@ -260,33 +224,24 @@ def _cosines(directions: Mapping[str, Direction]) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class ScoreOverTime(Diagnosis):
-    """P(class) along each clip: what a probe says of each frame or window.
+    """P(class) along each clip: what a probe says of each frame or window."""
 
-    Attributes:
-        clips: ids (n,).
-        classes: their names (k,).
-        seconds: where each frame or window starts (n, t); NaN behind a clip's end.
-        probabilities: (n, t, k), NaN likewise.
-    """
-
-    clips: tuple[str, ...]
-    classes: tuple[str, ...]
-    seconds: Array
-    probabilities: Array
+    clips: tuple[str, ...]  # ids (n,)
+    classes: tuple[str, ...]  # names (k,)
+    seconds: Array  # where each frame or window starts (n, t); NaN behind a clip's end
+    probabilities: Array  # (n, t, k), NaN likewise
 
     def table(self, clip: str | None = None) -> pd.DataFrame:
         """Return one row per clip and moment: clip, seconds, and P of each class in a column of its name."""
         if clip is not None and clip not in self.clips:
             found = f"there are {', '.join(self.clips[:3])} and others, {len(self.clips)} in all"
             raise ProbeError.lookup(f"The clip {clip!r} was asked for", found, "Use one of .clips")
-        parts = []
-        for position in range(len(self.clips)) if clip is None else [self.clips.index(clip)]:
-            inside = np.isfinite(self.seconds[position])
-            part = pd.DataFrame(self.probabilities[position][inside], columns=list(self.classes))
-            part.insert(0, "seconds", self.seconds[position][inside])
-            part.insert(0, "clip", self.clips[position])
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        chosen = np.array([clip is None or one == clip for one in self.clips])
+        rows, moments = np.nonzero(np.isfinite(self.seconds) & chosen[:, None])
+        table = pd.DataFrame(self.probabilities[rows, moments], columns=list(self.classes))
+        table.insert(0, "seconds", self.seconds[rows, moments])
+        table.insert(0, "clip", np.array(self.clips)[rows])
+        return table
 
     @property
     def effect(self) -> float:
@@ -296,8 +251,7 @@ class ScoreOverTime(Diagnosis):
         whole = np.nanmean(self.probabilities, axis=1).argmax(1)
         return float((leads != whole[:, None])[inside].mean())
 
-    def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers."""
+    def _words(self, alarm: bool) -> str:
         return (
             f"Over {len(self.clips)} clips the probe of layer {self.layer} names, at {self.effect:.0%} of "
             f"the moments, another {self.target} than over the whole clip."
@@ -307,10 +261,8 @@ class ScoreOverTime(Diagnosis):
 def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
     """Return what a probe says along each clip.
 
-    Args:
-        acts: activations that keep their frames (capture with pool=None), or windows (coordinate `start_s`).
-        probe: read at its layer and site; it was fitted on averages over longer stretches, so that single
-            frames are noisier than what it knows.
+    The activations keep their frames (capture with pool=None), or windows (coordinate `start_s`). Single
+    frames are noisier than the averages over longer stretches that the probe was fitted on.
 
     Raises:
         ProbeError: the activations are pooled over whole clips.
@@ -341,17 +293,14 @@ def _frames(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, Ar
 
 
 def _windows(acts: Activations, probe: Probe) -> tuple[tuple[str, ...], Array, Array]:
-    """Return the same of windows: one clip's windows are samples of their own, put in order of time."""
+    """Return the same of windows, which are samples of their own, in order of time within each clip."""
     x, start_s = acts.matrix(probe.layer, site=probe.site), acts.coordinate("start_s").astype(float)
-    clips, first, member = np.unique(acts.clips, return_index=True, return_inverse=True)
-    most = int(np.bincount(member).max())
-    seconds, stacked = np.full((len(clips), most), np.nan), np.zeros((len(clips), most, x.shape[1]))
-    for clip in range(len(clips)):
-        own = np.flatnonzero(member == clip)
-        own = own[np.argsort(start_s[own], kind="stable")]
-        seconds[clip, : len(own)], stacked[clip, : len(own)] = start_s[own], x[own]
-    order = np.argsort(first)  # clips in the order in which they came
-    return tuple(clips[order].tolist()), seconds[order], stacked[order]
+    row, clips = pd.factorize(acts.clips)
+    place = pd.Series(start_s).groupby(row).rank(method="first").to_numpy(dtype=int) - 1
+    seconds = np.full((len(clips), place.max() + 1), np.nan)
+    stacked = np.zeros((*seconds.shape, x.shape[1]))
+    seconds[row, place], stacked[row, place] = start_s, x
+    return tuple(clips.tolist()), seconds, stacked
 
 
 STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
@@ -360,29 +309,23 @@ STEPS = (*(10.0 ** (half / 2) for half in range(-8, 9)), math.inf)
 
 @dataclass(frozen=True, eq=False)
 class RidgeToMeans:
-    """The regularization paths of all classes of one layer.
+    """The regularization paths of all classes of one layer: per class, a value at each penalty.
 
-    Attributes:
-        l2: penalties in rising order; math.inf: the difference in means of standardised features.
-        directions: class -> its direction at each penalty.
-        to_probe: class -> cosine to the weight of the probe, at each penalty.
-        to_means: class -> cosine to the difference in means of the raw activations.
-        accuracy: class -> held-out share of clips that the direction alone puts on the right side, class and
-            rest counted alike (0.5 is chance).
+    Accuracy is the held-out share of clips that the direction alone puts on the right side of the middle
+    between the means of class and rest, both counted alike: it has no bias and no scale, as in steering.
     """
 
     target: str
     layer: int
     unit: str
-    l2: tuple[float, ...]
+    l2: tuple[float, ...]  # in rising order; math.inf: the difference in means of standardised features
     directions: Mapping[str, tuple[Direction, ...]] = field(repr=False)
-    to_probe: Mapping[str, tuple[float, ...]] = field(repr=False)
-    to_means: Mapping[str, tuple[float, ...]] = field(repr=False)
+    to_probe: Mapping[str, tuple[float, ...]] = field(repr=False)  # cosines to the weight of the probe
+    to_means: Mapping[str, tuple[float, ...]] = field(repr=False)  # to the raw difference in means
     accuracy: Mapping[str, tuple[Estimate, ...]] = field(repr=False)
 
     strengths = renamed_attribute("strengths", "l2")
-    chance: ClassVar[float] = 0.5
-    """The accuracy of a direction that has nothing to do with the class: both sides count alike."""
+    chance: ClassVar[float] = 0.5  # the accuracy of a direction that has nothing to do with the class
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -396,7 +339,8 @@ class RidgeToMeans:
 
     def direction(self, class_: str, l2: float) -> Direction:
         """Return the direction of a class at a penalty of the path; raise ProbeError for any other."""
-        return self.directions[self._known(class_)][self._place(l2)]
+        place = self._place(class_, l2)
+        return self.directions[class_][place]
 
     def table(self) -> pd.DataFrame:
         """Return one row per class and penalty: cosines to probe and means, accuracy with its interval."""
@@ -410,8 +354,8 @@ class RidgeToMeans:
 
     def sentence(self, class_: str, l2: float) -> str:
         """Return what is known of a class's direction at a penalty, with its numbers."""
-        place = self._place(l2)
-        right = self.accuracy[self._known(class_)][place]
+        place = self._place(class_, l2)
+        right = self.accuracy[class_][place]
         probe, means = self.to_probe[class_][place], self.to_means[class_][place]
         return (
             f"At λ = {self.labels[place]} the {class_} direction of layer {self.layer} has a cosine of "
@@ -420,30 +364,25 @@ class RidgeToMeans:
             f"the right side of {class_} and the rest (chance {self.chance:.0%})."
         )
 
-    def _known(self, class_: str) -> str:
-        if class_ in self.directions:
-            return class_
-        found = f"there are {', '.join(self.classes)}"
-        raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
-
-    def _place(self, l2: float) -> int:
-        if l2 in self.l2:
-            return self.l2.index(l2)
-        found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
-        raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
+    def _place(self, class_: str, l2: float) -> int:
+        """Return the position of a penalty; raise ProbeError where it or the class is not there."""
+        if class_ not in self.directions:
+            found = f"there are {', '.join(self.classes)}"
+            raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
+        if l2 not in self.l2:
+            found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
+            raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
+        return self.l2.index(l2)
 
 
 @renamed_keywords(strengths="l2")
 def ridge_to_means(
     acts: Activations, probed: ProbeEvaluation, probe: Probe, *, l2: Sequence[float] = STEPS
 ) -> RidgeToMeans:
-    """Return the paths of every class at one layer; one decomposition per fold serves all penalties.
+    """Return the paths of every class at one layer, each with the cosines to the direction of `probe`.
 
-    Args:
-        acts: the activations that were examined.
-        probed: the probe under examination.
-        probe: the probe that cosines are taken to.
-        l2: penalties above 0 (`regularization_path`).
+    A small penalty sets features that vary together against one another; a large one only looks at how far
+    the class means lie apart. One decomposition per fold serves all penalties (`regularization_path`).
 
     Raises:
         ProbeError: as in `regularization_path`.
@@ -465,6 +404,9 @@ def ridge_to_means(
 
 
 def _accuracy(probed: ProbeEvaluation, l2: tuple[float, ...]) -> dict[str, tuple[Estimate, ...]]:
+    def both_sides(total: Array) -> float:  # the mean of the shares of class and of rest that lie rightly
+        return float((total[:2] / total[2:]).mean()) if (total[2:] > 0).all() else math.nan
+
     truth = one_hot(probed.y, len(probed.classes))
     right = np.empty((len(truth), len(l2), len(probed.classes)))
     for split in probed.splits:
@@ -473,7 +415,7 @@ def _accuracy(probed: ProbeEvaluation, l2: tuple[float, ...]) -> dict[str, tuple
     for number, class_ in enumerate(probed.classes):
         sides = np.stack([truth[:, number], 1 - truth[:, number]], 1)
         columns = [np.hstack([sides * hits[:, None], sides]) for hits in right[:, :, number].T]
-        rates = [jackknife(_both_sides, sums_by_group(one, probed.groups)) for one in columns]
+        rates = [jackknife(both_sides, sums_by_group(one, probed.groups)) for one in columns]
         accuracy[class_] = tuple(Estimate(one.value, max(one.low, 0.0), min(one.high, 1.0)) for one in rates)
     return accuracy
 
@@ -489,9 +431,3 @@ def _right(x: Array, truth: Array, split: Split, l2: tuple[float, ...]) -> Array
     cut = np.einsum("skd,kd->sk", weights, middle)
     named = np.einsum("nd,skd->nsk", x[test], weights, optimize=True) > cut
     return np.asarray(named == truth[test][:, None].astype(bool), dtype=np.float64)
-
-
-def _both_sides(total: Array) -> float:
-    """Return the mean of the shares of class and of rest that lie on the right side."""
-    hits, clips = total[:2], total[2:]
-    return float((hits / clips).mean()) if (clips > 0).all() else math.nan
