@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Array = np.ndarray
 Statistic = Callable[[Array], float]
@@ -103,9 +104,10 @@ def wilson(hits: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     return max((middle - half) / (1 + square), 0.0), min((middle + half) / (1 + square), 1.0)
 
 
-def proportion(hits: Array) -> Estimate:
-    """Return the share of hits (n,) of independent samples, with Wilson's interval."""
-    return Estimate(float(np.mean(hits)), *wilson(int(np.sum(hits)), len(hits)))
+def proportion(hits: ArrayLike) -> Estimate:
+    """Return the share of hits (n,) among independent samples, with Wilson's interval."""
+    found = np.asarray(hits, bool)
+    return Estimate(float(found.mean()), *wilson(int(found.sum()), len(found)))
 
 
 def accuracy_interval(correct: Array, groups: Array, *, level: float = 0.95) -> tuple[float, float]:

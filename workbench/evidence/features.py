@@ -1,8 +1,7 @@
 """Audio features for judges: timbre, rhythm, harmony and melody statistics, computed from sound alone.
 
-Nothing here knows a model, an activation or a code. All features are invariant to the clip's level. They come
-in named *blocks*, so that a judge can be told what it may listen to: a judge of tempo that hears pulse alone
-cannot mark a clip as fast because it is bright or busy.
+All features are invariant to the clip's level. They come in named *blocks*, so that a judge can be told what
+it may listen to: a judge of tempo that hears pulse alone cannot mark a clip as fast because it is bright.
 
 | block       | what it holds                                                |
 |-------------|--------------------------------------------------------------|
@@ -79,10 +78,9 @@ def interval_profile(notes: np.ndarray) -> np.ndarray:
 def key_profile(notes: np.ndarray) -> np.ndarray:
     """Return what tells major from minor: chroma, absolute and from the best tonic, and 24 key correlations.
 
-    For the bass, the accompaniment, the melody and all together: the chroma as it is (pieces use few tonics,
-    so that flats are minor's) and turned so that the best tonic comes first. Then the correlations of the
-    whole chroma with all keys, their best in either mode and the distance between the two, and how much the
-    moment's major and minor triads on each degree are heard.
+    The chroma is that of the bass, the accompaniment, the melody and all together. Then follow correlations
+    with all keys, their best in either mode and the distance between the two, and how much the moment's major
+    and minor triads on each degree are heard.
     """
     registers = [_chroma(notes, a, b).mean(axis=0) for a, b in _REGISTERS]
     registers = [np.sqrt(c / max(float(c.sum()), 1e-9)) for c in registers]
@@ -218,13 +216,7 @@ def _overtones(partials: np.ndarray, gaps: np.ndarray) -> np.ndarray:
 
 
 def _envelope(level: np.ndarray, salience: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """Return the mean course of notes from 80 ms before to 440 ms after they begin, and how notes end.
-
-    Args:
-        level: (frames, candidates) dB of each pitch.
-        salience: (frames, candidates) how clearly each pitch stands out.
-        line: (frames,) the melody's candidate.
-    """
+    """Return the mean course of notes from 80 ms before to 440 ms after they begin, and how notes end."""
     begins = np.flatnonzero(np.diff(line) != 0) + 1
     begins = begins[(begins >= _BEFORE) & (begins + _AFTER <= len(line))]
     begins = begins[[bool((line[b : b + 5] == line[b]).all()) for b in begins]]  # held for 100 ms
@@ -307,11 +299,10 @@ def onset_shape(onsets: np.ndarray) -> np.ndarray:
 
 
 def pulse_scores(onsets: np.ndarray) -> np.ndarray:
-    """Return how well the onsets (bands, frames) repeat at the beats of fixed tempi.
+    """Return how well the onsets (bands, frames) repeat at the beats of three tempi: in all, low, high bands.
 
-    For each of three tempi: the correlation at fractions and multiples of its beat (the best of three
-    neighbouring frames, corrected for the shorter overlap at long lags), and the share of Fourier power at
-    its beat, divisions and half, in all bands together, in the low and in the high ones.
+    Each has the correlation at fractions and multiples of its beat (the best of three neighbouring frames,
+    corrected for the shorter overlap at long lags), and the share of Fourier power at beat, divisions, half.
     """
     return np.concatenate([_pulse(onsets), _pulse(onsets[:2]), _pulse(onsets[3:])])
 

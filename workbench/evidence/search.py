@@ -1,21 +1,17 @@
 """Which layer and dose reach an aim without breaking the music: searched for, proved, and said in words.
 
 Layers are tried coarsely, then doses around the best, then the choice is proved on further seeds. Only
-settings within the damage budget compete; of those the best score wins, and of equals the smaller dose. A
-layer that did better still, but over the budget, is tried again with weaker doses. The further seeds choose
-nothing by effect: they may only drop a setting that breaks the budget there.
-
-Steering counts as possible only when, on the further seeds, it keeps within the budget and hits more often
-than both the unsteered baselines and random directions of the same layer and dose, each by a paired 95 %
-interval.
+settings within the damage budget compete; the best score wins, and of equals the smaller dose. A layer that
+did better still, but over the budget, is tried again with weaker doses. The further seeds choose nothing by
+effect: they may only drop a setting that breaks the budget there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Unpack
+from dataclasses import dataclass, field
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -32,14 +28,14 @@ from workbench.evidence.trials import (
     run_trials,
 )
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means, wilson
+from workbench.stats import Estimate, means, proportion
 from workbench.steering import Direction, Steering, random_direction
 
 Setting = tuple[int, float]
 """(layer, dose)."""
 
 Runner = Callable[[list[Trial]], pd.DataFrame]
-"""From trials to the rows of `run_trials`; here a test may stand in for model and judge."""
+"""From trials to the rows of `run_trials`."""
 
 STEERED, RANDOM = "steered", "random"
 DOSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
@@ -63,29 +59,19 @@ class DamageBudget:
     repetition_rise: float = 0.3
 
     def __post_init__(self) -> None:
-        wrong = [f"{one.name}={getattr(self, one.name)}" for one in fields(self)
-                 if not getattr(self, one.name) > 0]  # fmt: skip
-        if wrong:
+        if wrong := [f"{name}={value}" for name, value in vars(self).items() if not value > 0]:
             found = f"it has {', '.join(wrong)}"
             raise EvidenceError("A damage budget was asked for", found, "Use numbers above 0")
 
     def used(self, cost: Mapping[str, float]) -> float:
         """Return the largest share of the budget that a cost uses up; above 1 it is broken."""
-        level = abs(cost["level_change_db"]) / self.level_change_db
-        return max(cost["nll_rise"] / self.nll_rise, level, cost["repetition_rise"] / self.repetition_rise)
+        sizes = {**cost, "level_change_db": abs(cost["level_change_db"])}
+        return max(sizes[name] / budget for name, budget in vars(self).items())
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched.
-
-    Attributes:
-        layers: to choose from.
-        doses: to choose from, multiples of a layer's mean residual norm, above 0.
-        seeds: on which layer and dose are chosen.
-        further_seeds: others, on which the choice is proved.
-        finalists: settings that are proved at most.
-    """
+    """What is searched: layers and doses on `seeds`, of which at most `finalists` are proved on others."""
 
     layers: tuple[int, ...]
     doses: tuple[float, ...]
@@ -128,13 +114,7 @@ def _search(
     space: Space,
     budget: DamageBudget,
 ) -> tuple[Setting, pd.DataFrame, pd.DataFrame]:
-    """Return the best setting (the mildest where none is within the budget), every clip, every setting.
-
-    Args:
-        run: from stage, methods, settings and seeds to judged clips; the baselines have no setting.
-        space: what is searched.
-        budget: what steering may cost.
-    """
+    """Return the best setting (the mildest where none is within the budget), every clip, every setting."""
     coarse = [(layer, dose) for layer in space.layers for dose in space.coarse]
     chosen_on = run("layers", [UNSTEERED, STEERED], coarse, space.seeds)
     if finer := _finer(settings(chosen_on, budget), space):
@@ -169,14 +149,10 @@ def _finer(tried: pd.DataFrame, space: Space) -> list[Setting]:
 
 
 def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
-    """Return a row per steered setting, in the order they were heard: effect, costs, share of the budget.
+    """Return a row per steered setting, in the order they were heard, from the rows of a runner.
 
     Columns: stage, layer, dose, n, hit_rate, p, score (the mean of the two), the costs of `DamageBudget`,
-    used, within.
-
-    Args:
-        clips: rows of a runner with their stage, the baselines among them.
-        budget: what steering may cost.
+    the share of the budget that is used, within.
     """
     columns = {"n": ("hit", "size"), "hit_rate": ("hit", "mean"), "p": ("p", "mean"), "score": ("p", "mean")}
     columns |= {name: (name, "mean") for name in COSTS}
@@ -194,15 +170,15 @@ def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:
         EvidenceError: a clip has no baseline, or more than one.
     """
     some, baselines = clips[clips["method"] == method], clips[clips["method"] == UNSTEERED]
-    columns = ["prompt", "seed", *COSTS.values()]
-    if baselines.duplicated(["prompt", "seed"]).any():
-        raise EvidenceError("Clips were to be paired", "a baseline came twice", "Make each baseline once")
-    both = some.merge(baselines[columns], on=["prompt", "seed"], how="left", suffixes=("", "_before"))
-    if both["nll_before"].isna().any():
-        found = "some have no unsteered baseline of their prompt and seed"
-        raise EvidenceError("Clips were to be paired", found, "Make baselines on the same seeds")
-    changes = {name: both[column] - both[f"{column}_before"] for name, column in COSTS.items()}
-    return both.assign(**changes)
+    key = ["prompt", "seed"]
+    both = some.merge(baselines[[*key, *COSTS.values()]], on=key, how="left", suffixes=("", "_before"))
+    twice = baselines.duplicated(key).any()
+    if twice or both["nll_before"].isna().any():
+        found = (
+            "a baseline came twice" if twice else "some have no unsteered baseline of their prompt and seed"
+        )
+        raise EvidenceError("Clips were to be paired", found, "Make one baseline for each prompt and seed")
+    return both.assign(**{name: both[one] - both[f"{one}_before"] for name, one in COSTS.items()})
 
 
 def _ranked(tried: pd.DataFrame) -> list[Setting]:
@@ -225,8 +201,7 @@ class AutoDose:
 
     Attributes:
         aim: the class of the judge that was steered to.
-        layer: of the setting.
-        dose: of the setting, in multiples of the layer's mean residual norm.
+        dose: in multiples of the layer's mean residual norm.
         rates: share of hits by method (steered, unsteered, random) with Wilson's interval.
         gains: hit rate steered minus that of the other method (unsteered, random), paired bootstrap.
         cost: mean change against the baselines by name (see `DamageBudget`), paired bootstrap.
@@ -275,15 +250,14 @@ class AutoDose:
         )
         if self.steerable:
             return f"{self.aim} can be steered. {found}"
+        refused = f"{self.aim} is not steerable within the budget:"
         if not self.within:
-            return (
-                f"{self.aim} is not steerable within the budget: the best that was tried breaks it. {found}"
-            )
+            return f"{refused} the best that was tried breaks it. {found}"
         others = {UNSTEERED: "than the unsteered model", RANDOM: "than random directions"}
         equal = [name for name, gain in self.gains.items() if gain.low <= 0]
         names = " nor ".join(others[name] for name in equal)
-        found += f" The gain over {equal[0]} is {self.gains[equal[0]]}."
-        return f"{self.aim} is not steerable within the budget: no more hits {names}, for sure. {found}"
+        gain = f"The gain over {equal[0]} is {self.gains[equal[0]]}."
+        return f"{refused} no more hits {names}, for sure. {found} {gain}"
 
 
 @renamed_keywords(rows="branch")
@@ -304,8 +278,6 @@ def auto_dose(
     **options: Unpack[RunOptions],
 ) -> AutoDose:
     """Return the layer and dose at which an aim is best reached within a damage budget, and the evidence.
-
-    The same arguments give the same result.
 
     Args:
         model: the model.
@@ -343,8 +315,8 @@ def auto_dose(
     def run(some: list[Trial]) -> pd.DataFrame:
         return run_trials(model, some, judges, **options)
 
-    how = {"directions": directions, "prompts": prompts, "branch": branch}
-    return choose_dose(run, space, aim, budget or DamageBudget(), **how)  # type: ignore[arg-type]
+    how: Any = {"directions": directions, "prompts": prompts, "branch": branch}
+    return choose_dose(run, space, aim, budget or DamageBudget(), **how)
 
 
 def choose_dose(
@@ -359,18 +331,11 @@ def choose_dose(
 ) -> AutoDose:
     """Return what a search with this runner finds, with intervals over the further seeds alone.
 
-    Args:
-        run: makes and judges the clips of trials; their columns tell layer, dose and stage.
-        space: what is searched.
-        aim: what is aimed at.
-        budget: what steering may cost.
-        directions: by layer; without them the trials have no plans.
-        prompts: taken in turn, seed by seed.
-        branch: half of guidance that the plans steer.
+    The columns of the runner's trials tell layer, dose and stage; without directions they have no plans.
     """
 
-    def plan(method: str, layer: int, dose: float, seed: int) -> Steering | None:
-        if directions is None:
+    def plan(method: str, layer: int | None, dose: float, seed: int) -> Steering | None:
+        if directions is None or layer is None:
             return None
         own = directions[layer]  # each random clip has another direction
         return (random_direction(own, seed) if method == RANDOM else own).at(dose, branch=branch)
@@ -378,17 +343,14 @@ def choose_dose(
     def staged(
         stage: str, methods: Sequence[str], some: Sequence[Setting], seeds: Sequence[int]
     ) -> pd.DataFrame:
-        pairs, listed = pair_prompts(prompts, seeds), list[Trial]()
-        for method in methods:
-            if method == UNSTEERED:
-                columns = {"layer": None, "dose": 0.0, "stage": stage}
-                listed += [Trial(*pair, None, method, aim, columns=columns) for pair in pairs]
-                continue
-            for layer, dose in some:
-                columns = {"layer": layer, "dose": dose, "stage": stage}
-                listed += [Trial(*pair, plan(method, layer, dose, pair[1]), method, aim, columns=columns)
-                           for pair in pairs]  # fmt: skip
-        return run(listed)
+        unsteered: list[tuple[int | None, float]] = [(None, 0.0)]
+        return run([
+            Trial(*pair, plan(method, layer, dose, pair[1]), method, aim,
+                  columns={"layer": layer, "dose": dose, "stage": stage})
+            for method in methods
+            for layer, dose in (unsteered if method == UNSTEERED else some)
+            for pair in pair_prompts(prompts, seeds)
+        ])  # fmt: skip
 
     (layer, dose), clips, tried = _search(staged, space, budget)
     rates, gains, cost = _evidence(clips, layer, dose)
@@ -402,10 +364,8 @@ def _evidence(
     proof = clips[clips["stage"] == "proof"]
     mine = (proof["layer"] == layer) & (proof["dose"] == dose)
     proof = proof[mine | (proof["method"] == UNSTEERED)]
-    rates, gains = {}, {}
-    for name in (STEERED, UNSTEERED, RANDOM):
-        hits = proof.loc[proof["method"] == name, "hit"].to_numpy(bool)
-        rates[name] = Estimate(float(hits.mean()), *wilson(int(hits.sum()), len(hits)))
+    hits = {name: proof.loc[proof["method"] == name, "hit"] for name in (STEERED, UNSTEERED, RANDOM)}
+    rates, gains = {name: proportion(some) for name, some in hits.items()}, {}
     for name in (UNSTEERED, RANDOM):
         steered, theirs = pair_with_baseline(proof, STEERED, name)
         difference = steered["hit"].to_numpy(float) - theirs["hit"].to_numpy(float)

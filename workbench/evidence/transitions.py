@@ -32,12 +32,7 @@ SHORTEST_SECONDS = 1.0
 class Gains:
     """Mean gains of two conditions with the same target, and their difference; paired bootstrap over clips.
 
-    Attributes:
-        steered: mean gain under steering.
-        prompted: mean gain under the prompt alone.
-        difference: steered minus prompted.
-        share: of the clips in which steering gains more.
-        n: pairs.
+    `share` is that of the clips in which steering gains more, `n` the number of pairs.
     """
 
     steered: Estimate
@@ -65,7 +60,7 @@ def transitions(
 
     Columns: those of `run_trials` with the judge's as judged and p_<class>; method is the condition,
     beginning the number of the clip, gain the probability of the target in the new part minus that in the
-    given part. Judge and guards hear the new part alone.
+    given part.
 
     Args:
         model: the model.
@@ -78,8 +73,7 @@ def transitions(
         options: as `run_trials` takes them; the likelihood is left out unless `likely=True`.
 
     Raises:
-        EvidenceError: not one seed per beginning, nothing to continue, no condition, a judge that does not
-            know the target, or a part of under a second.
+        EvidenceError: there is nothing to continue or to compare, or nothing that the judge can hear.
     """
     if not beginnings or len(seeds) != len(beginnings) or not conditions:
         found = f"there are {len(beginnings)} beginnings, {len(seeds)} seeds and {len(conditions)} conditions"
@@ -100,12 +94,8 @@ def transitions(
 def gain(judge: Judge | str, clips: Sequence[Clip], target: str, *, at_s: float | None = None) -> np.ndarray:
     """Return P(target) in the second part minus P(target) in the first, for each clip `(clips,)`.
 
-    Args:
-        judge: hears each part by itself; as it is or by its name.
-        clips: of at least two seconds.
-        target: a class of the judge.
-        at_s: where the second part begins, in seconds; by default in the middle of each clip. In a
-            continuation: the length of what was given.
+    The second part begins at `at_s` seconds (in a continuation: the length of what was given), by default in
+    the middle of each clip. The judge hears each part by itself.
 
     Raises:
         EvidenceError: there is no clip, the judge does not know the target, or a part is under a second.
@@ -138,8 +128,7 @@ def compare_gains(
     Args:
         steered: gains `(n,)` under steering.
         prompted: gains `(n,)` of the same beginnings, in the same order, under the prompt alone.
-        groups: group of each pair `(n,)`, for example the track of its beginning; by default each pair is its
-            own.
+        groups: group of each pair, for example the track of its beginning; by default each is its own.
 
     Raises:
         EvidenceError: the two are not equally many, or there is none.
@@ -155,11 +144,8 @@ def compare_gains(
     return Gains(first, second, apart, float((difference > 0).mean()), count)
 
 
-# The names of the version before, for one release.
-
-
 class Way(NamedTuple):
-    """A condition of `go_on`."""
+    """A condition of `go_on`, a name of the version before."""
 
     name: str
     prompt: str

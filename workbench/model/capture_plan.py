@@ -10,10 +10,10 @@ programs will take meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -103,41 +103,6 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
         site: np.concatenate([found[case][site] for case in range(len(chunk.cases))])[chunk.keep]
         for site in job.reading.sites
     }
-
-
-def run_there(model: Model, chunks: Sequence[Chunk], job: Job, client: Any) -> Iterator[tuple[Chunk, Arrays]]:
-    """Do the chunks as tasks of a dask.distributed `client`, and yield them as they finish.
-
-    Raises:
-        ModelError: The model is in no folder that a worker could load it from.
-    """
-    from distributed import as_completed
-
-    if model.folder is None:
-        found = f"{model.id} exists in this process only"
-        do = "Write it with save_pretrained to a folder that the workers see, and load it from there"
-        raise ModelError("A capture on a cluster was asked for", found, do)
-    how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."), model.id)
-    by_key = {client.submit(_read_remotely, how, chunk, job, pure=False): chunk for chunk in chunks}
-    try:
-        for future in as_completed(list(by_key)):
-            yield by_key[future], future.result()
-    finally:
-        client.cancel(list(by_key))
-
-
-def _read_remotely(how: tuple[str, str, str, str], chunk: Chunk, job: Job) -> Arrays:
-    return read_chunk(_loaded(*how), chunk, job)
-
-
-@lru_cache(maxsize=1)
-def _loaded(folder: str, device: str, dtype: str, id_: str) -> Model:
-    """Return the model in a worker, which loads it once."""
-    from workbench.model.load import load
-
-    model = load(folder, device=device, dtype=dtype, check=False)
-    model.id = id_
-    return model
 
 
 @dataclass(frozen=True, eq=False)
