@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, and say at reading whether they are what was written.
 
-Every kind of value that the workbench keeps on disk uses the same digest: a SHA-256 over its plain fields and
-its arrays, which lies in its header or metadata and is compared when it is read.
+Every kind of value on disk has the same digest, a SHA-256 over its plain fields and its arrays.
 """
 
 from __future__ import annotations
@@ -36,10 +35,7 @@ _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def builtin_path(*parts: str) -> Path:
-    """Return where something that ships lies: `("data", "embedded", "model")`, `("notebooks",)`.
-
-    In a clone that is the repository, in an installed package the copy that its wheel carries.
-    """
+    """Return where something that ships lies: in the repository, or in the copy that a wheel carries."""
     packed = Path(__file__).parent / "_shipped"
     return (packed if packed.is_dir() else Path(__file__).resolve().parents[1]).joinpath(*parts)
 
@@ -47,8 +43,7 @@ def builtin_path(*parts: str) -> Path:
 def write_atomically(path: Path | str, data: bytes) -> Path:
     """Write a file aside, flush it to the disk and move it into its place; return the path.
 
-    A reader sees the old file or the new one, never a part. When the write fails, the old file stays as it
-    was and nothing is left beside it. A missing folder is made.
+    A reader sees the old file or the new one, never a part. A missing folder is made.
 
     Raises:
         DiskError: The folder cannot be written or the disk is full.
@@ -71,11 +66,7 @@ def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
     """Write files that belong together, so that `file_in` finds all of them or all that were there before.
 
     They are written aside, flushed, and become valid by one renaming of a folder; only then are they moved to
-    their places. Other files in the folder are left alone.
-
-    Args:
-        folder: Where they will lie; it is made if missing.
-        files: Name to content. Empty content says that there is to be no such file.
+    their places. Other files are left alone; empty content says that there is to be no such file.
 
     Raises:
         DiskError: The folder cannot be written or the disk is full; what was there before is whole.
@@ -135,10 +126,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def require_room(folder: Path | str, needed: int) -> None:
-    """Raise DiskError unless `needed` bytes can be written below `folder`, by writing them for a moment.
-
-    Neither the folder, where it is missing, nor anything else is left behind.
-    """
+    """Raise DiskError unless `needed` bytes can be written below `folder`, by writing them for a moment."""
     folder = Path(folder)
     with disk_errors(folder, needed):
         trial = _standing(folder) / f".{uuid.uuid4().hex}.partial"
@@ -151,10 +139,7 @@ def require_room(folder: Path | str, needed: int) -> None:
 
 @contextmanager
 def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
-    """Turn the system's errors while `needed` bytes are written to `path` into a DiskError.
-
-    It says which path, how much was needed, how much is free, and what to do.
-    """
+    """Turn the system's errors while `needed` bytes are written to `path` into a DiskError."""
     try:
         yield
     except DiskError:
@@ -162,7 +147,7 @@ def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
     except OSError as error:
         found = error.strerror or str(error)
         with suppress(OSError):
-            free = f"{size_text(shutil.disk_usage(_standing(Path(path))).free)} are free there"
+            free = f"{size_text(free_on_disk(Path(path)))} are free there"
             found += f" ({size_text(needed)} are needed and {free})" if needed else f" ({free})"
         do = "Check the path"
         if error.errno in _FULL:
@@ -182,6 +167,11 @@ def _standing(path: Path) -> Path:
     return path
 
 
+def free_on_disk(path: Path) -> int:
+    """Return the free bytes of the disk on which `path` lies or would lie."""
+    return shutil.disk_usage(_standing(path)).free
+
+
 def size_text(size: float) -> str:
     """Return a number of bytes in the unit that fits it, with three digits.
 
@@ -196,12 +186,7 @@ def size_text(size: float) -> str:
 
 
 def digest_of(fields: Mapping[str, Any], arrays: Arrays | None = None) -> str:
-    """Return the SHA-256 of plain fields and arrays, in hexadecimal; a field named "digest" is left out.
-
-    Args:
-        fields: What JSON can hold; the order of keys does not matter.
-        arrays: Name to array; name, dtype, shape and numbers count.
-    """
+    """Return the SHA-256, in hexadecimal, of JSON's fields in any order (but "digest") and of arrays."""
     plain = json.loads(json.dumps({name: value for name, value in fields.items() if name != DIGEST}))
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, array in sorted((arrays or {}).items()):
@@ -213,11 +198,7 @@ def digest_of(fields: Mapping[str, Any], arrays: Arrays | None = None) -> str:
 def check_digest(
     source: Path | str, fields: Mapping[str, Any], arrays: Arrays | None = None, *, notice: bool = True
 ) -> None:
-    """Compare what was read from `source` with the digest among its fields; warn where it has none.
-
-    Raises:
-        ValueError: Something was changed since it was saved.
-    """
+    """Raise ValueError where what was read is not what its digest says; warn where it has none."""
     if DIGEST not in fields:
         if notice:
             what = "is from an older version and carries no digest: damage to it would go unseen"
@@ -236,11 +217,7 @@ def pack_arrays(fields: Mapping[str, Any], arrays: Arrays) -> bytes:
 
 
 def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them.
-
-    Raises:
-        OSError, SafetensorError, KeyError, TypeError, ValueError: It is no such file.
-    """
+    """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them."""
     from safetensors import safe_open
 
     with safe_open(str(path), framework="np") as file:
