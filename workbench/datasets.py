@@ -23,9 +23,6 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
     Labels: genre, band (whose instruments play), typical (yes where they are the genre's own), tempo (slow,
     medium, fast), tempo_bpm, key, mode, mood, density, lead, groove. The group is the groove, so that grouped
     splits hold out whole loops. No piece was used to train anything; grooves 12 and 13 were not, either.
-
-    Args:
-        folder: holds ``codes.safetensors`` and ``labels.csv``; by default the one that ships.
     """
     folder = folder or builtin_folder().parent / "music"
     if not (folder / "labels.csv").exists():
@@ -38,7 +35,6 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
 
 
 def _entry(row: dict[str, str], codes: np.ndarray) -> Entry:
-    """Return the entry of a line of the table."""
     name = row.pop("id")
     labels: dict[str, str | float] = {**row, "tempo_bpm": float(row["tempo_bpm"])}
     digest = hashlib.sha256(np.ascontiguousarray(codes, "<i2").tobytes()).hexdigest()
@@ -51,7 +47,6 @@ def _codec() -> BandCodec:
 
 
 def _decode(entry: Entry) -> Clip:
-    """Return the sound of an entry's codes."""
     assert entry.codes is not None
     return Clip(_codec().player().play(entry.codes), _codec().config.sampling_rate)
 
@@ -62,8 +57,7 @@ def dataset(source: str | Path = "embedded", **options: Any) -> Dataset:
     Args:
         source: "embedded" for the built-in music; a folder with a subfolder per genre; or a ``.csv``
             or ``.tsv`` file with one line per sound file.
-        options: passed on to ``workbench.sound.from_folder`` or ``from_csv``, for example ``seconds=10`` or
-            ``group="artist"``.
+        options: of ``workbench.sound.from_folder`` or ``from_csv``: ``seconds=10``, ``group="artist"`` ...
 
     Raises:
         DatasetError: nothing of the kind is there, or what is there cannot be used.

@@ -156,7 +156,8 @@ def bytes_needed(spec: StoreSpec) -> int:
 
 def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mapping[str, np.ndarray]) -> None:
     """Raise ActivationsError unless sites, layers and sample coordinates make one consistent table."""
-    lengths, problem = {name: np.shape(values) for name, values in samples.items()}, ()
+    lengths = {name: np.shape(values) for name, values in samples.items()}
+    problem: tuple[str, ...] = ()
     if not sites or len(set(sites)) < len(sites) or set(sites) & {*RESERVED, *samples}:
         problem = (
             "Distinct site names were",

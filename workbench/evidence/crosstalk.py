@@ -96,14 +96,9 @@ def crosstalk(
 ) -> Crosstalk:
     """Return what every judge hears under every plan, against the unsteered baselines.
 
-    Args:
-        model: the model.
-        plans: by name; a random direction of the same dose belongs among them.
-        judges: by target, each as it is or by its name.
-        aims: what a plan aims at; by default the class of a judge that is called as the plan is.
-        prompts: taken in turn, seed by seed.
-        seeds: one clip per plan and seed.
-        options: as `run_trials` takes them.
+    Plans, judges and aims go by name; a random direction of the same dose belongs among the plans. By default
+    a plan aims at the class of a judge that is called as it is. A clip is made per plan and seed; prompts are
+    taken in turn, seed by seed. Options are those of `run_trials`.
 
     Raises:
         EvidenceError: there is no plan or no judge, or an aim that no judge hears.
@@ -114,7 +109,7 @@ def crosstalk(
         raise EvidenceError("Crosstalk was asked for", found, "Give at least one of each")
     own = aims_of(plans, judges, aims, needed=False)
     clips = run_trials(model, trials(plans, prompts, seeds), judges, **options)
-    return crosstalk_of(clips, {target: tuple(judge.classes) for target, judge in judges.items()}, own)
+    return crosstalk_of(clips, {target: judge.classes for target, judge in judges.items()}, own)
 
 
 def crosstalk_of(
@@ -152,32 +147,24 @@ def aims_of(
         EvidenceError: no judge hears an aim, a name fits several judges, or a plan lacks a needed aim.
     """
     heard = [(target, str(name)) for target, judge in judges.items() for name in judge.classes]
-    found: dict[str, Aim] = {}
+    own: dict[str, Aim] = {}
     for plan in plans:
         fitting = [aims[plan]] if aims and plan in aims else [aim for aim in heard if aim[1] == plan]
         if len(fitting) > 1 or (needed and not fitting) or any(aim not in heard for aim in fitting):
             classes = ", ".join(f"{target}: {name}" for target, name in heard)
-            raise EvidenceError(
-                f"What the plan {plan!r} aims at was looked for",
-                f"{fitting or 'nothing'} fits what judges hear ({classes})",
-                'Say it, for example aims={"plan": ("genre", "jazz")}',
-            )
-        if fitting:
-            found[plan] = fitting[0]
-    return found
+            asked = f"What the plan {plan!r} aims at was looked for"
+            found = f"{fitting or 'nothing'} fits what judges hear ({classes})"
+            raise EvidenceError(asked, found, 'Say it, for example aims={"plan": ("genre", "jazz")}')
+        own.update((plan, aim) for aim in fitting)
+    return own
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Attributes steered alone and together: hit rates by aim, with bootstraps over (prompt, seed).
+    """Hit rates by aim under its own plan, all plans and none, with bootstraps over (prompt, seed).
 
-    Attributes:
-        alone: under each aim's own plan.
-        together: under all plans at once.
-        unsteered: under none.
-        ratio: together over alone; NaN where alone never hits.
-        all_hit: share of the clips steered together that hit every aim at once.
-        clips: every clip that was judged.
+    `ratio` is together over alone, NaN where alone never hits; `all_hit` is the share of the clips steered
+    together that hit every aim at once.
     """
 
     alone: Mapping[str, Estimate]
@@ -216,8 +203,10 @@ def pairs(
         EvidenceError: there are fewer than two plans, or a plan aims at nothing that a judge hears.
     """
     if len(plans) < 2 or TOGETHER in plans:
-        found = f"the plans are {', '.join(plans) or 'none'}"
-        do = f"Give at least two, none of them called {TOGETHER!r}"
+        found, do = (
+            f"the plans are {', '.join(plans)}",
+            f"Give at least two, none of them called {TOGETHER!r}",
+        )
         raise EvidenceError("Attributes were to be steered together", found, do)
     judges = as_judges(judges)
     own = aims_of(plans, judges, aims, needed=True)
@@ -248,15 +237,10 @@ def pairs_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Pairs:
 
 @dataclass(frozen=True, eq=False)
 class BlendCurve:
-    """What a judge hears in blends of two directions.
+    """What a judge hears in blends of two directions: log-odds `(seeds, weights)` of their classes, in nats.
 
-    Attributes:
-        first: the class of the first direction; weight 1 is the first alone.
-        second: the class of the second.
-        odds: `(seeds, weights)` log-odds of the first against the second, in nats.
-        weights: of the first, rising.
-        spearman: mean over seeds of the rank correlation of weight and log-odds, bootstrap over seeds.
-        clips: every clip that was judged, the unsteered ones among them.
+    Weights are those of the first, rising; 1 is the first alone. `spearman` is the mean over seeds of the
+    rank correlation of weight and log-odds. The clips are all that were judged, the unsteered ones, too.
     """
 
     first: str
@@ -268,11 +252,9 @@ class BlendCurve:
 
     def table(self) -> pd.DataFrame:
         """Return weight, n, log_odds (mean over seeds) and its bootstrap interval: low, high."""
-        found = means(self.odds, np.arange(len(self.odds)))
-        rows = [(len(self.odds), one.value, one.low, one.high) for one in found]
-        table = pd.DataFrame(rows, columns=["n", "log_odds", "low", "high"])
-        table.insert(0, "weight", self.weights)
-        return table
+        found = zip(self.weights, means(self.odds, np.arange(len(self.odds))), strict=True)
+        rows = [(weight, len(self.odds), one.value, one.low, one.high) for weight, one in found]
+        return pd.DataFrame(rows, columns=["weight", "n", "log_odds", "low", "high"])
 
 
 def blend(first: Direction, second: Direction, weight: float) -> Direction:

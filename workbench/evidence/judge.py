@@ -77,11 +77,9 @@ def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
 
 
 def load_judge(target: str = "genre", folder: Path | str | None = None) -> Judge:
-    """Return a judge by its name.
+    """Return the judge of this name that lies in a folder, by default a registered one, then one that ships.
 
-    Args:
-        target: the name; judges that ship are called by what they tell apart: genre, tempo, mode ...
-        folder: where `TrainedJudge.save` wrote it; by default registered judges, then those that ship.
+    Judges that ship are called by what they tell apart: genre, tempo, mode ...
 
     Raises:
         EvidenceError: there is none of this name (a KeyError too), or what was registered makes no judge.
@@ -128,14 +126,10 @@ def as_judges(judges: Judges) -> dict[str, Judge]:
 
 @dataclass(frozen=True)
 class TrainedJudge:
-    """A small neural network on audio features.
+    """A small neural network on audio features that tells the label `target`.
 
-    Attributes:
-        target: the label it tells, for example `"genre"`.
-        mean: `(n,)` and `scale`: `(n,)` standardise the features.
-        layers: weights `(inputs, outputs)` and biases `(outputs,)` of each layer; ReLU between them.
-        card: how it was made and how well it does (validation figures).
-        hears: the blocks of features that it listens to; `n` is their length together.
+    Mean and scale `(n,)` standardise the features of the blocks that it `hears`. Layers have weights `(inputs,
+    outputs)` and biases `(outputs,)`, with ReLU between them; `card` says how it was made and how good it is.
     """
 
     target: str
@@ -184,9 +178,7 @@ class TrainedJudge:
         heard = np.concatenate([vectors[..., slices[name]] for name in self.hears], axis=-1)
         hidden = np.clip((heard - self.mean) / self.scale, -6, 6)
         for i, (weight, bias) in enumerate(self.layers):
-            hidden = hidden @ weight + bias
-            if i + 1 < len(self.layers):
-                hidden = np.maximum(hidden, 0.0)
+            hidden = (np.maximum(hidden, 0.0) if i else hidden) @ weight + bias
         return np.asarray(softmax(hidden, axis=1))
 
     def decide(self, clips: Sequence[Clip]) -> list[str]:
@@ -194,11 +186,7 @@ class TrainedJudge:
         return [self.classes[i] for i in self.probabilities(clips).argmax(axis=1)]
 
     def save(self, folder: Path | str) -> Path:
-        """Write `<target>.safetensors` and `<target>.json` into a folder and return it.
-
-        Raises:
-            DiskError: the disk is full or the folder cannot be written; an older judge is then whole.
-        """
+        """Write `<target>.safetensors` and `<target>.json` into a folder, both or none, and return it."""
         from safetensors.numpy import save
 
         tensors = {"mean": _smallest(self.mean), "scale": _smallest(self.scale)}

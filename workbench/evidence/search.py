@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Unpack
 
 import pandas as pd
@@ -47,11 +48,8 @@ COSTS = {"nll_rise": "nll", "level_change_db": "level_db", "repetition_rise": "r
 class DamageBudget:
     """What steering may cost on average against the baselines; `inf` where a cost does not matter.
 
-    Attributes:
-        nll_rise: nats per code by which the codes become less likely to the unsteered model. Codes that
-            become likelier are no fault in themselves: loops, which are likely, show in repetition.
-        level_change_db: decibels, up or down.
-        repetition_rise: share of stretches that come again just as they were (see `damage`).
+    `nll_rise` is the nats per code by which codes become less likely to the unsteered model. Likelier codes
+    are no fault in themselves: loops, which are likely, show in repetition (see `damage`).
     """
 
     nll_rise: float = 1.0
@@ -137,15 +135,13 @@ def _search(
 def _finer(tried: pd.DataFrame, space: Space) -> list[Setting]:
     """Return what is tried after the coarse doses: around the best, and below what did better too dearly."""
     layer, dose = _ranked(tried)[0]
-    around = [(layer, other) for other in space.around(dose)]
+    finer = [(layer, other) for other in space.around(dose)]
     best = tried.loc[(tried["layer"] == layer) & (tried["dose"] == dose), "score"].iloc[0]
-    dear = tried[~tried["within"] & (tried["score"] > best)]
-    if not len(dear):
-        return around
-    layer, dose = _ranked(dear.assign(within=True))[0]
-    known = {*around, *zip(tried["layer"], tried["dose"], strict=True)}
-    below = [(layer, other) for other in space.doses if other < dose and (layer, other) not in known]
-    return [*around, *below]
+    known = {*finer, *zip(tried["layer"], tried["dose"], strict=True)}
+    dear = tried[~tried["within"] & (tried["score"] > best)].assign(within=True)
+    for layer, dose in _ranked(dear)[:1]:
+        finer += [(layer, other) for other in space.doses if other < dose and (layer, other) not in known]
+    return finer
 
 
 def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
@@ -205,7 +201,6 @@ class AutoDose:
         rates: share of hits by method (steered, unsteered, random) with Wilson's interval.
         gains: hit rate steered minus that of the other method (unsteered, random), paired bootstrap.
         cost: mean change against the baselines by name (see `DamageBudget`), paired bootstrap.
-        budget: what it was allowed to cost.
         tried: every setting, stage by stage, with effect and cost.
         clips: every clip that was judged.
         steering: the plan with this setting, None where nothing but the search was run.
@@ -240,14 +235,11 @@ class AutoDose:
     @property
     def verdict(self) -> str:
         """What was found, in a sentence or two."""
-        rates = ", ".join(
-            f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%}) {name}" for name, one in self.rates.items()
-        )
+        rates = [f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%}) {by}" for by, one in self.rates.items()]
         nll, level, repetition = (self.cost[name].value for name in COSTS)
-        found = (
-            f"At layer {self.layer}, dose {self.dose:g} it is heard in {rates}, at a cost of "
-            f"{nll:+.2f} nats per code, {level:+.1f} dB, {repetition:+.2f} repetition."
-        )
+        cost = f"{nll:+.2f} nats per code, {level:+.1f} dB, {repetition:+.2f} repetition"
+        where = f"At layer {self.layer}, dose {self.dose:g}"
+        found = f"{where} it is heard in {', '.join(rates)}, at a cost of {cost}."
         if self.steerable:
             return f"{self.aim} can be steered. {found}"
         refused = f"{self.aim} is not steerable within the budget:"
@@ -311,10 +303,7 @@ def auto_dose(
     options["likely"] = True  # of which one cost is made
     if on_clips is not None:
         options["on_frame"] = ClipCount(on_clips)
-
-    def run(some: list[Trial]) -> pd.DataFrame:
-        return run_trials(model, some, judges, **options)
-
+    run = partial(run_trials, model, judges=judges, **options)
     how: Any = {"directions": directions, "prompts": prompts, "branch": branch}
     return choose_dose(run, space, aim, budget or DamageBudget(), **how)
 
