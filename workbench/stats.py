@@ -51,9 +51,9 @@ NOTHING = Estimate(math.nan, math.nan, math.nan)
 class Scores:
     """Held-out figures of one probe: shares from 0 to 1, and how many samples and groups were judged.
 
-    Accuracy has its 95 % interval (`accuracy_interval`), macro_f1 is the mean over classes of F1, chance the
-    accuracy of always naming the most frequent class. Beside them stand the mean accuracy of the same probing
-    with shuffled labels and the 2.5 % and 97.5 % quantiles of these runs; NaN without such runs.
+    Accuracy has its 95 % interval, macro_f1 is the mean over classes of F1, chance the accuracy of always
+    naming the most frequent class. The mean accuracy of the same probing with shuffled labels comes with the
+    2.5 % and 97.5 % quantiles of these runs; NaN without such runs.
     """
 
     accuracy: float
@@ -69,14 +69,7 @@ class Scores:
 
 
 def score(truth: Array, predicted: Array, groups: Array, shuffled: Array) -> Scores:
-    """Return the scores of held-out predictions.
-
-    Args:
-        truth: Class number of each sample, (n,).
-        predicted: Class numbers (n,), each by a probe that saw nothing of the sample's group.
-        groups: Group of each sample.
-        shuffled: Accuracies of the runs with shuffled labels, (runs,).
-    """
+    """Return the scores of held-out class numbers (n,), given the accuracies of runs with shuffled labels."""
     from sklearn.metrics import f1_score
 
     accuracy = rate_over_groups(truth == predicted, groups)
@@ -88,12 +81,10 @@ def score(truth: Array, predicted: Array, groups: Array, shuffled: Array) -> Sco
 
 
 def wilson(hits: float, n: float, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's score interval (low, high) of a share; 95 % by default (Wilson 1927).
+    """Return Wilson's score interval (low, high) of hits among n; 95 % by default (Wilson 1927).
 
-    Args:
-        hits: Number of successes.
-        n: Number of trials; an effective number need not be whole, which `scipy.stats.binomtest` asks for.
-        z: Quantile of the normal distribution, or of Student's t.
+    Effective numbers need not be whole, which `scipy.stats.binomtest` asks for; `z` is the quantile of the
+    normal distribution, or of Student's t.
 
     >>> [round(bound, 3) for bound in wilson(8, 10)]
     [0.49, 0.943]
@@ -115,8 +106,7 @@ def accuracy_interval(correct: Array, groups: Array, *, level: float = 0.95) -> 
 
     The variance of the accuracy is taken between groups (the linearised ratio estimator of survey sampling),
     the effective size is p (1 - p) / variance, and Wilson's formula is used with Student's t. Where all
-    samples agree the variance cannot be seen, and each group counts as one (Kish's n^2 / sum n_g^2); a
-    bootstrap over groups would claim the interval [1, 1] there.
+    samples agree the variance cannot be seen, and each group counts as one (Kish's n^2 / sum n_g^2).
 
     In simulation (12 to 60 groups, correlation within groups 0 to 0.9) it covers the truth in 92-98 %
     of cases up to an accuracy of 0.8. From 0.95 on *and* with strongly correlated groups it covers 83-97 %:
@@ -164,10 +154,8 @@ def mean_over_groups(values: Array, groups: Array, *, tolerated: float = 0.0) ->
 def jackknife(statistic: Statistic, sums: Array, *, tolerated: float = 0.0) -> Estimate:
     """Return a smooth function of sums over groups, its variance by leaving out each group in turn.
 
-    Args:
-        statistic: From the sums over all groups, (m,), to the figure.
-        sums: Sums of each group, (groups, m).
-        tolerated: The p-value tests whether the figure lies above this.
+    The statistic is of the sums over all groups (m,), `sums` are those of each (groups, m). The p-value tests
+    whether the figure exceeds `tolerated`.
     """
     from scipy.stats import t
 
@@ -248,11 +236,8 @@ def ratios(above: Array, below: Array, groups: Array) -> list[Estimate]:
 def bootstrap(statistic: Statistic, groups: Array, *, strata: Array | None = None) -> tuple[float, float]:
     """Return the 95 % bootstrap interval (low, high) of a statistic; draws that give NaN are left out.
 
-    Args:
-        statistic: From the indices (m,) of drawn samples, with repetitions, to the figure.
-        groups: Group of each sample; groups are drawn 1,000 times.
-        strata: Stratum of each sample, (n,); each keeps its number of groups, so that two sets that are
-            compared are drawn apart. By default all are in one.
+    The statistic is of the indices (m,) of drawn samples; groups are drawn 1,000 times. Each stratum, given
+    for each sample (n,), keeps its number of groups, so that two sets that are compared are drawn apart.
     """
     groups = np.asarray(groups)
     strata = np.zeros(len(groups), int) if strata is None else np.asarray(strata)

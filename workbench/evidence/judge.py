@@ -128,7 +128,7 @@ def as_judges(judges: Judges) -> dict[str, Judge]:
 class TrainedJudge:
     """A small neural network on audio features that tells the label `target`.
 
-    Mean and scale `(n,)` standardise the features of the blocks that it `hears`. Layers have weights `(inputs,
+    Mean and scale `(n,)` standardise the features of the blocks that it `hears`. Layers: weights `(inputs,
     outputs)` and biases `(outputs,)`, with ReLU between them; `card` says how it was made and how good it is.
     """
 

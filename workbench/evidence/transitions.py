@@ -62,15 +62,9 @@ def transitions(
     beginning the number of the clip, gain the probability of the target in the new part minus that in the
     given part.
 
-    Args:
-        model: the model.
-        beginnings: music to continue.
-        conditions: name -> (prompt, plan or None).
-        judge: hears both parts, each by itself; as it is or by its name.
-        target: the class that the music is to turn into.
-        seeds: one per beginning; every condition uses the same.
-        given_seconds: how much of the end of each beginning is heard.
-        options: as `run_trials` takes them; the likelihood is left out unless `likely=True`.
+    Conditions are name -> (prompt, plan or None), and seeds one per beginning, the same for all of them.
+    `given_seconds` of the end of each beginning are heard. Options are those of `run_trials`; the likelihood
+    is left out unless `likely=True`.
 
     Raises:
         EvidenceError: there is nothing to continue or to compare, or nothing that the judge can hear.
@@ -123,25 +117,20 @@ def _check(judge: Judge, count: int, target: str, shortest: float) -> None:
 def compare_gains(
     steered: np.ndarray, prompted: np.ndarray, *, groups: Sequence[object] | None = None
 ) -> Gains:
-    """Return mean gains and their difference with 95 % intervals that keep the pairs.
+    """Return the means of gains `(n,)` of the same beginnings, and of their difference, compared in pairs.
 
-    Args:
-        steered: gains `(n,)` under steering.
-        prompted: gains `(n,)` of the same beginnings, in the same order, under the prompt alone.
-        groups: group of each pair, for example the track of its beginning; by default each is its own.
+    The group of each pair may be the track of its beginning; by default each is its own.
 
     Raises:
         EvidenceError: the two are not equally many, or there is none.
     """
-    both = [np.asarray(values, np.float64) for values in (steered, prompted)]
-    count = len(both[0])
-    if both[0].shape != both[1].shape or both[0].ndim != 1 or not count:
-        found = f"there are {both[0].shape} steered and {both[1].shape} prompted ones"
+    one, other = (np.asarray(values, np.float64) for values in (steered, prompted))
+    if one.shape != other.shape or one.ndim != 1 or not len(one):
+        found = f"there are {one.shape} steered and {other.shape} prompted ones"
         raise EvidenceError("Gains were to be compared", found, "Give one of each per beginning")
-    difference = both[0] - both[1]
-    names = np.arange(count) if groups is None else np.array([str(group) for group in groups])
-    first, second, apart = means(np.column_stack([*both, difference]), names)
-    return Gains(first, second, apart, float((difference > 0).mean()), count)
+    names = np.arange(len(one)) if groups is None else np.array([str(group) for group in groups])
+    estimates = means(np.column_stack([one, other, one - other]), names)
+    return Gains(*estimates, float((one > other).mean()), len(one))
 
 
 class Way(NamedTuple):

@@ -411,11 +411,9 @@ def pair_names(table: pd.DataFrame) -> np.ndarray:
 
 def without_judge_name(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return a table of one judge with the columns judged and p_<class>."""
-    prefix = f"p_{name}_"
-    short = {str(one): f"p_{str(one).removeprefix(prefix)}" for one in table if str(one).startswith(prefix)}
-    return table.drop(columns=["p", "p_given"], errors="ignore").rename(
-        columns={f"judged_{name}": "judged", **short}
-    )
+    short = {f"judged_{name}": "judged"}
+    short |= {one: one.replace(f"{name}_", "", 1) for one in map(str, table) if one.startswith(f"p_{name}_")}
+    return table.drop(columns=["p", "p_given"], errors="ignore").rename(columns=short)
 
 
 def sweep(
@@ -433,27 +431,17 @@ def sweep(
     """Return a row per direction, dose and seed, then those of random directions: dose and response.
 
     The columns are those of `run_trials`, and layer and dose; what the judge hears stands without its name in
-    `judged` and `p_<class>`. The likelihood is left out unless `likely=True`.
-
-    Args:
-        model: the model.
-        directions: by aim, a class of the judge.
-        doses: multiples of the layer's mean residual norm.
-        judge: hears the clips, as it is or by its name.
-        prompts: taken in turn, seed by seed.
-        seeds: one clip per direction, dose and seed.
-        random_directions: controls per aim and dose, of the same layer and norm.
-        branch: half of guidance that is steered: "cond", "null" or "both".
-        options: as `run_trials` takes them.
+    `judged` and `p_<class>`. The likelihood is left out unless `likely=True`. Arguments are those of
+    `dose_trials`, and `random_directions` the controls per aim and dose, of the same layer and norm.
 
     Raises:
         EvidenceError: there is nothing to sweep, or the judge does not know an aim.
     """
-    ((name, one),) = as_judges(judge).items()
-    steered = dose_trials(directions, doses, prompts, seeds, branch=branch)
-    controls = random_trials(directions, doses, prompts, seeds, count=random_directions, branch=branch)
     options.setdefault("likely", False)
-    return without_judge_name(run_trials(model, steered + controls, {name: one}, **options), name)
+    some = dose_trials(directions, doses, prompts, seeds, branch=branch)
+    some += random_trials(directions, doses, prompts, seeds, count=random_directions, branch=branch)
+    ((name, one),) = as_judges(judge).items()
+    return without_judge_name(run_trials(model, some, {name: one}, **options), name)
 
 
 def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer", "dose")) -> pd.DataFrame:
@@ -468,15 +456,14 @@ def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer"
 class Keep:
     """Where judged clips are kept: `<folder>/<subfolder of the method>/<aim, or what the judge heard>/`.
 
-    Subfolders are named as the method unless `subfolders` says otherwise; files are 16-bit WAV, named by the
-    number of the prompt and the seed, those of random directions also by the direction.
+    Subfolders are called as the method unless `subfolders` says otherwise.
     """
 
     folder: Path
     subfolders: Mapping[str, str]
 
     def write(self, trial: Trial, take: Take, *, judged: str, prompt: int) -> Path:
-        """Write one clip and return its path."""
+        """Write one clip as 16-bit WAV and return its path."""
         folder = self.folder / self.subfolders.get(trial.method, trial.method) / (trial.aim or judged)
         name = f"{trial.plan.terms[0].direction.name}-" if trial.method == "random" and trial.plan else ""
         return take.clip.write(folder / f"{name}prompt-{prompt}-seed-{take.seed}.wav")
