@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from workbench.errors import DatasetError
-from workbench.model.band_codec import BandCodec, codec_of
+from workbench.model.band_codec import codec_of
 from workbench.model.folders import builtin_folder
 from workbench.sound import Clip, Dataset, Entry, from_csv, from_folder
 
@@ -41,14 +41,13 @@ def _entry(row: dict[str, str], codes: np.ndarray) -> Entry:
     return Entry(name, labels, row["groove"], f"builtin:{name}", digest, codes)
 
 
-@lru_cache(maxsize=1)
-def _codec() -> BandCodec:
-    return codec_of(builtin_folder())
+_codec = lru_cache(maxsize=1)(codec_of)
 
 
 def _decode(entry: Entry) -> Clip:
     assert entry.codes is not None
-    return Clip(_codec().player().play(entry.codes), _codec().config.sampling_rate)
+    codec = _codec(builtin_folder())
+    return Clip(codec.player().play(entry.codes), codec.config.sampling_rate)
 
 
 def dataset(source: str | Path = "embedded", **options: Any) -> Dataset:

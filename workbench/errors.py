@@ -133,11 +133,7 @@ def reason(error: BaseException, most: int = 300) -> str:
 
 
 def is_whole(value: object, least: float = 0, most: float = 2**63 - 1) -> bool:
-    """Return whether `value` is a whole number from `least` to `most` (64 bits); True and False are none.
-
-    >>> is_whole(3), is_whole(3.0), is_whole("3"), is_whole(True)
-    (True, False, False, False)
-    """
+    """Return whether `value` is a whole number from `least` to `most` (64 bits), no True, no 3.0."""
     return not isinstance(value, bool) and isinstance(value, Integral) and least <= int(value) <= most
 
 

@@ -17,11 +17,7 @@ GROUP = "workbench.extensions"
 
 
 def load_extension(path: Path | str) -> None:
-    """Run a Python file that registers something, once, with all rights of this process.
-
-    Raises:
-        WorkbenchError: When there is no such file, or it raises.
-    """
+    """Run a Python file, once, with all rights of this process; WorkbenchError where it fails."""
     path = Path(path).expanduser().resolve()
     asked = f"The extension {path} was asked for"
     name = f"workbench_extension_{path.stem}_{abs(hash(path)):x}"

@@ -30,8 +30,13 @@ NAME_CHARACTERS, _NAME_BYTES = 88, 200  # with the longest suffix, .safetensors,
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
 WRITTEN = ".written"  # in a folder of files that belong together: those that wait to be moved into place
 _METADATA = "workbench"  # where a safetensors file holds its fields
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_REMEDIES = (
+    dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space, or name a place on another disk"
+    )
+    | dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Name a folder that you may write to")
+    | dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "A file stands where a folder belongs: name another place")
+)
 
 
 def builtin_path(*parts: str) -> Path:
@@ -43,23 +48,27 @@ def builtin_path(*parts: str) -> Path:
 def write_atomically(path: Path | str, data: bytes) -> Path:
     """Write a file aside, flush it to the disk and move it into its place; return the path.
 
-    A reader sees the old file or the new one, never a part. A missing folder is made.
-
-    Raises:
-        DiskError: The folder cannot be written or the disk is full.
+    A reader sees the old file or the new one, never a part. DiskError where it cannot be written.
     """
     path = Path(path)
     with disk_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{uuid.uuid4().hex}.partial")
-        try:
+        with draft_in(path.parent) as draft:
             _write(draft, data)
             draft.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink()
-            raise
     return path
+
+
+@contextmanager
+def draft_in(folder: Path) -> Iterator[Path]:
+    """Give a path in a folder where nothing stands; what still lies there at the end is removed."""
+    draft = folder / f".{uuid.uuid4().hex}.partial"
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):
+            draft.unlink()
 
 
 def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
@@ -74,15 +83,14 @@ def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
     folder = Path(folder)
     with disk_errors(folder, sum(map(len, files.values()))):
         fresh = not folder.exists()
-        draft = folder / f".{uuid.uuid4().hex}.partial"
         try:
-            draft.mkdir(parents=True)
-            _move_into_place(folder)
-            for name, data in files.items():
-                _write(draft / name, data)
-            draft.replace(folder / WRITTEN)
+            with draft_in(folder) as draft:
+                draft.mkdir(parents=True)
+                _move_into_place(folder)
+                for name, data in files.items():
+                    _write(draft / name, data)
+                draft.replace(folder / WRITTEN)
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
             if fresh:
                 with suppress(OSError):
                     folder.rmdir()
@@ -127,14 +135,8 @@ def _write(path: Path, data: bytes) -> None:
 
 def require_room(folder: Path | str, needed: int) -> None:
     """Raise DiskError unless `needed` bytes can be written below `folder`, by writing them for a moment."""
-    folder = Path(folder)
-    with disk_errors(folder, needed):
-        trial = _standing(folder) / f".{uuid.uuid4().hex}.partial"
-        try:
-            _write(trial, bytes(needed))
-        finally:
-            with suppress(OSError):
-                trial.unlink()
+    with disk_errors(folder, needed), draft_in(_standing(Path(folder))) as trial:
+        _write(trial, bytes(needed))
 
 
 @contextmanager
@@ -149,13 +151,7 @@ def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
         with suppress(OSError):
             free = f"{size_text(free_on_disk(Path(path)))} are free there"
             found += f" ({size_text(needed)} are needed and {free})" if needed else f" ({free})"
-        do = "Check the path"
-        if error.errno in _FULL:
-            do = "Free some space, or name a place on another disk"
-        elif error.errno in _CLOSED:
-            do = "Name a folder that you may write to"
-        elif isinstance(error, FileExistsError | NotADirectoryError):
-            do = "A file stands where a folder belongs: name another place"
+        do = _REMEDIES.get(error.errno or 0, "Check the path")
         raise DiskError(f"{path} was to be written", found, do) from error
 
 
@@ -173,11 +169,7 @@ def free_on_disk(path: Path) -> int:
 
 
 def size_text(size: float) -> str:
-    """Return a number of bytes in the unit that fits it, with three digits.
-
-    >>> size_text(12), size_text(4321), size_text(87_654_321)
-    ('12 bytes', '4.32 kB', '87.7 MB')
-    """
+    """Return a number of bytes in the unit that fits it, with three digits: 12 bytes, 4.32 kB, 87.7 MB."""
     unit, *larger = ("bytes", "kB", "MB", "GB", "TB")
     while size >= 999.5 and larger:
         size, unit = size / 1000, larger.pop(0)
@@ -262,7 +254,4 @@ def numbered_names(name: str) -> Iterator[str]:
 
 def _cut(name: str, characters: int) -> str:
     """Return the beginning of a name: so many characters, and fewer bytes than file systems take."""
-    name = name[:characters]
-    while len(name.encode("utf-8", "replace")) > _NAME_BYTES:
-        name = name[:-1]
-    return name.rstrip(" .")
+    return name[:characters].encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").rstrip(" .")

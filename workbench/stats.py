@@ -112,10 +112,7 @@ def accuracy_interval(correct: Array, groups: Array, *, level: float = 0.95) -> 
     of cases up to an accuracy of 0.8. From 0.95 on *and* with strongly correlated groups it covers 83-97 %:
     the rare bad groups are often not seen at all.
 
-    Args:
-        correct: Whether each sample was read rightly, (n,), as truth values or shares from 0 to 1.
-        groups: Group of each sample.
-        level: Coverage of the interval, between 0 and 1.
+    `correct` (n,) says whether each sample was read rightly, in truth values or shares from 0 to 1.
 
     >>> low, high = accuracy_interval([True, True, False, True], ["a", "b", "c", "d"])
     >>> round(low, 2), round(high, 2)
@@ -185,11 +182,7 @@ def sums_by_group(columns: Array, groups: Array) -> Array:
 
 
 def holm(p_values: Sequence[float]) -> Array:
-    """Return p-values adjusted for several tests (Holm 1979): compare them with the level.
-
-    >>> [round(float(p), 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
+    """Return p-values adjusted for several tests (Holm 1979): compare them with the level."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
     adjusted = np.empty_like(p)
@@ -198,11 +191,7 @@ def holm(p_values: Sequence[float]) -> Array:
 
 
 def spearman(x: Array, y: Array) -> float:
-    """Return Spearman's rank correlation of two series (n,); 0 where one does not vary.
-
-    >>> round(spearman(np.array([1, 2, 3, 4]), np.array([10, 20, 40, 30])), 2)
-    0.8
-    """
+    """Return Spearman's rank correlation of two series (n,); 0 where one does not vary."""
     from scipy.stats import spearmanr
 
     return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(spearmanr(x, y).statistic)

@@ -68,14 +68,10 @@ class Activations:
         attrs: Mapping[str, Any] | None = None,
         residual_norm: np.ndarray | None = None,
     ) -> Activations:
-        """Return activations in memory.
+        """Return activations in memory, from values (sample, layer, [frame,] feature) by site.
 
-        Args:
-            arrays: Site to values, shape (sample, layer, feature) or (sample, layer, frame, feature).
-            layers: 0-based block of each row of the layer dimension.
-            samples: Coordinates of shape (sample,); "clip" and "group" at least.
-            attrs: What describes the capture.
-            residual_norm: R_l per layer, shape (layer,).
+        Samples are coordinates (sample,), "clip" and "group" at least; attrs describe the capture, and the
+        residual norm R_l has the shape (layer,).
 
         Raises:
             ActivationsError: The parts do not fit one another.
@@ -101,10 +97,8 @@ class Activations:
 
     def __repr__(self) -> str:
         where = f", {self.path}" if self.path else ""
-        return (
-            f"Activations({len(self)} samples, layers {self.layers[0]}-{self.layers[-1]}, "
-            f"d_model {self.d_model}, sites {', '.join(self.sites)}{where})"
-        )
+        sizes = f"{len(self)} samples, layers {self.layers[0]}-{self.layers[-1]}, d_model {self.d_model}"
+        return f"Activations({sizes}, sites {', '.join(self.sites)}{where})"
 
     def _repr_html_(self) -> str:
         first = self.subset(np.arange(min(_SHOWN, len(self)))).to_dataframe()
@@ -157,8 +151,7 @@ class Activations:
         """Return the label of each sample, shape (sample,), as text or float64."""
         if target not in self.targets:
             found = f"labels are {', '.join(self.targets) or 'none'}"
-            do = "Use one of these, or capture a dataset that carries it"
-            raise ActivationsError.lookup(f"The label {target!r} was asked for", found, do)
+            raise ActivationsError.lookup(f"The label {target!r} was asked for", found, "Use one of these")
         labels = self.coordinate(LABEL + target)
         check_complete(LABEL + target, labels)
         return labels
@@ -166,10 +159,8 @@ class Activations:
     def numbered(self, target: str = "genre") -> tuple[tuple[str, ...], np.ndarray]:
         """Return the class names of a label in rising order, and the class number of each sample (sample,).
 
-        Numbers are classes, too: 1.0 is called "1", and "2" stands before "10".
-
-        Raises:
-            ActivationsError: There is no such label, or some samples have none.
+        Numbers are classes, too: 1.0 is called "1", and "2" stands before "10". ActivationsError where there
+        is no such label, or some samples have none.
         """
         labels = self.labels(target)
         if lacking := int(missing(labels).sum()):
@@ -201,14 +192,15 @@ class Activations:
             ActivationsError: There is no such layer or site, time is not pooled, or the store is damaged.
         """
         if self.per_frame:
-            found = "these activations keep their frames"
-            do = 'Use .pooled("mean").matrix(layer), or .frames(layer) for all of them'
+            found, do = (
+                "these activations keep their frames",
+                'Use .pooled("mean").matrix(layer) or .frames(layer)',
+            )
             raise ActivationsError("One vector per sample was asked for", found, do)
         values = self._read(layer, site)
         if not np.isfinite(values).all():
             asked, found = f"Layer {layer} of {site!r} was asked for", "it holds numbers that are not finite"
-            do = "Capture again: a chunk of the store is missing or damaged"
-            raise ActivationsError(asked, found, do)
+            raise ActivationsError(asked, found, "Capture again: a chunk of the store is missing or damaged")
         return values
 
     def frames(self, layer: int, *, site: str = "resid_post") -> np.ndarray:
@@ -259,22 +251,17 @@ class Activations:
         """Return R_l, the mean residual norm at the layer, which is the unit of dose."""
         norm = float(self.data["residual_norm"].values[self._position(layer)])
         if not np.isfinite(norm):
-            asked, found = (
-                f"The residual norm of layer {layer} was asked for",
-                "the capture did not measure it",
-            )
-            raise ActivationsError(asked, found, "Use model.residual_norms()[layer]")
+            asked = f"The residual norm of layer {layer} was asked for"
+            do = "Use model.residual_norms()[layer]"
+            raise ActivationsError(asked, "the capture did not measure it", do)
         return norm
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of what was captured: description, sites, layers, samples; not the numbers."""
-        record = {
-            "attrs": {str(key): value for key, value in self.data.attrs.items() if key != STORE_KEY},
-            "sites": self.sites,
-            "layers": self.layers.tolist(),
-            "samples": {name: self.coordinate(name).tolist() for name in self.coordinates},
-        }
+        attrs = {str(key): value for key, value in self.data.attrs.items() if key != STORE_KEY}
+        samples = {name: self.coordinate(name).tolist() for name in self.coordinates}
+        record = {"attrs": attrs, "sites": self.sites, "layers": self.layers.tolist(), "samples": samples}
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
 
     def sel(
@@ -286,8 +273,7 @@ class Activations:
     ) -> Activations:
         """Return the activations of some layers, sites or samples (see `subset`); no numbers are read.
 
-        Raises:
-            ActivationsError: There is no such layer, site or sample; it is a KeyError, too.
+        What is not there is an ActivationsError and a KeyError.
 
         >>> samples = {"clip": ["a", "b"], "group": ["x", "y"]}
         >>> acts = Activations.from_arrays({"mlp_out": np.zeros((2, 3, 4))}, layers=range(3), samples=samples)
@@ -306,10 +292,7 @@ class Activations:
     def to_dataframe(self, layer: int | None = None, *, site: str = "resid_post") -> pd.DataFrame:
         """Return a table with a row per sample: its labels under their names, and what else is known of it.
 
-        With a layer its features become the columns feature_0, feature_1 ...
-
-        Raises:
-            ActivationsError: There is no such layer or site, or time is not pooled.
+        With a layer its features (see `matrix`) become the columns feature_0, feature_1 ...
 
         >>> samples = {"clip": ["a", "b"], "group": ["x", "y"], "label_genre": ["jazz", "rock"]}
         >>> acts = Activations.from_arrays({"resid_post": np.zeros((2, 1, 2))}, layers=[0], samples=samples)
@@ -392,10 +375,7 @@ def window_counts(frames: np.ndarray, window: int) -> np.ndarray:
 def window_times(
     frames: np.ndarray, window: int, frame_rate_hz: float, *, start_s: float = 0.0
 ) -> dict[str, np.ndarray]:
-    """Return "start_s" and "length_s" (windows,) of every window of clips of so many `frames` (clips,).
-
-    `window` is the frames of a window, `start_s` when the clips' first frame sounds.
-    """
+    """Return "start_s" and "length_s" (windows,) of all windows of clips of so many `frames` (clips,)."""
     counts = window_counts(frames, window)
     first = window * np.concatenate([np.arange(count) for count in counts])
     length = np.minimum(window, np.repeat(frames, counts) - first)
@@ -438,11 +418,8 @@ def head_name(layer: int, head: int) -> str:
 def cut_head(acts: Activations, head: int, *, n_heads: int | None = None) -> Activations:
     """Return one 0-based head of every layer: the site `head_out` alone, with d_model / n_heads features.
 
-    By default a block has the number of heads that the capture wrote down. Probes are fitted as to any other
-    site: `fit_probes(cut_head(acts, 3), site="head_out")`.
-
-    Raises:
-        ActivationsError: There is no `head_out` or no such head, or the number of heads is not known.
+    Probes are fitted as to any other site: `fit_probes(cut_head(acts, 3), site="head_out")`. ActivationsError
+    where there is no such site or head, or the capture did not write down how many heads there are.
     """
     known = acts.data.attrs.get("n_heads") if n_heads is None else n_heads
     if HEAD_SITE not in acts.sites or known is None:
@@ -467,8 +444,7 @@ def concat_activations(parts: Sequence[Activations]) -> Activations:
     sites = [site for site in parts[0].sites if all(site in part.sites for part in parts)] if parts else []
     if len(shapes) != 1 or differing or not sites:
         found = f"they differ in {', '.join(differing) or 'layers, width, frames or sites'}"
-        do = "Capture them with the same model, layers, sites, pool and window"
-        asked = f"{len(parts)} parts were to be joined"
+        asked, do = f"{len(parts)} parts were to be joined", "Capture them with the same settings"
         raise ActivationsError(asked, found if parts else "there are none", do)
     first = parts[0].data.attrs.items()
     names = [name for name in parts[0].coordinates if all(name in part.data.coords for part in parts)]

@@ -38,9 +38,7 @@ class StoreSpec:
     """The shape and the labels of a store.
 
     Args:
-        sites: Names such as "resid_post", one array each.
         layers: 0-based blocks, ascending.
-        d_model: Size of the feature dimension.
         samples: Sample coordinates, each of shape (n,): "clip" and "group", and as many of "label_<name>",
             "text", "row", "source" as are known. "frames_held" says how many frames of a sample are sound;
             the others are NaN.

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from zarr.codecs import Crc32cCodec
 from workbench.activations.activations import STORE_KEY, Activations
 from workbench.activations.spec import StoreSpec, bytes_needed, require_disk
 from workbench.errors import ActivationsError, is_text, reason
-from workbench.files import DIGEST, check_digest, digest_of, disk_errors
+from workbench.files import DIGEST, check_digest, digest_of, disk_errors, draft_in
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
 _REDO = "Delete this file and run the same capture again: it does only what is missing"
@@ -42,10 +40,8 @@ class UnusableStore(ActivationsError):
 def open_activations(path: Path | str, *, verify: bool | None = None) -> Activations:
     """Return the activations of a finished store; numbers are read when they are needed.
 
-    Args:
-        path: Folder of the store.
-        verify: Read everything once and compare checksums; by default stores up to 512 MB. Every later read
-            is compared in any case.
+    With `verify`, by default for stores up to 512 MB, everything is read once and compared with its
+    checksums; every later read is in any case.
 
     Raises:
         ActivationsError: There is no store, chunks are unfinished, or a file is damaged and named.
@@ -280,30 +276,28 @@ def _create(path: Path, spec: StoreSpec) -> None:
     parts = spec.parts()  # before anything is written: it refuses what is no JSON
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     # A shard has one chunk of samples, in pieces of one layer that are read alone.
     shard, piece = (spec.chunk, *spec.shape[1:]), (spec.chunk, 1, *spec.shape[2:])
     pieces: dict[str, Any] = {"shards": shard, "chunks": piece, "fill_value": np.nan}
     norms = np.full(len(spec.layers), np.nan) if spec.residual_norm is None else spec.residual_norm
     try:
-        group = zarr.open_group(draft, mode="w-", zarr_format=3)
-        for site in spec.sites:
-            _new(group, site, spec.shape, dims=spec.dims, dtype=spec.dtype, **pieces)
-        _new(group, "done", (spec.n_chunks,), dtype=bool, dims=("chunk",), chunks=(1,), fill_value=False)
-        _write_whole(group, "layer", np.asarray(spec.layers, np.int64), dim="layer")
-        _write_whole(group, "residual_norm", np.asarray(norms, np.float64), dim="layer")
-        for name, values in spec.samples.items():
-            _write_whole(group, name, np.asarray(values), dim="sample")
-        record: Any = {"sites": list(spec.sites), "samples": list(spec.samples), "parts": parts}
-        group.attrs.update({**spec.attrs, "coordinates": " ".join(spec.samples), STORE_KEY: record})
-        group.attrs[STORE_KEY] = {**record, DIGEST: digest_of(_descriptions(draft))}
-        draft.rename(path)
+        with draft_in(path.parent) as draft:
+            group = zarr.open_group(draft, mode="w-", zarr_format=3)
+            for site in spec.sites:
+                _new(group, site, spec.shape, dims=spec.dims, dtype=spec.dtype, **pieces)
+            _new(group, "done", (spec.n_chunks,), dtype=bool, dims=("chunk",), chunks=(1,), fill_value=False)
+            _write_whole(group, "layer", np.asarray(spec.layers, np.int64), dim="layer")
+            _write_whole(group, "residual_norm", np.asarray(norms, np.float64), dim="layer")
+            for name, values in spec.samples.items():
+                _write_whole(group, name, np.asarray(values), dim="sample")
+            record: Any = {"sites": list(spec.sites), "samples": list(spec.samples), "parts": parts}
+            group.attrs.update({**spec.attrs, "coordinates": " ".join(spec.samples), STORE_KEY: record})
+            group.attrs[STORE_KEY] = {**record, DIGEST: digest_of(_descriptions(draft))}
+            draft.rename(path)
     except OSError:
         if not path.exists():  # otherwise another writer was first, and its store is as good
             with disk_errors(path, bytes_needed(spec)):
                 raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _new(group: zarr.Group, name: str, shape: tuple[int, ...], *, dims: tuple[str, ...], **how: Any) -> Any:

@@ -34,9 +34,7 @@ from workbench.steering import Direction, Steering
 
 TOGETHER = "together"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-FLOOR = 1e-6
-"""Least probability that log-odds are made of: beyond it a judge's certainty means nothing."""
-
+FLOOR = 1e-6  # least probability that log-odds are made of: beyond it a judge's certainty means nothing
 Aim = tuple[str, str]
 """(target, class) of a judge."""
 
@@ -50,7 +48,6 @@ class Crosstalk:
             hit_rate with low and high (Wilson), unsteered (the baselines' hit rate), change (mean change of
             the probability against the baseline) with change_low and change_high (paired bootstrap).
         flips: plan, target, n, flips (share of clips whose verdict is not the baseline's), low, high.
-        clips: every clip that was judged.
     """
 
     cells: pd.DataFrame
@@ -58,11 +55,7 @@ class Crosstalk:
     clips: pd.DataFrame = field(repr=False)
 
     def table(self, what: str = "change") -> pd.DataFrame:
-        """Return a matrix, plans down and "target: class" across, of one of the columns of `cells`.
-
-        Raises:
-            EvidenceError: there is no such column.
-        """
+        """Return a matrix, plans down and "target: class" across, of one of the columns of `cells`."""
         values = self.cells.columns.drop(["plan", "target", "class", "own"])
         if what not in values:
             found = f"the figures are {', '.join(values)}"
@@ -74,8 +67,7 @@ class Crosstalk:
     def specificity(self, plan: str | None = None) -> float:
         """Return the mean change of own classes over the mean |change| of all classes of other targets.
 
-        Of one plan, or of all together. Chance moves other targets a little, too, so a few clips understate
-        it. NaN where no plan has an aim.
+        Chance moves other targets a little, too: a few clips understate it. NaN where no plan has an aim.
         """
         cells = self.cells if plan is None else self.cells[self.cells["plan"] == plan]
         own = cells[cells["own"]]
@@ -141,11 +133,7 @@ def crosstalk_of(
 def aims_of(
     plans: Iterable[str], judges: Mapping[str, Judge], aims: Mapping[str, Aim] | None, *, needed: bool
 ) -> dict[str, Aim]:
-    """Return what each plan aims at: as given, else the one class of a judge that is called as the plan is.
-
-    Raises:
-        EvidenceError: no judge hears an aim, a name fits several judges, or a plan lacks a needed aim.
-    """
+    """Return what each plan aims at: as given, else the class of a judge that is called as the plan is."""
     heard = [(target, str(name)) for target, judge in judges.items() for name in judge.classes]
     own: dict[str, Aim] = {}
     for plan in plans:
@@ -215,11 +203,7 @@ def pairs(
 
 
 def pairs_of(clips: pd.DataFrame, aims: Mapping[str, Aim]) -> Pairs:
-    """Return the comparison of rows of `run_trials` whose methods are the plans, together and unsteered.
-
-    Raises:
-        EvidenceError: not every plan was heard on the same prompts and seeds.
-    """
+    """Return the comparison of rows of `run_trials` whose methods are the plans, together and unsteered."""
     together, unsteered = pair_with_baseline(clips, TOGETHER)
     groups = pair_names(together)
 
@@ -304,11 +288,7 @@ def blend_curve(
 
 
 def blend_curve_of(clips: pd.DataFrame, classes: tuple[str, str]) -> BlendCurve:
-    """Return the curve of rows of `run_trials` (method "blend", with a weight) that one "judge" heard.
-
-    Raises:
-        EvidenceError: not every seed was heard at every weight, once.
-    """
+    """Return the curve of rows of `run_trials` (method "blend", with a weight) that one "judge" heard."""
     key = ["seed", "prompt", "weight"]
     blends = clips[clips["method"] == "blend"].set_index(key)
     first, second = (np.log(blends[f"p_judge_{name}"].clip(lower=FLOOR)) for name in classes)

@@ -200,11 +200,7 @@ class TrainedJudge:
 
     @classmethod
     def load(cls, folder: Path | str, target: str = "genre") -> TrainedJudge:
-        """Return a judge written by `save`.
-
-        Raises:
-            EvidenceError: there is none of this name, it is damaged, or it was fitted to other features.
-        """
+        """Return a judge that `save` wrote; EvidenceError where it is missing, damaged or of other features."""
         from safetensors.numpy import load_file
 
         path, asked = file_in(folder, f"{target}.json"), f"A judge of {target} was asked for"

@@ -160,11 +160,7 @@ def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
 
 
 def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return the clips of a method, with each cost against the baseline as a column.
-
-    Raises:
-        EvidenceError: a clip has no baseline, or more than one.
-    """
+    """Return the clips of a method, with each cost against the one baseline of each as a column."""
     some, baselines = clips[clips["method"] == method], clips[clips["method"] == UNSTEERED]
     key = ["prompt", "seed"]
     both = some.merge(baselines[[*key, *COSTS.values()]], on=key, how="left", suffixes=("", "_before"))
@@ -196,13 +192,10 @@ class AutoDose:
     """The setting that was found for an aim, and what speaks for it on the further seeds.
 
     Attributes:
-        aim: the class of the judge that was steered to.
-        dose: in multiples of the layer's mean residual norm.
         rates: share of hits by method (steered, unsteered, random) with Wilson's interval.
         gains: hit rate steered minus that of the other method (unsteered, random), paired bootstrap.
         cost: mean change against the baselines by name (see `DamageBudget`), paired bootstrap.
         tried: every setting, stage by stage, with effect and cost.
-        clips: every clip that was judged.
         steering: the plan with this setting, None where nothing but the search was run.
     """
 
@@ -271,20 +264,10 @@ def auto_dose(
 ) -> AutoDose:
     """Return the layer and dose at which an aim is best reached within a damage budget, and the evidence.
 
-    Args:
-        model: the model.
-        directions: layer -> unit direction of the aim at that layer.
-        aim: a class of the judge.
-        judge: hears sound only; as it is or by its name.
-        budget: what steering may cost; by default that of `DamageBudget`.
-        prompts: taken in turn, seed by seed.
-        seeds: on which layer and dose are chosen.
-        further_seeds: others, on which the choice is proved; few of them prove little.
-        doses: to choose from, multiples of the layer's mean residual norm, above 0.
-        finalists: settings that are proved at most, one after another until one keeps within the budget.
-        branch: half of guidance that is steered: "cond", "null" or "both".
-        on_clips: called after each frame with how many clips have been made (of about `Space.clips`).
-        options: as `run_trials` takes them.
+    Directions are layer -> unit direction of the aim, a class of the judge; doses are multiples of the
+    layer's mean residual norm, above 0. What `seeds` choose is proved on `further_seeds` (few of them prove
+    little); where it breaks the budget, the next of the `finalists` is. `on_clips` is called after each frame
+    with how many clips have been made, of about `Space.clips`. The rest is as for `sweep`.
 
     Raises:
         EvidenceError: the judge cannot hear the aim, a direction lies at another layer, or there is nothing
@@ -350,9 +333,8 @@ def _evidence(
     clips: pd.DataFrame, layer: int, dose: float
 ) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Estimate]]:
     """Return rates, gains and costs of the chosen setting on the seeds that did not choose it."""
-    proof = clips[clips["stage"] == "proof"]
-    mine = (proof["layer"] == layer) & (proof["dose"] == dose)
-    proof = proof[mine | (proof["method"] == UNSTEERED)]
+    mine = (clips["layer"] == layer) & (clips["dose"] == dose)
+    proof = clips[(clips["stage"] == "proof") & (mine | (clips["method"] == UNSTEERED))]
     hits = {name: proof.loc[proof["method"] == name, "hit"] for name in (STEERED, UNSTEERED, RANDOM)}
     rates, gains = {name: proportion(some) for name, some in hits.items()}, {}
     for name in (UNSTEERED, RANDOM):

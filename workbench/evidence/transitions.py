@@ -60,9 +60,7 @@ def transitions(
 
     Columns: those of `run_trials` with the judge's as judged and p_<class>; method is the condition,
     beginning the number of the clip, gain the probability of the target in the new part minus that in the
-    given part.
-
-    Conditions are name -> (prompt, plan or None), and seeds one per beginning, the same for all of them.
+    given part. Conditions are name -> (prompt, plan or None), and seeds one per beginning, the same for all of them.
     `given_seconds` of the end of each beginning are heard. Options are those of `run_trials`; the likelihood
     is left out unless `likely=True`.
 
@@ -119,18 +117,16 @@ def compare_gains(
 ) -> Gains:
     """Return the means of gains `(n,)` of the same beginnings, and of their difference, compared in pairs.
 
-    The group of each pair may be the track of its beginning; by default each is its own.
-
-    Raises:
-        EvidenceError: the two are not equally many, or there is none.
+    The group of each pair may be the track of its beginning; by default each is its own. EvidenceError where
+    the two are not equally many, or there is none.
     """
     one, other = (np.asarray(values, np.float64) for values in (steered, prompted))
     if one.shape != other.shape or one.ndim != 1 or not len(one):
         found = f"there are {one.shape} steered and {other.shape} prompted ones"
         raise EvidenceError("Gains were to be compared", found, "Give one of each per beginning")
     names = np.arange(len(one)) if groups is None else np.array([str(group) for group in groups])
-    estimates = means(np.column_stack([one, other, one - other]), names)
-    return Gains(*estimates, float((one > other).mean()), len(one))
+    first, second, apart = means(np.column_stack([one, other, one - other]), names)
+    return Gains(first, second, apart, float((one > other).mean()), len(one))
 
 
 class Way(NamedTuple):

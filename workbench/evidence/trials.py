@@ -46,7 +46,6 @@ class Trial:
     """One clip to make and judge.
 
     Attributes:
-        seed: of the draws; the baseline has the same.
         plan: what is steered; None leaves the model alone.
         method: name of the condition, for example "probe", "random" or "unsteered".
         aim: the class that is steered to; it counts as a hit when the first judge that knows it hears it.
@@ -89,9 +88,6 @@ class RunOptions(TypedDict, total=False):
 def pair_prompts(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
     """Return (prompt, seed) for each seed, prompts taken in turn: what all plans of a comparison share.
 
-    Raises:
-        EvidenceError: there is no prompt or no seed.
-
     >>> pair_prompts(["a tune", "a song"], [4, 5, 6])
     [('a tune', 4), ('a song', 5), ('a tune', 6)]
     """
@@ -104,8 +100,7 @@ def pair_prompts(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str
 def trials(plans: Mapping[str, Steering | None], prompts: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
     """Return a trial of every plan, by name, on the same prompts and seeds, the baselines first.
 
-    Raises:
-        EvidenceError: there is no prompt or no seed, or a plan has the name of the baselines.
+    EvidenceError where there is no prompt or no seed, or a plan has the name of the baselines.
     """
     if UNSTEERED in plans:
         found = f"{UNSTEERED!r} is the name of the baselines, which are always made"
@@ -134,13 +129,9 @@ def dose_trials(
 ) -> list[Trial]:
     """Return a trial per direction, dose and seed, with layer and dose as columns.
 
-    Args:
-        directions: by aim, a class of the judge.
-        doses: multiples of the layer's mean residual norm.
-        prompts: taken in turn, seed by seed.
-        seeds: one clip per direction, dose and seed.
-        method: name of the condition.
-        branch: half of guidance that is steered: "cond", "null" or "both".
+    Directions are given by aim, a class of the judge; doses are multiples of the layer's mean residual norm.
+    Prompts are taken in turn, seed by seed. The branch is the half of guidance that is steered: "cond",
+    "null" or "both".
     """
     return [
         Trial(*pair, plan, method, aim, columns={"layer": direction.layer, "dose": dose})
@@ -334,11 +325,8 @@ def _timed(
             yield part, result
 
 
-# Rows on disk: a line {"key": ..., "row": {...}, "digest": ...} for each finished trial.
-
-
 def _finished_rows(path: Path) -> dict[str, Row]:
-    """Return the rows of a file by key; a line that a killed process left unfinished is cut off."""
+    """Return rows of lines {"key", "row", "digest"} by key; a line that a killed process left is cut off."""
     if not path.exists():
         return {}
     data = path.read_bytes()
@@ -389,11 +377,7 @@ class ClipCount:
 def pair_with_baseline(
     table: pd.DataFrame, method: str, other: str = UNSTEERED
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the clips of a method and those of another, row beside row: the same prompt and seed.
-
-    Raises:
-        EvidenceError: a clip has no partner, or more than one, or there is none at all.
-    """
+    """Return the clips of a method and those of another, row beside row: the same prompt and seed."""
     mine, theirs = (
         table[table["method"] == name].set_index(["prompt", "seed"]).sort_index() for name in (method, other)
     )
@@ -454,10 +438,7 @@ def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer"
 
 @dataclass(frozen=True)
 class Keep:
-    """Where judged clips are kept: `<folder>/<subfolder of the method>/<aim, or what the judge heard>/`.
-
-    Subfolders are called as the method unless `subfolders` says otherwise.
-    """
+    """Where judged clips are kept: `<folder>/<method, or its subfolder>/<aim, or what the judge heard>/`."""
 
     folder: Path
     subfolders: Mapping[str, str]

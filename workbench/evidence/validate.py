@@ -40,15 +40,12 @@ class Protocol:
 
     Attributes:
         prompts: taken in turn; or the prompts of each aim (steering against what they name).
-        layers: to choose from.
-        doses: to choose from, in multiples of the mean residual norm.
-        choosing_seeds: seeds on which layer and dose are chosen.
+        choosing_seeds: on which a layer and a dose (multiples of the mean residual norm) are chosen.
         finalists: settings per aim that are tried again on `second_seeds` before the choice; 0 for none.
         per_aim: whether each aim has a setting of its own; otherwise all share the best.
         reporting_seeds: other seeds, on which everything is reported.
         random_directions: controls per aim, which share the number of clips of a steered aim; 0 for none.
         unsteered: whether the same prompts and seeds are also heard unsteered, where all aims share them.
-        guidance: classifier-free guidance; by default what the checkpoint says.
         branch: half of guidance that is steered: "cond", "null" or "both".
     """
 
@@ -86,10 +83,8 @@ class Validation:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return per aim: layer, dose, n, hit_rate, low, high; random_direction and unsteered if heard."""
-        rates = {
-            (row["aim"], row["method"]): row
-            for row in hit_rates(self.reporting, by=("aim", "method")).to_dict("records")
-        }
+        rows = hit_rates(self.reporting, by=("aim", "method")).to_dict("records")
+        rates = {(row["aim"], row["method"]): row for row in rows}
         heard = self.part("unsteered")["judged"]
         found: dict[str, dict[str, float]] = {}
         for aim, (layer, dose) in sorted(self.settings.items()):
@@ -116,17 +111,13 @@ def validate_steering(
     """Return a validation of every class of the probes that the judge can hear.
 
     The weights of the probes are the directions. `keep` says where the clips that are reported on are kept,
-    by default nowhere; options are those of `run_trials` (seconds and guidance are the protocol's).
-
-    Raises:
-        EvidenceError: the judge hears none of the classes.
+    by default nowhere; options are those of `run_trials` (seconds and guidance are the protocol's). An
+    EvidenceError says that the judge hears none of the classes.
     """
-    ((_name, one),) = as_judges(judge).items()
-    by_layer = {
-        layer: {name: d for name, d in probes.directions(layer).items() if name in one.classes}
-        for layer in protocol.layers
-    }
-    return validate_directions(model, by_layer, judge, protocol, keep=keep, **options)
+    (classes,) = (one.classes for one in as_judges(judge).values())
+    every = {layer: probes.directions(layer) for layer in protocol.layers}
+    heard = {layer: {aim: one[aim] for aim in one if aim in classes} for layer, one in every.items()}
+    return validate_directions(model, heard, judge, protocol, keep=keep, **options)
 
 
 def validate_directions(
@@ -185,8 +176,7 @@ def _tried(
 
     def trials(seeds: Sequence[int]) -> list[Trial]:
         how = (protocol.doses, protocol.prompts, seeds)
-        parts = [dose_trials(some, *how, branch=protocol.branch) for some in by_layer.values()]
-        return list(chain(*parts))
+        return list(chain(*(dose_trials(one, *how, branch=protocol.branch) for one in by_layer.values())))
 
     first = run(trials(protocol.choosing_seeds))
     if not (protocol.finalists and protocol.second_seeds):
@@ -198,8 +188,7 @@ def _tried(
     }
     again = [one for one in trials(protocol.second_seeds) if (one.aim, *one.columns.values()) in kept]
     both = pd.concat([first, run(again)], ignore_index=True)
-    keys = pd.Series(list(zip(both["aim"], both["layer"], both["dose"], strict=True)))
-    return both, both[keys.isin(kept)].reset_index(drop=True)
+    return both, both[both.set_index(["aim", "layer", "dose"]).index.isin(list(kept))].reset_index(drop=True)
 
 
 def ranked_settings(table: pd.DataFrame) -> list[Setting]:
