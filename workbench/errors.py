@@ -33,14 +33,7 @@ class WorkbenchError(Exception):
 
     @classmethod
     def lookup(cls, asked: str, found: str, do: str) -> Self:
-        """Return an error for a name or number that is not there, which is a KeyError too.
-
-        >>> try:
-        ...     raise ProbeError.lookup("Layer 9 was asked for", "there are layers 0-5", "Use one of them")
-        ... except KeyError as error:
-        ...     print(error)
-        Layer 9 was asked for, but there are layers 0-5. Use one of them.
-        """
+        """Return an error for a name or number that is not there, which is a KeyError too."""
         kind = type(cls.__name__, (cls, KeyError), {"__module__": cls.__module__})
         return cast(Self, kind(asked, found, do))
 

@@ -75,10 +75,8 @@ def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
     """Write files that belong together, so that `file_in` finds all of them or all that were there before.
 
     They are written aside, flushed, and become valid by one renaming of a folder; only then are they moved to
-    their places. Other files are left alone; empty content says that there is to be no such file.
-
-    Raises:
-        DiskError: The folder cannot be written or the disk is full; what was there before is whole.
+    their places. Other files are left alone; empty content says that there is to be no such file. DiskError
+    where the folder cannot be written; what was there before is then whole.
     """
     folder = Path(folder)
     with disk_errors(folder, sum(map(len, files.values()))):

@@ -85,9 +85,6 @@ def wilson(hits: float, n: float, z: float = 1.959964) -> tuple[float, float]:
 
     Effective numbers need not be whole, which `scipy.stats.binomtest` asks for; `z` is the quantile of the
     normal distribution, or of Student's t.
-
-    >>> [round(bound, 3) for bound in wilson(8, 10)]
-    [0.49, 0.943]
     """
     share, square = hits / n, z**2 / n
     middle = share + square / 2

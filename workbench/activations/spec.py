@@ -136,10 +136,7 @@ class StoreSpec:
 
 
 def bytes_needed(spec: StoreSpec) -> int:
-    """Return the bytes on disk that a finished store of this spec takes, exact to the size of its metadata.
-
-    Activations are stored uncompressed (such floats shrink by 8 % at most): the size is known beforehand.
-    """
+    """Return the bytes on disk that a finished store takes, exact to the size of its metadata."""
     layers, labels = len(spec.layers), 0
     for values in map(np.asarray, spec.samples.values()):
         if values.dtype.kind in "OUST":  # text takes its length and its UTF-8

@@ -105,10 +105,7 @@ def _descriptions(path: Path) -> dict[str, Any]:
 
 
 def _check_descriptions(path: Path, group: zarr.Group) -> None:
-    """Raise ValueError unless the descriptions are what was written, and fit one another and their files.
-
-    A damaged shape might ask for any amount of memory.
-    """
+    """Raise ValueError unless the descriptions are what was written, and fit one another and their files."""
     found, record = _descriptions(path), _record(group)
     if unknown := set(record) - {"sites", "samples", "parts", DIGEST}:  # perhaps the digest's damaged name
         raise ValueError(f"its record has {', '.join(sorted(unknown))}")

@@ -35,8 +35,7 @@ from workbench.steering import Direction, Steering
 TOGETHER = "together"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FLOOR = 1e-6  # least probability that log-odds are made of: beyond it a judge's certainty means nothing
-Aim = tuple[str, str]
-"""(target, class) of a judge."""
+Aim = tuple[str, str]  # (target, class) of a judge
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,10 +145,8 @@ def likelihood(
     """Return what the unsteered model says of each take, however it was made.
 
     Each is read teacher-forced, `batch` takes per forward pass, under its own prompt and melody, on the
-    conditional row alone: without guidance, at temperature 1, over all codes.
-
-    Raises:
-        EvidenceError: there is no take, or one holds codes that this model does not have.
+    conditional row alone: without guidance, at temperature 1, over all codes. EvidenceError where there is no
+    take, or one holds codes that this model does not have.
     """
     if not takes:
         raise EvidenceError("A likelihood was asked for", "there are no takes", "Pass at least one")

@@ -251,9 +251,7 @@ def _bins(rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 FRAMES_A_SECOND = 100
-BEATS_S = (0.8, 0.64, 0.48)
-"""Seconds of a beat at 75, 93.75 and 125 beats a minute."""
-
+BEATS_S = (0.8, 0.64, 0.48)  # of a beat at 75, 93.75 and 125 beats a minute
 _BEATS = (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1, 5 / 4, 4 / 3, 3 / 2, 5 / 3, 7 / 4, 2, 5 / 2, 3, 7 / 2, 4)
 _CROSS_BEATS = (0, 1 / 4, 1 / 2, 2 / 3, 3 / 4, 1, 3 / 2, 2)
 _LAGS = np.unique(np.round(np.geomspace(6, 160, 40)).astype(int))  # 60 ms to 1.6 s

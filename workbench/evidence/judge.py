@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import numpy as np
 
@@ -57,10 +57,7 @@ _REGISTERED: dict[str, Any] = {}
 def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
     """Give a judge, or a function that makes it when it is first needed, a name for `load_judge`.
 
-    A judge that already has this name, also one that ships, is replaced.
-
-    Raises:
-        EvidenceError: it is neither a judge nor a function.
+    A judge that already has this name, also one that ships, is replaced. EvidenceError where it is neither.
 
     >>> class Peak:
     ...     classes, rate_hz = ("loud", "soft"), 16_000
@@ -79,10 +76,8 @@ def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
 def load_judge(target: str = "genre", folder: Path | str | None = None) -> Judge:
     """Return the judge of this name that lies in a folder, by default a registered one, then one that ships.
 
-    Judges that ship are called by what they tell apart: genre, tempo, mode ...
-
-    Raises:
-        EvidenceError: there is none of this name (a KeyError too), or what was registered makes no judge.
+    Judges that ship are called by what they tell apart: genre, tempo, mode ... EvidenceError where there is
+    none of this name (a KeyError too), or what was registered makes no judge.
     """
     if folder is not None or target not in _REGISTERED:
         return TrainedJudge.load(FOLDER if folder is None else folder, target)
@@ -139,16 +134,12 @@ class TrainedJudge:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     card: dict[str, object]
     hears: tuple[str, ...]
+    rate_hz: ClassVar[int] = RATE_HZ
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
             asked = f"A judge of {self.target!r} was asked for"
             raise EvidenceError(asked, problem, "Fit it again (make embedded)")
-
-    @property
-    def rate_hz(self) -> int:
-        """The sample rate of the features."""
-        return RATE_HZ
 
     @cached_property
     def fingerprint(self) -> str:
@@ -200,7 +191,7 @@ class TrainedJudge:
 
     @classmethod
     def load(cls, folder: Path | str, target: str = "genre") -> TrainedJudge:
-        """Return a judge that `save` wrote; EvidenceError where it is missing, damaged or of other features."""
+        """Return a judge that `save` wrote; EvidenceError where it is missing, damaged or outdated."""
         from safetensors.numpy import load_file
 
         path, asked = file_in(folder, f"{target}.json"), f"A judge of {target} was asked for"

@@ -32,11 +32,8 @@ from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
 from workbench.stats import Estimate, means, proportion
 from workbench.steering import Direction, Steering, random_direction
 
-Setting = tuple[int, float]
-"""(layer, dose)."""
-
-Runner = Callable[[list[Trial]], pd.DataFrame]
-"""From trials to the rows of `run_trials`."""
+Setting = tuple[int, float]  # (layer, dose)
+Runner = Callable[[list[Trial]], pd.DataFrame]  # from trials to the rows of `run_trials`
 
 STEERED, RANDOM = "steered", "random"
 DOSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45)

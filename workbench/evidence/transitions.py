@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from workbench.sound import Clip
     from workbench.steering import Steering
 
-SHORTEST_SECONDS = 1.0
-"""A judge needs as much as this of each part."""
+SHORTEST_SECONDS = 1.0  # a judge needs as much as this of each part
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,10 @@ def transitions(
 ) -> pd.DataFrame:
     """Return what becomes of beginnings that are continued under several conditions, a row per clip.
 
-    Columns: those of `run_trials` with the judge's as judged and p_<class>; method is the condition,
-    beginning the number of the clip, gain the probability of the target in the new part minus that in the
-    given part. Conditions are name -> (prompt, plan or None), and seeds one per beginning, the same for all of them.
-    `given_seconds` of the end of each beginning are heard. Options are those of `run_trials`; the likelihood
-    is left out unless `likely=True`.
+    Conditions are name -> (prompt, plan or None), and seeds one per beginning, the same for all of them.
+    `given_seconds` of the end of each beginning are heard. Columns and options are those of `sweep`, and:
+    method is the condition, beginning the number of the clip, gain the probability of the target in the new
+    part minus that in the given part.
 
     Raises:
         EvidenceError: there is nothing to continue or to compare, or nothing that the judge can hear.

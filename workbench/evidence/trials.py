@@ -109,8 +109,7 @@ def trials(plans: Mapping[str, Steering | None], prompts: Sequence[str], seeds: 
     return [Trial(*pair, plan, name) for name, plan in every.items() for pair in pairs]
 
 
-PerAim = Sequence[Any] | Mapping[str, Sequence[Any]]
-"""The same for all aims, or for each its own."""
+PerAim = Sequence[Any] | Mapping[str, Sequence[Any]]  # the same for all aims, or for each its own
 
 
 def of_aim(given: PerAim, aim: str) -> Sequence[Any]:
@@ -362,8 +361,7 @@ class ClipCount:
     """An `on_frame` of `run_trials` that tells after each frame how many clips have been made in all runs."""
 
     def __init__(self, tell: Callable[[float], object]) -> None:
-        self._tell = tell
-        self._whole, self._batch, self._share = 0.0, 0, 0.0
+        self._tell, self._whole, self._batch, self._share = tell, 0.0, 0, 0.0
 
     def __call__(self, done: int, codes: torch.Tensor) -> None:
         """Take note of `done` finished frames of the codes `(B, k, T)`."""
@@ -417,9 +415,7 @@ def sweep(
     The columns are those of `run_trials`, and layer and dose; what the judge hears stands without its name in
     `judged` and `p_<class>`. The likelihood is left out unless `likely=True`. Arguments are those of
     `dose_trials`, and `random_directions` the controls per aim and dose, of the same layer and norm.
-
-    Raises:
-        EvidenceError: there is nothing to sweep, or the judge does not know an aim.
+    EvidenceError where there is nothing to sweep, or the judge does not know an aim.
     """
     options.setdefault("likely", False)
     some = dose_trials(directions, doses, prompts, seeds, branch=branch)

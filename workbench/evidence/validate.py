@@ -30,8 +30,7 @@ from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
 from workbench.steering import Direction
 
-ByLayer = Mapping[int, Mapping[str, Direction]]
-"""layer -> aim -> direction: what may be chosen from. Not every aim needs a direction at every layer."""
+ByLayer = Mapping[int, Mapping[str, Direction]]  # not every aim needs a direction at every layer
 
 
 @dataclass(frozen=True)
@@ -194,8 +193,7 @@ def _tried(
 def ranked_settings(table: pd.DataFrame) -> list[Setting]:
     """Return the (layer, dose) of a table, best first; of equals, the smaller dose.
 
-    The score of a clip is the mean of hit (0 or 1) and the judge's probability of the aim: a few hits alone
-    leave too many equals. Each aim weighs the same.
+    The score of a clip is the mean of hit (0 or 1) and the judge's probability of the aim.
     """
     chance = [row[f"p_{row['aim']}"] for row in table.to_dict("records")]
     scored = table.assign(score=(table["hit"].astype(float) + chance) / 2)
