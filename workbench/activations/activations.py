@@ -192,10 +192,8 @@ class Activations:
             ActivationsError: There is no such layer or site, time is not pooled, or the store is damaged.
         """
         if self.per_frame:
-            found, do = (
-                "these activations keep their frames",
-                'Use .pooled("mean").matrix(layer) or .frames(layer)',
-            )
+            found = "these activations keep their frames"
+            do = 'Use .pooled("mean").matrix(layer) or .frames(layer)'
             raise ActivationsError("One vector per sample was asked for", found, do)
         values = self._read(layer, site)
         if not np.isfinite(values).all():
@@ -326,11 +324,9 @@ class Activations:
             own = self.labels(name) if name in self.targets else self.coordinate(name)
             mask &= (as_text(own) if isinstance(value, str) else own) == value
         if not mask.any():
-            asked = (
-                f"Samples with {', '.join(f'{name}={one!r}' for name, one in values.items())} were asked for"
-            )
+            asked = ", ".join(f"{name}={value!r}" for name, value in values.items())
             do = "Look at acts.labels(name) and acts.coordinate(name)"
-            raise ActivationsError.lookup(asked, "there are none", do)
+            raise ActivationsError.lookup(f"Samples with {asked} were asked for", "there are none", do)
         return self.subset(mask)
 
     def _position(self, layer: int) -> int:
@@ -419,7 +415,7 @@ def cut_head(acts: Activations, head: int, *, n_heads: int | None = None) -> Act
     """Return one 0-based head of every layer: the site `head_out` alone, with d_model / n_heads features.
 
     Probes are fitted as to any other site: `fit_probes(cut_head(acts, 3), site="head_out")`. ActivationsError
-    where there is no such site or head, or the capture did not write down how many heads there are.
+    where there is no such site or head, or neither `n_heads` nor the capture says how many there are.
     """
     known = acts.data.attrs.get("n_heads") if n_heads is None else n_heads
     if HEAD_SITE not in acts.sites or known is None:

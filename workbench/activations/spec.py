@@ -211,11 +211,8 @@ class Cost:
         """Raise ActivationsError where this does not fit into free memory, or on the disk under `path`."""
         if path is not None:
             require_disk(path, self.disk)
-        kinds = [
-            ("memory", self.memory, free_memory()),
-            ("the accelerator's memory", self.device, free_device),
-        ]
-        for kind, needed, free in kinds:
+        device = ("the accelerator's memory", self.device, free_device)
+        for kind, needed, free in [("memory", self.memory, free_memory()), device]:
             if free is not None and needed > free:
                 found = f"it needs {size_text(needed)} of {kind} and {size_text(free)} are free"
                 do = "Use a smaller batch, fewer layers or sites, pooled activations"

@@ -32,7 +32,7 @@ _FLOAT16_MAX = 65_504.0
 
 
 class UnusableStore(ActivationsError):
-    """A store that is foreign, another's or damaged; a capture makes `file` again if it is deleted."""
+    """A store that is foreign, of another capture, or damaged: a deleted `file` is made again."""
 
     file: Path | None = None
 

@@ -190,10 +190,8 @@ def pairs(
         EvidenceError: there are fewer than two plans, or a plan aims at nothing that a judge hears.
     """
     if len(plans) < 2 or TOGETHER in plans:
-        found, do = (
-            f"the plans are {', '.join(plans)}",
-            f"Give at least two, none of them called {TOGETHER!r}",
-        )
+        found = f"the plans are {', '.join(plans) or 'none'}"
+        do = f"Give at least two, none of them called {TOGETHER!r}"
         raise EvidenceError("Attributes were to be steered together", found, do)
     judges = as_judges(judges)
     own = aims_of(plans, judges, aims, needed=True)
@@ -278,11 +276,11 @@ def blend_curve(
         raise EvidenceError(asked, found, "Name two of these: classes=")
     if len(ladder) < 2 or len(set(ladder)) < len(ladder):
         raise EvidenceError(asked, f"the weights are {ladder}", "Give two weights or more, each once")
-    pairs = pair_prompts(prompts, seeds)
-    some = [Trial(*pair, columns={"weight": math.nan}) for pair in pairs]
+    drawn = pair_prompts(prompts, seeds)
+    some = [Trial(*pair, columns={"weight": math.nan}) for pair in drawn]
     for weight in ladder:
         plan = blend(first, second, weight).at(dose, branch=branch)
-        some += [Trial(*pair, plan, "blend", columns={"weight": weight}) for pair in pairs]
+        some += [Trial(*pair, plan, "blend", columns={"weight": weight}) for pair in drawn]
     return blend_curve_of(run_trials(model, some, {"judge": one}, **options), names)
 
 

@@ -157,15 +157,13 @@ def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
 
 
 def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return the clips of a method, with each cost against the one baseline of each as a column."""
+    """Return the clips of a method, with their costs against their baselines as columns."""
     some, baselines = clips[clips["method"] == method], clips[clips["method"] == UNSTEERED]
     key = ["prompt", "seed"]
     both = some.merge(baselines[[*key, *COSTS.values()]], on=key, how="left", suffixes=("", "_before"))
     twice = baselines.duplicated(key).any()
     if twice or both["nll_before"].isna().any():
-        found = (
-            "a baseline came twice" if twice else "some have no unsteered baseline of their prompt and seed"
-        )
+        found = "a baseline came twice" if twice else "some have no unsteered baseline"
         raise EvidenceError("Clips were to be paired", found, "Make one baseline for each prompt and seed")
     return both.assign(**{name: both[one] - both[f"{one}_before"] for name, one in COSTS.items()})
 
@@ -219,7 +217,7 @@ class AutoDose:
 
     @property
     def steerable(self) -> bool:
-        """Whether it kept within the budget and beat both the baselines and random directions."""
+        """Whether it keeps within the budget and hits, at 95 %, more often than both controls."""
         return self.within and all(gain.low > 0 for gain in self.gains.values())
 
     @property
