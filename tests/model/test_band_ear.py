@@ -107,7 +107,7 @@ def test_bars_go_on_at_one_tempo_whatever_single_frames_say(tempo: str) -> None:
 
 
 def test_an_instrument_is_what_it_mostly_is_around() -> None:
-    each = band_ear._OF_INSTRUMENT["bass"]
+    each = band_ear.INSTRUMENT_TOKENS["bass"]
     probabilities = np.full((60, TOKENS["bass"]), 1e-6)
     probabilities[:, 1] = 1.0
     for onset in range(0, 60, 6):

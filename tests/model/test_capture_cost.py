@@ -18,7 +18,7 @@ from workbench.model import capture as capture_module
 from workbench.model import generated as drawing_module
 from workbench.model.capture import capture, capture_conditions, capture_cost
 from workbench.model.generated import capture_continued, capture_generated
-from workbench.model.teacher_forcing import counted_frames, guessed_frames
+from workbench.model.teacher_forcing import codes_for, guessed_frames
 
 SHAPES: list[dict[str, Any]] = [
     {},
@@ -26,6 +26,10 @@ SHAPES: list[dict[str, Any]] = [
     {"window_seconds": 0.32, "layers": [1, 2]},
     {"text": "rock", "rows": "both"},
 ]
+
+
+def counted_frames(model: Any, dataset: Any, **how: Any) -> list[int]:
+    return [codes_for(model, dataset, entry, **how).shape[-1] for entry in dataset.entries]
 
 
 def size_of(path: Path) -> int:
@@ -93,16 +97,15 @@ def test_lengths_are_guessed_from_headers_and_a_few_clips(
         guessed = guessed_frames(tiny_model, unread, seconds=None, stored=False)
         short = guessed_frames(tiny_model, unread, seconds=0.29, stored=False)
         made = guessed_frames(tiny_model, of_lengths(*SECONDS), seconds=None, stored=False)
-    assert guessed.tolist() == counted_frames(tiny_model, fresh, seconds=None, stored=False).tolist()
-    assert short.tolist() == counted_frames(tiny_model, fresh, seconds=0.29, stored=False).tolist()
+    assert guessed.tolist() == counted_frames(tiny_model, fresh, seconds=None, stored=False)
+    assert short.tolist() == counted_frames(tiny_model, fresh, seconds=0.29, stored=False)
     coded = replace(fresh, entries=tuple(replace(e, codes=np.zeros((4, 50), int)) for e in fresh.entries[:3]))
     for seconds in (None, 0.29, 9.0):
         told = guessed_frames(tiny_model, coded, seconds=seconds, stored=True)
         assert told.tolist() == [{None: 50, 0.29: 7, 9.0: 50}[seconds]] * 3
     assert made.max() == 50
     songs = of_lengths(0.4, 1.96, 0.72)
-    counted = counted_frames(tiny_model, songs, seconds=None, stored=False)
-    assert counted.tolist() == [10, 49, 18]
+    assert counted_frames(tiny_model, songs, seconds=None, stored=False) == [10, 49, 18]
     assert guessed_frames(tiny_model, songs, seconds=None, stored=False).tolist() == [10, 49, 18], (
         "known codes"
     )
@@ -132,7 +135,7 @@ def test_what_memory_cannot_hold_is_refused_before_anything_starts(
     }
     read_at_most(monkeypatch, 10_000)
     monkeypatch.setattr(capture_module, "read_chunk", refuse)
-    monkeypatch.setattr(capture_module, "counted_frames", refuse)
+    monkeypatch.setattr(capture_module, "codes_for", refuse)
     monkeypatch.setattr(drawing_module, "read_while_sampling", refuse)
     with pytest.raises(ActivationsError, match=r"samples.*of memory and 10.0 kB are free.*smaller batch"):
         calls[source]()
@@ -145,8 +148,7 @@ def test_a_result_on_disk_needs_less_memory_and_a_full_disk_is_told(
     songs = tiny_dataset.subset([0, 6, 12])
     needed = capture_cost(tiny_model, songs, path=tmp_path / "acts", pool=None, sites=settings["sites"])
     encoded: list[int] = []
-    count = capture_module.counted_frames
-    monkeypatch.setattr(capture_module, "counted_frames", lambda *a, **k: encoded.append(1) or count(*a, **k))
+    monkeypatch.setattr(capture_module, "codes_for", lambda *a, **k: encoded.append(1) or codes_for(*a, **k))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(0, 0, needed.disk - 1))
         with pytest.raises(ActivationsError, match=r"the disk has .* MB free"):

@@ -68,7 +68,7 @@ def test_a_decoder_that_forgets_is_another_sound() -> None:
     parts = []
     for end in range(10, FRAMES + 1, 10):
         parts.append(decoder.decode(told[:, :end], end).samples)
-        decoder._sides[0].state = None
+        decoder._states[0] = None
     assert np.abs(np.concatenate(parts) - good).max() > 1e-3 * np.abs(good).max()  # ten times what is allowed
 
 

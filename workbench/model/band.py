@@ -1,8 +1,7 @@
 """The band: what each code of the built-in model means as music, and how it is played.
 
-The built-in codec's codebooks are not levels of a residual quantiser but the parts of a band. Twenty-five
-times a second each part has one token; token 0 is a rest, token 1 holds what sounds, every other token
-begins something:
+The built-in codec's codebooks are the parts of a band. Twenty-five times a second each part has one token;
+token 0 is a rest, token 1 holds what sounds, every other token begins something:
 
 | book | part | a token says |
 |---|---|---|
@@ -13,8 +12,6 @@ begins something:
 | 4 | accompaniment | instrument and a strum (loud, soft) or one tone of the chord |
 | 5 | colour | a second accompaniment |
 | 6 | lead | instrument and pitch |
-
-So codes are a score, `read_score` reads it, and every claim about them can be checked note by note.
 """
 
 from __future__ import annotations
@@ -39,34 +36,19 @@ DRUM_HITS = {  # General MIDI's names
 
 @dataclass(frozen=True)
 class Instrument:
-    """A sound of the band.
+    """A sound of the band."""
 
-    Args:
-        name: As in scores.
-        program: General MIDI program, from 0; of a kit, the kit's number.
-        low: Lowest MIDI pitch of its part (leads and basses).
-        sustained: Whether it sounds as long as it is held.
-        release_s: How long it takes to die away after it is let go.
-        level_db: On top of the level of its part.
-        glide: Semitones from below which an accented tone is reached.
-    """
-
-    name: str
-    program: int
-    low: int = 48
-    sustained: bool = False
-    release_s: float = 0.08
-    level_db: float = 0.0
-    glide: float = 0.0
+    name: str  # as in scores
+    program: int  # General MIDI program, from 0; of a kit, the kit's number
+    low: int = 48  # lowest MIDI pitch of its part (leads and basses)
+    sustained: bool = False  # whether it sounds as long as it is held
+    release_s: float = 0.08  # how long it takes to die away after it is let go
+    level_db: float = 0.0  # on top of the level of its part
+    glide: float = 0.0  # semitones from below which an accented tone is reached
 
 
-KITS = (
-    Instrument("standard kit", 0),
-    Instrument("power kit", 16),
-    Instrument("machine kit", 25),
-    Instrument("jazz kit", 32),
-    Instrument("brush kit", 40),
-)
+_KITS = {"standard kit": 0, "power kit": 16, "machine kit": 25, "jazz kit": 32, "brush kit": 40}
+KITS = tuple(Instrument(name, program) for name, program in _KITS.items())
 BASSES = (
     Instrument("upright bass", 32, 28),
     Instrument("finger bass", 33, 28, level_db=2.5),
@@ -132,11 +114,13 @@ _TABLES = {
 }  # fmt: skip
 INSTRUMENTS = {(part, one.name): one for part, table in _TABLES.items() for one in table}
 PITCHES = 28  # of a bass or lead, from its lowest
-SNARE_HAND = ("", "snare", "soft snare", "side")
-CYMBAL_HAND = (
-    "", "hat", "soft hat", "open hat", "pedal hat", "ride", "ride and pedal hat", "crash",
-    "high tom", "middle tom", "low tom",
-)  # fmt: skip
+# What each hand can do: General MIDI pitch and velocity of the hits.
+SNARE_HAND = {"": [], "snare": [(38, 110)], "soft snare": [(38, 50)], "side": [(37, 110)]}
+CYMBAL_HAND = {
+    "": [], "hat": [(42, 100)], "soft hat": [(42, 62)], "open hat": [(46, 100)], "pedal hat": [(44, 100)],
+    "ride": [(51, 100)], "ride and pedal hat": [(51, 100), (44, 90)], "crash": [(49, 100)],
+    "high tom": [(50, 100)], "middle tom": [(47, 100)], "low tom": [(43, 100)],
+}  # fmt: skip
 _HITS = 2 * len(SNARE_HAND) * len(CYMBAL_HAND)
 
 QUALITIES: dict[str, tuple[int, ...]] = {  # semitones above the root; jazz leaves the root to the bass
@@ -160,21 +144,20 @@ _ACTIONS = len(STRUMS) + TONES
 _BAR_STARTS = {  # each tempo's first conductor token
     tempo: FIRST + 4 * sum(list(BEAT_FRAMES.values())[:number]) for number, tempo in enumerate(BEAT_FRAMES)
 }
+INSTRUMENT_TOKENS = {"bass": PITCHES, "accompaniment": _ACTIONS, "colour": _ACTIONS, "lead": PITCHES}
+TOKENS = {  # of each part but drums, rest and hold included
+    "conductor": FIRST + 4 * sum(BEAT_FRAMES.values()),
+    "harmony": FIRST + (len(PADS) + 1) * 12 * len(QUALITIES),
+    **{part: FIRST + len(_TABLES[part]) * each for part, each in INSTRUMENT_TOKENS.items()},
+}
 _LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 48}  # frames: then a held note has died
 _HIT_FRAMES = 4  # length of a drum hit in scores
-_KICK, _SIDE, _PEDAL = 36, 37, 44
-_SNARE_PITCH = (0, 38, 38, _SIDE)
-_CYMBAL_PITCH = (0, 42, 42, 46, _PEDAL, 51, 51, 49, 50, 47, 43)
 
 
-def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
-    """Return the four MIDI pitches of a chord, in close position around middle C.
+def voicing(root: int, quality: str) -> tuple[int, ...]:
+    """Return the four MIDI pitches of a chord, `root` 0 (C) to 11, in close position around middle C.
 
     Power chords (``"5"``) lie low, as guitars play them.
-
-    Args:
-        root: Pitch class, 0 (C) to 11.
-        quality: One of `QUALITIES`.
     """
     if quality == "5":
         low = 40 + (root - 40) % 12
@@ -189,8 +172,7 @@ def voicing(root: int, quality: str) -> tuple[int, int, int, int]:
         if len(pitches) == 3:
             pitches.append(pitches[0] + 12)
         choices.append(pitches)
-    best = min(choices, key=lambda p: (abs(sum(p) - 4 * 61), p))
-    return best[0], best[1], best[2], best[3]
+    return tuple(min(choices, key=lambda p: (abs(sum(p) - 4 * 61), p)))
 
 
 def conductor_token(tempo: str, frame: int) -> int:
@@ -226,23 +208,14 @@ def accompaniment_token(instrument: int, action: int) -> int:
 
 @dataclass(frozen=True)
 class Note:
-    """One sounding note or hit.
-
-    Args:
-        part: One of `PARTS`.
-        instrument: Its name.
-        pitch: MIDI number; of drums, the General MIDI hit.
-        start: First frame.
-        length: In frames.
-        velocity: 1 to 127.
-    """
+    """One sounding note or hit."""
 
     part: str
     instrument: str
-    pitch: int
-    start: int
-    length: int
-    velocity: int
+    pitch: int  # MIDI number; of drums, the General MIDI hit
+    start: int  # first frame
+    length: int  # in frames
+    velocity: int  # 1 to 127
 
 
 def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
@@ -252,20 +225,15 @@ def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
     kit, hits = divmod(token - FIRST, _HITS)
     rest, cymbal = divmod(hits, len(CYMBAL_HAND))
     kick, snare = divmod(rest, len(SNARE_HAND))
-    found = [(_KICK, 110)] if kick else []
-    if snare:
-        clap = snare == 3 and KITS[kit].name == "machine kit"
-        found.append((39 if clap else _SNARE_PITCH[snare], 50 if snare == 2 else 110))
-    if cymbal:
-        found.append((_CYMBAL_PITCH[cymbal], 62 if cymbal == 2 else 100))
-        if cymbal == 6:
-            found.append((_PEDAL, 90))
-    return kit, found
+    snare_hits, cymbal_hits = list(SNARE_HAND.values())[snare], list(CYMBAL_HAND.values())[cymbal]
+    if KITS[kit].name == "machine kit":  # it has a clap for the side stick
+        snare_hits = [(39 if pitch == 37 else pitch, velocity) for pitch, velocity in snare_hits]
+    return kit, [*([(36, 110)] if kick else []), *snare_hits, *cymbal_hits]
 
 
 def chord_of(token: int) -> tuple[int, str, int] | None:
     """Return root, quality and pad of a harmony token, None for others."""
-    if not FIRST <= token < FIRST + (len(PADS) + 1) * 12 * len(QUALITIES):
+    if not FIRST <= token < TOKENS["harmony"]:
         return None
     rest, quality = divmod(token - FIRST, len(QUALITIES))
     pad, root = divmod(rest, 12)
@@ -297,16 +265,12 @@ class ScoreReader:
 
     def __init__(self) -> None:
         self.frame = 0
-        self.chord: tuple[int, int, int, int] = voicing(0, "maj")
+        self.chord = voicing(0, "maj")
         self._pad: tuple[int, str, int] | None = None
         self._sounding: dict[str, list[Note]] = {}
 
     def read(self, tokens: Iterable[int]) -> tuple[list[Note], list[Note]]:
-        """Return the notes (with length 0) that begin in the next frame, and those that end at it.
-
-        Args:
-            tokens: One for each of `PARTS`.
-        """
+        """Return the notes (with length 0) that a token of each part begins, and those that it ends."""
         now, end = [int(token) for token in tokens], list[Note]()
         accent = accent_of(now[0])
         kit, hits = drum_hits(now[1])
@@ -324,12 +288,10 @@ class ScoreReader:
         return left
 
     def _read_harmony(self, token: int, begin: list[Note], end: list[Note]) -> None:
-        if token == HOLD:
-            return
         chord = chord_of(token)
-        if chord == self._pad:
+        if token == HOLD or chord == self._pad:
             return
-        self._stop("harmony", end)
+        end += self._sounding.pop("harmony", [])
         self._pad = chord
         if chord is None:
             return
@@ -340,29 +302,21 @@ class ScoreReader:
             begin += self._sounding["harmony"]
 
     def _read_part(self, part: str, token: int, accent: int, begin: list[Note], end: list[Note]) -> None:
-        if token == HOLD:
-            sounding = self._sounding.get(part)
-            if sounding and self.frame - sounding[0].start >= _LONGEST[part]:
-                self._stop(part, end)
+        sounding = self._sounding.get(part, [])
+        if token == HOLD and not (sounding and self.frame - sounding[0].start >= _LONGEST[part]):
             return
-        self._stop(part, end)
-        notes = self._notes(part, token, accent)
-        if notes:
-            self._sounding[part] = notes
-            begin += notes
+        end += sounding
+        self._sounding[part] = self._notes(part, token, accent)
+        begin += self._sounding[part]
 
     def _notes(self, part: str, token: int, accent: int) -> list[Note]:
         """Return the notes that a token of a bass, an accompaniment or a lead begins."""
-        table = _TABLES[part]
-        if part in ("bass", "lead"):
-            if not FIRST <= token < FIRST + len(table) * PITCHES:
-                return []
-            index, offset = divmod(token - FIRST, PITCHES)
-            return [self._note(part, table[index], table[index].low + offset, 100 + accent)]
-        if not FIRST <= token < FIRST + len(table) * _ACTIONS:
+        if not FIRST <= token < TOKENS[part]:
             return []
-        index, action = divmod(token - FIRST, _ACTIONS)
-        instrument = table[index]
+        index, action = divmod(token - FIRST, INSTRUMENT_TOKENS[part])
+        instrument = _TABLES[part][index]
+        if part in ("bass", "lead"):
+            return [self._note(part, instrument, instrument.low + action, 100 + accent)]
         if action < len(STRUMS):
             velocity = (106, 80)[action] + accent // 2
             return [self._note(part, instrument, pitch, velocity) for pitch in self.chord]
@@ -372,20 +326,12 @@ class ScoreReader:
     def _note(self, part: str, instrument: Instrument, pitch: int, velocity: int) -> Note:
         return Note(part, instrument.name, pitch, self.frame, 0, velocity)
 
-    def _stop(self, part: str, end: list[Note]) -> None:
-        end += self._sounding.pop(part, [])
-
 
 def read_score(codes: np.ndarray) -> list[Note]:
     """Return the notes that codes (7, frames) stand for, in the order in which they begin."""
-    reader = ScoreReader()
-    notes: list[Note] = []
-    begun: dict[Note, int] = {}  # where each sounding note is in `notes`
-    ends = [reader.read(tokens) for tokens in np.asarray(codes).T]
-    for frame, (begin, end) in enumerate([*ends, ([], reader.close())]):
-        for note in begin:
-            begun[note] = len(notes)
-            notes.append(note)
-        for note in end:
-            notes[begun.pop(note)] = replace(note, length=max(1, frame - note.start))
-    return [replace(note, length=_HIT_FRAMES) if note.part == "drums" else note for note in notes]
+    reader, notes = ScoreReader(), dict[Note, Note]()  # as they begin: as they are in the end
+    changes = [reader.read(tokens) for tokens in np.asarray(codes).T]
+    for frame, (begin, end) in enumerate([*changes, ([], reader.close())]):
+        notes |= {note: replace(note, length=_HIT_FRAMES) for note in begin}
+        notes |= {note: replace(note, length=max(1, frame - note.start)) for note in end}
+    return list(notes.values())

@@ -1,28 +1,25 @@
 """The built-in model's audio codec: codes are a band's score, and a sampler plays them.
 
-It speaks like transformers' ``EncodecModel`` (``encode``, ``decode``, ``config``), so everything that takes a
-MusicGen takes the built-in one. The recorded samples are in the weights, as the bytes of Ogg files, and each
-is unpacked when it is first played. Importing this module registers the codec with ``AutoConfig`` and
-``AutoModel``.
+It speaks like transformers' ``EncodecModel`` (``encode``, ``decode``, ``config``), and importing this module
+registers it with transformers. The recorded samples are in the weights, as the bytes of Ogg files.
 
-The band's ear is a small network that says what the band would play to sound like a recording. Twenty-five
-times a second it sees four log-mel spectra (timbre), eight coarse spectra of 5 ms (hits) and two semitone
-spectra (notes; bass needs a long window), with more than a second on either side, and gives odds for each
-part's tokens. It was trained on what the band itself plays (`recipe.train_hearing`), so that of other
-music it makes an arrangement. Two things are decided over longer stretches than a frame: bars go on at one
+The band's ear is a small network that says what the band would play to sound like a recording. In each frame
+it sees four log-mel spectra (timbre), eight coarse spectra of 5 ms (hits) and two semitone spectra (notes;
+bass needs a long window), with more than a second on either side. It was trained on what the band itself
+plays (`recipe.train_hearing`). Two things are decided over longer stretches than a frame: bars go on at one
 tempo, and instruments and kits stay what they mostly are in the seconds around.
 """
 
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
@@ -30,22 +27,12 @@ from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, E
 
 from workbench.errors import ModelError
 from workbench.model import band
-from workbench.model.band import ACCOMPANIMENTS, BEAT_FRAMES, FIRST, FRAME_RATE_HZ, PARTS, PITCHES
+from workbench.model.band import BEAT_FRAMES, FIRST, FRAME_RATE_HZ, INSTRUMENT_TOKENS, PARTS, TOKENS
 from workbench.model.band_sampler import FRAME, RATE_HZ, Bank, Player, unpack_bank
 
-_ACTIONS = len(band.STRUMS) + band.TONES
-TOKENS = {  # of each pitched part; drums have a head a hand
-    "conductor": FIRST + sum(4 * frames for frames in BEAT_FRAMES.values()),
-    "harmony": FIRST + (len(band.PADS) + 1) * 12 * len(band.QUALITIES),
-    "bass": FIRST + len(band.BASSES) * PITCHES,
-    "accompaniment": FIRST + len(ACCOMPANIMENTS) * _ACTIONS,
-    "colour": FIRST + len(ACCOMPANIMENTS) * _ACTIONS,
-    "lead": FIRST + len(band.LEADS) * PITCHES,
-}
-HANDS = {
+HANDS = {  # drums have a head a hand
     "kick": 2, "snare_hand": len(band.SNARE_HAND), "cymbal_hand": len(band.CYMBAL_HAND), "kit": len(band.KITS)
 }  # fmt: skip
-_OF_INSTRUMENT = {"bass": PITCHES, "accompaniment": _ACTIONS, "colour": _ACTIONS, "lead": PITCHES}
 _AROUND = 3 * FRAME_RATE_HZ  # frames on either side in which instruments stay what they mostly are
 _LEVEL, _SILENCE = 0.125, 0.001  # RMS that the ear expects, that of most music; what is softer is not raised
 _MELS, _HITS, _LOWEST, _SEMITONES = 48, 16, 28, 72
@@ -54,11 +41,7 @@ FEATURES = 4 * _MELS + 8 * _HITS + 2 * _SEMITONES
 
 
 class BandEar(nn.Module):
-    """Odds of each part's tokens in every frame.
-
-    Args:
-        width: Channels of its layers.
-    """
+    """Odds of each part's tokens in every frame, from layers of `width` channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -67,14 +50,12 @@ class BandEar(nn.Module):
             nn.Conv1d(width, width, 5, padding=2 * spread, dilation=spread) for spread in (1, 2, 4, 8)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(len(self.blocks) + 1))
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(width, count) for name, count in (TOKENS | HANDS).items()}
-        )
+        heads = {name: nn.Linear(width, count) for name, count in (TOKENS | HANDS).items()}
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Return logits (B, frames, tokens) of each head for features (B, frames, `FEATURES`)."""
-        dtype = self.first.weight.dtype
-        x = self.first((features.to(dtype)).transpose(1, 2))
+        x = self.first(features.to(self.first.weight.dtype).transpose(1, 2))
         for norm, block in zip(self.norms, self.blocks, strict=False):
             x = x + block(functional.gelu(_across(norm, x)))
         states = functional.gelu(_across(self.norms[-1], x)).transpose(1, 2)
@@ -91,8 +72,8 @@ class BandEar(nn.Module):
             own = {name: one[row] for name, one in odds.items()}
             codes[row, :2] = _counted(own["conductor"]), _hit(own)
             for number, part in enumerate(PARTS[2:], start=2):
-                steady = _steady(own[part], _OF_INSTRUMENT[part]) if part in _OF_INSTRUMENT else own[part]
-                codes[row, number] = steady.argmax(-1)
+                each = INSTRUMENT_TOKENS.get(part)
+                codes[row, number] = (_steady(own[part], each) if each else own[part]).argmax(-1)
         return torch.from_numpy(codes).to(waveform.device)
 
 
@@ -186,10 +167,7 @@ def _around(values: np.ndarray) -> np.ndarray:
 
 
 def exact(found: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return how many tokens (parts, frames) are exactly right: of all, where something begins, and hits.
-
-    Of "begins", every frame counts in which either says that something begins.
-    """
+    """Return the shares of equal tokens (parts, frames): of all, and where either begins something."""
     shares = {}
     for index, part in enumerate(PARTS):
         same = found[index] == played[index]
@@ -200,13 +178,7 @@ def exact(found: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 class BandCodecConfig(PreTrainedConfig):
-    """What transformers needs of an audio encoder, and where each recorded sound is in the weights.
-
-    Args:
-        bank_bytes: Length of all Ogg files together.
-        bank_index: What `unpack_bank` needs to know of each, in order.
-        ear_width: Channels of the network that turns sound into codes, 0 for none.
-    """
+    """What transformers needs of an audio encoder, and where each recorded sound is in the weights."""
 
     model_type = band.BAND
 
@@ -216,9 +188,9 @@ class BandCodecConfig(PreTrainedConfig):
     num_quantizers: int = len(PARTS)
     hop_length: int = FRAME
     hidden_size: int = 128
-    bank_bytes: int = 0
-    bank_index: list[list[Any]] | None = None
-    ear_width: int = 0
+    bank_bytes: int = 0  # length of all Ogg files together
+    bank_index: list[list[Any]] | None = None  # what `unpack_bank` needs to know of each, in order
+    ear_width: int = 0  # channels of the network that turns sound into codes, 0 for none
 
     @property
     def frame_rate(self) -> float:
@@ -237,7 +209,6 @@ class BandCodec(PreTrainedModel):
         self.bank_ogg = nn.Buffer(torch.zeros(config.bank_bytes, dtype=torch.uint8))
         self.place = nn.Buffer(torch.zeros(1))  # on the device of the codec
         self.ear = BandEar(config.ear_width) if config.ear_width else None
-        self._bank: Bank | None = None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -251,12 +222,10 @@ class BandCodec(PreTrainedModel):
         """Where its weights lie; the sampler plays on the CPU."""
         return self.place.device
 
-    @property
+    @cached_property
     def bank(self) -> Bank:
-        """The recorded sounds."""
-        if self._bank is None:
-            self._bank = unpack_bank(self.bank_ogg.cpu().numpy().tobytes(), self.config.bank_index or [])
-        return self._bank
+        """The recorded sounds; each is unpacked when it is first played."""
+        return unpack_bank(self.bank_ogg.cpu().numpy().tobytes(), self.config.bank_index or [])
 
     def player(self) -> Player:
         """Return a player of new music: what it is given in pieces sounds as if given at once."""
@@ -273,14 +242,7 @@ class BandCodec(PreTrainedModel):
 
     @torch.no_grad()
     def encode(self, input_values: Tensor, *_settings: Any, **_more: Any) -> EncodecEncoderOutput:
-        """Return the codes (1, batch, parts, frames) of what the band would play to sound like this.
-
-        Args:
-            input_values: Sound (batch, channels, samples) at the codec's rate.
-
-        Raises:
-            ModelError: This band was saved without an ear.
-        """
+        """Return codes (1, batch, parts, frames), what the band would play for (batch, channels, samples)."""
         if self.ear is None:
             do = "Load one whose `ear_width` is not 0"
             raise ModelError("Codes of a sound were asked for", "this band has no ear", do)
@@ -292,14 +254,8 @@ def codec_of(folder: Path) -> BandCodec:
     prefix = "audio_encoder."
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["audio_encoder"]
     codec = BandCodec(BandCodecConfig(**config))
-    weights = {}
-    for shard in sorted(folder.glob("*.safetensors")):
-        with safe_open(shard, "pt") as file:
-            for key in file.keys():  # noqa: SIM118  (a safetensors file is no dictionary)
-                if key.startswith(prefix):
-                    value = file.get_tensor(key)
-                    weights[key.removeprefix(prefix)] = value.float() if value.is_floating_point() else value
-    codec.load_state_dict(weights)
+    stored = [item for shard in folder.glob("*.safetensors") for item in load_file(shard).items()]
+    codec.load_state_dict({key.removeprefix(prefix): one for key, one in stored if key.startswith(prefix)})
     return codec.eval()
 
 

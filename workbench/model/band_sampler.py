@@ -1,15 +1,15 @@
 """Plays the band: notes become sound with recorded samples, frame by frame, the same whole or streamed.
 
-A deterministic sampler instead of a neural decoder: notes are mixed in the order in which they begin, a
-release fades as a squared cosine, sustained sounds loop about their last half second, a small room of a few
-echoes follows, and what is too loud is bent smoothly below 1. The little unevenness of hands (a few
-milliseconds, a strummed chord's strings one after the other) is a function of frame and part, so that equal
-codes give equal sound. Every sample comes from the same operations in the same order however the music is cut
-into pieces, so that sound in pieces equals the whole bit for bit.
+A release fades as a squared cosine, sustained sounds loop about their last half second, and a small room of a
+few echoes follows. The little unevenness of hands is a function of frame and part, so that equal codes give
+equal sound. Every sample comes from the same operations in the same order however the music is cut into
+pieces, so that sound in pieces equals the whole bit for bit.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,9 +26,8 @@ from workbench.model.band import FRAME_RATE_HZ, INSTRUMENTS, KITS, Instrument, N
 
 RATE_HZ = 32_000
 FRAME = RATE_HZ // FRAME_RATE_HZ
+# Level of each part; every sound is recorded at one loudness.
 LEVELS_DB = {"drums": 0.0, "bass": 0.0, "accompaniment": -5.0, "colour": -8.0, "harmony": -15.0, "lead": 0.0}
-"""Level of each part; every sound is recorded at one loudness."""
-
 _STRUMMED = {"nylon guitar", "steel guitar", "clean guitar", "harp", "banjo", "overdriven guitar"}
 _MASTER = 0.8
 _KNEE = 0.7
@@ -45,30 +44,21 @@ def sound_name(instrument: Instrument) -> str:
 
 @dataclass(frozen=True)
 class Tone:
-    """What a voice plays.
+    """What a voice plays."""
 
-    Args:
-        samples: (n,) float32.
-        loop: How many samples at the end are repeated while the tone is held, 0 for none.
-    """
-
-    samples: np.ndarray
-    loop: int = 0
+    samples: np.ndarray  # (n,) float32
+    loop: int = 0  # how many samples at the end are repeated while the tone is held, 0 for none
 
 
 class Bank:
-    """Recorded sounds; a tone is tuned once and remembered for a while.
-
-    Args:
-        sounds: Sound name -> MIDI pitch -> samples (n,) float32 at `RATE_HZ`.
-    """
+    """Recorded sounds: name -> MIDI pitch -> samples (n,) float32 at `RATE_HZ`; it remembers tuned tones."""
 
     def __init__(self, sounds: Mapping[str, Mapping[int, np.ndarray]]) -> None:
         self.sounds = sounds
         self.tone = lru_cache(maxsize=_KEPT)(self._tone)
-        """Tone of an instrument at a MIDI pitch, reached from `glide` semitones below."""
 
     def _tone(self, instrument: Instrument, pitch: int, glide: float = 0.0) -> Tone:
+        """Return the tone of an instrument at a MIDI pitch, reached from `glide` semitones below."""
         recorded = self.sounds[sound_name(instrument)]
         near = min(recorded, key=lambda p: (abs(p - pitch), p))
         samples = recorded[near]
@@ -82,10 +72,7 @@ class Bank:
 
 
 def looped(samples: np.ndarray) -> Tone:
-    """Return a tone whose end goes over into what precedes its loop.
-
-    The loop is as long as makes the two most alike; they are cross-faded so that the power stays.
-    """
+    """Return a tone whose end cross-fades into what precedes its loop, where the two are most alike."""
     shortest, longest = (round(seconds * RATE_HZ) for seconds in _LOOP_S)
     fade = min(round(_FADE_S * RATE_HZ), len(samples) - longest)
     if fade <= 0:
@@ -121,20 +108,17 @@ class _Voice:
     gain: float
     start: int
     fade: np.ndarray  # what it is multiplied with from its release on
-    release: int | None = None
+    release: int = sys.maxsize  # until it is let go
 
     def over(self, now: int) -> bool:
         """Whether nothing more will sound."""
-        if self.release is not None and self.release + len(self.fade) <= now:
-            return True
-        return not self.tone.loop and self.start + len(self.tone.samples) <= now
+        ended = not self.tone.loop and self.start + len(self.tone.samples) <= now
+        return ended or self.release + len(self.fade) <= now
 
     def add_to(self, out: np.ndarray, first: int) -> None:
         """Add what sounds from sample `first` on."""
         samples, loop = self.tone.samples, self.tone.loop
-        at, stop = max(first, self.start), first + len(out)
-        if self.release is not None:
-            stop = min(stop, self.release + len(self.fade))
+        at, stop = max(first, self.start), min(first + len(out), self.release + len(self.fade))
         while at < stop:
             place = at - self.start
             if place >= len(samples):
@@ -142,21 +126,17 @@ class _Voice:
                     return
                 place = len(samples) - loop + (place - len(samples)) % loop
             count = min(stop - at, len(samples) - place)
-            if self.release is not None and at < self.release:
+            if at < self.release:
                 count = min(count, self.release - at)
             piece = samples[place : place + count] * np.float32(self.gain)
-            if self.release is not None and at >= self.release:
+            if at >= self.release:
                 piece *= self.fade[at - self.release : at - self.release + count]
             out[at - first : at - first + count] += piece
             at += count
 
 
 class Player:
-    """Turns tokens into sound, one frame after the other, and remembers what sounds.
-
-    Args:
-        bank: The samples.
-    """
+    """Turns tokens into sound, one frame after the other, and remembers what sounds."""
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
@@ -169,7 +149,7 @@ class Player:
         """Return samples (frames * `FRAME`,) float32 of the next frames, tokens (parts, frames)."""
         rows = np.asarray(codes).T.tolist()
         blocks = [self._block(rows[i : i + _BLOCK]) for i in range(0, len(rows), _BLOCK)]
-        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        return np.concatenate([np.zeros(0, np.float32), *blocks])
 
     def _block(self, rows: list[list[int]]) -> np.ndarray:
         first = self._reader.frame * FRAME
@@ -184,15 +164,13 @@ class Player:
 
     def _read(self, tokens: list[int]) -> None:
         """Begin and release the voices of one frame."""
-        frame = self._reader.frame
+        frame, strings = self._reader.frame, Counter[str]()
         begin, end = self._reader.read(tokens)
         for note in end:
             self._sounding.pop(note).release = frame * FRAME
-        strings: dict[str, int] = {}
         for note in begin:
-            order = strings.setdefault(note.part, 0)
+            voice = self._voice(note, frame, strings[note.part])
             strings[note.part] += 1
-            voice = self._voice(note, frame, order)
             self._voices.append(voice)
             if note.part != "drums":
                 self._sounding[note] = voice
@@ -210,10 +188,9 @@ class Player:
     def _in_room(self, dry: np.ndarray) -> np.ndarray:
         """Return the block with its echoes; what has been played is remembered for the next ones."""
         known = np.concatenate([self._past, dry])
-        start, echo = len(self._past), np.empty_like(dry)
+        start = len(self._past)
         for delay, gain in _room():
-            np.multiply(known[start - delay : len(known) - delay], gain, out=echo)
-            dry += echo
+            dry += known[start - delay : len(known) - delay] * gain
         self._past = known[-start:].copy()
         return dry
 
@@ -235,10 +212,9 @@ def _room(taps: int = 28, decay_s: float = 0.45, wet: float = 0.21) -> tuple[tup
 
 
 def _bent(samples: np.ndarray) -> np.ndarray:
-    """Return the samples with what lies above the knee bent smoothly below 1 (no hard clipping).
+    """Return the samples with what lies above the knee bent smoothly below 1.
 
-    Square roots are rounded correctly everywhere, so that a sample does not depend on its neighbours, as with
-    vectorised hyperbolic tangents it may.
+    By square roots, which are rounded correctly everywhere: vectorised tangents depend on the neighbours.
     """
     loud = np.flatnonzero(np.abs(samples) > _KNEE)
     if len(loud):
@@ -253,11 +229,7 @@ _GAP = RATE_HZ // 50  # silence between tones in a packed file
 def pack_bank(bank: Bank, quality: float = 0.4) -> tuple[bytes, list[list[Any]]]:
     """Return an Ogg file a sound, end to end, and [sound, bytes, [[pitch, first sample, count], ...]] each.
 
-    A file a tone would spend a third of all bytes on tables that are the same in each.
-
-    Args:
-        bank: The samples.
-        quality: Of the Vorbis coder, 0 to 1 (0.4: about 45 kbit/s); kits, which are mostly noise, get more.
+    `quality` is that of the Vorbis coder, 0 to 1 (0.4: about 45 kbit/s); kits, mostly noise, get more.
     """
     blob, index = b"", []
     for name, tones in sorted(bank.sounds.items()):

@@ -1,12 +1,8 @@
 """Capture: a dataset's activations, teacher-forced, cached, resumable, on one machine or many.
 
-`capture_conditions` reads the same clips under several texts, for the question whether a probe reads the
-music or the words:
-
-- null: no text, the null condition of guidance
-- neutral: a text that names no class
-- correct: a text that names the clip's own class
-- wrong: a text that names another class, drawn by the seed, each of the others about equally often
+`capture_conditions` reads the same clips under several texts: under none (null), one that names no class
+(neutral), one that names the clip's own class (correct), and one that names another class (wrong), drawn by
+the seed, each of the others about equally often. It shows whether a probe reads the music or the words.
 """
 
 from __future__ import annotations
@@ -26,14 +22,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from workbench.activations import (
-    Activations,
-    ActivationStore,
-    Cost,
-    StoreSpec,
-    UnusableStore,
-    open_activations,
-)
+from workbench.activations import Activations, Cost, StoreSpec
+from workbench.activations.store import ActivationStore, UnusableStore, open_activations
 from workbench.errors import (
     ActivationsError,
     Cancelled,
@@ -42,18 +32,11 @@ from workbench.errors import (
     renamed_keywords,
     whole_number,
 )
-from workbench.model import capture_plan
+from workbench.model import capture_plan, teacher_forcing
 from workbench.model.capture_plan import Arrays, Cases, Chunk, Job, cases_for, read_chunk
 from workbench.model.folders import cache_folder, can_keep, say_damaged
 from workbench.model.musicgen import Model
-from workbench.model.teacher_forcing import (
-    codes_for,
-    codes_match_codec,
-    counted_frames,
-    fitting_frames,
-    guessed_frames,
-    reading_of,
-)
+from workbench.model.teacher_forcing import codes_for
 from workbench.model.workers import on_workers
 from workbench.sound.dataset import Dataset
 
@@ -94,13 +77,11 @@ def capture(
         pool: "mean", "max" or "last" over a clip's frames, in fp32; None keeps the frames (float16).
         window_seconds: Each stretch of this length is pooled into a sample of its own (start_s, length_s).
         text: None (the null condition of guidance: no label can leak in), one prompt, or one per clip.
-        rows: "cond" reads under `text`, "null" reads the null condition whatever `text` is, "both" reads all
-            clips under `text` and then all without; of melody models the null condition is that of an empty
-            prompt, while null rows of a generation are as long as its prompt, and differ.
+        rows: "cond" reads under `text`, "null" the null condition, "both" all clips under `text` and then all
+            without. Of melody models the null condition is that of an empty prompt.
         seconds: How much of each clip's beginning is used; all when None.
         batch: Clips per forward pass.
-        cache: Whether to keep the result in the user's cache when no `path` is given; False writes no folder
-            but `path` (codes of clips are then made anew each time).
+        cache: Whether to keep codes, and without a `path` the result, in the user's cache.
         path: Folder of the store that is written or resumed.
         progress: Whether to show a bar.
         client: A dask.distributed Client, whose workers must see the model's folder.
@@ -129,13 +110,9 @@ def capture_cost(
     path: Path | str | None = None,
     **settings: Any,
 ) -> Cost:
-    """Return what `capture` would take of memory and disk, without reading a clip.
-
-    Lengths come from stored codes and from the headers of files. The arguments are those of `capture`;
-    `settings` are sites, layers, pool, window_seconds, seconds and batch.
-    """
+    """Return what `capture` with these arguments would take of memory and disk, without reading a clip."""
     job, cases = job_for(model, dataset, **settings), cases_for(dataset, text, rows)
-    frames = guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+    frames = teacher_forcing.guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
     return _forecast(model, dataset, cases, job, frames=frames, output=CaptureOutput(cache, path))[1]
 
 
@@ -179,35 +156,21 @@ class _Plan:
 
 
 def job_for(
-    model: Model,
-    dataset: Dataset,
-    *,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    pool: str | None = "mean",
-    window_seconds: float | None = None,
-    seconds: float | None = None,
-    batch: int = 8,
+    model: Model, dataset: Dataset, *, seconds: float | None = None, batch: int = 8, **reading: Any
 ) -> Job:
-    """Return what is done to every clip; raises as `capture` does."""
-    reading = reading_of(model, sites=sites, layers=layers, pool=pool, window_seconds=window_seconds)
+    """Return what is done to every clip; `reading` are sites, layers, pool and window_seconds."""
+    read = teacher_forcing.reading_of(model, **reading)
     if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
-        asked, do = (
-            f"The first {seconds!r} s of each clip were asked for",
-            "Use a number above 0, or None for all",
-        )
-        raise ActivationsError(asked, "that is no length of time", do)
+        asked = f"The first {seconds!r} s of each clip were asked for"
+        raise ActivationsError(asked, "that is no length of time", "Use a number above 0, or None for all")
     batch = whole_number(batch, "A batch of", ActivationsError, least=1)
-    return Job(reading, seconds, batch, codes_match_codec(model, dataset))
+    return Job(read, seconds, batch, teacher_forcing.codes_match_codec(model, dataset))
 
 
 def capture_cases(
     model: Model, dataset: Dataset, cases: Cases, job: Job, output: CaptureOutput
 ) -> Activations:
-    """Return the activations of these cases: forecast and checked, then captured as `capture` says.
-
-    What is damaged of a store in the cache is reported, deleted and made again.
-    """
+    """Return the activations of these cases; what is damaged of a store in the cache is made again."""
     own, left = _plan(model, dataset, cases, job, output), MENDED_AT_MOST
     while True:
         try:
@@ -217,8 +180,7 @@ def capture_cases(
                 raise
             file = (getattr(error, "file", None) if left > 1 else None) or own.place
             say_damaged(file, error.__cause__ or getattr(error, "found", error))
-            aside = file.with_name(f".{uuid.uuid4().hex}.partial")
-            file.rename(aside)
+            aside = file.rename(file.with_name(f".{uuid.uuid4().hex}.partial"))
             if aside.is_dir():
                 shutil.rmtree(aside)
             else:
@@ -227,30 +189,28 @@ def capture_cases(
 
 
 def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: CaptureOutput) -> _Plan:
-    """Return the plan; sounds whose number of frames matters are encoded on the way."""
+    """Return the plan; where the frames of clips matter, all sounds are encoded on the way."""
     if output.cache:
         output = replace(output, writable=can_keep())
     job = replace(job, cache=output.cache and output.writable)
-    guess = fitting_frames(model, dataset, seconds=job.seconds, stored=job.stored)
+    guess = teacher_forcing.fitting_frames(model, dataset, seconds=job.seconds, stored=job.stored)
     outline, forecast = _forecast(model, dataset, cases, job, frames=guess, output=output)
     free = capture_plan.free_on_device(model) if output.client is None else None
     norms = model.residual_norms(cache=job.cache)[list(job.reading.layers)]
     place = output.place(replace(outline, residual_norm=norms))
     if place is None or not place.exists():  # a store there may be finished: then nothing is needed
         forecast.check(place, free_device=free)
-    own, frames = job, None
-    if job.counts_frames:
-        if not (job.stored or job.cache):  # encoded once: to count frames and to read them
-            how: dict[str, Any] = {"seconds": job.seconds, "stored": False, "cache": False}
-            codes = [codes_for(model, dataset, entry, **how) for entry in dataset.entries]
-            entries = zip(dataset.entries, codes, strict=True)
-            dataset = replace(dataset, entries=tuple(replace(entry, codes=one) for entry, one in entries))
-            own = replace(job, seconds=None, stored=True)
-        frames = counted_frames(model, dataset, seconds=own.seconds, stored=own.stored)
+    coded, own, frames = dataset, job, None
+    if job.counts_frames:  # sounds are encoded once: to count their frames and to read them
+        how: dict[str, Any] = {"seconds": job.seconds, "stored": job.stored, "cache": job.cache}
+        codes = [codes_for(model, dataset, entry, **how).astype(np.int16) for entry in dataset.entries]
+        entries = zip(dataset.entries, codes, strict=True)
+        coded = replace(dataset, entries=tuple(replace(entry, codes=one) for entry, one in entries))
+        own, frames = replace(job, seconds=None, stored=True), np.array([one.shape[1] for one in codes])
     spec = replace(capture_plan.spec_for(model, dataset, cases, job, frames), residual_norm=norms)
     counts = np.ones(len(cases), int) if frames is None else job.reading.counts(frames[cases.entries])
     own = replace(own, frames=spec.frames)
-    return _Plan(dataset, cases, own, counts, spec, output.place(spec), forecast, free)
+    return _Plan(coded, cases, own, counts, spec, output.place(spec), forecast, free)
 
 
 def _forecast(
@@ -276,10 +236,9 @@ def _capture_planned(model: Model, own: _Plan, output: CaptureOutput) -> Activat
     if output.client:
         results = on_workers(output.client, model, read, chunks, error=ModelError)
     unit = "clip" if spec.n_samples == len(set(spec.samples["clip"])) else "sample"
-    bar = tqdm(desc="Capturing", unit=unit, total=spec.n_samples, disable=not output.progress, leave=False)
     done = spec.n_samples - sum(chunk.keep.stop - chunk.keep.start for chunk in chunks)
-    with bar:
-        bar.update(done)
+    how: dict[str, Any] = {"unit": unit, "total": spec.n_samples, "initial": done, "leave": False}
+    with tqdm(desc="Capturing", disable=not output.progress, **how) as bar:
         for chunk, arrays in results:
             if store:
                 store.write_chunk(chunk.number, arrays)
@@ -319,7 +278,7 @@ def capture_conditions(
         target: The label that texts name.
         conditions: Some of null, neutral, correct, wrong.
         prompts: A text for each class; by default "a {class} tune".
-        neutral: The text that names no class; by default the same words without a class.
+        neutral: The text that names no class.
         seed: Which wrong class a clip's text names.
         settings: Those of `capture`, but text and rows.
 
@@ -338,18 +297,14 @@ def capture_conditions(
         raise ActivationsError(asked, f"there are texts for {', '.join(texts) or 'none'}", do)
     own = dataset.labels(target)
     nothing = np.full(len(dataset), "", dtype=own.dtype)
-    named = {"null": nothing, "neutral": nothing, "correct": own}
-    if "wrong" in conditions:
-        named["wrong"] = wrong_classes(own, seed=seed)
-    read: list[str | None] = []
-    for condition in conditions:
-        plain = None if condition == "null" else neutral
-        read += [texts[name] if name else plain for name in named[condition].tolist()]
-    more = {
-        "condition": np.repeat(np.array(conditions), len(dataset)),
-        "named": np.concatenate([named[condition] for condition in conditions]),
-    }
-    cases = Cases(np.tile(np.arange(len(dataset)), len(conditions)), tuple(read), more)
+    names = {"null": nothing, "neutral": nothing, "correct": own, "wrong": wrong_classes(own, seed=seed)}
+    named = np.concatenate([names[condition] for condition in conditions])
+    condition = np.repeat(np.array(conditions), len(dataset))
+    texts[""] = neutral
+    told = zip(condition.tolist(), named.tolist(), strict=True)
+    read = tuple(None if kind == "null" else texts[name] for kind, name in told)
+    entries = np.tile(np.arange(len(dataset)), len(conditions))
+    cases = Cases(entries, read, {"condition": condition, "named": named})
     output = CaptureOutput(**{name: settings.pop(name) for name in _OUTPUT if name in settings})
     return capture_cases(model, dataset, cases, job_for(model, dataset, **settings), output)
 

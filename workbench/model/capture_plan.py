@@ -1,11 +1,8 @@
 """What a capture reads, cut into chunks that any process with the model can do, and what that will take.
 
 A plain capture has one case per clip. Both rows, or several text conditions, make several cases of a clip;
-windows make several samples of a case.
-
-Forecasts of memory are upper bounds for the usual implementation of attention, which keeps no table of
-positions by positions for each head. They refuse what would not fit anyway: no forecast can know what other
-programs will take meanwhile.
+windows make several samples of a case. Forecasts of memory are upper bounds for the usual implementation of
+attention, which keeps no table of positions by positions for each head.
 """
 
 from __future__ import annotations
@@ -13,19 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from workbench.activations import Cost, StoreSpec, bytes_needed
-from workbench.activations.activations import window_times
 from workbench.errors import ActivationsError, ModelError
+from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import Reading, codes_for, read_codes, reading_attrs
 from workbench.sound.dataset import Dataset
-
-if TYPE_CHECKING:
-    from workbench.model.musicgen import Model
 
 Arrays = dict[str, np.ndarray]
 ROWS = ("cond", "null", "both")
@@ -38,23 +31,14 @@ _OVERHEAD = 64 << 20  # what libraries take in any case
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every clip.
-
-    Args:
-        reading: Sites, layers and pool.
-        seconds: How much of each clip's beginning is used; all of it when None.
-        batch: Clips per forward pass.
-        stored: Whether the clips' stored codes are this model's.
-        frames: Frames per sample when they are kept, None when they are pooled.
-        cache: Whether codes that are made on the way are kept in the user's cache.
-    """
+    """What is done to every clip."""
 
     reading: Reading
-    seconds: float | None
-    batch: int
-    stored: bool
-    frames: int | None = None
-    cache: bool = True
+    seconds: float | None  # how much of each clip's beginning is used; all of it when None
+    batch: int  # clips per forward pass
+    stored: bool  # whether the clips' stored codes are this model's
+    frames: int | None = None  # per sample when they are kept, None when they are pooled
+    cache: bool = True  # whether codes that are made on the way are kept in the user's cache
 
     @property
     def counts_frames(self) -> bool:
@@ -64,60 +48,42 @@ class Job:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a capture.
-
-    Args:
-        number: Its number.
-        clips: Those that are read.
-        cases: Position in `clips` and text (None: the null condition) of each case, in order.
-        keep: Which of the samples of these cases, one or more each, belong to the chunk.
-    """
+    """One chunk of a capture."""
 
     number: int
-    clips: Dataset
-    cases: tuple[tuple[int, str | None], ...]
-    keep: slice
+    clips: Dataset  # those that are read
+    cases: tuple[tuple[int, str | None], ...]  # position in `clips` and text (None: the null condition)
+    keep: slice  # which of the samples of these cases, one or more each, belong to the chunk
 
 
 def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
     """Return activations by site, fp32: (samples, layers, d_model), or (samples, layers, frames, d_model)."""
-    found: dict[int, dict[str, np.ndarray]] = {}
+    found: dict[str, dict[int, np.ndarray]] = {site: {} for site in job.reading.sites}  # of each case
     encode = partial(codes_for, model, chunk.clips, seconds=job.seconds, stored=job.stored, cache=job.cache)
     # cases that share a forward pass have all a text, or all none
-    kinds = [
-        [n for n, (_, text) in enumerate(chunk.cases) if (text is None) is none] for none in (False, True)
-    ]
+    texts = [text for _, text in chunk.cases]
+    kinds = [[n for n, text in enumerate(texts) if (text is None) is none] for none in (False, True)]
     for batch in (kind[at : at + job.batch] for kind in kinds for at in range(0, len(kind), job.batch)):
         codes = [encode(chunk.clips.entries[chunk.cases[case][0]]) for case in batch]
-        prompts = [prompt for case in batch if (prompt := chunk.cases[case][1]) is not None]
+        prompts = [prompt for case in batch if (prompt := texts[case]) is not None]
         text = model.text(prompts) if prompts else model.null_text(len(batch))
-        read = read_codes(model, codes, text, job.reading)
-        if job.frames is not None:  # frames are kept: NaN up to the longest clip of all
-            missing = job.frames - read[job.reading.sites[0]].shape[2]
-            pad = ((0, 0), (0, 0), (0, missing), (0, 0))
-            read = {site: np.pad(values, pad, constant_values=np.nan) for site, values in read.items()}
         lengths = np.array([array.shape[-1] for array in codes])
-        rows = {site: job.reading.samples(values, lengths) for site, values in read.items()}
-        found |= {case: {site: rows[site][row] for site in rows} for row, case in enumerate(batch)}
-    return {
-        site: np.concatenate([found[case][site] for case in range(len(chunk.cases))])[chunk.keep]
-        for site in job.reading.sites
-    }
+        for site, values in read_codes(model, codes, text, job.reading).items():
+            if job.frames is not None:  # frames are kept: NaN up to the longest clip of all
+                pad = ((0, 0), (0, 0), (0, job.frames - values.shape[2]), (0, 0))
+                values = np.pad(values, pad, constant_values=np.nan)
+            found[site].update(zip(batch, job.reading.samples(values, lengths), strict=True))
+    rows = {site: [own[case] for case in range(len(texts))] for site, own in found.items()}
+    return {site: np.concatenate(values)[chunk.keep] for site, values in rows.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """What is read, in order: a text of None is the null condition of guidance.
+    """What is read, in order."""
 
-    Args:
-        entries: Positions of the clips (cases,).
-        texts: The text of each.
-        more: Further coordinates (cases,) by name.
-    """
-
-    entries: np.ndarray
-    texts: tuple[str | None, ...]
-    more: Mapping[str, np.ndarray] = field(default_factory=dict)
+    entries: np.ndarray  # positions of the clips (cases,)
+    texts: tuple[str | None, ...]  # None is the null condition of guidance
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)  # further coordinates (cases,) by name
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -143,12 +109,7 @@ class Cases:
 
 
 def cases_for(dataset: Dataset, text: str | Sequence[str] | None, rows: str) -> Cases:
-    """Return one case per clip, or with both rows two: all clips under their text, then all without one.
-
-    Raises:
-        ModelError: Rows do not exist, or both are wanted without a text.
-        ActivationsError: There are not as many texts as clips.
-    """
+    """Return one case per clip, or with both rows two: all clips under their text, then all without one."""
     if rows not in ROWS or (rows == "both" and text is None):
         found = f"there are {', '.join(ROWS)}, and without a text every row is a null row"
         do = "Use one of these, and give a text where both are wanted"
@@ -163,18 +124,13 @@ def cases_for(dataset: Dataset, text: str | Sequence[str] | None, rows: str) -> 
 
 
 def spec_for(model: Model, dataset: Dataset, cases: Cases, job: Job, frames: np.ndarray | None) -> StoreSpec:
-    """Return the shape and the labels of what a capture gives, without the residual norms.
-
-    `frames` (clips,), those of each clip, matter where frames are kept or windows are cut.
-    """
+    """Return the shape and labels of a capture, from each clip's `frames` (clips,) where they are counted."""
     reading, samples, kept, chunk = job.reading, cases.labels(dataset), None, POOLED_CHUNK
     if reading.window is not None and frames is not None:
         lengths = frames[cases.entries]
-        counts = reading.counts(lengths)
-        samples = {name: np.repeat(values, counts) for name, values in samples.items()}
-        samples |= window_times(lengths, reading.window, model.frame_rate_hz)
-        most = int(counts.max())
-        fitting = _CHUNK_BYTES // (most * len(reading.layers) * model.d_model * 4)
+        samples = reading.coordinates(samples, lengths, model.frame_rate_hz)
+        most = int(reading.counts(lengths).max())
+        fitting = _CHUNK_BYTES // (most * len(reading.layers) * model.d_model * _FLOAT)
         chunk = most * max(1, min(POOLED_CHUNK, fitting))
     elif reading.pool is None and frames is not None:
         samples["frames_held"], kept = frames[cases.entries], int(frames.max())
@@ -201,10 +157,7 @@ def free_on_device(model: Model) -> int | None:
 def forced_cost(
     model: Model, spec: StoreSpec, job: Job, *, longest: int, remote: bool, on_disk: bool
 ) -> Cost:
-    """Return the cost of a teacher-forced capture whose longest clip has `longest` frames.
-
-    With `remote` workers do the forward passes; without `on_disk` all finished chunks stay in memory.
-    """
+    """Return the cost of a capture whose longest clip has `longest` frames, here or by `remote` workers."""
     reading, batch = job.reading, 0 if remote else job.batch
     per_sample = len(spec.sites) * int(np.prod(spec.shape[1:])) * _FLOAT
     result = spec.n_samples * len(spec.sites) * spec.bytes_per_sample
@@ -223,10 +176,7 @@ def forced_cost(
 def drawn_cost(
     model: Model, reading: Reading, *, clips: int, rows: int, frames: int, batch: int, guided: bool
 ) -> Cost:
-    """Return the cost of a capture while codes are drawn: a batch keeps every frame until it is done.
-
-    `rows` is 1, or 2 where both kinds are read; `frames` include a prompt's.
-    """
+    """Return the cost of a capture of 1 or 2 `rows` a clip while they are drawn, prompts among `frames`."""
     d_model, batch = model.d_model, min(batch, clips)
     steps = model.prefix_room + frames + max(model.delays)
     vectors = frames if reading.pool is None else int(reading.counts(np.array([frames]))[0])
@@ -234,10 +184,8 @@ def drawn_cost(
     per_clip = len(reading.sites) * len(reading.layers) * rows * vectors * d_model * _FLOAT
     size, decoder_rows = model.dtype.itemsize, batch * (2 if guided else 1)
     collected = (len(reading.places) + 1) * rows * batch * steps * d_model * size
-    states = (
-        2 * (model.n_layers + 1) * decoder_rows * steps * d_model * size
-    )  # keys, values of self-attention
-    working = collected + states + 3 * rows * batch * frames * d_model * _FLOAT
+    attention = 2 * (model.n_layers + 1) * decoder_rows * steps * d_model * size  # its keys and values
+    working = collected + attention + 3 * rows * batch * frames * d_model * _FLOAT
     working += _forward(model, decoder_rows, model.prefix_room + frames)
     here = (2 * clips + batch) * per_clip
     return _placed(model, samples, clips * per_clip, here=here, there=working)

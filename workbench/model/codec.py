@@ -1,22 +1,16 @@
 """Sound to codes and codes to sound, whole or piece by piece, through whatever codec the checkpoint carries.
 
-Codes are what the codec can say. EnCodec's give back nearly the sound that went in; those of the built-in
-model are what its band would play to sound like it, an arrangement. Stereo checkpoints interleave left and
-right codebooks. Clips in the workbench are mono: a mono clip goes to both sides, and a decoded stereo pair is
-averaged.
+Stereo checkpoints interleave left and right codebooks. Clips in the workbench are mono: a mono clip goes to
+both sides, and a decoded stereo pair is averaged.
 
 Pieces together are the sound of the whole. EnCodec's decoder begins with an LSTM, which remembers without
 end, and goes on with convolutions, which do not. So the LSTM's state is carried from piece to piece, and only
-the convolutions read a few frames again. (Decoding each piece with two seconds of context instead was off by
-up to 0.6 times the level, with a decoder that had been trained for two hours.) A codec that has a
-``player()`` (the band, `band_codec`) remembers by itself what sounds: it is given the next frames and needs
-to know none beyond them.
+the convolutions read a few frames again. A codec with a ``player()`` (`band_codec`) remembers by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,10 +20,9 @@ from transformers.models.encodec.modeling_encodec import EncodecLSTM
 
 from workbench.sound.clip import Clip
 
-# EnCodec's batch sounds the same as its rows to 1e-7, not bit for bit, and gains nothing on a CPU; there a
-# sound is a function of its codes alone. On a GPU the bound is memory: 100 times the sound that comes out.
-_DECODE_BATCH = {"cpu": 1}
-_DECODE_BATCH_ELSEWHERE = 8
+# EnCodec's batch sounds the same as its rows to 1e-7, not bit for bit, and gains nothing on a CPU: there rows
+# are decoded one by one. On a GPU the bound is memory: 100 times the sound that comes out.
+_DECODE_BATCH = 8
 CONTEXT_FRAMES = 8  # read again by the convolutions on either side of the LSTM; they reach back 6 at most
 AHEAD_FRAMES = 6  # to be known beyond a piece where convolutions look ahead, or mirror the beginning
 
@@ -49,50 +42,27 @@ def encode_clip(musicgen: Any, clip: Clip) -> torch.Tensor:
 def decode_codes(musicgen: Any, batch: Sequence[torch.Tensor]) -> list[Clip]:
     """Return one clip for each codes (k, frames) in `batch`; equal lengths share a pass of the codec."""
     codec, channels = musicgen.audio_encoder, musicgen.decoder.config.audio_channels
-    clips: dict[int, Clip] = {}
-    by_length: dict[int, list[int]] = {}
-    for index, codes in enumerate(batch):
-        by_length.setdefault(codes.shape[-1], []).append(index)
-    size = _DECODE_BATCH.get(codec.device.type, _DECODE_BATCH_ELSEWHERE)
-    for indices in by_length.values():
-        for start in range(0, len(indices), size):
-            chunk = indices[start : start + size]
+    size, clips = 1 if codec.device.type == "cpu" else _DECODE_BATCH, dict[int, Clip]()
+    for length in {codes.shape[-1] for codes in batch}:
+        indices = [index for index, codes in enumerate(batch) if codes.shape[-1] == length]
+        for chunk in (indices[start : start + size] for start in range(0, len(indices), size)):
             codes = torch.stack([batch[index] for index in chunk]).long().to(codec.device)
-            sides = [
-                codec.decode(codes[None, :, side::channels], audio_scales=[None]).audio_values
-                for side in range(channels)
-            ]
+            parts = (codes[None, :, side::channels] for side in range(channels))
+            sides = [codec.decode(part, audio_scales=[None]).audio_values for part in parts]
             sounds = torch.stack(sides).mean(0)[:, 0].float().cpu().numpy()
             made = [Clip(samples, int(codec.config.sampling_rate)) for samples in sounds]
-            clips.update(zip(chunk, made, strict=True))
+            clips |= zip(chunk, made, strict=True)
     return [clips[index] for index in range(len(batch))]
 
 
-@dataclass
-class _Side:
-    """What one channel remembers: the LSTM's state, and its output for the last frames."""
-
-    state: tuple[Tensor, Tensor] | None = None
-    hidden: Tensor | None = field(default=None, repr=False)
-
-
 class PieceDecoder:
-    """Decodes a growing row of codes, the next piece with each call.
-
-    Args:
-        codec: An ``EncodecModel``, or a codec with a ``player()``.
-        channels: 2 where codebooks of left and right alternate; the sides are averaged.
-
-    Attributes:
-        done: Frames decoded so far.
-        ahead: Frames that have to be known beyond a piece, unless the sound ends there.
-    """
+    """Decodes a growing row of codes, the next piece with each call; two `channels` are averaged."""
 
     def __init__(self, codec: Any, *, channels: int = 1) -> None:
-        self.codec = codec
-        self.done = 0
+        self.codec, self.channels = codec, channels
+        self.done = 0  # frames decoded so far
+        self.ahead = 0  # frames that have to be known beyond a piece, unless the sound ends there
         self._players = [codec.player() for _ in range(channels)] if hasattr(codec, "player") else []
-        self.ahead = 0
         if self._players:
             return
         causal = codec.config.use_causal_conv and codec.config.pad_mode != "reflect"
@@ -100,45 +70,38 @@ class PieceDecoder:
         layers: Sequence[Any] = list(codec.decoder.layers)
         self._place = max((i for i, layer in enumerate(layers) if isinstance(layer, EncodecLSTM)), default=-1)
         self._layers = layers
-        self._sides = [_Side() for _ in range(channels)]
+        self._states: list[Any] = [None] * channels  # of the LSTM
+        self._hidden: list[Any] = [None] * channels  # its output for the last frames
 
     @torch.no_grad()
     def decode(self, codes: Tensor, end: int) -> Clip:
-        """Return the sound from where the last piece ended to the frame `end`.
-
-        Args:
-            codes: All that are known, (k, frames).
-            end: The frame after the piece's last one; `ahead` more are known, or the sound ends here.
-        """
+        """Return the sound from the last piece's end up to the frame `end`, of known codes (k, frames)."""
         if self._players:
-            new, count = codes[:, self.done : end].cpu().numpy(), len(self._players)
-            played = [player.play(new[number::count]) for number, player in enumerate(self._players)]
-            sound = played[0] if count == 1 else np.mean(played, axis=0)
+            new = codes[:, self.done : end].cpu().numpy()
+            played = [player.play(new[side :: self.channels]) for side, player in enumerate(self._players)]
+            sound = played[0] if self.channels == 1 else np.mean(played, axis=0)
         else:
             codes = codes.long().to(self.codec.device)
-            count = len(self._sides)
-            sounds = [self._piece(side, codes[number::count], end) for number, side in enumerate(self._sides)]
+            sounds = [self._piece(side, codes[side :: self.channels], end) for side in range(self.channels)]
             sound = torch.stack(sounds).mean(0).float().cpu().numpy()
         self.done = end
         return Clip(sound, int(self.codec.config.sampling_rate))
 
-    def _piece(self, side: _Side, codes: Tensor, end: int) -> Tensor:
-        known = min(end + self.ahead, codes.shape[1])
+    def _piece(self, side: int, codes: Tensor, end: int) -> Tensor:
         before = min(self.done, CONTEXT_FRAMES)
-        values = self.codec.quantizer.decode(codes[:, None, self.done - before : known])
+        values = self.codec.quantizer.decode(codes[:, None, self.done - before : end + self.ahead])
         for layer in self._layers[: max(self._place, 0)]:
             values = layer(values)
         values = values[..., before:]
         hidden, count = values, end - self.done
         if self._place >= 0:  # the LSTM remembers the frames of the piece, not those ahead
             lstm, steps = self._layers[self._place].lstm, values.permute(2, 0, 1)
-            now, side.state = lstm(steps[:count], side.state)
-            ahead = lstm(steps[count:], side.state)[0] if len(steps) > count else steps[:0]
+            now, self._states[side] = lstm(steps[:count], self._states[side])
+            ahead = lstm(steps[count:], self._states[side])[0] if len(steps) > count else steps[:0]
             hidden = (torch.cat([now, ahead]) + steps).permute(1, 2, 0)
-        context = hidden if side.hidden is None else torch.cat([side.hidden, hidden], dim=-1)
-        past = context.shape[-1] - hidden.shape[-1]
-        side.hidden = context[..., : past + count][..., -CONTEXT_FRAMES:]
-        sound = context
+        sound = hidden if self._hidden[side] is None else torch.cat([self._hidden[side], hidden], dim=-1)
+        past = sound.shape[-1] - hidden.shape[-1]
+        self._hidden[side] = sound[..., : past + count][..., -CONTEXT_FRAMES:]
         for layer in self._layers[self._place + 1 :]:
             sound = layer(sound)
         hop = int(self.codec.config.hop_length)

@@ -1,20 +1,16 @@
 """Text and melody as states that the decoder reads: by cross-attention, or as positions before the music.
 
 The decoder of MusicGen's melody checkpoints has no cross-attention: a fixed number of chroma frames and the
-states of the text come before BOS, and the first visit of the decoder reads them together with it. Only this
-package knows of them: steps, frames and edits count the music's positions.
+states of the text come before BOS, and the first visit of the decoder reads them together with it. Steps,
+frames and edits count the music's positions.
 
 Rows with shorter texts begin with padding that nobody attends to. The decoder would number their positions
 from the padding on, and its position embeddings are absolute: so what goes in carries the difference to the
 row's own numbers, and a row is what it would be alone (to rounding; exactly, where texts are equally long).
 
-A melody is the pitch class that is strongest in each eighth of a second. The published checkpoints were
-trained on chroma of sound at 32 kHz: Fourier windows of 16384 samples, one every 4096, summed into twelve
-pitch classes, of which the strongest alone is kept. transformers' feature extractor does the same with
-torchaudio, which the workbench does not need: its filters come from transformers, the Fourier transform from
-torch. The one difference is resampling (soxr here): for a clip of another rate a frame between two notes may
-fall to the other one. Meta's own demo first removes drums and bass (Demucs); neither transformers' extractor
-nor this module does: a solo line or a separated stem is followed better than a full mix.
+A melody is the pitch class that is strongest in each eighth of a second, as in transformers' feature
+extractor (which needs torchaudio). Meta's own demo first removes drums and bass (Demucs), which is not done
+here: a solo line or a separated stem is followed better than a full mix.
 """
 
 from __future__ import annotations
@@ -35,8 +31,7 @@ from workbench.sound.clip import Clip
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 RATE_HZ, WINDOW, HOP = 32_000, 16_384, 4_096
 FRAMES_PER_SECOND = RATE_HZ / HOP
-TEXT_ROOM = 256
-"""Positions that are kept free for a text: of 2048 there remain 31 s of music behind it and 235 of chroma."""
+TEXT_ROOM = 256  # positions kept free for a text: of 2048 there remain 31 s of music, behind 235 of chroma
 _BLOCK = 64  # frames that are transformed at once
 
 
@@ -62,13 +57,7 @@ class TextStates:
         return TextStates(*pairs)
 
     def arguments(self, decoder: Any, ids: torch.Tensor, past: int = 0) -> dict[str, Any]:
-        """Return the arguments of a visit of the decoder.
-
-        Args:
-            decoder: The checkpoint's decoder, with its heads.
-            ids: Delayed ids (rows, k, positions).
-            past: Positions that earlier visits have read.
-        """
+        """Return how the decoder is called for delayed ids (rows, k, positions) after `past` positions."""
         return {
             "input_ids": ids.reshape(-1, ids.shape[-1]),
             "encoder_hidden_states": self.states,
@@ -89,11 +78,7 @@ def prompt_problem(prompt: object) -> str:
 
 @torch.no_grad()
 def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextStates:
-    """Return the states of `prompts`, padded to the longest: T5's states, projected to d_model, masked.
-
-    Raises:
-        ModelError: A prompt is no text.
-    """
+    """Return the states of `prompts`, padded to the longest: T5's states, projected to d_model, masked."""
     for prompt in prompts:
         if problem := prompt_problem(prompt):
             raise ModelError(f"The text {prompt!r} was to be read", problem, "Give plain text")
@@ -106,23 +91,11 @@ def encode_text(musicgen: Any, tokenizer: Any, prompts: Sequence[str]) -> TextSt
     return TextStates(states * mask[..., None], mask)
 
 
-def null_text(musicgen: Any, rows: int) -> TextStates:
-    """Return the null condition of guidance for `rows` rows: one masked state of zeros each."""
-    decoder = musicgen.decoder
-    states = torch.zeros((rows, 1, decoder.config.hidden_size), device=decoder.device, dtype=decoder.dtype)
-    return TextStates(states, torch.zeros((rows, 1), device=decoder.device, dtype=torch.long))
-
-
 @dataclass(frozen=True)
 class Melody:
-    """A tune as pitch classes; one that is shorter than the music begins again, as in the model's training.
+    """A tune as the pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second.
 
-    Args:
-        pitches: The strongest pitch class of each frame, 0 = C to 11 = B, 7.8125 frames a second, counted
-            from the beginning of the clip that is made.
-
-    Raises:
-        ModelError: There is no frame, or something else than a pitch class.
+    A short one begins again, as in the model's training. Something else than pitch classes is a ModelError.
 
     >>> print(Melody((0, 0, 4, 7)), Melody((0, 4, 7)).frames(5))
     C*2 E G (0, 4, 7, 0, 4)
@@ -169,12 +142,9 @@ def pitch_classes(clip: Clip) -> np.ndarray:
     samples = np.pad(samples, (missing // 2, missing - missing // 2))
     samples = np.pad(samples, WINDOW // 2, mode="reflect")
     filters = torch.tensor(chroma_filter_bank(WINDOW, len(NAMES), RATE_HZ)).float()
-    shape, found = torch.hann_window(WINDOW), []
-    windows = torch.tensor(samples).unfold(0, WINDOW, HOP)
-    for start in range(0, len(windows), _BLOCK):
-        chroma = torch.fft.rfft(windows[start : start + _BLOCK] * shape).abs().square() @ filters.T
-        found.append(chroma.numpy().argmax(-1))
-    return np.concatenate(found)
+    blocks = torch.split(torch.tensor(samples).unfold(0, WINDOW, HOP), _BLOCK)
+    spectra = (torch.fft.rfft(block * torch.hann_window(WINDOW)).abs().square() for block in blocks)
+    return np.concatenate([(spectrum @ filters.T).numpy().argmax(-1) for spectrum in spectra])
 
 
 def shifted(melodies: Sequence[Melody | None], seconds: float) -> list[Melody | None]:
@@ -184,15 +154,10 @@ def shifted(melodies: Sequence[Melody | None], seconds: float) -> list[Melody | 
 
 @dataclass(frozen=True)
 class Prefix(TextStates):
-    """States (rows, n, d_model) of melody, then text; padding in front, `mask` zero there.
+    """States (rows, n, d_model) of melody, then text; padding in front, `mask` zero there."""
 
-    Args:
-        chroma: Frames of melody.
-        null: A frame (d_model,) of the null melody.
-    """
-
-    chroma: int
-    null: torch.Tensor
+    chroma: int  # frames of melody
+    null: torch.Tensor  # a frame (d_model,) of the null melody
 
     @property
     def prefix(self) -> int:
@@ -211,10 +176,7 @@ class Prefix(TextStates):
         return TextStates(self.states * words[..., None], words)
 
     def with_null(self) -> Prefix:
-        """Return 2B rows: these, then B null rows with the null melody and a text of zeros.
-
-        As in transformers, such a null text is not masked: it is as long as the row's own.
-        """
+        """Return 2B rows: these, then B with the null melody and an unmasked text of zeros."""
         melody = (self.mask > 0) & (self.mask.cumsum(1) <= self.chroma)
         nothing = torch.where(melody[..., None], self.null, torch.zeros_like(self.states))
         return replace(self, states=torch.cat([self.states, nothing]), mask=torch.cat([self.mask, self.mask]))
@@ -240,11 +202,7 @@ class Prefix(TextStates):
 
 @torch.no_grad()
 def prefix_of(musicgen: Any, text: TextStates, melodies: Sequence[Melody | None] | None = None) -> Prefix:
-    """Return the prefix of as many rows as `text` has; None is the null melody.
-
-    Raises:
-        ModelError: A text is longer than the room for it.
-    """
+    """Return the prefix of as many rows as `text` has, ModelError if it is long; None is the null melody."""
     longest = int(text.mask.sum(1).max())
     if longest > TEXT_ROOM:
         found = f"this model reads its text before the music and has room for {TEXT_ROOM}"
@@ -255,11 +213,9 @@ def prefix_of(musicgen: Any, text: TextStates, melodies: Sequence[Melody | None]
     chroma = _projected(musicgen, torch.tensor(pitches, device=text.mask.device), classes)
     texts = zip(chroma, text.states, text.mask, strict=True)
     rows = [torch.cat([melody, words[mask > 0]]) for melody, words, mask in texts]
-    states = chroma.new_zeros((len(rows), max(map(len, rows)), chroma.shape[-1]))
-    mask = text.mask.new_zeros(states.shape[:2])
-    for row, own in enumerate(rows):
-        states[row, -len(own) :] = own
-        mask[row, -len(own) :] = 1
+    states = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
+    lengths = torch.tensor([[len(row)] for row in rows], device=states.device)
+    mask = (torch.arange(-states.shape[1], 0, device=states.device) >= -lengths).to(text.mask.dtype)
     null = _projected(musicgen, torch.zeros(1, dtype=torch.long, device=mask.device), classes)[0]
     return Prefix(states, mask, frames, null)
 

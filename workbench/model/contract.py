@@ -1,20 +1,15 @@
 """What the workbench relies on, measured on the model at hand instead of assumed.
 
-A few steps are sampled and the same codes are fed back: that alone shows that the residual stream is a bare
-tensor of the expected shape, that every step is visited exactly once, that BOS and the delay pattern are
-applied as the model applies them, and that teacher forcing gives the residuals of generation.
-
-One more visit of the decoder, at BOS, shows that conditioning has an effect (another text, another melody
-and the null condition of guidance give other logits) and that an edit at each site reaches the logits.
-
-The codec is compared with itself: EnCodec is reported to give garbage on Apple's MPS, so it leaves the CPU
-only where it gives the same sound and the same codes.
+A few steps are sampled and the same codes are fed back: the residual stream is a bare tensor of the expected
+shape, every step is visited exactly once, BOS and the delay pattern are applied as the model applies them,
+and teacher forcing gives the residuals of generation. One more visit of the decoder, at BOS, shows that text,
+melody, guidance and an edit at each site change the logits.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,32 +17,23 @@ import torch
 from workbench.errors import AudioError, ModelError
 from workbench.model.codec import decode_codes, encode_clip
 from workbench.model.conditioning import Melody, TextStates
+from workbench.model.musicgen import Model
 from workbench.model.network import SITES, Place, in_order, live
 from workbench.model.sampling import apply_delay, guide
 from workbench.sound.clip import Clip
 
-if TYPE_CHECKING:
-    from workbench.model.musicgen import Model
-
 FRAMES = 2
 TEXT, OTHER_TEXT = "music", "a slow piece of calm piano music for the night, then drums and a fast guitar"
-PREFIX = 16
-"""Positions of a melody model's prefix that the check of conditioning keeps: the text and some chroma."""
+PREFIX = 16  # positions of a melody model's prefix that the check of conditioning keeps: text and some chroma
 CODEC_FRAMES = 25
+# How far the codec's sound may be from the CPU's, by level, and how many first codes must be equal. Rounding
+# alone (TF32 has 10 bits) moves sound by 1e-3, and a code where two lie equally near.
 SAME_SOUND, SAME_CODES = 1e-2, 0.9
-"""How far the codec's sound may be from the CPU's, by level, and how many first codes must be equal.
-
-Rounding alone (TF32 has 10 bits) moves sound by 1e-3, and a code where two lie equally near.
-"""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 def check_contract(model: Model) -> float:
-    """Return the largest relative difference of teacher forcing from generation, last block, a few steps.
-
-    Raises:
-        ModelError: The model breaks one of the assumptions in the module's docstring.
-    """
+    """Return the largest relative difference of teacher forcing from generation; ModelError on any breach."""
     _check_codes(model)
     run = model.sampling([TEXT], seeds=[0], frames=FRAMES, guidance=1.0)
     network, last, prefix = model.network, model.n_layers - 1, run.text.prefix
@@ -78,10 +64,8 @@ def _check_codes(model: Model) -> None:
     decoder, frames = model.musicgen.decoder, 2 * model.n_codebooks
     codes = torch.arange(frames, device=model.device).repeat(1, model.n_codebooks, 1)
     own = apply_delay(codes, model.bos, model.delays)[0]
-    with_bos = torch.cat([torch.full_like(codes[..., :1], model.bos), codes], dim=-1)
-    _ids, mask = decoder.build_delay_pattern_mask(
-        with_bos.reshape(-1, frames + 1), pad_token_id=model.bos, max_length=own.shape[-1]
-    )
+    with_bos = torch.nn.functional.pad(codes[0], (1, 0), value=model.bos)
+    _ids, mask = decoder.build_delay_pattern_mask(with_bos, pad_token_id=model.bos, max_length=own.shape[-1])
     if not torch.equal(own, mask):
         _broken(model, "the delay pattern 0, 1, 2, ... with BOS in front", "the model builds another one")
     codebook = int(model.musicgen.audio_encoder.config.codebook_size)
@@ -92,8 +76,8 @@ def _check_codes(model: Model) -> None:
 def _check_conditioning(model: Model) -> None:
     """Check that text, melody, guidance and edits reach the logits.
 
-    Its rows are one position each: TEXT twice (what differs between these two is rounding), OTHER_TEXT, the
-    null condition, then TEXT with an edit at each site, and with a melody where the model takes one.
+    Its rows are TEXT twice (what differs between these two is rounding), OTHER_TEXT, the null condition, then
+    TEXT with an edit at each site, and with a melody where the model takes one.
     """
     places = in_order((0 if site == "embed" else model.n_layers - 1, site) for site in SITES)
     logits = _logits_under(model, _rows_of_text(model, len(places)), places)
@@ -114,10 +98,7 @@ def _check_conditioning(model: Model) -> None:
 
 
 def _rows_of_text(model: Model, edits: int) -> TextStates:
-    """Return the text states of the rows that `_check_conditioning` compares.
-
-    The other text is cut to the length of TEXT: its length would have an effect even if its words have none.
-    """
+    """Return these rows' text states; the other text is cut to TEXT's length, which has an effect itself."""
     tunes = [None, None, Melody((7,))] if model.takes_melody else None
     text = model.text([TEXT, OTHER_TEXT, TEXT], tunes)
     pairs, words = text.with_null(), text.words().mask[0, :, None] > 0
@@ -143,17 +124,18 @@ def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.
 
 
 def settle_codec(musicgen: Any, device: torch.device) -> str:
-    """Move the codec to `device` if it gives the same there; return a note where it stays on the CPU."""
+    """Move the codec to `device` if it gives the same there; return a note where it stays on the CPU.
+
+    EnCodec is reported to give garbage on Apple's MPS.
+    """
     codec = musicgen.audio_encoder
-    if device.type == "cpu":
-        codec.to(device=device)
-        return ""
     codec.to(device=torch.device("cpu"))
+    if device.type == "cpu":
+        return ""
     shape, generator = (musicgen.decoder.config.num_codebooks, CODEC_FRAMES), torch.Generator().manual_seed(0)
     codes = torch.randint(int(codec.config.codebook_size), shape, generator=generator)
     sound = decode_codes(musicgen, [codes])[0]
-    problem = _codec_problem(musicgen, device, codes, sound)
-    if problem:
+    if problem := _codec_problem(musicgen, device, codes, sound):
         codec.to(device=torch.device("cpu"))
         return f"; the codec runs on the CPU, for on {device.type} {problem}"
     return ""

@@ -1,7 +1,6 @@
 """Where models and caches lie on disk, and the hash that stands for a model's configuration and weights.
 
-A cache has what can be computed again: that it cannot be written, or has what nobody here wrote, is a notice
-in one line and never an error.
+A cache that cannot be written, or has what nobody here wrote, is a notice in one line and never an error.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from platformdirs import user_cache_path
 
 from workbench.files import builtin_path, write_atomically
 
-_BLOCK = 1 << 24  # bytes of a file that are hashed at once
 _NAMES = ("model.safetensors", "pytorch_model.bin")  # of weights; with ".index.json", of the list of shards
 
 
@@ -29,10 +27,7 @@ def builtin_folder() -> Path:
 
 
 def cache_folder(*parts: str) -> Path:
-    """Return a folder for things that can be computed again; it is made by who first writes there.
-
-    The platform's user cache folder, or what the environment variable WORKBENCH_CACHE names.
-    """
+    """Return a folder below the user's cache, or below the folder in the variable WORKBENCH_CACHE."""
     named = os.environ.get("WORKBENCH_CACHE")
     root = Path(named).expanduser() if named else user_cache_path("musicgen-workbench", appauthor=False)
     return root.joinpath(*parts)
@@ -48,10 +43,9 @@ def keep(path: Path, data: bytes) -> None:
 
 def can_keep() -> bool:
     """Return whether the cache can be written; give notice where it cannot."""
-    root = cache_folder()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache_folder()):
             return True
     except OSError as error:
         _say_unwritable(error)
@@ -73,10 +67,7 @@ def _say_unwritable(error: OSError) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files from which transformers reads the weights in `folder`, by name; none if it finds none.
-
-    Other weights may lie beside them (an adapter, another format): those are not the model.
-    """
+    """Return the files from which transformers reads the weights in `folder`; others may lie beside."""
     named = json.loads((folder / "config.json").read_text()).get("transformers_weights")
     for name in (named,) if named else (f"{one}{end}" for one in _NAMES for end in ("", ".index.json")):
         path = folder / name
@@ -91,14 +82,12 @@ def folder_fingerprint(folder: Path) -> str:
     """Return the sha256 (64 hex digits) over config.json and the weight files of `folder`, ordered by name.
 
     Files rather than tensors: the same checkpoint has one fingerprint in every precision and on every device.
-    It stands for the weights in memory because a checkpoint that does not give all of them is refused.
     """
     digest = hashlib.sha256()
     for path in [folder / "config.json", *weight_files(folder)]:
         digest.update(path.name.encode())
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 

@@ -1,13 +1,10 @@
 """Loading: the built-in model, a hub id or a folder; which device and precision; the contract check.
 
-transformers fills what a checkpoint lacks with random numbers, leaves out what it does not expect, and says
-so in a report that few read. A model that is partly random gives figures like any other, so here a checkpoint
-is loaded whole or refused, with the names of what is missing and the likely cause.
+transformers fills what a checkpoint lacks with random numbers, and leaves out what it does not expect. A
+model that is partly random gives figures like any other, so here a checkpoint is loaded whole or refused.
 
-Device and precision are measured rather than guessed. Rounding is judged where it matters, at the odds that
-codes are drawn from. A former built-in model (four codebooks of a neural codec) lost 0.0014 nats per code to
-bfloat16, on codes drawn at random as on its own (BENCHMARKS.md), and its judged music stayed the same. A
-model that loses more than ten times that is kept in float32.
+Rounding is judged at the odds that codes are drawn from. A former built-in model lost 0.0014 nats per code to
+bfloat16, and its judged music stayed the same; one that loses more than ten times that is kept in float32.
 """
 
 from __future__ import annotations
@@ -26,12 +23,6 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    MusicgenForConditionalGeneration,
-    MusicgenMelodyForConditionalGeneration,
-)
 
 from workbench.errors import ModelError, WorkbenchError
 from workbench.model import band_codec as _band_codec  # noqa: F401  (registers its codec with AutoModel)
@@ -39,6 +30,7 @@ from workbench.model.contract import check_contract, settle_codec
 from workbench.model.folders import builtin_folder, folder_fingerprint, weight_files
 from workbench.model.musicgen import Model
 from workbench.model.sampling import apply_delay
+from workbench.sound.dataset import some
 
 _SMALL = 50_000_000  # below this many parameters fp32 is fast enough, and exact
 _SPEED_UP = 1.2  # bf16 must be at least this much faster to be worth its rounding
@@ -46,8 +38,8 @@ FRAMES = 8  # random ones, after which the odds of the next codes are compared
 MOST_NATS = 0.02  # divergence per code up to which a coarser precision is chosen without being asked for
 
 _KINDS = {
-    "musicgen": MusicgenForConditionalGeneration,
-    "musicgen_melody": MusicgenMelodyForConditionalGeneration,
+    "musicgen": transformers.MusicgenForConditionalGeneration,
+    "musicgen_melody": transformers.MusicgenMelodyForConditionalGeneration,
 }
 _PARTS = ("text_encoder", "audio_encoder", "decoder")
 _JSON = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
@@ -78,15 +70,12 @@ class _Refused(Exception):
 def choose_device(asked: str | int | torch.device | None) -> torch.device:
     """Return the device that was asked for, or the best one that is present: CUDA, then Apple MPS, then CPU.
 
-    Capitals do not matter; "gpu" is the accelerator that is present, and a number alone is that CUDA device.
-
-    Raises:
-        ModelError: This is no device, or it is not here.
+    "gpu" is the accelerator that is present, a number alone is that CUDA device, and others are a ModelError.
     """
-    choices = ["cuda"] if torch.cuda.is_available() else []
-    choices += ["mps"] if torch.backends.mps.is_available() else []
-    other = torch.accelerator.current_accelerator(check_available=True)
-    choices += ["cpu", *([other.type] if other is not None and other.type not in choices else [])]
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if other := torch.accelerator.current_accelerator(check_available=True):
+        present[other.type] = True
+    choices = [kind for kind, here in present.items() if here]
     if asked is None:
         return torch.device(choices[0])
     text = "" if isinstance(asked, bool) else str(asked).strip().lower()
@@ -97,14 +86,12 @@ def choose_device(asked: str | int | torch.device | None) -> torch.device:
     except RuntimeError:
         found = "torch knows no such device"
     else:
-        kind = device.type
-        single = kind in ("cpu", "mps") or kind not in choices
-        count = 1 if single else torch.get_device_module(kind).device_count()
-        if kind in choices and (device.index or 0) < count:
-            return device
+        if device.type in choices:
+            single = device.type in ("cpu", "mps")
+            if (device.index or 0) < (1 if single else torch.get_device_module(device.type).device_count()):
+                return device
         found = "torch finds no such device here"
-    named = ", ".join(f'"{choice}"' for choice in choices)
-    do = f"Use one of {named}, or None for the best of them"
+    do = f"Use one of {json.dumps(choices)[1:-1]}, or None for the best of them"
     raise ModelError(f"The device {str(asked)!r} was asked for", found, do)
 
 
@@ -182,8 +169,8 @@ def load(
         ModelError: Nothing loadable is there, the checkpoint is not whole, the kind of model is not
             supported, or the contract breaks.
     """
-    source, local = _locate(name)
-    place = choose_device(device)
+    local, place = _locate(name), choose_device(device)
+    source = str(local or name)
     with _LOADING, _quiet(), _refusing(source, "transformers cannot load it"):
         musicgen, tokenizer, folder = _read(source, local)
         mark, id_ = folder_fingerprint(local) if local else None, str(name)
@@ -193,7 +180,7 @@ def load(
     precision, why = choose_dtype(dtype, place, musicgen)
     model = Model(musicgen, tokenizer, id=id_, folder=folder, fingerprint=mark, notes=why)
     # Only what is stored in float32 can say what rounding costs, and only what nobody asked for has to.
-    rounds = precision != model.dtype and torch.finfo(precision).eps > torch.finfo(model.dtype).eps
+    rounds = torch.finfo(precision).eps > torch.finfo(model.dtype).eps
     exact = next_codes(model) if dtype is None and rounds else None
     with _refusing(source, f"it cannot be moved to {place}"):
         for part, module in musicgen.named_children():
@@ -218,14 +205,14 @@ def load(
     return model
 
 
-def _locate(name: str | Path) -> tuple[str, Path | None]:
-    """Return what transformers is to load, and the folder it is in if that is known already."""
+def _locate(name: str | Path) -> Path | None:
+    """Return the folder of the model that was asked for, None for a hub id."""
     if str(name) == "embedded":
         folder = builtin_folder()
         if not (folder / "config.json").is_file():
             asked, do = "The built-in model was asked for", "Restore data/ from the repository"
             raise ModelError(asked, f"{folder} has none", do)
-        return str(folder), folder
+        return folder
     if not isinstance(name, str | Path) or not str(name).strip() or "\0" in str(name):
         raise ModelError(f"The model {name!r} was asked for", "that is no name", _NAMED)
     path = Path(name).expanduser()
@@ -236,18 +223,18 @@ def _locate(name: str | Path) -> tuple[str, Path | None]:
             raise ModelError(asked, found, _MERGE)
         if not (path / "config.json").is_file():
             raise ModelError(asked, "there is no config.json in it", "Write it with save_pretrained")
-        return str(path), path
+        return path
     if path.is_absolute() or str(name).count("/") != 1:
         found = "it is neither a folder nor a hub id"
         raise ModelError(f"The model {str(name)!r} was asked for", found, _NAMED)
-    return str(name), None
+    return None
 
 
 def _read(source: str, local: Path | None) -> tuple[Any, Any, Path | None]:
     """Return the transformers model, evaluating, in its stored precision; its tokenizer and folder."""
     if local is not None:
         _check_files(local)
-    config = AutoConfig.from_pretrained(source)
+    config = transformers.AutoConfig.from_pretrained(source)
     if config.model_type not in _KINDS:
         do = "Use a MusicGen, mono or stereo, with or without melody"
         raise _Refused(f"a {config.model_type!r} model is not a MusicGen", do)
@@ -255,27 +242,22 @@ def _read(source: str, local: Path | None) -> tuple[Any, Any, Path | None]:
     musicgen, report = _KINDS[config.model_type].from_pretrained(
         source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True
     )
-    cached = local or transformers.utils.cached_file(source, "config.json", local_files_only=True)
-    folder = local or (Path(cached).parent if cached else None)
+    cached = transformers.utils.cached_file(local or source, "config.json", local_files_only=True)
+    folder = Path(cached).parent if cached else None
     _check_keys(musicgen, report, [] if folder is None else weight_files(folder))
     for name, tensor in musicgen.state_dict().items():
         if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
             bad = f"{int((~torch.isfinite(tensor)).sum())} of the {tensor.numel()} numbers in {name}"
             do = "Use an earlier checkpoint, or save it again in float32"
             raise _Refused(f"{bad} are NaN or infinite", do)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     _check_tokenizer(tokenizer, musicgen)
     return musicgen.eval().requires_grad_(False), tokenizer, folder
 
 
 @contextmanager
 def _refusing(source: str, problem: str) -> Iterator[None]:
-    """Turn `_Refused`, and whatever libraries raise on a damaged checkpoint, into a ModelError.
-
-    Args:
-        source: The model that was asked for.
-        problem: What the message begins with where a library raised.
-    """
+    """Turn `_Refused`, and whatever libraries raise on a damaged checkpoint, into a ModelError."""
     asked = f"The model {source} was asked for"
     try:
         yield
@@ -348,9 +330,8 @@ def _check_keys(musicgen: Any, report: dict[str, Any], files: Sequence[Path]) ->
     transformers does not report unexpected keys with "decoder" in their names (its T5 asks for that), so the
     names in the files are compared here.
     """
-    expected, stored = set(musicgen.state_dict()), set[str]()
-    for path in files:
-        stored |= _stored_keys(path)
+    expected = set(musicgen.state_dict())
+    stored = set[str]().union(*map(_stored_keys, files))
     for old, new in _RENAMED.items():
         stored = {key.replace(old, new) if key.endswith(old) else key for key in stored}
     unexpected = (stored - expected) | set(report["unexpected_keys"])
@@ -358,16 +339,13 @@ def _check_keys(musicgen: Any, report: dict[str, Any], files: Sequence[Path]) ->
     missing, shapes = set(report["missing_keys"]), sorted(report["mismatched_keys"])
     if not (missing or unexpected or shapes or report["error_msgs"]):
         return
-    faults = [
-        f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        for what, names in (
-            ("missing", sorted(missing)),
-            ("unexpected", sorted(unexpected)),
-            ("of another shape", [f"{key} {tuple(is_)} for {tuple(should)}" for key, is_, should in shapes]),
-            ("unreadable", list(report["error_msgs"])),
-        )
-        if names
-    ]
+    named = {
+        "missing": sorted(missing),
+        "unexpected": sorted(unexpected),
+        "of another shape": [f"{key} {tuple(is_)} for {tuple(should)}" for key, is_, should in shapes],
+        "unreadable": list(report["error_msgs"]),
+    }
+    faults = [f"{len(names)} {what} ({some(names, 5)})" for what, names in named.items() if names]
     why, do = _cause(missing, unexpected, {key for key, *_shapes in shapes}, expected - missing)
     raise _Refused(f"of its weights {', '.join(faults)}: {why}", do)
 

@@ -2,9 +2,7 @@
 
 R_l, the mean residual norm of each layer, is the unit of dose: the mean of |h[l, t]| over unsteered
 generation from neutral prompts, conditional rows, after the first step (whose input is BOS alone), at
-guidance 3, temperature 1 and the 250 likeliest codes, whatever the checkpoint's own settings are. It is
-measured once per model and kept: in the model's own folder (`workbench.json`, key "residual_norms") when it
-was shipped with it, else in the user's cache.
+guidance 3, temperature 1 and the 250 likeliest codes, whatever the checkpoint's own settings are.
 """
 
 from __future__ import annotations
@@ -64,60 +62,46 @@ def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndar
                 norms = live(network, (layer, "resid_post"))[: run.batch].float().norm(dim=-1)
                 if step > 0:
                     totals[layer] += norms.mean()
-    means: np.ndarray = (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)
-    return means
+    return (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)
 
 
 class Model:
     """A MusicGen under nnsight; `load` is the usual way to one.
 
-    Only one trace may run at a time; `exclusive()` sees to it.
-
-    Args:
-        musicgen: A MusicgenForConditionalGeneration in evaluation mode.
-        tokenizer: That of its text encoder.
-        id: What directions and receipts call it.
-        folder: Where its files are; None for a model that was never on disk.
-        fingerprint: A hash of configuration and weights; computed when it is needed, if None.
-        notes: How it was loaded, for `describe`.
-
     Attributes:
-        network: The nnsight wrapper, for those who want to trace by hand.
-        musicgen: The untouched transformers model inside it.
-        n_layers: Decoder blocks; `layers` counts them from 0.
+        id: What directions and receipts call it.
+        network: The nnsight wrapper, to trace by hand; `musicgen` is the transformers model inside it.
+        n_layers: Decoder blocks, each with `n_heads` heads; `layers` counts them from 0.
         d_model: Width of the residual stream.
-        n_heads: Self-attention heads of a block.
         n_codebooks: Codes per frame, k: 4 for mono MusicGen, 8 for stereo, 7 for the built-in model.
         codebook_size: Codes per codebook: 2048 for MusicGen, 512 for the built-in model.
         delays: Steps by which each codebook lags behind the first.
         bos: The id that stands where no code has been written.
         codec: The kind of its codec, as transformers calls it: "encodec", "workbench_band".
-        rate_hz: Samples per second of the sound that comes out.
-        frame_rate_hz: Codec frames, and so decoding steps, per second of sound.
-        takes_melody: Whether it can be given a melody; text and melody then come before the music
-            (conditioning.py).
-        prefix_room: Positions for melody and text, where the decoder reads them before the music.
-        max_frames: The most frames whose steps fit the decoder's positions; `max_seconds` is their length.
+        rate_hz: Samples per second of the sound that comes out, `frame_rate_hz` the codec's frames.
+        takes_melody: Whether text and melody are read before the music, in `prefix_room` positions.
+        max_frames: The most frames whose steps fit the decoder's positions.
         random_device: Where random numbers are drawn: on the CPU, so that a seed means the same codes on
             every device. Set it to `model.device` to save a copy per step; seeds then mean other codes there.
     """
 
     def __init__(
         self,
-        musicgen: Any,
-        tokenizer: Any,
+        musicgen: Any,  # a MusicgenForConditionalGeneration in evaluation mode
+        tokenizer: Any,  # that of its text encoder
         *,
         id: str,  # noqa: A002  (the word of the field)
-        folder: Path | None = None,
-        fingerprint: str | None = None,
-        notes: str = "",
+        folder: Path | None = None,  # where its files are; None for a model that was never on disk
+        fingerprint: str | None = None,  # computed when it is needed, if None
+        notes: str = "",  # how it was loaded, for `describe`
     ) -> None:
         self.id, self.folder, self.notes = id, folder, notes
         self.musicgen, self.tokenizer, self.network = musicgen, tokenizer, Network(musicgen)
         self.random_device = torch.device("cpu")
         self.lock = threading.RLock()
         self._tracing = False
-        self._fingerprint = fingerprint
+        if fingerprint is not None:
+            self.fingerprint = fingerprint
         self._norms: np.ndarray | None = None
         config, codec = musicgen.decoder.config, musicgen.audio_encoder.config
         self.n_layers = int(config.num_hidden_layers)
@@ -132,9 +116,9 @@ class Model:
         self.rate_hz = int(codec.sampling_rate)
         self.frame_rate_hz = float(codec.frame_rate)
         self.takes_melody = musicgen.config.model_type == "musicgen_melody"
-        room = int(musicgen.config.chroma_length) + conditioning.TEXT_ROOM if self.takes_melody else 0
-        self.prefix_room = room
-        self.max_frames = int(config.max_position_embeddings) - room - max(self.delays)
+        prefix_room = int(musicgen.config.chroma_length) + conditioning.TEXT_ROOM if self.takes_melody else 0
+        self.prefix_room = prefix_room
+        self.max_frames = int(config.max_position_embeddings) - prefix_room - max(self.delays)
 
     @property
     def max_seconds(self) -> float:
@@ -173,24 +157,17 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         """The decoder's precision; the codec always runs in float32."""
-        dtype: torch.dtype = self.musicgen.decoder.dtype
-        return dtype
+        return self.musicgen.decoder.dtype
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of configuration and weights, 64 hex digits; the same in every precision."""
-        if self._fingerprint is not None:
-            return self._fingerprint
         if self.folder is not None and folders.weight_files(self.folder):
             return folders.folder_fingerprint(self.folder)
         return folders.module_fingerprint(self.musicgen)  # config.json alone would stand for any weights
 
     def frames_for(self, seconds: float) -> int:
-        """Return the number of codec frames that last `seconds`.
-
-        Raises:
-            GenerationError: `seconds` is not a positive number or does not fit the model's window.
-        """
+        """Return how many codec frames last `seconds`; GenerationError beyond what the model makes."""
         if not 0 < number_or_nan(seconds) <= self.max_seconds:
             found = f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time"
             asked = f"{seconds} seconds of sound were asked for"
@@ -198,10 +175,7 @@ class Model:
         return sampling.frames_for(seconds, self.frame_rate_hz)
 
     def encode(self, clip: Clip) -> torch.Tensor:
-        """Return the codes (k, frames), long, of `clip`, resampled to the codec's rate.
-
-        The built-in model's are what its band would play to sound like the clip.
-        """
+        """Return the codes (k, frames), long, of `clip`; of the built-in model, what its band would play."""
         return encode_clip(self.musicgen, clip).cpu()
 
     def decode(self, codes: torch.Tensor | np.ndarray) -> Clip:
@@ -228,12 +202,10 @@ class Model:
         return text
 
     def null_text(self, rows: int) -> TextStates:
-        """Return the null condition for `rows` rows: no melody, and no text, whose length counts as 1."""
-        text = conditioning.null_text(self.musicgen, rows)
-        if not self.takes_melody:
-            return text
-        unmasked = TextStates(text.states, torch.ones_like(text.mask))
-        return conditioning.prefix_of(self.musicgen, unmasked)
+        """Return the null condition of guidance: no melody, and one state of zeros a row for the text."""
+        states = torch.zeros((rows, 1, self.d_model), device=self.device, dtype=self.dtype)
+        text = TextStates(states, torch.full((rows, 1), int(self.takes_melody), device=self.device))
+        return conditioning.prefix_of(self.musicgen, text) if self.takes_melody else text
 
     @renamed_keywords(given="prompt_codes")
     def sampling(
@@ -245,14 +217,9 @@ class Model:
         melodies: Sequence[Melody | None] | None = None,
         **settings: Any,
     ) -> Sampling:
-        """Return a run for `prompts` with one private generator per row.
+        """Return a run for `prompts`, with a seed and perhaps a melody each, of `frames`, prompt included.
 
-        Args:
-            prompts: One text per clip.
-            seeds: As many.
-            frames: Length of the whole, prompt included.
-            melodies: As many melodies or None; for models that take them.
-            settings: Those of Sampling: guidance, temperature, top_k, prompt_codes, on_step, cancel.
+        `settings` are those of Sampling: guidance, temperature, top_k, prompt_codes, on_step, cancel.
         """
         text = self.text(prompts, melodies)
         generators = sampling.private_generators(seeds, self.random_device)
@@ -262,11 +229,7 @@ class Model:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the model for one trace; other threads wait, the same thread may not start a second one.
-
-        Raises:
-            ModelError: A trace is already running on this thread (for example from inside `on_frame`).
-        """
+        """Hold the model for one trace; another thread waits, a second one on this thread is an error."""
         with self.lock:
             if self._tracing:
                 asked = "A second run of the model was asked for from inside a running one"
@@ -281,19 +244,17 @@ class Model:
     def residual_norms(self, *, cache: bool = True) -> np.ndarray:
         """Return R_l, shape (n_layers,) float32: the mean residual norm, the unit of dose.
 
-        Shipped with the model, or cached, or measured now, and then kept in the user's cache unless `cache`
-        is False.
+        Shipped with the model (`workbench.json`), or measured and, with `cache`, kept in the user's cache.
         """
-        places = [folders.cache_folder("norms") / f"{self.fingerprint}.json"]
-        if self.folder is not None:
-            places.insert(0, self.folder / SHIPPED)
+        kept = folders.cache_folder("norms") / f"{self.fingerprint}.json"
+        places = [kept] if self.folder is None else [self.folder / SHIPPED, kept]
         found = (_stored_norms(path, self.n_layers) for path in places)
         norms = next((one for one in found if one is not None), None)
         if norms is None:
             norms = measure_residual_norms(self) if self._norms is None else self._norms
             if cache:
                 record = {KEY: norms.tolist()}
-                folders.keep(places[-1], json.dumps(record | {DIGEST: digest_of(record)}).encode())
+                folders.keep(kept, json.dumps(record | {DIGEST: digest_of(record)}).encode())
         self._norms = norms
         return norms.copy()
 

@@ -1,13 +1,11 @@
 """The native transformers model inside an nnsight wrapper, with its own sampling loop and reading pass.
 
-Nothing of MusicGen is re-implemented: `sample`, `read` and `score` call the checkpoint's own decoder. The
-loop is our own because transformers' `generate` runs the prefill twice (hooks see N + 1 visits), cannot stop
-early and reports no frames while it works; here one iteration *is* one step, so `tracer.iter[step]` means
-what it says.
+`sample`, `read` and `score` call the checkpoint's own decoder. The loop is our own because transformers'
+`generate` runs the prefill twice (hooks see N + 1 visits), cannot stop early and reports no frames while it
+works; here one iteration *is* one step, so `tracer.iter[step]` means what it says.
 
-A value can be read or edited at these sites of a decoder block, in the order in which the block computes
-them. All have the shape (rows, positions, d_model). The order matters: nnsight serves values as the model
-reaches them, and one that is asked for too late binds to the *next* step without a warning.
+A value (rows, positions, d_model) can be read or edited at these sites of a decoder block, in this order: one
+that nnsight is asked for too late binds to the *next* step without a warning.
 
 - embed: what enters block 0, the sum of the codebook embeddings plus the position (layer 0 only)
 - resid_pre: the residual stream before the block
@@ -34,8 +32,7 @@ from workbench.model.sampling import Sampling, draw, guide, write_step
 
 SITES = ("embed", "resid_pre", "head_out", "attn_out", "mlp_out", "resid_post")
 
-Place = tuple[int, str]
-"""(layer, site)."""
+Place = tuple[int, str]  # layer, site
 
 
 def live(network: Any, place: Place) -> torch.Tensor:
@@ -63,11 +60,7 @@ def in_order(places: Iterable[Place]) -> list[Place]:
 
 
 def places_for(sites: Sequence[str], layers: Sequence[int]) -> list[Place]:
-    """Return every (layer, site) to visit; `embed` exists at layer 0 only.
-
-    Raises:
-        ModelError: A site does not exist.
-    """
+    """Return every (layer, site) to visit; `embed` exists at layer 0 only. ModelError for an unknown site."""
     unknown = [site for site in sites if site not in SITES]
     if unknown or not sites:
         asked, found = f"The sites {', '.join(sites) or '(none)'} were", f"{unknown or 'nothing'} cannot be"
@@ -77,12 +70,9 @@ def places_for(sites: Sequence[str], layers: Sequence[int]) -> list[Place]:
 
 
 class _OnDemand(Envoy):
-    """An envoy that wraps a child module only when somebody reads it.
+    """An envoy that wraps a child module only when somebody reads it, which costs a third of wrapping all.
 
-    nnsight instruments the whole tree by default, about a thousand modules that nobody reads here; wrapping
-    on demand cuts its cost to a third. It leans on an internal (`_add_envoy` is what `Envoy.__init__` calls
-    per child), which is why pyproject pins nnsight below 0.9 and a test compares every capture with plain
-    forward hooks.
+    `_add_envoy`, which `Envoy.__init__` calls per child, is internal: so pyproject pins nnsight below 0.9.
     """
 
     def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
@@ -92,9 +82,8 @@ class _OnDemand(Envoy):
 class Network(_OnDemand, NNsight):
     """MusicGen under nnsight: `with network.sample(run) as tracer:` traces a whole generation.
 
-    Paths mirror the wrapped model; `network.block(5)` is decoder block 5, whose `.output` is the residual
-    stream after it: a bare tensor (rows, positions, d_model) in transformers 5, the first part of a tuple in
-    its melody models (`live` handles both).
+    Paths mirror the wrapped model. A block's output is the residual stream (rows, positions, d_model): a bare
+    tensor in transformers 5, the first part of a tuple in its melody models (`live` handles both).
     """
 
     def __init__(self, musicgen: torch.nn.Module) -> None:
@@ -107,13 +96,7 @@ class Network(_OnDemand, NNsight):
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def sample(self, run: Sampling) -> torch.Tensor:
-        """Return codes (B, k, T) drawn step by step; attention states are kept, text is encoded once.
-
-        One visit of the decoder is one step; the first visit reads all frames of a prompt.
-
-        Raises:
-            Cancelled: `run.cancel` is set; what was drawn until then stays in `run.codes`.
-        """
+        """Return codes (B, k, T) drawn step by step; what was drawn before a cancel stays in `run.codes`."""
         decoder = self._module.decoder
         cache = EncoderDecoderCache(DynamicCache(config=decoder.config), DynamicCache(config=decoder.config))
         ids = run.opening()
@@ -125,9 +108,8 @@ class Network(_OnDemand, NNsight):
             out = decoder(**arguments, past_key_values=cache, use_cache=True)
             logits = out.logits[:, -1].float().view(*rows.shape[:2], -1)  # (rows, k, V)
             tokens = draw(guide(logits, run.guidance) if run.guided else logits, run)
-            ids = write_step(tokens, run.codes, step, run.delays, run.bos, prompt=run.prompt_frames)[
-                ..., None
-            ]
+            ids = write_step(tokens, run.codes, step, run.delays, run.bos, prompt=run.prompt_frames)
+            ids = ids[..., None]
             if run.on_step is not None:
                 run.on_step(step, run.codes)
         return run.codes
@@ -135,24 +117,15 @@ class Network(_OnDemand, NNsight):
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def read(self, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
-        """Return final states (rows, positions, d_model) for delayed `ids` (rows, k, positions).
-
-        Teacher forcing without the output heads, whose logits nobody reads here. Blocks see the text's prefix
-        too, if any.
-        """
+        """Return final states (rows, positions, d_model) for delayed `ids` (rows, k, positions)."""
         decoder = self._module.decoder
         out = decoder.model.decoder(**text.arguments(decoder, ids), use_cache=False)
-        states: torch.Tensor = out.last_hidden_state[:, text.prefix :]
-        return states
+        return out.last_hidden_state[:, text.prefix :]
 
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def score(self, ids: torch.Tensor, text: TextStates) -> torch.Tensor:
-        """Return logits (rows, k, positions, V) in fp32 for delayed `ids` (rows, k, positions).
-
-        Like `read`, but with the output heads: the logits at position p are those of step p.
-        """
+        """Return logits (rows, k, positions, V) fp32 for delayed `ids`; those at position p are of step p."""
         decoder = self._module.decoder
         out = decoder(**text.arguments(decoder, ids), use_cache=False)
-        logits: torch.Tensor = out.logits[:, text.prefix :].float()
-        return logits.view(*ids.shape, -1)
+        return out.logits[:, text.prefix :].float().view(*ids.shape, -1)

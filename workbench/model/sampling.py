@@ -3,16 +3,10 @@
 MusicGen writes codebook c of frame t at step t + delay[c] (the delay pattern; delays are 0, 1, 2, 3 for four
 mono codebooks and 0, 0, 1, 1, 2, 2, 3, 3 for stereo, where left and right interleave). The decoder's
 *position* 0 is BOS in every codebook, and position p has what step p - 1 wrote, so that reading position p
-yields step p. T frames therefore take T + 1 + max(delay) positions and T + max(delay) steps: 503 steps are
-exactly 10 s of mono MusicGen (Copet et al. 2023, arXiv 2306.05284, section 2.2, "delay" pattern).
-transformers' `forward` applies none of this; its `generate` does. Feeding it plain codes gives residuals that
-are off by a quarter of their norm, so every teacher-forced pass here goes through `apply_delay`.
+yields step p (Copet et al. 2023, arXiv 2306.05284, section 2.2).
 
-The arithmetic of a draw is transformers' own, in the same order (guidance, temperature, top-k, softmax,
-multinomial), so that a batch of one with the same seed gives the same codes as
-`MusicgenForConditionalGeneration.generate`. The one difference: every row owns a private generator, so that a
-batch of k gives the same codes as k single runs. Generators are the CPU's unless asked otherwise: those of
-other devices give other numbers for the same seed.
+A draw is computed as in transformers' `generate`, so that a batch of one with the same seed gives the same
+codes; but every row has a private generator, so that a batch of k gives the same codes as k single runs.
 """
 
 from __future__ import annotations
@@ -34,13 +28,7 @@ def delay_pattern(n_codebooks: int, audio_channels: int = 1) -> tuple[int, ...]:
 
 
 def apply_delay(codes: torch.Tensor, bos: int, delays: Sequence[int] | None = None) -> torch.Tensor:
-    """Return decoder input ids (B, k, T + 1 + max delay) for `codes` (B, k, T); for mono (B, k, T + k).
-
-    Args:
-        codes: Long tensor (B, k, T), one code per row, codebook and frame.
-        bos: The id that stands where no code has been written (BOS = PAD in MusicGen).
-        delays: Steps by which each codebook lags; the mono pattern when None.
-    """
+    """Return decoder input ids (B, k, T + 1 + max delay) for `codes` (B, k, T), `bos` where none is."""
     rows, n_codebooks, frames = codes.shape
     delays = delay_pattern(n_codebooks) if delays is None else delays
     ids = codes.new_full((rows, n_codebooks, frames + 1 + max(delays)), bos)
@@ -54,9 +42,8 @@ def write_step(
 ) -> torch.Tensor:
     """Return the ids (B, k) that the next position reads; write `tokens` (B, k) into `codes` (B, k, T).
 
-    Where the pattern leaves no room (before a codebook has started, after it has ended) the sampled token is
-    dropped and BOS goes back to the decoder; in the first `prompt` frames, which were there before, the code
-    that is there goes back: exactly as transformers' `apply_delay_pattern_mask` does.
+    As in transformers' `apply_delay_pattern_mask`, a token is dropped where the pattern has no code (BOS is
+    read instead) and in the first `prompt` frames (the code that is there is read).
     """
     ids = tokens.clone()
     for codebook, delay in enumerate(delays):
@@ -80,9 +67,6 @@ def seconds_at(step: int, frame_rate_hz: float) -> float:
     return step / frame_rate_hz
 
 
-OnStep = Callable[[int, torch.Tensor], None]
-
-
 @dataclass
 class Sampling:
     """One sampling run: its settings, and `codes` (B, k, T), which fills up while the loop runs.
@@ -90,36 +74,19 @@ class Sampling:
     Not frozen: it is the control object of a run, and nnsight copies plain lists that cross into a trace.
     With `prompt_codes`, the decoder's first visit reads BOS and these frames at once (P + 1 positions), and
     each later visit one position, as always. What is drawn at visit v is step v + P.
-
-    Args:
-        text: B rows without guidance and 2B with it: [:B] conditional, [B:] null.
-        generators: One per clip.
-        frames: Length T of the whole.
-        delays: Steps by which each codebook lags.
-        bos: The id that stands where no code has been written.
-        guidance: Scale of classifier-free guidance; none up to 1.
-        temperature: Of the draws.
-        top_k: Codes that each draw keeps; 0 keeps all.
-        on_step: Called with each step and the codes.
-        cancel: Stops the run when it is set.
-        prompt_codes: Codes (B, k, P) of the first P frames, which the run continues.
-
-    Raises:
-        ModelError: The prompt's codes are not of this shape, or leave nothing to be drawn, or guidance or
-            temperature are no numbers.
     """
 
-    text: TextStates
-    generators: Sequence[torch.Generator]
-    frames: int
-    delays: tuple[int, ...]
-    bos: int
-    guidance: float = 3.0
+    text: TextStates  # B rows without guidance and 2B with it: [:B] conditional, [B:] null
+    generators: Sequence[torch.Generator]  # one per clip
+    frames: int  # length T of the whole
+    delays: tuple[int, ...]  # steps by which each codebook lags
+    bos: int  # the id that stands where no code has been written
+    guidance: float = 3.0  # scale of classifier-free guidance; none up to 1
     temperature: float = 1.0
-    top_k: int = 250
-    on_step: OnStep | None = None
-    cancel: threading.Event | None = None
-    prompt_codes: torch.Tensor | None = None
+    top_k: int = 250  # codes that each draw keeps; 0 keeps all
+    on_step: Callable[[int, torch.Tensor], None] | None = None  # called with each step and the codes
+    cancel: threading.Event | None = None  # stops the run when it is set
+    prompt_codes: torch.Tensor | None = None  # (B, k, P) of the first P frames, which the run continues
     codes: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,17 +127,13 @@ class Sampling:
         return apply_delay(prompt, self.bos, self.delays)[:, :, : 1 + self.prompt_frames]
 
     def rows(self, which: str) -> slice:
-        """Return which rows of the decoder's batch are the "cond", the "null", or "both" kinds.
-
-        Raises:
-            ModelError: It is another word, or null rows in a run without guidance.
-        """
+        """Return which rows of the decoder's batch are "cond", "null", or "both"; ModelError for others."""
         if which == "cond":
             return slice(0, self.batch)
         if which not in ("null", "both") or not self.guided:
             found = "there are cond, null and both, the last two with a guidance above 1 only"
-            asked, do = f"The rows {which!r} of a generation were asked for", "Use one, or raise the guidance"
-            raise ModelError(asked, found, do)
+            asked = f"The rows {which!r} of a generation were asked for"
+            raise ModelError(asked, found, "Use one, or raise the guidance")
         return slice(self.batch if which == "null" else 0, 2 * self.batch)
 
     @property
@@ -191,10 +154,7 @@ def guide(logits: torch.Tensor, guidance: float) -> torch.Tensor:
 
 
 def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
-    """Return codes (B, k) drawn from fp32 logits (B, k, V) after temperature and top-k, one generator a row.
-
-    They are drawn where the generators are, and come back to where the logits are.
-    """
+    """Return codes (B, k) drawn from fp32 logits (B, k, V), on the device of the private generators."""
     if run.temperature != 1.0:
         logits = logits / run.temperature
     top_k = min(run.top_k, logits.shape[-1])
@@ -202,10 +162,8 @@ def draw(logits: torch.Tensor, run: Sampling) -> torch.Tensor:
         smallest_kept = torch.topk(logits, top_k).values[..., -1:]
         logits = logits.masked_fill(logits < smallest_kept, -torch.inf)
     probabilities = logits.softmax(dim=-1).to(run.generators[0].device)
-    rows = [
-        torch.multinomial(row, 1, generator=generator).squeeze(-1)
-        for row, generator in zip(probabilities, run.generators, strict=True)
-    ]
+    pairs = zip(probabilities, run.generators, strict=True)
+    rows = [torch.multinomial(row, 1, generator=generator).squeeze(-1) for row, generator in pairs]
     return torch.stack(rows).to(logits.device)
 
 

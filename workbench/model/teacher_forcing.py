@@ -3,10 +3,7 @@
 Frame t is read at position t + 1, the first position whose input includes frame t (its first codebook, and
 the other codebooks of the frames just before). Clips of different lengths share a batch: padding comes after
 a clip and attention is causal, so no real position sees it, and pooling (in fp32) runs over real frames only.
-The frames of a batch become arrays in the same way here and while sampling (generated.py).
-
-Codes are those that a dataset stores, else the codec's, kept in the user's cache. How many frames clips have
-is guessed cheaply before any work, and counted exactly by their codes.
+Codes are those that a dataset stores, else the codec's, kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -16,23 +13,21 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 
-from workbench.activations.activations import window_counts, window_frames
+from workbench.activations.activations import window_counts, window_frames, window_times
 from workbench.errors import ActivationsError, ModelError, is_whole
 from workbench.files import check_digest, pack_arrays, unpack_arrays
 from workbench.model.conditioning import TextStates
 from workbench.model.folders import cache_folder, keep, say_damaged
+from workbench.model.musicgen import Model
 from workbench.model.network import Place, live, places_for
 from workbench.model.sampling import apply_delay, frames_for
 from workbench.sound.dataset import Dataset, Entry
-
-if TYPE_CHECKING:
-    from workbench.model.musicgen import Model
 
 POOLS = ("mean", "last", "max", None)
 _SAME_SOUND = 1e-2  # two decodings by one codec differ by rounding only; by another codec, by everything
@@ -42,33 +37,23 @@ _READ_AT_MOST = 16  # clips that are read to guess the lengths of all
 
 @dataclass(frozen=True)
 class Reading:
-    """What to read: sites at layers (ascending), and how frames are pooled.
+    """What to read, and how frames are pooled."""
 
-    Args:
-        sites: Some of `network.SITES`.
-        layers: 0-based blocks.
-        pool: "mean", "max" or "last"; None keeps the frames.
-        window: Frames of a window, each of which is pooled apart; None pools whole clips.
-
-    Raises:
-        ModelError: A pool or site does not exist, or windows have no pool.
-    """
-
-    sites: tuple[str, ...]
-    layers: tuple[int, ...]
-    pool: str | None = "mean"
-    window: int | None = None
+    sites: tuple[str, ...]  # some of `network.SITES`
+    layers: tuple[int, ...]  # 0-based blocks, ascending
+    pool: str | None = "mean"  # None keeps the frames
+    window: int | None = None  # frames of each stretch that is pooled apart; None pools whole clips
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
-            raise ModelError(
-                f"The pool {self.pool!r} was asked for", f"there are {POOLS}", "Use one of these"
-            )
+            asked, do = f"The pool {self.pool!r} was asked for", "Use one of these"
+            raise ModelError(asked, f"there are {POOLS}", do)
         if self.pool is None and self.window is not None:
-            do = 'Use pool="mean" with the window, or no window'
-            raise ModelError(
-                "Windows without a pool were asked for", "pool=None keeps every frame as it is", do
+            asked, do = (
+                "Windows without a pool were asked for",
+                'Use pool="mean" with the window, or no window',
             )
+            raise ModelError(asked, "pool=None keeps every frame as it is", do)
         places_for(self.sites, self.layers)
 
     @property
@@ -81,10 +66,7 @@ class Reading:
         return np.ones(len(lengths), int) if self.window is None else window_counts(lengths, self.window)
 
     def pooled(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return `frames` (rows, frames, d_model) pooled over the first `lengths` (rows,): fp32, on the CPU.
-
-        The result is (rows, d_model) or (rows, windows or frames, d_model), NaN behind each row's end.
-        """
+        """Pool `frames` to (rows, [windows or frames,] d_model), fp32 on the CPU, NaN behind `lengths`."""
         if self.window is None:
             return _pooled(frames, lengths, self.pool)
         counts = torch.as_tensor(self.counts(lengths.cpu().numpy()))
@@ -97,12 +79,6 @@ class Reading:
         result[torch.arange(most) >= counts[:, None]] = torch.nan
         return result
 
-    def samples(self, values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """Return each row's samples (samples, layers, ...) of what `stacked` gave (rows, layers, ...)."""
-        if self.window is None:
-            return [row[None] for row in values]
-        return [row[:, :n].swapaxes(0, 1) for row, n in zip(values, self.counts(lengths), strict=True)]
-
     def stacked(self, read: dict[Place, torch.Tensor]) -> dict[str, np.ndarray]:
         """Return arrays by site, (rows, layers, ...) fp32; `embed` exists once and is repeated per layer."""
         found = {}
@@ -110,6 +86,21 @@ class Reading:
             places = [(0 if site == "embed" else layer, site) for layer in self.layers]
             found[site] = torch.stack([read[place] for place in places], dim=1).numpy()
         return found
+
+    def samples(self, values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """Return for each row of a stacked array (rows, layers, ...) its samples (samples, layers, ...)."""
+        if self.window is None:
+            return [row[None] for row in values]
+        return [row[:, :n].swapaxes(0, 1) for row, n in zip(values, self.counts(lengths), strict=True)]
+
+    def coordinates(
+        self, clips: dict[str, np.ndarray], lengths: np.ndarray, rate_hz: float, *, start_s: float = 0.0
+    ) -> dict[str, np.ndarray]:
+        """Return the coordinates of all samples: those of their clips (n,), and the times of windows."""
+        if self.window is None:
+            return clips
+        samples = {name: np.repeat(values, self.counts(lengths)) for name, values in clips.items()}
+        return samples | window_times(lengths, self.window, rate_hz, start_s=start_s)
 
 
 def _pooled(frames: torch.Tensor, lengths: torch.Tensor, pool: str | None) -> torch.Tensor:
@@ -130,18 +121,13 @@ def _pooled(frames: torch.Tensor, lengths: torch.Tensor, pool: str | None) -> to
 def reading_of(
     model: Model,
     *,
-    sites: Sequence[str],
-    layers: Sequence[int] | None,
-    pool: str | None,
-    window_seconds: float | None,
+    sites: Sequence[str] = ("resid_post",),
+    layers: Sequence[int] | None = None,
+    pool: str | None = "mean",
+    window_seconds: float | None = None,
 ) -> Reading:
-    """Return the reading for a model: layers ascending, all when None.
-
-    Raises:
-        ModelError: A layer, site or pool does not exist, or a window has no pool.
-    """
-    asked = layers if isinstance(layers, Iterable) else model.layers if layers is None else [layers]
-    asked = list(asked)
+    """Return the reading for a model; ModelError where a layer, site or pool does not exist."""
+    asked = list(layers if isinstance(layers, Iterable) else model.layers if layers is None else [layers])
     if not asked or not all(is_whole(layer, 0, model.n_layers - 1) for layer in asked):
         found = f"{model.id} has layers 0-{model.n_layers - 1}"
         raise ModelError.lookup(f"The layers {asked} were asked for", found, "Use some of model.layers")
@@ -150,39 +136,25 @@ def reading_of(
 
 
 def reading_attrs(model: Model, reading: Reading) -> dict[str, Any]:
-    """Return what a capture records of the model and the reading; heads and windows only where there are."""
-    record: dict[str, Any] = {
+    """Return what a capture records of its model and reading; of heads and windows only if they are read."""
+    heads = {"n_heads": model.n_heads} if "head_out" in reading.sites else {}
+    window = {} if reading.window is None else {"window": reading.window}
+    return {
         "model_id": model.id,
         "model_fingerprint": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."),
         "n_layers": model.n_layers,
         "frame_rate_hz": model.frame_rate_hz,
         "pool": reading.pool,
+        **heads,
+        **window,
     }
-    if "head_out" in reading.sites:
-        record["n_heads"] = model.n_heads
-    if reading.window is not None:
-        record["window"] = reading.window
-    return record
 
 
 def read_codes(
     model: Model, codes: Sequence[np.ndarray], text: TextStates, reading: Reading
 ) -> dict[str, np.ndarray]:
-    """Return activations of one batch by site, fp32, NaN behind the end of a clip.
-
-    Args:
-        model: The model.
-        codes: One array (k, frames) per row.
-        text: The text states of as many rows.
-        reading: What to read.
-
-    Returns:
-        By site (rows, layers, [frames or windows,] d_model); `reading.samples` makes samples of windows.
-
-    Raises:
-        ActivationsError: Codes are longer than what the decoder has positions for.
-    """
+    """Return activations (rows, layers, [frames or windows,] d_model) fp32 by site, NaN behind a clip."""
     network, places = model.network, reading.places
     check_frames(model, max(array.shape[-1] for array in codes))
     ids, lengths = padded_ids(model, codes)
@@ -196,10 +168,7 @@ def read_codes(
 
 
 def check_frames(model: Model, frames: int, clip: str = "a clip") -> None:
-    """Raise ActivationsError where a clip has more frames than the decoder has positions for.
-
-    Positions are computed, so the decoder would read on without a word, where it was never trained.
-    """
+    """Raise ActivationsError where a clip has more frames than the decoder was trained on positions for."""
     if frames > model.max_frames:
         most = f"{math.floor(10 * model.max_seconds) / 10:g}"
         asked = f"Activations of {frames / model.frame_rate_hz:.1f} s of {clip} were asked for"
@@ -210,10 +179,7 @@ def check_frames(model: Model, frames: int, clip: str = "a clip") -> None:
 def padded_ids(
     model: Model, codes: Sequence[np.ndarray], *, behind: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return delayed ids (rows, k, 1 + longest + behind), and the frames (rows,) of `codes` (k, frames).
-
-    `behind` the longest row's last frame begin positions where its other codebooks still sound.
-    """
+    """Return delayed ids (rows, k, 1 + longest + behind), and the frames (rows,) of `codes` (k, frames)."""
     lengths = torch.tensor([array.shape[-1] for array in codes], device=model.device)
     size = 1 + int(lengths.max()) + behind
     ids = torch.full((len(codes), model.n_codebooks, size), model.bos, device=model.device)
@@ -227,14 +193,13 @@ def padded_ids(
 def score_codes(model: Model, codes: Sequence[np.ndarray], text: TextStates) -> list[np.ndarray]:
     """Return the negative log-likelihoods in nats, (k, frames) float32, of each row's codes (k, frames).
 
-    At temperature 1, over all codes, without guidance. Code c of frame t is written at step t + delay[c], and
-    step p is what position p predicts (sampling.py): its probability is in the logits of codebook c at
-    position t + delay[c].
+    At temperature 1, over all codes, without guidance. The code of codebook c at frame t is predicted by the
+    logits of codebook c at position t + delay[c] (sampling.py).
     """
-    ids, lengths = padded_ids(model, codes, behind=max(model.delays))
+    ids, lengths = padded_ids(model, codes, behind=max(model.delays))  # all codes of the last frames, too
     with model.exclusive():
         odds = model.network.score(ids[:, :, :-1], text).log_softmax(-1)  # (rows, k, positions, V)
-    # BOS is no code: where the pattern leaves room it stands in for one, and is never read below.
+    # BOS has no logit; it stands only where the pattern has no code, which is not read below
     written = ids[:, :, 1:].masked_fill(ids[:, :, 1:] == model.bos, 0)[..., None]
     nats = -odds.gather(-1, written)[..., 0].cpu()  # (rows, k, positions)
     return [
@@ -246,26 +211,14 @@ def score_codes(model: Model, codes: Sequence[np.ndarray], text: TextStates) -> 
 def codes_for(
     model: Model, dataset: Dataset, entry: Entry, *, seconds: float | None, stored: bool, cache: bool = True
 ) -> np.ndarray:
-    """Return the codes (k, frames) int64 of one entry.
+    """Return the codes (k, frames) int64 of the first `seconds` of one entry, of all of it when None.
 
-    Args:
-        model: Whose codec encodes the sound.
-        dataset: Where the sound comes from.
-        entry: One of its entries.
-        seconds: How much of the clip's beginning is used; all of it when None.
-        stored: Whether the entry's own codes are this model's (see `codes_match_codec`).
-        cache: Whether to keep what is encoded now in the user's cache.
-
-    Raises:
-        ActivationsError: The clip is silent.
+    Its own codes where they are `stored` by this model's codec (see `codes_match_codec`); else its sound,
+    which must not be silent, is encoded, and with `cache` kept for the next time.
     """
-    if stored and entry.codes is not None:
-        frames = entry.codes.shape[-1] if seconds is None else frames_for(seconds, model.frame_rate_hz)
-        return np.asarray(entry.codes[:, :frames], dtype=np.int64)
-    path = _codes_path(model, entry, seconds)
-    kept = _kept_codes(model, path)
-    if kept is not None:
-        return kept.astype(np.int64)
+    known = _known_codes(model, entry, seconds=seconds, stored=stored)
+    if known is not None:
+        return known.astype(np.int64)
     clip = dataset.reader(entry)
     if clip.silent:
         do = f"Leave it out ({entry.source}); lint(dataset) lists all silent clips"
@@ -273,12 +226,17 @@ def codes_for(
         raise ActivationsError(f"Activations of the clip {entry.id!r} were asked for", found, do)
     codes = model.encode(clip if seconds is None else clip.section(0, seconds)).numpy()
     if cache:
-        keep(path, pack_arrays({}, {"codes": codes.astype(np.int16)}))
+        keep(_codes_path(model, entry, seconds), pack_arrays({}, {"codes": codes.astype(np.int16)}))
     return codes
 
 
-def _kept_codes(model: Model, path: Path, *, notice: bool = True) -> np.ndarray | None:
-    """Return the codes (k, frames) int16 in a file of the cache; None where it has none, or is damaged."""
+def _known_codes(
+    model: Model, entry: Entry, *, seconds: float | None, stored: bool, notice: bool = True
+) -> np.ndarray | None:
+    """Return the codes (k, frames) that an entry has, or the cache for it; None where they are to be made."""
+    if stored and entry.codes is not None:
+        return entry.codes[:, : None if seconds is None else frames_for(seconds, model.frame_rate_hz)]
+    path = _codes_path(model, entry, seconds)
     try:
         if not path.is_file():
             return None
@@ -302,11 +260,7 @@ def _codes_path(model: Model, entry: Entry, seconds: float | None) -> Path:
 
 
 def codes_match_codec(model: Model, dataset: Dataset) -> bool:
-    """Return whether the dataset's stored codes are this model's: its codec must give the same sound.
-
-    Codes are numbers without meaning outside their codec: fed to another model they would be accepted in
-    silence.
-    """
+    """Return whether the dataset's stored codes are this model's: its codec must give the same sound."""
     first = next((entry for entry in dataset.entries if entry.codes is not None), None)
     if first is None:
         return False
@@ -321,23 +275,18 @@ def codes_match_codec(model: Model, dataset: Dataset) -> bool:
     return bool(difference <= _SAME_SOUND * np.abs(theirs.samples[:n]).mean() + 1e-6)
 
 
-def counted_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
-    """Return the frames of each clip's first `seconds` (clips,); clips without codes are encoded and kept."""
-    codes = (codes_for(model, dataset, entry, seconds=seconds, stored=stored) for entry in dataset.entries)
-    return np.array([array.shape[-1] for array in codes])
-
-
 def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
     """Return the frames (clips,) without encoding a sound: from codes where there are any, else headers.
 
-    Of clips that could only be measured by reading them, a few are read, and all are taken to be as long as
-    the longest of these.
+    Clips that have neither are taken to be as long as the longest of a few of them, which are read.
     """
-    frames = [_known_frames(model, entry, seconds, stored) for entry in dataset.entries]
-    lengths = {n: _declared_s(dataset.entries[n]) for n, known in enumerate(frames) if known is None}
+    entries = dataset.entries
+    known = (_known_codes(model, entry, seconds=seconds, stored=stored, notice=False) for entry in entries)
+    frames = [None if codes is None else codes.shape[-1] for codes in known]
+    lengths = {n: _declared_s(entries[n]) for n, count in enumerate(frames) if count is None}
     unread = [number for number, length_s in lengths.items() if length_s is None]
     few = unread[:: max(1, -(-len(unread) // _READ_AT_MOST))]
-    longest_s = max((dataset.reader(dataset.entries[number]).seconds for number in few), default=0.0)
+    longest_s = max((dataset.reader(entries[number]).seconds for number in few), default=0.0)
     limits = [limit for limit in (seconds, getattr(dataset.reader, "seconds", None)) if limit is not None]
     for number, declared_s in lengths.items():
         length_s = min([longest_s if declared_s is None else declared_s, *limits])
@@ -346,32 +295,15 @@ def guessed_frames(model: Model, dataset: Dataset, *, seconds: float | None, sto
 
 
 def fitting_frames(model: Model, dataset: Dataset, *, seconds: float | None, stored: bool) -> np.ndarray:
-    """Return the guessed frames (clips,) of clips that all fit the decoder's positions.
-
-    Headers may lie: a clip that seems too long is read before it is refused.
-
-    Raises:
-        ActivationsError: For the first clip that is too long.
-    """
+    """Return the guessed frames (clips,); a clip that seems too long is read, and refused if it is."""
     frames = guessed_frames(model, dataset, seconds=seconds, stored=stored)
     for number in np.flatnonzero(frames > model.max_frames):
         entry = dataset.entries[number]
-        exact = _known_frames(model, entry, seconds, stored)
-        if exact is None:
+        if _known_codes(model, entry, seconds=seconds, stored=stored, notice=False) is None:
             length_s = min(dataset.reader(entry).seconds, math.inf if seconds is None else seconds)
-            exact = frames_for(length_s, model.frame_rate_hz)
-        check_frames(model, exact, repr(entry.id))
-        frames[number] = exact
+            frames[number] = frames_for(length_s, model.frame_rate_hz)
+        check_frames(model, frames[number], repr(entry.id))
     return frames
-
-
-def _known_frames(model: Model, entry: Entry, seconds: float | None, stored: bool) -> int | None:
-    """Return the frames of an entry that has codes; None where it has none."""
-    if stored and entry.codes is not None:
-        frames = int(entry.codes.shape[-1])
-        return frames if seconds is None else min(frames, frames_for(seconds, model.frame_rate_hz))
-    kept = _kept_codes(model, _codes_path(model, entry, seconds), notice=False)
-    return None if kept is None else int(kept.shape[-1])
 
 
 def _declared_s(entry: Entry) -> float | None:

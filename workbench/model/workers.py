@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from workbench.errors import Cancelled, WorkbenchError
-
-if TYPE_CHECKING:
-    from workbench.model.musicgen import Model
+from workbench.model.load import load
+from workbench.model.musicgen import Model
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,7 +39,7 @@ def on_workers(
         found = f"{model.id} exists in this process only"
         do = "Write it with save_pretrained to a folder that the workers see, and load it from there"
         raise error("Work on a cluster was asked for", found, do)
-    how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."), model.id)
+    how = (str(model.folder), str(model.device), model.dtype, model.id)
     futures = {client.submit(_with_model, how, function, one, pure=False): one for one in work}
     try:
         for future in as_completed(list(futures)):
@@ -49,16 +50,12 @@ def on_workers(
         client.cancel(list(futures))
 
 
-def _with_model(how: tuple[str, str, str, str], function: Callable[[Model, T], R], one: T) -> R:
+_loaded = lru_cache(maxsize=1)(load)  # a worker loads its model once
+
+
+def _with_model(how: tuple[str, str, torch.dtype, str], function: Callable[[Model, T], R], one: T) -> R:
+    folder, device, dtype, id_ = how
     with _LOADING:
-        model = _loaded(*how)
+        model = _loaded(folder, device=device, dtype=dtype, check=False)
+        model.id = id_
     return function(model, one)
-
-
-@lru_cache(maxsize=1)
-def _loaded(folder: str, device: str, dtype: str, id_: str) -> Model:
-    from workbench.model.load import load
-
-    model = load(folder, device=device, dtype=dtype, check=False)
-    model.id = id_
-    return model

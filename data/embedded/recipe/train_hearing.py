@@ -22,10 +22,9 @@ from torch.nn import functional
 
 from recipe.corpus import Scores, scores
 from recipe.samples import SHIPPED, bank_of, packed_bank
-from workbench.model.band import FIRST, FRAME_RATE_HZ, PARTS
+from workbench.model.band import FIRST, FRAME_RATE_HZ, PARTS, TOKENS
 from workbench.model.band_codec import (
     HANDS,
-    TOKENS,
     BandCodec,
     BandCodecConfig,
     BandEar,
