@@ -79,8 +79,8 @@ class LiveDesk(ui.Panel):
 
     `start()`, `wait(seconds)`, `pause()` and `stop()` do what the buttons do, also without a browser;
     `knobs["jazz"].value = 0.15` turns a knob, `scenes.choose(2)` fades to a scene. Space plays and pauses,
-    digits choose a scene, 0 sets all doses to 0. The whole of each session is recorded, unless the button says
-    otherwise.
+    digits choose a scene, 0 sets all doses to 0. The whole of each session is recorded, unless the button
+    says otherwise.
     """
 
     def __init__(
@@ -96,20 +96,19 @@ class LiveDesk(ui.Panel):
         probes: Sequence[Readable] = (),
         **settings: Any,
     ) -> None:
-        limit = model.breaking_dose
-        self.desk = DoseDesk({"": [*directions]}, pad, self._turn, most=most, breaks=limit, live=True)
-        self.knobs, self.pad = self.desk.sliders, self.desk.pad
-        self.scenes = Scenes(self.knobs, preset=PRESET)
+        look = {"most": most, "breaks": model.breaking_dose, "live": True}
+        self.desk = desk = DoseDesk({"": [*directions]}, pad, self._turn, **look)
+        self.knobs, self.pad, self.scenes = desk.sliders, desk.pad, Scenes(desk.sliders, preset=PRESET)
         self.model, self.directions = model, dict(directions)
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "live"
         self.folder = out if folder is None else Path(folder)
         self._settings = {"seed": seed, "probes": probes, **settings}
         self.session: LiveSession | None = None
         self.folders: list[Path] = []
-        self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.status, self.scores = ipywidgets.HTML(), ipywidgets.HTML()
+        self.problem = problem = ipywidgets.HTML()
         self.player = LivePlayer(model.rate_hz)
         self.prompt = ui.control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
-        problem = self.problem
         self.play = ui.button("▶ Play", "Begin the music, or go on", self._toggle, problem)
         self.play.button_style = "primary"
         self.halt = ui.button("■ Stop", "End the music and the recording", self.stop, problem)
@@ -126,7 +125,7 @@ class LiveDesk(ui.Panel):
         self.add_class("wb-desk")
         self.player.on_key(ui.shows_errors(self._press, problem))
         ui.follow([self.prompt], self._follow_prompt)
-        ui.follow([self.record], ui.shows_errors(self._follow_record, self.problem))
+        ui.follow([self.record], ui.shows_errors(self._follow_record, problem))
         ui.follow([self.player], self.pause, "silenced")
         self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
 

@@ -20,7 +20,7 @@ from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel
-from workbench.show.widgets.fader import Fader
+from workbench.show.widgets.fader import LIMIT, Fader
 from workbench.show.widgets.history import TakeHistory
 from workbench.show.widgets.steer_lab_plan import PlanLine, SteeringOptions, groups_of, plan_of, readers_of
 from workbench.show.widgets.steer_lab_takes import (
@@ -129,6 +129,10 @@ class DoseDesk(ui.Together, ipywidgets.Box):
     def move(self, doses: Mapping[str, float]) -> None:
         """Move several faders, reported once; refuse names without a fader and what is no dose."""
         self._check("A push towards", doses)
+        beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= LIMIT]
+        if beyond:
+            found, do = f"faders go to {LIMIT:g} either way", "Write larger doses into the plan's line"
+            raise SteeringError(f"Doses of {', '.join(beyond)} were asked for", found, do)
         with self.together():
             for name, dose in doses.items():
                 self.sliders[name].value = dose
