@@ -37,10 +37,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _let_numba_compile() -> None:
-    """Give numba a folder of this process, where it can write neither beside the libraries nor at home.
-
-    Otherwise librosa and umap cannot even be imported: "cannot cache function: no locator available".
-    """
+    """Give numba a folder where it can write: without, librosa and umap fail to import ("no locator")."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     usual = [Path(sysconfig.get_path("purelib")) / "librosa", home / "numba"]
     standing = [next(place for place in (path, *path.parents) if place.exists()) for path in usual]

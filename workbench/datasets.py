@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from workbench.errors import DatasetError
-from workbench.model.band_codec import BandCodec, codec_of
+from workbench.model.band_codec import codec_of
 from workbench.model.folders import builtin_folder
 from workbench.sound import Clip, Dataset, Entry, from_csv, from_folder
 
@@ -23,9 +23,6 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
     Labels: genre, band (whose instruments play), typical (yes where they are the genre's own), tempo (slow,
     medium, fast), tempo_bpm, key, mode, mood, density, lead, groove. The group is the groove, so that grouped
     splits hold out whole loops. No piece was used to train anything; grooves 12 and 13 were not, either.
-
-    Args:
-        folder: holds ``codes.safetensors`` and ``labels.csv``; by default the one that ships.
     """
     folder = folder or builtin_folder().parent / "music"
     if not (folder / "labels.csv").exists():
@@ -38,22 +35,19 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
 
 
 def _entry(row: dict[str, str], codes: np.ndarray) -> Entry:
-    """Return the entry of a line of the table."""
     name = row.pop("id")
     labels: dict[str, str | float] = {**row, "tempo_bpm": float(row["tempo_bpm"])}
     digest = hashlib.sha256(np.ascontiguousarray(codes, "<i2").tobytes()).hexdigest()
     return Entry(name, labels, row["groove"], f"builtin:{name}", digest, codes)
 
 
-@lru_cache(maxsize=1)
-def _codec() -> BandCodec:
-    return codec_of(builtin_folder())
+_codec = lru_cache(maxsize=1)(codec_of)
 
 
 def _decode(entry: Entry) -> Clip:
-    """Return the sound of an entry's codes."""
     assert entry.codes is not None
-    return Clip(_codec().player().play(entry.codes), _codec().config.sampling_rate)
+    codec = _codec(builtin_folder())
+    return Clip(codec.player().play(entry.codes), codec.config.sampling_rate)
 
 
 def dataset(source: str | Path = "embedded", **options: Any) -> Dataset:
@@ -62,8 +56,7 @@ def dataset(source: str | Path = "embedded", **options: Any) -> Dataset:
     Args:
         source: "embedded" for the built-in music; a folder with a subfolder per genre; or a ``.csv``
             or ``.tsv`` file with one line per sound file.
-        options: passed on to ``workbench.sound.from_folder`` or ``from_csv``, for example ``seconds=10`` or
-            ``group="artist"``.
+        options: of ``workbench.sound.from_folder`` or ``from_csv``: ``seconds=10``, ``group="artist"`` ...
 
     Raises:
         DatasetError: nothing of the kind is there, or what is there cannot be used.

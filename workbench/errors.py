@@ -1,8 +1,6 @@
 """One root error and a few subclasses; every message says what was asked, what was found, what to do.
 
 Errors about what was given are ValueErrors too, and what a lookup does not find is a KeyError (`lookup`).
-Below them stand the checks of plain values that constructors share: a value that a file or a user gives is a
-whole number, a finite number or text, or it is refused.
 """
 
 from __future__ import annotations
@@ -20,12 +18,7 @@ R = TypeVar("R")
 
 
 class WorkbenchError(Exception):
-    """Root of every error that the workbench raises on purpose.
-
-    Args:
-        asked: What was asked for, or a whole sentence when nothing else is given.
-        found: What was found instead.
-        do: What the reader can do about it.
+    """Root of every error that the workbench raises on purpose; `asked` alone is a whole sentence.
 
     >>> print(ModelError("Layer 30 was asked for", "the model has layers 0-23", "Use one of model.layers"))
     Layer 30 was asked for, but the model has layers 0-23. Use one of model.layers.
@@ -40,14 +33,7 @@ class WorkbenchError(Exception):
 
     @classmethod
     def lookup(cls, asked: str, found: str, do: str) -> Self:
-        """Return an error for a name or number that is not there, which is a KeyError too.
-
-        >>> try:
-        ...     raise ProbeError.lookup("Layer 9 was asked for", "there are layers 0-5", "Use one of them")
-        ... except KeyError as error:
-        ...     print(error)
-        Layer 9 was asked for, but there are layers 0-5. Use one of them.
-        """
+        """Return an error for a name or number that is not there, which is a KeyError too."""
         kind = type(cls.__name__, (cls, KeyError), {"__module__": cls.__module__})
         return cast(Self, kind(asked, found, do))
 
@@ -103,17 +89,7 @@ def warn_renamed(old: str, new: str) -> None:
 
 
 def renamed_keywords(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take keywords by their former names, with a warning, for one release.
-
-    Args:
-        names: former name = present name.
-
-    >>> @renamed_keywords(strengths="l2")
-    ... def fit(l2=1.0):
-    ...     return l2
-    >>> fit(l2=2.0)
-    2.0
-    """
+    """Let a function take keywords by former names (`former="present"`), with a warning, for one release."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -150,22 +126,14 @@ def reason(error: BaseException, most: int = 300) -> str:
 
 
 def is_whole(value: object, least: float = 0, most: float = 2**63 - 1) -> bool:
-    """Return whether `value` is a whole number from `least` to `most` (64 bits); True and False are none.
-
-    >>> is_whole(3), is_whole(3.0), is_whole("3"), is_whole(True)
-    (True, False, False, False)
-    """
+    """Return whether `value` is a whole number from `least` to `most` (64 bits), no True, no 3.0."""
     return not isinstance(value, bool) and isinstance(value, Integral) and least <= int(value) <= most
 
 
 def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
     """Return whether `value` is a finite number from `least` to `most`; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    try:
-        return math.isfinite(value) and least <= float(value) <= most
-    except OverflowError:  # a whole number beyond every float
-        return False
+    number = number_or_nan(value) if isinstance(value, Real) else math.nan
+    return math.isfinite(number) and least <= number <= most
 
 
 def is_nan(value: object) -> bool:
@@ -182,10 +150,7 @@ def is_text(value: object) -> bool:
 
 
 def number_or_nan(value: object) -> float:
-    """Return `value` as a float; NaN where it is no number (None, text, a truth value).
-
-    No range holds NaN, so that the check of a range, which says what would do, refuses these too.
-    """
+    """Return `value` as a float; NaN, which no range holds, where it is None, text or a truth value."""
     if value is None or isinstance(value, bool | str | bytes):
         return math.nan
     try:

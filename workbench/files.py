@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, and say at reading whether they are what was written.
 
-Every kind of value that the workbench keeps on disk uses the same digest: a SHA-256 over its plain fields and
-its arrays, which lies in its header or metadata and is compared when it is read.
+Every kind of value on disk has the same digest, a SHA-256 over its plain fields and its arrays.
 """
 
 from __future__ import annotations
@@ -31,15 +30,17 @@ NAME_CHARACTERS, _NAME_BYTES = 88, 200  # with the longest suffix, .safetensors,
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
 WRITTEN = ".written"  # in a folder of files that belong together: those that wait to be moved into place
 _METADATA = "workbench"  # where a safetensors file holds its fields
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_REMEDIES = (
+    dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space, or name a place on another disk"
+    )
+    | dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Name a folder that you may write to")
+    | dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "A file stands where a folder belongs: name another place")
+)
 
 
 def builtin_path(*parts: str) -> Path:
-    """Return where something that ships lies: `("data", "embedded", "model")`, `("notebooks",)`.
-
-    In a clone that is the repository, in an installed package the copy that its wheel carries.
-    """
+    """Return where something that ships lies: in the repository, or in the copy that a wheel carries."""
     packed = Path(__file__).parent / "_shipped"
     return (packed if packed.is_dir() else Path(__file__).resolve().parents[1]).joinpath(*parts)
 
@@ -47,51 +48,47 @@ def builtin_path(*parts: str) -> Path:
 def write_atomically(path: Path | str, data: bytes) -> Path:
     """Write a file aside, flush it to the disk and move it into its place; return the path.
 
-    A reader sees the old file or the new one, never a part. When the write fails, the old file stays as it
-    was and nothing is left beside it. A missing folder is made.
-
-    Raises:
-        DiskError: The folder cannot be written or the disk is full.
+    A reader sees the old file or the new one, never a part. DiskError where it cannot be written.
     """
     path = Path(path)
     with disk_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{uuid.uuid4().hex}.partial")
-        try:
+        with draft_in(path.parent) as draft:
             _write(draft, data)
             draft.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink()
-            raise
     return path
+
+
+@contextmanager
+def draft_in(folder: Path) -> Iterator[Path]:
+    """Give a path in a folder where nothing stands; what still lies there at the end is removed."""
+    draft = folder / f".{uuid.uuid4().hex}.partial"
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):
+            draft.unlink()
 
 
 def write_together(folder: Path | str, files: Mapping[str, bytes]) -> Path:
     """Write files that belong together, so that `file_in` finds all of them or all that were there before.
 
     They are written aside, flushed, and become valid by one renaming of a folder; only then are they moved to
-    their places. Other files in the folder are left alone.
-
-    Args:
-        folder: Where they will lie; it is made if missing.
-        files: Name to content. Empty content says that there is to be no such file.
-
-    Raises:
-        DiskError: The folder cannot be written or the disk is full; what was there before is whole.
+    their places. Other files are left alone; empty content says that there is to be no such file. DiskError
+    where the folder cannot be written; what was there before is then whole.
     """
     folder = Path(folder)
     with disk_errors(folder, sum(map(len, files.values()))):
         fresh = not folder.exists()
-        draft = folder / f".{uuid.uuid4().hex}.partial"
         try:
-            draft.mkdir(parents=True)
-            _move_into_place(folder)
-            for name, data in files.items():
-                _write(draft / name, data)
-            draft.replace(folder / WRITTEN)
+            with draft_in(folder) as draft:
+                draft.mkdir(parents=True)
+                _move_into_place(folder)
+                for name, data in files.items():
+                    _write(draft / name, data)
+                draft.replace(folder / WRITTEN)
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
             if fresh:
                 with suppress(OSError):
                     folder.rmdir()
@@ -135,26 +132,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def require_room(folder: Path | str, needed: int) -> None:
-    """Raise DiskError unless `needed` bytes can be written below `folder`, by writing them for a moment.
-
-    Neither the folder, where it is missing, nor anything else is left behind.
-    """
-    folder = Path(folder)
-    with disk_errors(folder, needed):
-        trial = _standing(folder) / f".{uuid.uuid4().hex}.partial"
-        try:
-            _write(trial, bytes(needed))
-        finally:
-            with suppress(OSError):
-                trial.unlink()
+    """Raise DiskError unless `needed` bytes can be written below `folder`, by writing them for a moment."""
+    with disk_errors(folder, needed), draft_in(_standing(Path(folder))) as trial:
+        _write(trial, bytes(needed))
 
 
 @contextmanager
 def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
-    """Turn the system's errors while `needed` bytes are written to `path` into a DiskError.
-
-    It says which path, how much was needed, how much is free, and what to do.
-    """
+    """Turn the system's errors while `needed` bytes are written to `path` into a DiskError."""
     try:
         yield
     except DiskError:
@@ -162,15 +147,9 @@ def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
     except OSError as error:
         found = error.strerror or str(error)
         with suppress(OSError):
-            free = f"{size_text(shutil.disk_usage(_standing(Path(path))).free)} are free there"
+            free = f"{size_text(free_on_disk(Path(path)))} are free there"
             found += f" ({size_text(needed)} are needed and {free})" if needed else f" ({free})"
-        do = "Check the path"
-        if error.errno in _FULL:
-            do = "Free some space, or name a place on another disk"
-        elif error.errno in _CLOSED:
-            do = "Name a folder that you may write to"
-        elif isinstance(error, FileExistsError | NotADirectoryError):
-            do = "A file stands where a folder belongs: name another place"
+        do = _REMEDIES.get(error.errno or 0, "Check the path")
         raise DiskError(f"{path} was to be written", found, do) from error
 
 
@@ -182,12 +161,13 @@ def _standing(path: Path) -> Path:
     return path
 
 
-def size_text(size: float) -> str:
-    """Return a number of bytes in the unit that fits it, with three digits.
+def free_on_disk(path: Path) -> int:
+    """Return the free bytes of the disk on which `path` lies or would lie."""
+    return shutil.disk_usage(_standing(path)).free
 
-    >>> size_text(12), size_text(4321), size_text(87_654_321)
-    ('12 bytes', '4.32 kB', '87.7 MB')
-    """
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit that fits it, with three digits: 12 bytes, 4.32 kB, 87.7 MB."""
     unit, *larger = ("bytes", "kB", "MB", "GB", "TB")
     while size >= 999.5 and larger:
         size, unit = size / 1000, larger.pop(0)
@@ -196,12 +176,7 @@ def size_text(size: float) -> str:
 
 
 def digest_of(fields: Mapping[str, Any], arrays: Arrays | None = None) -> str:
-    """Return the SHA-256 of plain fields and arrays, in hexadecimal; a field named "digest" is left out.
-
-    Args:
-        fields: What JSON can hold; the order of keys does not matter.
-        arrays: Name to array; name, dtype, shape and numbers count.
-    """
+    """Return the SHA-256, in hexadecimal, of JSON's fields in any order (but "digest") and of arrays."""
     plain = json.loads(json.dumps({name: value for name, value in fields.items() if name != DIGEST}))
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, array in sorted((arrays or {}).items()):
@@ -213,11 +188,7 @@ def digest_of(fields: Mapping[str, Any], arrays: Arrays | None = None) -> str:
 def check_digest(
     source: Path | str, fields: Mapping[str, Any], arrays: Arrays | None = None, *, notice: bool = True
 ) -> None:
-    """Compare what was read from `source` with the digest among its fields; warn where it has none.
-
-    Raises:
-        ValueError: Something was changed since it was saved.
-    """
+    """Raise ValueError where what was read is not what its digest says; warn where it has none."""
     if DIGEST not in fields:
         if notice:
             what = "is from an older version and carries no digest: damage to it would go unseen"
@@ -236,11 +207,7 @@ def pack_arrays(fields: Mapping[str, Any], arrays: Arrays) -> bytes:
 
 
 def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them.
-
-    Raises:
-        OSError, SafetensorError, KeyError, TypeError, ValueError: It is no such file.
-    """
+    """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them."""
     from safetensors import safe_open
 
     with safe_open(str(path), framework="np") as file:
@@ -285,7 +252,4 @@ def numbered_names(name: str) -> Iterator[str]:
 
 def _cut(name: str, characters: int) -> str:
     """Return the beginning of a name: so many characters, and fewer bytes than file systems take."""
-    name = name[:characters]
-    while len(name.encode("utf-8", "replace")) > _NAME_BYTES:
-        name = name[:-1]
-    return name.rstrip(" .")
+    return name[:characters].encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").rstrip(" .")

@@ -23,6 +23,7 @@ from workbench.evidence import trials as module
 from workbench.evidence.damage import damage
 from workbench.evidence.search import auto_dose
 from workbench.evidence.trials import Trial, run_trials
+from workbench.model import workers
 from workbench.sound import Clip
 
 SHORT: dict = {"seconds": 0.4, "progress": False, "batch": 2}
@@ -110,7 +111,7 @@ def test_rows_belong_to_model_trial_judges_and_settings(tiny_model, band_model, 
 def test_a_cluster_gives_the_same_table_and_loads_the_model_once(tiny_model, tmp_path, processes):
     import distributed
 
-    module._loaded.cache_clear()
+    workers._loaded.cache_clear()
     some, path = listed(tiny_model), tmp_path / "trials.jsonl"
     here, _ = run(tiny_model, some)
     cluster = distributed.LocalCluster(
@@ -119,7 +120,7 @@ def test_a_cluster_gives_the_same_table_and_loads_the_model_once(tiny_model, tmp
     with cluster, distributed.Client(cluster) as client:
         there, made = run(tiny_model, some, client=client, path=path)
         run(tiny_model, some, client=client, on_row=None)
-        loads = client.run(lambda: module._loaded.cache_info().misses)
+        loads = client.run(lambda: workers._loaded.cache_info().misses)
     assert made == len(some) and list(loads.values()) == [1]
     pd.testing.assert_frame_equal(there, here, **DOUBLE)
     assert run(tiny_model, some, path=path)[1] == 0, "what a cluster made is kept, too"

@@ -16,6 +16,7 @@ from workbench.errors import Cancelled, RenamedWarning, SteeringError, Workbench
 from workbench.evidence.search import DamageBudget
 from workbench.evidence.trials import UNSTEERED
 from workbench.generation.generate import generate
+from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.steer_lab import SteerLab
 from workbench.show.widgets.steer_lab_takes import CONTROL, in_words
 from workbench.sound import Clip
@@ -55,8 +56,9 @@ def test_sliders_pad_and_settings_write_one_plan(tiny_model: Any, own: Any) -> N
     assert lab.push(slow=0.3).doses == {**dict.fromkeys(NAMES, 0.0), "slow": 0.3}
     with pytest.raises(SteeringError, match="blues"):
         lab.push(blues=1)
-    with pytest.raises(SteeringError, match=r"jazz=1\.5.*plan's line"):
-        lab.push(jazz=1.5)
+    with pytest.raises(SteeringError, match=r"jazz=2\.5.*plan's line"):
+        lab.push(slow=0.1, jazz=2.5)
+    assert lab.push(slow=0.3).doses["slow"] == 0.3
 
 
 def test_words_ask_only_for_what_is_pushed_towards(tiny_model: Any, own: Any) -> None:
@@ -68,14 +70,13 @@ def test_words_ask_only_for_what_is_pushed_towards(tiny_model: Any, own: Any) ->
 
 
 def test_no_slider_tells_while_it_is_dragged(tiny_model: Any, own: Any) -> None:
-    sliders, waiting = [], [lab_of(tiny_model, own)]
-    while waiting:
-        widget = waiting.pop()
-        waiting += getattr(widget, "children", ())
-        sliders += [widget] if isinstance(widget, ipywidgets.FloatSlider) else []
-    assert len(sliders) == 5 + 4, "doses, seconds, guidance, chance, threshold"
+    widgets = [lab_of(tiny_model, own)]
+    for widget in widgets:
+        widgets += getattr(widget, "children", ())
     # Such a slider would send back, late, what a running cell has set, and undo what the cell set later.
-    assert not any(slider.continuous_update for slider in sliders)
+    sliders = [one.continuous_update for one in widgets if isinstance(one, ipywidgets.FloatSlider)]
+    assert sliders == 4 * [False], "seconds, guidance, chance, threshold"
+    assert [one.live for one in widgets if isinstance(one, Fader)] == 5 * [False]
 
 
 def test_the_text_is_what_is_generated_until_a_slider_moves(tiny_model: Any, own: Any) -> None:

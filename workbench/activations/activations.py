@@ -3,9 +3,8 @@
 Dimensions are (sample, layer, [frame,] feature); `layer` carries the 0-based block. Sample coordinates say
 what each row is: clip, group, label_<name>, text, row (cond or null), source (teacher-forced, generated ...).
 
-A clip may be cut into windows of equal length, each pooled into a sample of its own. Windows do not overlap.
-What is left at a clip's end makes a window if it is at least half as long as the others, or if the clip has
-no other; else it is dropped. Lengths are counted in frames here, and shown in seconds.
+A clip may be cut into windows that do not overlap, each pooled into a sample of its own. What is left at its
+end makes a window if it is at least half as long as the others, or if the clip has no other.
 """
 
 from __future__ import annotations
@@ -46,9 +45,7 @@ def pool(frames: np.ndarray, how: str) -> np.ndarray:
 class Activations:
     """Activations of a model on labelled samples; numbers stay on disk until they are needed.
 
-    Args:
-        data: One variable per site, and `residual_norm` over the layers.
-        path: The store they come from; None for those that live in memory.
+    `data` has one variable per site, and `residual_norm` over the layers; `path` is the store they come from.
 
     >>> samples = {"clip": ["a", "b"], "group": ["x", "y"], "label_genre": ["jazz", "rock"]}
     >>> acts = Activations.from_arrays({"resid_post": np.zeros((2, 3, 4))}, layers=range(3), samples=samples)
@@ -71,14 +68,10 @@ class Activations:
         attrs: Mapping[str, Any] | None = None,
         residual_norm: np.ndarray | None = None,
     ) -> Activations:
-        """Return activations in memory.
+        """Return activations in memory, from values (sample, layer, [frame,] feature) by site.
 
-        Args:
-            arrays: Site to values, shape (sample, layer, feature) or (sample, layer, frame, feature).
-            layers: 0-based block of each row of the layer dimension.
-            samples: Coordinates of shape (sample,); "clip" and "group" at least.
-            attrs: What describes the capture.
-            residual_norm: R_l per layer, shape (layer,).
+        Samples are coordinates (sample,), "clip" and "group" at least; attrs describe the capture, and the
+        residual norm R_l has the shape (layer,).
 
         Raises:
             ActivationsError: The parts do not fit one another.
@@ -95,19 +88,17 @@ class Activations:
         norms = np.full(len(layers), np.nan) if residual_norm is None else np.asarray(residual_norm, float)
         dims = {3: ("sample", "layer", "feature"), 4: ("sample", "layer", "frame", "feature")}
         variables: dict[str, Any] = {site: (dims[np.ndim(values)], values) for site, values in arrays.items()}
-        variables["residual_norm"] = ("layer", norms)
         coords: dict[str, Any] = {name: ("sample", values) for name, values in coordinates.items()}
-        return cls(xr.Dataset(variables, {**coords, "layer": list(layers)}, dict(attrs or {})))
+        variables["residual_norm"], coords["layer"] = ("layer", norms), list(layers)
+        return cls(xr.Dataset(variables, coords, dict(attrs or {})))
 
     def __len__(self) -> int:
         return int(self.data.sizes["sample"])
 
     def __repr__(self) -> str:
         where = f", {self.path}" if self.path else ""
-        return (
-            f"Activations({len(self)} samples, layers {self.layers[0]}-{self.layers[-1]}, "
-            f"d_model {self.d_model}, sites {', '.join(self.sites)}{where})"
-        )
+        sizes = f"{len(self)} samples, layers {self.layers[0]}-{self.layers[-1]}, d_model {self.d_model}"
+        return f"Activations({sizes}, sites {', '.join(self.sites)}{where})"
 
     def _repr_html_(self) -> str:
         first = self.subset(np.arange(min(_SHOWN, len(self)))).to_dataframe()
@@ -160,8 +151,7 @@ class Activations:
         """Return the label of each sample, shape (sample,), as text or float64."""
         if target not in self.targets:
             found = f"labels are {', '.join(self.targets) or 'none'}"
-            do = "Use one of these, or capture a dataset that carries it"
-            raise ActivationsError.lookup(f"The label {target!r} was asked for", found, do)
+            raise ActivationsError.lookup(f"The label {target!r} was asked for", found, "Use one of these")
         labels = self.coordinate(LABEL + target)
         check_complete(LABEL + target, labels)
         return labels
@@ -169,17 +159,14 @@ class Activations:
     def numbered(self, target: str = "genre") -> tuple[tuple[str, ...], np.ndarray]:
         """Return the class names of a label in rising order, and the class number of each sample (sample,).
 
-        Numbers are classes, too: 1.0 is called "1", and "2" stands before "10".
-
-        Raises:
-            ActivationsError: There is no such label, or some samples have none.
+        Numbers are classes, too: 1.0 is called "1", and "2" stands before "10". ActivationsError where there
+        is no such label, or some samples have none.
         """
         labels = self.labels(target)
-        lacking = int(missing(labels).sum())
-        if lacking:
+        if lacking := int(missing(labels).sum()):
+            asked = f"The classes of {target!r} were asked for"
             found = f"{lacking} of {len(labels)} samples have none (NaN or empty)"
-            do = "Leave them out with acts.subset"
-            raise ActivationsError(f"The classes of {target!r} were asked for", found, do)
+            raise ActivationsError(asked, found, "Leave them out with acts.subset")
         return numbered(labels)
 
     def classes(self, target: str = "genre") -> tuple[str, ...]:
@@ -193,10 +180,8 @@ class Activations:
     def coordinate(self, name: str) -> np.ndarray:
         """Return a sample coordinate, shape (sample,), as text or float64."""
         if name not in self.data.coords:
-            asked = f"The sample coordinate {name!r} was asked for"
-            raise ActivationsError.lookup(
-                asked, f"there are {', '.join(self.coordinates)}", "Use one of these"
-            )
+            found = f"there are {', '.join(self.coordinates)}"
+            raise ActivationsError.lookup(f"Coordinate {name!r} was asked for", found, "Use one of these")
         values = self.data[name].values
         return np.array(values.tolist(), dtype=str if values.dtype.kind in "OUST" else np.float64)
 
@@ -207,15 +192,13 @@ class Activations:
             ActivationsError: There is no such layer or site, time is not pooled, or the store is damaged.
         """
         if self.per_frame:
-            do = 'Use .pooled("mean").matrix(layer), or .frames(layer) for all of them'
-            raise ActivationsError(
-                "One vector per sample was asked for", "these activations keep their frames", do
-            )
+            found = "these activations keep their frames"
+            do = 'Use .pooled("mean").matrix(layer) or .frames(layer)'
+            raise ActivationsError("One vector per sample was asked for", found, do)
         values = self._read(layer, site)
         if not np.isfinite(values).all():
             asked, found = f"Layer {layer} of {site!r} was asked for", "it holds numbers that are not finite"
-            do = "Capture again: a chunk of the store is missing or damaged"
-            raise ActivationsError(asked, found, do)
+            raise ActivationsError(asked, found, "Capture again: a chunk of the store is missing or damaged")
         return values
 
     def frames(self, layer: int, *, site: str = "resid_post") -> np.ndarray:
@@ -227,12 +210,10 @@ class Activations:
 
     @renamed_keywords(window="window_seconds")
     def pooled(self, how: str = "mean", *, window_seconds: float | None = None) -> Activations:
-        """Return activations in memory, pooled over each sample's own frames.
+        """Return activations in memory, pooled ("mean", "max" or "last") over each sample's own frames.
 
-        Args:
-            how: "mean", "max" or "last".
-            window_seconds: Each stretch of this length becomes a sample of its own, with the coordinates
-                start_s and length_s; the whole of each sample when None.
+        With `window_seconds` each stretch of this length becomes a sample of its own, with the coordinates
+        start_s and length_s.
 
         Raises:
             ActivationsError: Time is not kept, its rate is not known, or the pool or window makes no sense.
@@ -259,11 +240,8 @@ class Activations:
             samples |= window_times(lengths, window, float(rate), start_s=start_s)
         arrays = {}
         for site in self.sites:
-            stack = [
-                _pool_windows(self.frames(int(layer), site=site), counts, window, how)
-                for layer in self.layers
-            ]
-            arrays[site] = np.stack(stack, axis=1)
+            layers = (self.frames(layer, site=site) for layer in self.layers.tolist())
+            arrays[site] = np.stack([_pool_windows(one, counts, window, how) for one in layers], axis=1)
         norms = self.data["residual_norm"].values
         return self.from_arrays(arrays, layers=self.layers, samples=samples, attrs=attrs, residual_norm=norms)
 
@@ -279,12 +257,9 @@ class Activations:
     @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of what was captured: description, sites, layers, samples; not the numbers."""
-        record = {
-            "attrs": {str(key): value for key, value in self.data.attrs.items() if key != STORE_KEY},
-            "sites": self.sites,
-            "layers": self.layers.tolist(),
-            "samples": {name: self.coordinate(name).tolist() for name in self.coordinates},
-        }
+        attrs = {str(key): value for key, value in self.data.attrs.items() if key != STORE_KEY}
+        samples = {name: self.coordinate(name).tolist() for name in self.coordinates}
+        record = {"attrs": attrs, "sites": self.sites, "layers": self.layers.tolist(), "samples": samples}
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
 
     def sel(
@@ -294,15 +269,9 @@ class Activations:
         site: str | Sequence[str] | None = None,
         sample: int | Sequence[int] | np.ndarray | None = None,
     ) -> Activations:
-        """Return the activations of some layers, sites or samples; no numbers are read.
+        """Return the activations of some layers, sites or samples (see `subset`); no numbers are read.
 
-        Args:
-            layer: One 0-based block, or several.
-            site: One site, or several.
-            sample: Position of one sample, several, or a boolean mask (sample,).
-
-        Raises:
-            ActivationsError: There is no such layer, site or sample; it is a KeyError, too.
+        What is not there is an ActivationsError and a KeyError.
 
         >>> samples = {"clip": ["a", "b"], "group": ["x", "y"]}
         >>> acts = Activations.from_arrays({"mlp_out": np.zeros((2, 3, 4))}, layers=range(3), samples=samples)
@@ -313,22 +282,15 @@ class Activations:
         if layer is not None:
             data = data.isel(layer=np.unique([self._position(one) for one in np.atleast_1d(layer).tolist()]))
         if site is not None:
-            sites = [site] if isinstance(site, str) else list(site)
-            for one in sites:
-                self._check_site(one)
-            data = data[[*sites, "residual_norm"]]
+            sites = [site] if isinstance(site, str) else site
+            data = data[[*map(self._known_site, sites), "residual_norm"]]
         part = replace(self, data=data)
         return part if sample is None else part.subset(np.atleast_1d(sample))
 
     def to_dataframe(self, layer: int | None = None, *, site: str = "resid_post") -> pd.DataFrame:
         """Return a table with a row per sample: its labels under their names, and what else is known of it.
 
-        Args:
-            layer: A 0-based block whose features become the columns feature_0, feature_1 ...; none when None.
-            site: The site of these features.
-
-        Raises:
-            ActivationsError: There is no such layer or site, or time is not pooled.
+        With a layer its features (see `matrix`) become the columns feature_0, feature_1 ...
 
         >>> samples = {"clip": ["a", "b"], "group": ["x", "y"], "label_genre": ["jazz", "rock"]}
         >>> acts = Activations.from_arrays({"resid_post": np.zeros((2, 1, 2))}, layers=[0], samples=samples)
@@ -368,25 +330,23 @@ class Activations:
         return self.subset(mask)
 
     def _position(self, layer: int) -> int:
-        found = np.flatnonzero(self.layers == layer)
-        if len(found) == 0:
-            do = "Use one of acts.layers, or capture this layer"
-            raise ActivationsError.lookup(
-                f"Layer {layer} was asked for", f"the layers are {self.layers.tolist()}", do
-            )
-        return int(found[0])
+        layers = self.layers.tolist()
+        if layer not in layers:
+            found, do = f"the layers are {layers}", "Use one of acts.layers, or capture this layer"
+            raise ActivationsError.lookup(f"Layer {layer} was asked for", found, do)
+        return layers.index(layer)
 
-    def _check_site(self, site: str) -> None:
+    def _known_site(self, site: str) -> str:
         if site not in self.sites:
             found, do = f"the sites are {', '.join(self.sites)}", "Use one of these, or capture this site"
             raise ActivationsError.lookup(f"The site {site!r} was asked for", found, do)
+        return site
 
     def _read(self, layer: int, site: str) -> np.ndarray:
         """Return one layer of a site as float32; damage of the store becomes an ActivationsError."""
-        self._check_site(site)
-        position = self._position(layer)
+        part = self.data[self._known_site(site)].isel(layer=self._position(layer))
         try:
-            values = self.data[site].isel(layer=position).values
+            values = part.values
         except (ValueError, OSError, RuntimeError) as error:  # "Stored and computed checksum do not match"
             asked, found = f"Layer {layer} of {site!r} was asked for", f"{self.path} is damaged ({error})"
             do = "Open it with open_activations(path, verify=True), which names the damaged file"
@@ -395,11 +355,7 @@ class Activations:
 
 
 def window_frames(seconds: float, frame_rate_hz: float) -> int:
-    """Return the frames of a window of `seconds`, at least one.
-
-    Raises:
-        ActivationsError: It is no length of time.
-    """
+    """Return the frames of a window of `seconds`, at least one; ActivationsError where it is no length."""
     if not 0 < number_or_nan(seconds) < math.inf:
         do = "Use 1.0, or None for none"
         raise ActivationsError(f"Windows of {seconds} s were asked for", "that is no length of time", do)
@@ -415,14 +371,7 @@ def window_counts(frames: np.ndarray, window: int) -> np.ndarray:
 def window_times(
     frames: np.ndarray, window: int, frame_rate_hz: float, *, start_s: float = 0.0
 ) -> dict[str, np.ndarray]:
-    """Return "start_s" and "length_s" of every window, clip after clip, each of shape (windows,).
-
-    Args:
-        frames: Frames of each clip, shape (clips,).
-        window: Frames of a window.
-        frame_rate_hz: Frames per second.
-        start_s: When the clips' first frame sounds.
-    """
+    """Return "start_s" and "length_s" (windows,) of all windows of clips of so many `frames` (clips,)."""
     counts = window_counts(frames, window)
     first = window * np.concatenate([np.arange(count) for count in counts])
     length = np.minimum(window, np.repeat(frames, counts) - first)
@@ -442,9 +391,6 @@ def _pool_windows(frames: np.ndarray, counts: np.ndarray, window: int, how: str)
 
 def head_slice(d_model: int, n_heads: int, head: int) -> slice:
     """Return where head `head` of `n_heads` lies in a row of `d_model` numbers.
-
-    Raises:
-        ActivationsError: There is no such head, or the heads do not divide the row.
 
     >>> head_slice(64, 4, 1)
     slice(16, 32, None)
@@ -466,17 +412,10 @@ def head_name(layer: int, head: int) -> str:
 
 
 def cut_head(acts: Activations, head: int, *, n_heads: int | None = None) -> Activations:
-    """Return one head of every layer: the site `head_out` alone, with d_model / n_heads features.
+    """Return one 0-based head of every layer: the site `head_out` alone, with d_model / n_heads features.
 
-    Probes are fitted to it as to any other: `fit_probes(cut_head(acts, 3), site="head_out")`.
-
-    Args:
-        acts: Activations with the site `head_out`.
-        head: 0-based number of the head.
-        n_heads: Heads of a block; what the capture wrote down when None.
-
-    Raises:
-        ActivationsError: There is no `head_out` or no such head, or the number of heads is not known.
+    Probes are fitted as to any other site: `fit_probes(cut_head(acts, 3), site="head_out")`. ActivationsError
+    where there is no such site or head, or neither `n_heads` nor the capture says how many there are.
     """
     known = acts.data.attrs.get("n_heads") if n_heads is None else n_heads
     if HEAD_SITE not in acts.sites or known is None:
@@ -501,19 +440,16 @@ def concat_activations(parts: Sequence[Activations]) -> Activations:
     sites = [site for site in parts[0].sites if all(site in part.sites for part in parts)] if parts else []
     if len(shapes) != 1 or differing or not sites:
         found = f"they differ in {', '.join(differing) or 'layers, width, frames or sites'}"
-        do = "Capture them with the same model, layers, sites, pool and window"
-        raise ActivationsError(
-            f"{len(parts)} parts were to be joined", found if parts else "there are none", do
-        )
-    first, attrs = parts[0], parts[0].data.attrs
-    names = [name for name in first.coordinates if all(name in part.data.coords for part in parts)]
+        asked, do = f"{len(parts)} parts were to be joined", "Capture them with the same settings"
+        raise ActivationsError(asked, found if parts else "there are none", do)
+    first = parts[0].data.attrs.items()
+    names = [name for name in parts[0].coordinates if all(name in part.data.coords for part in parts)]
     samples = {name: np.concatenate([part.coordinate(name) for part in parts]) for name in names}
     samples["part"] = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    agreed = [name for name in attrs if all(part.data.attrs.get(name) == attrs[name] for part in parts)]
     return Activations.from_arrays(
         {site: np.concatenate([part.data[site].values for part in parts]) for site in sites},
-        layers=first.layers,
+        layers=parts[0].layers,
         samples=samples,
-        attrs={name: attrs[name] for name in agreed},
-        residual_norm=first.data["residual_norm"].values,
+        attrs={key: one for key, one in first if all(part.data.attrs.get(key) == one for part in parts)},
+        residual_norm=parts[0].data["residual_norm"].values,
     )

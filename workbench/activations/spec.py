@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import psutil
 
 from workbench.errors import ActivationsError
-from workbench.files import size_text
+from workbench.files import free_on_disk, size_text
 from workbench.sound.dataset import missing
 
 LABEL = "label_"  # what the names of label coordinates begin with
@@ -39,9 +38,7 @@ class StoreSpec:
     """The shape and the labels of a store.
 
     Args:
-        sites: Names such as "resid_post", one array each.
         layers: 0-based blocks, ascending.
-        d_model: Size of the feature dimension.
         samples: Sample coordinates, each of shape (n,): "clip" and "group", and as many of "label_<name>",
             "text", "row", "source" as are known. "frames_held" says how many frames of a sample are sound;
             the others are NaN.
@@ -49,9 +46,6 @@ class StoreSpec:
         attrs: What describes the capture, JSON values: model_id, dataset_fingerprint, pool, frame_rate_hz ...
         residual_norm: R_l, mean residual norm per layer, shape (len(layers),); None if it was not measured.
         samples_per_chunk: Samples that are written at once; chosen from the sizes when None.
-
-    Raises:
-        ActivationsError: A part is empty, doubled, of the wrong length, or cannot be written down as JSON.
     """
 
     sites: tuple[str, ...]
@@ -72,8 +66,8 @@ class StoreSpec:
         norms = self.residual_norm
         if norms is not None and np.shape(norms) != (len(self.layers),):
             asked = f"A residual norm for each of {len(self.layers)} layers was asked for"
-            do = "Take the norms at the captured layers only"
-            raise ActivationsError(asked, f"the shape is {np.shape(norms)}", do)
+            found, do = f"the shape is {np.shape(norms)}", "Take the norms at the captured layers only"
+            raise ActivationsError(asked, found, do)
         if self.samples_per_chunk is None:
             fitting = _SHARD_BYTES // self.bytes_per_sample
             object.__setattr__(self, "samples_per_chunk", max(1, min(_MAX_SAMPLES_PER_CHUNK, fitting)))
@@ -142,10 +136,7 @@ class StoreSpec:
 
 
 def bytes_needed(spec: StoreSpec) -> int:
-    """Return the bytes on disk that a finished store of this spec takes, exact to the size of its metadata.
-
-    Activations are stored uncompressed (such floats shrink by 8 % at most): the size is known beforehand.
-    """
+    """Return the bytes on disk that a finished store takes, exact to the size of its metadata."""
     layers, labels = len(spec.layers), 0
     for values in map(np.asarray, spec.samples.values()):
         if values.dtype.kind in "OUST":  # text takes its length and its UTF-8
@@ -161,7 +152,7 @@ def bytes_needed(spec: StoreSpec) -> int:
 def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mapping[str, np.ndarray]) -> None:
     """Raise ActivationsError unless sites, layers and sample coordinates make one consistent table."""
     lengths = {name: np.shape(values) for name, values in samples.items()}
-    problem = None
+    problem: tuple[str, ...] = ()
     if not sites or len(set(sites)) < len(sites) or set(sites) & {*RESERVED, *samples}:
         problem = (
             "Distinct site names were",
@@ -171,11 +162,9 @@ def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mappin
     elif not layers or list(layers) != sorted(set(layers)) or min(layers) < 0:
         problem = "Ascending 0-based layers were", f"{list(layers)} were given", "Sort them, each one once"
     elif not {"clip", "group"} <= set(samples) or set(samples) & set(RESERVED):
-        given = f"{', '.join(samples)} were given"
-        problem = "The sample coordinates clip and group were", given, "Add both"
+        problem = "The coordinates clip and group were", f"{', '.join(samples)} were given", "Add both"
     elif len(set(lengths.values())) > 1 or len(lengths["clip"]) != 1 or lengths["clip"] == (0,):
-        do = "Give each coordinate the shape (n,)"
-        problem = "One value per sample was", f"the shapes are {lengths}", do
+        problem = "One value per sample was", f"the shapes are {lengths}", "Give each the shape (n,)"
     if problem:
         raise ActivationsError(f"{problem[0]} asked for", *problem[1:])
     for name, values in samples.items():
@@ -191,24 +180,19 @@ def check_complete(name: str, values: np.ndarray) -> None:
     label = name.startswith(LABEL)
     if label and values.dtype.kind == "f":
         return
-    lacking = int(missing(values, empty=not label).sum())
-    if lacking:
+    if lacking := int(missing(values, empty=not label).sum()):
         what = f"label {name[len(LABEL) :]!r}" if label else name
+        asked = f"A {what} for each of {len(values)} samples was asked for"
         found = f"{lacking} of them have none (None, NaN or empty)"
-        do = "Leave these samples out, or fill them in"
-        raise ActivationsError(f"A {what} for each of {len(values)} samples was asked for", found, do)
+        raise ActivationsError(asked, found, "Leave these samples out, or fill them in")
 
 
 @dataclass(frozen=True)
 class Cost:
     """What a capture needs at most, in bytes; forecasts of memory are rounded up rather than down.
 
-    Args:
-        samples: Samples of the finished array.
-        result: Bytes of its numbers.
-        memory: Main memory at once, the result included where it lies there.
-        device: Memory of the accelerator at once; 0 where the model runs on the CPU.
-        disk: Size of the store; 0 where the result stays in memory.
+    `samples` counts those of the finished array, `result` the bytes of its numbers, which `memory` includes
+    where they lie there (`disk` is 0 then); `device` is memory of the accelerator, 0 on the CPU.
     """
 
     samples: int
@@ -227,11 +211,9 @@ class Cost:
         """Raise ActivationsError where this does not fit into free memory, or on the disk under `path`."""
         if path is not None:
             require_disk(path, self.disk)
-        kinds = [("memory", self.memory, free_memory())]
-        if free_device is not None:
-            kinds.append(("the accelerator's memory", self.device, free_device))
-        for kind, needed, free in kinds:
-            if needed > free:
+        device = ("the accelerator's memory", self.device, free_device)
+        for kind, needed, free in [("memory", self.memory, free_memory()), device]:
+            if free is not None and needed > free:
                 found = f"it needs {size_text(needed)} of {kind} and {size_text(free)} are free"
                 do = "Use a smaller batch, fewer layers or sites, pooled activations"
                 do += "" if self.disk else ", or let the result lie on disk (path=...)"
@@ -265,11 +247,7 @@ def _free_in_group(limit: Path, use: Path, stat: Path) -> int:
 
 def require_disk(path: Path, needed: int) -> None:
     """Raise ActivationsError when the disk under `path` has less than `needed` bytes free."""
-    parent = path.absolute()
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
-    if needed > free:
+    if needed > (free := free_on_disk(path)):
         asked = f"Activations of {size_text(needed)} were asked for at {path}"
         do = 'Pool them (pool="mean"), take fewer layers or clips, or give a path on another disk'
         raise ActivationsError(asked, f"the disk has {size_text(free)} free", do)

@@ -1,17 +1,14 @@
 """A store of activations that grows chunk by chunk, survives being interrupted, and notices damage.
 
-Zarr version 3, readable by plain xarray. What plain Zarr does not do is added here: every chunk carries a
-CRC-32C (a flipped byte is noticed), one shard file has one chunk of samples at one site (writers never
-share a file), and a `done` flag is written behind the numbers of its chunk (a half-written chunk counts as
-missing). Zarr replaces files atomically: a killed writer leaves the old file or the new one.
+Zarr version 3, readable by plain xarray. Every chunk carries a CRC-32C, one shard file has one chunk of
+samples at one site (writers never share a file), and a `done` flag is written behind the numbers of its
+chunk. Zarr replaces files atomically: a killed writer leaves the old file or the new one.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,20 +23,16 @@ from zarr.codecs import Crc32cCodec
 from workbench.activations.activations import STORE_KEY, Activations
 from workbench.activations.spec import StoreSpec, bytes_needed, require_disk
 from workbench.errors import ActivationsError, is_text, reason
-from workbench.files import DIGEST, check_digest, digest_of, disk_errors
+from workbench.files import DIGEST, check_digest, digest_of, disk_errors, draft_in
 
 _VERIFY_AT_ONCE = 512 << 20  # bytes; larger stores are verified piece by piece, as they are read
-_BROKEN = (ValueError, OSError, RuntimeError, KeyError)  # what zarr raises on damaged files
 _REDO = "Delete this file and run the same capture again: it does only what is missing"
 _RESTART = "Delete the store and capture again"
 _FLOAT16_MAX = 65_504.0
 
 
 class UnusableStore(ActivationsError):
-    """A store that is damaged, foreign or of another capture.
-
-    `file` is the one that is damaged; the capture does it again once it is deleted. None: all of the store.
-    """
+    """A store that is foreign, of another capture, or damaged: a deleted `file` is made again."""
 
     file: Path | None = None
 
@@ -47,10 +40,8 @@ class UnusableStore(ActivationsError):
 def open_activations(path: Path | str, *, verify: bool | None = None) -> Activations:
     """Return the activations of a finished store; numbers are read when they are needed.
 
-    Args:
-        path: Folder of the store.
-        verify: Read everything once and compare checksums; by default stores up to 512 MB. Every later read
-            is compared in any case.
+    With `verify`, by default for stores up to 512 MB, everything is read once and compared with its
+    checksums; every later read is in any case.
 
     Raises:
         ActivationsError: There is no store, chunks are unfinished, or a file is damaged and named.
@@ -62,8 +53,7 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     path = Path(path)
     group = _open_group(path)
     with _damage_named(path):
-        missing = _missing_chunks(path, group)
-        if missing:
+        if missing := _missing_chunks(path, group):
             total = array_of(group, "done").size
             found = f"{len(missing)} of {total} chunks are unfinished (the first is {missing[0]})"
             do = "Run the same capture again: it does only what is missing"
@@ -75,18 +65,21 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged description raises into an ActivationsError that names the store."""
+def _damage_named(path: Path, file: Path | None = None, do: str = _RESTART) -> Iterator[None]:
+    """Turn whatever a damaged file of the store (by default a description) raises into an UnusableStore."""
     try:
         yield
     except ActivationsError:
         raise
-    except Exception as error:  # a damaged description can be wrong in any way
-        raise _damaged(path, path / "zarr.json or one below it", error, _RESTART) from error
+    except Exception as error:  # a damaged file can be wrong in any way
+        found = f"{file or path / 'zarr.json or one below it'} is damaged ({error})"
+        made = UnusableStore(f"The activations of {path} were asked for", found, do)
+        made.file = file if do == _REDO else None
+        raise made from error
 
 
 def _open_group(path: Path, mode: Any = "r") -> zarr.Group:
-    """Return the Zarr group of a store, or raise ActivationsError when the folder is none."""
+    """Return the Zarr group of a store, or raise ActivationsError where the folder is none."""
     asked, do = f"The activations of {path} were asked for", "Give the path of a capture"
     if not path.exists():
         raise ActivationsError(asked, "there is no store", "Capture them first, or check the path")
@@ -112,13 +105,9 @@ def _descriptions(path: Path) -> dict[str, Any]:
 
 
 def _check_descriptions(path: Path, group: zarr.Group) -> None:
-    """Raise ValueError unless the descriptions are what was written, and fit one another and their files.
-
-    A damaged shape might ask for any amount of memory.
-    """
+    """Raise ValueError unless the descriptions are what was written, and fit one another and their files."""
     found, record = _descriptions(path), _record(group)
-    unknown = set(record) - {"sites", "samples", "parts", DIGEST}
-    if unknown:  # a name of the record that is damaged, perhaps that of the digest itself
+    if unknown := set(record) - {"sites", "samples", "parts", DIGEST}:  # perhaps the digest's damaged name
         raise ValueError(f"its record has {', '.join(sorted(unknown))}")
     check_digest(path, found | {DIGEST: record[DIGEST]} if DIGEST in record else found)
     sites, samples = record["sites"], record["samples"]
@@ -139,10 +128,10 @@ def _check_descriptions(path: Path, group: zarr.Group) -> None:
 
 
 def _check_size(path: Path, file: Path, least: int, do: str) -> None:
-    """Raise ActivationsError where a file is shorter than its numbers; Zarr reads an empty one as NaN."""
-    if file.is_file() and file.stat().st_size < least:
-        error = ValueError(f"it has {file.stat().st_size} bytes, and its numbers take {least}")
-        raise _damaged(path, file, error, do)
+    """Raise UnusableStore where a file is shorter than its numbers; Zarr reads an empty one as NaN."""
+    with _damage_named(path, file, do):
+        if file.is_file() and file.stat().st_size < least:
+            raise ValueError(f"it has {file.stat().st_size} bytes, and its numbers take {least}")
 
 
 def array_of(group: zarr.Group, name: str) -> Any:
@@ -161,7 +150,7 @@ def _missing_chunks(path: Path, group: zarr.Group) -> tuple[int, ...]:
     flags = array_of(group, "done")
     try:
         done = np.asarray(flags[:])
-    except _BROKEN:  # one by one, to name the broken one
+    except Exception:  # one by one, to name the broken one
         done = np.array([_flag(path, flags, chunk) for chunk in range(flags.size)])
     return tuple(chunk for chunk in range(len(done)) if not (done[chunk] and _filled(path, group, chunk)))
 
@@ -172,10 +161,8 @@ def _filled(path: Path, group: zarr.Group, chunk: int) -> bool:
 
 
 def _flag(path: Path, flags: Any, chunk: int) -> bool:
-    try:
+    with _damage_named(path, path / "done" / "c" / str(chunk), _REDO):
         return bool(flags[chunk])
-    except _BROKEN as error:
-        raise _damaged(path, path / "done" / "c" / str(chunk), error, _REDO) from error
 
 
 def _shards(path: Path, group: zarr.Group, chunk: int) -> list[Path]:
@@ -190,12 +177,10 @@ def _labelled(path: Path, group: zarr.Group) -> xr.Dataset:
     small: dict[str, np.ndarray] = {}
     for name in ("layer", "residual_norm", *_record(group)["samples"]):
         file = path / name / "c" / "0"
-        if not file.is_file():  # Zarr would give zeros and empty text for it
-            raise _damaged(path, file, FileNotFoundError("it is gone"), _RESTART)
-        try:
+        with _damage_named(path, file):
+            if not file.is_file():  # Zarr would give zeros and empty text for it
+                raise FileNotFoundError("it is gone")
             values = array_of(group, name)[:]
-        except _BROKEN as error:
-            raise _damaged(path, file, error, _RESTART) from error
         # text of fixed width: numpy's StringDType, which Zarr gives, is not understood everywhere
         small[name] = np.array(values.tolist(), dtype=str) if values.dtype.kind == "T" else values
     data = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
@@ -213,26 +198,13 @@ def _verify(path: Path, group: zarr.Group) -> None:
             array = array_of(group, site)
             rows = slice(chunk * array.shards[0], (chunk + 1) * array.shards[0])
             _check_size(path, shard, array.dtype.itemsize * math.prod(array.shards), _REDO)
-            try:
+            with _damage_named(path, shard, _REDO):
                 array[rows]
-            except _BROKEN as error:
-                raise _damaged(path, shard, error, _REDO) from error
-
-
-def _damaged(path: Path, file: Path, error: Exception, do: str) -> UnusableStore:
-    made = UnusableStore(f"The activations of {path} were asked for", f"{file} is damaged ({error})", do)
-    made.file = file if do == _REDO else None
-    return made
 
 
 @dataclass(frozen=True, eq=False)
 class ActivationStore:
-    """A store that is being written. It keeps no file open: threads and worker processes may share it.
-
-    Args:
-        path: Folder of the store.
-        spec: What it contains.
-    """
+    """A store that is being written. It keeps no file open: threads and worker processes may share it."""
 
     path: Path
     spec: StoreSpec
@@ -269,11 +241,8 @@ class ActivationStore:
     def write_chunk(self, chunk: int, arrays: Mapping[str, np.ndarray]) -> bool:
         """Write all sites of one chunk; return False, and change nothing, where it is already done.
 
-        Different chunks may be written at the same time, from threads or processes.
-
-        Args:
-            chunk: Number of the chunk.
-            arrays: Site to values, shape (rows, layer, [frame,] feature), any float dtype.
+        Different chunks may be written at the same time, from threads or processes. Values have the shape
+        (rows, layer, [frame,] feature) and any float dtype.
 
         Raises:
             ActivationsError: A site is missing, a shape is wrong, a number is not finite or beyond float16.
@@ -295,11 +264,7 @@ class ActivationStore:
         return True
 
     def finish(self) -> Activations:
-        """Return the finished activations.
-
-        Raises:
-            ActivationsError: Chunks are missing.
-        """
+        """Return the finished activations; ActivationsError where chunks are missing."""
         return open_activations(self.path)
 
 
@@ -308,30 +273,28 @@ def _create(path: Path, spec: StoreSpec) -> None:
     parts = spec.parts()  # before anything is written: it refuses what is no JSON
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     # A shard has one chunk of samples, in pieces of one layer that are read alone.
     shard, piece = (spec.chunk, *spec.shape[1:]), (spec.chunk, 1, *spec.shape[2:])
     pieces: dict[str, Any] = {"shards": shard, "chunks": piece, "fill_value": np.nan}
     norms = np.full(len(spec.layers), np.nan) if spec.residual_norm is None else spec.residual_norm
     try:
-        group = zarr.open_group(draft, mode="w-", zarr_format=3)
-        for site in spec.sites:
-            _new(group, site, spec.shape, dims=spec.dims, dtype=spec.dtype, **pieces)
-        _new(group, "done", (spec.n_chunks,), dtype=bool, dims=("chunk",), chunks=(1,), fill_value=False)
-        _write_whole(group, "layer", np.asarray(spec.layers, np.int64), dim="layer")
-        _write_whole(group, "residual_norm", np.asarray(norms, np.float64), dim="layer")
-        for name, values in spec.samples.items():
-            _write_whole(group, name, np.asarray(values), dim="sample")
-        record: Any = {"sites": list(spec.sites), "samples": list(spec.samples), "parts": parts}
-        group.attrs.update({**spec.attrs, "coordinates": " ".join(spec.samples), STORE_KEY: record})
-        group.attrs[STORE_KEY] = {**record, DIGEST: digest_of(_descriptions(draft))}
-        draft.rename(path)
+        with draft_in(path.parent) as draft:
+            group = zarr.open_group(draft, mode="w-", zarr_format=3)
+            for site in spec.sites:
+                _new(group, site, spec.shape, dims=spec.dims, dtype=spec.dtype, **pieces)
+            _new(group, "done", (spec.n_chunks,), dtype=bool, dims=("chunk",), chunks=(1,), fill_value=False)
+            _write_whole(group, "layer", np.asarray(spec.layers, np.int64), dim="layer")
+            _write_whole(group, "residual_norm", np.asarray(norms, np.float64), dim="layer")
+            for name, values in spec.samples.items():
+                _write_whole(group, name, np.asarray(values), dim="sample")
+            record: Any = {"sites": list(spec.sites), "samples": list(spec.samples), "parts": parts}
+            group.attrs.update({**spec.attrs, "coordinates": " ".join(spec.samples), STORE_KEY: record})
+            group.attrs[STORE_KEY] = {**record, DIGEST: digest_of(_descriptions(draft))}
+            draft.rename(path)
     except OSError:
         if not path.exists():  # otherwise another writer was first, and its store is as good
             with disk_errors(path, bytes_needed(spec)):
                 raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _new(group: zarr.Group, name: str, shape: tuple[int, ...], *, dims: tuple[str, ...], **how: Any) -> Any:

@@ -4,21 +4,10 @@ A judge can be won over by noise, so every effect is reported beside these. None
 own: music may be loud, sparse or loop-based. They say most against the unsteered baseline (same prompt, same
 seed).
 
-    level_db    RMS level in dBFS
-    clipping    share of samples at or beyond 99 % of full scale
-    silence     share of 50 ms frames below -60 dBFS
-    flatness    mean spectral flatness of the frames that are not silent: geometric over arithmetic mean of
-                the power spectrum, from 0 (a pure tone) to 1 (white noise scores about 0.56, by the scatter
-                of its spectrum)
-    repetition  largest share of half-second stretches, over lags of 0.25 to 4 s, that sound again just as
-                they did one lag before (within 1.5 dB in 24 bands): 1 for a held tone or an exact loop
-
 The *likelihood* hears no sound at all. Steering that breaks the music leads it to codes that the model itself
-would hardly write, and their negative log-likelihood (NLL) rises. It is measured teacher-forced, under the
-take's own prompt, on the conditional row alone: without guidance, at temperature 1, over all codes. A take
-drawn with guidance or top-k comes from a sharper distribution, so its NLL is no estimate of the model's
-entropy; what counts is the difference to the baseline. A low NLL is not good in itself: loops and held tones
-are likely too.
+would hardly write, and their negative log-likelihood (NLL) rises. A take drawn with guidance or top-k comes
+from a sharper distribution, so its NLL is no estimate of the model's entropy; what counts is the difference
+to the baseline. A low NLL is not good in itself: loops and held tones are likely too.
 """
 
 from __future__ import annotations
@@ -50,12 +39,15 @@ _LAGS_S = (0.25, 4.0)
 
 @renamed_keywords(twin="baseline")
 def damage(clip: Clip, baseline: Clip | None = None) -> dict[str, float]:
-    """Return level_db, clipping, silence, flatness and repetition of a clip (see above).
+    """Return measures of a clip; with a baseline each has a companion `<name>_change`, clip minus baseline.
 
-    Args:
-        clip: the sound.
-        baseline: the unsteered clip of the same prompt and seed. With it each measure has a companion
-            `<name>_change`: clip minus baseline.
+    - level_db: RMS level in dBFS
+    - clipping: share of samples at or beyond 99 % of full scale
+    - silence: share of 50 ms frames below -60 dBFS
+    - flatness: geometric over arithmetic mean of the power spectrum, mean over the frames that are not
+      silent: 0 for a pure tone; white noise scores about 0.56, by the scatter of its spectrum
+    - repetition: largest share of half-second stretches, over lags of 0.25 to 4 s, that sound again just as
+      they did one lag before (within 1.5 dB in 24 bands): 1 for a held tone or an exact loop
 
     >>> from workbench.sound import Clip
     >>> round(damage(Clip(np.ones(8000) / 2, 8000))["level_db"], 1)
@@ -128,11 +120,7 @@ def _repetition(levels: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """What the unsteered model says of one take.
-
-    Attributes:
-        nats: `(k, frames)` the NLL of each of its codes.
-    """
+    """What the unsteered model says of one take: the NLL of each of its codes `(k, frames)`, in nats."""
 
     nats: np.ndarray
 
@@ -156,14 +144,9 @@ def likelihood(
 ) -> list[Likelihood]:
     """Return what the unsteered model says of each take, however it was made.
 
-    Args:
-        model: the model; its conditional row alone is asked, without guidance.
-        takes: made by `generate`; each is read under its own prompt and melody.
-        batch: takes per forward pass.
-        progress: whether to show a progress bar.
-
-    Raises:
-        EvidenceError: there is no take, or one holds codes that this model does not have.
+    Each is read teacher-forced, `batch` takes per forward pass, under its own prompt and melody, on the
+    conditional row alone: without guidance, at temperature 1, over all codes. EvidenceError where there is no
+    take, or one holds codes that this model does not have.
     """
     if not takes:
         raise EvidenceError("A likelihood was asked for", "there are no takes", "Pass at least one")
@@ -171,10 +154,8 @@ def likelihood(
         books, largest = take.codes.shape[0], int(take.codes.max())
         if books != model.n_codebooks or largest >= model.codebook_size:
             own = f"{model.id} has {model.n_codebooks} codebooks of {model.codebook_size}"
-            found = f"it has {books} codebooks with codes up to {largest}, and {own}"
-            raise EvidenceError(
-                f"The likelihood of {take!r} was asked for", found, "Ask the model that made it"
-            )
+            asked, do = f"The likelihood of {take!r} was asked for", "Ask the model that made it"
+            raise EvidenceError(asked, f"it has {books} codebooks with codes up to {largest}, and {own}", do)
     scores: list[Likelihood] = []
     starts = range(0, len(takes), batch)
     for start in tqdm(starts, desc="Scoring", unit="batch", disable=not progress, leave=False):

@@ -1,8 +1,7 @@
 """Audio features for judges: timbre, rhythm, harmony and melody statistics, computed from sound alone.
 
-Nothing here knows a model, an activation or a code. All features are invariant to the clip's level. They come
-in named *blocks*, so that a judge can be told what it may listen to: a judge of tempo that hears pulse alone
-cannot mark a clip as fast because it is bright or busy.
+All features are invariant to the clip's level. They come in named *blocks*, so that a judge can be told what
+it may listen to: a judge of tempo that hears pulse alone cannot mark a clip as fast because it is bright.
 
 | block       | what it holds                                                |
 |-------------|--------------------------------------------------------------|
@@ -43,13 +42,14 @@ _REGISTERS = ((28, 52), (52, 67), (67, 84), (28, 100))  # bass, accompaniment, m
 _WINDOW, _HOP = 8192, 1600  # half a second, ten frames a second
 _MAJOR = np.array([0.748, 0.060, 0.488, 0.082, 0.670, 0.460, 0.096, 0.715, 0.104, 0.366, 0.057, 0.400])
 _MINOR = np.array([0.712, 0.084, 0.474, 0.618, 0.049, 0.460, 0.105, 0.747, 0.404, 0.067, 0.133, 0.330])
+_KEYS = np.stack([np.roll(p - p.mean(), k) for p in (_MAJOR, _MINOR) for k in range(12)])  # (24, 12)
+_KEYS /= np.linalg.norm(_KEYS, axis=1, keepdims=True)
 
 
 def semitones(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     """Return how strongly each semitone sounds (frames, HIGH - LOW), ten frames a second, mean 1.
 
-    Power in each semitone, root-compressed. What is no peak among its neighbours (noise, drums) is taken off,
-    as are a third and a fifth of what the third and fifth partials of lower notes would bring.
+    What is no peak among its neighbours (noise, drums) is taken off, and what partials of lower notes bring.
     """
     loud = np.sqrt(_power(samples, _WINDOW, _HOP) @ _filters(rate_hz).T)
     padded = np.pad(loud, ((0, 0), (3, 3)), mode="edge")
@@ -79,16 +79,14 @@ def interval_profile(notes: np.ndarray) -> np.ndarray:
 def key_profile(notes: np.ndarray) -> np.ndarray:
     """Return what tells major from minor: chroma, absolute and from the best tonic, and 24 key correlations.
 
-    For the bass, the accompaniment, the melody and all together: the chroma as it is (pieces use few tonics,
-    so that flats are minor's) and turned so that the best tonic comes first. Then the correlations of the
-    whole chroma with all keys, their best in either mode and the distance between the two, and how much the
-    moment's major and minor triads on each degree are heard.
+    Then follow the best key in either mode and the distance between the two, and how much the moment's major
+    and minor triads on each degree are heard.
     """
     registers = [_chroma(notes, a, b).mean(axis=0) for a, b in _REGISTERS]
     registers = [np.sqrt(c / max(float(c.sum()), 1e-9)) for c in registers]
     centred = np.stack(registers) - np.mean(registers, axis=1, keepdims=True)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True) + 1e-9
-    keys = (centred @ _key_templates().T).reshape(-1, 2, 12)  # (registers, mode, tonic)
+    keys = (centred @ _KEYS.T).reshape(-1, 2, 12)  # (registers, mode, tonic)
     major, minor = keys[-1]
     tonic = int(np.argmax(np.maximum(major, minor) + 0.5 * keys[0].max(axis=0)))
     turned = [np.roll(c, -tonic) for c in registers]
@@ -109,24 +107,13 @@ def _chroma(notes: np.ndarray, low: int, high: int) -> np.ndarray:
     return np.asarray(notes[:, low - LOW : high - LOW] @ fold)
 
 
-@lru_cache(maxsize=1)
-def _key_templates() -> np.ndarray:
-    """Return the unit profiles (24, 12) of all major, then all minor keys."""
-    rows = np.stack([np.roll(p - p.mean(), k) for p in (_MAJOR, _MINOR) for k in range(12)])
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-
-
 def _power(samples: np.ndarray, window: int, hop: int) -> np.ndarray:
     """Return the power spectrum (frames, bins) of centred frames under a Hann window."""
     from scipy.fft import rfft
 
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, window // 2), window)[::hop]
-    return np.asarray(np.abs(rfft(frames * _hann(window), axis=1)) ** 2)
-
-
-@lru_cache(maxsize=2)
-def _hann(size: int) -> np.ndarray:
-    return np.hanning(size + 1)[:-1].astype(np.float32)
+    hann = np.hanning(window + 1)[:-1].astype(np.float32)
+    return np.asarray(np.abs(rfft(frames * hann, axis=1)) ** 2)
 
 
 @lru_cache(maxsize=2)
@@ -164,8 +151,7 @@ def melody_timbre(samples: np.ndarray, rate_hz: int) -> np.ndarray:
 def modulation(mel: np.ndarray) -> np.ndarray:
     """Return how fast and how steadily log-mel bands (frames, bands) move: tremolo, noise, held tones.
 
-    The share of each modulation band (0.7 to 30 Hz) in eight groups of bands, and the bands' steady part: its
-    mean cepstrum, and how far the moving part stands above it.
+    The share of each modulation band (0.7 to 30 Hz) in eight groups of bands, and the steady part's cepstrum.
     """
     from scipy.fft import dct
     from scipy.ndimage import median_filter
@@ -218,13 +204,7 @@ def _overtones(partials: np.ndarray, gaps: np.ndarray) -> np.ndarray:
 
 
 def _envelope(level: np.ndarray, salience: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """Return the mean course of notes from 80 ms before to 440 ms after they begin, and how notes end.
-
-    Args:
-        level: (frames, candidates) dB of each pitch.
-        salience: (frames, candidates) how clearly each pitch stands out.
-        line: (frames,) the melody's candidate.
-    """
+    """Return the mean course of notes from 80 ms before to 440 ms after they begin, and how notes end."""
     begins = np.flatnonzero(np.diff(line) != 0) + 1
     begins = begins[(begins >= _BEFORE) & (begins + _AFTER <= len(line))]
     begins = begins[[bool((line[b : b + 5] == line[b]).all()) for b in begins]]  # held for 100 ms
@@ -271,9 +251,7 @@ def _bins(rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 FRAMES_A_SECOND = 100
-BEATS_S = (0.8, 0.64, 0.48)
-"""Seconds of a beat at 75, 93.75 and 125 beats a minute."""
-
+BEATS_S = (0.8, 0.64, 0.48)  # of a beat at 75, 93.75 and 125 beats a minute
 _BEATS = (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1, 5 / 4, 4 / 3, 3 / 2, 5 / 3, 7 / 4, 2, 5 / 2, 3, 7 / 2, 4)
 _CROSS_BEATS = (0, 1 / 4, 1 / 2, 2 / 3, 3 / 4, 1, 3 / 2, 2)
 _LAGS = np.unique(np.round(np.geomspace(6, 160, 40)).astype(int))  # 60 ms to 1.6 s
@@ -307,16 +285,12 @@ def onset_shape(onsets: np.ndarray) -> np.ndarray:
 
 
 def pulse_scores(onsets: np.ndarray) -> np.ndarray:
-    """Return how well the onsets (bands, frames) repeat at the beats of fixed tempi.
-
-    For each of three tempi: the correlation at fractions and multiples of its beat (the best of three
-    neighbouring frames, corrected for the shorter overlap at long lags), and the share of Fourier power at
-    its beat, divisions and half, in all bands together, in the low and in the high ones.
-    """
+    """Return how well onsets (bands, frames) repeat at three tempi: in all, in the low and the high bands."""
     return np.concatenate([_pulse(onsets), _pulse(onsets[:2]), _pulse(onsets[3:])])
 
 
 def _pulse(onsets: np.ndarray) -> np.ndarray:
+    """Return correlations around each tempo's beat, its fractions and multiples, and its Fourier power."""
     spectrum, scale = _spectrum(onsets)
     frames = onsets.shape[1]
     auto = np.mean(np.fft.irfft(np.abs(spectrum) ** 2, axis=1) / scale[:, None] ** 2, axis=0)

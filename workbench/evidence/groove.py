@@ -1,8 +1,7 @@
 """How regular a beat is: the height of the onset strength's autocorrelation peak among beat-long lags.
 
-1 means that every onset comes again one beat later, 0 that nothing does. A drum loop scores 0.6 to 1, noise
-about 0.1 (the largest of fifty chance correlations), a held tone 0: it has no onsets. The measure asks for
-regularity only. It does not know which beat was wanted, nor whether the loop is a good one.
+A drum loop scores 0.6 to 1, noise about 0.1 (the largest of fifty chance correlations), a held tone 0: it has
+no onsets. The measure does not know which beat was wanted.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ BEAT_SECONDS = (0.42, 0.9)  # 143 to 67 beats a minute
 def groove_score(clip: Clip) -> float:
     """Return the largest autocorrelation of the onset strength at lags of 0.42 to 0.9 s, from 0 to 1.
 
-    Onset strength is the mean rise of 40 log-mel bands from one 10 ms frame to the next, smoothed over 30 ms,
-    so that a beat which falls between two frames is not lost. At each lag the two stretches that are compared
-    are centred and normalised by themselves, so that the score does not fall with the lag. A clip shorter
-    than two of the longest beats gives 0.
+    At each lag the two stretches that are compared are normalised by themselves, so that the score does not
+    fall with the lag. A clip shorter than two of the longest beats gives 0.
     """
     onsets = onset_strength(clip)
     shortest, longest = (round(seconds * FRAMES_A_SECOND) for seconds in BEAT_SECONDS)
@@ -35,10 +32,7 @@ def groove_score(clip: Clip) -> float:
 
 
 def onset_strength(clip: Clip) -> np.ndarray:
-    """Return the onset strength `(frames,)`, one frame per 10 ms; it does not depend on the clip's level.
-
-    Changes more than 40 dB below the clip's mean power are no onsets.
-    """
+    """Return the mean rise of log-mel bands `(frames,)` per 10 ms, smoothed over 30 ms."""
     rise = np.maximum(np.diff(log_mel(clip.resample(RATE_HZ).samples), axis=0), 0.0).mean(axis=1)
     return np.asarray(np.convolve(rise, np.array([0.25, 0.5, 0.25]), mode="same"))
 

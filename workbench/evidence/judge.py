@@ -2,7 +2,7 @@
 
 A judge is any object with `classes`, `rate_hz` and `probabilities(clips)`; `register_judge` gives it a name,
 and wherever a judge is accepted its name is, too. `TrainedJudge` is the kind that ships: a small network on
-audio features. At the end stand two measures of tempo, one by a judge and one by librosa.
+audio features.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from workbench.files import DIGEST, builtin_path, check_digest, digest_of, file_
 from workbench.sound import Clip
 
 FOLDER = builtin_path("data", "embedded", "judge")
-LOWEST_BPM, HIGHEST_BPM = 60.0, 150.0
 
 
 class _Moved(type(Protocol)):  # type: ignore[misc]  # typing does not name the metaclass of protocols
@@ -38,20 +37,15 @@ class _Moved(type(Protocol)):  # type: ignore[misc]  # typing does not name the 
 
 @typing.runtime_checkable
 class Judge(Protocol, metaclass=_Moved):
-    """What hears clips and says how probable each class is.
-
-    Attributes:
-        classes: what it tells apart, in the order of its probabilities.
-        rate_hz: the sample rate at which it listens; clips of other rates are resampled by the judge.
-    """
+    """What hears clips and says how probable each class is."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What it tells apart."""
+        """What it tells apart, in the order of its probabilities."""
 
     @property
     def rate_hz(self) -> int:
-        """The sample rate at which it listens."""
+        """The sample rate at which it listens; the judge resamples clips of other rates."""
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
         """Return the probability of each class for each clip `(clips, classes)`; each row sums to 1."""
@@ -61,14 +55,9 @@ _REGISTERED: dict[str, Any] = {}
 
 
 def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
-    """Give a judge a name, under which `load_judge` and everything that takes a judge find it.
+    """Give a judge, or a function that makes it when it is first needed, a name for `load_judge`.
 
-    Args:
-        name: the name; a judge that already has it, also one that ships, is replaced.
-        judge: the judge, or a function without arguments that makes it when it is first needed.
-
-    Raises:
-        EvidenceError: it is neither a judge nor a function.
+    A judge that already has this name, also one that ships, is replaced. EvidenceError where it is neither.
 
     >>> class Peak:
     ...     classes, rate_hz = ("loud", "soft"), 16_000
@@ -85,25 +74,20 @@ def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
 
 
 def load_judge(target: str = "genre", folder: Path | str | None = None) -> Judge:
-    """Return a judge by its name: one that was registered, else one that lies in a folder.
+    """Return the judge of this name that lies in a folder, by default a registered one, then one that ships.
 
-    Args:
-        target: the name; for judges that ship what they tell apart: genre, tempo, mode ...
-        folder: where `TrainedJudge.save` wrote it; by default registered judges, then those that ship.
-
-    Raises:
-        EvidenceError: there is none of this name (a KeyError too), or what was registered makes no judge.
+    Judges that ship are called by what they tell apart: genre, tempo, mode ... EvidenceError where there is
+    none of this name (a KeyError too), or what was registered makes no judge.
     """
     if folder is not None or target not in _REGISTERED:
         return TrainedJudge.load(FOLDER if folder is None else folder, target)
     judge = _REGISTERED[target]
+    judge = judge if _is_judge(judge) else judge()
     if not _is_judge(judge):
-        judge = judge()
-        if not _is_judge(judge):
-            found = f"what was registered gave {type(judge).__name__}"
-            do = "Return an object with classes, rate_hz and probabilities"
-            raise EvidenceError(f"The judge {target!r} was asked for", found, do)
-        _REGISTERED[target] = judge
+        found = f"what was registered gave {type(judge).__name__}"
+        do = "Return an object with classes, rate_hz and probabilities"
+        raise EvidenceError(f"The judge {target!r} was asked for", found, do)
+    _REGISTERED[target] = judge
     return judge
 
 
@@ -119,9 +103,6 @@ def as_judges(judges: Judges) -> dict[str, Judge]:
     """Return judges by name: their key, the name they were asked by, their target, or "judge".
 
     Names that come again get a number behind.
-
-    Raises:
-        EvidenceError: there is no judge of a name.
 
     >>> list(as_judges(["genre", "tempo", "genre"]))
     ['genre', 'tempo', 'genre (2)']
@@ -140,15 +121,10 @@ def as_judges(judges: Judges) -> dict[str, Judge]:
 
 @dataclass(frozen=True)
 class TrainedJudge:
-    """A small neural network on audio features.
+    """A small neural network on audio features that tells the label `target`.
 
-    Attributes:
-        target: the label it tells, for example `"genre"`.
-        classes: the values it can tell apart, in the order of its outputs.
-        mean: `(n,)` and `scale`: `(n,)` standardise the features.
-        layers: weights `(inputs, outputs)` and biases `(outputs,)` of each layer; ReLU between them.
-        card: how it was made and how well it does (validation figures).
-        hears: the blocks of features that it listens to; `n` is their length together.
+    Mean and scale `(n,)` standardise the features of the blocks that it `hears`. Layers: weights `(inputs,
+    outputs)` and biases `(outputs,)`, with ReLU between them; `card` says how it was made and how good it is.
     """
 
     target: str
@@ -158,16 +134,12 @@ class TrainedJudge:
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     card: dict[str, object]
     hears: tuple[str, ...]
+    rate_hz: ClassVar[int] = RATE_HZ
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
             asked = f"A judge of {self.target!r} was asked for"
             raise EvidenceError(asked, problem, "Fit it again (make embedded)")
-
-    @property
-    def rate_hz(self) -> int:
-        """The sample rate of the features."""
-        return RATE_HZ
 
     @cached_property
     def fingerprint(self) -> str:
@@ -177,11 +149,7 @@ class TrainedJudge:
         return digest_of(about, arrays | {"mean": self.mean, "scale": self.scale})
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return the probability of each class for each clip `(clips, classes)`; each row sums to 1.
-
-        Raises:
-            EvidenceError: there are no clips.
-        """
+        """Return class probabilities `(clips, classes)`; EvidenceError where there are no clips."""
         if not clips:
             raise EvidenceError("A judgement was asked for", "there are no clips", "Pass at least one clip")
         return self.probabilities_of(np.stack([features(clip) for clip in clips]))
@@ -194,18 +162,14 @@ class TrainedJudge:
         whole = max(part.stop for part in slices.values())
         own = sum(slices[name].stop - slices[name].start for name in self.hears)
         if vectors.shape[-1] != whole or own != len(self.mean):
-            raise EvidenceError(
-                f"The judge of {self.target} was asked",
-                f"it takes {len(self.mean)} features of {', '.join(self.hears)} ({own} of {whole}), "
-                f"and got vectors of {vectors.shape[-1]}",
-                "Pass what features() returns, or fit the judge again with this version",
-            )
+            found = f"it takes {len(self.mean)} features of {', '.join(self.hears)} ({own} of {whole})"
+            found += f", and got vectors of {vectors.shape[-1]}"
+            do = "Pass what features() returns, or fit the judge again with this version"
+            raise EvidenceError(f"The judge of {self.target} was asked", found, do)
         heard = np.concatenate([vectors[..., slices[name]] for name in self.hears], axis=-1)
         hidden = np.clip((heard - self.mean) / self.scale, -6, 6)
         for i, (weight, bias) in enumerate(self.layers):
-            hidden = hidden @ weight + bias
-            if i + 1 < len(self.layers):
-                hidden = np.maximum(hidden, 0.0)
+            hidden = (np.maximum(hidden, 0.0) if i else hidden) @ weight + bias
         return np.asarray(softmax(hidden, axis=1))
 
     def decide(self, clips: Sequence[Clip]) -> list[str]:
@@ -213,17 +177,12 @@ class TrainedJudge:
         return [self.classes[i] for i in self.probabilities(clips).argmax(axis=1)]
 
     def save(self, folder: Path | str) -> Path:
-        """Write `<target>.safetensors` and `<target>.json` into a folder and return it.
-
-        Raises:
-            DiskError: the disk is full or the folder cannot be written; an older judge is then whole.
-        """
+        """Write `<target>.safetensors` and `<target>.json` into a folder, both or none, and return it."""
         from safetensors.numpy import save
 
-        tensors = {"mean": self.mean, "scale": self.scale}
+        tensors = {"mean": _smallest(self.mean), "scale": _smallest(self.scale)}
         for i, (weight, bias) in enumerate(self.layers):
-            tensors |= {f"weight_{i}": weight, f"bias_{i}": bias}
-        tensors = {k: _smallest(v) for k, v in tensors.items()}
+            tensors |= {f"weight_{i}": _smallest(weight), f"bias_{i}": _smallest(bias)}
         about = {"target": self.target, "features": VERSION, "hears": self.hears, "classes": self.classes,
                  "layers": len(self.layers), "card": self.card}  # fmt: skip
         text = json.dumps({**about, DIGEST: digest_of(about, tensors)}, indent=2) + "\n"
@@ -232,20 +191,16 @@ class TrainedJudge:
 
     @classmethod
     def load(cls, folder: Path | str, target: str = "genre") -> TrainedJudge:
-        """Return a judge written by `save`.
-
-        Raises:
-            EvidenceError: there is none of this name, it is damaged, or it was fitted to other features.
-        """
+        """Return a judge that `save` wrote; EvidenceError where it is missing, damaged or outdated."""
         from safetensors.numpy import load_file
 
-        path = file_in(folder, f"{target}.json")
+        path, asked = file_in(folder, f"{target}.json"), f"A judge of {target} was asked for"
         if not path.exists():
-            names = [path.stem for path in Path(folder).glob("*.json")]
-            found = f"{folder} holds: {', '.join(sorted(names)) or 'none'}"
+            names = sorted(path.stem for path in Path(folder).glob("*.json"))
+            found = f"{folder} holds: {', '.join(names) or 'none'}"
             if _REGISTERED:
                 found += f"; registered are: {', '.join(_REGISTERED)}"
-            raise EvidenceError.lookup(f"A judge of {target} was asked for", found, "Choose one of these")
+            raise EvidenceError.lookup(asked, found, "Choose one of these")
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
             fitted = about.get("features", "of an older version")
@@ -257,16 +212,10 @@ class TrainedJudge:
                 classes, hears = tuple(about["classes"]), tuple(about["hears"])
                 return cls(target, classes, tensors["mean"], tensors["scale"], layers, about["card"], hears)
         except Exception as error:  # a damaged file can be wrong in any way
-            raise EvidenceError(
-                f"A judge of {target} was asked for",
-                f"{path} and the .safetensors beside it cannot be read ({reason(error)})",
-                "Use a folder that TrainedJudge.save wrote",
-            ) from error
-        raise EvidenceError(
-            f"A judge of {target} in {folder} was asked for",
-            f"it was fitted to features {fitted}, and the features are now {VERSION}",
-            "Fit it again (make embedded), or use the version that made it",
-        )
+            found = f"{path} and the .safetensors beside it cannot be read ({reason(error)})"
+            raise EvidenceError(asked, found, "Use a folder that TrainedJudge.save wrote") from error
+        found = f"that in {folder} was fitted to features {fitted}, and the features are now {VERSION}"
+        raise EvidenceError(asked, found, "Fit it again (make embedded), or use the version that made it")
 
 
 def _smallest(numbers: np.ndarray) -> np.ndarray:
@@ -295,48 +244,3 @@ def _problem(judge: TrainedJudge) -> str:
             return f"a layer of {weight.shape} and {bias.shape} numbers follows one of {width}"
         width = weight.shape[1]
     return "" if width == len(judge.classes) else f"{width} outputs stand for {len(judge.classes)} classes"
-
-
-def librosa_tempo(clip: Clip) -> float:
-    """Return librosa's tempo of a clip in beats a minute, folded by octaves into 60 to 150.
-
-    The fold forgives the classic mistake of counting half or double beats; where both 60 to 75 and its double
-    fit, librosa's own prior (around 120) has chosen. A clip without onsets gives 0.
-    """
-    from librosa.feature import tempo
-    from librosa.onset import onset_strength
-
-    strength = onset_strength(y=clip.samples, sr=clip.rate_hz)
-    if not float(np.ptp(strength)):
-        return 0.0
-    return fold_octaves(float(np.ravel(tempo(onset_envelope=strength, sr=clip.rate_hz))[0]))
-
-
-def fold_octaves(bpm: float) -> float:
-    """Return a tempo doubled or halved until it lies between 60 and 150 beats a minute."""
-    if not np.isfinite(bpm) or bpm <= 0:
-        raise EvidenceError("A tempo was to be folded", f"it is {bpm:g} bpm", "Pass a positive tempo")
-    while bpm < LOWEST_BPM:
-        bpm *= 2
-    while bpm > HIGHEST_BPM:
-        bpm /= 2
-    return bpm
-
-
-def expected_bpm(judge: Judge, clips: Sequence[Clip], bpm: Mapping[str, float] | None = None) -> np.ndarray:
-    """Return the tempo `(clips,)` that a judge expects: its classes' tempi, weighted by their probabilities.
-
-    Args:
-        judge: a judge whose classes are tempi.
-        clips: what it is to hear.
-        bpm: beats a minute of each class; by default what the judge's card says.
-
-    Raises:
-        EvidenceError: nothing says how many beats a minute a class has.
-    """
-    table = getattr(judge, "card", {}).get("bpm") if bpm is None else bpm
-    if not isinstance(table, Mapping) or set(judge.classes) - set(table):
-        found = f"the judge has no such figure for its classes {', '.join(judge.classes)}"
-        do = "Use the judge of tempo, or pass bpm={class: beats a minute}"
-        raise EvidenceError("A tempo in beats a minute was asked for", found, do)
-    return np.asarray(judge.probabilities(clips) @ np.array([float(table[c]) for c in judge.classes]))

@@ -1,21 +1,18 @@
 """Which layer and dose reach an aim without breaking the music: searched for, proved, and said in words.
 
 Layers are tried coarsely, then doses around the best, then the choice is proved on further seeds. Only
-settings within the damage budget compete; of those the best score wins, and of equals the smaller dose. A
-layer that did better still, but over the budget, is tried again with weaker doses. The further seeds choose
-nothing by effect: they may only drop a setting that breaks the budget there.
-
-Steering counts as possible only when, on the further seeds, it keeps within the budget and hits more often
-than both the unsteered baselines and random directions of the same layer and dose, each by a paired 95 %
-interval.
+settings within the damage budget compete; the best score wins, and of equals the smaller dose. A layer that
+did better still, but over the budget, is tried again with weaker doses. The further seeds choose nothing by
+effect: they may only drop a setting that breaks the budget there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Unpack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -32,14 +29,11 @@ from workbench.evidence.trials import (
     run_trials,
 )
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.stats import Estimate, means, wilson
+from workbench.stats import Estimate, means, proportion
 from workbench.steering import Direction, Steering, random_direction
 
-Setting = tuple[int, float]
-"""(layer, dose)."""
-
-Runner = Callable[[list[Trial]], pd.DataFrame]
-"""From trials to the rows of `run_trials`; here a test may stand in for model and judge."""
+Setting = tuple[int, float]  # (layer, dose)
+Runner = Callable[[list[Trial]], pd.DataFrame]  # from trials to the rows of `run_trials`
 
 STEERED, RANDOM = "steered", "random"
 DOSES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45)
@@ -51,11 +45,8 @@ COSTS = {"nll_rise": "nll", "level_change_db": "level_db", "repetition_rise": "r
 class DamageBudget:
     """What steering may cost on average against the baselines; `inf` where a cost does not matter.
 
-    Attributes:
-        nll_rise: nats per code by which the codes become less likely to the unsteered model. Codes that
-            become likelier are no fault in themselves: loops, which are likely, show in repetition.
-        level_change_db: decibels, up or down.
-        repetition_rise: share of stretches that come again just as they were (see `damage`).
+    `nll_rise` is the nats per code by which codes become less likely to the unsteered model. Likelier codes
+    are no fault in themselves: loops, which are likely, show in repetition (see `damage`).
     """
 
     nll_rise: float = 1.0
@@ -63,29 +54,19 @@ class DamageBudget:
     repetition_rise: float = 0.3
 
     def __post_init__(self) -> None:
-        wrong = [f"{one.name}={getattr(self, one.name)}" for one in fields(self)
-                 if not getattr(self, one.name) > 0]  # fmt: skip
-        if wrong:
+        if wrong := [f"{name}={value}" for name, value in vars(self).items() if not value > 0]:
             found = f"it has {', '.join(wrong)}"
             raise EvidenceError("A damage budget was asked for", found, "Use numbers above 0")
 
     def used(self, cost: Mapping[str, float]) -> float:
         """Return the largest share of the budget that a cost uses up; above 1 it is broken."""
-        level = abs(cost["level_change_db"]) / self.level_change_db
-        return max(cost["nll_rise"] / self.nll_rise, level, cost["repetition_rise"] / self.repetition_rise)
+        sizes = {**cost, "level_change_db": abs(cost["level_change_db"])}
+        return max(sizes[name] / budget for name, budget in vars(self).items())
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched.
-
-    Attributes:
-        layers: to choose from.
-        doses: to choose from, multiples of a layer's mean residual norm, above 0.
-        seeds: on which layer and dose are chosen.
-        further_seeds: others, on which the choice is proved.
-        finalists: settings that are proved at most.
-    """
+    """What is searched: layers and doses on `seeds`, of which at most `finalists` are proved on others."""
 
     layers: tuple[int, ...]
     doses: tuple[float, ...]
@@ -128,13 +109,7 @@ def _search(
     space: Space,
     budget: DamageBudget,
 ) -> tuple[Setting, pd.DataFrame, pd.DataFrame]:
-    """Return the best setting (the mildest where none is within the budget), every clip, every setting.
-
-    Args:
-        run: from stage, methods, settings and seeds to judged clips; the baselines have no setting.
-        space: what is searched.
-        budget: what steering may cost.
-    """
+    """Return the best setting (the mildest where none is within the budget), every clip, every setting."""
     coarse = [(layer, dose) for layer in space.layers for dose in space.coarse]
     chosen_on = run("layers", [UNSTEERED, STEERED], coarse, space.seeds)
     if finer := _finer(settings(chosen_on, budget), space):
@@ -157,26 +132,20 @@ def _search(
 def _finer(tried: pd.DataFrame, space: Space) -> list[Setting]:
     """Return what is tried after the coarse doses: around the best, and below what did better too dearly."""
     layer, dose = _ranked(tried)[0]
-    around = [(layer, other) for other in space.around(dose)]
+    finer = [(layer, other) for other in space.around(dose)]
     best = tried.loc[(tried["layer"] == layer) & (tried["dose"] == dose), "score"].iloc[0]
-    dear = tried[~tried["within"] & (tried["score"] > best)]
-    if not len(dear):
-        return around
-    layer, dose = _ranked(dear.assign(within=True))[0]
-    known = {*around, *zip(tried["layer"], tried["dose"], strict=True)}
-    below = [(layer, other) for other in space.doses if other < dose and (layer, other) not in known]
-    return [*around, *below]
+    known = {*finer, *zip(tried["layer"], tried["dose"], strict=True)}
+    dear = tried[~tried["within"] & (tried["score"] > best)].assign(within=True)
+    for layer, dose in _ranked(dear)[:1]:
+        finer += [(layer, other) for other in space.doses if other < dose and (layer, other) not in known]
+    return finer
 
 
 def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
-    """Return a row per steered setting, in the order they were heard: effect, costs, share of the budget.
+    """Return a row per steered setting, in the order they were heard, from the rows of a runner.
 
     Columns: stage, layer, dose, n, hit_rate, p, score (the mean of the two), the costs of `DamageBudget`,
-    used, within.
-
-    Args:
-        clips: rows of a runner with their stage, the baselines among them.
-        budget: what steering may cost.
+    the share of the budget that is used, within.
     """
     columns = {"n": ("hit", "size"), "hit_rate": ("hit", "mean"), "p": ("p", "mean"), "score": ("p", "mean")}
     columns |= {name: (name, "mean") for name in COSTS}
@@ -188,21 +157,15 @@ def settings(clips: pd.DataFrame, budget: DamageBudget) -> pd.DataFrame:
 
 
 def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return the clips of a method, with each cost against the baseline as a column.
-
-    Raises:
-        EvidenceError: a clip has no baseline, or more than one.
-    """
+    """Return the clips of a method, with their costs against their baselines as columns."""
     some, baselines = clips[clips["method"] == method], clips[clips["method"] == UNSTEERED]
-    columns = ["prompt", "seed", *COSTS.values()]
-    if baselines.duplicated(["prompt", "seed"]).any():
-        raise EvidenceError("Clips were to be paired", "a baseline came twice", "Make each baseline once")
-    both = some.merge(baselines[columns], on=["prompt", "seed"], how="left", suffixes=("", "_before"))
-    if both["nll_before"].isna().any():
-        found = "some have no unsteered baseline of their prompt and seed"
-        raise EvidenceError("Clips were to be paired", found, "Make baselines on the same seeds")
-    changes = {name: both[column] - both[f"{column}_before"] for name, column in COSTS.items()}
-    return both.assign(**changes)
+    key = ["prompt", "seed"]
+    both = some.merge(baselines[[*key, *COSTS.values()]], on=key, how="left", suffixes=("", "_before"))
+    twice = baselines.duplicated(key).any()
+    if twice or both["nll_before"].isna().any():
+        found = "a baseline came twice" if twice else "some have no unsteered baseline"
+        raise EvidenceError("Clips were to be paired", found, "Make one baseline for each prompt and seed")
+    return both.assign(**{name: both[one] - both[f"{one}_before"] for name, one in COSTS.items()})
 
 
 def _ranked(tried: pd.DataFrame) -> list[Setting]:
@@ -224,15 +187,10 @@ class AutoDose:
     """The setting that was found for an aim, and what speaks for it on the further seeds.
 
     Attributes:
-        aim: the class of the judge that was steered to.
-        layer: of the setting.
-        dose: of the setting, in multiples of the layer's mean residual norm.
         rates: share of hits by method (steered, unsteered, random) with Wilson's interval.
         gains: hit rate steered minus that of the other method (unsteered, random), paired bootstrap.
         cost: mean change against the baselines by name (see `DamageBudget`), paired bootstrap.
-        budget: what it was allowed to cost.
         tried: every setting, stage by stage, with effect and cost.
-        clips: every clip that was judged.
         steering: the plan with this setting, None where nothing but the search was run.
     """
 
@@ -259,31 +217,27 @@ class AutoDose:
 
     @property
     def steerable(self) -> bool:
-        """Whether it kept within the budget and beat both the baselines and random directions."""
+        """Whether it keeps within the budget and hits, at 95 %, more often than both controls."""
         return self.within and all(gain.low > 0 for gain in self.gains.values())
 
     @property
     def verdict(self) -> str:
         """What was found, in a sentence or two."""
-        rates = ", ".join(
-            f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%}) {name}" for name, one in self.rates.items()
-        )
+        rates = [f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%}) {by}" for by, one in self.rates.items()]
         nll, level, repetition = (self.cost[name].value for name in COSTS)
-        found = (
-            f"At layer {self.layer}, dose {self.dose:g} it is heard in {rates}, at a cost of "
-            f"{nll:+.2f} nats per code, {level:+.1f} dB, {repetition:+.2f} repetition."
-        )
+        cost = f"{nll:+.2f} nats per code, {level:+.1f} dB, {repetition:+.2f} repetition"
+        where = f"At layer {self.layer}, dose {self.dose:g}"
+        found = f"{where} it is heard in {', '.join(rates)}, at a cost of {cost}."
         if self.steerable:
             return f"{self.aim} can be steered. {found}"
+        refused = f"{self.aim} is not steerable within the budget:"
         if not self.within:
-            return (
-                f"{self.aim} is not steerable within the budget: the best that was tried breaks it. {found}"
-            )
+            return f"{refused} the best that was tried breaks it. {found}"
         others = {UNSTEERED: "than the unsteered model", RANDOM: "than random directions"}
         equal = [name for name, gain in self.gains.items() if gain.low <= 0]
         names = " nor ".join(others[name] for name in equal)
-        found += f" The gain over {equal[0]} is {self.gains[equal[0]]}."
-        return f"{self.aim} is not steerable within the budget: no more hits {names}, for sure. {found}"
+        gain = f"The gain over {equal[0]} is {self.gains[equal[0]]}."
+        return f"{refused} no more hits {names}, for sure. {found} {gain}"
 
 
 @renamed_keywords(rows="branch")
@@ -305,22 +259,10 @@ def auto_dose(
 ) -> AutoDose:
     """Return the layer and dose at which an aim is best reached within a damage budget, and the evidence.
 
-    The same arguments give the same result.
-
-    Args:
-        model: the model.
-        directions: layer -> unit direction of the aim at that layer.
-        aim: a class of the judge.
-        judge: it only ever hears the audio; an object, or its name.
-        budget: what steering may cost; by default that of `DamageBudget`.
-        prompts: taken in turn, seed by seed.
-        seeds: on which layer and dose are chosen.
-        further_seeds: others, on which the choice is proved; few of them prove little.
-        doses: to choose from, multiples of the layer's mean residual norm, above 0.
-        finalists: settings that are proved at most, one after another until one keeps within the budget.
-        branch: half of guidance that is steered: "cond", "null" or "both".
-        on_clips: called after each frame with how many clips have been made (of about `Space.clips`).
-        options: as `run_trials` takes them.
+    Directions are layer -> unit direction of the aim, a class of the judge; doses are multiples of the
+    layer's mean residual norm, above 0. What `seeds` choose is proved on `further_seeds` (few of them prove
+    little); where it breaks the budget, the next of the `finalists` is. `on_clips` is called after each frame
+    with how many clips have been made, of about `Space.clips`. The rest is as for `sweep`.
 
     Raises:
         EvidenceError: the judge cannot hear the aim, a direction lies at another layer, or there is nothing
@@ -339,12 +281,9 @@ def auto_dose(
     options["likely"] = True  # of which one cost is made
     if on_clips is not None:
         options["on_frame"] = ClipCount(on_clips)
-
-    def run(some: list[Trial]) -> pd.DataFrame:
-        return run_trials(model, some, judges, **options)
-
-    how = {"directions": directions, "prompts": prompts, "branch": branch}
-    return choose_dose(run, space, aim, budget or DamageBudget(), **how)  # type: ignore[arg-type]
+    run = partial(run_trials, model, judges=judges, **options)
+    how: Any = {"directions": directions, "prompts": prompts, "branch": branch}
+    return choose_dose(run, space, aim, budget or DamageBudget(), **how)
 
 
 def choose_dose(
@@ -359,18 +298,11 @@ def choose_dose(
 ) -> AutoDose:
     """Return what a search with this runner finds, with intervals over the further seeds alone.
 
-    Args:
-        run: makes and judges the clips of trials; their columns tell layer, dose and stage.
-        space: what is searched.
-        aim: what is aimed at.
-        budget: what steering may cost.
-        directions: by layer; without them the trials have no plans.
-        prompts: taken in turn, seed by seed.
-        branch: half of guidance that the plans steer.
+    The columns of the runner's trials tell layer, dose and stage; without directions they have no plans.
     """
 
-    def plan(method: str, layer: int, dose: float, seed: int) -> Steering | None:
-        if directions is None:
+    def plan(method: str, layer: int | None, dose: float, seed: int) -> Steering | None:
+        if directions is None or layer is None:
             return None
         own = directions[layer]  # each random clip has another direction
         return (random_direction(own, seed) if method == RANDOM else own).at(dose, branch=branch)
@@ -378,17 +310,14 @@ def choose_dose(
     def staged(
         stage: str, methods: Sequence[str], some: Sequence[Setting], seeds: Sequence[int]
     ) -> pd.DataFrame:
-        pairs, listed = pair_prompts(prompts, seeds), list[Trial]()
-        for method in methods:
-            if method == UNSTEERED:
-                columns = {"layer": None, "dose": 0.0, "stage": stage}
-                listed += [Trial(*pair, None, method, aim, columns=columns) for pair in pairs]
-                continue
-            for layer, dose in some:
-                columns = {"layer": layer, "dose": dose, "stage": stage}
-                listed += [Trial(*pair, plan(method, layer, dose, pair[1]), method, aim, columns=columns)
-                           for pair in pairs]  # fmt: skip
-        return run(listed)
+        unsteered: list[tuple[int | None, float]] = [(None, 0.0)]
+        return run([
+            Trial(*pair, plan(method, layer, dose, pair[1]), method, aim,
+                  columns={"layer": layer, "dose": dose, "stage": stage})
+            for method in methods
+            for layer, dose in (unsteered if method == UNSTEERED else some)
+            for pair in pair_prompts(prompts, seeds)
+        ])  # fmt: skip
 
     (layer, dose), clips, tried = _search(staged, space, budget)
     rates, gains, cost = _evidence(clips, layer, dose)
@@ -399,13 +328,10 @@ def _evidence(
     clips: pd.DataFrame, layer: int, dose: float
 ) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Estimate]]:
     """Return rates, gains and costs of the chosen setting on the seeds that did not choose it."""
-    proof = clips[clips["stage"] == "proof"]
-    mine = (proof["layer"] == layer) & (proof["dose"] == dose)
-    proof = proof[mine | (proof["method"] == UNSTEERED)]
-    rates, gains = {}, {}
-    for name in (STEERED, UNSTEERED, RANDOM):
-        hits = proof.loc[proof["method"] == name, "hit"].to_numpy(bool)
-        rates[name] = Estimate(float(hits.mean()), *wilson(int(hits.sum()), len(hits)))
+    mine = (clips["layer"] == layer) & (clips["dose"] == dose)
+    proof = clips[(clips["stage"] == "proof") & (mine | (clips["method"] == UNSTEERED))]
+    hits = {name: proof.loc[proof["method"] == name, "hit"] for name in (STEERED, UNSTEERED, RANDOM)}
+    rates, gains = {name: proportion(some) for name, some in hits.items()}, {}
     for name in (UNSTEERED, RANDOM):
         steered, theirs = pair_with_baseline(proof, STEERED, name)
         difference = steered["hit"].to_numpy(float) - theirs["hit"].to_numpy(float)

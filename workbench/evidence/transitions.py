@@ -24,20 +24,14 @@ if TYPE_CHECKING:
     from workbench.sound import Clip
     from workbench.steering import Steering
 
-SHORTEST_SECONDS = 1.0
-"""A judge needs as much as this of each part."""
+SHORTEST_SECONDS = 1.0  # a judge needs as much as this of each part
 
 
 @dataclass(frozen=True)
 class Gains:
     """Mean gains of two conditions with the same target, and their difference; paired bootstrap over clips.
 
-    Attributes:
-        steered: mean gain under steering.
-        prompted: mean gain under the prompt alone.
-        difference: steered minus prompted.
-        share: of the clips in which steering gains more.
-        n: pairs.
+    `share` is that of the clips in which steering gains more, `n` the number of pairs.
     """
 
     steered: Estimate
@@ -63,23 +57,13 @@ def transitions(
 ) -> pd.DataFrame:
     """Return what becomes of beginnings that are continued under several conditions, a row per clip.
 
-    Columns: those of `run_trials` with the judge's as judged and p_<class>; method is the condition,
-    beginning the number of the clip, gain the probability of the target in the new part minus that in the
-    given part. Judge and guards hear the new part alone.
-
-    Args:
-        model: the model.
-        beginnings: music to continue.
-        conditions: name -> (prompt, plan or None).
-        judge: hears both parts, each by itself; as it is or by its name.
-        target: the class that the music is to turn into.
-        seeds: one per beginning; every condition uses the same.
-        given_seconds: how much of the end of each beginning is heard.
-        options: as `run_trials` takes them; the likelihood is left out unless `likely=True`.
+    Conditions are name -> (prompt, plan or None), and seeds one per beginning, the same for all of them.
+    `given_seconds` of the end of each beginning are heard. Columns and options are those of `sweep`, and:
+    method is the condition, beginning the number of the clip, gain the probability of the target in the new
+    part minus that in the given part.
 
     Raises:
-        EvidenceError: not one seed per beginning, nothing to continue, no condition, a judge that does not
-            know the target, or a part of under a second.
+        EvidenceError: there is nothing to continue or to compare, or nothing that the judge can hear.
     """
     if not beginnings or len(seeds) != len(beginnings) or not conditions:
         found = f"there are {len(beginnings)} beginnings, {len(seeds)} seeds and {len(conditions)} conditions"
@@ -100,12 +84,8 @@ def transitions(
 def gain(judge: Judge | str, clips: Sequence[Clip], target: str, *, at_s: float | None = None) -> np.ndarray:
     """Return P(target) in the second part minus P(target) in the first, for each clip `(clips,)`.
 
-    Args:
-        judge: hears each part by itself; as it is or by its name.
-        clips: of at least two seconds.
-        target: a class of the judge.
-        at_s: where the second part begins, in seconds; by default in the middle of each clip. In a
-            continuation: the length of what was given.
+    The second part begins at `at_s` seconds (in a continuation: the length of what was given), by default in
+    the middle of each clip. The judge hears each part by itself.
 
     Raises:
         EvidenceError: there is no clip, the judge does not know the target, or a part is under a second.
@@ -133,33 +113,22 @@ def _check(judge: Judge, count: int, target: str, shortest: float) -> None:
 def compare_gains(
     steered: np.ndarray, prompted: np.ndarray, *, groups: Sequence[object] | None = None
 ) -> Gains:
-    """Return mean gains and their difference with 95 % intervals that keep the pairs.
+    """Return the means of gains `(n,)` of the same beginnings, and of their difference, compared in pairs.
 
-    Args:
-        steered: gains `(n,)` under steering.
-        prompted: gains `(n,)` of the same beginnings, in the same order, under the prompt alone.
-        groups: group of each pair `(n,)`, for example the track of its beginning; by default each pair is its
-            own.
-
-    Raises:
-        EvidenceError: the two are not equally many, or there is none.
+    The group of each pair may be the track of its beginning; by default each is its own. EvidenceError where
+    the two are not equally many, or there is none.
     """
-    both = [np.asarray(values, np.float64) for values in (steered, prompted)]
-    count = len(both[0])
-    if both[0].shape != both[1].shape or both[0].ndim != 1 or not count:
-        found = f"there are {both[0].shape} steered and {both[1].shape} prompted ones"
+    one, other = (np.asarray(values, np.float64) for values in (steered, prompted))
+    if one.shape != other.shape or one.ndim != 1 or not len(one):
+        found = f"there are {one.shape} steered and {other.shape} prompted ones"
         raise EvidenceError("Gains were to be compared", found, "Give one of each per beginning")
-    difference = both[0] - both[1]
-    names = np.arange(count) if groups is None else np.array([str(group) for group in groups])
-    first, second, apart = means(np.column_stack([*both, difference]), names)
-    return Gains(first, second, apart, float((difference > 0).mean()), count)
-
-
-# The names of the version before, for one release.
+    names = np.arange(len(one)) if groups is None else np.array([str(group) for group in groups])
+    first, second, apart = means(np.column_stack([one, other, one - other]), names)
+    return Gains(first, second, apart, float((one > other).mean()), len(one))
 
 
 class Way(NamedTuple):
-    """A condition of `go_on`."""
+    """A condition of `go_on`, a name of the version before."""
 
     name: str
     prompt: str

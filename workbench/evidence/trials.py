@@ -1,10 +1,8 @@
 """Trials: clips that are made to be compared, and the one runner that makes and judges them.
 
-A `Trial` is one clip to make. `trials` lists plans with their baseline (the unsteered clip of the same prompt
-and seed), `dose_trials` and `random_trials` directions with doses. `run_trials` makes and judges them, in
-batches, resumed from a file (`path=`) or on a Dask cluster (`client=`), and returns a table with a row per
-clip in which nothing is averaged away. `sweep` does so for doses, `hit_rates` counts, `pair_with_baseline`
-takes differences; searches, crosstalk, blends and transitions read the same table.
+`trials`, `dose_trials` and `random_trials` list what is to be made, `run_trials` returns a table with a row
+per clip in which nothing is averaged away, and `hit_rates` and `pair_with_baseline` read it, as do searches,
+crosstalk, blends and transitions.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -25,7 +23,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from workbench.errors import Cancelled, EvidenceError, warn_renamed
+from workbench.errors import EvidenceError, warn_renamed
 from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.judge import Judge, Judges, as_judges
 from workbench.files import DIGEST, digest_of, disk_errors
@@ -33,11 +31,12 @@ from workbench.generation.engine import OnFrame
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
+from workbench.model.workers import on_workers
 from workbench.stats import wilson
 from workbench.steering import Direction, Steering, random_direction
 
 UNSTEERED = "unsteered"
-"""The method of a baseline."""
+"""The method of a baseline: the clip of the same prompt and seed that is not steered."""
 
 Row = dict[str, Any]
 
@@ -47,8 +46,6 @@ class Trial:
     """One clip to make and judge.
 
     Attributes:
-        prompt: text.
-        seed: of the draws; the baseline has the same.
         plan: what is steered; None leaves the model alone.
         method: name of the condition, for example "probe", "random" or "unsteered".
         aim: the class that is steered to; it counts as a hit when the first judge that knows it hears it.
@@ -65,11 +62,8 @@ class Trial:
     columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        plain = {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in self.columns.items()
-        }
-        object.__setattr__(self, "columns", plain)
+        plain = [value.item() if isinstance(value, np.generic) else value for value in self.columns.values()]
+        object.__setattr__(self, "columns", dict(zip(self.columns, plain, strict=True)))
         object.__setattr__(self, "seed", int(self.seed))
 
 
@@ -77,7 +71,7 @@ OnRow = Callable[[Trial, Take, Row], object]
 
 
 class RunOptions(TypedDict, total=False):
-    """The keywords of `run_trials`, which every function that runs trials takes and passes on."""
+    """The keywords of `run_trials`, which every function that runs trials passes on to it."""
 
     seconds: float
     guidance: float | None
@@ -91,14 +85,8 @@ class RunOptions(TypedDict, total=False):
     cancel: threading.Event | None
 
 
-# What is to be made.
-
-
 def pair_prompts(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
     """Return (prompt, seed) for each seed, prompts taken in turn: what all plans of a comparison share.
-
-    Raises:
-        EvidenceError: there is no prompt or no seed.
 
     >>> pair_prompts(["a tune", "a song"], [4, 5, 6])
     [('a tune', 4), ('a song', 5), ('a tune', 6)]
@@ -110,26 +98,18 @@ def pair_prompts(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str
 
 
 def trials(plans: Mapping[str, Steering | None], prompts: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
-    """Return a trial of every plan on the same prompts and seeds, the baselines first.
+    """Return a trial of every plan, by name, on the same prompts and seeds, the baselines first.
 
-    Args:
-        plans: by name, which becomes the method.
-        prompts: taken in turn, seed by seed.
-        seeds: one clip per plan and seed.
-
-    Raises:
-        EvidenceError: there is no prompt or no seed, or a plan has the name of the baselines.
+    EvidenceError where there is no prompt or no seed, or a plan has the name of the baselines.
     """
     if UNSTEERED in plans:
         found = f"{UNSTEERED!r} is the name of the baselines, which are always made"
         raise EvidenceError("A plan of this name was to be compared", found, "Name it otherwise")
-    every: dict[str, Steering | None] = {UNSTEERED: None, **plans}
-    pairs = pair_prompts(prompts, seeds)
+    pairs, every = pair_prompts(prompts, seeds), {UNSTEERED: None, **plans}
     return [Trial(*pair, plan, name) for name, plan in every.items() for pair in pairs]
 
 
-PerAim = Sequence[Any] | Mapping[str, Sequence[Any]]
-"""The same for all aims, or for each its own."""
+PerAim = Sequence[Any] | Mapping[str, Sequence[Any]]  # the same for all aims, or for each its own
 
 
 def of_aim(given: PerAim, aim: str) -> Sequence[Any]:
@@ -148,13 +128,9 @@ def dose_trials(
 ) -> list[Trial]:
     """Return a trial per direction, dose and seed, with layer and dose as columns.
 
-    Args:
-        directions: by aim, a class of the judge.
-        doses: multiples of the layer's mean residual norm; the same for all aims, or by aim.
-        prompts: taken in turn, seed by seed; the same for all aims, or by aim.
-        seeds: one clip per direction, dose and seed.
-        method: name of the condition.
-        branch: half of guidance that is steered: "cond", "null" or "both".
+    Directions are given by aim, a class of the judge; doses are multiples of the layer's mean residual norm.
+    Prompts are taken in turn, seed by seed. The branch is the half of guidance that is steered: "cond",
+    "null" or "both".
     """
     return [
         Trial(*pair, plan, method, aim, columns={"layer": direction.layer, "dose": dose})
@@ -174,10 +150,7 @@ def random_trials(
     count: int,
     branch: str = "cond",
 ) -> list[Trial]:
-    """Return controls: for each aim `count` random directions of the same layer, norm and doses.
-
-    Arguments are those of `dose_trials`.
-    """
+    """Return controls as `dose_trials` does: for each aim `count` random directions of its layer and norm."""
     return [
         trial
         for i, (aim, direction) in enumerate(directions.items())
@@ -193,9 +166,6 @@ def make_takes(model: Model, trials: Sequence[Trial], **options: Any) -> list[Ta
         model, [trial.prompt for trial in trials], steering=[trial.plan for trial in trials],
         seed=[trial.seed for trial in trials], audio=[trial.prompt_codes for trial in trials], **options,
     )  # fmt: skip
-
-
-# The runner.
 
 
 @dataclass(frozen=True)
@@ -249,10 +219,11 @@ def run_trials(
 ) -> pd.DataFrame:
     """Make and judge the clips of trials; return a row per trial, in their order.
 
-    Columns: method, aim, the trial's own, prompt, seed, ok (the receipt), hit (whether the aim is heard), p
-    (its probability), p_given (the same in what it continues from), per judge judged_<name> and
-    p_<name>_<class>, the guards of `damage`, and nll, nll_0, nll_1 ... of `likelihood`. Judges and guards
-    hear the new part alone.
+    First come the columns of the trial: method, aim, its own, prompt, seed. `ok` says whether every planned
+    edit was carried out (the take's receipt), `hit` whether the judge hears the aim, and `p` how probable it
+    finds it. Where a clip continues another, all is measured in the new part alone, and `p_given` is the
+    probability of the aim in the part that was given. Then follow for each judge its verdict `judged_<name>`
+    and its probabilities `p_<name>_<class>`, the guards of `damage`, and nll, nll_0 ... of `likelihood`.
 
     Args:
         model: the model.
@@ -263,8 +234,7 @@ def run_trials(
         likely: whether the likelihood of the codes under the unsteered model is measured.
         batch: clips that are drawn at once, and kept at once.
         path: a JSONL file to which finished rows are appended; what it holds is not made again.
-        client: a `dask.distributed.Client` whose workers make the batches. They load the model from its
-            folder, once each.
+        client: a `dask.distributed.Client` whose workers make the batches (see `on_workers`).
         progress: whether to show progress bars and, after the first batch, how long all will take.
         on_row: called with each new trial, its take and its row.
         on_frame: as `generate` calls it; `ClipCount` makes clips of frames. Not with a client.
@@ -284,33 +254,37 @@ def run_trials(
         raise EvidenceError("Trials were to be run", found if trials else "there are none", do)
     keys = [str(i) for i in range(len(trials))] if path is None else settings.keys(model, trials)
     rows = {} if path is None else _finished_rows(Path(path))
-    whole = [range(start, min(start + batch, len(trials))) for start in range(0, len(trials), batch)]
-    missing = [[i for i in part if keys[i] not in rows] for part in whole]
-    parts = [part for part in missing if part]
-    work = [[trials[i] for i in part] for part in parts]
-    if client is None:
-        watch = {"progress": progress, "on_frame": on_frame, "cancel": cancel, "batch": batch}
-        done = (_run_batch(model, part, settings, **watch) for part in work)
-        results: Iterator[tuple[int, _Result]] = enumerate(done)
-    else:
-        where = (client, model, on_row is not None)
-        results = _run_on_client(*where, work, settings, cancel=cancel)
-    for number, (made, takes) in _timed(results, [len(part) for part in parts], progress):
-        fresh = dict(zip([keys[i] for i in parts[number]], made, strict=True))
+    keyed = list(zip(keys, trials, strict=True))
+    whole = [keyed[start : start + batch] for start in range(0, len(keyed), batch)]
+    missing = [[(key, one) for key, one in part if key not in rows] for part in whole]
+    work = [part for part in missing if part]
+    watch: Any = {"progress": progress, "on_frame": on_frame, "cancel": cancel, "batch": batch}
+    results: Iterator[tuple[_Batch, _Result]] = (
+        (part, _run_batch(model, part, settings, **watch)) for part in work
+    )
+    if client is not None:
+        run = partial(_run_batch, settings=settings, with_takes=on_row is not None, progress=False)
+        results = on_workers(client, model, run, work, error=EvidenceError, cancel=cancel)
+    for part, (made, takes) in _timed(results, sum(map(len, work)), progress and len(work) > 1):
+        fresh = dict(zip([key for key, _ in part], made, strict=True))
         if path is not None:
             _append_rows(Path(path), fresh)
         rows |= fresh
         if on_row is not None:
-            for one in zip(work[number], takes, made, strict=True):
-                on_row(*one)
+            for (_, trial), take, row in zip(part, takes, made, strict=True):
+                on_row(trial, take, row)
     return pd.DataFrame([rows[key] for key in keys])
 
 
+_Batch = list[tuple[str, Trial]]
 _Result = tuple[list[Row], list[Take]]
 
 
-def _run_batch(model: Model, some: Sequence[Trial], settings: _Settings, **watch: Any) -> _Result:
-    """Return rows and takes of the trials of one batch."""
+def _run_batch(
+    model: Model, part: _Batch, settings: _Settings, *, with_takes: bool = True, **watch: Any
+) -> _Result:
+    """Return rows and, where they are wanted, takes of the trials of one batch."""
+    some = [trial for _key, trial in part]
     takes = make_takes(model, some, seconds=settings.seconds, guidance=settings.guidance, **watch)
     rows: list[Row] = [
         {"method": one.method, "aim": one.aim, **one.columns, "prompt": take.prompt, "seed": take.seed,
@@ -333,30 +307,25 @@ def _run_batch(model: Model, some: Sequence[Trial], settings: _Settings, **watch
     if settings.likely:
         scores = likelihood(model, takes, progress=bool(watch.get("progress")))
         rows = [row | score.row() for row, score in zip(rows, scores, strict=True)]
-    return rows, takes
+    return rows, takes if with_takes else []
 
 
 def _timed(
-    results: Iterator[tuple[int, _Result]], sizes: Sequence[int], progress: bool
-) -> Iterator[tuple[int, _Result]]:
+    results: Iterator[tuple[_Batch, _Result]], total: int, progress: bool
+) -> Iterator[tuple[_Batch, _Result]]:
     """Pass results on under a progress bar that says, once the first is there, how long all will take."""
-    began, total = time.monotonic(), sum(sizes)
-    with tqdm(
-        total=total, desc="Trials", unit="clip", disable=not progress or len(sizes) < 2, leave=False
-    ) as bar:
-        for number, result in results:
+    began = time.monotonic()
+    with tqdm(total=total, desc="Trials", unit="clip", disable=not progress, leave=False) as bar:
+        for part, result in results:
             if not bar.n:
-                minutes = (time.monotonic() - began) * total / sizes[number] / 60
+                minutes = (time.monotonic() - began) * total / len(part) / 60
                 bar.set_description(f"Trials (about {minutes:.1f} min for {total} clips)")
-            bar.update(sizes[number])
-            yield number, result
-
-
-# Rows on disk: a line {"key": ..., "row": {...}, "digest": ...} for each finished trial.
+            bar.update(len(part))
+            yield part, result
 
 
 def _finished_rows(path: Path) -> dict[str, Row]:
-    """Return the rows of a file by key; a line that a killed process left unfinished is cut off."""
+    """Return rows of lines {"key", "row", "digest"} by key; a line that a killed process left is cut off."""
     if not path.exists():
         return {}
     data = path.read_bytes()
@@ -388,71 +357,11 @@ def _append_rows(path: Path, rows: Mapping[str, Row]) -> None:
             file.write(data)
 
 
-# Rows on a cluster.
-
-
-def _run_on_client(
-    client: Any,
-    model: Model,
-    with_takes: bool,
-    work: Sequence[Sequence[Trial]],
-    settings: _Settings,
-    *,
-    cancel: threading.Event | None,
-) -> Iterator[tuple[int, _Result]]:
-    """Yield the number and result of each batch as workers finish them; takes only where they are wanted."""
-    from distributed import as_completed
-
-    if model.folder is None:
-        raise EvidenceError(
-            "Trials on a cluster were asked for",
-            f"{model.id} exists in this process only",
-            "Write it with save_pretrained to a folder that the workers see, and load it from there",
-        )
-    how = (str(model.folder), str(model.device), str(model.dtype).removeprefix("torch."))
-    futures = {
-        client.submit(_run_remotely, how, model.id, with_takes, part, settings, pure=False): number
-        for number, part in enumerate(work)
-    }
-    try:
-        for future in as_completed(list(futures)):
-            if cancel is not None and cancel.is_set():
-                raise Cancelled("The trials were stopped")
-            yield futures[future], future.result()
-    finally:
-        client.cancel(list(futures))
-
-
-_LOADING = threading.Lock()
-
-
-def _run_remotely(
-    how: tuple[str, str, str], id_: str, with_takes: bool, some: Sequence[Trial], settings: _Settings
-) -> _Result:
-    with _LOADING:
-        model = _loaded(*how)
-        model.id = id_
-    rows, takes = _run_batch(model, some, settings, progress=False)
-    return rows, takes if with_takes else []
-
-
-@lru_cache(maxsize=1)
-def _loaded(folder: str, device: str, dtype: str) -> Model:
-    from workbench.model.load import load
-
-    return load(folder, device=device, dtype=dtype, check=False)
-
-
 class ClipCount:
-    """Counts clips while they are made, parts of clips included: give it to `run_trials` as `on_frame`.
-
-    Args:
-        tell: called after each frame with how many clips have been made, over all runs.
-    """
+    """An `on_frame` of `run_trials` that tells after each frame how many clips have been made in all runs."""
 
     def __init__(self, tell: Callable[[float], object]) -> None:
-        self._tell = tell
-        self._whole, self._batch, self._share = 0.0, 0, 0.0
+        self._tell, self._whole, self._batch, self._share = tell, 0.0, 0, 0.0
 
     def __call__(self, done: int, codes: torch.Tensor) -> None:
         """Take note of `done` finished frames of the codes `(B, k, T)`."""
@@ -463,17 +372,10 @@ class ClipCount:
         self._tell(self._whole + share * codes.shape[0])
 
 
-# What is read from the table.
-
-
 def pair_with_baseline(
     table: pd.DataFrame, method: str, other: str = UNSTEERED
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the clips of a method and those of another, row beside row: the same prompt and seed.
-
-    Raises:
-        EvidenceError: a clip has no partner, or more than one, or there is none at all.
-    """
+    """Return the clips of a method and those of another, row beside row: the same prompt and seed."""
     mine, theirs = (
         table[table["method"] == name].set_index(["prompt", "seed"]).sort_index() for name in (method, other)
     )
@@ -491,11 +393,9 @@ def pair_names(table: pd.DataFrame) -> np.ndarray:
 
 def without_judge_name(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return a table of one judge with the columns judged and p_<class>."""
-    prefix = f"p_{name}_"
-    short = {str(one): f"p_{str(one).removeprefix(prefix)}" for one in table if str(one).startswith(prefix)}
-    return table.drop(columns=["p", "p_given"], errors="ignore").rename(
-        columns={f"judged_{name}": "judged", **short}
-    )
+    short = {f"judged_{name}": "judged"}
+    short |= {one: one.replace(f"{name}_", "", 1) for one in map(str, table) if one.startswith(f"p_{name}_")}
+    return table.drop(columns=["p", "p_given"], errors="ignore").rename(columns=short)
 
 
 def sweep(
@@ -512,55 +412,37 @@ def sweep(
 ) -> pd.DataFrame:
     """Return a row per direction, dose and seed, then those of random directions: dose and response.
 
-    Columns: as `run_trials`, with layer and dose; the judge's are judged and p_<class>. The likelihood is
-    left out unless `likely=True`.
-
-    Args:
-        model: the model.
-        directions: by aim, a class of the judge.
-        doses: multiples of the layer's mean residual norm.
-        judge: hears the clips, as it is or by its name.
-        prompts: taken in turn, seed by seed.
-        seeds: one clip per direction, dose and seed.
-        random_directions: controls per aim and dose, of the same layer and norm.
-        branch: half of guidance that is steered: "cond", "null" or "both".
-        options: as `run_trials` takes them.
-
-    Raises:
-        EvidenceError: there is nothing to sweep, or the judge does not know an aim.
+    The columns are those of `run_trials`, and layer and dose; what the judge hears stands without its name in
+    `judged` and `p_<class>`. The likelihood is left out unless `likely=True`. Arguments are those of
+    `dose_trials`, and `random_directions` the controls per aim and dose, of the same layer and norm.
+    EvidenceError where there is nothing to sweep, or the judge does not know an aim.
     """
-    ((name, one),) = as_judges(judge).items()
-    steered = dose_trials(directions, doses, prompts, seeds, branch=branch)
-    controls = random_trials(directions, doses, prompts, seeds, count=random_directions, branch=branch)
     options.setdefault("likely", False)
-    return without_judge_name(run_trials(model, steered + controls, {name: one}, **options), name)
+    some = dose_trials(directions, doses, prompts, seeds, branch=branch)
+    some += random_trials(directions, doses, prompts, seeds, count=random_directions, branch=branch)
+    ((name, one),) = as_judges(judge).items()
+    return without_judge_name(run_trials(model, some, {name: one}, **options), name)
 
 
 def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer", "dose")) -> pd.DataFrame:
-    """Return hit rate with its 95 % interval (Wilson) and n for each combination of columns."""
-    grouped = table.groupby(list(by), dropna=False)["hit"].agg(["sum", "count"]).reset_index()
-    bounds = [wilson(int(k), int(n)) for k, n in zip(grouped["sum"], grouped["count"], strict=True)]
-    grouped["hit_rate"] = grouped["sum"] / grouped["count"]
-    grouped["low"], grouped["high"] = zip(*bounds, strict=True)
-    return grouped.rename(columns={"count": "n"}).drop(columns="sum")
+    """Return n and the hit rate with its 95 % interval (Wilson) for each combination of columns."""
+    rates = table.groupby(list(by), dropna=False)["hit"].agg(n="count", hit_rate="mean").reset_index()
+    bounds = [wilson(round(rate * n), n) for n, rate in zip(rates["n"], rates["hit_rate"], strict=True)]
+    rates["low"], rates["high"] = zip(*bounds, strict=True)
+    return rates
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Where judged clips are kept: `<folder>/<subfolder of the method>/<aim, or what the judge heard>/`.
-
-    Subfolders are named as the method unless `subfolders` says otherwise; files are 16-bit WAV, named by the
-    number of the prompt and the seed, those of random directions also by the direction.
-    """
+    """Where judged clips are kept: `<folder>/<method, or its subfolder>/<aim, or what the judge heard>/`."""
 
     folder: Path
     subfolders: Mapping[str, str]
 
     def write(self, trial: Trial, take: Take, *, judged: str, prompt: int) -> Path:
-        """Write one clip and return its path."""
+        """Write one clip as 16-bit WAV and return its path."""
         folder = self.folder / self.subfolders.get(trial.method, trial.method) / (trial.aim or judged)
-        control = trial.method == "random" and trial.plan is not None
-        name = f"{trial.plan.terms[0].direction.name}-" if control and trial.plan else ""
+        name = f"{trial.plan.terms[0].direction.name}-" if trial.method == "random" and trial.plan else ""
         return take.clip.write(folder / f"{name}prompt-{prompt}-seed-{take.seed}.wav")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Unpack
 
 import pandas as pd
 
 from workbench.errors import EvidenceError
 from workbench.evidence.judge import Judge, as_judges
+from workbench.evidence.search import Setting
 from workbench.evidence.trials import (
     Keep,
     Row,
@@ -28,11 +30,7 @@ from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
 from workbench.steering import Direction
 
-Setting = tuple[int, float]
-"""(layer, dose)."""
-
-ByLayer = Mapping[int, Mapping[str, Direction]]
-"""layer -> aim -> direction: what may be chosen from. Not every aim needs a direction at every layer."""
+ByLayer = Mapping[int, Mapping[str, Direction]]  # not every aim needs a direction at every layer
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,13 @@ class Protocol:
     """What a validation does.
 
     Attributes:
-        prompts: prompts, taken in turn; or the prompts of each aim (steering against what they name).
-        layers: layers to choose from.
-        doses: doses to choose from, in multiples of the mean residual norm.
-        choosing_seeds: seeds on which layer and dose are chosen.
+        prompts: taken in turn; or the prompts of each aim (steering against what they name).
+        choosing_seeds: on which a layer and a dose (multiples of the mean residual norm) are chosen.
         finalists: settings per aim that are tried again on `second_seeds` before the choice; 0 for none.
-        second_seeds: further seeds for the choice, spent on finalists alone.
         per_aim: whether each aim has a setting of its own; otherwise all share the best.
         reporting_seeds: other seeds, on which everything is reported.
         random_directions: controls per aim, which share the number of clips of a steered aim; 0 for none.
         unsteered: whether the same prompts and seeds are also heard unsteered, where all aims share them.
-        seconds: length of the clips.
-        guidance: classifier-free guidance; by default what the checkpoint says.
         branch: half of guidance that is steered: "cond", "null" or "both".
     """
 
@@ -74,12 +67,7 @@ class Protocol:
 class Validation:
     """What came out: every judged clip of both parts, and the settings that the first part chose.
 
-    Attributes:
-        layer: of the setting that is best for all aims together.
-        dose: of that setting.
-        settings: the settings that were used, by aim.
-        choosing: every judged clip on the seeds that chose.
-        reporting: every judged clip on the other seeds.
+    Layer and dose are the setting that is best for all aims together; `settings` are those that were used.
     """
 
     layer: int
@@ -94,20 +82,19 @@ class Validation:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return per aim: layer, dose, n, hit_rate, low, high; random_direction and unsteered if heard."""
-        rates = {
-            (row["aim"], row["method"]): row
-            for row in hit_rates(self.reporting, by=("aim", "method")).to_dict("records")
-        }
+        rows = hit_rates(self.reporting, by=("aim", "method")).to_dict("records")
+        rates = {(row["aim"], row["method"]): row for row in rows}
         heard = self.part("unsteered")["judged"]
         found: dict[str, dict[str, float]] = {}
         for aim, (layer, dose) in sorted(self.settings.items()):
             row = rates[aim, "probe"]
-            found[aim] = {"layer": layer, "dose": dose, "n": int(row["n"])}
-            found[aim] |= {name: round(float(row[name]), 4) for name in ("hit_rate", "low", "high")}
+            shares = {name: row[name] for name in ("hit_rate", "low", "high")}
             if (aim, "random") in rates:
-                found[aim]["random_direction"] = round(float(rates[aim, "random"]["hit_rate"]), 4)
+                shares["random_direction"] = rates[aim, "random"]["hit_rate"]
             if len(heard):
-                found[aim]["unsteered"] = round(float((heard == aim).mean()), 4)
+                shares["unsteered"] = (heard == aim).mean()
+            rounded = {name: round(float(share), 4) for name, share in shares.items()}
+            found[aim] = {"layer": layer, "dose": dose, "n": int(row["n"]), **rounded}
         return found
 
 
@@ -122,23 +109,14 @@ def validate_steering(
 ) -> Validation:
     """Return a validation of every class of the probes that the judge can hear.
 
-    Args:
-        model: the model.
-        probes: fitted on its activations; their weights are the directions.
-        judge: hears audio only; as it is or by its name.
-        protocol: seeds, doses, layers, controls.
-        keep: where the clips are kept that are reported on; by default none is.
-        options: as `run_trials` takes them; seconds and guidance are the protocol's.
-
-    Raises:
-        EvidenceError: the judge hears none of the classes.
+    The weights of the probes are the directions. `keep` says where the clips that are reported on are kept,
+    by default nowhere; options are those of `run_trials` (seconds and guidance are the protocol's). An
+    EvidenceError says that the judge hears none of the classes.
     """
-    ((_name, one),) = as_judges(judge).items()
-    by_layer = {
-        layer: {name: d for name, d in probes.directions(layer).items() if name in one.classes}
-        for layer in protocol.layers
-    }
-    return validate_directions(model, by_layer, judge, protocol, keep=keep, **options)
+    (classes,) = (one.classes for one in as_judges(judge).values())
+    every = {layer: probes.directions(layer) for layer in protocol.layers}
+    heard = {layer: {aim: one[aim] for aim in one if aim in classes} for layer, one in every.items()}
+    return validate_directions(model, heard, judge, protocol, keep=keep, **options)
 
 
 def validate_directions(
@@ -150,7 +128,7 @@ def validate_directions(
     keep: Keep | None = None,
     **options: Unpack[RunOptions],
 ) -> Validation:
-    """Return a validation of any directions; their aims are classes of the judge. Arguments as above."""
+    """Return a validation of any directions by layer and aim, as `validate_steering` does."""
     aims = sorted({aim for directions in by_layer.values() for aim in directions})
     if not aims:
         found = "the judge hears none of the classes that there are directions for"
@@ -196,9 +174,8 @@ def _tried(
     """Return the judged clips of all settings, and those among them that decide (the finalists')."""
 
     def trials(seeds: Sequence[int]) -> list[Trial]:
-        listed = [dose_trials(directions, protocol.doses, protocol.prompts, seeds, branch=protocol.branch)
-                  for directions in by_layer.values()]  # fmt: skip
-        return [trial for part in listed for trial in part]
+        how = (protocol.doses, protocol.prompts, seeds)
+        return list(chain(*(dose_trials(one, *how, branch=protocol.branch) for one in by_layer.values())))
 
     first = run(trials(protocol.choosing_seeds))
     if not (protocol.finalists and protocol.second_seeds):
@@ -210,18 +187,16 @@ def _tried(
     }
     again = [one for one in trials(protocol.second_seeds) if (one.aim, *one.columns.values()) in kept]
     both = pd.concat([first, run(again)], ignore_index=True)
-    keys = pd.Series(list(zip(both["aim"], both["layer"], both["dose"], strict=True)))
-    return both, both[keys.isin(kept)].reset_index(drop=True)
+    return both, both[both.set_index(["aim", "layer", "dose"]).index.isin(list(kept))].reset_index(drop=True)
 
 
 def ranked_settings(table: pd.DataFrame) -> list[Setting]:
     """Return the (layer, dose) of a table, best first; of equals, the smaller dose.
 
-    The score of a clip is the mean of hit (0 or 1) and the judge's probability of the aim: with few clips per
-    setting, hits alone leave too many equals. Each aim weighs the same.
+    The score of a clip is the mean of hit (0 or 1) and the judge's probability of the aim.
     """
     chance = [row[f"p_{row['aim']}"] for row in table.to_dict("records")]
-    scored = table.assign(score=(table["hit"].astype(float) + pd.Series(chance, table.index)) / 2)
+    scored = table.assign(score=(table["hit"].astype(float) + chance) / 2)
     by_aim = scored.groupby(["layer", "dose", "aim"])["score"].mean()
     means = by_aim.groupby(["layer", "dose"]).mean().reset_index()
     ordered = means.sort_values(["score", "dose"], ascending=[False, True])

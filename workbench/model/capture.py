@@ -13,9 +13,9 @@ import math
 import shutil
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,20 @@ from tqdm.auto import tqdm
 
 from workbench.activations import Activations, Cost, StoreSpec
 from workbench.activations.store import ActivationStore, UnusableStore, open_activations
-from workbench.errors import ActivationsError, Cancelled, number_or_nan, renamed_keywords, whole_number
+from workbench.errors import (
+    ActivationsError,
+    Cancelled,
+    ModelError,
+    number_or_nan,
+    renamed_keywords,
+    whole_number,
+)
 from workbench.model import capture_plan, teacher_forcing
-from workbench.model.capture_plan import Arrays, Cases, Job, cases_for, read_chunk
+from workbench.model.capture_plan import Arrays, Cases, Chunk, Job, cases_for, read_chunk
 from workbench.model.folders import cache_folder, can_keep, say_damaged
 from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import codes_for
+from workbench.model.workers import on_workers
 from workbench.sound.dataset import Dataset
 
 MENDED_AT_MOST = 8  # damaged files of a store in the cache that are made again one by one; then all of it
@@ -223,13 +231,15 @@ def _capture_planned(model: Model, own: _Plan, output: CaptureOutput) -> Activat
     if missing:
         own.forecast.check(free_device=own.free_device)
     chunks = [own.cases.chunk(own.dataset, own.counts, number, spec.rows(number)) for number in missing]
-    there = output.client and capture_plan.run_there(model, chunks, own.job, output.client)
+    read = partial(read_chunk, job=own.job)
+    results: Iterator[tuple[Chunk, Arrays]] = ((chunk, read(model, chunk)) for chunk in chunks)
+    if output.client:
+        results = on_workers(output.client, model, read, chunks, error=ModelError)
     unit = "clip" if spec.n_samples == len(set(spec.samples["clip"])) else "sample"
     done = spec.n_samples - sum(chunk.keep.stop - chunk.keep.start for chunk in chunks)
     how: dict[str, Any] = {"unit": unit, "total": spec.n_samples, "initial": done, "leave": False}
     with tqdm(desc="Capturing", disable=not output.progress, **how) as bar:
-        for chunk, found in there or zip(chunks, repeat(None), strict=False):
-            arrays = read_chunk(model, chunk, own.job) if found is None else found
+        for chunk, arrays in results:
             if store:
                 store.write_chunk(chunk.number, arrays)
             else:

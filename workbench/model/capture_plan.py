@@ -7,17 +7,15 @@ attention, which keeps no table of positions by positions for each head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 
 from workbench.activations import Cost, StoreSpec, bytes_needed
 from workbench.errors import ActivationsError, ModelError
-from workbench.model.load import load
 from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import Reading, codes_for, read_codes, reading_attrs
 from workbench.sound.dataset import Dataset
@@ -77,33 +75,6 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
             found[site].update(zip(batch, job.reading.samples(values, lengths), strict=True))
     rows = {site: [own[case] for case in range(len(texts))] for site, own in found.items()}
     return {site: np.concatenate(values)[chunk.keep] for site, values in rows.items()}
-
-
-def run_there(model: Model, chunks: Sequence[Chunk], job: Job, client: Any) -> Iterator[tuple[Chunk, Arrays]]:
-    """Do the chunks as tasks of a dask.distributed `client`, and yield them as they finish."""
-    from distributed import as_completed
-
-    if model.folder is None:
-        found = f"{model.id} exists in this process only"
-        do = "Write it with save_pretrained to a folder that the workers see, and load it from there"
-        raise ModelError("A capture on a cluster was asked for", found, do)
-    how = (str(model.folder), str(model.device), model.dtype, model.id)
-    by_key = {client.submit(_read_remotely, how, chunk, job, pure=False): chunk for chunk in chunks}
-    try:
-        for future in as_completed(list(by_key)):
-            yield by_key[future], future.result()
-    finally:
-        client.cancel(list(by_key))
-
-
-_loaded = lru_cache(maxsize=1)(load)  # a worker loads its model once
-
-
-def _read_remotely(how: tuple[str, str, torch.dtype, str], chunk: Chunk, job: Job) -> Arrays:
-    folder, device, dtype, id_ = how
-    model = _loaded(folder, device=device, dtype=dtype, check=False)
-    model.id = id_
-    return read_chunk(model, chunk, job)
 
 
 @dataclass(frozen=True, eq=False)

@@ -258,6 +258,19 @@ class Model:
         self._norms = norms
         return norms.copy()
 
+    @property
+    def breaking_dose(self) -> float | None:
+        """The dose from which steering breaks the music, if the folder says it (`evidence.breaking_dose`)."""
+        path = None if self.folder is None else self.folder / SHIPPED
+        if path is None or not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_bytes()).get("breaking_dose")
+            return None if found is None else float(found)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            folders.say_damaged(path, error)
+            return None
+
     def describe(self) -> str:
         """Return what this model is and how it runs, in a few lines."""
         weights = sum(parameter.numel() for parameter in self.musicgen.decoder.parameters())

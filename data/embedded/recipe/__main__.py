@@ -1,4 +1,4 @@
-"""Makes and measures the built-in model: ``python -m recipe build | evaluate | steering``."""
+"""Makes and measures the built-in model: ``python -m recipe build | breaking | evaluate | steering``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import argparse
 import os
 from pathlib import Path
 
-from recipe.build import Budget, build_embedded
+from recipe.build import Budget, build_embedded, measure_breaking_dose
 from recipe.evaluate import evaluate
 from recipe.evaluate_steering import evaluate_steering
+from workbench.model.folders import builtin_folder
 
 
 def main() -> None:
-    """Run one of the three."""
+    """Run one of the four."""
     parser = argparse.ArgumentParser(prog="python -m recipe", description=__doc__)
     sub = parser.add_subparsers(dest="command", required=True)
     build = sub.add_parser("build", help="make music, judges and model again, from nothing (hours)")
@@ -20,6 +21,9 @@ def main() -> None:
     build.add_argument("--hearing-minutes", type=float, default=Budget.hearing_minutes)
     build.add_argument("--language-minutes", type=float, default=Budget.language_minutes)
     build.add_argument("--device", default="cpu")
+    sub.add_parser(
+        "breaking", help="measure from which dose on steering breaks the music; writes workbench.json"
+    )
     for name, what, clips in (("evaluate", "the model against its thresholds", 30),
                               ("steering", "what the steering engine does with the model", 24)):  # fmt: skip
         measure = sub.add_parser(name, help=f"measure {what}; writes figures, card and docs")
@@ -34,6 +38,9 @@ def main() -> None:
     if asked.command == "build":
         budget = Budget(asked.hearing_minutes, asked.language_minutes)
         build_embedded(asked.build, budget=budget, device=asked.device)
+        return
+    if asked.command == "breaking":
+        print(measure_breaking_dose(builtin_folder()).sentence())
         return
     options = {"clips": asked.clips, "progress": not asked.quiet, "say": print}
     if asked.command == "evaluate":

@@ -22,10 +22,14 @@ from recipe.language import SAMPLING, build_tokenizer, save_model
 from recipe.train_hearing import hearing_codec, train_hearing
 from recipe.train_judges import TARGETS, train_judges
 from recipe.train_language import Schedule, train_language
+from workbench.datasets import builtin_dataset
+from workbench.evidence.breaking import BreakingDose, breaking_dose
 from workbench.model.band import BEAT_FRAMES, FRAME_RATE_HZ
+from workbench.model.capture import capture
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
 from workbench.model.musicgen import measure_residual_norms
+from workbench.probing.fit import fit_probes
 
 PIECE_S = 10.0
 _FIRST_BARS = 7  # a shipped piece begins with one of so many bars, so that intros are not all that is heard
@@ -76,11 +80,23 @@ def publish(build: Path, data: Path) -> Path:
     write_music(data / "music", pieces.factors, shipped)
     norms = measure_residual_norms(load(folder, dtype=torch.float32))
     (folder / "workbench.json").write_text(json.dumps({"residual_norms": norms.round(5).tolist()}) + "\n")
+    measure_breaking_dose(folder)
     (data / "judge").mkdir(parents=True, exist_ok=True)
     for path in (build / "judges").iterdir():
         copyfile(path, data / "judge" / path.name)
     copyfile(build / "language" / "log.csv", data / "training.csv")
     return data
+
+
+def measure_breaking_dose(folder: Path, *, per_genre: int = 20) -> BreakingDose:
+    """Write the dose from which genre steering breaks the music into `folder`/workbench.json."""
+    model, songs = load(folder), builtin_dataset(folder.parent / "music").take(per_genre)
+    probes = fit_probes(capture(model, songs, seconds=PIECE_S / 2), "genre")
+    found = breaking_dose(model, probes.directions(model.n_layers // 2), songs)
+    path = folder / "workbench.json"
+    record = json.loads(path.read_bytes()) | {"breaking_dose": round(found.dose, 3)}
+    path.write_text(json.dumps(record) + "\n")
+    return found
 
 
 def cut(factors: Factors, codes: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import io
 import math
 import os
 import threading
+import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -21,11 +23,14 @@ from workbench.generation.live.session import OVER, LiveSession
 from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
+from workbench.show.widgets.fader import MOST
 from workbench.show.widgets.players import LivePlayer
+from workbench.show.widgets.scenes import Scenes
 from workbench.show.widgets.steer_lab import DoseDesk
 from workbench.steering.plan import Direction
 
 SHOWN_S = 60.0  # of the scores
+PRESET = 0.2  # of the scenes that a desk begins with: each direction alone
 _EVERY_S = 0.5  # how often figures are shown
 _WIDTH, _HEIGHT = 420, 90
 
@@ -67,14 +72,15 @@ class LiveDesk(ui.Panel):
     Args:
         directions: name -> unit Direction, a knob each; at least one, else a SteeringError.
         folder: where recordings go, each into one of its own; by default `live` in WORKBENCH_OUT or out.
-        most: the largest dose of a knob, either way.
+        most: where the knobs end, either way; the dose from which music breaks is shaded where it is known.
         pad: four of the names, for a blend pad; None for none.
         probes: what they read is drawn once a second.
         settings: those of `LiveSession`: window_seconds, overlap_seconds, lead_s, guidance, temperature ...
 
     `start()`, `wait(seconds)`, `pause()` and `stop()` do what the buttons do, also without a browser;
-    `knobs["jazz"].value = 0.15` turns a knob. Recorded is the whole of each session, unless the button says
-    otherwise.
+    `knobs["jazz"].value = 0.15` turns a knob, `scenes.choose(2)` fades to a scene. Space plays and pauses,
+    digits choose a scene, 0 sets all doses to 0. The whole of each session is recorded, unless the button
+    says otherwise.
     """
 
     def __init__(
@@ -85,35 +91,41 @@ class LiveDesk(ui.Panel):
         prompt: str = "a calm tune",
         seed: int = 0,
         folder: Path | str | None = None,
-        most: float = 0.4,
+        most: float = MOST,
         pad: Sequence[str] | None = None,
         probes: Sequence[Readable] = (),
         **settings: Any,
     ) -> None:
-        self.desk = DoseDesk({"": [*directions]}, pad, self._turn, most=most, live=True)
-        self.knobs, self.pad = self.desk.sliders, self.desk.pad
+        look = {"most": most, "breaks": model.breaking_dose, "live": True}
+        self.desk = desk = DoseDesk({"": [*directions]}, pad, self._turn, **look)
+        self.knobs, self.pad, self.scenes = desk.sliders, desk.pad, Scenes(desk.sliders, preset=PRESET)
         self.model, self.directions = model, dict(directions)
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "live"
         self.folder = out if folder is None else Path(folder)
         self._settings = {"seed": seed, "probes": probes, **settings}
         self.session: LiveSession | None = None
         self.folders: list[Path] = []
-        self.status, self.scores, self.problem = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.status, self.scores = ipywidgets.HTML(), ipywidgets.HTML()
+        self.problem = problem = ipywidgets.HTML()
         self.player = LivePlayer(model.rate_hz)
         self.prompt = ui.control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
-        problem, hint = self.problem, "Write the sound of the last recording beside it"
         self.play = ui.button("▶ Play", "Begin the music, or go on", self._toggle, problem)
         self.play.button_style = "primary"
         self.halt = ui.button("■ Stop", "End the music and the recording", self.stop, problem)
         self.record = ipywidgets.ToggleButton(
             value=True, description="● Record", tooltip="Write down what is played", layout={"width": "auto"}
         )
-        self.keep = ui.button("Save as WAV", hint, self._save_aside, problem)
-        buttons = ui.in_row(self.play, self.halt, self.record, self.keep)
-        above = [self.prompt, self.desk, buttons, self.player]
-        super().__init__([*above, self.status, self.problem, self.scores])
+        hint = "Download the sound of the last recording, which is also written beside it"
+        self.keep = ui.button("⤓ WAV", hint, self._save_aside, problem)
+        hint = "Download the last recording: what was played and every move, to be replayed note for note"
+        self.pack = ui.button("⤓ Recording", hint, self.download, problem)
+        transport = ui.in_row(self.play, self.halt, self.record, self.keep, self.pack)
+        above = [transport, self.player, self.status, problem, self.prompt]
+        super().__init__([*above, self.desk, self.scenes, self.scores])
+        self.add_class("wb-desk")
+        self.player.on_key(ui.shows_errors(self._press, problem))
         ui.follow([self.prompt], self._follow_prompt)
-        ui.follow([self.record], ui.shows_errors(self._follow_record, self.problem))
+        ui.follow([self.record], ui.shows_errors(self._follow_record, problem))
         ui.follow([self.player], self.pause, "silenced")
         self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
 
@@ -168,11 +180,21 @@ class LiveDesk(ui.Panel):
         return Recording.load(self.folders[-1])
 
     def save(self) -> Path:
-        """Write the sound of the last recording as `sound.wav` beside it; return the path."""
+        """Write the sound of the last recording as `sound.wav` beside it, and offer it to the page."""
         recording = self.recording
         path = recording.clip(self.model).write(recording.folder / "sound.wav")
         self._say(f"Saved {recording.seconds:.1f} s as {path}. {recording.lost}")
+        self.player.offer(f"live {recording.folder.name}.wav", path.read_bytes())
         return path
+
+    def download(self) -> None:
+        """Offer the last recording to the page as a zip file; `Recording.load` reads the folder in it."""
+        folder, packed = self.recording.folder, io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(folder.iterdir()):
+                if path.suffix != ".wav":
+                    archive.write(path, f"{folder.name}/{path.name}")
+        self.player.offer(f"live {folder.name}.zip", packed.getvalue())
 
     def _new_session(self) -> LiveSession:
         return LiveSession(
@@ -195,6 +217,15 @@ class LiveDesk(ui.Panel):
         else:
             self.start()
 
+    def _press(self, key: str) -> None:
+        """Do what a key of the desk says."""
+        if key == " ":
+            self._toggle()
+        elif key == "0":
+            self.scenes.zero()
+        elif int(key) <= len(self.scenes.scenes):
+            self.scenes.choose(int(key))
+
     def _follow_record(self) -> None:
         session = self.session
         if session is None or session.state in OVER or self.record.value == session.recording:
@@ -215,6 +246,7 @@ class LiveDesk(ui.Panel):
             self.play.description = "▶ Play"
 
     def _show(self, session: LiveSession) -> None:
+        (self.record.add_class if session.recording else self.record.remove_class)("wb-recording")
         self.player.lead_s = math.floor(session.playback.hold_s * 100) / 100  # never more than comes
         verb = "Recorded" if session.state in OVER else "Recording"
         where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""

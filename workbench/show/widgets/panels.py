@@ -21,6 +21,7 @@ from workbench.show.page import table
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, path_accuracy, path_cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points
+from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.steer_lab_takes import GeneratePanel, wanted_takes
 from workbench.steering.plan import Direction, Steering
@@ -195,7 +196,7 @@ class SteerPanel(GeneratePanel):
         self.layer = ui.control(
             ipywidgets.Dropdown, "layer", "200px", options=layers, value=chosen, disabled=len(layers) < 2
         )
-        self.sliders = {name: ui.dose_slider(name, -1, 2, 0.05, "380px") for name in self.directions}
+        self.sliders = {name: Fader(name, breaks=model.breaking_dose) for name in self.directions}
         self.plan_text, self.player = ipywidgets.HTML(), ComparisonPlayer()
         self.verdict = PlotPanel(name="judged")
         settings = ui.in_row(self.layer, self.guidance, self.seconds, self.seed, self.control)

@@ -147,13 +147,13 @@ class ComparisonView {
     if (!engine.clips.length) { el.append(element("div", "wb-hint", { textContent: "No clip to play yet." })); return; }
     this.button = element("button", "wb-button wb-play", { onclick: () => (engine.playing ? engine.stop() : engine.play()) });
     this.clock = element("span", "wb-clock");
-    this.meter = element("meter", "wb-meter", { min: 0, max: 0.5, value: 0 }, "sound level");
+    this.meter = levelMeter();
     const loop = element("input", "", { type: "checkbox", checked: engine.loop, onchange: () => { engine.loop = loop.checked; } });
     const label = element("label", "");
     label.append(loop, " repeat");
     this.hint = element("span", "wb-hint");
     const bar = element("div", "wb-bar");
-    bar.append(this.button, this.clock, this.meter, label, this.hint);
+    bar.append(this.button, this.clock, this.meter.box, label, this.hint);
     const list = element("div", "", {}, "clips");
     list.setAttribute("role", "radiogroup");
     list.removeAttribute("title");
@@ -249,7 +249,7 @@ class ComparisonView {
   move(level) {
     const { position, duration } = this.engine;
     this.clock.textContent = `${seconds(position)} / ${seconds(duration)} s`;
-    this.meter.value = level;
+    this.meter.show(level, level ? this.engine.output.peak : 0);
     this.rows.forEach(({ head }) => { head.style.left = `${(100 * position) / (duration || 1)}%`; });
   }
 }

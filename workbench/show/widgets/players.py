@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import time
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
 from workbench.sound.clip import Clip
 
 HERE = Path(__file__).parent
+ANSWER_S = 2.0  # a page that has had no sound for so long gets it as text
 SOUND = (HERE / "sound.js").read_text(encoding="utf-8")  # what all players have in common in the page
 
 
@@ -38,18 +40,26 @@ class SoundWidget(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(key=uuid.uuid4().hex, **traits)
-        self._waiting: deque[tuple[dict[str, Any], list[bytes] | None]] = deque()
+        self._waiting: deque[tuple[dict[str, Any], bytes | None]] = deque()
+        self._as_text = False  # some hosted notebooks drop binary buffers
         self.observe(self._flush, "ready")
+
+    def offer(self, name: str, data: bytes) -> None:
+        """Let the page's browser download a file of that name."""
+        self._send_later({"kind": "download", "name": name}, data)
 
     def _send_later(self, content: dict[str, Any], chunk: bytes | None = None) -> None:
         """Send a message, perhaps with a binary chunk, once the page is ready for it."""
-        self._waiting.append((content, None if chunk is None else [chunk]))
+        self._waiting.append((content, chunk))
         self._flush(None)
 
     def _flush(self, _change: object) -> None:
         while self.ready and self._waiting:
-            content, buffers = self._waiting.popleft()
-            self.send(content, buffers=buffers)
+            content, chunk = self._waiting.popleft()
+            if chunk is not None and self._as_text:
+                self.send({**content, "text": base64.b64encode(chunk).decode()})
+            else:
+                self.send(content, buffers=None if chunk is None else [chunk])
 
 
 class ComparisonPlayer(SoundWidget):
@@ -154,6 +164,8 @@ class StreamPlayer(SoundWidget):
     def __init__(self, rate_hz: int, *, lead_s: float = 0.3) -> None:
         super().__init__(rate_hz=rate_hz, lead_s=lead_s)
         self._chunks: list[np.ndarray] = []
+        self._since: float | None = None  # when the first chunk was sent
+        self.on_msg(self._receive)
 
     def push(self, chunk: np.ndarray) -> None:
         """Append (n,) samples in -1..1; an AudioError unless they are one row of finite numbers."""
@@ -164,14 +176,38 @@ class StreamPlayer(SoundWidget):
         if len(samples):
             self._chunks.append(samples)
             self._send_later({"kind": "chunk"}, samples.tobytes())
+            self._look_for_answer()
 
     def finish(self) -> None:
         """Say that nothing more comes; what is held back begins to play."""
+        self._look_for_answer()
         self._send_later({"kind": "finish"})
+
+    def _look_for_answer(self) -> None:
+        """Send sound as text from now on where the page has had none of it within two seconds."""
+        if self._since is None and self.ready:
+            self._since = time.monotonic()
+        elif self._since is not None and not self.received_s and time.monotonic() - self._since > ANSWER_S:
+            self._use_text()
+
+    def _use_text(self) -> None:
+        if not self._as_text:
+            self._as_text = True
+            self._send_again()
+
+    def _send_again(self) -> None:
+        self._send_later({"kind": "reset"})
+        for samples in self._chunks:
+            self._send_later({"kind": "chunk"}, samples.tobytes())
+
+    def _receive(self, _player: object, content: Mapping[str, Any], _buffers: object) -> None:
+        if content.get("kind") == "no binary":
+            self._use_text()
 
     def reset(self) -> None:
         """Silence the player and forget all chunks."""
         self._chunks.clear()
+        self._since = None
         self._waiting.clear()
         self._send_later({"kind": "reset"})
 
@@ -199,8 +235,12 @@ class LivePlayer(StreamPlayer):
         super().__init__(rate_hz)
         self._playback = Playback()
         self._there = self._joining = False
-        self.on_msg(self._receive)
+        self._on_key: Callable[[str], object] = lambda _key: None
         self.observe(self._report, "heard")
+
+    def on_key(self, act: Callable[[str], object]) -> None:
+        """Call `act` with " " or a digit when that key is pressed in the desk around the player."""
+        self._on_key = act
 
     def follow(self, playback: Playback) -> None:
         """Begin anew, for another session: what is heard is reported to `playback`."""
@@ -239,6 +279,14 @@ class LivePlayer(StreamPlayer):
             self._playback.leave()
         elif content.get("kind") == "silenced":
             self.silenced += 1
+        elif content.get("kind") == "key":
+            self._on_key(str(content.get("key")))
+        else:
+            super()._receive(_player, content, _buffers)
+
+    def _send_again(self) -> None:
+        """Let the session send on from here: music without an end is not kept."""
+        self._joining = self._there
 
     def _report(self, _change: object) -> None:
         heard = self.heard

@@ -20,6 +20,27 @@ function plotly(model) {
   return window.__workbenchPlotly;
 }
 
+// Figures are made dark on white. Where the page is dark, their greys are turned round, and nothing else: a genre keeps
+// its colour. Ink, grid, notes, axes, the unsteered, and white, which is the paper.
+const DARK = { "#222222": "#E4E4E4", "#E6E6E6": "#3C3C3C", "#555555": "#BDBDBD", "#888888": "#9A9A9A", "#777777": "#A6A6A6",
+  "#FFFFFF": "#111111", white: "#111111", "#000000": "#FFFFFF" };
+
+function isDark(el) {
+  const probe = el.appendChild(document.createElement("i"));
+  probe.style.color = "var(--jp-layout-color0, white)";
+  const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
+  probe.remove();
+  return 0.3 * red + 0.6 * green + 0.1 * blue < 128;
+}
+
+// A copy of a part of a figure in the colours of the page.
+function inked(part, dark) {
+  if (typeof part === "string") return dark ? DARK[part] ?? part : part;
+  if (Array.isArray(part)) return part.map((each) => inked(each, dark));
+  if (part === null || typeof part !== "object" || ArrayBuffer.isView(part)) return part;
+  return Object.fromEntries(Object.entries(part).map(([name, value]) => [name, inked(value, dark)]));
+}
+
 const pointOf = (p) => ({ curve: p.curveNumber, index: p.pointNumber ?? null, x: p.x, y: p.y, data: p.customdata ?? null });
 
 function button(text, label, action) {
@@ -62,13 +83,16 @@ async function render({ model, el }) {
     if (!data) return; // nothing to show yet: the panel is hidden
     const first = !chart.on;
     chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, ""));
-    await Plotly.react(chart, structuredClone(data), structuredClone(layout), structuredClone(model.get("config")));
+    const dark = isDark(el);
+    await Plotly.react(chart, inked(data, dark), inked(layout, dark), structuredClone(model.get("config")));
     if (!first) return;
     chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
     chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
   };
   await draw();
   model.on("change:figure", draw);
+  const theme = new MutationObserver(draw); // JupyterLab names its theme on the body
+  theme.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
   const name = () => model.get("name");
   const save = (href, suffix) => Object.assign(document.createElement("a"), { href, download: name() + suffix }).click();
   bar.append(
@@ -80,6 +104,6 @@ async function render({ model, el }) {
   const watch = new ResizeObserver(() => chart.on && chart.isConnected && chart.offsetParent && Plotly.Plots.resize(chart));
   watch.observe(el);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
-  return () => { leave(); watch.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
+  return () => { leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
 }
 export default { render };

@@ -6,20 +6,46 @@ function audioContext() {
   return page.context;
 }
 
-// An output with a meter. `level()` is the RMS (0-1) of the last 2048 samples that went to the loudspeaker.
+// An output with a meter. `level()` is the RMS (0-1) of the last 2048 samples that went to the loudspeaker, `peak` the
+// largest of them.
 function meteredOutput() {
   const context = audioContext();
   const input = context.createGain();
   const analyser = new AnalyserNode(context, { fftSize: 2048 });
   input.connect(analyser).connect(context.destination);
   const window_ = new Float32Array(analyser.fftSize);
-  const level = () => {
+  const output = { context, input, peak: 0 };
+  output.level = () => {
     analyser.getFloatTimeDomainData(window_);
     const rms = Math.sqrt(window_.reduce((sum, v) => sum + v * v, 0) / window_.length);
+    output.peak = window_.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
     window.__workbenchLevel = rms;
     return rms;
   };
-  return { context, input, level };
+  return output;
+}
+
+// A level meter from -48 dB to full scale: a bar for the RMS, a line for the peak of the last two seconds.
+const decibel = (value) => 20 * Math.log10(Math.max(value, 1e-5));
+const place = (value) => `${Math.max(0, Math.min(100, 100 + (100 / 48) * decibel(value)))}%`;
+
+function levelMeter() {
+  const box = element("div", "wb-level", {}, "sound level"), bar = element("i", "wb-level-bar"), line = element("b", "wb-level-peak");
+  box.setAttribute("role", "meter");
+  box.setAttribute("aria-valuemin", "-48");
+  box.setAttribute("aria-valuemax", "0");
+  box.append(bar, line);
+  let held = 0, since = 0;
+  const show = (level, peak = level) => {
+    const now = performance.now();
+    if (peak >= held || now - since > 2000) { held = peak; since = now; }
+    bar.style.clipPath = `inset(0 calc(100% - ${place(level)}) 0 0)`;
+    line.style.left = place(held);
+    line.classList.toggle("wb-clipped", held >= 0.99);
+    box.setAttribute("aria-valuenow", String(Math.round(Math.max(-48, decibel(level)))));
+    box.title = held > 0 ? `sound level ${decibel(level).toFixed(0)} dB, peak ${decibel(held).toFixed(0)} dB` : "sound level";
+  };
+  return { box, show };
 }
 
 function silenceOthers(engine) {

@@ -20,6 +20,7 @@ from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel
+from workbench.show.widgets.fader import LIMIT, Fader
 from workbench.show.widgets.history import TakeHistory
 from workbench.show.widgets.steer_lab_plan import PlanLine, SteeringOptions, groups_of, plan_of, readers_of
 from workbench.show.widgets.steer_lab_takes import (
@@ -35,7 +36,6 @@ from workbench.sound.clip import Clip
 from workbench.steering.plan import Direction, Steering
 
 HERE = Path(__file__).parent
-MOST = 1.0  # the largest dose of a slider; from about 0.4 on the music tends to break
 NOTHING = "silence"  # the beginning of a take that continues from nothing
 
 
@@ -46,7 +46,8 @@ class BlendPad(anywidget.AnyWidget):
         names: of the corners top left, top right, bottom left, bottom right; four, else a SteeringError.
         strength: the sum of the doses, 0 or more; a share is multiplied by it.
 
-    `doses` follows the point (`x` and `y` from 0 to 1, y upwards): observe it. The shares are bilinear.
+    `doses` follows the point (`x` and `y` from 0 to 1, y upwards): observe it. The shares are bilinear. The
+    legend shows `now`, the doses in truth, where faders beside the pad have moved them.
 
     >>> pad = BlendPad(["jazz", "rock", "classical", "reggae"], strength=0.2)
     >>> pad.move(0.25, 1)
@@ -60,7 +61,8 @@ class BlendPad(anywidget.AnyWidget):
     colours = traitlets.List(traitlets.Unicode()).tag(sync=True)
     x = traitlets.Float(0.5).tag(sync=True)
     y = traitlets.Float(0.5).tag(sync=True)
-    strength = traitlets.Float(0.15)
+    strength = traitlets.Float(0.15).tag(sync=True)
+    now = traitlets.Dict().tag(sync=True)
     doses = traitlets.Dict()
 
     def __init__(self, names: Sequence[str], *, strength: float = 0.15) -> None:
@@ -90,14 +92,13 @@ class BlendPad(anywidget.AnyWidget):
 
 
 class DoseDesk(ui.Together, ipywidgets.Box):
-    """A slider for every direction, in columns by group, and a pad or none; `doses` is what they say.
+    """A fader for every direction, in columns by group, and a pad or none; `doses` is what they say.
 
     Args:
         groups: heading -> names of directions; small groups share a column.
         pad: four of the names (else a SteeringError), or None.
-        on_change: called after sliders were moved.
-        most: the largest dose, either way.
-        live: whether sliders tell while they are dragged.
+        on_change: called after faders were moved.
+        settings: of `Fader`: most, breaks, live.
     """
 
     def __init__(
@@ -105,15 +106,10 @@ class DoseDesk(ui.Together, ipywidgets.Box):
         groups: Mapping[str, Sequence[str]],
         pad: Sequence[str] | None,
         on_change: Callable[[], object],
-        *,
-        most: float = MOST,
-        live: bool = False,
+        **settings: Any,
     ) -> None:
-        self._on_change, self.most = on_change, most
-        self.sliders = {
-            name: ui.dose_slider(name, -most, most, 0.01, "100%", continuous_update=live)
-            for name in chain.from_iterable(groups.values())
-        }
+        self._on_change = on_change
+        self.sliders = {name: Fader(name, **settings) for name in chain.from_iterable(groups.values())}
         self._check("A pad of", pad or ())
         self.pad = None if pad is None else BlendPad(pad)
         parts: list[ipywidgets.Widget] = [self._column(each) for each in _packed(groups)]
@@ -121,7 +117,8 @@ class DoseDesk(ui.Together, ipywidgets.Box):
             self.pad.layout.width = "250px"
             self.pad.observe(lambda change: self.move(change["new"]), "doses")
             parts.append(self.pad)
-        super().__init__(parts, layout={"flex_flow": "row wrap", "align_items": "flex-start"})
+        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "4px 24px"}
+        super().__init__(parts, layout=look)
         ui.follow(self.sliders.values(), self._changed)
 
     @property
@@ -130,22 +127,27 @@ class DoseDesk(ui.Together, ipywidgets.Box):
         return {name: ui.value_of(slider) for name, slider in self.sliders.items()}
 
     def move(self, doses: Mapping[str, float]) -> None:
-        """Move several sliders, reported once; refuse names without a slider and doses beyond its end."""
+        """Move several faders, reported once; refuse names without a fader and what is no dose."""
         self._check("A push towards", doses)
-        beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= self.most]
+        beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= LIMIT]
         if beyond:
-            found, do = f"sliders go to {self.most:g} either way", "Write larger doses into the plan's line"
+            found, do = f"faders go to {LIMIT:g} either way", "Write larger doses into the plan's line"
             raise SteeringError(f"Doses of {', '.join(beyond)} were asked for", found, do)
         with self.together():
             for name, dose in doses.items():
                 self.sliders[name].value = dose
+
+    def _changed(self) -> None:
+        if self.pad is not None:
+            self.pad.now = self.doses
+        super()._changed()
 
     def _column(self, groups: Mapping[str, Sequence[str]]) -> ipywidgets.VBox:
         parts: list[ipywidgets.Widget] = []
         for heading, names in groups.items():
             head = [ipywidgets.Label(heading, style={"font_weight": "bold"})] if heading else []
             parts += [*head, *(self.sliders[name] for name in names)]
-        return ipywidgets.VBox(parts, layout={"width": "min(100%, 340px)"})
+        return ipywidgets.VBox(parts, layout={"width": "min(100%, 400px)"})
 
     def _check(self, asked: str, names: Mapping[str, float] | Sequence[str]) -> None:
         strange = [name for name in names if name not in self.sliders]
@@ -212,7 +214,8 @@ class SteerLab(GeneratePanel):
         self.beginning.layout.display = "" if self.beginnings else "none"
         self.prompted = ui.tick_box("also the same in words, without a push")
         self.costs = ipywidgets.HTML()
-        self.desk = DoseDesk({group.name: group.names for group in self.groups}, pad, self._rewrite)
+        named = {group.name: group.names for group in self.groups}
+        self.desk = DoseDesk(named, pad, self._rewrite, breaks=model.breaking_dose)
         self.sliders, self.pad, readers = self.desk.sliders, self.desk.pad, readers_of(watched)
         self.options = SteeringOptions(self.groups, readers, self._rewrite)
         self.line = PlanLine(model, self.groups, readers, self._method_of)

@@ -1,3 +1,11 @@
+// The bytes of a message: a binary buffer, or base64 text where the host drops those; null where neither came.
+function bytesFrom({ text }, buffers) {
+  if (text !== undefined) return bytesOf(text).buffer;
+  const raw = buffers?.[0];
+  if (!raw?.byteLength) return null;
+  return raw.buffer ? raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength) : raw.slice(0);
+}
+
 // Streaming player: float32 chunks arrive as binary messages and are scheduled back to back on the audio clock.
 // A live one (`live`, music without an end) keeps nothing, can be paused, holds back again after a gap, and reports what
 // was heard four times a second, with the epoch of the session that it belongs to.
@@ -34,9 +42,9 @@ class Stream {
     if (message.kind === "finish") { this.finished = true; this.begin(); return; }
     if (message.kind === "pause") return this.pause();
     if (message.kind === "resume") { this.paused = false; return this.begin(); }
-    const raw = buffers?.[0];
-    if (!raw?.byteLength) { this.problem = "This front end drops binary data: use the finished clip's own player."; this.paint(); return; }
-    const bytes = raw.buffer ? raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength) : raw.slice(0);
+    const bytes = bytesFrom(message, buffers);
+    if (!bytes) { this.model.send({ kind: "no binary" }); return; } // some hosts drop it: it then comes as text
+    if (message.kind === "download") return save(new Blob([bytes]), message.name);
     const samples = new Float32Array(bytes);
     if (!this.live) this.kept.push(samples);
     this.held.push(samples);
@@ -153,13 +161,29 @@ class StreamView {
     el.setAttribute("aria-label", "Streaming player");
     this.start = element("button", "wb-button wb-play", { textContent: "▶ Play", onclick: () => engine.begin() }, "Allow sound");
     this.stop = element("button", "wb-button", { textContent: "■ Stop", onclick: () => engine.stop() }, "Stop the sound");
-    this.meter = element("meter", "wb-meter", { min: 0, max: 0.5, value: 0 }, "sound level");
+    this.meter = levelMeter();
     this.text = element("span", "wb-hint");
     const wav = element("button", "wb-button", { textContent: "WAV", onclick: () => engine.save() }, "Download what has come so far as WAV");
     const bar = element("div", "wb-bar");
-    bar.append(this.start, ...(engine.live ? [] : [this.stop]), this.meter, this.text, ...(engine.live ? [] : [wav]));
+    bar.append(this.start, ...(engine.live ? [] : [this.stop]), this.meter.box, this.text, ...(engine.live ? [] : [wav]));
     el.append(bar);
+    if (engine.live) requestAnimationFrame(() => this.listen(el.closest(".wb-desk")));
     this.paint();
+  }
+
+  // Keys for the whole desk: Space plays and pauses, digits choose a scene (0: all doses to 0).
+  listen(desk) {
+    if (!desk || desk.dataset.keys) return;
+    desk.dataset.keys = "on";
+    desk.tabIndex = 0;
+    desk.addEventListener("keydown", (event) => {
+      const { tagName, type } = event.target;
+      const typing = tagName === "TEXTAREA" || (tagName === "INPUT" && type !== "range") || (tagName === "BUTTON" && event.key === " ");
+      if (typing || event.ctrlKey || event.metaKey || event.altKey || !/^[ 0-9]$/.test(event.key)) return;
+      this.engine.model.send({ kind: "key", key: event.key });
+      event.preventDefault();
+      event.stopPropagation(); // the notebook has the same keys for its own commands
+    });
   }
 
   paint() { this.move(0); }
@@ -167,14 +191,13 @@ class StreamView {
   move(level) {
     const { engine } = this;
     const blocked = engine.output && engine.output.context.state !== "running" && engine.held.length;
-    this.meter.value = level;
+    this.meter.show(level, level ? engine.output.peak : 0);
     this.start.style.display = blocked ? "" : "none";
     this.stop.disabled = engine.timer === null;
     const state = engine.paused ? "paused" : engine.live && engine.timer && engine.next === null ? "waiting for more sound" : engine.timer ? `playing, ${engine.lead.toFixed(1)} s ahead` : engine.finished ? "ended" : "waiting for sound";
     const gaps = engine.underruns ? `, ${engine.underruns} gap${engine.underruns > 1 ? "s" : ""} (the sound is made more slowly than it plays)` : "";
     const came = engine.live ? "" : `; ${engine.received.toFixed(1)} s received`;
-    this.text.textContent = engine.problem
-      ?? (blocked ? "Press Play once: the browser wants one click before sound." : `${state}${came}${gaps}`);
+    this.text.textContent = (blocked ? "Press Play once: the browser wants one click before sound." : `${state}${came}${gaps}`);
   }
 }
 

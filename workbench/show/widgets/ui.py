@@ -28,13 +28,6 @@ def control(kind: type[W], name: str, width: str = "260px", **settings: Any) -> 
     return kind(description=name, layout={"width": f"min(100%, {width})"}, **settings)
 
 
-def dose_slider(name: str, low: float, high: float, step: float, width: str, **settings: Any) -> Any:
-    """Return the slider of one direction's dose, in multiples of the layer's mean residual norm."""
-    hint = f"dose of {name}: 0 leaves the model alone, negative steers away"
-    numbers = {"min": low, "max": high, "step": step, "value": 0, "readout_format": ".2f"}
-    return control(ipywidgets.FloatSlider, name, width, tooltip=hint, **numbers, **settings)
-
-
 def tick_box(words: str) -> ipywidgets.Checkbox:
     """Return a box with its words beside it."""
     layout = {"width": "auto", "margin": "2px 18px 2px 2px"}
