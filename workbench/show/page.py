@@ -16,7 +16,7 @@ from urllib.parse import quote
 from workbench.errors import ProbeError
 from workbench.files import write_atomically
 from workbench.show.plots import diagnosis_figure
-from workbench.show.plots.grammar import CONFIG, colours_of_clips, plotly_source
+from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, colours_of_clips, plotly_source
 
 if TYPE_CHECKING:
     from workbench.probing.diagnosis import Finding, ProbeReport
@@ -45,7 +45,8 @@ def figures_html(drawn: Mapping[str, Any], *, first: bool = True) -> str:
     library = ""
     if first and drawn:  # the settings hold for the whole page: `to_html` drops an empty server's address
         settings = f"Plotly.setPlotConfig({json.dumps(CONFIG)})"
-        library = f"<script>{plotly_source()}</script><script>{settings}</script>"
+        look = FIGURE_SCRIPT.read_text(encoding="utf-8") + FIGURES_FOLLOW_THE_PAGE
+        library = f"<script>{plotly_source()}</script><script>{settings}</script><script>{look}</script>"
     return library + "".join(
         f"<figure aria-label='{escape(caption, quote=True)}'>"
         f"{figure.to_html(full_html=False, include_plotlyjs=False, config=dict(CONFIG))}</figure>"
@@ -53,11 +54,31 @@ def figures_html(drawn: Mapping[str, Any], *, first: bool = True) -> str:
     )
 
 
+FIGURES_FOLLOW_THE_PAGE = """
+addEventListener("DOMContentLoaded", () => {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  for (const chart of document.querySelectorAll(".plotly-graph-div")) {
+    const { data } = chart, layout = structuredClone(chart.layout);
+    let width = 0, last = Promise.resolve();
+    const draw = () => {
+      width = chart.parentElement.clientWidth;
+      chart.setAttribute("aria-busy", "true");
+      last = last.then(() => drawn(Plotly, chart, { data, layout, config: {}, dark: dark.matches, width, still: true }))
+        .then(() => chart.setAttribute("aria-busy", "false"));
+    };
+    dark.addEventListener("change", draw);
+    new ResizeObserver(() => chart.parentElement.clientWidth !== width && draw()).observe(chart.parentElement);
+    draw();
+  }
+});
+"""
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return an HTML table, everything escaped."""
     top = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class='table'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<div class='table' tabindex='0' role='region' aria-label='table'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 ONE_AT_A_TIME = """

@@ -15,12 +15,13 @@ from workbench.show.plots.grammar import (
     DASHED,
     DIVERGING,
     GENRE_COLOURS,
+    INK,
     UNSTEERED,
+    add_heat,
     colours_for,
     curve,
     dashed,
     figure,
-    heat,
     interval,
 )
 from workbench.show.plots.probing import BLUE, accuracy_per_layer, confusion, rows_from, shares
@@ -186,7 +187,7 @@ def _(value: d.DirectionStability) -> go.Figure:
         go.Scatter(
             x=table["cosine"], y=names, mode="markers", name="cosine", showlegend=False,
             marker={"size": 11, "color": [colours[str(name)] for name in table["class"]]},
-            error_x=interval(table["cosine"], table["lowest"], table["cosine"]),
+            error_x={**interval(table["cosine"], table["lowest"], table["cosine"]), "color": INK},
             hovertemplate="%{y}: %{x:.2f}<extra></extra>",
         )
     )  # fmt: skip
@@ -205,12 +206,17 @@ def cosines(table: pd.DataFrame, question: str, *, axis: str) -> go.Figure:
     """
     names = [str(name) for name in table.index]
     result = figure(question, x=axis, y=axis, height=200 + 44 * len(names))
-    look: dict[str, Any] = {"zmin": -1, "colorscale": DIVERGING, "textfont": None, "tickformat": None}
-    words = {"label": "%{z:.2f}", "hover": "%{y}, %{x}: %{z:.3f}"}
-    result.add_trace(heat(table.to_numpy(), names, names, "cosine", **words, **look))
-    result.update_xaxes(type="category")
-    result.update_yaxes(type="category", autorange="reversed")
-    return result
+    words = [[f"{cosine:.2f}" for cosine in row] for row in table.to_numpy()]
+    look: dict[str, Any] = {
+        "zmin": -1,
+        "colorscale": DIVERGING,
+        "tickformat": None,
+        "words": words,
+        "size": 12,
+    }
+    look["hovertemplate"] = "%{y}, %{x}: %{z:.3f}<extra></extra>"
+    add_heat(result, table.to_numpy(), names, names, "cosine", **look)
+    return result.update_xaxes(type="category").update_yaxes(type="category")
 
 
 def score_over_time(value: d.ScoreOverTime, clip: str) -> go.Figure:

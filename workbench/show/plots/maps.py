@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
-from workbench.show.plots.grammar import INK, SEQUENTIAL, colours_for, figure, scale_bar
+from workbench.show.plots.grammar import INK, SEQUENTIAL, UNSTEERED, colours_for, figure, scale_bar
 from workbench.sound.dataset import as_text
 
 if TYPE_CHECKING:
@@ -62,7 +62,11 @@ def map_scatter(
     scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
     if scaled:
         look = {"size": 8, "color": table["value"].to_numpy(dtype=float), "colorscale": SEQUENTIAL}
-        look |= {"showscale": True, "colorbar": scale_bar(colour_by)}
+        look |= {
+            "showscale": True,
+            "colorbar": scale_bar(colour_by),
+            "line": {"width": 1, "color": UNSTEERED},
+        }
         result.add_trace(_points(kind, table, look, showlegend=False))
     else:
         result.add_traces(_classes(kind, table))
@@ -114,7 +118,7 @@ def _table(projection: Projection, colour_by: str) -> pd.DataFrame:
 def _classes(kind: type[go.Scatter], table: pd.DataFrame) -> list[go.Scatter]:
     """Return one trace per class, so that the legend can hide classes."""
     names = as_text(table["value"].to_numpy())
-    look = {"size": 8, "opacity": 0.9, "line": {"width": 0.6, "color": "white"}}
+    look = {"size": 8, "line": {"width": 0.6, "color": "white"}}
     return [
         _points(kind, table[names == name], {**look, "color": colour}, name=name)
         for name, colour in colours_for(names).items()

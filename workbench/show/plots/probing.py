@@ -16,12 +16,12 @@ from workbench.show.plots.grammar import (
     GENRE_COLOURS,
     INK,
     UNSTEERED,
+    add_heat,
     band,
     colours_for,
     curve,
     dashed,
     figure,
-    heat,
     interval,
 )
 
@@ -55,7 +55,7 @@ def shares(
         result.add_trace(
             go.Scatter(
                 x=[value], y=[str(name)], name=str(name), mode="markers+text", text=[f"{value:.0%}"],
-                textposition="top center", error_x=interval([value], [low], [high]),
+                textposition="top center", cliponaxis=False, error_x=interval([value], [low], [high]),
                 marker={"size": 11, "color": BLUE if not marked or name in marked else UNSTEERED},
                 hovertemplate=f"%{{y}}: %{{x:.1%}} ({low:.1%} to {high:.1%})<extra></extra>",
             )
@@ -69,6 +69,7 @@ def shares(
     )
     result.update_xaxes(range=[min(-0.02, low - 0.03), max(1.02, high + 0.03)], tickformat=".0%")
     result.update_yaxes(categoryorder="array", categoryarray=list(rows["name"])[::-1], showgrid=False)
+    result.update_yaxes(range=[-0.6, len(rows) - 0.25])  # the highest number has room too
     result.update_layout(showlegend=False)
     return result
 
@@ -149,10 +150,9 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     question, height = "Which class is taken for which?", 180 + 52 * len(names)
     result = figure(question, x="called", y="is really", note=note, height=height)
     hover = "%{y} called %{x}: %{customdata} (%{z:.0%})"
-    cells = heat(shares, names, names, "share of row", label="%{z:.0%}", hover=hover, customdata=values)
-    result.add_trace(cells)
-    result.update_yaxes(autorange="reversed")
-    return result
+    words = [[f"{share:.0%}" for share in row] for row in shares]
+    look = {"words": words, "hovertemplate": f"{hover}<extra></extra>", "customdata": values}
+    return add_heat(result, shares, names, names, "share of row", **look)
 
 
 PENALTY = "L2 penalty λ per sample (log scale; ∞: difference in means)"
