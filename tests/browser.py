@@ -72,10 +72,7 @@ def _watched(opened: Any) -> list[str]:
         return context
 
     def new_page(**settings: Any) -> Any:
-        context = opened.new_context(**settings)
-        page = context.new_page()
-        page.on("close", lambda _page: context.close())
-        return page
+        return opened.new_context(**settings).new_page()
 
     opened.new_context, opened.new_page = new_context, new_page
     return asked

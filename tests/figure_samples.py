@@ -104,8 +104,8 @@ def _of_diagnoses() -> dict[str, Any]:
             **PLACE, names=("real", "generated"), here=HIGH, there=HIGH, out=LOW, back=LOW, loss=GAP
         ),
         d.ClassImbalance(
-            **PLACE, commonest="electronic", majority=0.8, ratio=9.0, accuracy=HIGH, macro_f1=0.6, recall=0.55,
-            flattery=GAP,
+            **PLACE, commonest="electronic", majority=0.8, ratio=9.0, accuracy=HIGH, macro_f1=0.6,
+            recall=0.55, flattery=GAP,
         ),
         d.Calibration(**PLACE, ece=0.08, expected=Estimate(0.04, 0.02, 0.06), excess=GAP, bins=bins),
         d.LearningCurve(

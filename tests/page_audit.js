@@ -92,9 +92,9 @@ window.audit = (() => {
     }
   }
 
-  function clips(el) { // boxes beyond which an element is not drawn
+  function clips(el, root) { // boxes beyond which an element is not drawn
     const found = [];
-    for (const at of chain(el)) {
+    for (const at of chain(el).filter((each) => root.contains(each))) {
       const style = getComputedStyle(at);
       const named = /url\("?#([^")]+)"?\)/.exec(at.getAttribute("clip-path") ?? style.clipPath ?? "");
       const shape = named && document.getElementById(named[1])?.querySelector("rect");
@@ -104,7 +104,7 @@ window.audit = (() => {
       } else if (at.tagName === "svg" || (style.overflowX !== "visible" && style.display !== "inline")) {
         const box = boxOf(rect(at));
         if (at.matches(SCROLLS)) break; // what is in it can be scrolled to
-        if (at.matches("html, body, .jp-WindowedPanel-outer, .jp-Notebook, [class*=p-Panel], [class*=lm-Panel]") || at.closest("pre")) continue;
+        if (at.matches("html, body") || at.closest("pre")) continue;
         found.push([`${at.tagName.toLowerCase()}.${at.getAttribute("class") ?? ""}`, box]);
       }
     }
@@ -118,7 +118,7 @@ window.audit = (() => {
     }
     const [left, , right] = boxOf(rect(root));
     for (const { el, says, quads } of all) {
-      for (const [name, box] of clips(el)) if (quads.some((q) => outside(q, box))) yield `cut by ${name}: ${told(says)}`;
+      for (const [name, box] of clips(el, root)) if (quads.some((q) => outside(q, box))) yield `cut by ${name}: ${told(says)}`;
       if (!el.closest(SCROLLS) && quads.some((q) => outside(q, [left, -1e9, right, 1e9]))) yield `sticks out of its column: ${told(says)}`;
     }
     for (const el of root.querySelectorAll("*")) {
@@ -189,17 +189,19 @@ window.audit = (() => {
   // --- controls --------------------------------------------------------------------------------------------------
   const CONTROLS = "button, input, select, textarea, summary, a[href], audio[controls], [tabindex], [role=slider], [role=radio], [role=tab], [role=button]";
   const named = (el) => [el.getAttribute("aria-label"), document.getElementById(el.getAttribute("aria-labelledby") ?? "")?.textContent,
-    [...(el.labels ?? [])].map((label) => label.textContent).join(" "), el.matches("input, select, textarea") ? "" : el.textContent, el.title].find((text) => text?.trim());
+    [...(el.labels ?? [])].map((label) => label.textContent).join(" "), el.matches("input, select, textarea") ? "" : el.textContent, el.title, el.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent].find((text) => text?.trim());
   const ring = (el) => { const s = getComputedStyle(el); return [s.outlineStyle, s.outlineWidth, s.outlineColor, s.boxShadow, s.borderColor].join("|"); };
   const controls = (root) => [...root.querySelectorAll(CONTROLS)].filter((el) => seen(el) && !el.disabled && !el.closest(LEFT_OUT)
     && !el.matches("[tabindex='-1']:not([role=tab], [role=radio])") && !el.closest("[inert]"));
   const grouped = (el) => { const group = el.closest("[role=tablist], [role=radiogroup], [role=toolbar]"); return group ?? el; };
 
   document.head.append(Object.assign(document.createElement("style"), { textContent: "* { transition: none !important; }" }));
-  function begin(root) { // called before keys are pressed
+  function begin(root) { // called before keys are pressed; where the root is no whole page, its first control is taken
     window.__met = new Set();
     window.__plain = new Map(controls(root).map((el) => [el, ring(el)]));
     window.__audited = root;
+    const [first] = window.__plain.keys();
+    if (root !== document.body && first) { first.focus(); window.__met.add(first); }
     return [...window.__plain.keys()].filter((el) => !named(el)).map((el) => `a control without a name: ${el.outerHTML.slice(0, 120)}`);
   }
   function step() { // called after each press of Tab: null where the focus has left

@@ -6,7 +6,6 @@ Texts that overlap, are cut or stick out, scrollbars, text over a plot, contrast
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,18 @@ def themes() -> dict[str, str]:
     """Return the style sheets of JupyterLab's own two themes, as installed."""
     import jupyterlab
 
-    folders = [Path(parent) / "share/jupyter/lab/themes" for parent in _prefixes(Path(jupyterlab.__file__))]
+    folders = [Path(parent) / "share/jupyter/lab/themes" for parent in Path(jupyterlab.__file__).parents]
     found = next(folder for folder in folders if folder.is_dir()) / "@jupyterlab"
     names = ("light", "dark")
     return {name: (found / f"theme-{name}-extension" / "index.css").read_text("utf-8") for name in names}
-
-
-def _prefixes(module: Path) -> list[Path]:
-    return list(module.parents)
 
 
 def put_on(page: Any, theme: str) -> None:
     """Give a bare page the variables and the paper of a theme, as JupyterLab does."""
     page.evaluate(
         """([name, text]) => {
-          const style = document.getElementById("theme") ?? document.head.appendChild(document.createElement("style"));
+          const made = () => document.head.appendChild(document.createElement("style"));
+          const style = document.getElementById("theme") ?? made();
           Object.assign(style, { id: "theme", textContent: text });
           document.body.style.background = "var(--jp-layout-color0)";
           document.body.dataset.jpThemeName = "JupyterLab " + name;
@@ -65,7 +61,4 @@ def faults_of_controls(page: Any, root: str = "body") -> list[str]:
 
 def _load(page: Any) -> None:
     if not page.evaluate("() => Boolean(window.audit)"):
-        page.evaluate(
-            re.sub(r"^window\.audit", "() => { window.audit", SCRIPT.read_text("utf-8"), count=1, flags=re.M)
-            + "}"
-        )
+        page.evaluate(f"() => {{ {SCRIPT.read_text('utf-8')} }}")

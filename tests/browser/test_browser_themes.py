@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
-from browser import Stage, browser, until
+from browser import Lab, LabPage, Stage, browser, until
 from figure_samples import samples
 from page_audit import faults, faults_of_controls, put_on
 from show_samples import JUDGED, tone
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 NARROW, WIDE = 600, 1100
 """Pixels of a notebook's column in windows of 1000 and 1920 pixels, the side bar open."""
-BUSY = "() => document.querySelectorAll('[aria-busy=true]').length"
+BUSY = "() => document.querySelectorAll('.js-plotly-plot[aria-busy=true]').length"
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +134,13 @@ def test_a_theme_and_back_gives_the_same_picture(stage: Stage) -> None:
 
 PHONE = 400
 REPORT = {
-    "model": "embedded", "prompt": "a calm tune", "seed": 3, "receipts_ok": True, "seconds_per_audio_second": 0.4,
-    "versions": {"torch": "2"},
+    "model": "embedded", "prompt": "a calm tune", "seed": 3, "receipts_ok": True,
+    "seconds_per_audio_second": 0.4, "versions": {"torch": "2"},
     "probe": {3: {"accuracy": 0.9, "low": 0.8, "high": 0.95, "chance": 0.17, "shuffled": 0.18}},
-    "steering": {"jazz": {"layer": 3, "dose": 0.2, "hit_rate": 0.9, "low": 0.8, "high": 0.95, "unsteered": 0.1,
-                          "random_direction": 0.2, "n": 40}},
+    "steering": {"jazz": {
+        "layer": 3, "dose": 0.2, "hit_rate": 0.9, "low": 0.8, "high": 0.95, "unsteered": 0.1,
+        "random_direction": 0.2, "n": 40,
+    }},
 }  # fmt: skip
 
 
@@ -161,3 +164,103 @@ def test_a_page_follows_the_readers_colours_and_fits_a_phone(chromium: Any, tmp_
         found += faults_of_controls(page)
     page.close()
     assert found == []
+
+
+PANELS = [
+    """
+import numpy as np, workbench as wb
+from types import SimpleNamespace
+from IPython.display import HTML
+from workbench.errors import SteeringError
+from workbench.probing import project
+from workbench.show.exercises import Verdict
+from workbench.show.widgets import TakeComparison, TakeHistory
+from workbench.show.widgets.live_desk import score_lines
+from workbench.show.widgets.parts import problem_html
+from workbench.generation.live.pacing import Score
+from workbench.sound import from_folder
+model = wb.load({model!r}, device="cpu", dtype="float32")
+songs = from_folder({music!r})
+acts = wb.capture(model, songs, cache=False, progress=False)
+sweep = wb.fit_probes(acts, folds=3, shuffles=1, l2=[1.0], progress=False)
+named = {{name: sweep.best.direction(name) for name in ("classical", "jazz", "rock")}}
+plans = [None, named["jazz"].at(0.6), named["jazz"].at(0.2) + named["rock"].at(-0.2)]
+takes = wb.generate(model, "a tune", steering=plans, seconds=1, progress=False, probes=[sweep.best])
+""",
+    "wb.ProbePanel(sweeps={{'genre': sweep}})",
+    "wb.MapPanel(acts, songs, projection=project(acts, 2, method='pca'))",
+    "desk = wb.SteerPanel(model, sweep, seconds=1.0).start()\ndesk.wait()\ndesk",
+    """
+lab = wb.ProbeLab(acts, songs, sweep=sweep, folds=3).start()
+lab.wait()
+lab
+""",
+    """
+claim = "The genre is read with 100% of all clips."
+one = dict(acts=acts, songs=songs, target="genre", claim=claim, options={{}})
+wb.BrokenProbes({{name: SimpleNamespace(**one) for name in "AB"}}, sweep=sweep, folds=3)
+""",
+    "steer = wb.SteerLab(model, {{'genre': sweep}}, seconds=1.0).push(jazz=0.2).start()\nsteer.wait()\nsteer",
+    "wb.LiveDesk(model, named, folder={out!r})",
+    """
+history, comparison = TakeHistory({out!r}), TakeComparison()
+for name, take in zip(["unsteered", "jazz", "a little jazz and less rock"], takes):
+    history.add(name, take)
+comparison.load({{name: take for name, take in zip(["unsteered", "jazz"], takes)}})
+history
+""",
+    "comparison",
+    """
+scores = [Score(0.5 * n, "genre", {{"jazz": 0.5 + n / 50, "rock": 0.5 - n / 50}}) for n in range(20)]
+words = [Verdict(right, "Layer 3 ends below the best.")._repr_html_() for right in (True, False, None)]
+own = SteeringError("A was asked for", "B was found", "Do C")
+HTML("".join([*words, problem_html(own), problem_html(ValueError("what")), score_lines(scores)]))
+""",
+    "takes[1].receipt",
+]
+WINDOWS = (1000, 1920)
+OUTPUT = ".jp-Notebook .jp-Cell[data-windowed-list-index='{}'] .jp-OutputArea-output"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, tiny_music: Path) -> Iterator[Lab]:
+    root = tmp_path_factory.mktemp("notebooks")
+    given = {"model": str(tiny_folder), "music": str(tiny_music), "out": str(root / "out")}
+    cells = [nbformat.v4.new_code_cell(cell.strip().format(**given)) for cell in PANELS]
+    meta = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=meta), root / "panels.ipynb")
+    server = Lab(root, tmp_path_factory.mktemp("jupyter"))
+    yield server
+    server.stop()
+
+
+@pytest.mark.long  # every panel, in both themes and two windows
+def test_every_panel_is_whole_and_readable_in_jupyterlab(lab: Lab, chromium: Any, tmp_path: Path) -> None:
+    opened = lab.open(chromium, "panels.ipynb", height=1400)
+    opened.run_all(seconds=400)
+    page, found = opened.page, list[str]()
+    for place, window in enumerate(WINDOWS):
+        page.set_viewport_size({"width": window, "height": 1400})
+        for theme in ("Light", "Dark") if place % 2 == 0 else ("Dark", "Light"):
+            page.evaluate(
+                "theme => { jupyterapp.commands.execute('apputils:change-theme', { theme }); }",
+                f"JupyterLab {theme}",
+            )
+            named = f"() => document.body.dataset.jpThemeName === 'JupyterLab {theme}'"
+            until(lambda named=named: page.evaluate(named), what="the theme")
+            for number in range(1, len(PANELS)):
+                told = _panel(opened, number, keys=window == WINDOWS[0])
+                found += [f"{theme}, {window}, cell {number}: {fault}" for fault in told]
+                opened.screenshot(tmp_path / f"{theme}-{window}-{number:02d}.png")
+    (tmp_path / "found.txt").write_text("\n".join(found))
+    page.close()
+    assert found == []
+
+
+def _panel(opened: LabPage, number: int, *, keys: bool) -> list[str]:
+    """Return what is wrong with the output of a cell, of whose tabs the open one is seen."""
+    opened.show_cell(number)
+    output, page = OUTPUT.format(number), opened.page
+    until(lambda: page.locator(output).count(), what=f"the output of cell {number}")
+    settled(page)
+    return faults(page, output) + (faults_of_controls(page, output) if keys else [])

@@ -48,9 +48,10 @@ function fitted(layout, width) {
 
 // What a figure lacks once it is drawn: height for what stands outside its plot, a place for a legend below its axis.
 function lacking(chart, { height, margin, legend }) {
+  if (!chart.offsetParent) return null; // in a tab that is closed: drawn again when it is opened
   const { _size: size } = chart._fullLayout, changes = {};
   const lost = height && margin ? height - margin.t - margin.b - size.h : 0;
-  if (lost > 4) changes.height = chart._fullLayout.height + Math.ceil(lost);
+  if (Math.abs(lost) > 4) changes.height = Math.max(height, chart._fullLayout.height + Math.ceil(lost));
   const box = chart.querySelector(".legend .bg");
   if (box && legend?.orientation === "h" && legend.y < 0.5) {
     const top = chart.getBoundingClientRect().top, bottom = size.t + size.h;
@@ -59,6 +60,7 @@ function lacking(chart, { height, margin, legend }) {
     const gap = box.getBoundingClientRect().top - top - deepest;
     if (Math.abs(gap - 8) > 4) Object.assign(changes, { "legend.y": -(deepest + 8 - bottom) / size.h, "legend.yanchor": "top" });
   }
+  if (changes.height === chart._fullLayout.height) delete changes.height;
   return Object.keys(changes).length ? changes : null;
 }
 
@@ -81,6 +83,6 @@ async function drawn(Plotly, chart, { data, layout, config, dark, width, still }
   if (still) delete fit.transition;
   chart.style.height = ""; // the layout says how high it is
   await Plotly.react(chart, slimmed(inked(data, dark), fit, width), fit, { ...config, responsive: false });
-  for (let round = 0, more = lacking(chart, fit); more && round < 3; more = lacking(chart, fit), round += 1)
+  for (let round = 0, more = lacking(chart, fit); more && round < 4; more = lacking(chart, fit), round += 1)
     await Plotly.relayout(chart, more);
 }

@@ -59,15 +59,18 @@ addEventListener("DOMContentLoaded", () => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   for (const chart of document.querySelectorAll(".plotly-graph-div")) {
     const { data } = chart, layout = structuredClone(chart.layout);
+    chart.parentElement.style.height = "";
     let width = 0, last = Promise.resolve();
     const draw = () => {
       width = chart.parentElement.clientWidth;
       chart.setAttribute("aria-busy", "true");
-      last = last.then(() => drawn(Plotly, chart, { data, layout, config: {}, dark: dark.matches, width, still: true }))
+      last = last
+        .then(() => drawn(Plotly, chart, { data, layout, width, dark: dark.matches, still: true }))
         .then(() => chart.setAttribute("aria-busy", "false"));
     };
     dark.addEventListener("change", draw);
-    new ResizeObserver(() => chart.parentElement.clientWidth !== width && draw()).observe(chart.parentElement);
+    const watch = new ResizeObserver(() => chart.parentElement.clientWidth !== width && draw());
+    watch.observe(chart.parentElement);
     draw();
   }
 });
@@ -78,7 +81,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return an HTML table, everything escaped."""
     top = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class='table' tabindex='0' role='region' aria-label='table'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    scrolls = "class='table' tabindex='0' role='region' aria-label='table'"
+    return f"<div {scrolls}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 ONE_AT_A_TIME = """

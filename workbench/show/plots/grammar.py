@@ -14,9 +14,9 @@ from plotly.offline import get_plotlyjs
 
 from workbench.sound.dataset import in_order
 
-# Okabe and Ito's colour-blind-safe palette (2008), shifted so that each colour has a contrast of 3 on white and on
-# the paper of dark themes, and pairs stay as far apart for every kind of colour vision as they were. One colour per
-# genre in every figure, player and panel.
+# Okabe and Ito's colour-blind-safe palette (2008), shifted so that each colour has a contrast of 3 on white
+# and on the paper of dark themes, and pairs stay as far apart for every kind of colour vision as they were.
+# One colour per genre in every figure, player and panel.
 GENRE_COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "classical": "#0262B5",
@@ -193,8 +193,8 @@ def add_heat(
         x: names across, (columns,).
         y: names down, (rows,), the first on top.
         title: of the colour bar: what is measured.
-        more: `words`, what stands in the cells (rows, columns); `size` of these words in pixels; others are of
-            `go.Heatmap`, in place of the usual settings.
+        more: `words`, what stands in the cells (rows, columns); `size` of these words in pixels; others are
+            of `go.Heatmap`, in place of the usual settings.
     """
     words, size = np.asarray(more.pop("words")), more.pop("size", 13)
     bar = scale_bar(title, tickformat=more.pop("tickformat", ".0%"))
@@ -202,10 +202,11 @@ def add_heat(
     result.add_trace(go.Heatmap(z=z, x=list(x), y=list(y), colorbar=bar, **look))
     height = (np.asarray(z, dtype=float) - look["zmin"]) / (look["zmax"] - look["zmin"])
     shades = sample_colorscale(look["colorscale"], np.clip(np.nan_to_num(height), 0, 1).ravel().tolist())
+    font = {"size": size, "color": [_readable_on(one) for one in shades]}
     result.add_trace(
         go.Scatter(
             x=[name for _ in y for name in x], y=[name for name in y for _ in x], mode="text",
-            text=words.ravel().tolist(), textfont={"size": size, "color": [_readable_on(one) for one in shades]},
+            text=words.ravel().tolist(), textfont=font,
             hoverinfo="skip", showlegend=False, meta=ON_SHADES,
         )
     )  # fmt: skip

@@ -73,11 +73,10 @@ async function render({ model, el }) {
     chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, " ").trim());
     await drawn(Plotly, chart, { data, layout: { uirevision: `figure ${shown}`, ...layout }, width, dark: isDark(el), still,
       config: structuredClone(model.get("config")) });
-    chart.setAttribute("aria-busy", "false");
   };
   const draw = (still = true) => { // one after the other
     chart.setAttribute("aria-busy", "true");
-    last = last.then(() => drawNow(still));
+    last = last.catch(() => {}).then(() => drawNow(still)).finally(() => chart.setAttribute("aria-busy", "false"));
     return last;
   };
   const redraw = () => { shown += 1; return draw(false); };
