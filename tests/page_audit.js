@@ -189,7 +189,7 @@ window.audit = (() => {
   // --- controls --------------------------------------------------------------------------------------------------
   const CONTROLS = "button, input, select, textarea, summary, a[href], audio[controls], [tabindex], [role=slider], [role=radio], [role=tab], [role=button]";
   const named = (el) => [el.getAttribute("aria-label"), document.getElementById(el.getAttribute("aria-labelledby") ?? "")?.textContent,
-    [...(el.labels ?? [])].map((label) => label.textContent).join(" "), el.matches("input, select, textarea") ? "" : el.textContent, el.title, el.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent].find((text) => text?.trim());
+    [...(el.labels ?? [])].map((label) => label.textContent).join(" "), el.matches("input, select, textarea") ? "" : el.textContent, el.title, el.closest(".widget-inline-hbox")?.title, el.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent].find((text) => text?.trim());
   const ring = (el) => { const s = getComputedStyle(el); return [s.outlineStyle, s.outlineWidth, s.outlineColor, s.boxShadow, s.borderColor].join("|"); };
   const controls = (root) => [...root.querySelectorAll(CONTROLS)].filter((el) => seen(el) && !el.disabled && !el.closest(LEFT_OUT)
     && !el.matches("[tabindex='-1']:not([role=tab], [role=radio])") && !el.closest("[inert]"));

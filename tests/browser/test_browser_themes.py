@@ -263,4 +263,5 @@ def _panel(opened: LabPage, number: int, *, keys: bool) -> list[str]:
     output, page = OUTPUT.format(number), opened.page
     until(lambda: page.locator(output).count(), what=f"the output of cell {number}")
     settled(page)
+    print(number, page.locator(output).first.bounding_box())
     return faults(page, output) + (faults_of_controls(page, output) if keys else [])

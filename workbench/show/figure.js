@@ -83,6 +83,8 @@ async function drawn(Plotly, chart, { data, layout, config, dark, width, still }
   if (still) delete fit.transition;
   chart.style.height = ""; // the layout says how high it is
   await Plotly.react(chart, slimmed(inked(data, dark), fit, width), fit, { ...config, responsive: false });
+  const [title, note] = [".gtitle", ".gtitle-subtitle"].map((part) => chart.querySelector(part)?.getBoundingClientRect());
+  if (note && title && note.top < title.bottom - 4 && title.height) await Plotly.redraw(chart); // it was placed below the old title
   for (let round = 0, more = lacking(chart, fit); more && round < 4; more = lacking(chart, fit), round += 1)
     await Plotly.relayout(chart, more);
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MANY_POINTS = 2000  # from here on WebGL; SVG takes 16 s at 100,000 points
 MANY_VALUES = 12  # more different numbers than this are a scale, not classes
+EDGE = {"width": 1, "color": UNSTEERED}  # the ends of the scale are as light and dark as paper
 RING: dict[str, Any] = {
     "mode": "markers", "hoverinfo": "skip", "showlegend": False,
     "marker": {"size": 18, "symbol": "circle-open", "color": "#000000", "line": {"width": 3}},
@@ -62,11 +63,7 @@ def map_scatter(
     scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
     if scaled:
         look = {"size": 8, "color": table["value"].to_numpy(dtype=float), "colorscale": SEQUENTIAL}
-        look |= {
-            "showscale": True,
-            "colorbar": scale_bar(colour_by),
-            "line": {"width": 1, "color": UNSTEERED},
-        }
+        look |= {"showscale": True, "colorbar": scale_bar(colour_by), "line": EDGE}
         result.add_trace(_points(kind, table, look, showlegend=False))
     else:
         result.add_traces(_classes(kind, table))

@@ -132,7 +132,7 @@ class DoseDesk(Together, ipywidgets.Box):
     ) -> None:
         self._on_change = on_change
         names = [name for group in groups for name in group.names]
-        self.sliders = {name: dose_slider(name, -MOST, MOST, 0.01, "100%") for name in names}
+        self.sliders = {name: dose_slider(name, -MOST, MOST, 0.01, "100% - 4px") for name in names}
         self._check("A pad with", pad or ())
         self.pad = None if pad is None else BlendPad(pad)
         parts: list[ipywidgets.Widget] = [self._column(each) for each in _packed(groups)]
