@@ -191,7 +191,7 @@ window.audit = (() => {
   const named = (el) => [el.getAttribute("aria-label"), document.getElementById(el.getAttribute("aria-labelledby") ?? "")?.textContent,
     [...(el.labels ?? [])].map((label) => label.textContent).join(" "), el.matches("input, select, textarea") ? "" : el.textContent, el.title, el.closest(".widget-inline-hbox")?.title, el.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent].find((text) => text?.trim());
   const ring = (el) => { const s = getComputedStyle(el); return [s.outlineStyle, s.outlineWidth, s.outlineColor, s.boxShadow, s.borderColor].join("|"); };
-  const controls = (root) => [...root.querySelectorAll(CONTROLS)].filter((el) => seen(el) && !el.disabled && !el.closest(LEFT_OUT)
+  const controls = (root) => [...root.querySelectorAll(CONTROLS)].filter((el) => seen(el) && !el.disabled && !el.closest("[disabled]") && !el.closest(LEFT_OUT)
     && !el.matches("[tabindex='-1']:not([role=tab], [role=radio])") && !el.closest("[inert]"));
   const grouped = (el) => { const group = el.closest("[role=tablist], [role=radiogroup], [role=toolbar]"); return group ?? el; };
 
@@ -209,8 +209,9 @@ window.audit = (() => {
     if (!el || el === document.body || !window.__audited.contains(el)) return null;
     if (window.__met.has(el)) return null;
     window.__met.add(el);
+    if (!window.__plain.has(el)) return []; // it does nothing now
     if (ring(el) === window.__plain.get(el)) return [`no focus ring: ${told(named(el) ?? el.outerHTML)} ${el.className}`];
-    const style = getComputedStyle(el), behind = paper(el.parentElement);
+    const style = getComputedStyle(el), behind = paper((el.closest(".noUi-target") ?? el).parentElement);
     const edge = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) ? ink(el, "outlineColor") : style.boxShadow !== "none" ? colour(style.boxShadow) : ink(el, "borderColor");
     const found = contrast(over(edge, behind), behind);
     return found < 3 ? [`focus ring of contrast ${found.toFixed(2)}: ${told(named(el) ?? "")}`] : [];

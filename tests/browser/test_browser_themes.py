@@ -25,7 +25,7 @@ from workbench.show.widgets.steer_lab import BlendPad
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-NARROW, WIDE = 600, 1100
+NARROW, WIDE = 568, 1488
 """Pixels of a notebook's column in windows of 1000 and 1920 pixels, the side bar open."""
 BUSY = "() => document.querySelectorAll('.js-plotly-plot[aria-busy=true]').length"
 
@@ -263,5 +263,4 @@ def _panel(opened: LabPage, number: int, *, keys: bool) -> list[str]:
     output, page = OUTPUT.format(number), opened.page
     until(lambda: page.locator(output).count(), what=f"the output of cell {number}")
     settled(page)
-    print(number, page.locator(output).first.bounding_box())
     return faults(page, output) + (faults_of_controls(page, output) if keys else [])

@@ -76,6 +76,12 @@ function slimmed(data, { font }, width) {
   });
 }
 
+// Whether the note lies on the title: plotly places it below the title that it measured, which may have been hidden.
+function misplaced(chart) {
+  const [title, note] = [".gtitle", ".gtitle-subtitle"].map((part) => chart.querySelector(part)?.getBoundingClientRect());
+  return Boolean(title?.height && note?.height && note.top < title.bottom - 4);
+}
+
 // Draws a figure: legends and slanted labels make it higher, and its plot no smaller. Points that only change their
 // colours or their width do so at once (`still`).
 async function drawn(Plotly, chart, { data, layout, config, dark, width, still }) {
@@ -83,8 +89,7 @@ async function drawn(Plotly, chart, { data, layout, config, dark, width, still }
   if (still) delete fit.transition;
   chart.style.height = ""; // the layout says how high it is
   await Plotly.react(chart, slimmed(inked(data, dark), fit, width), fit, { ...config, responsive: false });
-  const [title, note] = [".gtitle", ".gtitle-subtitle"].map((part) => chart.querySelector(part)?.getBoundingClientRect());
-  if (note && title && note.top < title.bottom - 4 && title.height) await Plotly.redraw(chart); // it was placed below the old title
+  if (misplaced(chart)) await Plotly.relayout(chart, { "title.text": fit.title.text });
   for (let round = 0, more = lacking(chart, fit); more && round < 4; more = lacking(chart, fit), round += 1)
     await Plotly.relayout(chart, more);
 }
