@@ -207,7 +207,9 @@ window.audit = (() => {
   function step() { // called after each press of Tab: null where the focus has left
     const el = document.activeElement;
     if (!el || el === document.body || !window.__audited.contains(el)) return null;
-    if (window.__met.has(el)) return null;
+    const inside = el === window.__at; // a player of the browser's own has stops inside
+    window.__at = el;
+    if (window.__met.has(el)) return inside ? [] : null;
     window.__met.add(el);
     if (!window.__plain.has(el)) return []; // it does nothing now
     if (ring(el) === window.__plain.get(el)) return [`no focus ring: ${told(named(el) ?? el.outerHTML)} ${el.className}`];
