@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_fixture import App
 from browser import Lab, browser, until
 
 from workbench.model.folders import builtin_folder
@@ -134,3 +135,31 @@ def test_a_broken_probe_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_p
             assert opened.figures_that_stay()
         finally:
             opened.screenshot(tmp_path / "room.png")
+
+
+@pytest.mark.long  # runs all notebooks, in JupyterLab and in the app
+@pytest.mark.timeout(3600)
+def test_no_notebook_and_no_page_of_the_app_asks_another_machine(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        with browser() as chromium:  # judges the whole visit as it ends
+            opened = lab.open(chromium, path.name)
+            opened.run_all(seconds=600)
+            opened.page.wait_for_timeout(2000)
+            assert opened.requests
+    root = tmp_path_factory.mktemp("app") / "notebooks"
+    shutil.copytree(NOTEBOOKS, root, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_PER_GENRE", "10")
+        app = App(root, tmp_path_factory.mktemp("scratch"))
+    try:
+        with browser() as chromium:
+            page = chromium.new_page()
+            page.goto(app.address)
+            for link in [each.get_attribute("href") for each in page.get_by_role("link").all()]:
+                page.goto(app.base + link, timeout=600_000, wait_until="domcontentloaded")
+                until(lambda: page.locator(".wb-panel").count(), what=link, seconds=600)
+                page.wait_for_timeout(2000)
+    finally:
+        app.stop()
