@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from show_samples import GENRES, projection, tone
+from show_samples import GENRES, projection
 from steering_samples import direction
 
 from workbench.evidence.crosstalk import BlendCurve, Crosstalk
@@ -119,13 +119,10 @@ def _of_diagnoses() -> dict[str, Any]:
 
 
 def _of_sound() -> dict[str, Any]:
-    clips = {name: tone(220 * (place + 1), 2.0) for place, name in enumerate(PLANS)}
     notes = [Note("bass", "finger bass", 36 + n % 5, 12 * n, 10, 90) for n in range(8)]
     notes += [Note("lead", "trumpet", 64 + n % 7, 12 * n + 6, 6, 90) for n in range(8)]
     notes += [Note("drums", "standard", (36, 38, 42)[n % 3], 6 * n, 3, 90) for n in range(16)]
     return {
-        "waveform": plots.waveform(clips),
-        "spectrogram": plots.spectrogram(clips),
         "piano_roll": plots.piano_roll(Score(tuple(notes), 100), name=PLANS[2]),
     }
 
