@@ -51,7 +51,7 @@ POLICY = (
 )
 
 FOREIGN = re.compile(r"""<link\b[^>]*\bhref=["']?(?:https?:)?//[^>]*>""", re.IGNORECASE)
-"""A style sheet, icon or font of another machine: the policy would refuse it, but it is not even asked for."""
+"""A style sheet or font of another machine: the policy would refuse it, and it is not even asked for."""
 
 
 def serve(folder: Path, *, port: int | None = None, browser: bool = True) -> None:
@@ -189,7 +189,7 @@ class DeskPage(TornadoVoilaHandler):
         await super().get(path)
 
     def write(self, chunk: Any) -> None:
-        """Write a piece of the page, without the style sheets that Voila's template asks another machine for."""
+        """Write a piece of the page, without the style sheets that Voila asks another machine for."""
         super().write(FOREIGN.sub("", chunk) if isinstance(chunk, str) else chunk)
 
 
