@@ -57,7 +57,8 @@ def browser() -> Iterator[Any]:
             yield opened
         finally:
             opened.close()
-        assert [url for url in asked if not LOCAL.match(url)] == [], "a page asked another machine"
+        foreign = sorted({url for url in asked if not LOCAL.match(url)})
+        assert not foreign, f"a page asked another machine: {foreign}"
 
 
 def _watched(opened: Any) -> list[str]:
