@@ -208,7 +208,7 @@ def _perform(page: Any, seconds: float) -> None:
     until(lambda: page.get_by_role("button", name="Play").count() >= 1, what="the desk", seconds=60)
     page.get_by_role("button", name="Play").first.click()
     until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound", seconds=60)
-    knob = page.locator(".widget-slider", has_text="jazz").locator(".noUi-handle").first
+    knob = page.get_by_label("dose of jazz", exact=True).first
     end, levels, press = time.monotonic() + seconds, [], 0
     while time.monotonic() < end:
         if press % 4 == 3:
