@@ -7,10 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from clone_fixture import small_clone
 
 from workbench.cli import main
+from workbench.cli.app import LIVE
 from workbench.cli.demo import DOSES
-from workbench.cli.main import notebooks, parser
+from workbench.cli.copies import PAGES
+from workbench.cli.main import parser
 from workbench.extensions import load_extension
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,16 +102,6 @@ def test_the_demo_writes_sound_a_report_and_a_page(tmp_path, capsys, monkeypatch
     assert "plotly" in (tmp_path / "index.html").read_text()
 
 
-def test_notebooks_are_copied_once_and_never_overwritten(tmp_path):
-    copied = notebooks(tmp_path / "mine")
-    assert {path.name for path in copied.iterdir()} == {path.name for path in notebooks().glob("*.ipynb")}
-    (copied / "0_quickstart.ipynb").write_text("mine")
-    (copied / "1_probe_accuracy_per_layer.ipynb").unlink()
-    notebooks(copied)
-    assert (copied / "0_quickstart.ipynb").read_text() == "mine"
-    assert (copied / "1_probe_accuracy_per_layer.ipynb").exists()
-
-
 def test_an_extension_is_run_once_and_its_faults_are_told(tmp_path, capsys):
     file, seen = tmp_path / "mine.py", tmp_path / "seen"
     file.write_text(f"open({str(seen)!r}, 'a').write('x')")
@@ -131,22 +124,32 @@ def test_the_wheel_carries_what_a_clone_has_beside_the_package(tmp_path):
         for file in (path for path in (ROOT / folder).rglob("*") if path.is_file()):
             here = file.relative_to(ROOT).as_posix()
             assert f"{shipped}/{here}" in names or {"out", ".ipynb_checkpoints"} & set(file.parts), here
+    pages = {page for kind in PAGES for page in ROOT.glob(kind)} - {ROOT / "docs" / "verified.md"}
+    assert len(pages) > 8
+    for page in [*pages, ROOT / "docs" / "screenshots" / f"{LIVE}-04.png"]:
+        assert f"{shipped}/{page.relative_to(ROOT).as_posix()}" in names
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workbench").rglob("*.*")}
     assert {name for name in code if "__pycache__" not in name} <= names
     assert not [name for name in names if "recipe" in name or name.startswith("tests")]
 
 
-def test_lab_opens_jupyterlab_on_the_quickstart(monkeypatch):
-    called = []
+def test_lab_opens_jupyterlab_on_the_quickstart(monkeypatch, tmp_path, capsys):
+    clone, called = small_clone(tmp_path), []
+    monkeypatch.setattr("workbench.cli.copies.builtin_path", clone.joinpath)
     monkeypatch.setattr("subprocess.call", lambda command, **_settings: called.append(command) or 0)
     assert main(["lab", "--", "--port=9"]) == 0
     assert main(["lab", "2_genre_map.ipynb", "--", "--port", "9"]) == 0
     assert main(["lab"]) == 0
     first, second, third = called
     assert first[:3] == [sys.executable, "-m", "jupyterlab"]
-    assert first[3].endswith("notebooks/0_quickstart.ipynb") and first[-1] == "--port=9"
-    assert second[3].endswith("notebooks/2_genre_map.ipynb") and second[-2:] == ["--port", "9"]
+    book = clone / "my_notebooks" / "0_quickstart.ipynb"
+    assert first[3:] == [str(book), f"--notebook-dir={clone}", "--port=9"], "a root with docs and data"
+    assert second[3] == str(book.with_name("2_genre_map.ipynb")) and second[-2:] == ["--port", "9"]
     assert third == first[:-1]
+    assert str(book.parent) in capsys.readouterr().out
+    assert main(["lab", "nothing.ipynb"]) == 1
+    assert "but there are 0_quickstart.ipynb, " in capsys.readouterr().err
+    assert len(called) == 3
 
 
 @pytest.mark.parametrize(
