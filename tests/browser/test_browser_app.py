@@ -58,7 +58,9 @@ def _heard(page: Any, *, at_least_s: float) -> dict[str, float] | None:
 def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Path) -> None:
     with browser() as chromium:
         page, asked = chromium.new_page(viewport={"width": 1280, "height": 1000}), []
-        page.on("request", lambda request: asked.append(request.url))  # also those that the policy then blocks
+        page.on(
+            "request", lambda request: asked.append(request.url)
+        )  # also those that the policy then blocks
         page.goto(app.address)
         page.screenshot(path=str(tmp_path / "front.png"))
         first = page.get_by_role("link").first

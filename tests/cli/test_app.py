@@ -102,7 +102,7 @@ def _page(app: App) -> str:
 def test_a_desk_s_page_ends_with_the_desk() -> None:
     notebooks = builtin_path("notebooks")
     found = desks(notebooks)
-    assert list(found)[0] == "8_live_desk.ipynb"
+    assert next(iter(found)) == "8_live_desk.ipynb"
     assert {f"{name}.ipynb" for name in DESKS if name != "7_steer_lab"} <= set(found)
     for file, title in found.items():
         book: Any = only_the_desk(None, nbformat.read(notebooks / file, as_version=4), "")

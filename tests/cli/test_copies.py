@@ -56,14 +56,18 @@ def test_all_links_of_the_copies_lead_somewhere(clone: Path, installed: bool) ->
         (clone / "pyproject.toml").unlink()
     folder = copied_notebooks()
     assert folder.parent == (copies.HOME if installed else clone)
-    pages = [*folder.glob("*.ipynb"), *(folder.parent / "docs").glob("*.md"), *folder.parent.glob("data/*/*.md")]
+    pages = [
+        *folder.glob("*.ipynb"),
+        *(folder.parent / "docs").glob("*.md"),
+        *folder.parent.glob("data/*/*.md"),
+    ]
     found = [(page, link) for page in pages for link in links(page)]
     assert len([link for page, link in found if page.suffix == ".ipynb"]) >= 5
     assert {page.suffix for page, _ in found} == {".ipynb", ".md"}
     assert [(page.name, link) for page, link in found if not (page.parent / link).is_file()] == []
 
 
-def test_a_changed_copy_is_kept_and_each_later_version_is_put_beside_it_once(
+def test_a_changed_copy_is_kept_and_each_later_version_put_beside_once(
     clone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shipped, mine = clone / "notebooks" / BOOK, copied_notebooks() / BOOK
@@ -87,7 +91,7 @@ def test_a_changed_copy_is_kept_and_each_later_version_is_put_beside_it_once(
     assert (folder / "0_quickstart-new-2.ipynb").read_text() == "fourth version"
 
 
-def test_what_is_missing_comes_back_and_what_was_there_before_counts_as_changed(clone: Path) -> None:
+def test_what_is_missing_comes_back_and_what_was_there_before_is_kept(clone: Path) -> None:
     own = clone.parent / "mine"
     (own / "docs").mkdir(parents=True)
     (own / "docs" / "steering.md").write_text("a page of another project")

@@ -160,11 +160,11 @@ def lab(asked: Namespace) -> int:
 
 
 @command(
-    "show the desks in the browser, without code or JupyterLab",
+    "show just the interactive pages in the browser, code hidden",
     option("--port", type=int, help="default: 8866, or a free one where that is taken"),
     option("--no-browser", action="store_true", help="print the address, open nothing"),
-    more="Only this machine can reach it, and only with the token in the address that is printed. It is for "
-    "one user: each page has a model of its own, which ends when the page is closed.",
+    more="The live desk comes first. Only this machine can reach the pages, and only with the token in the "
+    "address that is printed. They are for one user: each has a model of its own, until it is closed.",
 )
 def app(asked: Namespace) -> None:
     """Show the desks without their code; see `workbench.cli.app`."""

@@ -33,9 +33,10 @@ def accuracy_png(table: pd.DataFrame, target: str) -> bytes:
     for left in range(LEFT, RIGHT, 18):
         draw.line((left, chance, left + 10, chance), _INK, 2)
     draw.line([(at, up(share)) for at, share in zip(x, table["accuracy"], strict=True)], BLUE, 3)
-    for at, row in zip(x, table.itertuples(), strict=True):
-        draw.line((at, up(row.low), at, up(row.high)), BLUE, 3)
-        draw.ellipse((at - 8, up(row.accuracy) - 8, at + 8, up(row.accuracy) + 8), BLUE)
+    shares = table[["accuracy", "low", "high"]].to_numpy(float).tolist()
+    for at, (accuracy, low, high) in zip(x, shares, strict=True):
+        draw.line((at, up(low), at, up(high)), BLUE, 3)
+        draw.ellipse((at - 8, up(accuracy) - 8, at + 8, up(accuracy) + 8), BLUE)
     file = BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
@@ -48,7 +49,7 @@ def across(number: int, layers: int) -> float:
 
 def up(share: float) -> float:
     """Return the pixel at which an accuracy stands."""
-    return BOTTOM - (BOTTOM - TOP) * float(share)
+    return BOTTOM - (BOTTOM - TOP) * share
 
 
 def _axes(draw: ImageDraw.ImageDraw, x: list[float], layers: list[int], target: str) -> None:
