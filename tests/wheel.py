@@ -18,13 +18,14 @@ UV = Path(sys.executable).with_name("uv")
 LOOK = """
 from pathlib import Path
 import workbench as wb
-from workbench.cli.main import notebooks
+from workbench.cli.copies import copied_notebooks
 from workbench.files import builtin_path
 assert "site-packages" in wb.__file__ and "site-packages" in str(builtin_path("data")), wb.__file__
-copied = notebooks(Path("mine"))
+copied = copied_notebooks(Path("mine"))
+assert (copied / "../docs/glossary.md").is_file() and (copied / "../data/embedded/MODEL_CARD.md").is_file()
 assert len(list(copied.glob("*.ipynb"))) == len(list(builtin_path("notebooks").glob("*.ipynb"))) > 8
 (copied / "0_quickstart.ipynb").write_text("mine")
-assert (notebooks(copied) / "0_quickstart.ipynb").read_text() == "mine", "never overwritten"
+assert (copied_notebooks(Path("mine")) / "0_quickstart.ipynb").read_text() == "mine", "never overwritten"
 model, songs = wb.load("embedded"), wb.dataset("embedded")
 assert wb.load_judge().classes and len(songs) > 1000
 assert wb.generate(model, "a tune", seconds=1, progress=False).seconds == 1

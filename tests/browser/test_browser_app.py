@@ -57,10 +57,16 @@ def _heard(page: Any, *, at_least_s: float) -> dict[str, float] | None:
 
 def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Path) -> None:
     with browser() as chromium:
-        page, answered = chromium.new_page(viewport={"width": 1280, "height": 1000}), []
-        page.on("response", lambda response: answered.append(response.url))
+        page, asked = chromium.new_page(viewport={"width": 1280, "height": 1000}), []
+        page.on(
+            "request", lambda request: asked.append(request.url)
+        )  # also those that the policy then blocks
         page.goto(app.address)
-        page.get_by_role("link", name="Does it play?").click(no_wait_after=True)
+        page.screenshot(path=str(tmp_path / "front.png"))
+        first = page.get_by_role("link").first
+        assert first.inner_text() == "Does it play?", "the live desk comes first"
+        assert page.get_by_role("img", name="The live desk").evaluate("image => image.naturalWidth") > 500
+        first.click(no_wait_after=True)
         until(lambda: page.get_by_role("button", name="Play").count(), what="the desk", seconds=120)
         until(lambda: page.locator(".wb-panel .bars .point").count() == 2, what="the figure")
         assert page.get_by_text("LiveDesk(").count() == 0, "no code"
@@ -76,8 +82,9 @@ def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Pa
         page.screenshot(path=str(tmp_path / "app.png"))
         page.goto("about:blank")
         until(lambda: not app.kernels, what="the end of the kernel")
+    assert Recording.load(folder).ended == "stopped"
+    ours = (app.base, app.base.replace("http", "ws"), "blob:", "data:", "about:")
+    assert len(asked) > 20 and not [url for url in asked if not url.startswith(ours)]
     # A minute without any gap, and a second from knob to ear, are asked in test_browser_live.py, on an idle
     # machine; here other programs may run beside.
     assert told["gaps"] <= 1 and told["knob_to_ear_s"] <= 1.5, told
-    assert Recording.load(folder).ended == "stopped"
-    assert {url for url in answered if not url.startswith((app.base, "blob:", "data:", "about:"))} == set()

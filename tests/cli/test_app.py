@@ -14,12 +14,13 @@ import psutil
 import pytest
 from app_fixture import App, write_notebook
 from browser import until
+from clone_fixture import small_clone
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from workbench.cli import main
 from workbench.cli.app import DESKS, FOREIGN, SHOWN, desks, only_the_desk
-from workbench.cli.main import notebooks
+from workbench.files import builtin_path
 
 PAGE = "/voila/render/8_live_desk.ipynb"
 NOBODY = "/api/kernels/12345678-1234-1234-1234-123456789012"
@@ -99,10 +100,12 @@ def _page(app: App) -> str:
 
 
 def test_a_desk_s_page_ends_with_the_desk() -> None:
-    found = desks(notebooks())
+    notebooks = builtin_path("notebooks")
+    found = desks(notebooks)
+    assert next(iter(found)) == "8_live_desk.ipynb"
     assert {f"{name}.ipynb" for name in DESKS if name != "7_steer_lab"} <= set(found)
     for file, title in found.items():
-        book: Any = only_the_desk(None, nbformat.read(notebooks() / file, as_version=4), "")
+        book: Any = only_the_desk(None, nbformat.read(notebooks / file, as_version=4), "")
         assert title and not title.startswith("#")
         assert book.cells[-1].source in SHOWN, file
         assert not [cell for cell in book.cells if "answer = None" in cell.source], file
@@ -110,12 +113,15 @@ def test_a_desk_s_page_ends_with_the_desk() -> None:
             assert cell.cell_type == "markdown" or cell.source not in SHOWN
 
 
-def test_what_cannot_be_served_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_served_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from workbench.cli.app import serve
     from workbench.errors import WorkbenchError
 
-    with pytest.raises(WorkbenchError, match="holds none of 3_steer"):
+    with pytest.raises(WorkbenchError, match="holds none of 8_live_desk"):
         serve(tmp_path, browser=False)
+    monkeypatch.setattr("workbench.cli.copies.builtin_path", small_clone(tmp_path / "clone").joinpath)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

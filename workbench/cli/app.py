@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import webbrowser
+from base64 import b64encode
 from html import escape
 from http.client import responses
 from pathlib import Path
@@ -34,10 +35,13 @@ from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
 from workbench.errors import WorkbenchError
+from workbench.files import builtin_path
 from workbench.show.page import document
 
-# The notebooks whose first part is worth a page of its own, and the names by which they show their desk.
-DESKS = ("3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab", "8_live_desk")
+# The notebooks whose first part is worth a page of its own, the one that plays at once before all others, and
+# the names by which they show their desk.
+LIVE = "8_live_desk"
+DESKS = (LIVE, "3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab")
 SHOWN = ("desk", "lab", "labs")
 PORT = 8866
 GRACE_S = 60.0  # how long a kernel outlives the connection of its page, which may come back
@@ -154,12 +158,12 @@ class _Guarded(JupyterHandler):
 
 
 class _FrontPage(JupyterHandler):
-    """Lists the desks."""
+    """Lists the desks, the live one first, with what it does and looks like."""
 
     def get(self) -> None:
         links = "".join(
             f"<p class='lead'><a href='/voila/render/{escape(file, quote=True)}'>{escape(title)}</a> "
-            f"<small>{escape(Path(file).stem)}</small></p>"
+            f"<small>{escape(Path(file).stem)}</small></p>{_live() if Path(file).stem == LIVE else ''}"
             for file, title in desks(Path(self.settings["voila"].root_dir)).items()
         )
         note = (
@@ -168,6 +172,17 @@ class _FrontPage(JupyterHandler):
         )
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.finish(document("MusicGen Workbench", ["<h1>MusicGen Workbench</h1>", links, note]))
+
+
+def _live() -> str:
+    """What the live desk does, and its picture where there is one."""
+    told = "<p>Press Play, then move the fader of a genre: you hear the music change while it plays.</p>"
+    picture = builtin_path("docs", "screenshots", f"{LIVE}-04.png")
+    if not picture.is_file():
+        return told
+    data = b64encode(picture.read_bytes()).decode()
+    shown = f"<img alt='The live desk' style='width: 100%' src='data:image/png;base64,{data}'>"
+    return f"{told}<figure style='max-width: 560px'>{shown}</figure>"
 
 
 class _DeskPage(TornadoVoilaHandler):
@@ -188,6 +203,11 @@ class _DeskApp(Voila):
     """Voila that lets nobody in without the token, on this machine only."""
 
     elsewhere = False  # whether another port may be taken where the one that was asked for is not free
+
+    def setup_template_dirs(self) -> None:
+        """Draw pages by a template of ours: Voila's asks other machines for style sheets."""
+        super().setup_template_dirs()
+        self.template_paths.insert(0, str(Path(__file__).parent / "page"))
 
     def init_settings(self) -> dict[str, Any]:
         """Refuse requests that reached this machine under another's name; keep the token out of logs."""

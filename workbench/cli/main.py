@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -13,12 +12,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import workbench as wb
+from workbench.cli.copies import HOME, MINE, copied_notebooks
 from workbench.errors import WorkbenchError
+from workbench.errors import message as told_as
 from workbench.extensions import load_extension, load_installed_extensions
-from workbench.files import builtin_path, file_names
+from workbench.files import builtin_path, file_names, write_atomically
 
 ABOUT = """Look inside a music model, find where it keeps "jazz", turn that up, and hear the result.
 
@@ -36,7 +37,6 @@ The same, step by step:
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "umap-learn", "plotly", "jupyterlab",
             "ipywidgets", "anywidget", "xarray", "zarr")  # fmt: skip
 QUICKSTART = "0_quickstart.ipynb"
-NOTEBOOKS = Path("~/musicgen-workbench")  # where an installed package copies its notebooks to
 RECIPE = {
     "build-embedded": "build",
     "evaluate-embedded": "evaluate",
@@ -44,6 +44,16 @@ RECIPE = {
 }  # of the built-in model
 SITES = "embed resid_pre head_out attn_out mlp_out resid_post"
 METHODS = "logistic, ridge, means (the difference in means), or one that an extension brings"
+LAYER = "print what this layer confuses, and take the directions from it (default: the middle layer)"
+GROUP = (
+    "what no split may cut, if not the groups of the music: a label such as band, clip, or a regular "
+    'expression on the clips\' names such as "(.*?)_"'
+)
+DIRECTION = "a file that `workbench probe` wrote, or with --plan their folder; may be given several times"
+PLAN = (
+    'instead of dose, branch and operation: the whole plan, such as "0.2*jazz@3 - 0.1*rock@3 | ramp(1s,3s)"'
+)
+USUAL = {"dose": 0.15, "branch": "cond", "operation": "add"}
 DOSE = "in multiples of the mean residual norm (default: 0.15)"
 BRANCH = "the branch of guidance to push (default: cond)"
 OPERATION = "how it is pushed: add, remove, ..., or one that an extension brings (default: add)"
@@ -55,7 +65,9 @@ COMMANDS: list[tuple[Run, str, str, tuple[Option, ...]]] = []
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 0, or 1 after an error that is told in one line."""
-    asked = parser().parse_args(arguments)
+    asked, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        asked.parser.error(f"it does not know {' '.join(unknown)}")
     try:
         if hasattr(asked, "extension"):
             load_installed_extensions()
@@ -67,21 +79,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(ArgumentParser):
+    """Says of wrong arguments what was asked, what was found and what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        do = f"Run `{self.prog} --help` to see what it takes"
+        self.exit(2, f"workbench: {told_as(f'`{self.prog}` was asked for', message, do)}\n")
+
+
 def parser() -> ArgumentParser:
     """Return the parser of the whole command line."""
-    top = ArgumentParser("workbench", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = _Parser("workbench", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = top.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for run, told, more, options in COMMANDS:
         text = f"{told[0].upper()}{told[1:]}. {more}".strip()
         made = sub.add_parser(run.__name__, help=told, description=text)
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, parser=made)
         for names, settings in options:
             made.add_argument(*names, **settings)
     for old, new in RECIPE.items():
         # With no prefix of its own it forwards options too, which argparse would otherwise refuse as unknown.
         made = sub.add_parser(old, add_help=False, prefix_chars="\0")
         made.add_argument("arguments", nargs=argparse.REMAINDER)
-        made.set_defaults(run=recipe, recipe=new)
+        made.set_defaults(run=recipe, recipe=new, parser=made)
     return top
 
 
@@ -106,57 +126,51 @@ def extension(brings: str) -> Option:
     return option("--extension", action="append", type=Path, metavar="FILE", help=told)
 
 
+def in_python(line: str) -> None:
+    """Print the line that opens the result of a command in a notebook."""
+    print(f"In Python: import workbench as wb; {line}")
+
+
 MODEL = (
     option("--model", default="embedded", help='"embedded", a folder, or a hub id (default: embedded)'),
     option("--device", help="cpu, cuda or mps (default: the best there is)"),
 )
 
 
-def notebooks(folder: Path | None = None) -> Path:
-    """Return the folder of the notebooks: the clone's own, or copies in `folder`, by default `NOTEBOOKS`.
-
-    An installed package keeps its notebooks where nobody should write, so those that the folder does not have
-    yet are copied there. What lies there is never overwritten.
-    """
-    shipped = builtin_path("notebooks")
-    if folder is None and os.access(shipped, os.W_OK) and (shipped.parent / "pyproject.toml").exists():
-        return shipped
-    folder = (folder or NOTEBOOKS).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in sorted(shipped.glob("*.ipynb")):
-        if not (folder / file.name).exists():
-            shutil.copyfile(file, folder / file.name)
-    return folder
-
-
 @command(
     "open JupyterLab on the quickstart notebook",
     option("notebook", nargs="?", default=QUICKSTART, help="the notebook to open first"),
-    option("--folder", type=Path, help=f"copy the notebooks there first (without a clone: {NOTEBOOKS})"),
+    option("--folder", type=Path, help=f"where the copies go (default: {MINE} in a clone, else {HOME})"),
     option("arguments", nargs=argparse.REMAINDER, help="anything after -- goes to JupyterLab"),
+    more="The notebooks are copies: run, change and save them as you like. One that you have changed is "
+    "never overwritten; a later version of it is put beside it.",
 )
 def lab(asked: Namespace) -> int:
     """Open JupyterLab with its own safe defaults (reachable only from this computer, token)."""
-    folder = notebooks(asked.folder)
     notebook, more = asked.notebook, [word for word in asked.arguments if word != "--"]
     if notebook.startswith("-"):  # `workbench lab -- --port=9` names no notebook
         notebook, more = QUICKSTART, [notebook, *more]
-    start = [sys.executable, "-m", "jupyterlab", str(folder / notebook), f"--notebook-dir={folder}"]
+    folder = copied_notebooks(asked.folder)
+    if not (folder / notebook).is_file():
+        found = f"there are {', '.join(sorted(path.name for path in folder.glob('*.ipynb')))}"
+        raise WorkbenchError(f"The notebook {notebook} was asked for", found, "Name one of those")
+    print(f"Your copies of the notebooks lie in {folder}")
+    start = [sys.executable, "-m", "jupyterlab", str(folder / notebook), f"--notebook-dir={folder.parent}"]
     return subprocess.call([*start, *more], env={**os.environ, "PYTHONWARNINGS": "ignore"})
 
 
 @command(
-    "show the desks in the browser, without code or JupyterLab",
+    "show just the interactive pages in the browser, code hidden",
     option("--port", type=int, help="default: 8866, or a free one where that is taken"),
     option("--no-browser", action="store_true", help="print the address, open nothing"),
-    more="Only this machine can reach it, and only with the token in the address that is printed. It is for "
-    "one user: each page has a model of its own, which ends when the page is closed.",
+    more="The live desk comes first. Only this machine can reach the pages, and only with the token in the "
+    "address that is printed. They are for one user: each has a model of its own, until it is closed.",
 )
 def app(asked: Namespace) -> None:
     """Show the desks without their code; see `workbench.cli.app`."""
     from workbench.cli.app import serve
 
-    serve(notebooks(), port=asked.port, browser=not asked.no_browser)
+    serve(copied_notebooks(), port=asked.port, browser=not asked.no_browser)
 
 
 @command(
@@ -177,6 +191,9 @@ def demo(asked: Namespace) -> None:
 
     names = ("model", "music", "device", "prompt", "seed", "clips", "judge")
     print(f"Open {run_demo(asked.out, **{name: getattr(asked, name) for name in names})}")
+    clips = f"clips = sorted(Path({str(asked.out)!r}).glob('*.wav'))"
+    shown = "wb.compare(*map(wb.read_clip, clips), names=[clip.stem for clip in clips])"
+    in_python(f"from pathlib import Path; {clips}; {shown}")
 
 
 @command(
@@ -243,6 +260,7 @@ def capture(asked: Namespace) -> None:
     model, songs = wb.load(asked.model, device=asked.device), wb.dataset(asked.music)
     acts = wb.capture(model, songs, sites=asked.sites, seconds=asked.seconds, path=asked.out)
     print(f"{len(acts.clips)} clips, {len(acts.layers)} layers, {', '.join(acts.sites)}: {asked.out}")
+    in_python(f"acts = wb.open_activations({str(asked.out)!r})")
 
 
 @command(
@@ -250,50 +268,93 @@ def capture(asked: Namespace) -> None:
     option("activations", type=Path, help="a store that `workbench capture` wrote"),
     option("--target", default="genre", help="the label to read (default: genre)"),
     option("--method", default="logistic", help=METHODS),
-    option("--layer", type=int, help="take the directions from this layer (default: the best one)"),
-    option("-o", "--out", type=Path, help="folder for table.csv and a direction per class"),
+    option("--layer", type=int, help=LAYER),
+    option("--group", metavar="RULE", help=GROUP),
+    option("--lint", action="store_true", help="first print what is wrong with the music that was captured"),
+    option("--music", default="embedded", help="with --lint: the music, as `workbench capture` was given it"),
+    option("--png", type=Path, metavar="FILE", help="write the figure of accuracy per layer as a PNG file"),
+    option("-o", "--out", type=Path, help="folder for table.csv, a direction per class, and the probes"),
     extension("a probe method"),
-    more="Prints accuracy on held-out groups per layer, with its interval and the chance and shuffled lines.",
+    more="Prints accuracy on held-out groups per layer, with its interval and the chance and shuffled lines. "
+    "Directions come from the middle layer: the best one is the best of several, so partly by luck.",
 )
 def probe(asked: Namespace) -> None:
-    """Fit probes, print their table, and write table and directions."""
-    probes = wb.fit_probes(wb.open_activations(asked.activations), target=asked.target, method=asked.method)
+    """Fit probes, print their table and what else was asked for, and write what they found."""
+    from workbench.cli.picture import accuracy_png
+    from workbench.cli.probing import confusion_text, lint_of, regroup
+
+    acts = wb.open_activations(asked.activations)
+    if asked.layer is not None:
+        acts.sel(layer=asked.layer)  # say now, not after all is fitted, that there is none
+    if asked.lint:
+        print(lint_of(acts, asked.music, asked.target))
+    acts = acts if asked.group is None else regroup(acts, asked.group)
+    probes = wb.fit_probes(acts, target=asked.target, method=asked.method)
     table = probes.table()
-    columns = ["layer", "accuracy", "low", "high", "macro_f1", "chance", "shuffled_mean"]
+    columns = ["layer", "accuracy", "low", "high", "macro_f1", "chance", "shuffled_mean", "groups"]
     print(table[columns].to_string(index=False, float_format="{:.3f}".format))
-    if asked.out is not None:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.out / "table.csv", index=False)
-        directions = probes.directions(asked.layer)
-        for name, file in file_names(directions).items():
-            print(directions[name].save(asked.out / f"{file}.safetensors"))
+    if asked.layer is not None:
+        print(confusion_text(probes, asked.layer))
+    if asked.png is not None:
+        print(write_atomically(asked.png, accuracy_png(table, asked.target)))
+    if asked.out is None:
+        in_python(_fitted_again(asked))
+        return
+    asked.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(asked.out / "table.csv", index=False)
+    directions = probes.directions(probes.layers[len(probes) // 2] if asked.layer is None else asked.layer)
+    for name, file in file_names(directions).items():
+        print(directions[name].save(asked.out / f"{file}.safetensors"))
+    saved = probes.save(asked.out / "sweep")
+    in_python(f"from workbench.probing import ProbeSweep; probes = ProbeSweep.load({str(saved)!r})")
+
+
+def _fitted_again(asked: Namespace) -> str:
+    """Return the line that fits what `workbench probe` fitted and did not write."""
+    lines = [f"acts = wb.open_activations({str(asked.activations)!r})"]
+    for file in asked.extension or ():
+        lines.insert(0, f"from workbench.extensions import load_extension; load_extension({str(file)!r})")
+    if asked.group is not None:
+        lines.append(f"from workbench.cli.probing import regroup; acts = regroup(acts, {asked.group!r})")
+    lines.append(f"probes = wb.fit_probes(acts, target={asked.target!r}, method={asked.method!r})")
+    return "; ".join(lines)
 
 
 @command(
-    "generate a clip, pushed along a direction",
+    "generate a clip, pushed along a direction or by a plan",
     *MODEL,
     option("prompt", help='for example "a calm tune"'),
-    option("--direction", type=Path, required=True, help="a file that `workbench probe` wrote"),
-    option("--dose", type=float, default=0.15, help=DOSE),
-    option("--branch", "--rows", choices=["cond", "both", "null"], default="cond", help=BRANCH),
-    option("--operation", default="add", help=OPERATION),
-    option("--seconds", type=float, default=5.0),
+    option("--direction", type=Path, required=True, action="append", metavar="FILE", help=DIRECTION),
+    option("--plan", metavar="TEXT", help=PLAN),
+    option("--dose", type=float, default=USUAL["dose"], help=DOSE),
+    option("--branch", "--rows", choices=["cond", "both", "null"], default=USUAL["branch"], help=BRANCH),
+    option("--operation", default=USUAL["operation"], help=OPERATION),
+    option("--seconds", type=float, default=5.0, help="length of both clips (default: 5)"),
     option("--guidance", type=float, help="by default what the checkpoint says"),
-    option("--seed", type=int, default=0),
-    option("-o", "--out", type=Path, default=Path("out/steered.wav")),
-    extension("an operation"),
+    option("--seed", type=int, default=0, help="of both clips (default: 0)"),
+    option("--judge", metavar="NAME", help="print what this judge hears in both clips, for example genre"),
+    option("-o", "--out", type=Path, default=Path("out/steered.wav"), help="default: out/steered.wav"),
+    extension("an operation or a judge"),
     more="Writes the steered clip, and beside it the same prompt and seed unsteered.",
 )
 def steer(asked: Namespace) -> None:
     """Generate a steered clip, and the same prompt and seed unsteered."""
+    from workbench.cli.steering import breaking_warning, directions_in, heard_table, planned
+
+    judge = None if asked.judge is None else wb.load_judge(asked.judge)
+    plan = planned(directions_in(asked.direction), asked, USUAL)
     model = wb.load(asked.model, device=asked.device)
-    push = wb.Direction.load(asked.direction)
-    plan = push.at(asked.dose, branch=asked.branch, operation=asked.operation)
+    if told := breaking_warning(plan, model):
+        print(f"workbench: {told}", file=sys.stderr)
     options = {"seed": asked.seed, "seconds": asked.seconds, "guidance": asked.guidance}
     before, after = wb.generate(model, asked.prompt, steering=[None, plan], **options)
     unsteered = asked.out.with_name(f"{asked.out.stem}-unsteered{asked.out.suffix}")
     print(f"{before.clip.write(unsteered)}  unsteered")
     print(f"{after.clip.write(asked.out)}  {after.steering}; {after.receipt}")
+    if judge is not None:
+        print(heard_table(asked.judge, judge, {"unsteered": before.clip, "steered": after.clip}))
+    clips = f"wb.read_clip({str(unsteered)!r}), wb.read_clip({str(asked.out)!r})"
+    in_python(f"wb.compare({clips}, names=['unsteered', 'steered'])")
 
 
 def recipe(asked: Namespace) -> int:
