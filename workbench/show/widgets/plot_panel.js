@@ -26,7 +26,8 @@ const DARK = { "#222222": "#E4E4E4", "#E6E6E6": "#3C3C3C", "#555555": "#BDBDBD",
   "#FFFFFF": "#111111", white: "#111111", "#000000": "#FFFFFF" };
 
 function isDark(el) {
-  const probe = el.appendChild(document.createElement("i"));
+  // In a panel, a part may be drawn before it stands in the page, where nothing has a colour.
+  const probe = (el.isConnected ? el : document.body).appendChild(document.createElement("i"));
   probe.style.color = "var(--jp-layout-color0, white)";
   const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
   probe.remove();
@@ -78,6 +79,13 @@ async function render({ model, el }) {
     chart.textContent = `The figure cannot be drawn here: ${error.message}. Reload the page or use a current browser.`;
     return;
   }
+  // The kernel keeps a picture in the colours of paper for those who read the notebook without a kernel.
+  let keeping;
+  const keep = async () => {
+    const { data, layout } = model.get("figure");
+    const size = { width: chart.clientWidth || 700, height: chart.clientHeight || layout.height || 400 };
+    model.send({ kind: "picture", url: await Plotly.toImage({ data, layout }, { format: "webp", scale: 1.5, ...size }) });
+  };
   const draw = async () => {
     const { data, layout } = model.get("figure");
     if (!data) return; // nothing to show yet: the panel is hidden
@@ -85,6 +93,8 @@ async function render({ model, el }) {
     chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, ""));
     const dark = isDark(el);
     await Plotly.react(chart, inked(data, dark), inked(layout, dark), structuredClone(model.get("config")));
+    clearTimeout(keeping);
+    keeping = setTimeout(keep, 500);
     if (!first) return;
     chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
     chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
@@ -104,6 +114,6 @@ async function render({ model, el }) {
   const watch = new ResizeObserver(() => chart.on && chart.isConnected && chart.offsetParent && Plotly.Plots.resize(chart));
   watch.observe(el);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
-  return () => { leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
+  return () => { clearTimeout(keeping); leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
 }
 export default { render };
