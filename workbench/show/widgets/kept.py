@@ -28,7 +28,7 @@ _STYLE = """<style>
 </style>"""
 
 
-class Kept:
+class Kept(ipywidgets.DOMWidget):
     """A widget whose copy is kept in the notebook, up to date, and seen wherever the widget is not alive."""
 
     copied: tuple[str, ...] = ()
@@ -40,16 +40,20 @@ class Kept:
         """Return what can be seen and heard of the widget without a kernel, as HTML; "" where nothing can."""
         return "".join(map(_copy_of, getattr(self, "children", ())))
 
-    def _ipython_display_(self: Any) -> None:
+    def _ipython_display_(self) -> None:
+        if self.comm is None:
+            display({"text/plain": f"{type(self).__name__}, closed"}, raw=True)
+            return
         bundle = self._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         self.add_class(f"wb-live-{self.model_id}")
-        display({**data, "text/plain": ASK}, metadata=metadata, raw=True)
-        copy = display({"text/html": self._whole_copy()}, raw=True, display_id=True)
-        self._copies = (*self._copies, copy)
         self._renew_copies()
+        display({**data, "text/plain": ASK}, metadata=metadata, raw=True)
+        copy = display({"text/html": self._copy}, raw=True, display_id=True)
+        self._copies = (*self._copies, copy)
+        self._renew_copies()  # a part may have changed meanwhile
 
-    def _whole_copy(self: Any) -> str:
+    def _whole_copy(self) -> str:
         names = {"copy": f"wb-copy-{self.model_id}", "live": f"wb-live-{self.model_id}"}
         shown = self.copy_html()
         ask = f"<p>{ASK}</p>" if hasattr(self, "children") or not shown else ""
@@ -84,7 +88,7 @@ def picture_html(url: str, title: str, model_id: str) -> str:
     """Return a figure's picture, or where there is none yet a place that an exported page draws it in."""
     title = html.escape(title, quote=True)
     if url:
-        return f"<img alt='{title}' src='{html.escape(url, quote=True)}' style='max-width: 100%'>"
+        return f"<img alt='{title}' src='{html.escape(url, quote=True)}' style='max-width: min(100%, 800px)'>"
     return f"<div data-wb-figure='{model_id}'>Run this cell to draw the figure: {title}</div>"
 
 

@@ -83,8 +83,8 @@ async function render({ model, el }) {
   let keeping;
   const keep = async () => {
     const { data, layout } = model.get("figure");
-    const size = { width: chart.clientWidth || 700, height: chart.clientHeight || layout.height || 400 };
-    model.send({ kind: "picture", url: await Plotly.toImage({ data, layout }, { format: "webp", scale: 1.5, ...size }) });
+    const size = { width: Math.min(chart.clientWidth || 700, 800), height: chart.clientHeight || layout.height || 400 };
+    model.send({ kind: "picture", url: await Plotly.toImage({ data, layout }, { format: "webp", scale: 1.25, ...size }) });
   };
   const draw = async () => {
     const { data, layout } = model.get("figure");
