@@ -70,7 +70,7 @@ def until(
 
 
 # plotly draws the picture of a figure in a second one, for a moment and outside the page: it is not counted
-FIGURES = """() => [...document.querySelectorAll('.js-plotly-plot')].filter((f) => f.style.left !== "-5000px").map((figure) => {
+FIGURES = """() => [...document.querySelectorAll('.js-plotly-plot:not([style*="-5000px"])')].map((figure) => {
   const all = (kind) => [...figure.querySelectorAll(kind)];
   return {
     buttons: all('.modebar-btn').map((button) => button.dataset.title ?? button.ariaLabel ?? ''),

@@ -84,7 +84,7 @@ def shows_and_plays(page: Any, *, figures: str) -> None:
 def pictures(page: Any) -> None:
     """Every picture was decoded, and is wide and named."""
     told = page.evaluate(
-        "() => [...document.querySelectorAll('.wb-copy img')].map((one) => [one.alt, one.naturalWidth, one.src.length])"
+        "() => [...document.querySelectorAll('.wb-copy img')].map((i) => [i.alt, i.width, i.src.length])"
     )
     assert [title for title, *_ in told] == TITLES
     assert all(width >= 600 for _, width, _ in told)

@@ -1,4 +1,4 @@
-"""What a cell shows where no kernel is: a plain copy of a widget, with sound and pictures of the browser's own.
+"""What a cell shows where no kernel is: a plain copy of its widget, in sound and pictures of the browser.
 
 A front end without kernel writes an error in the place of a widget, whatever else the same output holds. So a
 widget leaves two outputs, itself and its copy, and a rule of style, which finds both by name, shows one.
@@ -18,7 +18,7 @@ from IPython.display import DisplayHandle, display
 ASK = "Run this cell to use the panel."
 DRAW = (Path(__file__).parent / "kept.js").read_text(encoding="utf-8")
 WAIT_S = 3  # for a widget to come alive, before its copy is shown
-# In JupyterLab, Voila and exported pages what is hidden takes its whole output with it, so that no gap is left.
+# In JupyterLab, Voila and exported pages what is hidden takes its whole output along: no gap is left.
 _STYLE = """<style>
 @keyframes wb-wait {{ from {{ max-height: 0; overflow: hidden; visibility: hidden; }} }}
 @media screen {{ .{copy} {{ animation: wb-wait {wait}s step-end; }} }}
@@ -94,8 +94,8 @@ def picture_html(url: str, title: str, model_id: str) -> str:
 
 def sound_html(name: str, colour: str, ogg: bytes) -> str:
     """Return a clip's name in its colour over the browser's own player."""
-    sound = base64.b64encode(ogg).decode()
+    sound, look = base64.b64encode(ogg).decode(), "padding-left: 8px; margin: 6px 0"
     return (
-        f"<div style='border-left: 5px solid {colour}; padding-left: 8px; margin: 6px 0'>{html.escape(name)}<br>"
+        f"<div style='border-left: 5px solid {colour}; {look}'>{html.escape(name)}<br>"
         f"<audio controls preload='metadata' src='data:audio/ogg;base64,{sound}'></audio></div>"
     )
