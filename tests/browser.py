@@ -93,7 +93,8 @@ def until(
     return value
 
 
-FIGURES = """() => [...document.querySelectorAll('.js-plotly-plot')].map((figure) => {
+# plotly draws the picture of a figure in a second one, for a moment and outside the page: it is not counted
+FIGURES = """() => [...document.querySelectorAll('.js-plotly-plot:not([style*="-5000px"])')].map((figure) => {
   const all = (kind) => [...figure.querySelectorAll(kind)];
   return {
     buttons: all('.modebar-btn').map((button) => button.dataset.title ?? button.ariaLabel ?? ''),

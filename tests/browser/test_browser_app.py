@@ -13,6 +13,7 @@ from browser import browser, figures_that_stay, until
 
 from workbench.generation.live.recording import Recording
 from workbench.model.folders import builtin_folder
+from workbench.show.widgets.kept import WAIT_S
 
 pytestmark = [
     pytest.mark.browser,
@@ -71,6 +72,9 @@ def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Pa
         until(lambda: page.locator(".wb-panel .bars .point").count() == 2, what="the figure")
         assert page.get_by_text("LiveDesk(").count() == 0, "no code"
         assert figures_that_stay(page)
+        page.wait_for_timeout(1000 * WAIT_S)
+        assert page.locator(".wb-copy").count() == 2
+        assert page.locator(".wb-copy:visible").count() == 0, "the copies are for those without a kernel"
         page.get_by_role("button", name="Play").first.click()
         until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound", seconds=60)
         knob = page.get_by_label("dose of jazz", exact=True).first

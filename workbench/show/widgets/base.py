@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -20,6 +21,7 @@ import traitlets
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, plotly_source
 from workbench.show.widgets import ui
+from workbench.show.widgets.kept import Kept, picture_html
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -228,7 +230,7 @@ def shared_library() -> PlotlyLibrary:
     return _library
 
 
-class PlotPanel(anywidget.AnyWidget):
+class PlotPanel(Kept, anywidget.AnyWidget):
     """One figure, with `on_click` and `on_select`, and buttons that save it as PNG and its data as CSV.
 
     Args:
@@ -246,6 +248,9 @@ class PlotPanel(anywidget.AnyWidget):
     csv = traitlets.Unicode().tag(sync=True)
     name = traitlets.Unicode("figure").tag(sync=True)
     clock = traitlets.Unicode().tag(sync=True)
+    picture = traitlets.Unicode()
+    """The figure as a picture (a data URL), which the page makes once it has drawn it; "" until then."""
+    copied = ("figure", "picture")
 
     def __init__(
         self, figure: Any = None, *, table: pd.DataFrame | None = None, name: str = "figure", clock: str = ""
@@ -259,12 +264,19 @@ class PlotPanel(anywidget.AnyWidget):
     def show(self, figure: Any, *, table: pd.DataFrame | None = None, name: str | None = None) -> None:
         """Replace the figure in place; every output that holds this panel follows."""
         drawn = json.loads(figure.to_json())  # numpy arrays become base64 typed arrays, which plotly.js reads
+        self.layout.display = ""
         with self.hold_sync():
-            self.name = name or self.name
+            self.name, self.picture = name or self.name, ""
             self.figure = {"data": drawn["data"], "layout": drawn["layout"]}
             data = points_of(figure) if table is None else table
             self.csv = data.to_csv(index=False, float_format="%.6g")
-        self.layout.display = ""
+
+    def copy_html(self) -> str:
+        """Return the picture of the figure."""
+        if not self.figure:
+            return ""
+        title = self.figure["layout"].get("title", {}).get("text", self.name)
+        return picture_html(self.picture, re.sub("<[^>]*>", "", title), self.model_id)
 
     def on_click(self, listener: Callable[[Points], object]) -> None:
         """Call `listener` with the clicked points."""
@@ -275,6 +287,8 @@ class PlotPanel(anywidget.AnyWidget):
         self._listeners["select"].append(listener)
 
     def _receive(self, _panel: object, content: Mapping[str, Any], _buffers: object) -> None:
+        if content.get("kind") == "picture":
+            self.picture = str(content["url"])
         for listener in self._listeners.get(str(content.get("kind")), []):
             listener(list(content.get("points", [])))
 

@@ -11,6 +11,7 @@ import traitlets
 
 from workbench.errors import SteeringError, number_or_nan
 from workbench.show.plots.grammar import colours_for
+from workbench.show.widgets.kept import Kept
 
 HERE = Path(__file__).parent
 MOST = 0.4
@@ -19,7 +20,7 @@ LIMIT = 2.0
 """The largest dose that can be typed or set; the fader then reaches as far."""
 
 
-class Fader(anywidget.AnyWidget):
+class Fader(Kept, anywidget.AnyWidget):
     """The dose of one direction, in multiples of the layer's mean residual norm; `value` is what it says.
 
     Args:

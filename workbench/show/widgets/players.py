@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from workbench.files import file_names
 from workbench.generation.live.pacing import Playback
 from workbench.show.plots.grammar import colours_for, colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
+from workbench.show.widgets.kept import Kept, sound_html
 from workbench.sound.clip import Clip
 
 HERE = Path(__file__).parent
@@ -26,7 +28,7 @@ ANSWER_S = 2.0  # a page that has had no sound for so long gets it as text
 SOUND = (HERE / "sound.js").read_text(encoding="utf-8")  # what all players have in common in the page
 
 
-class SoundWidget(anywidget.AnyWidget):
+class SoundWidget(Kept, anywidget.AnyWidget):
     """A player in a page: messages wait until the page is there, and the page reports its level.
 
     `level` is the loudest RMS (0-1) measured at the loudspeaker since the sound began; 0 means silence.
@@ -76,6 +78,7 @@ class ComparisonPlayer(SoundWidget):
     _esm = SOUND + (HERE / "player.js").read_text(encoding="utf-8")
     clips = traitlets.List().tag(sync=True)
     current = traitlets.Int(0).tag(sync=True)
+    copied = ("clips",)
 
     def __init__(
         self,
@@ -93,12 +96,17 @@ class ComparisonPlayer(SoundWidget):
         self.sounds = dict(clips)
         gain = 1.0 / max([1.0, *(float(clip.peak) for clip in clips.values())])  # the loudest at full scale
         shades = {**colours_of_clips(self.sounds), **(colours or {})}
+        self._copied_sounds = cache(partial(_sounds_html, self.sounds, shades, gain))
         with self.hold_sync():
             self.current = 0
             self.clips = [
                 {"name": name, "colour": shades[name], **_described(clip, gain, spectrogram=self.spectrogram)}
                 for name, clip in self.sounds.items()
             ]
+
+    def copy_html(self) -> str:
+        """Return the clips, each in the browser's own player, at the gain of this one."""
+        return self._copied_sounds()
 
     def play_one(self, clip_id: str, clip: Clip, label: str = "") -> None:
         """Load a single clip, named and coloured by its label if it has one, and start it."""
@@ -129,9 +137,19 @@ def shortened(plan: str) -> str:
     return plan.replace(" | constant | cond", "")
 
 
+def _scaled(clip: Clip, gain: float) -> Clip:
+    return clip if gain == 1.0 else Clip(np.asarray(clip.samples) * np.float32(gain), clip.rate_hz)
+
+
+def _sounds_html(clips: Mapping[str, Clip], colours: Mapping[str, str], gain: float) -> str:
+    """Return all clips in the browser's own players: as Ogg Vorbis, a fifth of FLAC or less."""
+    sounds = {name: _scaled(clip, gain).encode("ogg") for name, clip in clips.items()}
+    return "".join(sound_html(name, colours[name], sound) for name, sound in sounds.items())
+
+
 def _described(clip: Clip, gain: float, *, spectrogram: bool) -> dict[str, Any]:
     """Return what the page needs of a clip: lossless FLAC as text, waveform outline, spectrogram."""
-    scaled = clip if gain == 1.0 else Clip(np.asarray(clip.samples) * np.float32(gain), clip.rate_hz)
+    scaled = _scaled(clip, gain)
     spectrum = None
     if spectrogram:  # log-mel levels as bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order
         grey = np.round((log_mel(scaled) - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)

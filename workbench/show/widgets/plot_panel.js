@@ -21,7 +21,8 @@ function plotly(model) {
 }
 
 function isDark(el) {
-  const probe = el.appendChild(document.createElement("i"));
+  // In a panel, a part may be drawn before it stands in the page, where nothing has a colour.
+  const probe = (el.isConnected ? el : document.body).appendChild(document.createElement("i"));
   probe.style.color = "var(--jp-layout-color0, white)";
   const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
   probe.remove();
@@ -65,6 +66,13 @@ async function render({ model, el }) {
     chart.textContent = `The figure cannot be drawn here: ${error.message}. Reload the page or use a current browser.`;
     return;
   }
+  // The kernel keeps a picture in the colours of paper for those who read the notebook without a kernel.
+  let keeping;
+  const keep = async () => {
+    const { data, layout } = model.get("figure");
+    const size = { width: Math.min(chart.clientWidth || 700, 800), height: chart.clientHeight || layout.height || 400 };
+    model.send({ kind: "picture", url: await Plotly.toImage({ data, layout }, { format: "webp", scale: 1.25, ...size }) });
+  };
   let shown = 0, width = 0, last = Promise.resolve(); // drawn again for a theme or a width, a figure keeps its zoom
   const drawNow = async (still) => {
     if (!chart.isConnected) return;
@@ -75,6 +83,8 @@ async function render({ model, el }) {
     chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, " ").trim());
     await drawn(Plotly, chart, { data, layout: { uirevision: `figure ${shown}`, ...layout }, width, dark: isDark(el), still,
       config: structuredClone(model.get("config")) });
+    clearTimeout(keeping);
+    keeping = setTimeout(keep, 500);
     if (!first) return;
     chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
     chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
@@ -102,6 +112,6 @@ async function render({ model, el }) {
   const sight = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && misplaced(chart) && draw());
   sight.observe(chart);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
-  return () => { leave(); watch.disconnect(); sight.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
+  return () => { clearTimeout(keeping); leave(); watch.disconnect(); sight.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
 }
 export default { render };

@@ -22,6 +22,7 @@ from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel
 from workbench.show.widgets.fader import LIMIT, Fader
 from workbench.show.widgets.history import TakeHistory
+from workbench.show.widgets.kept import Kept
 from workbench.show.widgets.steer_lab_plan import PlanLine, SteeringOptions, groups_of, plan_of, readers_of
 from workbench.show.widgets.steer_lab_takes import (
     Aim,
@@ -39,7 +40,7 @@ HERE = Path(__file__).parent
 NOTHING = "silence"  # the beginning of a take that continues from nothing
 
 
-class BlendPad(anywidget.AnyWidget):
+class BlendPad(Kept, anywidget.AnyWidget):
     """A square with a name in each corner; the nearer the point is to one, the larger its share.
 
     Args:

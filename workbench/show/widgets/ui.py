@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import ipywidgets
 
 from workbench.errors import WorkbenchError
+from workbench.show.widgets.kept import Kept
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 FULL = {"width": "100%"}
@@ -111,8 +112,10 @@ class Together:
             self._on_change()
 
 
-class Panel(ipywidgets.VBox):
+class Panel(Kept, ipywidgets.VBox):
     """Parts one below the other, as wide as the page, or not seen yet: what every panel is."""
+
+    copied = ("children",)
 
     def __init__(self, parts: Sequence[ipywidgets.Widget] = (), *, hidden: bool = False) -> None:
         super().__init__(list(parts), layout={"width": "100%", "display": "none" if hidden else ""})

@@ -1,0 +1,101 @@
+"""What a cell shows where no kernel is: a plain copy of its widget, in sound and pictures of the browser.
+
+A front end without kernel writes an error in the place of a widget, whatever else the same output holds. So a
+widget leaves two outputs, itself and its copy, and a rule of style, which finds both by name, shows one.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from IPython.display import DisplayHandle, display
+
+ASK = "Run this cell to use the panel."
+DRAW = (Path(__file__).parent / "kept.js").read_text(encoding="utf-8")
+WAIT_S = 3  # for a widget to come alive, before its copy is shown
+# In JupyterLab, Voila and exported pages what is hidden takes its whole output along: no gap is left.
+_STYLE = """<style>
+@keyframes wb-wait {{ from {{ max-height: 0; overflow: hidden; visibility: hidden; }} }}
+@media screen {{ .{copy} {{ animation: wb-wait {wait}s step-end; }} }}
+:root:has(.{live}) .{copy}, :root:has(.{live}) .jp-OutputArea-child:has(> .jp-OutputArea-output > .{copy}),
+.jp-OutputArea-child:has(+ .jp-OutputArea-child > .jp-OutputArea-output > .{copy}):not(:has(.{live}))
+{{ display: none; }}
+</style>"""
+
+
+class Kept(ipywidgets.DOMWidget):
+    """A widget whose copy is kept in the notebook, up to date, and seen wherever the widget is not alive."""
+
+    copied: tuple[str, ...] = ()
+    """The traits with which the copy changes."""
+    _copies: tuple[DisplayHandle, ...] = ()
+    _copy = ""
+
+    def copy_html(self) -> str:
+        """Return what can be seen and heard of the widget without a kernel, as HTML; "" where nothing can."""
+        return "".join(map(_copy_of, getattr(self, "children", ())))
+
+    def _ipython_display_(self) -> None:
+        if self.comm is None:
+            display({"text/plain": f"{type(self).__name__}, closed"}, raw=True)
+            return
+        bundle = self._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        self.add_class(f"wb-live-{self.model_id}")
+        self._renew_copies()
+        display({**data, "text/plain": ASK}, metadata=metadata, raw=True)
+        copy = display({"text/html": self._copy}, raw=True, display_id=True)
+        self._copies = (*self._copies, copy)
+        self._renew_copies()  # a part may have changed meanwhile
+
+    def _whole_copy(self) -> str:
+        names = {"copy": f"wb-copy-{self.model_id}", "live": f"wb-live-{self.model_id}"}
+        shown = self.copy_html()
+        ask = f"<p>{ASK}</p>" if hasattr(self, "children") or not shown else ""
+        script = f"<script>{DRAW}</script>" if "data-wb-figure" in shown else ""
+        style = _STYLE.format(**names, wait=WAIT_S)
+        return f"<div class='wb-copy {names['copy']}'>{style}{ask}{shown}{script}</div>"
+
+    def _renew_copies(self, _change: object = None) -> None:
+        """Let every copy show what the widget now does, and watch all parts that it now has."""
+        for part in _parts(self):
+            part.observe(self._renew_copies, [*part.copied])
+        if (copy := self._whole_copy()) != self._copy:
+            self._copy = copy
+            for shown in self._copies:
+                shown.update({"text/html": copy}, raw=True)
+
+
+def _copy_of(part: Any) -> str:
+    if part.layout.display == "none":
+        return ""
+    return part.copy_html() if isinstance(part, Kept) else Kept.copy_html(part)
+
+
+def _parts(widget: Any) -> Iterator[Any]:
+    if isinstance(widget, Kept):
+        yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _parts(child)
+
+
+def picture_html(url: str, title: str, model_id: str) -> str:
+    """Return a figure's picture, or where there is none yet a place that an exported page draws it in."""
+    title = html.escape(title, quote=True)
+    if url:
+        return f"<img alt='{title}' src='{html.escape(url, quote=True)}' style='max-width: min(100%, 800px)'>"
+    return f"<div data-wb-figure='{model_id}'>Run this cell to draw the figure: {title}</div>"
+
+
+def sound_html(name: str, colour: str, ogg: bytes) -> str:
+    """Return a clip's name in its colour over the browser's own player."""
+    sound, look = base64.b64encode(ogg).decode(), "padding-left: 8px; margin: 6px 0"
+    return (
+        f"<div style='border-left: 5px solid {colour}; {look}'>{html.escape(name)}<br>"
+        f"<audio controls preload='metadata' src='data:audio/ogg;base64,{sound}'></audio></div>"
+    )
