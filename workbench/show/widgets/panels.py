@@ -60,7 +60,7 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
             raise ProbeError(f"A view of the targets {names} was asked for", found, do)
         self.target = ui.control(ipywidgets.Dropdown, "target", options=names, value=names[0])
         self.status = ipywidgets.HTML()
-        self.job = self._make_job(self._fit, "Fit probes")
+        self.job = self._make_job(self._fit, "Fit probes", kind=("Fit probes", acts and len(acts)))
         self.job.layout.display = "none" if acts is None else ""
         self.accuracy, self.confusions = PlotPanel(), PlotPanel()
         self.accuracy.on_click(self._clicked)
@@ -75,8 +75,7 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
     def _fit(self, job: Job) -> str:
         assert self.acts is not None
         target = self._ask()
-        job.progress(0.1, f"fitting {target} at every layer")
-        self.made[target] = fit_probes(self.acts, target, **self.options)
+        self.made[target] = fit_in(job, self.acts, target, **self.options)
         return target
 
     def _draw(self, target: str) -> None:
@@ -104,6 +103,16 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
         )
         counted, name = counts.rename_axis(index="truth").reset_index(), f"confusion_{target}_layer_{layer}"
         self.confusions.show(confusion(counts), table=counted, name=name)
+
+
+def fit_in(job: Job, acts: Activations, target: str, *, most: float = 1.0, **options: Any) -> ProbeSweep:
+    """Return `fit_probes` with its progress in a job, where it is that share of the whole; can be cancelled."""
+
+    def report(done: int, layers: int) -> None:
+        job.progress(most * done / layers, f"{target}: {done} of {layers} layers")
+
+    job.progress(0.0, f"fitting probes of {target}")
+    return fit_probes(acts, target, on_layer=report, **{"progress": False, **options})
 
 
 MEANING = (
