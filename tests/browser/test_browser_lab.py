@@ -95,7 +95,7 @@ def _steer(page) -> None:
         handle.press("ArrowRight")
     until(lambda: page.get_by_text("plan: 0.5*jazz@").count(), what="the plan", seconds=60)
     page.get_by_role("button", name="Generate").click()
-    steered = page.get_by_role("radio", name="0.5*jazz@")
+    steered = page.get_by_role("radio", name="jazz 0.5")
     until(lambda: steered.count() == 1, what="the steered clip", seconds=120)
     page.locator(".wb-wave[aria-label^='0.5*jazz@']").click(position={"x": 5, "y": 20})
     until(lambda: loudest(page) > 0.001, what="sound of the steered clip")

@@ -158,7 +158,10 @@ def diagnose(
         probed = evaluate_probe(acts, probe, **fitting)
         tests, seen = _tests(probed, conditions, confounds or {}), dict[str, Callable[[], Diagnosis]]()
         if views:
-            seen = {"accuracy": lambda: accuracy_by_layer(sweep), "control task": lambda: control_task(probed)}
+            seen = {
+                "accuracy": lambda: accuracy_by_layer(sweep),
+                "control task": lambda: control_task(probed),
+            }
             seen |= {"confusion": lambda: confusion(probed), "calibration": lambda: calibration(probed)}
             seen["direction stability"] = lambda: direction_stability(probed)
         if baselines:

@@ -6,6 +6,7 @@ import html
 import threading
 from collections.abc import Mapping
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -98,16 +99,21 @@ def _made(name: str, take: Take) -> str:
     if take.windows:
         windows = (f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
         rows["windows"] = "; ".join(windows)
-    try:
-        code = f"<pre>{html.escape(reproduction_code(take))}</pre>"
-    except GenerationError as problem:
-        code = f"<div class='wb-note'>{html.escape(str(problem))}</div>"
     return (
         f"<details><summary>How <b>{html.escape(name)}</b> was made</summary>"
         f"{table((), rows.items(), named=True)}"
-        f"<details><summary>The code that makes it again (one click selects it)</summary>{code}"
+        f"<details><summary>The code that makes it again (one click selects it)</summary>{code_html(take)}"
         "</details></details>"
     )
+
+
+def code_html(take: Take, folder: Path | None = None) -> str:
+    """Return the code that makes a take again, from its folder if it was saved, or why there is none."""
+    try:
+        words = f"<pre>{html.escape(reproduction_code(take, folder))}</pre>"
+    except GenerationError as problem:
+        words = f"<div class='wb-note'>{html.escape(str(problem))}</div>"
+    return ui.box_html("wb-takes", words)
 
 
 Reader = tuple[str, int, tuple[str, ...]]
