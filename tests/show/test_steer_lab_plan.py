@@ -251,7 +251,12 @@ def test_what_is_made_is_the_twin_the_push_the_words_and_the_control(tiny_model:
     plan = plan_of(pushes(tiny_model, jazz=0.2, slow=-0.1, calm=0.1), angles="gram-schmidt")
     assert plan is not None
     wanted = wanted_takes("a tune", 3, plan, prompted=True, control=True)
-    names = ["unsteered", "jazz 0.2, slow -0.1, calm 0.1, at right angles", "in words: a tune, jazz, calm", "random direction"]
+    names = [
+        "unsteered",
+        "jazz 0.2, slow -0.1, calm 0.1, at right angles",
+        "in words: a tune, jazz, calm",
+        "random direction",
+    ]
     assert [one.method for one in wanted] == names
     assert [one.plan is None for one in wanted] == [True, False, True, False]
     control = wanted[3].plan

@@ -59,11 +59,13 @@ class TakeRow(ipywidgets.Box):
         """Say what the take is and where it was saved."""
         take = self.take
         facts = [take.prompt, f"seed {take.seed}", f"{take.seconds:.1f} s"]
-        words = [f"<b title='{html.escape(take.steering)}'>{html.escape(take_words(take))}</b>"]
-        words += map(html.escape, facts)
+        steered = take_words(take)
+        facts = facts if self.name == steered else [steered, *facts]
+        words = list(map(html.escape, facts))
         words += [f"heard as <b>{html.escape(self.heard)}</b>"] if self.heard else []
         words.append(html.escape(f"saved in {self.path}" if self.path else "not saved"))
-        self.words.value = f"<div class='wb-note'>{' &middot; '.join(words)}</div>"
+        plan = html.escape(take.steering or steered)
+        self.words.value = f"<div class='wb-note' title='{plan}'>{' &middot; '.join(words)}</div>"
 
 
 class TakeHistory(ui.Together, ui.Panel):
@@ -241,6 +243,7 @@ class TakeHistory(ui.Together, ui.Panel):
         others = [one.name for one in self._rows if one is not row]
         old, row.name = row.name, free_name(row.label.value.strip() or row.name, others)
         row.label.value = row.name
+        row.describe()
         self.chosen = [row.name if one == old else one for one in self.chosen]
         self._say(f"{old} is now called {row.name}.")
 

@@ -364,5 +364,5 @@ class SteerLab(GeneratePanel):
                     if group.layers:
                         self.options.layers[group.name].value = layer
                     self.options.spread.value |= name in doses
-                    doses[name] = doses.get(name, 0.0) + fader_dose(term)
+                    doses[name] = round(doses.get(name, 0.0) + fader_dose(term), 6)
             self.push(**{name: dose for name, dose in doses.items() if abs(dose) <= LIMIT})

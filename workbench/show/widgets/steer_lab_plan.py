@@ -87,8 +87,9 @@ def places_of(groups: Sequence[Group], direction: Direction) -> list[tuple[Group
 
 def fader_dose(term: Term) -> float:
     """Return the dose of a term as a fader says it, which turns no dose into a projection (`plan_of`)."""
-    in_r = OPERATIONS[term.operation].unit != "projection"
-    return round(term.dose if in_r else term.dose / term.direction.residual_norm, 6)
+    if OPERATIONS[term.operation].unit == "projection":
+        return round(term.dose / term.direction.residual_norm, 4)
+    return term.dose
 
 
 def _group(name: str, members: Any) -> Group:

@@ -134,7 +134,7 @@ class ClipList(Panel):
     def __init__(self, on_choose: Callable[[str], object]) -> None:
         self._on_choose = on_choose
         self.head = ipywidgets.HTML()
-        self.lines = ipywidgets.Select(options=[], rows=ROWS, layout=FULL)
+        self.lines = ipywidgets.Select(options=[], rows=ROWS, layout={"margin": "2px 0", **FULL})
         super().__init__([self.head, self.lines], hidden=True)
         self.lines.observe(self._chosen, "value")
 
