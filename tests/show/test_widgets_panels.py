@@ -244,6 +244,26 @@ def test_another_map_or_an_empty_click_takes_the_box_and_its_list_away(acts, tin
     assert panel.list.clips == [], "its words named the other colour"
 
 
+def test_a_map_that_is_cancelled_lets_go_at_once(acts, tiny_dataset, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(*given, **options):
+        begun.set()
+        assert go.wait(30)
+        return project(*given, **options)
+
+    monkeypatch.setattr("workbench.show.widgets.map_panel.project", slow)
+    panel = MapPanel(acts, tiny_dataset, method="pca", layer=2)
+    assert begun.wait(10) and panel.job.bar.layout.display == ""
+    panel.job.cancel_button.click()
+    with pytest.raises(Cancelled):
+        panel.job.wait(5)
+    assert panel.job.state == "cancelled" and panel.plot.layout.display == "none"
+    go.set()
+    panel.start()
+    assert panel.wait(60).layer == 2
+
+
 def test_the_probe_view_marks_the_layer_that_it_shows(sweep):
     panel = ProbePanel(sweeps={"genre": sweep})
     for layer in (int(sweep.best.layer), 1):

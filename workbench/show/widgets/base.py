@@ -172,8 +172,9 @@ class JobPanel(ui.Panel, Generic[T]):
 
     def _keep_telling(self) -> None:
         """Say every half second how long it goes on: much work cannot report, and must not look dead."""
-        thread = self._thread
-        while thread is not None and not thread.join(0.5) and thread.is_alive():
+        assert self._thread is not None
+        while self.state == "running":
+            self._thread.join(0.5)
             with self._telling:
                 if self.state == "running":
                     self.text.value = self._told()

@@ -35,13 +35,14 @@ class TakeRow(ipywidgets.Box):
         self.words = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
         self.code = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
         look = {"align_items": "center", "flex": "0 0 auto", "flex_flow": "row wrap", **ui.FULL}
-        super().__init__([self.tick, self.label, self.words, self.code], layout=look)
+        self._parts = [self.tick, self.label, self.words]
+        super().__init__([*self._parts, self.code], layout=look)
         self.describe()
 
     def add_buttons(self, acts: Mapping[str, tuple[str, Callable[[TakeRow], object]]], problem: Any) -> None:
         """Add buttons: text -> tooltip and what it does with this row."""
         made = [ui.button(text, hint, partial(act, self), problem) for text, (hint, act) in acts.items()]
-        self.children = (*self.children[:-1], *made, self.code)
+        self.children = (*self._parts, *made, self.code)
 
     def show_code(self) -> None:
         """Show the code that makes the take again, or fold it up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import ipywidgets
@@ -19,6 +20,8 @@ from workbench.show.widgets.players import ComparisonPlayer
 from workbench.sound import Clip
 from workbench.sound.dataset import Dataset
 
+# UMAP cannot be stopped half-way: a map that was cancelled ends here unseen, and the next one waits for it.
+_DRAWS = ThreadPoolExecutor(1, "workbench map")
 Settings = tuple[int, str, int, int, float]  # layer, method, seed, neighbours, min_distance
 
 
@@ -128,11 +131,15 @@ class MapPanel(LookupPanel[Settings, Projection]):
 
     def _project(self, job: Job) -> Settings:
         wanted = self.settings
-        job.progress(0.0, f"{wanted[1].upper()} of layer {wanted[0]}")
-        made = self._aligned(wanted)
-        if job.cancel.is_set():  # neither UMAP nor PCA can be stopped half-way
-            raise Cancelled("The map was cancelled.")
-        self.made[wanted] = made
+        drawing = _DRAWS.submit(self._aligned, wanted)
+        try:
+            while not drawing.done():
+                job.progress(0.0, f"{wanted[1].upper()} of layer {wanted[0]}")
+                wait([drawing], 0.2)
+        except Cancelled:
+            drawing.cancel()
+            raise
+        self.made[wanted] = drawing.result()
         return wanted
 
     def _aligned(self, wanted: Settings) -> Projection:
