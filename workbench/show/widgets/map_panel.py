@@ -76,18 +76,21 @@ class MapPanel(LookupPanel[Settings, Projection]):
         self.plot = PlotPanel(name="map")
         self.plot.on_click(lambda points: [play(clip) for clip in ids_of(points)[:1]])
         self.plot.on_select(self._selected)
-        self.plot.layout.flex, self.plot.layout.min_width = "2 1 560px", "0"
-        beside = ui.Panel([self.status, self.list, self.player])
-        beside.layout.width, beside.layout.flex, beside.layout.min_width = "auto", "1 1 340px", "0"
-        # beside the map where there is room for both, else below it
-        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 16px", **ui.FULL}
         self.job = self._make_job(self._project, "Draw again", kind=("map", len(acts)), size=self._maps)
-        super().__init__([self._controls, self.job, ipywidgets.Box([self.plot, beside], layout=look)])
+        super().__init__([self._controls, self.job, self._map_and_player()])
         if projection is not None:
             self.made[self.settings] = projection
         self.start()
         ui.follow([self.layer, self.method, self.neighbours, self.seed, self.min_distance], self.start)
         ui.follow([self.colour], self._redraw_anew)
+
+    def _map_and_player(self) -> ipywidgets.Box:
+        """Return the map, and the player beside it where there is room for both, else below it."""
+        self.plot.layout.flex, self.plot.layout.min_width = "2 1 560px", "0"
+        beside = ui.Panel([self.status, self.list, self.player])
+        beside.layout.width, beside.layout.flex, beside.layout.min_width = "auto", "1 1 340px", "0"
+        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 16px", **ui.FULL}
+        return ipywidgets.Box([self.plot, beside], layout=look)
 
     def _add_controls(self, layers: list[int], first: Settings, colour_by: str) -> None:
         layer, method, seed, neighbours, spacing = first
