@@ -7,6 +7,7 @@ import urllib.request
 
 import nbformat
 import pytest
+import soundfile
 from browser import Lab, browser, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
@@ -28,6 +29,13 @@ sweep = fit_probes(acts, folds=3, shuffles=1, l2=[1.0])
     "view = ProbePanel(sweeps={{'genre': sweep}})\nview",
     "chart = MapPanel(acts, songs, projection=project(acts, 2, method='pca'))\nchart",
     "desk = SteerPanel(model, sweep, seconds=2.0)\ndesk",
+    """
+from workbench.show.widgets import SteerLab
+lab = SteerLab(model, {{'genre': sweep.directions(2)}}, seconds=1.0, folder={out!r})
+lab.push(rock=-0.1).start().wait(120)
+lab.push().prompt.value = "another tune"
+lab
+""",
 ]
 LEVEL = "() => Math.max(0, ...[...window.__workbench.engines.values()].map((e) => e.output?.level() ?? 0))"
 
@@ -35,7 +43,10 @@ LEVEL = "() => Math.max(0, ...[...window.__workbench.engines.values()].map((e) =
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, tiny_folder, tiny_music):
     root = tmp_path_factory.mktemp("notebooks")
-    cells = [cell.strip().format(model=str(tiny_folder), music=str(tiny_music)) for cell in CELLS]
+    cells = [
+        cell.strip().format(model=str(tiny_folder), music=str(tiny_music), out=str(root / "takes"))
+        for cell in CELLS
+    ]
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
@@ -63,7 +74,9 @@ def test_the_panels_work_in_jupyterlab(lab, tmp_path):
         page = opened.page
         try:
             _click_a_map_point(page)
+            _box_on_the_map(page)
             _steer(page)
+            _open_in_the_lab(page)
             assert opened.figures_that_stay() >= 3
         finally:
             opened.screenshot(tmp_path / "lab.png")
@@ -87,14 +100,91 @@ def _click_a_map_point(page) -> None:
     until(lambda: loudest(page) > 0.01, what="sound after the click on the map")
 
 
+BESIDE = """() => {
+  const figures = [...document.querySelectorAll('.js-plotly-plot')];
+  const figure = figures.find((e) => e.textContent.includes('Do clips of one'));
+  const output = figure.closest('.jp-OutputArea-output');
+  const player = [...output.querySelectorAll('.wb-panel')].find((e) => e.getAttribute('role') === 'group');
+  const list = output.querySelector('select[size]');
+  const box = (e) => e.getBoundingClientRect().toJSON();
+  return { figure: box(figure), player: box(player), output: box(output),
+    area: box(figure.querySelector('.nsewdrag')),
+    list: list?.checkVisibility() ? { ...box(list), lines: list.options.length,
+      wide: list.scrollWidth - list.clientWidth, scrolls: getComputedStyle(list).overflowY } : null,
+    boxes: figure.querySelectorAll('.selectionlayer path').length,
+    faded: figure.querySelectorAll('.point[style*="opacity: 0.2"]').length };
+}"""
+
+
+def _box_on_the_map(page) -> None:
+    """The player stands beside the map, the list of a box too, until a click or another map takes it away."""
+    seen = page.evaluate(BESIDE)
+    assert seen["output"]["right"] - seen["output"]["left"] >= 1000
+    assert (
+        seen["player"]["left"] >= seen["figure"]["right"] and seen["player"]["top"] < seen["figure"]["bottom"]
+    )
+    _draw_box(page)
+    area = page.evaluate(BESIDE)["area"]
+    page.mouse.click(area["right"] - 4, area["bottom"] - 4)
+    until(lambda: _is_clear(page), what="the box clicked away")
+    _draw_box(page)
+    page.locator(".widget-slider", has_text="layer").locator(".noUi-handle").first.press("ArrowRight")
+    until(lambda: page.get_by_text("at layer 3?").count(), what="the map of the next layer", seconds=60)
+    until(lambda: _is_clear(page), what="no box on the next map")
+
+
+def _draw_box(page) -> None:
+    area = page.evaluate(BESIDE)["area"]
+    page.mouse.move(area["left"] + 3, area["top"] + 3)
+    page.mouse.down()
+    page.mouse.move(area["left"] + 100, area["top"] + 100, steps=4)
+    page.mouse.move(area["right"] - 40, area["bottom"] - 40, steps=4)
+    page.mouse.up()
+    seen = until(
+        lambda: (now := page.evaluate(BESIDE))["list"] and now["boxes"] and now, what="the box's list"
+    )
+    listed = seen["list"]
+    assert listed["lines"] > 8 and listed["scrolls"] in ("auto", "scroll") and listed["wide"] <= 0
+    assert listed["left"] >= seen["figure"]["right"] and listed["right"] <= seen["output"]["right"]
+
+
+def _is_clear(page) -> bool:
+    seen = page.evaluate(BESIDE)
+    return seen["list"] is None and not seen["boxes"] and not seen["faded"]
+
+
 def _steer(page) -> None:
-    """One slider, one button: then two clips stand in the player, and the steered one sounds."""
-    dose = page.get_by_label("dose of jazz, as a number")
-    dose.fill("0.2")
+    """One fader, one button: then two clips stand in the player, and the steered one sounds by itself."""
+    desk = page.locator(".jp-Cell").nth(3)
+    desk.scroll_into_view_if_needed()
+    dose = desk.locator(".wb-fader", has_text="jazz").locator(".wb-fader-number")
+    dose.fill("0.3")
     dose.press("Enter")
-    until(lambda: page.get_by_text("plan: 0.2*jazz@").count(), what="the plan", seconds=60)
-    page.get_by_role("button", name="Generate").click()
-    steered = page.get_by_role("radio", name="0.2*jazz@")
+    until(lambda: page.get_by_text("plan: 0.3*jazz@").count(), what="the plan", seconds=60)
+    page.evaluate("() => window.__workbench.engines.forEach((engine) => engine.stop())")
+    until(lambda: loudest(page) < 1e-4, what="silence")
+    desk.get_by_role("button", name="Generate").click()
+    steered = desk.get_by_role("radio", name="jazz 0.3")
     until(lambda: steered.count() == 1, what="the steered clip", seconds=120)
-    page.locator(".wb-wave[aria-label^='0.2*jazz@']").click(position={"x": 5, "y": 20})
-    until(lambda: loudest(page) > 0.001, what="sound of the steered clip")
+    until(lambda: loudest(page) > 0.001, what="sound of the steered clip, without a further click")
+    assert steered.get_attribute("aria-checked") == "true"
+    assert "0.3*jazz@" in steered.get_attribute("title")
+    with page.expect_download() as waiting:
+        desk.get_by_title("Download this take as WAV").first.click()
+    assert waiting.value.suggested_filename == "jazz 0.3.wav"
+    assert soundfile.info(waiting.value.path()).duration > 1.9
+
+
+def _open_in_the_lab(page) -> None:
+    """What was generated before the faders moved stands on them again, with its prompt."""
+    lab = page.locator(".jp-Cell").nth(4)
+    lab.scroll_into_view_if_needed()
+    dose = lab.locator(".wb-fader", has_text="rock").locator(".wb-fader-number")
+    assert float(dose.input_value()) == 0
+    lab.get_by_title("Open in the lab").first.click()
+    until(lambda: float(dose.input_value()) == -0.1, what="the take's dose")
+    assert lab.get_by_label("prompt").input_value() == "a calm tune"
+    lab.get_by_title("Show the code").first.click()
+    until(
+        lambda: "wb.generate(" in (lab.locator(".wb-takes pre").first.text_content() or ""), what="the code"
+    )

@@ -47,6 +47,21 @@ def test_everything_that_the_inputs_allow_is_there_and_the_rest_is_told(full):
         full["text leak"]
 
 
+def test_every_finding_is_told_before_it_is_made_and_can_end_the_work():
+    acts, _ = planted(1.8, clips=4)
+    sweep = fit_probes(acts, l2=[0.1], shuffles=0, progress=False)
+    seen = []
+    report = diagnose(acts, sweep=sweep, views=False, on_finding=lambda *at: seen.append(at))
+    names = [finding.name for finding in report]
+    assert seen == [(name, place / len(names)) for place, name in enumerate(names)] and len(names) == 4
+
+    def stop(name, _share):
+        raise InterruptedError(name)
+
+    with pytest.raises(InterruptedError, match="group leak"):
+        diagnose(acts, sweep=sweep, on_finding=stop)
+
+
 def test_the_table_and_the_sentences_say_the_same(full):
     table = full.table()
     assert table["finding"].tolist() == [finding.name for finding in full]

@@ -324,3 +324,26 @@ def test_fitting_uses_one_thread_and_gives_the_others_back(monkeypatch):
         fit_probes(acts, folds=3, shuffles=1, l2=[1.0])
         assert [pool["num_threads"] for pool in threadpool_info()] == before
     assert used and set(used) == {1}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_layer_is_reported_and_what_is_raised_then_ends_the_fit(threads):
+    acts, _ = planted()
+    seen = []
+    whole = fit_probes(acts, l2=[0.1], shuffles=0, threads=threads, on_layer=lambda *at: seen.append(at))
+    assert seen == [(done, len(whole)) for done in range(1, len(whole) + 1)] and len(whole) > 1
+
+    def stop(done, _of):
+        seen.append(done)
+        raise KeyboardInterrupt
+
+    seen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fit_probes(acts, l2=[0.1], shuffles=0, threads=threads, on_layer=stop)
+    assert seen == [1]
+
+
+def test_the_bar_of_a_fit_is_there_from_the_beginning(capsys):
+    acts, _ = planted()
+    fit_probes(acts, l2=[0.1], shuffles=0, on_layer=lambda *_at: None)
+    assert f"Probing genre:   0%|          | 0/{len(acts.layers)}" in capsys.readouterr().err

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import threading
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import pytest
+from show_samples import sent_by
 from steering_fixture import direction
 from tolerances import draws, same_codes
 from toy_judges import DOSE, Reference, planted
@@ -35,6 +38,15 @@ def own(tiny_model: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def judge(tiny_model: Any) -> Reference:
     return Reference(tiny_model, {name: number for number, name in enumerate(NAMES)}, target="genre")
+
+
+@pytest.fixture(scope="module")
+def sweep(tiny_model: Any, tiny_dataset: Any) -> Any:
+    from workbench.model.capture import capture
+    from workbench.probing import fit_probes
+
+    acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
+    return fit_probes(acts, method="means", folds=3, shuffles=0, progress=False)
 
 
 def lab_of(model: Any, own: Any, **more: Any) -> SteerLab:
@@ -83,11 +95,11 @@ def test_the_text_is_what_is_generated_until_a_slider_moves(tiny_model: Any, own
     lab = lab_of(tiny_model, own).push(jazz=0.15)
     lab.line.box.value = "0.4*rock@3 | window(0s,0.5s)"
     takes = lab.start().wait(120)
-    assert list(takes) == [UNSTEERED, "0.4*rock@3 | window(0s,0.5s) | cond"]
+    assert list(takes) == [UNSTEERED, "rock 0.4, from 0 to 0.5 s"]
     rock = own["genre"]["rock"].at(0.4, schedule=window(0, 0.5))
     with draws() as gaps:  # the lab draws its takes in one batch
         again = generate(tiny_model, "a calm tune", steering=rock, seed=3, seconds=1.0, progress=False)
-    same_codes(again.codes, takes["0.4*rock@3 | window(0s,0.5s) | cond"].codes, gaps)
+    same_codes(again.codes, takes["rock 0.4, from 0 to 0.5 s"].codes, gaps)
     lab.sliders["slow"].value = 0.1
     assert lab.text == "0.15*jazz@3 + 0.1*slow@2 | constant | cond"
 
@@ -116,7 +128,7 @@ def test_takes_go_into_the_history_and_ticks_into_the_comparison(tiny_model: Any
     lab.prompted.value = lab.control.value = True
     takes = lab.push(jazz=0.5).start().wait(120)
     words = "in words: a calm tune, jazz"
-    assert list(takes) == [UNSTEERED, "0.5*jazz@3", words, CONTROL]
+    assert list(takes) == [UNSTEERED, "jazz 0.5", words, CONTROL]
     assert takes[UNSTEERED] is alone[UNSTEERED], "the twin is made once"
     assert takes[words].prompt == "a calm tune, jazz" and takes[words].steering == ""
     assert lab.history.chosen == list(takes) and list(lab.comparison.takes) == list(takes)
@@ -125,10 +137,10 @@ def test_takes_go_into_the_history_and_ticks_into_the_comparison(tiny_model: Any
         assert f"{name}: " in lab.costs.value
     assert "cells changed" in lab.costs.value and "nats per code" in lab.costs.value
     second = lab.push(rock=0.5).start().wait(120)
-    assert list(second)[1] == "0.5*rock@3" and CONTROL in second
+    assert list(second)[1] == "rock 0.5" and CONTROL in second
     assert len(lab.history.takes) == 4 + 2, "twin and words were there: a new push and its control"
-    lab.history.chosen = ["0.5*jazz@3", "0.5*rock@3"]
-    assert list(lab.comparison.takes) == ["0.5*jazz@3", "0.5*rock@3"]
+    lab.history.chosen = ["jazz 0.5", "rock 0.5"]
+    assert list(lab.comparison.takes) == ["jazz 0.5", "rock 0.5"]
     lab.seed.value = 4
     assert lab.start().wait(120)[UNSTEERED] is not alone[UNSTEERED]
 
@@ -196,13 +208,8 @@ def test_closing_stops_the_work(tiny_model: Any, own: Any, judge: Any) -> None:
 
 
 def test_probes_make_layers_a_choice_and_are_read_while_takes_are_made(
-    tiny_model: Any, tiny_dataset: Any, own: Any
+    tiny_model: Any, sweep: Any, own: Any
 ) -> None:
-    from workbench.model.capture import capture
-    from workbench.probing import fit_probes
-
-    acts = capture(tiny_model, tiny_dataset, cache=False, progress=False)
-    sweep = fit_probes(acts, method="means", folds=3, shuffles=0, progress=False)
     lab = lab_of(tiny_model, {"genre": sweep, "tempo": own["tempo"]}).push(jazz=0.5)
     assert lab.text.startswith("0.5*jazz@2 |") and set(lab.options.layers) == {"genre"}
     lab.options.layers["genre"].value = 1
@@ -280,3 +287,117 @@ def test_a_lab_begins_with_the_guidance_that_the_checkpoint_says(
     monkeypatch.setattr(tiny_model.musicgen.generation_config, "guidance_scale", 2.5)
     assert lab_of(tiny_model, own).guidance.value == 2.5
     assert lab_of(tiny_model, own, guidance=4.0).guidance.value == 4.0
+
+
+def open_in(lab: SteerLab, name: str) -> None:
+    (row,) = (one for one in lab.history.list.children if one.name == name)
+    (button,) = (one for one in row.children if getattr(one, "description", "") == "Open")
+    button.click()
+
+
+@pytest.mark.parametrize("how", ["plain", "scheduled", "gated", "clamped", "shared", "both"])
+def test_a_take_is_opened_by_faders_and_options(tiny_model: Any, own: Any, sweep: Any, how: str) -> None:
+    lab = lab_of(tiny_model, {"genre": sweep, "tempo": own["tempo"]})
+    options = lab.options
+    lab.push(jazz=0.15, rock=-0.05)
+    options.layers["genre"].value = 1
+    if how == "scheduled":
+        options.schedule.value, options.first.value, options.second.value = "window", 0.2, 0.6
+    elif how == "gated":
+        options.gate.label = "jazz (genre, layer 3)"
+        options.threshold.value, options.side.value = 0.6, "above"
+    elif how == "clamped":
+        options.operation.value = "clamp"
+    elif how == "shared":
+        options.spread.value = True
+        lab.push(jazz=0.2)
+    elif how == "both":
+        options.branch.value, options.chance.value = "both", 0.5
+        options.schedule.value, options.points.value = "knots", "0s:0, 1s:1"
+    text, doses, plan = lab.text, lab.doses, lab.steering
+    name = list(lab.start().wait(120))[1]
+    lab.options.plain()
+    options.layers["genre"].value = 2
+    lab.push(slow=0.3)
+    lab.prompt.value, lab.seed.value, lab.seconds.value, lab.guidance.value = "another", 8, 2.0, 5.0
+    open_in(lab, name)
+    assert lab.history.problem.value == ""
+    assert (lab.text, lab.doses, lab.steering) == (text, doses, plan)
+    assert (lab.prompt.value, lab.seed.value, lab.seconds.value) == ("a calm tune", 3, 1.0)
+    assert lab.guidance.value == tiny_model.guidance
+
+
+def test_a_take_that_no_fader_can_say_is_opened_in_the_line(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own)
+    strange = direction(tiny_model, 1, seed=5, name="strange").at(0.2)
+    mixed = own["genre"]["jazz"].at(0.1, schedule=window(0, 0.5)) + own["tempo"]["slow"].at(0.1)
+    large = own["genre"]["jazz"].at(2.5)
+    for number, plan in enumerate((strange, mixed, large)):
+        take = generate(tiny_model, "a tune", steering=plan, seconds=0.5, progress=False)
+        lab.push(rock=0.2)
+        lab.history.add(f"odd {number}", take)
+        open_in(lab, f"odd {number}")
+        assert lab.text == plan.text() and lab.steering == plan and not any(lab.doses.values())
+        assert "sliders do not show it" in lab.line.note.value
+    open_in(lab, "odd 1")
+    lab.push(jazz=0.1)
+    assert lab.text == "0.1*jazz@3 | constant | cond"
+
+
+def test_a_take_that_does_not_fit_changes_nothing(tiny_model: Any, own: Any, tiny_dataset: Any) -> None:
+    begin = tiny_dataset.clip(0).section(0, 0.5)
+    lab = lab_of(tiny_model, own, beginnings={"begin": begin}).push(jazz=0.1)
+    lab.beginning.value = "begin"
+    name = list(lab.start().wait(120))[1]
+    take = lab.history.takes[name]
+    lab.push(rock=0.2)
+    lab.beginning.value = "silence"
+    lab.set_to(take)
+    assert lab.beginning.value == "begin" and lab.text.startswith("0.1*jazz@3") and lab.seconds.value == 1.0
+    other = lab_of(tiny_model, own)
+    with pytest.raises(SteeringError, match="none of the lab's"):
+        other.set_to(take)
+    with pytest.raises(SteeringError, match="were not kept"):
+        other.set_to(dataclasses.replace(take, plan=None, prompt_seconds=0.0))
+    assert other.text == "none" and other.prompt.value == "a calm tune"
+
+
+def test_only_the_button_plays_the_newest_steered_take(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own).push(jazz=0.5)
+    sent = sent_by(lab.comparison.player)
+    lab.comparison.player.ready = True
+    lab.start().wait(120)
+    assert played(sent) == [], "code that generates is silent"
+    lab.control.value = True
+    lab.push(rock=0.5)
+    lab.job.run_button.click()
+    lab.wait(120)
+    assert played(sent) == [list(lab.comparison.sounds).index("rock 0.5")]
+    lab.push()
+    lab.job.run_button.click()
+    lab.wait(120)
+    assert played(sent)[1:] == [list(lab.comparison.sounds).index(UNSTEERED)], "nothing was steered"
+
+
+def played(sent: list[Any]) -> list[int]:
+    return [content["index"] for content, _ in sent if content.get("kind") == "play"]
+
+
+def test_playing_a_take_of_the_history_brings_it_into_the_comparison(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own).push(jazz=0.5)
+    lab.start().wait(120)
+    lab.history.chosen = [UNSTEERED]
+    sent = sent_by(lab.comparison.player)
+    lab.comparison.player.ready = True
+    (row,) = (one for one in lab.history.list.children if one.name == "jazz 0.5")
+    next(one for one in row.children if getattr(one, "description", "") == "▶").click()
+    assert lab.history.chosen == [UNSTEERED, "jazz 0.5"] == list(lab.comparison.sounds)
+    assert played(sent) == [1]
+
+
+def test_a_run_is_foretold_once_one_was_timed(tiny_model: Any, own: Any) -> None:
+    lab = lab_of(tiny_model, own).push(jazz=0.5)
+    lab.start().wait(120)
+    assert lab.job.text.value == "done"
+    lab.seconds.value = 10.0
+    assert re.fullmatch(r"takes about [\d.]+ (s|min)", lab.job.text.value)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gc
+import html
 import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
-from show_samples import EVIL, Ear
+from show_samples import EVIL, Ear, sent_by
 from steering_fixture import direction
 
 from workbench.errors import GenerationError
 from workbench.generation.generate import generate
+from workbench.generation.reproduce import reproduction_code
 from workbench.generation.take import Take
 from workbench.show.widgets.history import TakeHistory
 from workbench.show.widgets.takes import TakeComparison
@@ -50,9 +53,9 @@ def press(history: TakeHistory, label: str) -> None:
 def test_takes_are_listed_newest_first_under_names_of_their_own(
     history: TakeHistory, plain: Take, steered: Take
 ) -> None:
-    assert history.add("jazz", plain) == "jazz 2"
+    assert history.add("jazz", plain) == "jazz (2)"
     assert history.add(" ", plain) == "take"
-    assert list(history.takes) == ["take", "jazz 2", "jazz", "plain"]
+    assert list(history.takes) == ["take", "jazz (2)", "jazz", "plain"]
     assert [one.label.value for one in history.list.children] == list(history.takes)
     assert history.takes["jazz"] is steered
     assert history.chosen == [] and history.chosen_takes == {}
@@ -60,7 +63,12 @@ def test_takes_are_listed_newest_first_under_names_of_their_own(
 
 def test_a_line_says_what_the_take_is(history: TakeHistory, steered: Take, tmp_path: Path) -> None:
     words = row(history, "jazz").words.value
-    assert "0.8*jazz@1" in words and "a tune" in words and "seed 3" in words and "not saved" in words
+    assert (
+        "title='0.8*jazz@1 | constant | cond'>jazz 0.8 &middot; a tune" in words
+        and "a tune" in words
+        and "seed 3" in words
+        and "not saved" in words
+    )
     assert "unsteered" in row(history, "plain").words.value
     judged = TakeHistory(tmp_path, judge=Ear())
     judged.add("jazz", steered)
@@ -69,7 +77,7 @@ def test_a_line_says_what_the_take_is(history: TakeHistory, steered: Take, tmp_p
     evil = dataclasses.replace(steered, prompt=EVIL, steering=EVIL + "x" * 200)
     judged.add(EVIL, evil)
     words = row(judged, EVIL).words.value
-    assert EVIL not in words and "…</code>" in words
+    assert EVIL not in words and "x" * 200 in words, "the whole plan is there, where the mouse rests"
     judged.chosen = [EVIL]
     judged.save()
     assert EVIL not in judged.status.value
@@ -95,11 +103,13 @@ def test_ticks_and_chosen_say_the_same(history: TakeHistory, plain: Take, steere
 def test_a_name_can_be_changed_but_not_to_one_that_is_taken(history: TakeHistory) -> None:
     history.chosen = ["jazz", "plain"]
     row(history, "jazz").label.value = "plain"
-    assert list(history.takes) == ["plain 2", "plain"] and history.chosen == ["plain 2", "plain"]
-    assert row(history, "plain 2").label.value == "plain 2"
-    row(history, "plain 2").label.value = "  "
-    assert list(history.takes) == ["plain 2", "plain"] and row(history, "plain 2").label.value == "plain 2"
-    row(history, "plain 2").label.value = " late jazz "
+    assert list(history.takes) == ["plain (2)", "plain"] and history.chosen == ["plain (2)", "plain"]
+    assert row(history, "plain (2)").label.value == "plain (2)"
+    row(history, "plain (2)").label.value = "  "
+    assert (
+        list(history.takes) == ["plain (2)", "plain"] and row(history, "plain (2)").label.value == "plain (2)"
+    )
+    row(history, "plain (2)").label.value = " late jazz "
     assert row(history, "late jazz").label.value == "late jazz"
     assert history.chosen == ["late jazz", "plain"]
 
@@ -139,7 +149,7 @@ def test_a_saved_take_is_read_again(history: TakeHistory, steered: Take, tmp_pat
     assert list(fresh.path.options) == [str(folder)]
     assert fresh.read(folder) == "jazz" and fresh.chosen == ["jazz"]
     assert fresh.takes["jazz"] == steered and fresh.takes["jazz"].plan == steered.plan
-    assert fresh.read(str(folder)) == "jazz 2"
+    assert fresh.read(str(folder)) == "jazz (2)"
     assert fresh.save() == [folder, folder], "both lie there already"
     with pytest.raises(GenerationError, match="cannot be read"):
         fresh.read(tmp_path)
@@ -193,3 +203,55 @@ def test_the_folder_is_what_the_surroundings_say(monkeypatch: pytest.MonkeyPatch
     assert TakeHistory().folder == tmp_path / "takes"
     monkeypatch.delenv("WORKBENCH_OUT")
     assert TakeHistory().folder == Path("out") / "takes"
+
+
+def press_in(row: Any, text: str) -> None:
+    (button,) = (one for one in row.children if getattr(one, "description", "") == text)
+    button.click()
+
+
+def test_each_take_is_played_downloaded_and_drawn_again(
+    history: TakeHistory, steered: Take, tmp_path: Path
+) -> None:
+    sent = sent_by(history.player)
+    history.player.ready = True
+    press_in(row(history, "jazz"), "▶")
+    assert history.player.layout.display == "" and list(history.player.sounds) == ["jazz"]
+    assert [content["kind"] for content, _ in sent if "kind" in content] == ["play"]
+    press_in(row(history, "jazz"), "WAV")
+    file = sent[-1][0]
+    assert (file["kind"], file["name"]) == ("download", "jazz.wav")
+    assert base64.b64decode(file["text"]) == steered.clip.encode("wav")
+    code = row(history, "jazz").code
+    assert code.layout.display == "none" and code.value == ""
+    press_in(row(history, "jazz"), "Code")
+    assert code.layout.display == "" and html.escape(reproduction_code(steered)) in code.value
+    press_in(row(history, "jazz"), "Code")
+    assert code.layout.display == "none"
+    history.chosen = ["jazz"]
+    (folder,) = history.save()
+    press_in(row(history, "jazz"), "Code")
+    assert html.escape(reproduction_code(steered, folder)) in code.value, "what was saved needs no letters"
+
+
+def test_a_take_is_opened_where_there_is_a_lab(tmp_path: Path, steered: Take, plain: Take) -> None:
+    opened: list[Take] = []
+
+    def open_take(take: Take) -> None:
+        if take is plain:
+            raise GenerationError("A take was to be opened", "it is <odd>", "Do not")
+        opened.append(take)
+
+    played: list[str] = []
+    history = TakeHistory(tmp_path, on_open=open_take, on_play=played.append)
+    history.add("jazz", steered)
+    history.add("plain", plain)
+    press_in(row(history, "jazz"), "Open")
+    assert opened == [steered] and "Opened jazz" in history.status.value
+    press_in(row(history, "plain"), "Open")
+    assert opened == [steered] and "it is &lt;odd&gt;" in history.problem.value
+    press_in(row(history, "plain"), "▶")
+    assert played == ["plain"] and not history.player.sounds
+    alone = TakeHistory(tmp_path)
+    alone.add("jazz", steered)
+    assert "Open" not in [getattr(part, "description", "") for part in row(alone, "jazz").children]

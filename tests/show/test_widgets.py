@@ -19,6 +19,7 @@ from workbench.errors import AudioError, Cancelled, WorkbenchError
 from workbench.generation.live.pacing import held_back
 from workbench.show import plots
 from workbench.show.plots.grammar import GENRE_COLOURS, UNSTEERED
+from workbench.show.widgets import ui
 from workbench.show.widgets.base import JobPanel, PlotlyLibrary, PlotPanel, shared_library
 from workbench.show.widgets.players import ComparisonPlayer, StreamPlayer
 from workbench.show.widgets.takes import compare
@@ -233,3 +234,88 @@ def test_job_waits_honestly():
         panel.wait(0.05)
     panel.cancel()
     panel.wait(10)
+
+
+def test_a_job_that_has_ended_shows_no_bar_and_an_error_stays():
+    outcomes = [ValueError("broken"), None]
+
+    def work(job):
+        shown.append(panel.bar.layout.display)
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    shown, panel = [], JobPanel(work)
+    assert panel.bar.layout.display == "none"
+    with pytest.raises(ValueError, match="broken"):
+        panel.start().wait(10)
+    assert shown == [""] and panel.bar.layout.display == "none"
+    assert panel.problem.layout.display == "" and "broken" in panel.problem.value
+    panel.start().wait(10)
+    assert (panel.bar.layout.display, panel.text.value, panel.problem.layout.display) == (
+        "none", "done", "none",
+    )  # fmt: skip
+
+
+def test_a_job_says_beforehand_and_meanwhile_how_long_it_takes():
+    """The first run is timed; the next one, of twice the size, is foretold by any panel of its kind."""
+    kind, begun, go = object(), threading.Event(), threading.Event()
+    first = JobPanel(lambda job: job.cancel.wait(1.5), kind=kind)
+    first.foretell()
+    assert first.text.value == "", "nothing was measured yet"
+    first.start().wait(10)
+
+    def work(job):
+        begun.set()
+        go.wait(10)
+
+    second = JobPanel(work, kind=kind, size=lambda: 2.0)
+    second.foretell()
+    assert second.text.value == "takes about 3 s"
+    second.start()
+    assert second.text.value == "starting, about 3 s left" and begun.wait(10)
+    said = set()
+    second.text.observe(lambda change: said.add(change["new"]), "value")
+    threading.Event().wait(1.8)  # the work says nothing, and the panel goes on telling
+    assert "starting, about 2 s left" in said
+    go.set()
+    second.wait(10)
+    assert second.text.value == "done"
+
+
+def test_a_job_reckons_from_what_is_done_and_stops_telling_when_cancelled():
+    ticked, look = threading.Event(), threading.Event()
+
+    def work(job):
+        job.cancel.wait(1.2)
+        job.progress(0.25, "a quarter")
+        ticked.set()
+        job.cancel.wait(10)
+        look.wait(10)
+        job.progress(0.3)
+
+    panel = JobPanel(work).start()
+    assert ticked.wait(10)
+    assert panel.text.value == "a quarter, about 4 s left"
+    panel.cancel()
+    threading.Event().wait(0.7)
+    assert panel.text.value == "stopping"
+    look.set()
+    with pytest.raises(Cancelled):
+        panel.wait(10)
+    assert (panel.text.value, panel.bar.layout.display) == ("cancelled", "none")
+
+
+def test_only_the_button_counts_as_pressed():
+    panel = JobPanel(lambda job: None)
+    panel.run_button.click()
+    panel.wait(10)
+    assert panel.pressed
+    panel.start().wait(10)
+    assert not panel.pressed
+
+
+def test_notes_do_not_carry_the_stylesheet_but_a_job_brings_it():
+    assert ui.note_html("a < b") == "<div class='wb-note'>a &lt; b</div>"
+    assert "<style" not in ui.problem_html(ValueError("no"))
+    styles = [part for part in JobPanel(lambda job: None).children if isinstance(part, ui.StyleSheet)]
+    assert len(styles) == 1 and ".wb-error {" in str(styles[0].get_state()["_css"])

@@ -152,8 +152,10 @@ def test_steering_is_heard_beside_the_unsteered(tiny_model, sweep):
     panel.sliders["jazz"].value = 0.8000000000000002  # as the page rounds
     takes = panel.start().wait(120)
     layer = sweep.best.layer
-    assert list(takes) == [UNSTEERED, f"0.8*jazz@{layer}"]
-    assert takes[UNSTEERED].steering == "" and takes[f"0.8*jazz@{layer}"].receipt.ok
+    assert list(takes) == [UNSTEERED, "jazz 0.8"]
+    assert takes[UNSTEERED].steering == "" and takes["jazz 0.8"].receipt.ok
+    assert takes["jazz 0.8"].steering.startswith(f"0.8*jazz@{layer} ")
+    assert takes["jazz 0.8"].steering == panel.player.clips[1]["detail"]
     assert list(panel.player.sounds) == list(takes)
     bars = panel.verdict.figure["data"]
     assert [bar["name"] for bar in bars] == list(takes)
@@ -170,12 +172,12 @@ def test_the_unsteered_take_is_made_once_and_equals_a_single_run(tiny_model, swe
     panel.sliders["rock"].value = -0.5
     panel.control.value = True
     takes = panel.start().wait(120)
-    assert list(takes) == [UNSTEERED, "-0.5*rock@1", CONTROL]
+    assert list(takes) == [UNSTEERED, "rock -0.5", CONTROL]
     assert takes[UNSTEERED] is alone[UNSTEERED]
     plan = Steering.parse("-0.5*rock@1", sweep.directions(1))
     with draws() as gaps:  # the panel draws its takes in one batch
         again = generate(tiny_model, "a calm tune", steering=plan, seed=3, seconds=1.0, progress=False)
-    same_codes(again.codes, takes["-0.5*rock@1"].codes, gaps)
+    same_codes(again.codes, takes["rock -0.5"].codes, gaps)
     assert "random" in takes[CONTROL].steering and takes[CONTROL].receipt.ok
     panel.seed.value = 4
     assert panel.start().wait(120)[UNSTEERED] is not alone[UNSTEERED]
@@ -212,5 +214,117 @@ def test_compare_takes_names_them_by_their_plans(tiny_model, sweep):
     plan = sweep.directions(2)["jazz"].at(0.5)
     takes = generate(tiny_model, "a tune", steering=[None, plan], seconds=0.5, progress=False)
     comparison = compare(*takes)
-    assert list(comparison.sounds) == ["unsteered", "0.5*jazz@2"]
+    assert list(comparison.sounds) == ["unsteered", "jazz 0.5"]
     assert [clip["colour"] for clip in comparison.player.clips] == ["#777777", GENRE_COLOURS["jazz"]]
+
+
+def test_another_map_or_an_empty_click_takes_the_box_and_its_list_away(acts, tiny_dataset):
+    panel = MapPanel(acts, tiny_dataset, method="pca", layer=1)
+    panel.wait(60)
+
+    def draw_box():
+        points = [{"data": clip} for clip in ids_drawn(panel)[:3]]
+        panel.plot._handle_custom_msg({"kind": "select", "points": points}, [])
+        assert len(panel.list.clips) == 3 and panel.list.layout.display == ""
+        return panel.plot.figure["layout"]["selectionrevision"]
+
+    before = draw_box()
+    panel.play(panel.list.clips[0])
+    assert panel.plot.figure["layout"]["selectionrevision"] == before, "the ring of a clip leaves the box"
+    assert panel.list.clips
+    panel.layer.value = 3
+    panel.wait(60)
+    assert panel.list.clips == [] and panel.list.layout.display == "none"
+    assert draw_box() > before, "the page keeps no box of another revision"
+    panel.plot._handle_custom_msg({"kind": "select", "points": []}, [])
+    assert panel.list.clips == [] and panel.list.layout.display == "none"
+    panel.projection.labels.insert(0, "half", ["first", "second"] * 9)
+    panel.start()
+    draw_box()
+    panel.colour.value = "half"
+    assert panel.list.clips == [], "its words named the other colour"
+
+
+def test_a_map_that_is_cancelled_lets_go_at_once(acts, tiny_dataset, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(*given, **options):
+        begun.set()
+        assert go.wait(30)
+        return project(*given, **options)
+
+    monkeypatch.setattr("workbench.show.widgets.map_panel.project", slow)
+    panel = MapPanel(acts, tiny_dataset, method="pca", layer=2)
+    assert begun.wait(10) and panel.job.bar.layout.display == ""
+    panel.job.cancel_button.click()
+    with pytest.raises(Cancelled):
+        panel.job.wait(5)
+    assert panel.job.state == "cancelled" and panel.plot.layout.display == "none"
+    go.set()
+    panel.start()
+    assert panel.wait(60).layer == 2
+
+
+def test_the_probe_view_marks_the_layer_that_it_shows(sweep):
+    panel = ProbePanel(sweeps={"genre": sweep})
+    for layer in (int(sweep.best.layer), 1):
+        panel.choose(layer)
+        layout, ring = panel.accuracy.figure["layout"], panel.accuracy.figure["data"][-1]
+        (band,) = layout["shapes"]
+        assert band["x0"] < layer < band["x1"] and ring["x"] == [layer]
+        assert ring["y"] == [sweep[layer].scores.accuracy]
+        assert "chosen" not in panel.accuracy.csv and len(panel.accuracy.csv.splitlines()) == 1 + len(sweep)
+
+
+def test_fitting_shows_each_layer_and_can_be_cancelled(acts, monkeypatch):
+    panel, said = ProbePanel(acts, folds=3, shuffles=0, l2=[1.0], threads=1), []
+    panel.wait(60)
+    monkeypatch.setattr(panel.job, "_show_progress", lambda share, text: said.append((share, text)))
+    panel.made.clear()
+    panel.start().job.wait(60)
+    assert [text for _share, text in said][1:] == [f"genre: {n} of 4 layers" for n in (1, 2, 3, 4)]
+
+    def stop_at_two(_share, text):
+        said.append(text)
+        if "2 of 4" in text:
+            panel.job.cancel()
+
+    said.clear()
+    panel.made.clear()
+    monkeypatch.setattr(panel.job, "_show_progress", stop_at_two)
+    panel.start()
+    with pytest.raises(Cancelled):
+        panel.job.wait(60)
+    assert said[-1] == "genre: 2 of 4 layers" and panel.made == {}
+
+
+def test_a_take_of_the_steering_view_is_opened_in_it_or_refused(tiny_model, sweep):
+    from workbench.generation.generate import generate
+
+    panel = SteerPanel(tiny_model, sweep, Judge(), prompt="a calm tune", seconds=1.0, seed=3)
+    panel.layer.value, panel.sliders["jazz"].value = 1, 0.25
+    plan = panel.steering
+    panel.start().wait(120)
+    panel.layer.value, panel.sliders["jazz"].value, panel.sliders["rock"].value = 2, 0.0, 0.1
+    panel.prompt.value, panel.seed.value = "another", 9
+    panel.set_to(panel.history.takes["jazz 0.25"])
+    assert panel.steering == plan and panel.layer.value == 1
+    assert (panel.prompt.value, panel.seed.value, panel.seconds.value) == ("a calm tune", 3, 1.0)
+    pushed = plan + sweep.directions(2)["rock"].at(0.1, branch="both")
+    odd = generate(tiny_model, "a tune", steering=pushed, seconds=0.5, progress=False)
+    with pytest.raises(SteeringError, match="SteerLab"):
+        panel.set_to(odd)
+    assert panel.steering == plan and panel.prompt.value == "a calm tune"
+
+
+def test_the_steering_view_hears_what_is_ticked(tiny_model, sweep):
+    panel = SteerPanel(tiny_model, sweep, Judge(), seconds=0.5)
+    panel.sliders["jazz"].value = 0.25
+    panel.start().wait(120)
+    panel.sliders["jazz"].value = 0.5
+    panel.start().wait(120)
+    assert list(panel.history.takes) == ["jazz 0.5", "jazz 0.25", UNSTEERED]
+    assert list(panel.player.sounds) == [UNSTEERED, "jazz 0.5"]
+    panel.history.chosen = ["jazz 0.25", "jazz 0.5"]
+    assert list(panel.player.sounds) == ["jazz 0.25", "jazz 0.5"]
+    assert [bar["name"] for bar in panel.verdict.figure["data"]] == ["jazz 0.25", "jazz 0.5"]

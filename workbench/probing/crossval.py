@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def processors() -> int:
 
 def in_order(
     function: Callable[[Item], Result], items: Sequence[Item], *, threads: int = 1
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `function(item)` of every item, in order; with one thread nothing is started.
 
     Linear algebra inside calculates on one thread: the products of a probe are small, and handing each to

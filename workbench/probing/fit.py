@@ -7,6 +7,7 @@ folds alone; the probe that is returned is fitted by the same recipe on all samp
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,16 +66,28 @@ class _Task:
     finish: Callable[[_Layer], Any]  # -> the probe of the layer, and what is kept of it
 
 
-def _fit_layers(task: _Task, layers: Sequence[int] | None, threads: int | None, progress: bool) -> list[Any]:
-    """Return what becomes of every layer, in order; a bar shows after two seconds."""
+def _fit_layers(
+    task: _Task,
+    layers: Sequence[int] | None,
+    threads: int | None,
+    progress: bool,
+    on_layer: Callable[[int, int], object] = lambda _done, _of: None,
+) -> list[Any]:
+    """Return what becomes of every layer, in order, under a bar; what `on_layer` raises ends the work."""
     chosen = [int(layer) for layer in (task.acts.layers if layers is None else layers)]
     if not chosen:
         raise ProbeError("Probes were asked for", "the list of layers is empty", "Name at least one")
     threads = crossval.processors() if threads is None else threads
     fit_one = partial(_fit_layer, task, max(threads // len(chosen), 1))
     fitted = crossval.in_order(fit_one, chosen, threads=threads)
-    text = f"Probing {task.target}"
-    return list(tqdm(fitted, text, len(chosen), unit="layer", disable=not progress, leave=False, delay=2))
+    bar: dict[str, Any] = {"unit": "layer", "disable": not progress, "leave": False}
+    made = []
+    with closing(fitted), tqdm(desc=f"Probing {task.target}", total=len(chosen), **bar) as shown:
+        for one in fitted:
+            made.append(one)
+            shown.update()
+            on_layer(len(made), len(chosen))
+    return made
 
 
 def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
@@ -103,6 +116,7 @@ def fit_probes(
     shuffles: int = 20,
     threads: int | None = None,
     progress: bool = True,
+    on_layer: Callable[[int, int], object] = lambda _done, _of: None,
 ) -> ProbeSweep:
     """Return one probe per layer, each with held-out scores; same input, same answer.
 
@@ -122,6 +136,7 @@ def fit_probes(
             use ridge whatever `method` is.
         threads: layers or folds at a time; None: as many as there are processors. The answer is the same.
         progress: whether a bar shows.
+        on_layer: called with how many layers are done, and of how many; what it raises ends the work.
 
     Raises:
         ProbeError: an unknown method, penalty or class weight, or the target is a number per clip.
@@ -148,7 +163,7 @@ def fit_probes(
     truths = np.vstack([y, _shuffled_classes(y, acts.groups, splits, shuffles, seed)])
     fit = partial(crossval.fit_fold, y=y, recipe=recipe, shuffled=truths[1:])
     finish = partial(_finish_classes, acts, classes, truths, recipe.method)
-    fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress)
+    fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress, on_layer)
     probes, rows, logits = zip(*fitted, strict=True)
     return ProbeSweep(probes, pd.concat(rows, ignore_index=True), np.stack(logits))
 

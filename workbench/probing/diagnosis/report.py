@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +123,7 @@ def diagnose(
     unit: str = "group",
     class_weights: Mapping[str, float] | str | None = None,
     views: bool = True,
+    on_finding: Callable[[str, float], object] = lambda _name, _share: None,
 ) -> ProbeReport:
     """Return what is right and wrong with a probe; same input, same answer.
 
@@ -144,40 +146,49 @@ def diagnose(
         unit: what a group is called in sentences: "track", "artist", "groove".
         class_weights: those that the probes were fitted with.
         views: False runs only what can raise an alarm.
+        on_finding: called with each finding's name before it is made, and which share of them is made (0-1).
     """
     fitting: dict[str, Any] = {"folds": folds, "seed": seed, "class_weights": class_weights}
     if sweep is None:
         sweep = fit_probes(acts, target, method=method or "logistic", **fitting)
     probe = sweep.best if layer is None else sweep[layer]
     fitting |= {"unit": unit, "method": method}
+    given = {"conditions": conditions, "confounds": confounds, "baselines": baselines, "generated": generated}
     with threadpool_limits(limits=1):
         probed = evaluate_probe(acts, probe, **fitting)
-        tests = _tests(probed, conditions, confounds or {})
-        seen: dict[str, Diagnosis] = {}
+        tests, seen = _tests(probed, conditions, confounds or {}), dict[str, Callable[[], Diagnosis]]()
         if views:
-            seen = {"accuracy": accuracy_by_layer(sweep), "control task": control_task(probed)}
-            seen |= {"confusion": confusion(probed), "calibration": calibration(probed)}
-            seen["direction stability"] = direction_stability(probed)
+            seen = {
+                "accuracy": lambda: accuracy_by_layer(sweep),
+                "control task": lambda: control_task(probed),
+            }
+            seen |= {"confusion": lambda: confusion(probed), "calibration": lambda: calibration(probed)}
+            seen["direction stability"] = lambda: direction_stability(probed)
         if baselines:
-            seen["baselines"] = compare_baselines(probed, baselines)
+            seen["baselines"] = lambda: compare_baselines(probed, baselines)
         if generated is not None:
-            seen["transfer"] = transfer(probed, evaluate_probe(generated, probe, **fitting))
-    given = {"conditions": conditions, "confounds": confounds, "baselines": baselines, "generated": generated}
+            seen["transfer"] = lambda: transfer(probed, evaluate_probe(generated, probe, **fitting))
+        found: dict[str, Diagnosis] = {}
+        for name, examine in (tests | seen).items():
+            on_finding(name, len(found) / len(tests | seen))
+            found[name] = examine()
     skipped = tuple(_NEEDED[name] for name, value in given.items() if value is None)
-    return ProbeReport(probed, _judged(tests, seen), skipped)
+    tested, viewed = ({name: found[name] for name in part} for part in (tests, seen))
+    return ProbeReport(probed, _judged(tested, viewed), skipped)
 
 
 def _tests(
     probed: ProbeEvaluation, conditions: Activations | None, confounds: Mapping[str, Array]
-) -> dict[str, Diagnosis]:
-    """Return what can raise an alarm."""
-    tests: dict[str, Diagnosis] = {"group leak": group_leak(probed)}
+) -> dict[str, Callable[[], Diagnosis]]:
+    """Return what can raise an alarm, by name, to be examined."""
+    tests: dict[str, Callable[[], Diagnosis]] = {"group leak": lambda: group_leak(probed)}
     if conditions is not None:
-        tests["text leak"] = text_leak(probed, conditions)
-    tests |= {f"confound: {name}": confound(probed, name, values) for name, values in confounds.items()}
-    tests["label noise"] = label_noise(probed)
-    tests["too few clips"] = learning_curve(probed)
-    tests["class imbalance"] = class_imbalance(probed)
+        tests["text leak"] = lambda: text_leak(probed, conditions)
+    for name, values in confounds.items():
+        tests[f"confound: {name}"] = partial(confound, probed, name, values)
+    tests["label noise"] = lambda: label_noise(probed)
+    tests["too few clips"] = lambda: learning_curve(probed)
+    tests["class imbalance"] = lambda: class_imbalance(probed)
     return tests
 
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
 from workbench.show.plots import grammar as g
+from workbench.show.plots.maps import RING
 
 if TYPE_CHECKING:
     from workbench.probing.diagnosis import RidgeToMeans
@@ -69,7 +70,7 @@ def rows_from(estimates: Mapping[str, Any]) -> pd.DataFrame:
 NEEDED = ("layer", "accuracy", "low", "high", "chance")
 
 
-def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figure:
+def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre", chosen: int | None = None) -> go.Figure:
     """Return held-out accuracy over layers, with its 95 % interval, the majority line and the shuffled band.
 
     Args:
@@ -77,6 +78,7 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
             accuracy, low, high, chance and, where labels were shuffled, shuffled_low, shuffled_high; all
             accuracies 0-1.
         target: the label that the probes read.
+        chosen: the layer that is looked at, which gets a ring and a band.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
@@ -105,6 +107,10 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre") -> go.Figu
     ticks = layers.tolist()[:: max(1, -(-len(layers) // 13))]  # the labels of 48 layers stay apart
     margin = max(0.3, 0.03 * (max(layers) - min(layers)))
     room = [min(layers) - margin, max(layers) + margin]
+    if chosen is not None:
+        height = table.loc[table["layer"] == chosen, "accuracy"].tolist()
+        result.add_trace(go.Scatter(x=[chosen], y=height, name="chosen layer", **RING))
+        result.add_vrect(chosen - margin, chosen + margin, fillcolor=BLUE, opacity=0.15, line_width=0)
     return result.update_xaxes(tickmode="array", tickvals=ticks, range=room)
 
 

@@ -26,6 +26,7 @@ from workbench.show.widgets.kept import Kept, picture_html
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 HERE = Path(__file__).parent
+SURE = 0.05  # from this share on the rest of the time is reckoned from it
 
 
 class Job:
@@ -42,46 +43,69 @@ class Job:
         self._report(min(max(float(fraction), 0.0), 1.0), text)
 
 
+_PACES: dict[Hashable, float] = {}
+"""Kind of work -> seconds for one unit of it, as it was measured here last."""
+
+
 class JobPanel(ui.Panel, Generic[T]):
     """A button that runs `work(job)` in a worker thread, with progress bar, cancel button and error box.
 
     Args:
         work: gets a Job and returns the result.
         on_done: called with the result, in the worker thread, before the state changes to "done".
+        size: how much the next run has to do, in any unit (seconds of sound, layers): what one unit took
+            the last time says beforehand how long it will take.
+        kind: panels of one kind share that measure; by default each has its own.
 
     `state` is "ready", "running", "done", "failed" or "cancelled"; `start()` and `wait()` need no browser.
+    `pressed` says whether the last run was begun by the button.
     """
 
     state = traitlets.Unicode("ready")
+    pressed = False
 
     def __init__(
-        self, work: Callable[[Job], T], *, label: str = "Run", on_done: Callable[[T], object] | None = None
+        self,
+        work: Callable[[Job], T],
+        *,
+        label: str = "Run",
+        on_done: Callable[[T], object] | None = None,
+        size: Callable[[], float] = lambda: 1.0,
+        kind: Hashable = None,
     ) -> None:
-        self._work, self._on_done = work, on_done
+        self._work, self._on_done, self._size = work, on_done, size
+        self._kind, self._telling = object() if kind is None else kind, threading.Lock()
         self._thread: threading.Thread | None = None
         self._result: T | None = None
         self._job = Job(self._show_progress)
         self.error: BaseException | None = None
         self.problem = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
-        self.run_button = ui.button(label, label, self.start, self.problem)
+        self.run_button = ui.button(label, label, lambda: self._begin(pressed=True), self.problem)
         self.run_button.button_style = "primary"
         self.cancel_button = ui.button("Cancel", "Stop this work", self.cancel, self.problem)
         self.cancel_button.disabled = True
-        self.bar = ipywidgets.FloatProgress(max=1, layout={"width": "220px"}, style={"bar_color": "#0072B2"})
+        layout = {"width": "220px", "display": "none"}
+        self.bar = ipywidgets.FloatProgress(max=1, layout=layout, style={"bar_color": "#0072B2"})
         self.text = ipywidgets.Label(layout={"flex": "1 1 160px"})
         controls = ui.in_row(self.run_button, self.cancel_button, self.bar, self.text)
-        super().__init__([controls, self.problem])
+        super().__init__([controls, self.problem, ui.StyleSheet()])
 
     def start(self) -> JobPanel[T]:
         """Begin the work unless it is running already, and return the panel at once."""
+        return self._begin(pressed=False)
+
+    def _begin(self, *, pressed: bool) -> JobPanel[T]:
         if self.state == "running":
             return self
         job = self._job = Job(self._show_progress)
-        self.error, self._result, self._shown_at = None, None, 0.0
-        self._enter("running", "starting")
+        self.pressed, self.error, self._result = pressed, None, None
+        self._shown_at, self._began, self._what = 0.0, time.monotonic(), "starting"
+        self._units = self._size()
         self.bar.value = 0.0
+        self._enter("running", self._told())
         self._thread = threading.Thread(target=lambda: self._run(job), daemon=True, name="workbench job")
         self._thread.start()
+        threading.Thread(target=self._keep_telling, daemon=True, name="workbench clock").start()
         return self
 
     def wait(self, timeout_s: float | None = None) -> T:
@@ -103,7 +127,13 @@ class JobPanel(ui.Panel, Generic[T]):
         """Ask the work to stop; it does so the next time that it looks."""
         self._job.cancel.set()
         if self.state == "running":
-            self.text.value = "stopping"
+            self.text.value = self._told()
+
+    def foretell(self) -> None:
+        """Say how long the next run will take, where an earlier one was timed."""
+        pace = _PACES.get(self._kind)
+        if self.state != "running" and pace is not None:
+            self.text.value = f"takes about {spoken(pace * self._size())}"
 
     def _run(self, job: Job) -> None:
         """Do the work and show how it ended; the thread's outermost function, so it catches everything."""
@@ -120,23 +150,54 @@ class JobPanel(ui.Panel, Generic[T]):
             self._enter("failed", "failed")
         else:
             self.bar.value = 1.0
+            if self._units > 0:
+                _PACES[self._kind] = (time.monotonic() - self._began) / self._units
             self._enter("done", "done")
 
     def _enter(self, state: str, text: str) -> None:
         running = state == "running"
         self.run_button.disabled = running
         self.cancel_button.disabled = not running
+        self.bar.layout.display = "" if running else "none"
         self.problem.layout.display = "" if state == "failed" else "none"
-        self.text.value = text
-        self.state = state
+        with self._telling:
+            self.text.value = text
+            self.state = state
 
     def _show_progress(self, fraction: float, text: str) -> None:
         """Move the bar, at most ten times a second: more would only fill the line to the page."""
         now = time.monotonic()
         if now - self._shown_at >= 0.1 or fraction >= 1:
-            self._shown_at = now
+            self._shown_at, self._what = now, text
             self.bar.value = fraction
-            self.text.value = text
+            self.text.value = self._told()
+
+    def _keep_telling(self) -> None:
+        """Say every half second how long it goes on: much work cannot report, and must not look dead."""
+        assert self._thread is not None
+        while self.state == "running":
+            self._thread.join(0.5)
+            with self._telling:
+                if self.state == "running":
+                    self.text.value = self._told()
+
+    def _told(self) -> str:
+        """Return what is done, and how long it will go on or has gone on."""
+        if self._job.cancel.is_set():
+            return "stopping"
+        spent, share, pace = time.monotonic() - self._began, float(self.bar.value), _PACES.get(self._kind)
+        if share > SURE and spent > 1:
+            left = spent * (1 / share - 1)
+        elif pace is not None:
+            left = pace * self._units - spent
+        else:
+            return f"{self._what}, {spent:.0f} s" if spent > 1 else self._what
+        return f"{self._what}, about {spoken(left)} left" if left >= 1 else self._what
+
+
+def spoken(seconds: float) -> str:
+    """Return a time as people say it: "42 s", "3.3 min"."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 class WorkPanel(ui.Panel, Generic[T]):
@@ -177,9 +238,9 @@ class LookupPanel(WorkPanel[T], Generic[K, T]):
             self.job.wait(timeout_s)
         return self.made[self.shown]
 
-    def _make_job(self, work: Callable[[Job], K], label: str) -> JobPanel[K]:
+    def _make_job(self, work: Callable[[Job], K], label: str, **timed: Any) -> JobPanel[K]:
         """Return the job; after it, what was asked for meanwhile is made: the last wish wins."""
-        job: JobPanel[K] = JobPanel(work, label=label, on_done=self._show)
+        job: JobPanel[K] = JobPanel(work, label=label, on_done=self._show, **timed)
         job.observe(self._catch_up, "state")
         return job
 

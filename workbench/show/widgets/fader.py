@@ -58,7 +58,7 @@ class Fader(Kept, anywidget.AnyWidget):
     ) -> None:
         hint = f"dose of {name}: 0 leaves the model alone, negative steers away"
         if breaks:
-            hint += f"; from {breaks:g} on (shaded) the music tends to break"
+            hint += f"; from {breaks:.2g} on (shaded) the music tends to break"
         traits = {"name": name, "hint": hint, "colour": colours_for([name])[name], **traits}
         super().__init__(
             most=most, breaks=breaks or 0.0, live=live, layout={"width": "min(100%, 400px)"}, **traits

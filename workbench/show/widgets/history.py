@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain, count
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ipywidgets
 import traitlets
@@ -17,13 +18,13 @@ from workbench.evidence.judge import Judge, load_judge
 from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
 from workbench.show.widgets import ui
-from workbench.show.widgets.players import shortened
+from workbench.show.widgets.naming import free_name, take_words
+from workbench.show.widgets.players import ComparisonPlayer
+from workbench.show.widgets.takes import code_html
 
-_PLAN = 80  # letters of a plan that are shown
 
-
-class TakeRow(ipywidgets.HBox):
-    """A tick, a name that can be changed, and what the take is and a judge has `heard` in it."""
+class TakeRow(ipywidgets.Box):
+    """A tick, a name that can be changed, what the take is and a judge has `heard` in it, and buttons."""
 
     def __init__(self, name: str, take: Take, heard: str) -> None:
         self.name, self.take, self.heard = name, take, heard
@@ -33,8 +34,23 @@ class TakeRow(ipywidgets.HBox):
         words = {"continuous_update": False, "tooltip": "name of the take"}
         self.label = ipywidgets.Text(value=name, layout={"width": "200px"}, **words)
         self.words = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
-        super().__init__([self.tick, self.label, self.words], layout={"align_items": "center", **ui.FULL})
+        self.code = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
+        look = {"align_items": "center", "flex": "0 0 auto", "flex_flow": "row wrap", **ui.FULL}
+        self._parts = [self.tick, self.label, self.words]
+        super().__init__([*self._parts, self.code], layout=look)
         self.describe()
+
+    def add_buttons(self, acts: Mapping[str, tuple[str, Callable[[TakeRow], object]]], problem: Any) -> None:
+        """Add buttons: text -> tooltip and what it does with this row."""
+        made = [ui.button(text, hint, partial(act, self), problem) for text, (hint, act) in acts.items()]
+        self.children = (*self._parts, *made, self.code)
+
+    def show_code(self) -> None:
+        """Show the code that makes the take again, or fold it up."""
+        hidden = self.code.layout.display == "none"
+        if hidden:
+            self.code.value = code_html(self.take, self.path)
+        self.code.layout.display = "" if hidden else "none"
 
     def saved(self, path: Path) -> None:
         """Note that the take lies in `path`."""
@@ -44,14 +60,14 @@ class TakeRow(ipywidgets.HBox):
     def describe(self) -> None:
         """Say what the take is and where it was saved."""
         take = self.take
-        plan = shortened(take.steering) or "unsteered"
-        short = plan if len(plan) <= _PLAN else f"{plan[: _PLAN - 1]}…"
         facts = [take.prompt, f"seed {take.seed}", f"{take.seconds:.1f} s"]
-        words = [f"<code title='{html.escape(take.steering)}'>{html.escape(short)}</code>"]
-        words += map(html.escape, facts)
+        steered = take_words(take)
+        facts = facts if self.name == steered else [steered, *facts]
+        words = list(map(html.escape, facts))
         words += [f"heard as <b>{html.escape(self.heard)}</b>"] if self.heard else []
         words.append(html.escape(f"saved in {self.path}" if self.path else "not saved"))
-        self.words.value = f"<div class='wb-note'>{' &middot; '.join(words)}</div>"
+        plan = html.escape(take.steering or steered)
+        self.words.value = f"<div class='wb-note' title='{plan}'>{' &middot; '.join(words)}</div>"
 
 
 class TakeHistory(ui.Together, ui.Panel):
@@ -61,19 +77,31 @@ class TakeHistory(ui.Together, ui.Panel):
         folder: where takes are saved, each in its own; by default `takes` in WORKBENCH_OUT or out.
         judge: hears every take, as it is or by its name; what it heard stands in the list.
         most: how many takes that were never saved are kept; the oldest goes first, ticked ones last.
+        on_play: plays a take by its name; by default a player below the list does.
+        on_open: sets a lab to a take, which gets a button for it.
 
-    `add`, `save`, `read` and `drop` do what a session and the buttons do.
+    `add`, `save`, `read` and `drop` do what a session and the buttons do. Each take can be played, downloaded
+    as WAV, and drawn again by the code that is shown on request.
     """
 
     chosen = traitlets.List(traitlets.Unicode())
 
     def __init__(
-        self, folder: Path | str | None = None, judge: Judge | str | None = None, *, most: int = 50
+        self,
+        folder: Path | str | None = None,
+        judge: Judge | str | None = None,
+        *,
+        most: int = 50,
+        on_play: Callable[[str], object] | None = None,
+        on_open: Callable[[Take], object] | None = None,
     ) -> None:
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "takes"
         self.folder, self.most = out if folder is None else Path(folder), most
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self._rows: list[TakeRow] = []  # newest first
+        self._on_play, self._on_open = on_play or self._play, on_open
+        self.player = ComparisonPlayer()  # also hands out the files
+        self.player.layout.display = "none"
         self._on_change = self._follow_ticks
         self.list = ipywidgets.VBox(layout={"width": "100%", "max_height": "340px", "overflow": "auto"})
         hint = "a folder that a take was saved in"
@@ -83,7 +111,8 @@ class TakeHistory(ui.Together, ui.Panel):
         save = ui.button("Save", "Write the ticked takes, each into a folder of its own", self.save, problem)
         drop = ui.button("Drop", "Forget the ticked takes; what was saved stays on disk", self.drop, problem)
         load = ui.button("Load", "Read a saved take", lambda: self.read(self.path.value), problem)
-        super().__init__([self.list, ui.in_row(save, drop, self.path, load), self.status, problem])
+        below = [ui.in_row(save, drop, self.path, load), self.status, problem, self.player]
+        super().__init__([self.list, *below])
         self.observe(lambda _change: self._tick_chosen(), "chosen")
         self._list_saved()
         self._say("No take yet.")
@@ -138,11 +167,36 @@ class TakeHistory(ui.Together, ui.Panel):
         if self.judge is not None:
             (odds,) = self.judge.probabilities([take.new])
             heard = f"{self.judge.classes[int(odds.argmax())]} ({odds.max():.0%})"
-        new = TakeRow(self._free_name(name, self._rows), take, heard)
+        taken = [row.name for row in self._rows]
+        new = TakeRow(free_name(name.strip() or "take", taken), take, heard)
+        new.add_buttons(self._acts(), self.problem)
         ui.follow([new.tick], self._changed)
         ui.follow([new.label], lambda: self._rename(new))
         self._show([new, *self._rows])
         return new
+
+    def _acts(self) -> dict[str, tuple[str, Callable[[TakeRow], object]]]:
+        """Return what can be done with one take: the button's text -> its tooltip, and the deed."""
+        acts: dict[str, tuple[str, Callable[[TakeRow], object]]] = {
+            "▶": ("Play this take", lambda row: self._on_play(row.name)),
+            "WAV": ("Download this take as WAV", self._offer),
+            "Code": ("Show the code that makes this take again", TakeRow.show_code),
+        }
+        if self._on_open is not None:
+            acts["Open"] = ("Open in the lab: doses or plan, prompt and seed become this take's", self._open)
+        return acts
+
+    def _play(self, name: str) -> None:
+        self.player.layout.display = ""
+        self.player.play_one(name, self.takes[name].clip)
+
+    def _offer(self, row: TakeRow) -> None:
+        self.player.offer(f"{file_name(row.name)}.wav", row.take.clip.encode("wav"))
+
+    def _open(self, row: TakeRow) -> None:
+        if self._on_open is not None:
+            self._on_open(row.take)
+            self._say(f"Opened {row.name}: Generate makes it again.")
 
     def _forget_beyond(self, new: TakeRow) -> str:
         unsaved = [row for row in reversed(self._rows) if row.path is None and row is not new]
@@ -187,16 +241,12 @@ class TakeHistory(ui.Together, ui.Panel):
     def _rename(self, row: TakeRow) -> None:
         if row.label.value == row.name:
             return
-        others = [one for one in self._rows if one is not row]
-        old, row.name = row.name, self._free_name(row.label.value.strip() or row.name, others)
+        others = [one.name for one in self._rows if one is not row]
+        old, row.name = row.name, free_name(row.label.value.strip() or row.name, others)
         row.label.value = row.name
+        row.describe()
         self.chosen = [row.name if one == old else one for one in self.chosen]
         self._say(f"{old} is now called {row.name}.")
-
-    def _free_name(self, name: str, others: Sequence[TakeRow]) -> str:
-        wanted, taken = name.strip() or "take", {row.name for row in others}
-        names = chain([wanted], (f"{wanted} {number}" for number in count(2)))
-        return next(one for one in names if one not in taken)
 
     def _ticked(self, what: str) -> list[TakeRow]:
         if not self.chosen:

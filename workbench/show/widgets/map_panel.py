@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import ipywidgets
@@ -19,6 +20,8 @@ from workbench.show.widgets.players import ComparisonPlayer
 from workbench.sound import Clip
 from workbench.sound.dataset import Dataset
 
+# UMAP cannot be stopped half-way: a map that was cancelled ends here unseen, and the next one waits for it.
+_DRAWS = ThreadPoolExecutor(1, "workbench map")
 Settings = tuple[int, str, int, int, float]  # layer, method, seed, neighbours, min_distance
 
 
@@ -57,7 +60,7 @@ class MapPanel(LookupPanel[Settings, Projection]):
         self.acts, self.dataset = acts, dataset
         self.sweep, self.joined, self.sounds = sweep, joined, dict(sounds or {})
         self.projection: Projection | None = projection
-        self.made = {}
+        self.made, self._revision = {}, 0
         layers = [int(each) for each in acts.layers]
         self._middle = layers[len(layers) // 2] if projection is None else int(projection.layer)
         first = (self._middle if layer is None else layer, method, seed, neighbours, 0.1)
@@ -73,14 +76,21 @@ class MapPanel(LookupPanel[Settings, Projection]):
         self.plot = PlotPanel(name="map")
         self.plot.on_click(lambda points: [play(clip) for clip in ids_of(points)[:1]])
         self.plot.on_select(self._selected)
-        self.job = self._make_job(self._project, "Draw again")
-        parts = [self._controls, self.job, self.plot, self.status, self.list, self.player]
-        super().__init__(parts)
+        self.job = self._make_job(self._project, "Draw again", kind=("map", len(acts)), size=self._maps)
+        super().__init__([self._controls, self.job, self._map_and_player()])
         if projection is not None:
             self.made[self.settings] = projection
         self.start()
         ui.follow([self.layer, self.method, self.neighbours, self.seed, self.min_distance], self.start)
-        ui.follow([self.colour], self._redraw)
+        ui.follow([self.colour], self._redraw_anew)
+
+    def _map_and_player(self) -> ipywidgets.Box:
+        """Return the map, and the player beside it where there is room for both, else below it."""
+        self.plot.layout.flex, self.plot.layout.min_width = "2 1 560px", "0"
+        beside = ui.Panel([self.status, self.list, self.player])
+        beside.layout.width, beside.layout.flex, beside.layout.min_width = "auto", "1 1 340px", "0"
+        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 16px", **ui.FULL}
+        return ipywidgets.Box([self.plot, beside], layout=look)
 
     def _add_controls(self, layers: list[int], first: Settings, colour_by: str) -> None:
         layer, method, seed, neighbours, spacing = first
@@ -124,11 +134,15 @@ class MapPanel(LookupPanel[Settings, Projection]):
 
     def _project(self, job: Job) -> Settings:
         wanted = self.settings
-        job.progress(0.1, f"{wanted[1].upper()} of layer {wanted[0]}")
-        made = self._aligned(wanted)
-        if job.cancel.is_set():  # neither UMAP nor PCA can be stopped half-way
-            raise Cancelled("The map was cancelled.")
-        self.made[wanted] = made
+        drawing = _DRAWS.submit(self._aligned, wanted)
+        try:
+            while not drawing.done():
+                job.progress(0.0, f"{wanted[1].upper()} of layer {wanted[0]}")
+                wait([drawing], 0.2)
+        except Cancelled:
+            drawing.cancel()
+            raise
+        self.made[wanted] = drawing.result()
         return wanted
 
     def _aligned(self, wanted: Settings) -> Projection:
@@ -158,6 +172,18 @@ class MapPanel(LookupPanel[Settings, Projection]):
             chosen = self.colour.value if self.colour.value in names else names[0]
             self.colour.options = names  # ipywidgets then chooses the first, whatever was chosen before
             self.colour.value = chosen
+        self._redraw_anew()
+
+    def _maps(self) -> float:
+        """Return how many maps by UMAP the next run makes: PCA takes no time."""
+        wanted = self.settings
+        missing = {wanted, (self._middle, *wanted[1:])} - set(self.made)
+        return float(len(missing)) if self.method.value == "umap" else 0.0
+
+    def _redraw_anew(self) -> None:
+        """Draw the map without the box that was drawn on another one, and without its list."""
+        self._revision += 1
+        self.list.show([], [], title="")
         self._redraw()
 
     def _redraw(self, playing: str | None = None) -> None:
@@ -165,6 +191,7 @@ class MapPanel(LookupPanel[Settings, Projection]):
             return
         joined = None if self.joined is None else self.projection.place(self.joined)
         figure = map_scatter(self.projection, colour_by=self.colour.value, playing=playing, joined=joined)
+        figure.update_layout(selectionrevision=self._revision)
         self.plot.show(figure, table=self.projection.table())
 
     def _selected(self, points: Points) -> None:

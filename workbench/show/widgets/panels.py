@@ -12,6 +12,7 @@ import traitlets
 from workbench.activations import Activations
 from workbench.errors import ProbeError, SteeringError
 from workbench.evidence.judge import Judge, load_judge
+from workbench.evidence.trials import Trial
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing.diagnosis import RidgeToMeans
@@ -20,7 +21,7 @@ from workbench.probing.probe import ProbeSweep
 from workbench.show.page import table
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, path_accuracy, path_cosines
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points
+from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, Points
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.steer_lab_takes import GeneratePanel, wanted_takes
@@ -60,7 +61,9 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
             raise ProbeError(f"A view of the targets {names} was asked for", found, do)
         self.target = ui.control(ipywidgets.Dropdown, "target", options=names, value=names[0])
         self.status = ipywidgets.HTML()
-        self.job = self._make_job(self._fit, "Fit probes")
+        self.job = self._make_job(
+            self._fit, "Fit probes", kind=("Fit probes", 0 if acts is None else len(acts))
+        )
         self.job.layout.display = "none" if acts is None else ""
         self.accuracy, self.confusions = PlotPanel(), PlotPanel()
         self.accuracy.on_click(self._clicked)
@@ -75,15 +78,11 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
     def _fit(self, job: Job) -> str:
         assert self.acts is not None
         target = self._ask()
-        job.progress(0.1, f"fitting {target} at every layer")
-        self.made[target] = fit_probes(self.acts, target, **self.options)
+        self.made[target] = fit_in(job, self.acts, target, **self.options)
         return target
 
     def _draw(self, target: str) -> None:
-        sweep = self.made[target]
-        table = sweep.table()
-        self.accuracy.show(accuracy_per_layer(table, target=target), table=table, name=f"accuracy_{target}")
-        self._draw_layer(target, int(sweep.best.layer))
+        self._draw_layer(target, int(self.made[target].best.layer))
 
     def _clicked(self, points: Points) -> None:
         for point in points[:1]:
@@ -95,8 +94,11 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
 
     def _draw_layer(self, target: str, layer: int) -> None:
         counts = self.made[target].confusion(layer)
-        score = self.made[target].table().set_index("layer").loc[layer]
+        table = self.made[target].table()
+        score = table.set_index("layer").loc[layer]
         self.layer = layer
+        drawn = accuracy_per_layer(table, target=target, chosen=layer)
+        self.accuracy.show(drawn, table=table, name=f"accuracy_{target}")
         interval = f"(95 % interval {score['low']:.1%} to {score['high']:.1%})"
         self.status.value = ui.note_html(
             f"Layer {layer}: accuracy {score['accuracy']:.1%} {interval}, macro F1 {score['macro_f1']:.2f}; "
@@ -104,6 +106,16 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
         )
         counted, name = counts.rename_axis(index="truth").reset_index(), f"confusion_{target}_layer_{layer}"
         self.confusions.show(confusion(counts), table=counted, name=name)
+
+
+def fit_in(job: Job, acts: Activations, target: str, *, most: float = 1.0, **options: Any) -> ProbeSweep:
+    """Return `fit_probes`; a job, of which it is the share `most`, shows its progress and can cancel it."""
+
+    def report(done: int, layers: int) -> None:
+        job.progress(most * done / layers, f"{target}: {done} of {layers} layers")
+
+    job.progress(0.0, f"fitting probes of {target}")
+    return fit_probes(acts, target, on_layer=report, **{"progress": False, **options})
 
 
 MEANING = (
@@ -174,7 +186,8 @@ class SteerPanel(GeneratePanel):
         judge: hears the results, as it is or by its name; its verdicts are drawn under the player.
         guidance: of the text; the model's own when None.
 
-    `sliders["jazz"].value = 0.6` moves a slider; doses are in multiples of the layer's mean residual norm.
+    `sliders["jazz"].value = 0.15` moves a slider; doses are in multiples of the layer's mean residual norm.
+    What was made stands in `history`; the ticked takes are heard.
     """
 
     def __init__(
@@ -191,7 +204,6 @@ class SteerPanel(GeneratePanel):
         self._directions = directions
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self._add_settings(model, prompt, seconds, seed, guidance)
-        self.job = JobPanel(self._generate, label="Generate", on_done=self._show)
         layers, chosen = _layers(directions)
         self.layer = ui.control(
             ipywidgets.Dropdown, "layer", "200px", options=layers, value=chosen, disabled=len(layers) < 2
@@ -199,9 +211,10 @@ class SteerPanel(GeneratePanel):
         self.sliders = {name: Fader(name, breaks=model.breaking_dose) for name in self.directions}
         self.plan_text, self.player = ipywidgets.HTML(), ComparisonPlayer()
         self.verdict = PlotPanel(name="judged")
+        self._add_takes()
         settings = ui.in_row(self.layer, self.guidance, self.seconds, self.seed, self.control)
         above = [self.prompt, ui.in_row(*self.sliders.values()), settings, self.plan_text]
-        super().__init__([*above, self.job, self.player, self.verdict])
+        super().__init__([*above, self.job, self.history, self.player, self.verdict])
         ui.follow([self.layer, *self.sliders.values()], self._write_plan)
         self._write_plan()
 
@@ -219,20 +232,37 @@ class SteerPanel(GeneratePanel):
         terms = [self.directions[name].at(dose) for name, dose in doses.items() if dose]
         return sum(terms[1:], terms[0]) if terms else None
 
-    def _generate(self, job: Job) -> dict[str, Take]:
-        wanted = wanted_takes(self.prompt.value, self.seed.value, self.steering, control=self.control.value)
-        return self._make(wanted, job)
+    def _wanted(self) -> list[Trial]:
+        return wanted_takes(self.prompt.value, self.seed.value, self.steering, control=self.control.value)
 
-    def _show(self, takes: dict[str, Take]) -> None:
-        self.takes = takes
-        self.player.load({name: take.clip for name, take in takes.items()})
-        if self.judge is not None:
+    def _generate(self, job: Job) -> dict[str, Take]:
+        return self._make(self._wanted(), job)
+
+    def _hear_takes(self, takes: Mapping[str, Take]) -> None:
+        plans = {name: take.steering for name, take in takes.items()}
+        self.player.load({name: take.clip for name, take in takes.items()}, details=plans)
+        if self.judge is not None and takes:
             rows = self.judge.probabilities(list(self.player.sounds.values())).tolist()
             heard = {
                 name: dict(zip(self.judge.classes, row, strict=True))
                 for name, row in zip(takes, rows, strict=True)
             }
             self.verdict.show(judged_genres(heard))
+
+    def _say_plan(self, plan: Steering) -> None:
+        before = self.layer.value, {name: slider.value for name, slider in self.sliders.items()}
+        layer = plan.layers[0] if plan.layers else self.layer.value
+        self.layer.value = layer if layer in self.layer.options else self.layer.value
+        names = {direction: name for name, direction in self.directions.items()}
+        doses = {names.get(term.direction, ""): term.dose for term in plan.terms}
+        for name, slider in self.sliders.items():
+            slider.value = doses.get(name, 0.0)
+        if set(plan.terms) != set(() if self.steering is None else self.steering.terms):
+            self.layer.value = before[0]
+            for name, dose in before[1].items():
+                self.sliders[name].value = dose
+            asked, found = f"The plan {plan.text()} was to be set", "these faders push plainly, at one layer"
+            raise SteeringError(asked, found, "Open the take in wb.SteerLab, whose line takes any plan")
 
     def _write_plan(self) -> None:
         plan = self.steering

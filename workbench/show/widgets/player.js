@@ -49,7 +49,8 @@ class Comparison {
     this.views.forEach((view) => view.rebuild());
   }
 
-  async obey({ kind, index, at_s }) {
+  async obey({ kind, index, at_s, name, text }) {
+    if (kind === "download") return save(new Blob([bytesOf(text)]), name);
     await this.ready;
     if (kind === "stop") return this.stop();
     if (index !== null && index !== undefined) this.choose(index);
@@ -169,7 +170,7 @@ class ComparisonView {
     box.style.borderLeftColor = clip.colour;
     const name = element("button", "wb-name", { textContent: clip.name, onclick: () => this.engine.choose(index) });
     name.setAttribute("role", "radio");
-    name.title = `Hear ${clip.name} (key ${index + 1})`;
+    name.title = [`Hear ${clip.name} (key ${index + 1})`, clip.detail].filter(Boolean).join("\n");
     const wave = element("div", "wb-wave", { onclick: (event) => this.seek(event, index) }, `${clip.name}: click to play from there`);
     const [shape, spectrum, head] = [element("canvas", "wb-shape"), element("canvas", "wb-spectrum"), element("div", "wb-head")];
     wave.append(shape, ...(clip.spectrum ? [spectrum] : []), head);

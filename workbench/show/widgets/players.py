@@ -88,11 +88,18 @@ class ComparisonPlayer(SoundWidget):
         spectrogram: bool = True,
     ) -> None:
         super().__init__()
+        self._as_text = True  # what it offers is small, and text arrives on every host
         self.spectrogram = spectrogram
         self.load(clips or {}, colours=colours)
 
-    def load(self, clips: Mapping[str, Clip], *, colours: Mapping[str, str] | None = None) -> None:
-        """Replace the clips; what plays stops."""
+    def load(
+        self,
+        clips: Mapping[str, Clip],
+        *,
+        colours: Mapping[str, str] | None = None,
+        details: Mapping[str, str] | None = None,
+    ) -> None:
+        """Replace the clips; what plays stops. `details` are shown where the mouse rests on a name."""
         self.sounds = dict(clips)
         gain = 1.0 / max([1.0, *(float(clip.peak) for clip in clips.values())])  # the loudest at full scale
         shades = {**colours_of_clips(self.sounds), **(colours or {})}
@@ -100,7 +107,8 @@ class ComparisonPlayer(SoundWidget):
         with self.hold_sync():
             self.current = 0
             self.clips = [
-                {"name": name, "colour": shades[name], **_described(clip, gain, spectrogram=self.spectrogram)}
+                {"name": name, "colour": shades[name], "detail": (details or {}).get(name, "")}
+                | _described(clip, gain, spectrogram=self.spectrogram)
                 for name, clip in self.sounds.items()
             ]
 

@@ -86,8 +86,20 @@ async function render({ model, el }) {
     clearTimeout(keeping);
     keeping = setTimeout(keep, 500);
     if (!first) return;
-    chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
-    chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
+    let boxed = false, clicks = 0;
+    const select = (points) => { boxed = points.length > 0; model.send({ kind: "select", points: points.map(pointOf) }); };
+    const clear = () => { // a click on empty space, or two anywhere, take the box away
+      if (!boxed) return;
+      select([]);
+      Plotly.update(chart, { selectedpoints: [null] }, { selections: [] });
+    };
+    chart.on("plotly_click", (e) => { clicks++; model.send({ kind: "click", points: e.points.map(pointOf) }); });
+    chart.on("plotly_deselect", clear);
+    chart.on("plotly_selected", (e) => {
+      if (e) return select(e.points);
+      const before = clicks; // plotly says first that a click has selected nothing, then whether it met a point
+      setTimeout(() => clicks === before && clear());
+    });
   };
   const draw = (still = true) => { // one after the other
     chart.setAttribute("aria-busy", "true");

@@ -21,7 +21,6 @@ from workbench.probing.diagnosis import (
     diagnose,
     ridge_to_means,
 )
-from workbench.probing.fit import fit_probes
 from workbench.probing.probe import ProbeSweep
 from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
 from workbench.show.exercises import Verdict
@@ -29,7 +28,7 @@ from workbench.show.page import figure_of, write_probe_page
 from workbench.show.plots import cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, LookupPanel, PlotPanel
-from workbench.show.widgets.panels import RegularizationPanel
+from workbench.show.widgets.panels import RegularizationPanel, fit_in
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.sound.dataset import Dataset
 from workbench.steering import Direction
@@ -86,7 +85,7 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         self.player, self.tabs = ComparisonPlayer(), ipywidgets.Tab()
         self.regularization = RegularizationPanel()
         self.list = ui.ClipList(ui.shows_errors(self._play, self.status))
-        self.job = self._make_job(self._examine, "Examine")
+        self.job = self._make_job(self._examine, "Examine", kind=("Examine", len(acts)))
         self._save = ui.button(
             "Save as page", "Write the report as one HTML page", self._save_page, self.status
         )
@@ -118,14 +117,19 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
     def _examine(self, job: Job) -> int:
         """Examine the chosen layer (the best one the first time) and return it."""
         if self.sweep is None:
-            job.progress(0.05, f"fitting probes of {self.target} at every layer")
             kept = {name: self.options[name] for name in FITTING if name in self.options}
-            self.sweep = fit_probes(self.acts, self.target, **kept)
+            self.sweep = fit_in(job, self.acts, self.target, most=0.4, **kept)
             self.layer.value = self.sweep.best.layer if self._first is None else self._first
-        layer = self._ask()
-        job.progress(0.4, f"examining layer {layer}")
+        layer, begun = self._ask(), float(self.job.bar.value)
+
+        def look(name: str, share: float) -> None:
+            job.progress(begun + (0.9 - begun) * share, f"examining layer {layer}: {name}")
+
+        look("the fold of every clip", 0.0)
         if layer not in self.made:
-            report = diagnose(self.acts, self.target, layer=layer, sweep=self.sweep, **self.options)
+            given = {"layer": layer, "sweep": self.sweep, "on_finding": look, **self.options}
+            report = diagnose(self.acts, self.target, **given)
+            look("from ridge to means", 1.0)
             self._paths[layer] = ridge_to_means(self.acts, report.evaluation, self.sweep[layer])
             self.made[layer] = report
         return layer

@@ -9,21 +9,31 @@ from typing import Any
 
 import anywidget
 import ipywidgets
+import numpy as np
 import traitlets
 
 from workbench.errors import SteeringError, renamed_attribute
 from workbench.evidence.judge import Judges, as_judges
 from workbench.evidence.search import AutoDose
-from workbench.evidence.trials import UNSTEERED
+from workbench.evidence.trials import UNSTEERED, Trial
+from workbench.generation.request import prompt_codes_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import Job, JobPanel
+from workbench.show.widgets.base import Job
 from workbench.show.widgets.fader import LIMIT, Fader
-from workbench.show.widgets.history import TakeHistory
 from workbench.show.widgets.kept import Kept
-from workbench.show.widgets.steer_lab_plan import PlanLine, SteeringOptions, groups_of, plan_of, readers_of
+from workbench.show.widgets.steer_lab_plan import (
+    NOT_SHOWN,
+    PlanLine,
+    SteeringOptions,
+    fader_dose,
+    groups_of,
+    places_of,
+    plan_of,
+    readers_of,
+)
 from workbench.show.widgets.steer_lab_takes import (
     Aim,
     DoseFinder,
@@ -209,7 +219,6 @@ class SteerLab(GeneratePanel):
         watched = tuple(probes) or tuple(group.probe for group in self.groups if group.probe)
         self.beginnings, self.probes = dict(beginnings or {}), watched
         self._add_settings(model, prompt, seconds, seed, guidance)
-        self.job = JobPanel(self._generate, label="Generate", on_done=self._show)
         names, hint = [NOTHING, *self.beginnings], "the sound that the take begins with"
         self.beginning = ui.control(ipywidgets.Dropdown, "go on from", options=names, tooltip=hint)
         self.beginning.layout.display = "" if self.beginnings else "none"
@@ -226,11 +235,12 @@ class SteerLab(GeneratePanel):
             pace=lambda: self.pace, on_found=self._use,
         )  # fmt: skip
         self.comparison = TakeComparison(None, judges=self.judges)
-        self.history = TakeHistory(folder, judge=next(iter(self.judges.values()), None))
+        self.player = self.comparison.player
+        self._add_takes(folder, next(iter(self.judges.values()), None))
         super().__init__(self._parts())
         traitlets.link((self.line, "text"), (self, "text"))
-        ui.follow([self.history], self._follow_ticks, "chosen")
         ui.follow([self.seconds], self.finder.describe)
+        ui.follow([self.beginning, self.prompted], self.job.foretell)
         self._rewrite()
 
     def _parts(self) -> list[ipywidgets.Widget]:
@@ -295,11 +305,8 @@ class SteerLab(GeneratePanel):
         """Return the takes, and say what each push changed; a text that is no plan makes none."""
         if self.line.fault is not None:
             raise self.line.fault
-        more = {"prompted": self.prompted.value, "control": self.control.value}
-        wanted = wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
-        beginning = self.beginnings.get(self.beginning.value)
-        takes = self._make(wanted, job, beginning=beginning, probes=self.probes)
-        job.progress(0.97, "measuring")
+        takes = self._make(self._wanted(), job, probes=self.probes)
+        job.progress(0.95, "measuring")
         others = {name: take for name, take in takes.items() if name != UNSTEERED}
         costs = costs_of(self.model, others, takes[UNSTEERED]) if others else {}
         self.costs.value = "".join(
@@ -307,17 +314,56 @@ class SteerLab(GeneratePanel):
         )
         return takes
 
+    def _wanted(self) -> list[Trial]:
+        more = {"prompted": self.prompted.value, "control": self.control.value}
+        return wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
+
+    def _beginning(self) -> Clip | None:
+        return self.beginnings.get(self.beginning.value)
+
     def _show(self, takes: dict[str, Take]) -> None:
-        self.takes = takes
-        kept = [self._listed(name, take) for name, take in takes.items()]
-        self.history.chosen = [name for name in kept if name in self.history.takes]  # a full list drops some
+        super()._show(takes)
         self.finder.describe()
 
-    def _listed(self, name: str, take: Take) -> str:
-        """Return the name of a take in the history, which gets it unless it is there already."""
-        names = (old for old, one in self.history.takes.items() if one == take)
-        return next(names, None) or self.history.add(name, take)
-
-    def _follow_ticks(self) -> None:
+    def _hear_takes(self, takes: Mapping[str, Take]) -> None:
         with self.comparison.loading:
-            self.comparison.load(self.history.chosen_takes)
+            self.comparison.load(takes)
+
+    def set_to(self, take: Take) -> None:
+        """Set prompt, beginning, seed, seconds, guidance and plan to a take's, by the faders or in the line.
+
+        A SteeringError where the take does not carry its plan, it does not fit, or its beginning is not here.
+        """
+        begun, given = [NOTHING], round(take.prompt_seconds * self.model.frame_rate_hz)
+        if given:
+            heard = {name: prompt_codes_of(self.model, clip) for name, clip in self.beginnings.items()}
+            begun = [name for name, one in heard.items() if np.array_equal(one, take.codes[:, :given])]
+        if not begun:
+            asked, found = "A take was to be opened", "the sound that it goes on from is none of the lab's"
+            raise SteeringError(asked, found, "Make the lab with that sound among its beginnings")
+        super().set_to(take)
+        self.beginning.value = begun[0]
+
+    def _say_plan(self, plan: Steering) -> None:
+        self._follow_plan(plan)
+        now = () if self.steering is None else self.steering.terms
+        if self.line.fault is not None or set(plan.terms) != set(now):
+            with self.options.together():
+                self.options.plain()
+                self.push()
+            self.line.write(lambda: plan, NOT_SHOWN)
+
+    def _follow_plan(self, plan: Steering) -> None:
+        """Put faders and options to a plan, as far as they can say it."""
+        doses: dict[str, float] = {}
+        with self.options.together():
+            self.options.plain()
+            for term in plan.terms:
+                self.options.follow(term)
+                for group, (method, name, layer) in places_of(self.groups, term.direction):
+                    self.options.methods[group.name].value = method
+                    if group.layers:
+                        self.options.layers[group.name].value = layer
+                    self.options.spread.value |= name in doses
+                    doses[name] = round(doses.get(name, 0.0) + fader_dose(term), 6)
+            self.push(**{name: dose for name, dose in doses.items() if abs(dose) <= LIMIT})

@@ -18,6 +18,7 @@ from workbench.steering.operations import OPERATIONS
 from workbench.steering.plan import Direction, Steering
 from workbench.steering.plan_text import Reads, parse_schedule
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
+from workbench.steering.term import Term
 from workbench.steering.together import orthogonalise, split_dose
 
 GIVEN = "as given"
@@ -69,6 +70,26 @@ def groups_of(directions: Any) -> list[Group]:
     if twice:
         raise _refusal(f"{', '.join(twice)} stands in two groups")
     return groups
+
+
+def places_of(groups: Sequence[Group], direction: Direction) -> list[tuple[Group, tuple[str, str, int]]]:
+    """Return where a direction stands: group, and method, name and layer in it; empty where in none."""
+    every = [
+        (group, (method, name, layer))
+        for group in groups
+        for method, names in group.found.items()
+        for name, layers in names.items()
+        for layer, one in layers.items()
+        if one == direction
+    ]
+    return every[:1]
+
+
+def fader_dose(term: Term) -> float:
+    """Return the dose of a term as a fader says it, which turns no dose into a projection (`plan_of`)."""
+    if OPERATIONS[term.operation].unit == "projection":
+        return round(term.dose / term.direction.residual_norm, 4)
+    return term.dose
 
 
 def _group(name: str, members: Any) -> Group:
@@ -158,6 +179,10 @@ def _make_orthogonal(directions: Sequence[dict[int, Direction]], method: str) ->
             there[number][layer] = new.named(f"{new.name} {WORDS[method]} {names}") if others else new
 
 
+WRITTEN = "The sliders write this line; edit it and press Enter. What stands here is generated."
+NOT_SHOWN = "Read as: {}. The sliders do not show it; moving one writes the line anew."
+
+
 class PlanLine(ui.Panel):
     """One line with the canonical text of a plan, written by sliders or by people, and what was understood.
 
@@ -190,9 +215,8 @@ class PlanLine(ui.Panel):
         traitlets.link((self, "text"), (self.box, "value"))
         self.observe(lambda _change: self._read(), "text")
 
-    def write(self, plan_of: Callable[[], Steering | None]) -> None:
+    def write(self, plan_of: Callable[[], Steering | None], words: str = WRITTEN) -> None:
         """Write the plan that `plan_of` makes; where it raises, say why and leave the text as it is."""
-        words = "The sliders write this line; edit it and press Enter. What stands here is generated."
         if self._accept(plan_of, words):
             self.text = self._canonical()
 
@@ -202,8 +226,7 @@ class PlanLine(ui.Panel):
     def _read(self) -> None:
         if self.fault is not None or self.text != self._canonical():
             text = self.text if self.text.strip() else "none"
-            words = "Read as: {}. The sliders do not show it; moving one writes the line anew."
-            self._accept(lambda: Steering.parse(text, self.directions(), self.readers), words)
+            self._accept(lambda: Steering.parse(text, self.directions(), self.readers), NOT_SHOWN)
 
     def _accept(self, plan_of: Callable[[], Steering | None], words: str) -> bool:
         """Take over a plan and note the words, "{}" in them its text; else note what is wrong with it."""
@@ -323,6 +346,24 @@ class SteeringOptions(ui.Together, ui.Panel):
             "operation": self.operation.value, "angles": self.angles.value, "branch": self.branch.value,
             "chance": ui.value_of(self.chance), "schedule": schedule, "gate": gate,
         }  # fmt: skip
+
+    def follow(self, term: Term) -> None:
+        """Put the controls to how, when and on which branch a term acts, as far as they can say it."""
+        gate = term.gate
+        with self.together():
+            self.branch.value, self.chance.value, self.schedule.value = (
+                term.branch, term.chance, term.schedule.kind,
+            )  # fmt: skip
+            if term.operation in [value for _words, value in self.operation.options]:
+                self.operation.value = term.operation
+            if term.schedule.kind == "knots":
+                self.points.value = term.schedule.text().removeprefix("knots(").removesuffix(")")
+            for box, value in zip((self.first, self.second), term.schedule.numbers, strict=False):
+                box.value = value
+            read = None if gate is None else (gate.read_out, gate.class_)
+            if gate is not None and read in [value for _words, value in self.gate.options]:
+                self.gate.value = read
+                self.side.value, self.threshold.value, self.over.value = gate.side, gate.threshold, gate.over
 
     def plain(self) -> None:
         """Put every control to a plain push all the time; layers and methods stay."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
 
-from workbench.errors import WorkbenchError, renamed_attribute
+from workbench.errors import SteeringError, WorkbenchError, renamed_attribute
 from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.judge import Judge
 from workbench.evidence.search import COSTS, DOSES, AutoDose, DamageBudget, Space, auto_dose
@@ -19,8 +19,10 @@ from workbench.generation.request import prompt_codes_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import Job, JobPanel, WorkPanel
-from workbench.show.widgets.players import shortened
+from workbench.show.widgets.base import Job, JobPanel, WorkPanel, spoken
+from workbench.show.widgets.history import TakeHistory
+from workbench.show.widgets.naming import plan_words
+from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.steer_lab_plan import Group, choice, number, plain_name
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Direction, Steering
@@ -28,15 +30,19 @@ from workbench.steering.together import randomised
 
 CONTROL = "random direction"
 KEPT = 16  # unsteered takes that are kept
-LONGEST = 48  # letters of a take's name
+DRAWN = 0.9  # share of a run that is drawing; the rest is decoding, measuring, judging
 
 
 class GeneratePanel(WorkPanel[dict[str, Take]]):
     """Prompt, seconds, guidance, seed, a control of random directions, and Generate.
 
     Takes without a plan are kept, since moving a slider changes none. `wait()` returns the takes by name,
-    "unsteered" first; `pace` is the seconds of sound made in a second the last time, None before.
+    "unsteered" first; `pace` is the seconds of sound made in a second the last time, None before. What was
+    made is kept in `history`, whose ticked takes are compared; after its button the newest steered one plays.
     """
+
+    history: TakeHistory
+    player: ComparisonPlayer
 
     def _add_settings(
         self, model: Model, prompt: str, seconds: float, seed: int, guidance: float | None
@@ -57,17 +63,85 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
         self.seed = ui.control(ipywidgets.BoundedIntText, "seed", "200px", min=0, max=2**31 - 1, value=seed)
         self.control = ui.tick_box("also random directions of equal norm")
 
-    def _make(
-        self, wanted: Sequence[Trial], job: Job, *, beginning: Clip | None = None, **options: Any
-    ) -> dict[str, Take]:
+    def _add_takes(self, folder: Path | str | None = None, judge: Judge | None = None) -> None:
+        """Add the job and the history of what it made."""
+        self.job = JobPanel(
+            self._generate, label="Generate", on_done=self._show,
+            size=self._seconds_wanted, kind=("Generate", self.model.id, str(self.model.device)),
+        )  # fmt: skip
+        self.history = TakeHistory(folder, judge, on_play=self._play, on_open=self.set_to)
+        ui.follow([self.history], lambda: self._hear_takes(self.history.chosen_takes), "chosen")
+        ui.follow([self.seconds, self.prompt, self.seed, self.guidance, self.control], self.job.foretell)
+
+    def set_to(self, take: Take) -> None:
+        """Set prompt, seed, seconds, guidance and plan to a take's.
+
+        A SteeringError where the take does not carry its plan, it does not fit, or cannot be said here.
+        """
+        if take.steering and take.plan is None:
+            asked = f"The take steered by {take.steering!r} was to be opened"
+            raise SteeringError(asked, "its directions were not kept with it", "Generate it again")
+        plan = take.plan or Steering()
+        plan.check(self.model)
+        self._say_plan(plan)
+        self.prompt.value, self.seed.value = take.prompt, take.seed
+        self.seconds.value, self.guidance.value = round(take.new.seconds, 2), take.guidance
+
+    def _show(self, takes: dict[str, Take]) -> None:
+        self.takes = takes
+        listed = {self._listed(name, take): take for name, take in takes.items()}
+        kept = [name for name in listed if name in self.history.takes]  # a full list drops some
+        self.history.chosen = kept
+        if self.job.pressed and kept:
+            self._play(next((name for name in kept if listed[name].steering), kept[0]))
+
+    def _listed(self, name: str, take: Take) -> str:
+        """Return the name of a take in the history, which gets it unless it is there already."""
+        names = (old for old, one in self.history.takes.items() if one == take)
+        return next(names, None) or self.history.add(name, take)
+
+    def _play(self, name: str) -> None:
+        """Let a take of the history be heard among those that are ticked."""
+        if name not in self.history.chosen:
+            self.history.chosen = [*self.history.chosen, name]
+        self.player.play(name)
+
+    def _seconds_wanted(self) -> float:
+        """Return how many seconds of sound the next run makes."""
+        return float(self.seconds.value) * len(self._missing(self._wanted()))
+
+    def _missing(self, wanted: Sequence[Trial]) -> list[Trial]:
+        return [one for one in wanted if one.plan is not None or self._place(one) not in self._kept]
+
+    def _place(self, one: Trial) -> tuple[object, ...]:
+        """Return what an unsteered take is kept by."""
+        settings = float(self.seconds.value), float(self.guidance.value)
+        return (one.prompt, one.seed, self._beginning(), *settings)
+
+    def _beginning(self) -> Clip | None:
+        return None
+
+    def _wanted(self) -> list[Trial]:
+        raise NotImplementedError
+
+    def _generate(self, job: Job) -> dict[str, Take]:
+        raise NotImplementedError
+
+    def _hear_takes(self, takes: Mapping[str, Take]) -> None:
+        raise NotImplementedError
+
+    def _say_plan(self, plan: Steering) -> None:
+        raise NotImplementedError
+
+    def _make(self, wanted: Sequence[Trial], job: Job, **options: Any) -> dict[str, Take]:
         """Return the takes by the trials' methods, drawn in one batch; nothing is kept of a cancelled job."""
         settings = {"seconds": float(self.seconds.value), "guidance": float(self.guidance.value)}
-        places = {one.method: (one.prompt, one.seed, beginning, *settings.values()) for one in wanted}
-        missing = [one for one in wanted if one.plan is not None or places[one.method] not in self._kept]
+        places, beginning = {one.method: self._place(one) for one in wanted}, self._beginning()
+        missing = self._missing(wanted)
         made: dict[str, Take] = {}
         if missing:
             wait_for_model(self.model, job)
-            job.progress(0.02, f"generating {len(missing)} versions")
+            job.progress(0.0, f"generating {len(missing)} version{'s' * (len(missing) > 1)}")
             began, frames = time.monotonic(), settings["seconds"] * self.model.frame_rate_hz
             if beginning is not None:
                 codes = prompt_codes_of(self.model, beginning)
@@ -77,7 +151,7 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
             def report(done: int, _codes: object) -> None:
                 share = min(done / max(frames, 1.0), 1.0)
                 if not job.cancel.is_set():  # stopping is the event's affair
-                    job.progress(share, f"{share:.0%} of the sound")
+                    job.progress(DRAWN * share, f"{share:.0%} of the sound")
 
             more = {"progress": False, "on_frame": report, "cancel": job.cancel, **options}
             takes = make_takes(self.model, missing, **settings, **more)
@@ -102,7 +176,7 @@ def wanted_takes(
     wanted = [Trial(prompt, seed, None, UNSTEERED)]
     if plan is None:
         return wanted
-    wanted.append(Trial(prompt, seed, plan, name_of(plan)))
+    wanted.append(Trial(prompt, seed, plan, plan_words(plan)))
     if prompted and (words := in_words(prompt, plan)) != prompt:
         wanted.append(Trial(words, seed, None, f"in words: {words}"))
     if control:
@@ -118,12 +192,6 @@ def in_words(prompt: str, plan: Steering) -> str:
         if term.operation != "remove" and (-term.dose if term.branch == "null" else term.dose) > 0
     ]
     return ", ".join([prompt, *dict.fromkeys(towards)])
-
-
-def name_of(plan: Steering) -> str:
-    """Return a plan's text without what goes without saying, cut where it would fill the page."""
-    text = shortened(plan.text())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …"
 
 
 def costs_of(model: Model, takes: Mapping[str, Take], baseline: Take) -> dict[str, dict[str, float]]:
@@ -255,14 +323,12 @@ class DoseFinder(WorkPanel["AutoDose"]):
         aim, space, settings, budget = self.aim.value, self._space(), self._settings(), self.budget
         directions = self._directions(aim)  # now: the controls may move while the model is waited for
         wait_for_model(self.model, job)
-        began = time.monotonic()
+        job.progress(0.0, f"about {space.clips} clips")
 
         def report(made: float) -> None:
             share = min(made / space.clips, 0.99)
-            left = (time.monotonic() - began) * (1 / share - 1) if share > 0.02 else math.nan
-            about = f", about {spoken(left)} left" if math.isfinite(left) else ""
             if not job.cancel.is_set():
-                job.progress(share, f"clip {made:.0f} of about {space.clips}{about}")
+                job.progress(share, f"clip {made:.0f} of about {space.clips}")
 
         result = auto_dose(
             self.model, directions, aim.name, self.judges[aim.target], budget=budget,
@@ -291,11 +357,6 @@ def aims_of(groups: Sequence[Group], judges: Mapping[str, Judge]) -> dict[str, A
             if heard:
                 aims[f"{heard[0]}: {name}"] = Aim(group.name, name, heard[0])
     return aims
-
-
-def spoken(seconds: float) -> str:
-    """Return a time as people say it: "42 s", "3.3 min"."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def _cost(name: str, value: float, tooltip: str) -> ipywidgets.BoundedFloatText:

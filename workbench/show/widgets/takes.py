@@ -6,6 +6,7 @@ import html
 import threading
 from collections.abc import Mapping
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -22,7 +23,8 @@ from workbench.show.page import table
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import PlotPanel, Points
-from workbench.show.widgets.players import ComparisonPlayer, shortened
+from workbench.show.widgets.naming import distinct, take_words
+from workbench.show.widgets.players import ComparisonPlayer
 from workbench.sound.clip import Clip
 
 # name in `damage` or of the likelihood -> heading, what it is multiplied by, format, unit
@@ -97,16 +99,21 @@ def _made(name: str, take: Take) -> str:
     if take.windows:
         windows = (f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
         rows["windows"] = "; ".join(windows)
-    try:
-        code = f"<pre>{html.escape(reproduction_code(take))}</pre>"
-    except GenerationError as problem:
-        code = f"<div class='wb-note'>{html.escape(str(problem))}</div>"
     return (
         f"<details><summary>How <b>{html.escape(name)}</b> was made</summary>"
         f"{table((), rows.items(), named=True)}"
-        f"<details><summary>The code that makes it again (one click selects it)</summary>{code}"
+        f"<details><summary>The code that makes it again (one click selects it)</summary>{code_html(take)}"
         "</details></details>"
     )
+
+
+def code_html(take: Take, folder: Path | None = None) -> str:
+    """Return the code that makes a take again, from its folder if it was saved, or why there is none."""
+    try:
+        words = f"<pre>{html.escape(reproduction_code(take, folder))}</pre>"
+    except GenerationError as problem:
+        words = f"<div class='wb-note'>{html.escape(str(problem))}</div>"
+    return ui.box_html("wb-takes", words)
 
 
 Reader = tuple[str, int, tuple[str, ...]]
@@ -229,7 +236,8 @@ class TakeComparison(ui.Panel):
             raise EvidenceError.lookup(asked, f"the takes are {found}", "Name one of them")
         with self.loading:  # a worker may bring takes while somebody ticks others
             self.takes, self.twins = made, twins_of(made, reference)
-            self.player.load({n: one if isinstance(one, Clip) else one.clip for n, one in takes.items()})
+            sounds = {n: one if isinstance(one, Clip) else one.clip for n, one in takes.items()}
+            self.player.load(sounds, details={name: take.steering for name, take in made.items()})
             self.scores.load(made)
             self._judge()
             self.rolls = self._rolls()
@@ -293,7 +301,7 @@ def compare(
 
     Args:
         sounds: takes (as `generate` gives them) or clips, at least one, else it is an AudioError.
-        names: one name each; by default "unsteered" or the plan of a take, "clip 1" ... for clips.
+        names: one name each; by default the plan of a take in words, or "unsteered", "clip 1" ... for clips.
         judges: as in `TakeComparison`.
         reference: as in `TakeComparison`.
     """
@@ -302,14 +310,7 @@ def compare(
         do = "Pass at least one sound, and one name for each or none"
         raise AudioError("A comparison was asked for", found, do)
     chosen = names or [
-        f"clip {place}" if isinstance(sound, Clip) else shortened(sound.steering) or "unsteered"
+        f"clip {place}" if isinstance(sound, Clip) else take_words(sound)
         for place, sound in enumerate(sounds, start=1)
     ]
-    return TakeComparison(dict(zip(_distinct(chosen), sounds, strict=True)), judges, reference=reference)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    return [
-        name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
-        for i, name in enumerate(names)
-    ]
+    return TakeComparison(dict(zip(distinct(chosen), sounds, strict=True)), judges, reference=reference)

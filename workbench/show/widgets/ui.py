@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anywidget
 import ipywidgets
 
 from workbench.errors import WorkbenchError
 from workbench.show.widgets.kept import Kept
 
-STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 FULL = {"width": "100%"}
 ROWS = 8  # lines of a list that are seen at once
 W = TypeVar("W", bound=ipywidgets.Widget)
@@ -71,9 +71,19 @@ def in_row(*parts: ipywidgets.Widget) -> ipywidgets.Box:
     return ipywidgets.Box(list(parts), layout={"flex_flow": "row wrap", "align_items": "center"})
 
 
+class StyleSheet(anywidget.AnyWidget):
+    """Brings style.css to a page that shows no other anywidget of ours; it is not seen itself."""
+
+    _esm = "export default { render() {} };"
+    _css = Path(__file__).parent / "style.css"
+
+    def __init__(self) -> None:
+        super().__init__(layout={"display": "none"})
+
+
 def box_html(kind: str, body: str) -> str:
-    """Return HTML in a box of one kind of style.css, which it brings along."""
-    return f"<style>{STYLE}</style><div class='{kind}'>{body}</div>"
+    """Return HTML in a box of one kind of style.css, which figures, players and jobs bring to the page."""
+    return f"<div class='{kind}'>{body}</div>"
 
 
 def note_html(text: str) -> str:
@@ -127,7 +137,7 @@ class ClipList(Panel):
     def __init__(self, on_choose: Callable[[str], object]) -> None:
         self._on_choose = on_choose
         self.head = ipywidgets.HTML()
-        self.lines = ipywidgets.Select(options=[], rows=ROWS, layout=FULL)
+        self.lines = ipywidgets.Select(options=[], rows=ROWS, layout={"margin": "2px 0", **FULL})
         super().__init__([self.head, self.lines], hidden=True)
         self.lines.observe(self._chosen, "value")
 
