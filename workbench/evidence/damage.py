@@ -71,7 +71,7 @@ def _measure(clip: Clip) -> dict[str, float]:
     power = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1] + 1)[:-1], axis=1)) ** 2
     return {
         "level_db": clip.level_db,
-        "clipping": float((np.abs(clip.samples) >= _FULL_SCALE).mean()),
+        "clipping": float((np.abs(clip.heard) >= _FULL_SCALE).mean()),
         "silence": float(1 - loud.mean()),
         "flatness": _flatness(power[loud]),
         "repetition": _repetition(_band_levels(power, clip.rate_hz)),
