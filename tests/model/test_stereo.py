@@ -14,15 +14,17 @@ import soundfile
 import torch
 from conftest import tone_clip
 from evidence_samples import seen_while_drawing
-from live_fixture import session, until
+from live_fixture import WINDOWS, knobs, session, until
 from plain_hooks import drawn
 from steering_fixture import direction, untraced
 from tolerances import NETWORK, SUMMED
 
+from workbench.cli.main import main
 from workbench.errors import GenerationError
 from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.features import features
 from workbench.generation.generate import generate, generate_long, stream
+from workbench.generation.live.pacing import Playback
 from workbench.generation.live.recording import Recording, replay
 from workbench.generation.take import Take
 from workbench.model.capture import capture
@@ -32,6 +34,8 @@ from workbench.model.load import load
 from workbench.model.network import SITES
 from workbench.model.teacher_forcing import Reading, read_codes
 from workbench.show.plots.sound import log_mel
+from workbench.show.widgets.live_desk import LiveDesk
+from workbench.show.widgets.players import LivePlayer
 from workbench.sound.clip import Clip
 from workbench.sound.read import read_clip
 
@@ -192,6 +196,30 @@ def test_a_live_session_plays_records_and_replays_in_stereo(
         deaf = Recording.load(tmp_path / "one")
         object.__setattr__(deaf.setup, "melody", None)
         assert not np.array_equal(replay(model, deaf), recording.codes)
+
+
+def test_the_live_desk_plays_and_saves_in_stereo(
+    model: Any, told: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed: list[np.ndarray] = []
+    monkeypatch.setattr(LivePlayer, "push", lambda _player, chunk: pushed.append(chunk))
+    settings = {**WINDOWS, **told, "playback": Playback(speed=100)}
+    desk = LiveDesk(model, knobs(model), folder=tmp_path, seed=3, **settings)
+    desk.start().wait(1.0).stop()
+    saved, _rate = soundfile.read(desk.save(), dtype="float32")
+    heard = np.concatenate(pushed, axis=1)[:, : len(saved)]
+    apart = np.linalg.norm(heard[0] - heard[1])
+    assert apart > 0
+    assert np.linalg.norm(saved.T[:, : heard.shape[1]] - heard) < 0.05 * apart + heard.size**0.5 / 32768
+
+
+def test_the_command_line_writes_both_sides(model: Any, folder: Path, tmp_path: Path) -> None:
+    direction(model, 1).save(tmp_path / "a.safetensors")
+    files = ["--model", str(folder), "--direction", str(tmp_path / "a.safetensors"), "-o"]
+    assert main(["steer", PROMPT, "--seconds", "0.5", *files, str(tmp_path / "a.wav")]) == 0
+    for name in ("a.wav", "a-unsteered.wav"):
+        left, right = soundfile.read(tmp_path / name)[0].T
+        assert not np.array_equal(left, right), name
 
 
 def test_the_likelihood_is_what_free_generation_saw(
