@@ -152,6 +152,8 @@ def test_what_analyses_a_take_gets_the_mean_of_its_sides(model: Any, take: Take)
     assert np.allclose(features(clip), features(mono), **NETWORK)
     own, theirs = damage(clip), damage(mono)
     assert all(own[name] == theirs[name] for name in ("silence", "flatness", "repetition"))
+    full = np.stack([np.ones(8000), np.zeros(8000)])
+    assert damage(Clip(full, 8000))["clipping"] == 0.5, "one side clips, though the mean does not"
 
 
 def test_a_long_take_slides_on_in_stereo(model: Any, told: dict[str, Any]) -> None:
