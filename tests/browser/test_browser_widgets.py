@@ -13,10 +13,11 @@ import soundfile
 from browser import Stage, browser, figures_that_stay, until
 from show_samples import JUDGED, projection, tone
 
+from workbench.generation.live.pacing import Playback
 from workbench.show import plots
 from workbench.show.page import document, figures_html
 from workbench.show.widgets.base import PlotPanel
-from workbench.show.widgets.players import ComparisonPlayer, StreamPlayer
+from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamPlayer
 from workbench.sound.clip import Clip
 
 pytestmark = pytest.mark.browser
@@ -212,6 +213,95 @@ def test_the_wav_download_is_the_clip(stage):
     samples, rate_hz = soundfile.read(io.BytesIO(file), dtype="float32")
     own, _ = soundfile.read(io.BytesIO(clip.encode("wav")), dtype="float32")
     assert rate_hz == 22050 and np.array_equal(samples, own)
+
+
+SIDES = Clip(np.stack([tone(440, 3.0, level=0.5).samples, tone(1320, 3.0, level=0.25).samples]), 24000)
+
+LISTEN = """() => {
+  const [engine] = window.__workbench.engines.values(), { context, input } = engine.output;
+  const splitter = new ChannelSplitterNode(context, { numberOfOutputs: 2 });
+  window.ears = [0, 1].map(() => new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 }));
+  input.connect(splitter);
+  ears.forEach((ear, side) => splitter.connect(ear, side));
+}"""
+HEAR = """() => ears.map((ear) => {
+  const wave = new Float32Array(ear.fftSize), spectrum = new Float32Array(ear.frequencyBinCount);
+  ear.getFloatTimeDomainData(wave);
+  ear.getFloatFrequencyData(spectrum);
+  const hz = spectrum.indexOf(Math.max(...spectrum)) * ear.context.sampleRate / ear.fftSize;
+  return { rms: Math.sqrt(wave.reduce((sum, v) => sum + v * v, 0) / wave.length), hz };
+})"""
+
+
+def hears_both_sides(stage, clip: Clip) -> bool:
+    """Return whether the page's loudspeakers get the sides of a clip of two tones, at their levels."""
+    heard, spectra = stage.page.evaluate(HEAR), np.abs(np.fft.rfft(clip.heard))
+    pitches = spectra.argmax(axis=1) * clip.rate_hz / clip.heard.shape[1]
+    levels = np.sqrt((clip.heard**2).mean(axis=1))
+    same = [abs(one["hz"] - hz) < 8 for one, hz in zip(heard, pitches, strict=True)]  # a bin has 6 Hz
+    loud = [abs(one["rms"] / rms - 1) < 0.1 for one, rms in zip(heard, levels, strict=True)]
+    return all(same + loud)
+
+
+def test_a_stereo_clip_is_played_drawn_and_downloaded_with_both_sides(stage):
+    mono = Clip(SIDES.heard[0], 24000)
+    player = ComparisonPlayer({"both": SIDES, "mono": mono})
+    stage.show(player)
+    player.play("both")
+    until(lambda: level_of(stage, player) > 0.1, what="sound")
+    stage.page.evaluate(LISTEN)
+    until(lambda: hears_both_sides(stage, SIDES), seconds=5, what="both sides")
+    player.play("mono")
+    to_both = Clip(np.stack([mono.samples, mono.samples]), 24000)
+    until(lambda: hears_both_sides(stage, to_both), seconds=5, what="the mono clip on both sides")
+    file = downloaded(stage, stage.page.get_by_role("button", name="Download both as WAV").click)
+    assert file == SIDES.encode("wav")
+    inked = stage.page.evaluate(  # share of the canvas in colour: of its quarters, from top to bottom
+        """() => [...document.querySelectorAll(".wb-shape")].map((canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          const quarters = [0, 0, 0, 0], share = 4 / (canvas.width * canvas.height);
+          for (let i = 3; i < data.length; i += 4) quarters[Math.floor(share * i / 4)] += data[i] ? share : 0;
+          return quarters;
+        })"""
+    )
+    assert np.allclose(inked[0], [0.5, 0.5, 0.25, 0.25], atol=0.06), "left over right, each to its own middle"
+    assert np.allclose(inked[1], [0, 1, 1, 0], atol=0.06)
+
+
+def test_a_stereo_stream_is_played_and_downloaded_with_both_sides(stage):
+    player = StreamPlayer(24000)
+    stage.show(player)
+    for chunk in np.split(SIDES.heard, 12, axis=1):
+        player.push(chunk)
+    until(lambda: level_of(stage, player) > 0.1, what="sound")
+    stage.page.evaluate(LISTEN)
+    until(lambda: hears_both_sides(stage, SIDES), seconds=5, what="both sides")
+    player.finish()
+    until(lambda: stage.deliver(player) is not None and not player.playing, what="the end of the stream")
+    assert player.received_s == pytest.approx(3.0) and player.underruns == 0
+    file = downloaded(stage, stage.page.get_by_role("button", name="Download what has come").click)
+    samples, rate_hz = soundfile.read(io.BytesIO(file), dtype="float32")
+    assert rate_hz == 24000
+    assert np.abs(samples.T - SIDES.heard).max() <= 1 / 32768
+
+
+def test_live_stereo_goes_on_with_both_sides_after_a_pause(stage):
+    player, playback = LivePlayer(24000), Playback(0.3)
+    stage.show(player)
+    stage.deliver(player)
+    player.follow(playback)
+    for chunk in np.split(SIDES.heard, 12, axis=1):
+        player.push(chunk)
+        playback.deliver(chunk.shape[1] / 24000)
+    until(lambda: level_of(stage, player) > 0.1, what="sound")
+    stage.page.evaluate(LISTEN)
+    until(lambda: hears_both_sides(stage, SIDES), seconds=5, what="both sides")
+    player.pause()
+    until(lambda: max(ear["rms"] for ear in stage.page.evaluate(HEAR)) == 0, what="silence")
+    player.resume()
+    until(lambda: hears_both_sides(stage, SIDES), seconds=5, what="both sides again")
+    until(lambda: stage.deliver(player) is not None and playback.played_s > 2.99, what="the rest")
+    assert playback.played_s == pytest.approx(3.0, abs=1e-3)
 
 
 def test_a_stream_plays_without_gaps(stage):

@@ -96,9 +96,22 @@ def test_player_carries_each_clip_losslessly():
 
 def test_too_loud_clips_lower_all_by_one_factor():
     player = ComparisonPlayer({"unsteered": tone(220, level=0.5), "over": tone(220, level=2.0)})
-    peaks = [np.abs(np.array(clip["outline"])).max() for clip in player.clips]
+    peaks = [np.abs(np.array(clip["outlines"])).max() for clip in player.clips]
     assert peaks == pytest.approx([0.25, 1.0], abs=2e-3)
     assert np.abs(player.sounds["over"].samples).max() == pytest.approx(2.0, abs=1e-3)
+
+
+def test_player_carries_and_draws_both_sides():
+    sides = np.stack([tone(220, 0.5).samples, 4 * tone(330, 0.5).samples])
+    for factor in (1, 0.1):  # what is too loud is lowered, and stays stereo
+        player = ComparisonPlayer({"both": Clip(factor * sides, 24000), "left": Clip(sides[0], 24000)})
+        both, left = player.clips
+        samples, _rate = soundfile.read(io.BytesIO(base64.b64decode(both["audio"])), dtype="float32")
+        gain = min(1, 1 / np.abs(factor * sides).max())
+        assert np.abs(samples.T - gain * factor * sides).max() <= 1 / 32768
+        peaks = [np.abs(np.array(outline)).max() for outline in both["outlines"]]
+        assert peaks == pytest.approx((gain * factor * np.abs(sides)).max(axis=1).tolist(), abs=1e-3)
+        assert len(left["outlines"]) == 1
 
 
 def test_player_orders_wait_for_the_page():
@@ -149,13 +162,27 @@ def test_stream_sends_chunks_in_order_once_the_page_is_there():
     assert player.clip() == Clip(np.concatenate(chunks), 24000)
 
 
+def test_stream_sends_one_side_after_the_other():
+    player = StreamPlayer(24000)
+    sent, sides = sent_by(player), np.random.default_rng(0).uniform(-1, 1, (2, 8)).astype(np.float32)
+    player.ready = True
+    for chunk in np.split(sides, 2, axis=1):
+        player.push(chunk)
+    assert [content for content, _ in sent] == [{"kind": "chunk", "sides": 2}] * 2
+    assert np.array_equal(np.frombuffer(sent[1][1][0], "<f4"), [*sides[0, 4:], *sides[1, 4:]])
+    assert player.clip() == Clip(sides, 24000)
+
+
 def test_stream_refuses_bad_chunks_and_reset_forgets():
     player = StreamPlayer(24000)
-    for bad in (np.zeros((2, 3)), np.array([np.nan])):
+    for bad in (np.zeros((1, 3)), np.zeros((3, 2)), np.array([np.nan]), np.zeros((2, 2, 2))):
         with pytest.raises(AudioError, match="finite"):
             player.push(bad)
-    player.push(np.zeros(4))
-    player.reset()
+    for good, bad in ((np.zeros(4), np.zeros((2, 4))), (np.zeros((2, 4)), np.zeros(4))):
+        player.push(good)
+        with pytest.raises(AudioError, match="either all"):
+            player.push(bad)
+        player.reset()
     with pytest.raises(AudioError, match="nothing has been pushed"):
         player.clip()
 

@@ -1,15 +1,17 @@
-"""A clip is mono, finite and not empty, and what is written is what was heard."""
+"""A clip is one row or two, finite and not empty, and what is written is what was heard."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from tolerances import SUMMED
 
 from workbench.errors import AudioError
 from workbench.sound import Clip, read_clip
@@ -65,7 +67,12 @@ def test_write_makes_folders_and_refuses_other_formats(tmp_path: Path) -> None:
     ("samples", "rate_hz", "told"),
     [
         (np.zeros(0), RATE_HZ, "no samples"),
-        (np.zeros((2, 8)), RATE_HZ, r"shape is \(2, 8\)"),
+        (np.zeros((8, 2)), RATE_HZ, r"shape is \(8, 2\)"),
+        (np.zeros((3, 8)), RATE_HZ, r"shape is \(3, 8\)"),
+        (np.zeros((1, 8)), RATE_HZ, r"shape is \(1, 8\)"),
+        (np.zeros((2, 2, 8)), RATE_HZ, r"shape is \(2, 2, 8\)"),
+        (np.zeros((2, 0)), RATE_HZ, "no samples"),
+        (np.array([[0.0, 1, 2, 3], [0, 1, 2, np.nan]]), 2, "1 of 8 are NaN or infinite, the first at 1.5"),
         (np.array([0.0, np.nan, np.inf]), RATE_HZ, "2 of 3 are NaN or infinite"),
         (np.zeros(8), 0, "0 was given"),
         (np.zeros(8), -5, "-5 was given"),
@@ -73,7 +80,9 @@ def test_write_makes_folders_and_refuses_other_formats(tmp_path: Path) -> None:
         (np.zeros(8), float("nan"), "nan was given"),
     ],
 )
-def test_a_clip_refuses_what_is_not_mono_finite_sound(samples: np.ndarray, rate_hz: int, told: str) -> None:
+def test_a_clip_refuses_what_is_not_finite_sound_of_one_row_or_two(
+    samples: np.ndarray, rate_hz: int, told: str
+) -> None:
     with pytest.raises(AudioError, match=told):
         Clip(samples, rate_hz)
 
@@ -176,3 +185,85 @@ def test_a_16_bit_array_is_the_clip_that_its_file_is(tmp_path: Path) -> None:
     pcm = (noise() * 32767).astype(np.int16)
     soundfile.write(tmp_path / "a.wav", pcm, RATE_HZ)
     assert Clip(pcm, RATE_HZ) == read_clip(tmp_path / "a.wav")
+
+
+def stereo(seconds: float = 0.5, *, size: float = 0.9) -> Clip:
+    return Clip(np.stack([noise(seconds, size=size), noise(seconds, size=size / 2, seed=1)]), RATE_HZ)
+
+
+def test_a_stereo_clip_has_both_sides_and_their_mean() -> None:
+    left, right = noise(), noise(seed=1)
+    clip = Clip(np.stack([left, right], axis=1).T, RATE_HZ)
+    assert clip.sides is not None
+    assert np.array_equal(clip.sides, [left, right])
+    assert np.array_equal(clip.samples, (left + right) / 2)
+    assert clip.samples.dtype == clip.sides.dtype == np.float32
+    assert clip.heard is clip.sides
+    assert (clip.seconds, repr(clip)) == (0.5, "Clip(0.50 s, 16000 Hz, stereo, -5.7 dBFS)")
+    for array in (clip.samples, clip.sides):
+        with pytest.raises(ValueError, match="read-only"):
+            array[..., 0] = 0.5
+    mono = Clip(left, RATE_HZ)
+    assert mono.sides is None
+    assert mono.heard is mono.samples
+
+
+def test_stereo_sound_is_another_clip_than_its_mean() -> None:
+    clip = stereo()
+    twice = Clip(np.stack([clip.samples, clip.samples]), RATE_HZ)
+    long = Clip(clip.heard.reshape(-1), RATE_HZ)  # the same bytes
+    swapped = Clip(clip.heard[::-1], RATE_HZ)
+    assert np.array_equal(swapped.samples, clip.samples)
+    different = [clip, Clip(clip.samples, RATE_HZ), twice, long, swapped]
+    assert len({one.digest for one in different}) == 5
+    assert not any(one == other for one, other in combinations(different, 2))
+    again = Clip(clip.heard, RATE_HZ)
+    assert again == clip
+    assert hash(again) == hash(clip)
+
+
+def test_level_and_peak_are_of_what_is_heard() -> None:
+    sine = np.sin(2 * np.pi * 100 * np.arange(RATE_HZ) / RATE_HZ)
+    assert Clip(np.stack([sine, 0 * sine]), RATE_HZ).peak == pytest.approx(1, abs=1e-3)
+    assert Clip(np.stack([sine, 0 * sine]), RATE_HZ).level_db == pytest.approx(-6.02, abs=0.01)
+    against = Clip(np.stack([sine, -sine]), RATE_HZ)
+    assert against.level_db == pytest.approx(-3.01, abs=0.01)
+    assert against.silent, "a judge and a model get the mean, and it is silent"
+
+
+def test_stereo_stays_stereo_when_it_is_cut_and_resampled() -> None:
+    clip = stereo()
+    left, right = (Clip(side, RATE_HZ) for side in clip.heard)
+    cut, up = clip.section(0.1, 0.3), clip.resample(22_050)
+    assert np.array_equal(cut.heard, [left.section(0.1, 0.3).samples, right.section(0.1, 0.3).samples])
+    assert up.rate_hz == 22_050
+    assert np.array_equal(up.heard, [left.resample(22_050).samples, right.resample(22_050).samples])
+    # sums of some 100 products; the mean may be taken before or after them
+    assert np.allclose(up.samples, Clip(clip.samples, RATE_HZ).resample(22_050).samples, **SUMMED)
+    assert clip.resample(RATE_HZ) is clip
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_a_stereo_clip_is_written_with_both_sides(tmp_path: Path, suffix: str) -> None:
+    time_s = np.arange(40 * RATE_HZ) / RATE_HZ
+    clip = Clip(np.stack([0.5 * np.sin(2000 * time_s), 0.25 * np.sin(3000 * time_s)]), RATE_HZ)
+    path = clip.write(tmp_path / f"a.{suffix}")
+    assert soundfile.info(path).channels == 2
+    both, mono = read_clip(path, stereo=True), read_clip(path)
+    assert mono.sides is None
+    assert np.array_equal(both.samples, mono.samples)
+    if suffix == "ogg":
+        for back, side in zip(both.heard, clip.heard, strict=True):
+            assert np.corrcoef(back, side)[0, 1] > 0.999
+        return
+    assert np.abs(both.heard - clip.heard).max() <= STEP / 2
+    again = read_clip(both.write(tmp_path / f"b.{suffix}"), stereo=True)
+    assert again == both
+
+
+def test_the_player_of_a_stereo_clip_has_two_channels() -> None:
+    clip = stereo()
+    found = re.search(r'src="data:audio/flac;base64,([^"]+)"', clip._repr_html_())
+    assert found is not None
+    samples, _rate_hz = soundfile.read(io.BytesIO(base64.b64decode(found[1])))
+    assert np.abs(samples.T - clip.heard).max() <= STEP

@@ -151,6 +151,19 @@ def test_channels_are_mixed_to_mono(tmp_path: Path) -> None:
     assert np.allclose(read_clip(path).samples, 0.125 * music(), **NETWORK)
 
 
+@pytest.mark.parametrize(("channels", "kept"), [(1, False), (2, True), (3, False)])
+def test_two_channels_stay_two_where_stereo_is_asked_for(tmp_path: Path, channels: int, kept: bool) -> None:
+    path = tmp_path / "a.wav"
+    sides = np.stack([0.5 * music() / (1 + side) for side in range(channels)], axis=1)
+    soundfile.write(path, sides, RATE_HZ, subtype="FLOAT")
+    clip = read_clip(path, stereo=True, offset_s=0.5, seconds=1)
+    assert (clip.sides is not None) == kept
+    assert np.array_equal(clip.samples, read_clip(path, offset_s=0.5, seconds=1).samples)
+    if kept:
+        begin = RATE_HZ // 2
+        assert np.array_equal(clip.heard, sides.T[:, begin : begin + RATE_HZ].astype(np.float32))
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_a_window_is_the_same_stretch_of_the_whole(tmp_path: Path, suffix: str) -> None:
     path = sound_file(tmp_path, suffix)

@@ -219,6 +219,16 @@ def test_other_files_in_one_are_read_one_after_the_other(tmp_path: Path, format:
     assert_both(read(tmp_path, encoded(LOW, format) + encoded(HIGH, format), "a.bin"))
 
 
+@pytest.mark.parametrize("format", ["WAV", "FLAC"])
+def test_mono_sound_joined_with_stereo_goes_to_both_sides(tmp_path: Path, format: str) -> None:  # noqa: A002
+    (tmp_path / "a.bin").write_bytes(encoded(LOW, format) + encoded(np.stack([HIGH, 0 * HIGH], 1), format))
+    clip = read_clip(tmp_path / "a.bin", stereo=True)
+    first = len(LOW)
+    assert np.array_equal(clip.heard[0, :first], clip.heard[1, :first])
+    assert not clip.heard[1, first:].any()
+    assert np.array_equal(clip.samples, read_clip(tmp_path / "a.bin").samples)
+
+
 @pytest.mark.parametrize("behind", ["MP3", "WAV", "FLAC", "OGG"])
 @pytest.mark.parametrize("format", ["MP3", "WAV", "FLAC", "OGG", "AIFF", "AU"])
 def test_another_format_behind_a_sound_is_told_or_refused(tmp_path: Path, format: str, behind: str) -> None:  # noqa: A002
@@ -311,6 +321,7 @@ def test_channels_that_cancel_are_named_and_not_called_silent(tmp_path: Path) ->
         ) as raised:
             read_clip(tmp_path / "a.wav")
         assert "silent" not in str(raised.value)
+        assert read_clip(tmp_path / "a.wav", stereo=True).level_db == pytest.approx(-11, abs=0.5)
     soundfile.write(tmp_path / "b.wav", np.zeros((800, 2)), RATE_HZ)
     assert read_clip(tmp_path / "b.wav").silent
     many = np.stack([tone(440, 0.5, seed=n) if n == 0 else 0 * LOW[:8000] for n in range(24)], axis=1)

@@ -49,6 +49,8 @@ def damage(clip: Clip, baseline: Clip | None = None) -> dict[str, float]:
     - repetition: largest share of half-second stretches, over lags of 0.25 to 4 s, that sound again just as
       they did one lag before (within 1.5 dB in 24 bands): 1 for a held tone or an exact loop
 
+    Of a stereo clip, level and clipping are of both sides, the others of their mean.
+
     >>> from workbench.sound import Clip
     >>> round(damage(Clip(np.ones(8000) / 2, 8000))["level_db"], 1)
     -6.0
@@ -71,7 +73,7 @@ def _measure(clip: Clip) -> dict[str, float]:
     power = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1] + 1)[:-1], axis=1)) ** 2
     return {
         "level_db": clip.level_db,
-        "clipping": float((np.abs(clip.samples) >= _FULL_SCALE).mean()),
+        "clipping": float((np.abs(clip.heard) >= _FULL_SCALE).mean()),
         "silence": float(1 - loud.mean()),
         "flatness": _flatness(power[loud]),
         "repetition": _repetition(_band_levels(power, clip.rate_hz)),

@@ -240,7 +240,7 @@ class Take:
             DiskError: When the disk is full or the folder cannot be written; an older take is then whole.
         """
         sound = io.BytesIO()
-        soundfile.write(sound, self.clip.samples, self.clip.rate_hz, subtype="FLOAT", format="WAV")
+        soundfile.write(sound, self.clip.heard.T, self.clip.rate_hz, subtype="FLOAT", format="WAV")
         arrays = self._arrays()
         kept: dict[str, Any] = {
             "format": FORMAT,
@@ -281,7 +281,8 @@ class Take:
             if record["format"] != FORMAT:
                 raise KeyError("format")
             arrays = load_file(file_in(folder, "codes.safetensors"))
-            clip = Clip(*soundfile.read(file_in(folder, "take.wav"), dtype="float32"))
+            sound, rate_hz = soundfile.read(file_in(folder, "take.wav"), dtype="float32")
+            clip = Clip(sound.T, rate_hz)
             kept["prompt_seconds"] = kept.pop("given_s", 0.0)
             kept["windows"] = tuple(
                 Window(one["start_s"], one["end_s"], one["heard_s"], one["prompt"])
@@ -306,7 +307,7 @@ class Take:
 
 def _with_sound(arrays: Mapping[str, np.ndarray], clip: Clip) -> dict[str, np.ndarray]:
     """The arrays that a take's digest is over; the plan beside it has a digest of its own."""
-    return {**arrays, "samples": clip.samples, "rate_hz": np.array(clip.rate_hz, dtype=np.int64)}
+    return {**arrays, "samples": clip.heard, "rate_hz": np.array(clip.rate_hz, dtype=np.int64)}
 
 
 def _problem(take: Take) -> str:

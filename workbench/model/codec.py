@@ -1,7 +1,7 @@
 """Sound to codes and codes to sound, whole or piece by piece, through whatever codec the checkpoint carries.
 
-Stereo checkpoints interleave left and right codebooks. Clips in the workbench are mono: a mono clip goes to
-both sides, and a decoded stereo pair is averaged.
+Stereo checkpoints interleave left and right codebooks: each side has its own, and both go through one codec.
+They become a stereo clip. A clip is encoded from its `samples`, the mean of its sides, for both sides alike.
 
 Pieces together are the sound of the whole. EnCodec's decoder begins with an LSTM, which remembers without
 end, and goes on with convolutions, which do not. So the LSTM's state is carried from piece to piece, and only
@@ -49,14 +49,14 @@ def decode_codes(musicgen: Any, batch: Sequence[torch.Tensor]) -> list[Clip]:
             codes = torch.stack([batch[index] for index in chunk]).long().to(codec.device)
             parts = (codes[None, :, side::channels] for side in range(channels))
             sides = [codec.decode(part, audio_scales=[None]).audio_values for part in parts]
-            sounds = torch.stack(sides).mean(0)[:, 0].float().cpu().numpy()
+            sounds = torch.cat(sides, dim=1).squeeze(1).float().cpu().numpy()  # (clips, n) or (clips, 2, n)
             made = [Clip(samples, int(codec.config.sampling_rate)) for samples in sounds]
             clips |= zip(chunk, made, strict=True)
     return [clips[index] for index in range(len(batch))]
 
 
 class PieceDecoder:
-    """Decodes a growing row of codes, the next piece with each call; two `channels` are averaged."""
+    """Decodes a growing row of codes, the next piece with each call; of two `channels` it is stereo."""
 
     def __init__(self, codec: Any, *, channels: int = 1) -> None:
         self.codec, self.channels = codec, channels
@@ -79,11 +79,11 @@ class PieceDecoder:
         if self._players:
             new = codes[:, self.done : end].cpu().numpy()
             played = [player.play(new[side :: self.channels]) for side, player in enumerate(self._players)]
-            sound = played[0] if self.channels == 1 else np.mean(played, axis=0)
+            sound = played[0] if self.channels == 1 else np.stack(played)
         else:
             codes = codes.long().to(self.codec.device)
             sounds = [self._piece(side, codes[side :: self.channels], end) for side in range(self.channels)]
-            sound = torch.stack(sounds).mean(0).float().cpu().numpy()
+            sound = torch.stack(sounds).squeeze(0).float().cpu().numpy()
         self.done = end
         return Clip(sound, int(self.codec.config.sampling_rate))
 

@@ -149,7 +149,7 @@ def _codec_problem(musicgen: Any, device: torch.device, codes: torch.Tensor, sou
         there, again = decode_codes(musicgen, [codes])[0], encode_clip(musicgen, sound).cpu()
     except (RuntimeError, TypeError, AudioError) as error:  # not there at all, or no numbers
         return f"it fails ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
-    apart, level = np.linalg.norm(there.samples - sound.samples), np.linalg.norm(sound.samples)
+    apart, level = np.linalg.norm(there.heard - sound.heard), np.linalg.norm(sound.heard)
     if not apart <= SAME_SOUND * level + 1e-6:
         return f"its sound differs by {apart / level:.2g} of the level"
     equal = float((again[0] == known[0]).float().mean())

@@ -276,7 +276,9 @@ class Model:
         weights = sum(parameter.numel() for parameter in self.musicgen.decoder.parameters())
         precision, more = str(self.dtype).removeprefix("torch."), ""
         if self.musicgen.decoder.config.audio_channels == 2:
-            more += "stereo: left and right are drawn apart and averaged where they become sound\n"
+            more += (
+                "stereo: left and right are drawn apart and heard apart; judges and probes get their mean\n"
+            )
         if self.takes_melody:
             melody_s = self.musicgen.config.chroma_length / conditioning.FRAMES_PER_SECOND
             more += f"takes a melody: of each run's first {melody_s:.1f} s\n"

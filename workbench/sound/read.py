@@ -202,9 +202,14 @@ def _crc16(data: bytes) -> int:
 
 
 def read_clip(
-    path: Path | str, *, rate_hz: int | None = None, seconds: float | None = None, offset_s: float = 0
+    path: Path | str,
+    *,
+    rate_hz: int | None = None,
+    seconds: float | None = None,
+    offset_s: float = 0,
+    stereo: bool = False,
 ) -> Clip:
-    """Return the sound of a file as mono: the mean of its channels. Silence is legal sound.
+    """Return the sound of a file, by default as mono: the mean of its channels. Silence is legal sound.
 
     Args:
         path: WAV, FLAC, OGG, Opus, MP3, AIFF or AU file; its content counts, not its suffix. Sounds that
@@ -212,10 +217,11 @@ def read_clip(
         rate_hz: rate of the clip; the file's own when None.
         seconds: at most this much of the file; all of it when None.
         offset_s: where to start, in seconds.
+        stereo: whether two channels stay two; any other number of them is mixed to mono.
 
     Raises AudioError where the file is missing, cannot be opened, is not sound, cut short, empty, holds NaN
-    or channels that cancel each other, or declares an absurd rate, number of channels or length. A
-    UserWarning tells of bytes that were passed over because they are no sound.
+    or channels that would cancel each other in mono, or declares an absurd rate, number of channels or
+    length. A UserWarning tells of bytes that were passed over because they are no sound.
 
     >>> from tempfile import mkdtemp
     >>> path = Clip(0.5 * np.sin(np.arange(8000) / 10), 8000).write(Path(mkdtemp(), "tone.wav"))
@@ -227,7 +233,7 @@ def read_clip(
         asked = f"{seconds} s from {offset_s} s of {path.name} were asked for"
         raise AudioError(asked, "that is no stretch of time", "Give offset_s >= 0 and seconds > 0")
     try:
-        samples, file_rate_hz, notes = _read(path, seconds, offset_s)
+        samples, file_rate_hz, notes = _read(path, _Window(path, seconds, offset_s, stereo=stereo))
     except AudioError:
         raise
     except FileNotFoundError as error:
@@ -239,7 +245,7 @@ def read_clip(
         # the decoder's own words, without the path that the message already names
         reason = str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
         raise _refused(path, f"it cannot be decoded ({reason})") from error
-    if len(samples) == 0:
+    if samples.size == 0:
         raise _refused(path, f"it holds no sound after {offset_s:g} s")
     try:
         clip = Clip(samples, file_rate_hz)
@@ -276,9 +282,9 @@ def shown(path: Path | str) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def _read(path: Path, seconds: float | None, offset_s: float) -> tuple[np.ndarray, int, tuple[str, ...]]:
-    """Return the mean of the channels over the window (n,), its rate, and what is to be said of the file."""
-    place, window = on_disk(path), _Window(path, seconds, offset_s)
+def _read(path: Path, window: _Window) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Return the sound of the window, (n,) or (2, n), its rate, and what is to be said of the file."""
+    place = on_disk(path)
     if not place.is_file():
         place.stat()  # says why it cannot be reached, if that is the reason
         raise OSError("it is a folder or a device, not a file")
@@ -299,12 +305,12 @@ def _read(path: Path, seconds: float | None, offset_s: float) -> tuple[np.ndarra
 class _Window:
     """Collects the stretch of a file that is wanted, over all its parts."""
 
-    def __init__(self, path: Path, seconds: float | None, offset_s: float) -> None:
-        self._path, self._seconds, self._offset_s = path, seconds, offset_s
+    def __init__(self, path: Path, seconds: float | None, offset_s: float, *, stereo: bool) -> None:
+        self._path, self._seconds, self._offset_s, self._stereo = path, seconds, offset_s, stereo
         self.rate_hz = 0
         self._passed, self.wanted = 0, math.inf  # samples of the parts before, and still to come
         self.notes: tuple[str, ...] = ()
-        self._mono: list[np.ndarray] = []
+        self._blocks: list[np.ndarray] = []  # (n, 2) where two channels are kept, else (n, 1)
         self._power = 0.0  # of the channels, summed over samples and averaged over channels
 
     def take(self, file: BinaryIO, part: Part) -> None:
@@ -324,10 +330,13 @@ class _Window:
                 raise source.error from None
 
     def samples(self) -> np.ndarray:
-        """Return the mean of the channels, shape (n,); raise AudioError where they cancel each other."""
-        if not self._mono:
+        """Return both channels (2, n), or the mean of all (n,), where AudioError says that they cancel."""
+        if not self._blocks:
             return np.zeros(0, np.float32)
-        mono = np.concatenate(self._mono)
+        most = max(block.shape[1] for block in self._blocks)  # of joined sounds one may be mono
+        if most == 2:
+            return np.concatenate([np.broadcast_to(one, (len(one), 2)) for one in self._blocks]).T
+        mono = np.concatenate(self._blocks)[:, 0]
         channels_db = level_db(self._power / len(mono))
         mean_db = level_db(float(np.mean(np.square(mono, dtype=np.float64))))
         if channels_db >= SILENT_LEVEL_DB and mean_db <= channels_db - CANCELLED_DB:
@@ -348,7 +357,8 @@ class _Window:
             more = len(block) > 0 and sound.format != "OGG"
             decoded += len(block)
             self._power += float(np.sum(np.square(block, dtype=np.float64))) / block.shape[1]
-            self._mono.append(block.mean(axis=1))
+            both = self._stereo and block.shape[1] == 2
+            self._blocks.append(block if both else block.mean(axis=1, keepdims=True))
         self.wanted -= expected
         if decoded < expected - slack:
             raise RuntimeError(f"{expected} samples were declared and {decoded} could be decoded")

@@ -205,9 +205,9 @@ class Recording:
             raise GenerationError(asked, "it holds no frame", "Record for longer")
         sound, given = LiveSound(model, 250), self.context.shape[-1]
         codes = torch.tensor(np.concatenate([self.context, self.codes.astype(np.int64)], axis=-1))
-        pieces = [piece.samples for piece in [*sound.add(codes), *sound.rest()]]
+        pieces = [piece.heard for piece in [*sound.add(codes), *sound.rest()]]
         begin = round(given * model.rate_hz / self.frame_rate_hz)
-        return Clip(np.concatenate(pieces)[begin:], model.rate_hz)
+        return Clip(np.concatenate(pieces, axis=-1)[..., begin:], model.rate_hz)
 
     def take(self, model: Model) -> Take:
         """The recording as a take, which says how far the knobs were turned but cannot be reproduced."""

@@ -200,7 +200,7 @@ class LiveDesk(ui.Panel):
     def _new_session(self) -> LiveSession:
         return LiveSession(
             self.model, self.directions, prompt=self.prompt.value, doses=self.desk.doses,
-            on_piece=lambda piece: self.player.push(piece.samples), **self._settings,
+            on_piece=lambda piece: self.player.push(piece.heard), **self._settings,
         )  # fmt: skip
 
     def _turn(self) -> None:

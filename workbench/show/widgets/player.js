@@ -181,7 +181,9 @@ class ComparisonView {
 
   save(clip, index) {
     const buffer = this.engine.buffers[index];
-    if (buffer) save(wavFile(buffer.getChannelData(0), clip.rate_hz), `${clip.name}.wav`);
+    if (!buffer) return;
+    const sides = Array.from({ length: buffer.numberOfChannels }, (_, side) => buffer.getChannelData(side));
+    save(wavFile(sides, clip.rate_hz), `${clip.name}.wav`);
   }
 
   seek(event, index) {
@@ -211,10 +213,12 @@ class ComparisonView {
       Object.assign(shape, { width: width * scale, height: 52 * scale });
       const pen = shape.getContext("2d");
       pen.fillStyle = clip.colour;
-      const used = shape.width * (clip.seconds / total), middle = shape.height / 2;
-      const column = used / clip.outline.length;
-      clip.outline.forEach(([low, high], i) =>
-        pen.fillRect(i * column, middle - high * middle, Math.max(1, column), Math.max(1, (high - low) * middle)));
+      const used = shape.width * (clip.seconds / total), half = shape.height / clip.outlines.length / 2;
+      clip.outlines.forEach((outline, side) => { // left over right
+        const middle = (2 * side + 1) * half, column = used / outline.length;
+        outline.forEach(([low, high], i) =>
+          pen.fillRect(i * column, middle - high * half, Math.max(1, column), Math.max(1, (high - low) * half)));
+      });
       if (clip.spectrum) this.drawSpectrum(spectrum, clip, clip.seconds / total);
     }
   }

@@ -146,7 +146,7 @@ def shortened(plan: str) -> str:
 
 
 def _scaled(clip: Clip, gain: float) -> Clip:
-    return clip if gain == 1.0 else Clip(np.asarray(clip.samples) * np.float32(gain), clip.rate_hz)
+    return clip if gain == 1.0 else Clip(clip.heard * np.float32(gain), clip.rate_hz)
 
 
 def _sounds_html(clips: Mapping[str, Clip], colours: Mapping[str, str], gain: float) -> str:
@@ -156,8 +156,9 @@ def _sounds_html(clips: Mapping[str, Clip], colours: Mapping[str, str], gain: fl
 
 
 def _described(clip: Clip, gain: float, *, spectrogram: bool) -> dict[str, Any]:
-    """Return what the page needs of a clip: lossless FLAC as text, waveform outline, spectrogram."""
+    """Return what the page needs of a clip: lossless FLAC as text, outlines of the sides, spectrogram."""
     scaled = _scaled(clip, gain)
+    sides = [Clip(side, clip.rate_hz) for side in np.atleast_2d(scaled.heard)]  # drawn left over right
     spectrum = None
     if spectrogram:  # log-mel levels as bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order
         grey = np.round((log_mel(scaled) - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)
@@ -167,13 +168,13 @@ def _described(clip: Clip, gain: float, *, spectrogram: bool) -> dict[str, Any]:
         "rate_hz": clip.rate_hz,
         "seconds": clip.seconds,
         "audio": base64.b64encode(scaled.encode("flac")).decode(),
-        "outline": np.round(outline(scaled), 3).tolist(),
+        "outlines": [np.round(outline(side), 3).tolist() for side in sides],
         "spectrum": spectrum,
     }
 
 
 class StreamPlayer(SoundWidget):
-    """Plays float32 chunks back to back as they are pushed, from any thread.
+    """Plays float32 chunks, mono or stereo, back to back as they are pushed, from any thread.
 
     The sound begins when `lead_s` seconds have come. A producer of r times real time (r < 1) needs
     `total * (1 - r)` seconds, or it stutters; `held_back` says how many. The page reports `underruns` (gaps
@@ -194,15 +195,21 @@ class StreamPlayer(SoundWidget):
         self.on_msg(self._receive)
 
     def push(self, chunk: np.ndarray) -> None:
-        """Append (n,) samples in -1..1; an AudioError unless they are one row of finite numbers."""
+        """Append samples in -1..1, mono (n,) or stereo (2, n), as those before; an AudioError for others."""
         samples = np.ascontiguousarray(chunk, dtype="<f4")
-        if samples.ndim != 1 or not np.isfinite(samples).all():
+        sides = (self._chunks[0] if self._chunks else samples).shape[:-1]
+        if samples.shape[:-1] != sides or sides not in ((), (2,)) or not np.isfinite(samples).all():
             found = f"it has shape {samples.shape} or is not finite"
-            raise AudioError("A chunk was to be played", found, "Push one-dimensional, finite samples")
-        if len(samples):
+            do = "Push finite samples, either all (n,) or all (2, n)"
+            raise AudioError("A chunk was to be played", found, do)
+        if samples.size:
             self._chunks.append(samples)
-            self._send_later({"kind": "chunk"}, samples.tobytes())
+            self._send_chunk(samples)
             self._look_for_answer()
+
+    def _send_chunk(self, samples: np.ndarray) -> None:
+        """Send the sides one after the other: (n,) is one, (2, n) are two."""
+        self._send_later({"kind": "chunk", "sides": samples.ndim}, samples.tobytes())
 
     def finish(self) -> None:
         """Say that nothing more comes; what is held back begins to play."""
@@ -224,7 +231,7 @@ class StreamPlayer(SoundWidget):
     def _send_again(self) -> None:
         self._send_later({"kind": "reset"})
         for samples in self._chunks:
-            self._send_later({"kind": "chunk"}, samples.tobytes())
+            self._send_chunk(samples)
 
     def _receive(self, _player: object, content: Mapping[str, Any], _buffers: object) -> None:
         if content.get("kind") == "no binary":
@@ -242,7 +249,7 @@ class StreamPlayer(SoundWidget):
         if not self._chunks:
             asked = "The streamed clip was asked for"
             raise AudioError(asked, "nothing has been pushed", "Push chunks first")
-        return Clip(np.concatenate(self._chunks), self.rate_hz)
+        return Clip(np.concatenate(self._chunks, axis=-1), self.rate_hz)
 
 
 class LivePlayer(StreamPlayer):
@@ -278,7 +285,7 @@ class LivePlayer(StreamPlayer):
         self.lead_s = playback.hold_s
 
     def push(self, chunk: np.ndarray) -> None:
-        """Play (n,) samples on the page, if one is there; to be called just before the playback gets them."""
+        """Play samples on the page, if one is there; to be called just before the playback gets them."""
         if self._joining:
             self._joining = False
             self._playback.join()

@@ -6,17 +6,20 @@ function audioContext() {
   return page.context;
 }
 
-// An output with a meter. `level()` is the RMS (0-1) of the last 2048 samples that went to the loudspeaker, `peak` the
-// largest of them.
+// An output of two sides with a meter; mono goes to both. `level()` is the RMS (0-1) of the last 2048 samples that went to
+// the loudspeakers, `peak` the largest of them.
 function meteredOutput() {
   const context = audioContext();
-  const input = context.createGain();
-  const analyser = new AnalyserNode(context, { fftSize: 2048 });
-  input.connect(analyser).connect(context.destination);
-  const window_ = new Float32Array(analyser.fftSize);
+  const input = new GainNode(context, { channelCount: 2, channelCountMode: "explicit" });
+  const splitter = new ChannelSplitterNode(context, { numberOfOutputs: 2 });
+  const analysers = [0, 1].map(() => new AnalyserNode(context, { fftSize: 2048 }));
+  input.connect(context.destination);
+  input.connect(splitter);
+  analysers.forEach((analyser, side) => splitter.connect(analyser, side));
+  const window_ = new Float32Array(2 * 2048), halves = [window_.subarray(0, 2048), window_.subarray(2048)];
   const output = { context, input, peak: 0 };
   output.level = () => {
-    analyser.getFloatTimeDomainData(window_);
+    analysers.forEach((analyser, side) => analyser.getFloatTimeDomainData(halves[side]));
     const rms = Math.sqrt(window_.reduce((sum, v) => sum + v * v, 0) / window_.length);
     output.peak = window_.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
     window.__workbenchLevel = rms;
@@ -52,20 +55,22 @@ function silenceOthers(engine) {
   for (const other of page.engines.values()) if (other !== engine) other.stop();
 }
 
-// 16-bit mono WAV of float samples in -1..1. Some browsers decode a positive step k to k/32767, others to k/32768;
-// the samples themselves tell which, so a decoded clip is written back exactly.
-function wavFile(samples, rate) {
-  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+// 16-bit WAV of one or two sides, float samples in -1..1. Some browsers decode a positive step k to k/32767, others to
+// k/32768; the samples themselves tell which, so a decoded clip is written back exactly.
+function wavFile(sides, rate) {
+  const channels = sides.length, bytes = 2 * channels * sides[0].length;
+  const view = new DataView(new ArrayBuffer(44 + bytes));
   const text = (at, s) => [...s].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
-  text(0, "RIFF"); view.setUint32(4, 36 + 2 * samples.length, true); text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
-  view.setUint32(24, rate, true); view.setUint32(28, 2 * rate, true);
-  view.setUint16(32, 2, true); view.setUint16(34, 16, true);
-  text(36, "data"); view.setUint32(40, 2 * samples.length, true);
-  const misfit = (scale) => samples.reduce((sum, v) => sum + (v > 0 ? Math.abs(v * scale - Math.round(v * scale)) : 0), 0);
+  text(0, "RIFF"); view.setUint32(4, 36 + bytes, true); text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, channels, true);
+  view.setUint32(24, rate, true); view.setUint32(28, 2 * channels * rate, true);
+  view.setUint16(32, 2 * channels, true); view.setUint16(34, 16, true);
+  text(36, "data"); view.setUint32(40, bytes, true);
+  const off = (v, scale) => (v > 0 ? Math.abs(v * scale - Math.round(v * scale)) : 0);
+  const misfit = (scale) => sides.reduce((all, side) => side.reduce((sum, v) => sum + off(v, scale), all), 0);
   const scale = misfit(32767) < misfit(32768) ? 32767 : 32768;
   const step = (v) => Math.max(-32768, Math.min(32767, Math.round(v * (v < 0 ? 32768 : scale))));
-  samples.forEach((v, i) => view.setInt16(44 + 2 * i, step(v), true));
+  sides.forEach((side, at) => side.forEach((v, i) => view.setInt16(44 + 2 * (channels * i + at), step(v), true)));
   return new Blob([view], { type: "audio/wav" });
 }
 

@@ -6,9 +6,10 @@ function bytesFrom({ text }, buffers) {
   return raw.buffer ? raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength) : raw.slice(0);
 }
 
-// Streaming player: float32 chunks arrive as binary messages and are scheduled back to back on the audio clock.
+// Streaming player: float32 chunks of one side or two arrive as binary messages and are scheduled back to back on the audio clock.
 // A live one (`live`, music without an end) keeps nothing, can be paused, holds back again after a gap, and reports what
 // was heard four times a second, with the epoch of the session that it belongs to.
+// In here a chunk is a list of its sides.
 class Stream {
   constructor(model) {
     this.model = model;
@@ -45,10 +46,11 @@ class Stream {
     const bytes = bytesFrom(message, buffers);
     if (!bytes) { this.model.send({ kind: "no binary" }); return; } // some hosts drop it: it then comes as text
     if (message.kind === "download") return save(new Blob([bytes]), message.name);
-    const samples = new Float32Array(bytes);
-    if (!this.live) this.kept.push(samples);
-    this.held.push(samples);
-    this.received += samples.length / this.rate;
+    const all = new Float32Array(bytes), length = all.length / message.sides;
+    const chunk = Array.from({ length: message.sides }, (_, side) => all.subarray(side * length, (side + 1) * length));
+    if (!this.live) this.kept.push(chunk);
+    this.held.push(chunk);
+    this.received += length / this.rate;
     this.begin();
   }
 
@@ -57,7 +59,7 @@ class Stream {
     this.output ??= meteredOutput();
     if (this.paused) return this.paint();
     if (this.live) this.noteGap();
-    const waiting = this.held.reduce((sum, s) => sum + s.length, 0) / this.rate;
+    const waiting = this.held.reduce((sum, [side]) => sum + side.length, 0) / this.rate;
     if (this.next === null && waiting < this.model.get("lead_s") && !this.finished) return this.paint();
     const context = this.output.context;
     if (context.state !== "running") { context.resume().then(() => this.begin()); return this.paint(); }
@@ -78,15 +80,15 @@ class Stream {
     if (this.paused) return;
     this.paused = true;
     const now = this.output?.context.currentTime ?? 0, rest = [];
-    for (const [source, { samples, at }] of this.voices) {
+    for (const [source, { chunk, at }] of this.voices) {
       const heard = Math.max(0, Math.round((now - at) * this.rate));
-      if (heard < samples.length) rest.push(samples.subarray(heard));
+      if (heard < chunk[0].length) rest.push(chunk.map((side) => side.subarray(heard)));
       source.onended = null;
       source.stop();
       source.disconnect();
     }
     this.voices.clear();
-    this.scheduled -= rest.reduce((sum, s) => sum + s.length, 0) / this.rate;
+    this.scheduled -= rest.reduce((sum, [side]) => sum + side.length, 0) / this.rate;
     this.held.unshift(...rest);
     this.next = null;
     clearInterval(this.timer);
@@ -95,16 +97,16 @@ class Stream {
     this.paint();
   }
 
-  schedule(samples) {
+  schedule(chunk) {
     const context = this.output.context, now = context.currentTime;
     if (this.next === null) this.next = now + 0.02;
     else if (this.next < now) { this.underruns += 1; this.next = now + 0.02; }
-    const buffer = new AudioBuffer({ length: samples.length, numberOfChannels: 1, sampleRate: this.rate });
-    buffer.copyToChannel(samples, 0);
+    const buffer = new AudioBuffer({ length: chunk[0].length, numberOfChannels: chunk.length, sampleRate: this.rate });
+    chunk.forEach((side, number) => buffer.copyToChannel(side, number));
     const source = new AudioBufferSourceNode(context, { buffer });
     source.connect(this.output.input);
     source.start(this.next);
-    this.voices.set(source, { samples, at: this.next });
+    this.voices.set(source, { chunk, at: this.next });
     this.next += buffer.duration;
     this.scheduled += buffer.duration;
     source.onended = () => { this.voices.delete(source); source.disconnect(); };
@@ -146,10 +148,12 @@ class Stream {
   paint() { this.views.forEach((view) => view.paint()); }
 
   save() {
-    const all = new Float32Array(this.kept.reduce((sum, s) => sum + s.length, 0));
-    let at = 0;
-    for (const samples of this.kept) { all.set(samples, at); at += samples.length; }
-    save(wavFile(all, this.rate), "stream.wav");
+    const joined = (side) => {
+      const parts = this.kept.map((chunk) => chunk[side]), all = new Float32Array(Math.round(this.received * this.rate));
+      parts.reduce((at, part) => { all.set(part, at); return at + part.length; }, 0);
+      return all;
+    };
+    save(wavFile((this.kept[0] ?? [0]).map((_, side) => joined(side)), this.rate), "stream.wav");
   }
 }
 
