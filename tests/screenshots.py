@@ -1,34 +1,43 @@
-"""Pictures of all notebooks for the documentation: `python tests/screenshots.py [notebook ...]`.
+"""Pictures and times of all notebooks: `python tests/screenshots.py [notebook ... | app]`.
 
-Each notebook runs in a real JupyterLab, with as many clips as a user gets unless WORKBENCH_PER_GENRE says
-otherwise. Every output with something to look at becomes `docs/screenshots/<notebook>-<cell>.png`.
+Each notebook runs whole in a real JupyterLab, with an empty cache, and is pictured at its panel in both
+themes: `docs/screenshots/<notebook>-<theme>.webp`. How long it ran is printed. "app" pictures the app's
+first page and its live desk, 1280 and 400 pixels wide. Notebook 8 leaves the sound of its recording,
+`live_desk.ogg`.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-from browser import Lab, browser
+from app_fixture import App
+from browser import Lab, LabPage, browser, until
 from PIL import Image
+
+import workbench as wb
+from workbench.generation.live.recording import Recording
+from workbench.sound import Clip
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "screenshots"
-OUTPUTS = """i => { const cell = jupyterapp.shell.currentWidget.content.widgets[i];
-  return cell.model.type === "code" && cell.outputArea && cell.outputArea.node.childElementCount > 0; }"""
-OUTPUT = ".jp-Notebook .jp-Cell[data-windowed-list-index='{}'] .jp-Cell-outputWrapper"
-WIDTH, HEIGHT = 1280, 1500
-# what the first picture of a notebook shows
-FACES = {
-    "1": "ProbePanel(",
-    "2": "MapPanel(",
-    "3": "SteerPanel(",
-    "4": "lint(",
-    "5": "ProbeLab(",
-    "6": "BrokenProbes(",
+WIDTH, HEIGHT = 1280, 1100
+MOST_BYTES = 60_000
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+FACES = {  # the cell at the top of a notebook's picture
+    "0": "wb.ProbePanel(",
+    "1": "wb.ProbePanel(",
+    "2": "wb.MapPanel(",
+    "3": "wb.SteerPanel(",
+    "4": "wb.MapPanel(",
+    "5": "wb.ProbeLab(",
+    "6": "wb.BrokenProbes(",
     "7": "lab = wb.SteerLab(",
     "8": "desk = wb.LiveDesk(",
 }
@@ -36,56 +45,93 @@ SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
   (cell) => cell.model.type === "code" ? cell.model.sharedModel.source : "")"""
 
 
-def picture(lab: Lab, chromium: Any, name: str, *, folder: Path = PICTURES) -> list[Path]:
-    """Run a notebook and return its pictures: its beginning, and each cell with output."""
-    opened = lab.open(chromium, f"{name}.ipynb", height=HEIGHT)
-    opened.fold_sidebars()
-    opened.run_all(seconds=400)
-    for old in folder.glob(f"{name}*.png"):
-        old.unlink()
-    page, made = opened.page, []
-    for index in range(len(page.evaluate(SOURCES))):
-        opened.show_cell(index)
-        page.wait_for_timeout(400)
-        if not page.evaluate(OUTPUTS, index):
-            continue
-        page.wait_for_timeout(1200)
-        cell = page.locator(OUTPUT.format(index))
-        tall = (cell.first.bounding_box() or {"height": 0})["height"] if cell.count() else 0
-        if tall > 120:
-            path = folder / f"{name}-{index:02d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # What does not fit into the window would be grey in the picture.
-            page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, round(tall) + 400)})
-            page.wait_for_timeout(800)
-            cell.first.screenshot(path=str(path))
-            page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
-            made.append(path)
-    sources = page.evaluate(SOURCES)
-    face = FACES.get(name[0], "")
-    opened.show_cell(next(index for index, source in enumerate(sources) if face in source))
-    page.wait_for_timeout(1200)
-    return [opened.screenshot(folder / f"{name}.png"), *made]
-
-
-def _shrink(path: Path) -> Path:
-    """Keep 256 colours, which is a third of the bytes: pictures stay in a repository's history for good."""
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+def keep(page: Any, name: str) -> Path:
+    """Write what the page shows as WebP of at most 60 kB; return the path."""
+    path = PICTURES / f"{name}.webp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    for quality in range(90, 10, -5):
+        seen.save(path, quality=quality, method=6)
+        if path.stat().st_size <= MOST_BYTES:
+            break
     return path
 
 
+def pictures(lab: Lab, chromium: Any, name: str) -> list[Path]:
+    """Run a notebook, print how long it took, and return its pictures."""
+    opened = lab.open(chromium, f"{name}.ipynb", height=HEIGHT)
+    opened.fold_sidebars()
+    begin = time.monotonic()
+    opened.run_all(seconds=600)
+    print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)  # noqa: T201  (a program for people)
+    made = []
+    for theme, label in THEMES.items():
+        change = "(theme) => { jupyterapp.commands.execute('apputils:change-theme', { theme }); }"
+        opened.page.evaluate(change, label)
+        opened.page.wait_for_timeout(2500)
+        made.append(_face(opened, f"{name}-{theme}"))
+    opened.page.close()
+    return made
+
+
+def _face(opened: LabPage, name: str) -> Path:
+    sources = opened.page.evaluate(SOURCES)
+    opened.show_cell(next(place for place, source in enumerate(sources) if FACES[name[0]] in source))
+    opened.page.wait_for_timeout(2000)
+    return keep(opened.page, name)
+
+
+def sound(folder: Path) -> Path:
+    """Write the first recording that notebook 8 left in `folder`, ten seconds at most."""
+    model = wb.load("embedded")
+    played: Clip = Recording.load(min(folder.glob("**/live/001"))).clip(model)
+    path = PICTURES / "live_desk.ogg"
+    path.write_bytes(played.section(0, min(10.0, played.seconds)).encode("ogg"))
+    return path
+
+
+def app_pictures(books: Path, scratch: Path, chromium: Any) -> list[Path]:
+    """Return pictures of the app: its first page, and the live desk, on a screen and on a phone."""
+    app, made = App(books, scratch), []
+    try:
+        for width, height in ((1280, 1000), (400, 800)):
+            page = chromium.new_page(viewport={"width": width, "height": height})
+            page.goto(app.address)
+            page.wait_for_timeout(1500)
+            made.append(keep(page, f"app-{width}"))
+            page.get_by_role("link", name="knob").first.click(no_wait_after=True)
+            until(lambda page=page: page.get_by_role("button", name="Play").count(), what="it", seconds=240)
+            page.wait_for_timeout(2000)
+            page.get_by_role("button", name="Play").first.scroll_into_view_if_needed()
+            made.append(keep(page, f"app-{width}-live_desk"))
+            page.close()
+    finally:
+        app.stop()
+    return made
+
+
 def main(names: list[str]) -> None:
-    """Make the pictures of the named notebooks, or of all."""
-    with tempfile.TemporaryDirectory() as scratch, browser() as chromium:
-        books = Path(scratch) / "notebooks"
+    """Make the pictures of what is named, or of all."""
+    with tempfile.TemporaryDirectory() as held, browser() as chromium:
+        scratch, books = Path(held), Path(held) / "notebooks"
         shutil.copytree(ROOT / "notebooks", books)
-        lab = Lab(books, Path(scratch))
-        try:
-            for name in names or sorted(path.stem for path in books.glob("*.ipynb")):
-                for path in picture(lab, chromium, name):
-                    print(_shrink(path).relative_to(ROOT))  # noqa: T201  (a program for people)
-        finally:
-            lab.stop()
+        os.environ["WORKBENCH_OUT"] = str(scratch / "out")
+        os.environ["PYTHONPATH"] = str(ROOT)
+        every = [path.stem for path in sorted(books.glob("*.ipynb"))]
+        for name in names or [*every, "app"]:
+            os.environ["WORKBENCH_CACHE"] = str(scratch / "cache" / name)
+            if name == "app":
+                made = app_pictures(books, scratch, chromium)
+            else:
+                (server := scratch / name).mkdir()
+                lab = Lab(books, server)
+                try:
+                    made = pictures(lab, chromium, name)
+                finally:
+                    lab.stop()
+            made += [sound(scratch / "out")] if name.startswith("8") else []
+            for path in made:
+                print(f"{path.relative_to(ROOT)} {path.stat().st_size // 1000} kB", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

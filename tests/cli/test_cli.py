@@ -288,7 +288,7 @@ def test_the_wheel_carries_what_a_clone_has_beside_the_package(tmp_path):
             assert f"{shipped}/{here}" in names or {"out", ".ipynb_checkpoints"} & set(file.parts), here
     pages = {page for kind in PAGES for page in ROOT.glob(kind)} - {ROOT / "docs" / "verified.md"}
     assert len(pages) > 8
-    for page in [*pages, ROOT / "docs" / "screenshots" / f"{LIVE}-04.png"]:
+    for page in [*pages, ROOT / "docs" / "screenshots" / f"{LIVE}-light.webp"]:
         assert f"{shipped}/{page.relative_to(ROOT).as_posix()}" in names
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "workbench").rglob("*.*")}
     assert {name for name in code if "__pycache__" not in name} <= names

@@ -177,11 +177,11 @@ class _FrontPage(JupyterHandler):
 def _live() -> str:
     """What the live desk does, and its picture where there is one."""
     told = "<p>Press Play, then move the fader of a genre: you hear the music change while it plays.</p>"
-    picture = builtin_path("docs", "screenshots", f"{LIVE}-04.png")
+    picture = builtin_path("docs", "screenshots", f"{LIVE}-light.webp")
     if not picture.is_file():
         return told
     data = b64encode(picture.read_bytes()).decode()
-    shown = f"<img alt='The live desk' style='width: 100%' src='data:image/png;base64,{data}'>"
+    shown = f"<img alt='The live desk' style='width: 100%' src='data:image/webp;base64,{data}'>"
     return f"{told}<figure style='max-width: 560px'>{shown}</figure>"
 
 
