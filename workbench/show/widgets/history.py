@@ -31,7 +31,8 @@ class TakeRow(ipywidgets.Box):
         self.path: Path | None = None
         self.saved_as = ""
         self.tick = ipywidgets.Checkbox(indent=False, layout={"width": "26px"}, tooltip="Compare this take")
-        self.label = ipywidgets.Text(value=name, continuous_update=False, layout={"width": "200px"})
+        words = {"continuous_update": False, "tooltip": "name of the take"}
+        self.label = ipywidgets.Text(value=name, layout={"width": "200px"}, **words)
         self.words = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
         self.code = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
         look = {"align_items": "center", "flex": "0 0 auto", "flex_flow": "row wrap", **ui.FULL}
@@ -103,9 +104,8 @@ class TakeHistory(ui.Together, ui.Panel):
         self.player.layout.display = "none"
         self._on_change = self._follow_ticks
         self.list = ipywidgets.VBox(layout={"width": "100%", "max_height": "340px", "overflow": "auto"})
-        self.path = ipywidgets.Combobox(
-            placeholder="a folder that a take was saved in", layout={"width": "min(100%, 360px)"}
-        )
+        hint = "a folder that a take was saved in"
+        self.path = ipywidgets.Combobox(placeholder=hint, tooltip=hint, layout={"width": "min(100%, 360px)"})
         self.status = ipywidgets.HTML()
         self.problem = problem = ipywidgets.HTML()
         save = ui.button("Save", "Write the ticked takes, each into a folder of its own", self.save, problem)
