@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import re
 import secrets
 import webbrowser
 from base64 import b64encode
@@ -48,6 +49,9 @@ POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; "
     "connect-src 'self' blob: data: ws://127.0.0.1:* ws://localhost:*; frame-ancestors 'self'"
 )
+
+FOREIGN = re.compile(r"""<link\b[^>]*\bhref=["']?(?:https?:)?//[^>]*>""", re.IGNORECASE)
+"""A style sheet or font of another machine: the policy would refuse it, and it is not even asked for."""
 
 
 def serve(folder: Path, *, port: int | None = None, browser: bool = True) -> None:
@@ -92,6 +96,8 @@ def only_the_desk(_handler: object, notebook: Any, cwd: str) -> Any:
     """The notebook up to the cell that shows its desk: what follows is for those who can edit it."""
     kept: list[Any] = []
     for cell in notebook.cells:
+        if "guide" in cell.metadata.get("tags", []):  # links to notebooks, which are no pages here
+            continue
         if cell.cell_type != "code":
             kept.append(cell)
             continue
@@ -188,16 +194,15 @@ class _DeskPage(TornadoVoilaHandler):
         assert self.xsrf_token  # sets the cookie without which a page cannot say that it is closed
         await super().get(path)
 
+    def write(self, chunk: Any) -> None:
+        """Write a piece of the page, without the style sheets that Voila asks another machine for."""
+        super().write(FOREIGN.sub("", chunk) if isinstance(chunk, str) else chunk)
+
 
 class _DeskApp(Voila):
     """Voila that lets nobody in without the token, on this machine only."""
 
     elsewhere = False  # whether another port may be taken where the one that was asked for is not free
-
-    def setup_template_dirs(self) -> None:
-        """Draw pages by a template of ours: Voila's asks other machines for style sheets."""
-        super().setup_template_dirs()
-        self.template_paths.insert(0, str(Path(__file__).parent / "page"))
 
     def init_settings(self) -> dict[str, Any]:
         """Refuse requests that reached this machine under another's name; keep the token out of logs."""
