@@ -204,11 +204,6 @@ class _DeskApp(Voila):
 
     elsewhere = False  # whether another port may be taken where the one that was asked for is not free
 
-    def setup_template_dirs(self) -> None:
-        """Draw pages by a template of ours: Voila's asks other machines for style sheets."""
-        super().setup_template_dirs()
-        self.template_paths.insert(0, str(Path(__file__).parent / "page"))
-
     def init_settings(self) -> dict[str, Any]:
         """Refuse requests that reached this machine under another's name; keep the token out of logs."""
         return {**super().init_settings(), "allow_remote_access": False, "log_function": log_request}
