@@ -31,7 +31,7 @@ help: ## Show this list
 lab: $(VENV)/installed ## Set everything up and open JupyterLab on the quickstart notebook
 	$(BIN)/workbench lab
 
-app: $(VENV)/installed ## Set everything up and open the desks alone, without code (Voila)
+app: $(VENV)/installed ## Set everything up and open just the interactive pages, code hidden (Voila)
 	$(BIN)/workbench app
 
 demo: $(VENV)/installed ## Run the main job without a browser; writes out/demo/index.html
@@ -48,7 +48,7 @@ check: $(VENV)/installed-test
 
 verify: $(VERIFY:%=verify-%) ## Run all long checks, part by part; parts that were run on this code are skipped
 
-# Each part takes at most an hour on two threads. It goes on where it was stopped, and dates what it found in
+# Each part takes at most an hour on two threads. It continues where it was stopped, and dates what it found in
 # docs/verified.md; the figures date themselves.
 verify-processors: $(VENV)/installed-test ## Run the quick tests with other vector units and other numbers of threads
 verify-laws: $(VENV)/installed-test browser ## Run the tests that are marked `long`

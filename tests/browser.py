@@ -33,7 +33,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    # No name is looked up and no other machine is reached: what needs one breaks where it can be seen.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
+LOCAL = re.compile(r"(https?|wss?)://(127\.0\.0\.1|localhost)(:\d+)?/|blob:|data:|about:|file:")
 
 
 @contextmanager
@@ -49,10 +52,31 @@ def browser() -> Iterator[Any]:
             if "Executable doesn't exist" not in str(error):
                 raise
             pytest.skip("no Chromium here: install one, or run `playwright install chromium`")
+        asked = _watched(opened)
         try:
             yield opened
         finally:
             opened.close()
+        foreign = sorted({url for url in asked if not LOCAL.match(url)})
+        assert not foreign, f"a page asked another machine: {foreign}"
+
+
+def _watched(opened: Any) -> list[str]:
+    """Return the list in which all requests and sockets of every page of the browser will stand."""
+    asked: list[str] = []
+    make = opened.new_context
+
+    def new_context(**settings: Any) -> Any:
+        context = make(**settings)
+        context.on("request", lambda request: asked.append(request.url))
+        context.on("page", lambda page: page.on("websocket", lambda socket: asked.append(socket.url)))
+        return context
+
+    def new_page(**settings: Any) -> Any:
+        return opened.new_context(**settings).new_page()
+
+    opened.new_context, opened.new_page = new_context, new_page
+    return asked
 
 
 def until(

@@ -22,7 +22,7 @@ LAWS = (
     "model/test_checkpoints",
     "model/test_capture",
 )
-TESTS = ("pytest>=8.3,<9.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
+TESTS = ("pytest>=8.3,<9.2", "pytest-timeout>=2.3", "pytest-xdist>=3.7")
 TOLD = (
     "numpy",
     "pandas",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
@@ -16,14 +20,22 @@ from workbench.model.folders import builtin_folder
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 BOOKS = sorted(FOLDER.glob("*.ipynb"))
 LOOK = {  # what is asked after the last cell: nbclient does not follow widgets that worker threads make
-    "0": "print(genre_map.plot.figure['layout']['title']['text'])",
-    "2": "print(genre_map.plot.figure['layout']['title']['text'])",
-    "3": "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",
+    "0": "print('FIGURES', json.dumps({name: max(row, key=row.get) for name, row in rows.items()}))\n"
+    "print(genre_map.plot.figure['layout']['title']['text'])",
+    "1": "print('FIGURES', json.dumps([table.min().to_dict(), table.max().to_dict(),\n"
+    "  {name: [s.best.accuracy, s.best.scores.low] for name, s in {**sweeps, 'coin': grouped}.items()}]))",
+    "2": "drawn = {name: [one.points.tolist(), [*one.labels.genre]] for name, one in maps.items()}\n"
+    "print('FIGURES', json.dumps(drawn))\n"
+    "print(genre_map.plot.figure['layout']['title']['text'])",
+    "3": "print('FIGURES', json.dumps([rates.to_dict('records'), changes]))\n"
+    "print(list(desk.player.sounds), desk.verdict.figure['layout']['title']['text'])",
     "5": "print(lab.tabs.titles, genre_map.plot.figure['layout']['title']['text'])",
     "6": "print(labs.lab.wait().verdict())",
-    "7": "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.costs.value)",
+    "7": "print('FIGURES', json.dumps([heard, table.to_dict(), spill.specificity()], default=dict))\n"
+    "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.costs.value)",
     "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
-    "4": "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
+    "4": "print('FIGURES', json.dumps([songs.groups.tolist(), list(faulty), probes.best.accuracy]))\n"
+    "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
 
 
@@ -55,7 +67,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory, shared: Callable[..., Pat
                 patch.setenv("WORKBENCH_OUT", str(scratch / "out"))
                 patch.setenv("IPYTHONDIR", str(scratch / "ipython"))
                 book = nbformat.read(path, as_version=4)
-                book.cells.append(nbformat.v4.new_code_cell(LOOK.get(path.stem[0], "")))
+                book.cells.append(nbformat.v4.new_code_cell(f"import json\n{LOOK.get(path.stem[0], '')}"))
                 client = NotebookClient(
                     book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
                 )
@@ -79,6 +91,19 @@ def shown(client: Any) -> str:
         str(out.get("text", "")) + "".join(str(out.get("data", {}).get(kind, "")) for kind in kinds)
         for out in outs
     )
+
+
+def seen(client: Any) -> list[str]:
+    """Return the computed sentences, in order."""
+    pages = [str(out.get("data", {}).get("text/html", "")) for out in outputs(client)]
+    found = [re.search(r"<b>What you see:</b> (.*)</div>", page) for page in pages]
+    return [html.unescape(one.group(1)) for one in found if one]
+
+
+def figures(client: Any) -> Any:
+    """Return the figures that were asked for after the last cell, to hold the sentences against them."""
+    text = "".join(str(out.get("text", "")) for out in outputs(client) if out.get("name") == "stdout")
+    return json.loads(text.partition("FIGURES ")[2].splitlines()[0])
 
 
 def states(client: Any, trait: str) -> list[Any]:
@@ -117,7 +142,7 @@ def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Calla
     assert "error" not in kinds
     spoken = [str(out) for out in outputs(client) if out.get("name") == "stderr"]
     assert not [text for text in spoken if "Traceback" in text or "Warning" in text]
-    words = "check_cause(" if path.stem[0] == "6" else "exercises."
+    words = "labs.check(" if path.stem[0] == "6" else "exercises."
     checks = [cell for cell in client.nb.cells if cell.cell_type == "code" and words in cell.source]
     assert len(checks) == (1 if path.stem[0] == "6" else 2)
     assert shown(client).count("No answer yet.") == (6 if path.stem[0] == "6" else 2)
@@ -135,11 +160,26 @@ def test_the_quickstart_probes_maps_steers_and_plays(executed: Callable[[Path], 
     assert len(steered) == 7
     assert all(any(genre in name for name in steered) for genre in genres)
     assert "cells changed" in shown(client) and "NOT as planned" not in shown(client)
+    layers, together, judged = seen(client)
+    assert re.match(r"at its best layer, \d, the probe names the genre of \d+ % of the clips", layers)
+    assert re.match(r"for \d+ % of the clips the nearest one on this map", together)
+    verdict = figures(client)
+    hits = sum(verdict[genre] == genre for genre in genres)
+    assert f"unsteered tune as {verdict['unsteered']}; it hears {hits} of 6 pushes" in judged
 
 
 @group("1")
 def test_the_probe_notebook_shows_the_leak_and_every_target(executed: Callable[[Path], Any]) -> None:
-    text = shown(executed(BOOKS[1]))
+    client = executed(BOOKS[1])
+    text = shown(client)
+    targets, _moment, leak, agreement, _mistakes = seen(client)
+    low, high, best = figures(client)
+    assert all(
+        f"{pair}: " in agreement and f"({low[pair]:.2f} to {high[pair]:.2f})" in agreement for pair in low
+    )
+    assert ("nearly the same" in agreement) == any(value >= 0.9 for value in low.values())
+    assert f"interval begins at {100 * best.pop('coin')[1]:.0f} %" in leak
+    assert sum(f"{name} ({100 * accuracy:.0f} % " in targets for name, (accuracy, _low) in best.items()) == 2
     for word in (
         "genre",
         "band",
@@ -160,7 +200,16 @@ def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable
     maps = [f for f in states(client, "figure") if f and "lie together" in f["layout"]["title"]["text"]]
     assert len(maps) >= 2  # and the panel's own, where its thread was quick enough to be followed
     assert "Do clips of one genre lie together at layer 3?" in shown(client)
-    assert "share of the variance" in shown(client) and "trustworthiness" in shown(client)
+    assert "trustworthiness" in shown(client)
+    told = seen(client)
+    assert len(told) == 4 and "of the variance" in told[2]
+    share = {}
+    for name, (points, genres) in figures(client).items():
+        places, kinds = np.array(points), np.array(genres)
+        away = ((places[:, None] - places[None]) ** 2).sum(2) + np.diag([np.inf] * len(places))
+        share[name] = f"{100 * (kinds == kinds[away.argmin(1)]).mean():.0f} %"
+    assert told[0].startswith(f"for {share['umap']} of the clips")
+    assert all(f"{name} {value}" in told[3] for name, value in share.items())
 
 
 @group("3")
@@ -171,12 +220,26 @@ def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Call
     assert any(names[:1] == ["unsteered"] and len(names) == 4 for names in heard(client))
     assert "ramp(1s,3s)" in shown(client) and "left alone: schedule" in shown(client)
     assert "random" in shown(client) and "flatness" in shown(client)
+    rates, changes = figures(client)
+    doses, damage = seen(client)
+    steered = [row for row in rates if row["method"] == "probe"]
+    assert all(f"{100 * row['hit_rate']:.0f} % at {row['dose']:g}" in doses for row in steered)
+    falls = steered[-1]["hit_rate"] < max(row["hit_rate"] for row in steered)
+    assert falls == ("More is not better" in doses)
+    louder = {name for name, row in changes.items() if abs(row["level_db_change"]) > 3}
+    assert all(f"{name} (" in damage for name in louder)
 
 
 @group("4")
 def test_the_folder_notebook_finds_the_planted_mistake(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[4])
     assert "contradiction" in shown(client) and "take five.wav" in shown(client)
+    groups, faulty, accuracy = figures(client)
+    grouped, linted, probed, _near = seen(client)
+    assert len(faulty) == 2 and "take five.wav" in str(faulty)
+    assert re.match(r"the rule GROUP made \d+ groups of 31 files", grouped) and len(set(groups)) > 9
+    assert linted.startswith("2 errors and") and "2 clips stand in an error" in linted
+    assert f"of {100 * accuracy:.0f} % of the clips" in probed
     assert "['unsteered', '0.2*jazz@3']" in shown(client)
     assert "Do clips of one genre lie together at layer 3?" in shown(client)
 
@@ -206,6 +269,7 @@ def test_the_probe_lab_examines_maps_and_reads_over_time(executed: Callable[[Pat
 def test_the_broken_probes_come_with_their_claims(executed: Callable[[Path], Any]) -> None:
     text = shown(executed(BOOKS[6]))
     assert "its claim" in text and "has accuracy" in text
+    assert any("wb-unanswered" in names for names in states(executed(BOOKS[6]), "_dom_classes"))
     assert all(f"{name}: No answer yet." in text for name in "ABCDEF")
 
 
@@ -219,6 +283,13 @@ def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable
     steered = ["0.15*jazz@2 + 0.15*slow@2", "0.2*electronic@2"]
     assert all(f"'{name}'" in text for name in ["unsteered", *steered])
     assert "At layer" in text and "nats per code" in text
+    told, (heard_as, cosines, ratio) = seen(client), figures(client)
+    assert f"{ratio:.1f} times as much" in told[-1]
+    for name, shares in heard_as.items():
+        assert f"{100 * shares.get('electronic', 0):.0f} % of {name}" in told[2]
+    kind = {"jazz": 0, "rock": 0, "slow": 1, "fast": 1, "calm": 2, "energetic": 2}
+    pairs = [(abs(cosines[a][b]), a, b) for a in kind for b in kind if kind[a] < kind[b]]
+    assert f"{max(pairs)[1]} and {max(pairs)[2]} share most" in told[0]
     asked = {"Which directions share a part?", "What else does steering change?"}
     assert asked <= questions(client)
     assert ["unsteered", "0.2*jazz@2 | gate(jazz@5 < 0.8 over 1s)"] in heard(client)
@@ -228,6 +299,8 @@ def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable
 def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path], Any]) -> None:
     client = executed(next(path for path in BOOKS if path.stem[0] == "8"))
     text = shown(client)
-    assert "equal to the bit: True" in text
+    played, replayed = seen(client)
+    assert "all " in replayed and "codes of" in replayed and "bit for bit" in replayed
+    assert ("no gaps" in played) == ("no gaps" in text.partition("stopped: ")[2].split(";")[0])
     assert "stopped: " in text and "steps/s" in text and "knob to ear" in text
     assert ["with the knob", "unsteered"] in heard(client)

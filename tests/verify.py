@@ -1,7 +1,7 @@
 """The long checks, part by part: python tests/verify.py [part ...]; all parts where none is named.
 
 A part is a list of steps. What passed on this very code is not run again, so that a part that was stopped
-goes on where it was; what passed, when, where and in how many minutes is written to docs/verified.md.
+continues where it was; what passed, when, where and in how many minutes is written to docs/verified.md.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Pa
         assert page.locator(".wb-copy:visible").count() == 0, "the copies are for those without a kernel"
         page.get_by_role("button", name="Play").first.click()
         until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound", seconds=60)
-        knob = page.locator(".wb-fader", has_text="jazz").get_by_role("slider")
+        knob = page.get_by_label("dose of jazz", exact=True).first
         knob.press("ArrowRight")
         until(lambda: page.get_by_text("steps/s").count() and page.get_by_text("Recording into").count())
         (folder,) = (app.log.parent / "out" / "live").iterdir()

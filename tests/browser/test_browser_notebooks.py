@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_fixture import App
 from browser import Lab, browser, until
 
 from workbench.model.folders import builtin_folder
+from workbench.show.broken_probes import CAUSES
 
 pytestmark = [
     pytest.mark.browser,
@@ -56,11 +58,10 @@ def test_steering_is_heard_in_the_real_notebook(lab: Lab, tmp_path: Path) -> Non
 
 
 def _push_towards_rock(page: Any) -> None:
-    """Move the slider of rock, generate, play the steered clip: it must sound, and be heard by the judge."""
-    handle = page.locator(".widget-slider", has_text="rock").locator(".noUi-handle").first
-    handle.scroll_into_view_if_needed()
-    for _press in range(3):
-        handle.press("ArrowRight")
+    """Type a dose of rock, generate, play the steered clip: it must sound, and be heard by the judge."""
+    dose = page.get_by_label("dose of rock, as a number")
+    dose.fill("0.15")
+    dose.press("Enter")
     wanted = "0.2*jazz@3 + 0.15*rock@3"
     until(lambda: page.get_by_text(f"plan: {wanted}").count(), what="the plan", seconds=60)
     assert float(page.evaluate(LEVEL)) == 0
@@ -122,9 +123,42 @@ def test_a_broken_probe_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_p
             until(lambda: verdict.count(), what="the first verdict", seconds=120)
             page.get_by_role("button", name="E", exact=True).click()
             until(lambda: verdict.filter(has_text="label").count(), what="the verdict on E", seconds=120)
+            assert not verdict.first.is_visible(), "before a cause is named"
+            page.locator(".widget-dropdown", has_text="it is").locator("select").select_option(
+                label=CAUSES["label noise"]
+            )
+            until(lambda: verdict.first.is_visible(), what="the verdict that was hidden", seconds=60)
             page.get_by_role("tab", name="Labels").click()
             page.locator("select[size] option").first.click()
             until(lambda: float(page.evaluate(LEVEL)) > 0.001, what="sound of the doubtful clip", seconds=60)
             assert opened.figures_that_stay()
         finally:
             opened.screenshot(tmp_path / "room.png")
+
+
+@pytest.mark.long  # runs all notebooks, in JupyterLab and in the app
+@pytest.mark.timeout(3600)
+def test_no_notebook_and_no_page_of_the_app_asks_another_machine(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        with browser() as chromium:  # judges the whole visit as it ends
+            opened = lab.open(chromium, path.name)
+            opened.run_all(seconds=600)
+            opened.page.wait_for_timeout(2000)
+            assert opened.requests
+    root = tmp_path_factory.mktemp("app") / "notebooks"
+    shutil.copytree(NOTEBOOKS, root, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_PER_GENRE", "10")
+        app = App(root, tmp_path_factory.mktemp("scratch"))
+    try:
+        with browser() as chromium:
+            page = chromium.new_page()
+            page.goto(app.address)
+            for link in [each.get_attribute("href") for each in page.get_by_role("link").all()]:
+                page.goto(app.base + link, timeout=600_000, wait_until="domcontentloaded")
+                until(lambda: page.locator(".wb-panel").count(), what=link, seconds=600)
+                page.wait_for_timeout(2000)
+    finally:
+        app.stop()

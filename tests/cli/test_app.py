@@ -18,7 +18,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from workbench.cli import main
-from workbench.cli.app import DESKS, SHOWN, desks, only_the_desk
+from workbench.cli.app import DESKS, FOREIGN, SHOWN, desks, only_the_desk
 from workbench.cli.main import notebooks
 
 PAGE = "/voila/render/8_live_desk.ipynb"
@@ -121,3 +121,10 @@ def test_what_cannot_be_served_is_told(tmp_path: Path, capsys: pytest.CaptureFix
         taken.listen()
         assert main(["app", "--no-browser", "--port", str(taken.getsockname()[1])]) == 1
     assert "another program listens there" in capsys.readouterr().err
+
+
+def test_style_sheets_of_other_machines_are_left_out_of_a_page():
+    own = '<link rel="stylesheet" href="/voila/static/a.css">'
+    foreign = '<link rel="stylesheet" href="https://cdn.example.org/a@^5/b.css" type="text/css" />'
+    assert FOREIGN.sub("", f"<head>{own}{foreign}<p>https://a.b</p>") == f"<head>{own}<p>https://a.b</p>"
+    assert FOREIGN.sub("", "<LINK href='//cdn.example.org/a.css'>") == ""

@@ -181,7 +181,7 @@ def test_every_way_goes_on_from_the_same_beginnings_with_the_same_seeds(tiny_mod
         ["steered", 0, 1], ["steered", 1, 2], ["prompted", 0, 1], ["prompted", 1, 2],
     ]  # fmt: skip
     own = [ways[method] for method in table["method"]]
-    takes = generate(  # in the same batch, so that all is equal to the bit
+    takes = generate(  # in the same batch, so that all is equal bit for bit
         tiny_model, [prompt for prompt, _ in own], steering=[plan for _, plan in own],
         seed=table["seed"].tolist(), audio=[sounds[number] for number in table["beginning"]],
         audio_seconds=1.0, **short,

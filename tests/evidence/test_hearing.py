@@ -42,7 +42,7 @@ def test_a_row_tells_what_was_heard_of_its_own_clip(tiny_model):
     plan = direction(tiny_model, 2).at(0.8)
     asked = [Trial("a tune", 1), Trial("jazz", 2, plan, "x", "nine", columns={"more": 7})]
     table = run_trials(tiny_model, asked, {"code": judge}, seconds=1.0, progress=False)
-    takes = generate(  # in the same batch, so that all is equal to the bit
+    takes = generate(  # in the same batch, so that all is equal bit for bit
         tiny_model, [one.prompt for one in asked], steering=[one.plan for one in asked],
         seed=[one.seed for one in asked], seconds=1.0, progress=False,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def test_each_row_of_a_sweep_is_the_verdict_on_its_own_take(tiny_model):
     assert table["p_three"].nunique() > 3, "rows that are alike could be exchanged"
     plans = [directions[row["aim"]].at(row["dose"]) for _, row in table[:8].iterrows()]
     controls = random_trials(directions, [DOSE / 2, DOSE], ["a tune", "rock"], [1, 2], count=1)
-    takes = generate(  # in the same batch, so that all is equal to the bit
+    takes = generate(  # in the same batch, so that all is equal bit for bit
         tiny_model, table["prompt"].tolist(), steering=plans + [one.plan for one in controls],
         seed=table["seed"].tolist(), **settings,
     )  # fmt: skip

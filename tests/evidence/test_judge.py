@@ -1,4 +1,4 @@
-"""The judge hears sound only, tells what it was validated on, and refuses what it cannot do."""
+"""The judge only ever hears the audio, tells what it was validated on, and refuses what it cannot do."""
 
 import json
 

@@ -52,7 +52,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 def test_codes_and_activations_equal_transformers_own_and_plain_hooks(
     melody_model: Any, melody_folder: Path, row: int, guidance: float
 ) -> None:
-    """Law 14: codes to the bit, and all sites at all steps, in the rows with text and without."""
+    """Law 14: codes bit for bit, and all sites at all steps, in the rows with text and without."""
     prompt, melody = PROMPTS[row], MELODIES[row]
     told: dict[str, Any] = {"seed": 3, "frames": FRAMES, "guidance": guidance, "features": features(melody)}
     codes, held = drawn(untraced(melody_folder), melody_model, prompt, **told)

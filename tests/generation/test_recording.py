@@ -1,4 +1,4 @@
-"""Recordings: whatever was played, and however it ended, is drawn again to the bit."""
+"""Recordings: whatever was played, and however it ended, is drawn again bit for bit."""
 
 from __future__ import annotations
 

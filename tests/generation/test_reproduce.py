@@ -1,4 +1,4 @@
-"""A take is drawn again to the bit: from itself, from disk, and by its code in a fresh process."""
+"""A take is drawn again bit for bit: from itself, from disk, and by its code in a fresh process."""
 
 from __future__ import annotations
 

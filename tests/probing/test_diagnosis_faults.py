@@ -301,11 +301,13 @@ def test_accuracy_that_comes_from_the_commonest_class_is_called_flattering():
     assert (found.commonest, found.ratio, found.majority) == ("classical", 8.0, 0.8)
     assert found.p_value < 0.001
     assert "flatters" in found.sentence()
+    assert found.sentence().startswith("classical has 8.0 times as many clips as the rarest class; always")
     balanced = evaluate_probe(acts, probe, class_weights="balanced")
     assert class_imbalance(balanced).effect < found.effect / 2
 
 
 def test_equal_classes_cannot_flatter(clean):
     found = class_imbalance(clean[0])
+    assert found.sentence().startswith("The classes are balanced; always naming")
     assert found.effect == pytest.approx(0, abs=1e-9)
     assert found.p_value == 1

@@ -129,7 +129,7 @@ def test_path_figures_have_the_class_colour_interval_and_chance(walk):
     assert lines["chance"].line.dash == "dash"
     for figure in (turned, read):
         assert "?" in figure.layout.title.text
-        assert figure.data[0].line.color in (GENRE_COLOURS["jazz"], "rgba(230, 159, 0, 0.35)")
+        assert figure.data[0].line.color in (GENRE_COLOURS["jazz"], "rgba(198, 135, 0, 0.35)")
         assert list(figure.layout.xaxis.ticktext) == ["0.01", "1", "100", "∞"]
         assert "λ" in figure.layout.xaxis.title.text
         assert figure.layout.shapes[0].x0 == 2.0  # where the slider stands

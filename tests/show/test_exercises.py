@@ -14,6 +14,11 @@ from workbench.sound import Finding, LintReport
 from workbench.steering import difference_in_means, fade, ramp, random_direction, window
 
 
+@pytest.fixture(autouse=True)
+def _first_attempt():
+    exercises.start_again()
+
+
 @pytest.fixture(scope="module")
 def acts():
     return planted(4.0)[0]
@@ -29,15 +34,40 @@ def test_a_verdict_is_said_in_words_and_escaped():
     assert "<b>Not yet.</b> a &lt; b" in exercises.Verdict(False, "a < b")._repr_html_()
 
 
+def thrice(check, answers):
+    """Return what a check says to three wrong answers in turn."""
+    verdicts = [check(answer) for answer in answers]
+    assert [verdict.right for verdict in verdicts] == [False] * 3
+    return [verdict.words for verdict in verdicts]
+
+
+def test_a_wrong_answer_gets_a_reason_then_a_hint_then_the_solution(probes):
+    first, second, third = thrice(lambda answer: exercises.flattery(probes, probes, answer), [12, 30, -7])
+    assert "You say 12 points" in first and "Hint" not in first and "answer:" not in first
+    assert "You say 30 points" in second and "Hint: they are" in second and "answer:" not in second
+    assert "You say -7 points" in third and "The answer: 0.0 points" in third
+    exercises.start_again()
+    assert "Hint" not in exercises.flattery(probes, probes, 12).words
+
+
+def test_the_same_wrong_answer_and_odd_ones_are_no_new_attempt(probes):
+    for answer in (12, 12, float("nan"), "twelve", True, 12):
+        assert "Hint" not in exercises.flattery(probes, probes, answer).words
+
+
 def test_tied_layers_are_those_whose_interval_reaches_the_best(probes):
     tied = [p.layer for p in probes if p.scores.high >= probes.best.accuracy]
     assert exercises.tied_layers(probes, None).right is None
     assert exercises.tied_layers(probes, tied).right
     assert exercises.tied_layers(probes, [99]).right is False
     if len(tied) > 1:
+        exercises.tied_layers(probes, [])
         fewer = exercises.tied_layers(probes, tied[:1])
         assert fewer.right is False and f"{len(tied) - 1} more layer" in fewer.words
+        assert f"layers {', '.join(map(str, tied))} reach it" in exercises.tied_layers(probes, tied[1:]).words
     for wrong in set(probes.layers) - set(tied):
+        exercises.start_again()
+        exercises.tied_layers(probes, [])
         assert f"layer {wrong} ends at" in exercises.tied_layers(probes, [*tied, wrong]).words
 
 
@@ -45,8 +75,11 @@ def test_tied_layers_are_those_whose_interval_reaches_the_best(probes):
     ("plan", "right", "told"),
     [
         (None, None, "wb.ramp"),
-        (direction("jazz"), False, "a Direction, not a plan"),
+        (direction("jazz"), False, "not an answer to this question. Give a plan"),
         (direction("jazz").at(0.6), False, "already acts at 0.0 s"),
+        (direction("jazz").at(0.6, schedule=ramp(8, 9)), False, "At 3 s it does not push"),
+        (direction("jazz").at(50, schedule=ramp(2, 3)), False, "A dose of 50 drowns"),
+        (direction("jazz").at(0.2, schedule=ramp(2, 3), branch="null"), False, "In the end nothing"),
         (direction("jazz").at(0.6, schedule=window(1, 9)), False, "In the end nothing"),
         (direction("jazz").at(0.6, schedule=ramp(1, 9)), False, "before 2 s"),
         (direction("jazz").at(-0.6, schedule=ramp(2, 9)), False, "In the end nothing"),
@@ -63,10 +96,12 @@ def test_a_late_push(plan, right, told):
 def test_a_crossfade_keeps_the_push_equally_strong():
     jazz, rock = direction("jazz"), direction("rockabilly").named("rock")
     good = rock.at(0.7, schedule=fade(1, 4)) + jazz.at(0.7, schedule=ramp(1, 4))
+    loud = rock.at(7, schedule=fade(1, 4)) + jazz.at(7, schedule=ramp(1, 4))
     hole = rock.at(0.7, schedule=fade(0, 1)) + jazz.at(0.7, schedule=ramp(4, 5))
     for plan, right, told in [
         (None, None, "wb.fade"),
-        ("rock to jazz", False, "a str, not a plan"),
+        ("rock to jazz", False, "Give a plan"),
+        (loud, False, "drowns the music"),
         (good, True, "add up to 0.70"),
         (hole, False, "between 0.00 and 0.70"),
         (rock.at(0.7) + jazz.at(0.7, schedule=ramp(1, 4)), False, "rock should push at the start"),
@@ -97,7 +132,7 @@ def _coin(acts):
 def test_flattery_is_the_gap_of_the_best_layers(probes):
     assert exercises.flattery(probes, probes, None).right is None
     assert exercises.flattery(probes, probes, 0).right
-    assert "You say 12 points" in exercises.flattery(probes, probes, 12).words
+    assert exercises.flattery(probes, probes, 12).right is False
 
 
 def test_the_nearest_class_is_measured_in_all_dimensions(acts):
@@ -106,7 +141,7 @@ def test_the_nearest_class_is_measured_in_all_dimensions(acts):
     verdicts = {name: exercises.nearest_class(acts, layer, classes[0], name) for name in classes[1:]}
     assert sum(bool(verdict.right) for verdict in verdicts.values()) == 1
     assert exercises.nearest_class(acts, layer, classes[0], None).right is None
-    assert "not one of" in exercises.nearest_class(acts, layer, classes[0], classes[0]).words
+    assert "Name one of" in exercises.nearest_class(acts, layer, classes[0], classes[0]).words
 
 
 def test_the_more_trusted_map(acts):
@@ -139,8 +174,11 @@ def test_the_culprit_stands_in_an_error():
     )
     report = LintReport("music", 3, findings)
     assert exercises.culprit(report, "b").right and "same file" in exercises.culprit(report, "b").words
-    assert exercises.culprit(report, "c").right is False
     assert exercises.culprit(report, None).right is None
+    words = thrice(lambda answer: exercises.culprit(report, answer), ["c", "none", "d"])
+    assert "same file" not in words[0] and "same file" in words[1] and "one of a, b" in words[2]
+    clean = LintReport("music", 3, findings[1:])
+    assert exercises.culprit(clean, "none").right and exercises.culprit(clean, "c").right is False
 
 
 def test_the_same_direction_beyond_chance(acts):
@@ -149,3 +187,72 @@ def test_the_same_direction_beyond_chance(acts):
         assert exercises.same_direction(ours, other, agree).right
         assert exercises.same_direction(ours, other, not agree).right is False
     assert exercises.same_direction(ours, ours, None).right is None
+
+
+WORDS = {"", "jazz", "genre", "none", "12", "nan", "group leak", "mood: calm"}
+ODD = [
+    float("nan"), float("inf"), -float("inf"), True, False, np.True_, np.nan, 1e300, -2, -3.5, 10**400, 1j,
+    b"jazz", [], [[]], [None], [True], [float("nan")], ["jazz", 1], [["jazz"]], (), {}, {"jazz": 1}, object(),
+    int, print, np.array([]), np.array([[1, 2]]), np.array(3), range(0), pd.DataFrame(), *sorted(WORDS),
+]  # fmt: skip
+
+
+def right_answers(check, candidates):
+    return [answer for answer in candidates if check(answer).right]
+
+
+def check_of_rates():
+    rates = pd.DataFrame({
+        "method": ["probe", "probe", "random"], "dose": [0.2, 0.4, 0.4], "hit_rate": [0.3, 0.9, 0.4],
+        "low": [0.1, 0.5, 0.2], "high": [0.5, 1.0, 0.6],
+    })  # fmt: skip
+    return lambda answer: exercises.smallest_dose(rates, answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("tied_layers", 0),
+        ("late_push", 0),
+        ("gated_push", 0),
+        ("crossfade", 0),
+        ("readable_targets", 0),
+        ("flattery", 0),
+        ("nearest_class", 0),
+        ("more_trusted", 0),
+        ("smallest_dose", 0),
+        ("culprit", 0),
+        ("same_direction", 2),  # True and numpy's True
+    ],
+)
+def test_odd_answers_never_crash_and_never_count_as_right(name, accepted, acts, probes):
+    here = project(acts, 1, method="pca")
+    ours = difference_in_means(acts, acts.classes()[0], layer=1)
+    report = LintReport("music", 1, (Finding("leak", "error", "a is b", ("a", "b")),))
+    checks = {
+        "tied_layers": lambda answer: exercises.tied_layers(probes, answer),
+        "late_push": lambda answer: exercises.late_push(answer, towards="jazz", after_s=2),
+        "gated_push": lambda answer: exercises.gated_push(answer, towards="jazz", after_s=1),
+        "crossfade": lambda answer: exercises.crossfade(answer, out_of="classical", into="jazz"),
+        "readable_targets": lambda answer: exercises.readable_targets({"style": probes}, answer),
+        "flattery": lambda answer: exercises.flattery(probes, probes, answer),
+        "nearest_class": lambda answer: exercises.nearest_class(acts, 1, acts.classes()[0], answer),
+        "more_trusted": lambda answer: exercises.more_trusted({"umap": here}, answer),
+        "smallest_dose": check_of_rates(),
+        "culprit": lambda answer: exercises.culprit(report, answer),
+        "same_direction": lambda answer: exercises.same_direction(ours, ours, answer),
+    }
+    assert checks[name](None).right is None
+    assert len(right_answers(checks[name], ODD)) == accepted
+
+
+def test_true_is_no_layer_and_nan_is_no_number(probes):
+    one = type(probes)(probes.probes[1:2], probes.held_out, probes.logits)
+    assert exercises.tied_layers(one, [1]).right and exercises.tied_layers(one, np.array([1])).right
+    assert exercises.tied_layers(one, [True]).right is False
+    assert (
+        exercises.flattery(probes, probes, 0.0).right
+        and exercises.flattery(probes, probes, np.int64(0)).right
+    )
+    for answer in (False, float("nan"), "0", [0], 0j, -500):
+        assert exercises.flattery(probes, probes, answer).right is False

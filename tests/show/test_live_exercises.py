@@ -44,3 +44,21 @@ def test_where_two_recordings_part_is_known(played: dict[str, Recording]) -> Non
     assert exercises.parting(moved, still, float(first) / 25).right
     assert exercises.parting(moved, still, 0.0).right is False
     assert "equal throughout" in exercises.parting(still, still, 1.0).words
+
+
+@pytest.mark.parametrize(
+    "answer", [float("nan"), float("inf"), True, False, "0.56", [0.56], -1, 1j, object()]
+)
+def test_odd_seconds_are_refused_in_words(played: dict[str, Recording], answer: object) -> None:
+    moved, still = played["moved"], played["still"]
+    for verdict in (exercises.first_touch(moved, "jazz", answer), exercises.parting(moved, still, answer)):
+        assert verdict.right is False and "Give seconds" in verdict.words
+
+
+def test_wrong_seconds_get_a_hint_and_then_the_answer(played: dict[str, Recording]) -> None:
+    exercises.start_again()
+    words = [exercises.first_touch(played["moved"], "jazz", answer).words for answer in (5, 6, 7)]
+    assert "Hint" not in words[0] and "first line" in words[1] and "The answer: 0.56 s" in words[2]
+    moved, still = played["moved"], played["still"]
+    words = [exercises.parting(moved, still, answer).words for answer in (5, 6, 7)]
+    assert "Hint" not in words[0] and "np.flatnonzero" in words[1] and "(frame" in words[2]

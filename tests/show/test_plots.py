@@ -7,14 +7,17 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from figure_samples import samples
 from show_samples import GENRES, projection, tone
 from tolerances import DOUBLE
 
 from workbench.errors import EvidenceError, ProbeError
 from workbench.show import plots
-from workbench.show.plots.grammar import GENRE_COLOURS, UNSTEERED, colours_for, colours_of_clips
+from workbench.show.plots.grammar import GENRE_COLOURS, OTHERS, UNSTEERED, colours_for, colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, mel_frequencies, outline
 from workbench.sound.clip import Clip
+
+LIGHT = [0.2126, 0.7152, 0.0722]  # what red, green and blue add to the luminance
 
 
 def sweep_table(layers: int = 4) -> pd.DataFrame:
@@ -35,11 +38,37 @@ def sweep_table(layers: int = 4) -> pd.DataFrame:
 
 
 def test_colours_are_fixed_for_genres_and_differ_for_others():
-    assert colours_for(["rock"]) == {"rock": "#D55E00"}
-    assert colours_for(["rock", "jazz", "ska"])["rock"] == "#D55E00"
+    assert colours_for(["rock"]) == {"rock": GENRE_COLOURS["rock"]}
+    assert colours_for(["rock", "jazz", "ska"])["rock"] == GENRE_COLOURS["rock"]
     mixed = colours_for([*GENRES, "unsteered", "ska", "dub"])
     assert len(set(mixed.values())) == len(mixed)
     assert len(set(colours_for("abcdefg").values())) == 7
+
+
+def test_every_colour_stands_out_on_the_paper_of_both_themes():
+    def light(colour: str) -> float:
+        parts = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+        return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ LIGHT)
+
+    for colour in (*GENRE_COLOURS.values(), *OTHERS, UNSTEERED):
+        assert 1.05 / (light(colour) + 0.05) >= 3, f"{colour} on white"
+        assert (light(colour) + 0.05) / (light("#111111") + 0.05) >= 3, f"{colour} on the dark paper"
+
+
+def test_every_plot_and_every_diagnosis_has_a_sample_for_the_browser():
+    names = {name.split()[0].rstrip(",") for name in samples()}
+    drawing = {name for name, one in vars(plots).items() if callable(one) and name != "colours_for"}
+    assert names == drawing
+    registered = {kind.__name__ for kind in plots.diagnosis_figure.registry} - {"object"}
+    assert registered == {name.split()[1] for name in samples() if name.startswith("diagnosis_figure")}
+
+
+def test_numbers_in_a_heat_map_are_black_on_light_and_white_on_dark():
+    counts = pd.DataFrame([[9, 1], [0, 5]], index=["jazz", "rock"], columns=["jazz", "rock"])
+    shades, words = plots.confusion(counts).data
+    assert list(words.text) == ["90%", "10%", "0%", "100%"]
+    assert list(words.textfont.color) == ["#000000", "#FFFFFF", "#FFFFFF", "#000000"]
+    assert list(zip(words.x, words.y, strict=True))[1] == ("rock", "jazz") and shades.z[0][1] == 0.1
 
 
 def test_clip_names_decide_the_colours():

@@ -121,11 +121,28 @@ def test_exercises_of_the_lab_know_the_reports_own_answers(report):
     assert lab_exercises.alarms(report, raised).right
     assert lab_exercises.alarms(report, ["astrology"]).right is False
     other = next(f.name for f in report if f.adjusted is not None and not f.alarm)
-    assert f"{other} is not an alarm" in lab_exercises.alarms(report, [*raised, other]).words
+    lab_exercises.start_again()
+    told = [
+        lab_exercises.alarms(report, answer).words
+        for answer in ([*raised, other], (other,), {other, *raised})
+    ]
+    assert (
+        "is not an alarm" not in told[0] and "is not an alarm" in told[1] and str(sorted(raised)) in told[2]
+    )
     points = 100 * report["baselines"].effect
     assert lab_exercises.owed_to_the_model(report, points).right
     assert lab_exercises.owed_to_the_model(report, points + 5).right is False
     assert lab_exercises.owed_to_the_model(report, None).right is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [math.nan, math.inf, True, False, "12", "text leak", [math.nan], [True], {"a": 1}, 1j, object(), [[]]],
+)
+def test_odd_answers_about_a_report_never_count_as_right(report, answer):
+    told = lab_exercises.alarms(report, answer), lab_exercises.owed_to_the_model(report, answer)
+    assert [verdict.right for verdict in told] == [False, False]
+    assert all("is not an answer to this question" in verdict.words for verdict in told)
 
 
 def test_a_method_of_ones_own_fits_the_labs_probes():

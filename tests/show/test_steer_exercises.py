@@ -13,6 +13,12 @@ from workbench.evidence.crosstalk import crosstalk_of
 from workbench.show import exercises
 from workbench.steering import Gate, ReadOut, Steering, ramp, window
 
+
+@pytest.fixture(autouse=True)
+def _first_attempt() -> None:
+    exercises.start_again()
+
+
 READ = ReadOut(("jazz", "rock"), np.eye(2, 16, dtype=np.float32), np.zeros(2, np.float32), 3)
 UNTIL = Gate(READ, "jazz", "below", 0.8)
 LATE: dict[str, Any] = {"schedule": ramp(2, 3)}
@@ -22,9 +28,10 @@ LATE: dict[str, Any] = {"schedule": ramp(2, 3)}
     ("plan", "right", "told"),
     [
         (None, None, "lab.steering"),
-        (direction("jazz"), False, "a Direction, not a plan"),
+        (direction("jazz"), False, "Give a plan: answer with lab.steering"),
         (Steering(), False, "does nothing"),
         (direction("jazz").at(0.2, gate=UNTIL), False, "already acts at 0.0 s"),
+        (direction("jazz").at(9.0, gate=UNTIL, **LATE), False, "A dose of 9 drowns"),
         (direction("jazz").at(0.2, gate=UNTIL, schedule=window(2, 9)), False, "In the end nothing"),
         (direction("jazz").at(-0.2, gate=UNTIL, **LATE), False, "towards jazz"),
         (direction("rock").at(0.2, gate=UNTIL, **LATE), False, "towards jazz"),
@@ -55,3 +62,21 @@ def test_the_side_effect_is_the_largest_change_of_another_target() -> None:
     moved = type(found)(cells, found.flips, found.clips)
     assert exercises.side_effect(moved, "jazz", "mode: minor").right is False
     assert "holds 0" in exercises.side_effect(moved, "jazz", "mode: major").words
+
+
+@pytest.mark.parametrize("answer", [np.nan, True, 3, [], ["mode: minor"], "minor", "", object(), {}])
+def test_odd_answers_to_the_side_effect_are_refused_in_words(answer: object) -> None:
+    told = exercises.side_effect(crosstalk_of(heard(), CLASSES, AIMS), "jazz", answer)
+    assert told.right is False and "Give one of: mode: major, mode: minor" in told.words
+
+
+def test_a_wrong_side_effect_gets_a_hint_and_then_the_answer() -> None:
+    found = crosstalk_of(heard(), CLASSES, AIMS)
+    cells = found.cells.copy()
+    cells.loc[(cells["plan"] == "jazz") & (cells["class"] == "minor"), "change"] = 0.9
+    moved = type(found)(cells, found.flips, found.clips)
+    first = exercises.side_effect(moved, "jazz", "mode: major")
+    again = exercises.side_effect(moved, "jazz", "mode: major")
+    assert first.right is False and "another class moves more" in first.words and first == again
+    exercises._attempts[next(iter(exercises._attempts))] += ["x", "y"]
+    assert "The answer: mode: minor (+90 points)" in exercises.side_effect(moved, "jazz", "mode: major").words

@@ -15,6 +15,7 @@ from workbench.errors import Cancelled, DatasetError, ProbeError, SteeringError
 from workbench.evidence.trials import UNSTEERED
 from workbench.model.capture import capture
 from workbench.probing import fit_probes, project
+from workbench.show.plots import GENRE_COLOURS
 from workbench.show.widgets.map_panel import MapPanel
 from workbench.show.widgets.panels import ProbePanel, SteerPanel
 from workbench.show.widgets.steer_lab_takes import CONTROL
@@ -212,4 +213,4 @@ def test_compare_takes_names_them_by_their_plans(tiny_model, sweep):
     takes = generate(tiny_model, "a tune", steering=[None, plan], seconds=0.5, progress=False)
     comparison = compare(*takes)
     assert list(comparison.sounds) == ["unsteered", "0.5*jazz@2"]
-    assert [clip["colour"] for clip in comparison.player.clips] == ["#777777", "#E69F00"]
+    assert [clip["colour"] for clip in comparison.player.clips] == ["#777777", GENRE_COLOURS["jazz"]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import re
 import secrets
 import webbrowser
 from html import escape
@@ -44,6 +45,9 @@ POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; "
     "connect-src 'self' blob: data: ws://127.0.0.1:* ws://localhost:*; frame-ancestors 'self'"
 )
+
+FOREIGN = re.compile(r"""<link\b[^>]*\bhref=["']?(?:https?:)?//[^>]*>""", re.IGNORECASE)
+"""A style sheet or font of another machine: the policy would refuse it, and it is not even asked for."""
 
 
 def serve(folder: Path, *, port: int | None = None, browser: bool = True) -> None:
@@ -88,6 +92,8 @@ def only_the_desk(_handler: object, notebook: Any, cwd: str) -> Any:
     """The notebook up to the cell that shows its desk: what follows is for those who can edit it."""
     kept: list[Any] = []
     for cell in notebook.cells:
+        if "guide" in cell.metadata.get("tags", []):  # links to notebooks, which are no pages here
+            continue
         if cell.cell_type != "code":
             kept.append(cell)
             continue
@@ -172,6 +178,10 @@ class _DeskPage(TornadoVoilaHandler):
             raise HTTPError(404)
         assert self.xsrf_token  # sets the cookie without which a page cannot say that it is closed
         await super().get(path)
+
+    def write(self, chunk: Any) -> None:
+        """Write a piece of the page, without the style sheets that Voila asks another machine for."""
+        super().write(FOREIGN.sub("", chunk) if isinstance(chunk, str) else chunk)
 
 
 class _DeskApp(Voila):

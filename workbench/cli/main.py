@@ -25,7 +25,7 @@ ABOUT = """Look inside a music model, find where it keeps "jazz", turn that up, 
 A first walk:
   workbench doctor                     is everything there?
   workbench lab                        the notebooks
-  workbench app                        the desks alone, without code
+  workbench app                        just the interactive pages, code hidden
   workbench demo                       the whole job at once: probe, steer, judge; writes a page
 
 The same, step by step:
@@ -136,7 +136,7 @@ def notebooks(folder: Path | None = None) -> Path:
     option("arguments", nargs=argparse.REMAINDER, help="anything after -- goes to JupyterLab"),
 )
 def lab(asked: Namespace) -> int:
-    """Open JupyterLab with its own safe defaults (this machine only, token)."""
+    """Open JupyterLab with its own safe defaults (reachable only from this computer, token)."""
     folder = notebooks(asked.folder)
     notebook, more = asked.notebook, [word for word in asked.arguments if word != "--"]
     if notebook.startswith("-"):  # `workbench lab -- --port=9` names no notebook

@@ -94,10 +94,10 @@ def breaking_dose(
             model, prompts * len(directions), steering=plans, seed=list(seeds) * len(directions),
             seconds=seconds, progress=False,
         )  # fmt: skip
-        found = np.reshape([one.nll for one in likelihood(model, takes)], (len(directions), len(seeds)))
+        nlls = np.reshape([one.nll for one in likelihood(model, takes)], (len(directions), len(seeds)))
         rows += [
             {"direction": name, "dose": dose, "n": len(seeds), "nll": nll, "broken": nll > real}
-            for name, nll in zip(directions, found.mean(1), strict=True)
+            for name, nll in zip(directions, nlls.mean(1), strict=True)
         ]
     table = pd.DataFrame(rows)
     means = table.groupby(table["dose"].abs())["nll"].mean()

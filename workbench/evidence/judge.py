@@ -1,4 +1,4 @@
-"""Judges: classifiers that hear sound only, so that what a probe made is never marked by the probe.
+"""Judges: classifiers that only ever hear the audio, so that what a probe made is never marked by the probe.
 
 A judge is any object with `classes`, `rate_hz` and `probabilities(clips)`; `register_judge` gives it a name,
 and wherever a judge is accepted its name is, too. `TrainedJudge` is the kind that ships: a small network on

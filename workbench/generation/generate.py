@@ -155,7 +155,7 @@ def generate_long(
 ) -> Take | list[Take]:
     """A take of any length (a list of them where `generate` gives one), drawn in windows that slide on.
 
-    Each window goes on from the end of what is there already, with the same generators. Schedules, gates and
+    Each window continues from the end of what is there, with the same generators. Schedules, gates and
     chance count the time of the whole new part. A window ends with a few steps that finish its last frames,
     and the next one passes through their times again: a receipt has them twice (`Take.windows` says where).
 

@@ -1,4 +1,4 @@
-"""A take drawn again from what it carries, and the code that does so in a fresh process."""
+"""A take regenerated from what it carries, and the code that does so in a fresh process."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _compare(model: Model, take: Take, again: Take) -> None:
 
 
 def _prompt_codes(take: Take) -> list[str]:
-    """The lines that hold the codes that a continuation goes on from."""
+    """The lines that hold the codes that a continuation continues from."""
     if not take.prompt_seconds:
         return []
     books, frames = take.codes.shape[0], round(take.prompt_seconds * take.codes.shape[-1] / take.seconds)

@@ -79,7 +79,7 @@ def melody_of(model: Model, tune: object) -> Melody | None:
 
 @dataclass(frozen=True)
 class Row:
-    """One clip of a batch; `prompt_codes` (k, frames) are what it goes on from; it follows `melody`."""
+    """One clip of a batch; `prompt_codes` (k, frames) are what it continues from; it follows `melody`."""
 
     prompt: str
     plan: Plan
@@ -89,7 +89,7 @@ class Row:
 
     @property
     def prompt_frames(self) -> int:
-        """How many frames it goes on from."""
+        """How many frames it continues from."""
         return 0 if self.prompt_codes is None else self.prompt_codes.shape[-1]
 
 
@@ -196,7 +196,7 @@ def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
 
 
 def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
-    """The checked row, without what it goes on from and follows."""
+    """The checked row, without what it continues from and follows."""
     if not is_whole(seed):
         found = "a seed is a whole number from 0 to 2**63 - 1"
         _refuse(f"A clip with the seed {seed!r}", found, "Use one such")

@@ -39,7 +39,7 @@ def packages() -> dict[str, str]:
 
 
 def environment(model: Model) -> dict[str, str]:
-    """What must be the same for codes to be the same to the bit, beside the model and what it is asked."""
+    """What must be the same for codes to be the same bit for bit, beside the model and what it is asked."""
     return {
         "codec": model.codec,
         "device": model.device.type,
@@ -133,7 +133,7 @@ class Take:
         guidance, temperature, top_k: How it was drawn, see `Settings`.
         model_id: The model.
         probe_traces: What probes read while it was made.
-        prompt_seconds: How much at the beginning is the audio that it goes on from; the seconds of schedules
+        prompt_seconds: How much at the beginning is the audio it continues from; the seconds of schedules
             and receipt count from there.
         windows: Of a long take, the runs that it was drawn in.
         melody: What it follows from its beginning; generate(melody=...) takes it again.
@@ -178,7 +178,7 @@ class Take:
 
     @property
     def new(self) -> Clip:
-        """The sound without the audio that it goes on from."""
+        """The sound without the audio that it continues from."""
         return self.clip.section(self.prompt_seconds, self.seconds) if self.prompt_seconds else self.clip
 
     given_s = renamed_attribute("given_s", "prompt_seconds")
@@ -316,7 +316,7 @@ def _problem(take: Take) -> str:
             if not fits(value := getattr(take, name)):
                 return f"its {name} is {value!r}, which is not {kind}"
     if not is_number(take.prompt_seconds, 0, take.seconds):
-        return f"{take.prompt_seconds!r} s of its {take.seconds:g} s are what it goes on from"
+        return f"{take.prompt_seconds!r} s of its {take.seconds:g} s are what it continues from"
     if not all(is_text(name) and is_text(value) for name, value in take.versions.items()):
         return "its versions are not text"
     codes = np.asarray(take.codes)

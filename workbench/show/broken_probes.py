@@ -5,9 +5,9 @@ Everything is made by the same functions that a user has: what is broken is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,11 @@ from workbench.errors import DatasetError
 from workbench.model.capture import NAMING_TEXT, capture, capture_conditions
 from workbench.model.musicgen import Model
 from workbench.probing import fit_probes
-from workbench.show.exercises import Verdict
+from workbench.show.exercises import Verdict, wrong
 from workbench.sound import Dataset, measures
+
+if TYPE_CHECKING:
+    from workbench.probing.diagnosis import ProbeReport
 
 CAUSES: Mapping[str, str] = {
     "text leak": "the prompt named the genre while the activations were captured",
@@ -35,6 +38,15 @@ CLUES: Mapping[str, str] = {
     "label noise": "under Labels, listen to the hardest clips: do their labels fit?",
     "too few clips": "under Numbers, see whether the learning curve still rises",
 }
+ALARMS: Mapping[str, str] = {
+    "text leak": "text leak",
+    "track leak": "group leak",
+    "tempo confound": "confound: tempo_bpm",
+    "imbalance": "class imbalance",
+    "label noise": "label noise",
+    "too few clips": "too few clips",
+}
+"""The finding of a report that raises an alarm for each of CAUSES."""
 NOISE, SLOWEST, RATIO, FEW = 0.15, 0.08, 9, 8
 FEWEST = 10  # clips of a class, so that most of five folds have some
 GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the track leak needs
@@ -70,16 +82,32 @@ def broken_probes(
     return {name: replace(made[i], name=name) for name, i in zip("ABCDEF", order, strict=True)}
 
 
-def check_cause(broken: BrokenProbe, answer: str | None) -> Verdict:
-    """Check which of CAUSES is wrong with a broken probe, and say why or where to look."""
+def check_cause(
+    broken: BrokenProbe, answer: object, report: Callable[[], ProbeReport] | None = None
+) -> Verdict:
+    """Check which of CAUSES is wrong with a broken probe, and say why or where to look.
+
+    Args:
+        broken: the probe.
+        answer: one of CAUSES.
+        report: makes the lab's report. With it another fault is accepted as well if the lab raises its alarm.
+    """
     if answer is None:
         return Verdict(None, f"Name one of: {', '.join(CAUSES)}.")
-    if answer not in CAUSES:
-        return Verdict(False, f"{answer!r} is none of the six causes: {', '.join(CAUSES)}.")
+    if not isinstance(answer, str) or answer not in CAUSES:
+        return Verdict(False, f"{str(answer)[:40]!r} is none of the six causes: {', '.join(CAUSES)}.")
     if answer == broken.cause:
         return Verdict(True, f"Broken probe {broken.name}: {CAUSES[answer]}.")
-    tested = f"If it were {answer}, the lab would raise that alarm for broken probe {broken.name}"
-    return Verdict(False, f"{tested}, and it does not. Another hint: {CLUES[broken.cause]}.")
+    reason = f"That is not what was broken in probe {broken.name}."
+    if report is not None:
+        raised = {finding.name: finding for finding in report().alarms}
+        if ALARMS[answer] in raised:
+            also = f"The lab raises this alarm, too: {raised[ALARMS[answer]].sentence()}"
+            return Verdict(True, f"{also} What was broken on purpose is another thing: {CLUES[broken.cause]}")
+        reason = f"The lab raises no alarm of that kind for broken probe {broken.name}."
+    told = f"{broken.cause}: {CAUSES[broken.cause]}."
+    name = f"broken probe {broken.name}"
+    return wrong(name, answer, reason=reason, hint=CLUES[broken.cause], solution=told)
 
 
 class _Breaker:

@@ -2,6 +2,10 @@
 
 Every check takes what the notebook has made and the reader's answer, and returns a Verdict. The right answer
 is computed from the reader's own figures, so it stays right for another model and other music.
+
+An answer of the wrong kind (a word where a number is asked, nan, True ...) is refused in words and counts as
+no attempt. The first wrong answer is told what is wrong with it, the second gets a hint too, the third the
+solution.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import html
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
     from workbench.probing.projection import Projection
     from workbench.sound import LintReport
 
+SANE_DOSE = 1.0
+"""A push longer than the residual stream itself is no music any more: it does not count as right."""
+
+_attempts: dict[tuple[str, str], list[str]] = {}  # (exercise, solution) -> the wrong answers given so far
 _SIGNS = {True: ("Right.", "#009E73"), False: ("Not yet.", "#D55E00"), None: ("No answer yet.", "#777777")}
 
 
@@ -50,42 +58,77 @@ class Verdict:
         return f"<div style='{style}'><b>{sign}</b> {html.escape(self.words)}</div>"
 
 
-def tied_layers(probes: ProbeSweep, answer: Iterable[int] | None) -> Verdict:
+def start_again() -> None:
+    """Forget all wrong answers: the next one gets no hint yet."""
+    _attempts.clear()
+
+
+def wrong(exercise: str, answer: object, *, reason: str, hint: str, solution: str) -> Verdict:
+    """Return the verdict on a wrong answer: the reason; then a hint, too; then the solution, too.
+
+    Answers that were given before do not count again; another solution (other figures) begins anew.
+
+    >>> start_again()
+    >>> told = {"reason": "Too low.", "hint": "It is even.", "solution": "It is 4."}
+    >>> [wrong("sum", answer, **told).words for answer in (1, 2, 3)]
+    ['Too low.', 'Too low. Hint: It is even.', 'Too low. The answer: It is 4.']
+    """
+    given = _attempts.setdefault((exercise, solution), [])
+    if repr(answer) not in given:
+        given.append(repr(answer))
+    more = ("", f" Hint: {hint}", f" The answer: {solution}")[min(len(given), 3) - 1]
+    return Verdict(False, f"{reason}{more}")
+
+
+def tied_layers(probes: ProbeSweep, answer: object) -> Verdict:
     """Check which layers cannot be told from the best one: those whose 95 % interval reaches its accuracy."""
     best = probes.best
     tied = {probe.layer for probe in probes if probe.scores.high >= best.accuracy}
     if answer is None:
         return Verdict(None, "Give the layers as a list, for example [2, 3], and run the cell again.")
-    given = set(answer)
+    given = _members(answer, int)
+    if given is None:
+        return _odd(answer, "Give a list of layers, for example [2, 3]")
     strange = given - set(probes.layers)
     if strange:
         return Verdict(False, f"{_listed(strange)} were not probed; the layers are {_listed(probes.layers)}.")
     why = f"The best accuracy is {best.accuracy:.1%}, at layer {best.layer}."
+    reached = f"The intervals of layers {_listed(tied)} reach it."
     if given == tied:
         more = "Choosing among these by accuracy alone would be choosing by luck."
-        return Verdict(True, f"{why} The intervals of layers {_listed(tied)} reach it. {more}")
+        return Verdict(True, f"{why} {reached} {more}")
+    hint = f"{len(tied - given)} more layer(s) reach it."
     if given - tied:
         short = min(given - tied)
-        end = probes[short].scores.high
-        return Verdict(False, f"{why} The interval of layer {short} ends at {end:.1%}, below it.")
-    return Verdict(False, f"{why} The intervals of {len(tied - given)} more layer(s) reach it: look again.")
+        hint = f"The interval of layer {short} ends at {probes[short].scores.high:.1%}, below it."
+    reason = f"{why} Which intervals reach that height, and which end below it?"
+    return wrong("tied_layers", answer, reason=reason, hint=hint, solution=reached)
 
 
 def late_push(plan: object, *, towards: str, after_s: float) -> Verdict:
-    """Check a plan that leaves the beginning alone and pushes towards a class only from `after_s` on."""
+    """Check a plan that does nothing before `after_s`, and pushes towards a class from then to the end."""
     if plan is None:
-        hint = f"Write a plan such as directions[{towards!r}].at(0.6, schedule=...)."
+        hint = f"Write a plan such as directions[{towards!r}].at(0.2, schedule=...)."
         return Verdict(None, f"{hint} wb.ramp and wb.window make schedules.")
     if not isinstance(plan, Steering):
-        return _no_plan(plan)
+        return _odd(plan, "Give a plan: a direction becomes one by .at(dose)")
+    pushed, early = _pushes(plan, towards), _early(plan, after_s)
+    reason = None
+    if not pushed(1e6) > 0:
+        reason = f"In the end nothing pushes towards {towards}."
+    elif early is not None:
+        reason = f"It already acts at {early:.1f} s, before {after_s:g} s."
+    elif not pushed(after_s + 1) > 0:
+        reason = f"At {after_s + 1:g} s it does not push towards {towards} yet."
+    reason = reason or _drowning(plan)
     text = f"Your plan reads: {plan.text()}."
-    if not _pushes(plan, towards)(1e6) > 0:
-        return Verdict(False, f"{text} In the end nothing pushes towards {towards}.")
-    early = _early(plan, after_s)
-    if early is not None:
-        return Verdict(False, f"{text} It already acts at {early:.1f} s, before {after_s:g} s.")
-    more = "you hear the unsteered tune, note for note, if prompt and seed are the same."
-    return Verdict(True, f"{text} Nothing is touched before {after_s:g} s, so until then {more}")
+    if reason is None:
+        more = "you hear the unsteered tune, note for note, if prompt and seed are the same."
+        return Verdict(True, f"{text} Nothing is touched before {after_s:g} s, so until then {more}")
+    ramp = f"wb.ramp({after_s:g}, {after_s + 1:g})"
+    hint = f"{ramp} is 0 until {after_s:g} s, rises to 1, and stays there; a window ends."
+    solution = f"for example directions[{towards!r}].at(0.2, schedule={ramp})."
+    return wrong("late_push", plan, reason=f"{text} {reason}", hint=hint, solution=solution)
 
 
 def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
@@ -94,26 +137,41 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
         hint = "Move sliders and settings of the lab, or edit its line, then answer with lab.steering."
         return Verdict(None, f"{hint} A gate and a schedule are under 'How, when, where'.")
     if not isinstance(plan, Steering):
-        return _no_plan(plan, "Answer with lab.steering.")
+        return _odd(plan, "Give a plan: answer with lab.steering")
+    reason, mine = _gate_fault(plan, towards, after_s), [t for t in plan.terms if t.direction.name == towards]
     text = f"Your plan reads: {plan.text()}."
+    if reason is None and mine[0].gate is not None:
+        gate = mine[0].gate
+        return Verdict(
+            True,
+            f"{text} Nothing is touched before {after_s:g} s, and the push rests while the probe of layer "
+            f"{gate.read_out.layer} reads {towards} with {gate.threshold:.0%} or more.",
+        )
+    ramp = f"ramp({after_s:g}s,{after_s + 1:g}s)"
+    hint = f"the line needs a schedule, such as {ramp}, and gate({towards}@... < 0.8)."
+    solution = (
+        f"move the slider {towards} to 0.2, choose the schedule {ramp} and the gate {towards} under "
+        "'How, when, where', then answer with lab.steering."
+    )
+    return wrong("gated_push", plan, reason=f"{text} {reason}", hint=hint, solution=solution)
+
+
+def _gate_fault(plan: Steering, towards: str, after_s: float) -> str | None:
+    """Return what is wrong with a plan that should push late, and until a probe hears the class."""
     if not plan.terms:
-        return Verdict(False, "Your plan does nothing.")
+        return "Your plan does nothing."
     early = _early(plan, after_s)
     if early is not None:
-        return Verdict(False, f"{text} It already acts at {early:.1f} s, before {after_s:g} s.")
+        return f"It already acts at {early:.1f} s, before {after_s:g} s."
     mine = [term for term in plan.terms if term.direction.name == towards and _pushes_towards(term)]
     if not mine:
-        return Verdict(False, f"{text} In the end nothing pushes towards {towards}.")
+        return f"In the end nothing pushes towards {towards}."
     gates = [term.gate for term in mine if term.gate is not None and term.gate.class_ == towards]
     if len(gates) < len(mine):
-        return Verdict(False, f"{text} Nothing ends the push once {towards} is heard: give it a gate.")
+        return f"Nothing ends the push once {towards} is heard: give it a gate."
     if any(gate.side != "below" for gate in gates):
-        return Verdict(False, f"{text} Its gate opens only once {towards} is heard: it must open below.")
-    return Verdict(
-        True,
-        f"{text} Nothing is touched before {after_s:g} s, and the push rests while the probe of layer "
-        f"{gates[0].read_out.layer} reads {towards} with {gates[0].threshold:.0%} or more.",
-    )
+        return f"Its gate opens only once {towards} is heard: it must open below."
+    return _drowning(plan)
 
 
 def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:
@@ -121,56 +179,75 @@ def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:
     if plan is None:
         return Verdict(None, "Join two plans with +, one scheduled by wb.fade(start, end), one by wb.ramp.")
     if not isinstance(plan, Steering):
-        return _no_plan(plan)
-    text = f"Your plan reads: {plan.text()}."
+        return _odd(plan, "Give a plan: a direction becomes one by .at(dose)")
     leaving, coming = _pushes(plan, out_of), _pushes(plan, into)
-    if not leaving(0) > 0 or leaving(1e6) > 0:
-        return Verdict(False, f"{text} {out_of} should push at the start and be gone in the end.")
-    if coming(0) > 0 or not coming(1e6) > 0:
-        return Verdict(False, f"{text} {into} should be silent at the start and push in the end.")
     sums = [leaving(s) + coming(s) for s in np.linspace(0, 30, 301)]
-    if max(sums) <= min(sums) * 1.05:
+    if not leaving(0) > 0 or leaving(1e6) > 0:
+        reason = f"{out_of} should push at the start and be gone in the end."
+    elif coming(0) > 0 or not coming(1e6) > 0:
+        reason = f"{into} should be silent at the start and push in the end."
+    elif max(sums) > min(sums) * 1.05:
+        reason = f"Together they lie between {min(sums):.2f} and {max(sums):.2f}, so the push is not steady."
+    else:
+        reason = _drowning(plan) or ""
+    text = f"Your plan reads: {plan.text()}."
+    if not reason:
         return Verdict(True, f"{text} At every moment the two doses add up to {sums[0]:.2f}.")
-    do = "give both the same dose and the same two times, and the push stays equally strong throughout"
-    return Verdict(False, f"{text} Together they lie between {min(sums):.2f} and {max(sums):.2f}: {do}.")
+    hint = "give both the same dose and the same two times: the push then stays equally strong throughout."
+    solution = (
+        f"for example directions[{out_of!r}].at(0.2, schedule=wb.fade(1, 4)) + "
+        f"directions[{into!r}].at(0.2, schedule=wb.ramp(1, 4))."
+    )
+    return wrong("crossfade", plan, reason=f"{text} {reason}", hint=hint, solution=solution)
 
 
-def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: Iterable[str] | None) -> Verdict:
+def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: object) -> Verdict:
     """Check which labels are read better than chance: the interval lies above what shuffled labels reach."""
     if answer is None:
         return Verdict(None, f"Give the names in a list, some of {_listed(sweeps)}.")
-    given = set(answer)
+    given = _members(answer, str)
+    if given is None:
+        return _odd(answer, f"Give a list of names, some of {_listed(sweeps)}")
     if given - set(sweeps):
         strange = _listed(given - set(sweeps))
         return Verdict(False, f"{strange} were not probed; there are {_listed(sweeps)}.")
     scores = {target: sweep.best.scores for target, sweep in sweeps.items()}
-    right = {t for t, s in scores.items() if s.low > max(s.chance, s.shuffled_high)}
+    lines = {t: max(s.chance, np.nan_to_num(s.shuffled_high)) for t, s in scores.items()}
+    right = {t for t, s in scores.items() if s.low > lines[t]}
     if given == right:
-        lines = [f"{t}: {s.low:.0%} against {max(s.chance, s.shuffled_high):.0%}" for t, s in scores.items()]
-        ends = f"Lower end of the interval against the line to beat: {'; '.join(lines)}."
+        told = "; ".join(f"{t}: {s.low:.0%} against {lines[t]:.0%}" for t, s in scores.items())
+        ends = f"Lower end of the interval against the line to beat: {told}."
         return Verdict(True, f"{ends} And yet 'readable' does not mean 'used': only steering can tell that.")
     name = min(given ^ right)
     verb, score = "lies above" if name in right else "does not clear", scores[name]
-    return Verdict(
-        False,
-        f"Look at {name} again: its interval begins at {score.low:.0%}, which {verb} the majority class "
-        f"({score.chance:.0%}) and the luckiest shuffled runs ({score.shuffled_high:.0%}).",
+    hint = (
+        f"the interval of {name} begins at {score.low:.0%}, which {verb} the majority class "
+        f"({score.chance:.0%}) and the luckiest shuffled runs ({score.shuffled_high:.0%})."
     )
+    reason, solution = f"Look at {name} again.", f"{_listed(right)}."
+    return wrong("readable_targets", answer, reason=reason, hint=hint, solution=solution)
 
 
-def flattery(grouped: ProbeSweep, random: ProbeSweep, answer: float | None) -> Verdict:
+def flattery(grouped: ProbeSweep, random: ProbeSweep, answer: object) -> Verdict:
     """Check by how many percentage points the random split flatters, at the best layer of each."""
     gap = 100 * (random.best.accuracy - grouped.best.accuracy)
     if answer is None:
         return Verdict(None, "Give a number of percentage points, for example 12.")
+    given = _number(answer, -100, 100)
+    if given is None:
+        return _odd(answer, "Give a number of percentage points, for example 12")
     both = f"{random.best.accuracy:.1%} with the random split, {grouped.best.accuracy:.1%} with whole groups"
-    if abs(float(answer) - gap) > 1:
-        return Verdict(False, f"You say {float(answer):g} points. Compare the best accuracies: {both}.")
-    more = "A coin has nothing to do with the sound, so everything above one half is the leak."
-    return Verdict(True, f"{both}: {gap:.1f} points, won by recognising tracks. {more}")
+    if abs(given - gap) <= 1:
+        more = "A coin has nothing to do with the sound."
+        if gap > 0:
+            more += " What the random split adds was won by recognising tracks."
+        return Verdict(True, f"{both}: {gap:.1f} points. {more}")
+    reason = f"You say {given:g} points. Compare the best accuracy of each split."
+    solution = f"{gap:.1f} points: {both}."
+    return wrong("flattery", answer, reason=reason, hint=f"they are {both}.", solution=solution)
 
 
-def nearest_class(acts: Activations, layer: int, class_: str, answer: str | None) -> Verdict:
+def nearest_class(acts: Activations, layer: int, class_: str, answer: object) -> Verdict:
     """Check which genre lies nearest to `class_` in the residual stream itself, not on the map."""
     if answer is None:
         return Verdict(None, f"Look at the map: which genre's points lie nearest to those of {class_}?")
@@ -178,34 +255,41 @@ def nearest_class(acts: Activations, layer: int, class_: str, answer: str | None
     x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-9)
     middles = {name: x[labels == name].mean(0) for name in acts.classes("genre")}
     away = {n: float(np.linalg.norm(m - middles[class_])) for n, m in middles.items() if n != class_}
-    if answer not in away:
-        return Verdict(False, f"{answer!r} is not one of {_listed(away)}.")
+    if not isinstance(answer, str) or answer not in away:
+        return _odd(answer, f"Name one of {_listed(away)}")
     order = sorted(away, key=away.__getitem__)
     distances = ", ".join(f"{name} {away[name]:.1f}" for name in order)
     if answer == order[0]:
         return Verdict(True, f"Distances from {class_} between class means, all dimensions: {distances}.")
-    nearer = f"On the map perhaps, but in the residual stream {order[0]} is nearer ({distances})."
-    more = "keeps who is whose neighbour, and gives up the distances between clusters."
-    return Verdict(False, f"{nearer} A map in two dimensions {more}")
+    reason = (
+        f"On the map perhaps, but in the residual stream another genre is nearer to {class_} than {answer}. "
+        "A map in two dimensions keeps who is whose neighbour, and gives up the distances between clusters."
+    )
+    others = [name for name in order if name != answer]
+    hint = f"it is {' or '.join(sorted({others[0], others[-1]}))}."
+    solution = f"{order[0]} ({distances})."
+    return wrong(f"nearest_class {class_}", answer, reason=reason, hint=hint, solution=solution)
 
 
-def more_trusted(maps: Mapping[str, Projection], answer: str | None) -> Verdict:
+def more_trusted(maps: Mapping[str, Projection], answer: object) -> Verdict:
     """Check which map keeps more of the true neighbours."""
     if answer is None:
         return Verdict(None, f"Name one of {_listed(maps)}.")
-    if answer not in maps:
-        return Verdict(False, f"{answer!r} is not one of {_listed(maps)}.")
+    if not isinstance(answer, str) or answer not in maps:
+        return _odd(answer, f"Name one of {_listed(maps)}")
     trust = {name: made.trustworthiness for name, made in maps.items()}
     values = ", ".join(f"{name} {value:.3f}" for name, value in trust.items())
-    if answer != max(trust, key=trust.__getitem__):
+    best = max(trust, key=trust.__getitem__)
+    if trust[answer] == trust[best]:
+        more = "straight distances, and how wide a cluster is, are shown more honestly by PCA."
         return Verdict(
-            False, f"Trustworthiness says otherwise: {values} (1 = no false neighbour on the map)."
+            True, f"{values}. It asks only whether neighbours on the map are true neighbours; {more}"
         )
-    more = "straight distances, and how wide a cluster is, are shown more honestly by PCA."
-    return Verdict(True, f"{values}. It asks only whether neighbours on the map are true neighbours; {more}")
+    reason = "Trustworthiness says otherwise (1 = no false neighbour on the map)."
+    return wrong("more_trusted", answer, reason=reason, hint=f"{values}.", solution=f"{best}: {values}.")
 
 
-def smallest_dose(rates: pd.DataFrame, answer: float | None) -> Verdict:
+def smallest_dose(rates: pd.DataFrame, answer: object) -> Verdict:
     """Check the smallest dose that clears the control: its interval begins above the control's hit rate.
 
     Args:
@@ -216,74 +300,99 @@ def smallest_dose(rates: pd.DataFrame, answer: float | None) -> Verdict:
         return Verdict(None, "Give one of the doses in the table, or 0 if none of them does it.")
     control = float(rates.loc[rates["method"] == "random", "hit_rate"].max())
     steered = rates[rates["method"] == "probe"].sort_values("dose")
+    given = _number(answer, 0, float(steered["dose"].max()))
+    if given is None:
+        return _odd(answer, "Give one of the doses in the table, or 0 if none of them does it")
     enough = steered.loc[steered["low"] > control, "dose"]
     wanted = float(enough.iloc[0]) if len(enough) else 0.0
     lines = [f"dose {r.dose:g}: {r.hit_rate:.0%} ({r.low:.0%} to {r.high:.0%})" for r in steered.itertuples()]
     table = f"Random directions reach {control:.0%}; steering: {'; '.join(lines)}."
-    if not math.isclose(float(answer), wanted):
-        return Verdict(False, f"{table} Which is the first interval that begins above the control?")
-    more = "" if wanted else " None clears the control; more seeds would narrow the intervals."
-    return Verdict(True, table + more)
+    if math.isclose(given, wanted):
+        more = "" if wanted else " None clears the control; more seeds would narrow the intervals."
+        return Verdict(True, table + more)
+    reason = "Which is the first interval that begins above the best that random directions reach?"
+    solution = f"{wanted:g}. {table}"
+    return wrong("smallest_dose", answer, reason=reason, hint=table, solution=solution)
 
 
-def culprit(report: LintReport, answer: str | None) -> Verdict:
-    """Check which clip has to go: it stands in a finding that is an error."""
+def culprit(report: LintReport, answer: object) -> Verdict:
+    """Check which clip has to go: it stands in a finding that is an error; "none" where there is no error."""
     if answer is None:
-        return Verdict(None, "Give the id of one clip, for example 'jazz/first.wav'.")
+        return Verdict(None, "Give the id of one clip as the report writes it, or 'none'.")
+    if not isinstance(answer, str):
+        return _odd(answer, "Give the id of one clip as the report writes it, or 'none'")
     errors = [finding for finding in report.findings if finding.severity == "error"]
+    if not errors and answer == "none":
+        return Verdict(True, "The report has no error: every clip may stay.")
     message = next((finding.message for finding in errors if answer in finding.ids), None)
     if message is not None:
         return Verdict(True, f"{message}.")
-    return Verdict(
-        False, f"{answer!r} stands in none of the report's {len(errors)} errors: read their messages."
+    named = sorted({name for finding in errors for name in finding.ids})
+    solution = f"one of {', '.join(named[:4])}." if errors else "'none': there is no error in the report."
+    reason = f"{answer!r} stands in none of the report's {len(errors)} errors."
+    hint = (
+        f"the first error reads: {errors[0].message}." if errors else "are there lines that begin with error?"
     )
+    return wrong("culprit", answer, reason=reason, hint=hint, solution=solution)
 
 
-def same_direction(ours: Direction, theirs: Direction, answer: bool | None) -> Verdict:
+def same_direction(ours: Direction, theirs: Direction, answer: object) -> Verdict:
     """Check whether two directions agree more than chance explains: cosine above 4 / sqrt(d)."""
     if answer is None:
         return Verdict(None, "Answer True or False: do both directions point the same way, beyond chance?")
+    if not isinstance(answer, bool | np.bool_):
+        return _odd(answer, "Answer True or False")
     cosine, chance = ours.cosine(theirs), 1 / math.sqrt(ours.vector.size)
     agree = cosine > 4 * chance
     why = (
         f"Their cosine is {cosine:.2f}. Two random directions in {ours.vector.size} dimensions have cosines "
         f"around 0, give or take {chance:.2f}"
     )
-    if bool(answer) != agree:
-        return Verdict(False, f"{why}. Compare the cosine with four times that.")
     more = "so this is agreement" if agree else "so this is no agreement"
-    return Verdict(True, f"{why}, {more}. A cosine well below 1 is normal: few clips leave much noise.")
+    if bool(answer) == agree:
+        return Verdict(True, f"{why}, {more}. A cosine well below 1 is normal: few clips leave much noise.")
+    reason = "Compare the cosine with four times what two random directions have."
+    return wrong("same_direction", answer, reason=reason, hint=f"{why}.", solution=f"{agree}. {why}, {more}.")
 
 
-def alarms(report: ProbeReport, answer: Iterable[str] | None) -> Verdict:
+def alarms(report: ProbeReport, answer: object) -> Verdict:
     """Check which findings of a report are alarms."""
     tested = [finding.name for finding in report if finding.adjusted is not None]
     if answer is None:
         return Verdict(None, f"Give a list, [] if there is none; tested were: {', '.join(tested)}.")
-    given, raised = set(answer), {finding.name for finding in report.alarms}
+    given = _members(answer, str)
+    if given is None:
+        return _odd(answer, f"Give a list of names, [] if there is none; tested were: {', '.join(tested)}")
+    raised = {finding.name for finding in report.alarms}
     strange = sorted(given - set(tested))
     if strange:
         return Verdict(False, f"{', '.join(strange)} was not tested; tested were: {', '.join(tested)}.")
-    if given != raised:
-        wrong = min(given ^ raised)
-        verb = "is" if wrong in raised else "is not"
-        return Verdict(False, f"{wrong} {verb} an alarm: {report[wrong].sentence()}")
-    chances = "; ".join(f"{name}: corrected p = {report[name].adjusted:.2g}" for name in tested)
-    return Verdict(True, f"{chances}. An alarm needs p at or below 0.05, and a size that matters.")
+    if given == raised:
+        chances = "; ".join(f"{name}: corrected p = {report[name].adjusted:.2g}" for name in tested)
+        return Verdict(True, f"{chances}. An alarm needs p at or below 0.05, and a size that matters.")
+    odd = min(given ^ raised)
+    reason = "Read the first sentence of the verdict again: it names the alarms."
+    hint = f"{odd} {'is' if odd in raised else 'is not'} an alarm: {report[odd].sentence()}"
+    return wrong("alarms", answer, reason=reason, hint=hint, solution=f"{sorted(raised)}.")
 
 
-def owed_to_the_model(report: ProbeReport, answer: float | None) -> Verdict:
+def owed_to_the_model(report: ProbeReport, answer: object) -> Verdict:
     """Check how many points of accuracy the model adds to the strongest baseline."""
     lead = report["baselines"].value
     if answer is None:
         return Verdict(None, "Give a number of percentage points, for example 12.")
-    if abs(float(answer) - 100 * lead.effect) > 1:
-        return Verdict(False, f"You say {float(answer):g} points. Read the Baselines tab: {lead.sentence()}")
-    more = "The rest was in the sound, or in the codes, before the model heard anything."
-    return Verdict(True, f"{lead.sentence()} {more}")
+    given = _number(answer, -100, 100)
+    if given is None:
+        return _odd(answer, "Give a number of percentage points, for example 12")
+    if abs(given - 100 * lead.effect) <= 1:
+        more = "What the baseline reads was in the sound, or in the codes, before the model heard anything."
+        return Verdict(True, f"{lead.sentence()} {more}")
+    reason = f"You say {given:g} points. Read the Baselines tab."
+    solution = f"{100 * lead.effect:.1f} points."
+    return wrong("owed_to_the_model", answer, reason=reason, hint=lead.sentence(), solution=solution)
 
 
-def first_touch(recording: Recording, name: str, answer: float | None) -> Verdict:
+def first_touch(recording: Recording, name: str, answer: object) -> Verdict:
     """Check at which second of the recording a step first read that a knob was not at 0."""
     knobs = recording.knobs()
     if name not in knobs:
@@ -293,14 +402,20 @@ def first_touch(recording: Recording, name: str, answer: float | None) -> Verdic
         return Verdict(None, "Give seconds, for example 3.2: recording.knobs() has a line for every change.")
     if not len(touched):
         return Verdict(False, f"Nobody turned {name} in this recording: play again, and turn it.")
-    first = float(touched.iloc[0])
-    if abs(float(answer) - first) > 0.05:
-        return Verdict(False, f"You say {float(answer):g} s. Look for the first line whose {name} is not 0.")
-    more = "You turned it a little earlier: what is drawn lies ahead of what is heard."
-    return Verdict(True, f"The step that makes the sound at {first:.2f} s was the first to read it. {more}")
+    given, first = _number(answer, 0, 1e6), float(touched.iloc[0])
+    if given is None:
+        return _odd(answer, "Give seconds, for example 3.2")
+    if abs(given - first) <= 0.05:
+        more = "You turned it a little earlier: what is drawn lies ahead of what is heard."
+        return Verdict(
+            True, f"The step that makes the sound at {first:.2f} s was the first to read it. {more}"
+        )
+    reason = f"You say {given:g} s. Look at the lines of recording.knobs()."
+    hint = f"it is the first line whose {name} is not 0."
+    return wrong("first_touch", answer, reason=reason, hint=hint, solution=f"{first:.2f} s.")
 
 
-def parting(moved: Recording, still: Recording, answer: float | None) -> Verdict:
+def parting(moved: Recording, still: Recording, answer: object) -> Verdict:
     """Check at which second two recordings of one seed part: the first frame whose codes differ."""
     frames = min(moved.codes.shape[-1], still.codes.shape[-1])
     differ = np.flatnonzero((moved.codes[:, :frames] != still.codes[:, :frames]).any(axis=0))
@@ -308,19 +423,23 @@ def parting(moved: Recording, still: Recording, answer: float | None) -> Verdict
         return Verdict(None, "Compare moved.codes with still.codes: frames count from 0 in the last axis.")
     if not len(differ):
         return Verdict(False, "The two are equal throughout: turn a knob in one of them, and play again.")
-    first = differ[0] / moved.frame_rate_hz
-    if abs(float(answer) - first) > 0.05:
-        hint = "np.flatnonzero tells it from (a != b).any(axis=0)."
-        return Verdict(False, f"At {float(answer):g} s lies not the first frame that differs. {hint}")
-    return Verdict(
-        True,
-        f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s. Until then the "
-        "same seed makes the same music, bit for bit; after it, every code that differs is heard by all that "
-        "follow.",
-    )
+    given, first = _number(answer, 0, 1e6), differ[0] / moved.frame_rate_hz
+    if given is None:
+        return _odd(answer, "Give seconds, for example 3.2")
+    if abs(given - first) <= 0.05:
+        return Verdict(
+            True,
+            f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s. Until then "
+            "the same seed makes the same music, bit for bit; after it, every code that differs changes all "
+            "that follow.",
+        )
+    reason = f"The frame at {given:g} s is not the first one that differs."
+    hint = "np.flatnonzero finds it in (a != b).any(axis=0)."
+    solution = f"{first:.2f} s (frame {differ[0]})."
+    return wrong("parting", answer, reason=reason, hint=hint, solution=solution)
 
 
-def side_effect(table: Crosstalk, plan: str, answer: str | None) -> Verdict:
+def side_effect(table: Crosstalk, plan: str, answer: object) -> Verdict:
     """Check which class of another target a plan moves most, up or down.
 
     Args:
@@ -333,22 +452,58 @@ def side_effect(table: Crosstalk, plan: str, answer: str | None) -> Verdict:
     names = (others["target"] + ": " + others["class"]).tolist()
     if answer is None:
         return Verdict(None, f"Look along the row {plan}, and give one of: {', '.join(names)}.")
-    if answer not in names:
-        return Verdict(False, f"{answer!r} is not one of: {', '.join(names)}.")
-    most = others.iloc[int(others["change"].abs().to_numpy().argmax())]
-    given = others.iloc[names.index(answer)]
+    if not isinstance(answer, str) or answer not in names:
+        return _odd(answer, f"Give one of: {', '.join(names)}")
+    place = int(others["change"].abs().to_numpy().argmax())
+    most, given = others.iloc[place], others.iloc[names.index(answer)]
     moves = f"{plan} moves {answer} by {100 * given['change']:+.0f} points"
-    if abs(given["change"]) < abs(most["change"]):
-        return Verdict(False, f"{moves}; another class moves more.")
-    interval = f"{100 * most['change_low']:+.0f} to {100 * most['change_high']:+.0f}"
-    more = "But the interval holds 0: with more seeds you would know."
-    if most["change_low"] > 0 or most["change_high"] < 0:
-        more = "That is more than chance."
-    return Verdict(True, f"{moves} ({interval}). {more}")
+    if abs(given["change"]) >= abs(most["change"]):
+        interval = f"{100 * most['change_low']:+.0f} to {100 * most['change_high']:+.0f}"
+        more = "But the interval holds 0: with more seeds you would know."
+        if most["change_low"] > 0 or most["change_high"] < 0:
+            more = "That is more than chance."
+        return Verdict(True, f"{moves} ({interval}). {more}")
+    solution = f"{names[place]} ({100 * most['change']:+.0f} points)."
+    hint = f"it is a class of the judge of {most['target']}."
+    return wrong(
+        "side_effect", answer, reason=f"{moves}; another class moves more.", hint=hint, solution=solution
+    )
 
 
-def _no_plan(answer: object, do: str = "A direction becomes one by .at(dose).") -> Verdict:
-    return Verdict(False, f"This is a {type(answer).__name__}, not a plan. {do}")
+def _odd(answer: object, do: str) -> Verdict:
+    """Return the verdict on an answer of the wrong kind; it counts as no attempt."""
+    shown = repr(answer)
+    shown = shown if len(shown) <= 40 else f"This {type(answer).__name__}"
+    return Verdict(False, f"{shown} is not an answer to this question. {do}.")
+
+
+def _number(answer: object, low: float, high: float) -> float | None:
+    """Return an answer as a number between two bounds; None for nan, True, words, lists and the like."""
+    if isinstance(answer, bool | np.bool_) or not isinstance(answer, int | float | np.number):
+        return None
+    if isinstance(answer, complex | np.complexfloating):
+        return None
+    return float(answer) if low <= answer <= high else None
+
+
+def _members(answer: object, kind: type[int] | type[str]) -> set[Any] | None:
+    """Return the members of a list, a tuple or a set, all of one kind; None for anything else."""
+    if isinstance(answer, np.ndarray):
+        answer = answer.tolist()
+    if not isinstance(answer, list | tuple | set | frozenset | range):
+        return None
+    wanted = (int, np.integer) if kind is int else (str,)
+    sound = all(isinstance(one, wanted) and not isinstance(one, bool) for one in answer)
+    return {kind(one) for one in answer} if sound else None
+
+
+def _drowning(plan: Steering) -> str | None:
+    """Return that a dose of a plan is beyond all reason, None where each is sane."""
+    doses = [float(term.dose) for term in plan.terms]
+    mad = next((dose for dose in doses if not abs(dose) <= SANE_DOSE), None)
+    if mad is None:
+        return None
+    return f"A dose of {mad:g} drowns the music: stay within {SANE_DOSE:g}; 0.1 to 0.3 is usual."
 
 
 def _early(plan: Steering, after_s: float) -> float | None:
@@ -359,7 +514,8 @@ def _early(plan: Steering, after_s: float) -> float | None:
 
 def _pushes(plan: Steering, name: str) -> Callable[[float], float]:
     """Return the dose (positive: towards) that a plan gives to the direction of that name at each second."""
-    terms = [term for term in plan.terms if term.direction.name == name]
+    named = (term for term in plan.terms if term.direction.name == name and term.branch != "null")
+    terms = [term for term in named if not OPERATIONS[term.operation].has_target]
     return lambda seconds: sum(term.dose * term.schedule.factor(float(seconds), 1) for term in terms)
 
 

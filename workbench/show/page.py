@@ -18,7 +18,7 @@ from workbench.errors import ProbeError
 from workbench.files import write_atomically
 from workbench.probing.diagnosis import Finding, ProbeReport
 from workbench.show.plots import diagnosis_figure
-from workbench.show.plots.grammar import CONFIG, colours_of_clips, plotly_source
+from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, colours_of_clips, plotly_source
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,8 @@ def figures_html(drawn: Mapping[str, Any], *, first: bool = True) -> str:
     library = ""
     if first and drawn:  # the settings hold for the whole page: `to_html` drops an empty server's address
         settings = f"Plotly.setPlotConfig({json.dumps(CONFIG)})"
-        library = f"<script>{plotly_source()}</script><script>{settings}</script>"
+        look = "".join(one.read_text("utf-8") for one in (FIGURE_SCRIPT, HERE / "page_figures.js"))
+        library = f"<script>{plotly_source()}</script><script>{settings}</script><script>{look}</script>"
     return library + "".join(
         f"<figure aria-label='{escape(caption, quote=True)}'>"
         f"{figure.to_html(full_html=False, include_plotlyjs=False, config=dict(CONFIG))}</figure>"
@@ -57,7 +58,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, named: bool 
         if named:
             cells[0] = cells[0].replace("<td>", "<th scope='row'>").replace("</td>", "</th>")
         body += f"<tr>{''.join(cells)}</tr>"
-    return f"<div class='table'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    scrolls = "class='table' tabindex='0' role='region' aria-label='table'"
+    return f"<div {scrolls}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def facts_html(facts: Mapping[str, str], marked: Mapping[str, tuple[str, bool]]) -> str:

@@ -81,9 +81,9 @@ def _ratio(row: Report) -> tuple[str, str]:
 def _crosstalk(cells: Sequence[Report]) -> Iterator[str]:
     yield "## Crosstalk\n"
     yield (
-        "Change of each judge's probabilities against the unsteered twin, in points of 100. What a plan aims "
-        "at is bold; brackets: the 95 % interval holds 0. Classes of one judge exclude each other; crosstalk "
-        "proper is what happens to other judges.\n"
+        "Change of each judge's probabilities against the unsteered clip of the same prompt and seed, in "
+        "points of 100. What a plan aims at is bold; brackets: the 95 % interval holds 0. Classes of one "
+        "judge exclude each other; crosstalk proper is what happens to other judges.\n"
     )
     targets = list(dict.fromkeys(cell["target"] for cell in cells))
     for target in targets:

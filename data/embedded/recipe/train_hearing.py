@@ -100,7 +100,7 @@ def hearing_loss(ear: BandEar, features: Tensor, codes: Tensor) -> Tensor:
 
 
 def train_hearing(build: Path, *, minutes: float, steps: int = STEPS, seed: int = 0) -> BandEar:
-    """Return the ear after at most so many minutes of training; run again to go on where it stopped."""
+    """Return the ear after at most so many minutes of training; run again to continue where it stopped."""
     torch.manual_seed(seed)
     ear = BandEar(WIDTH)
     optimiser = torch.optim.AdamW(ear.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)

@@ -173,7 +173,7 @@ def hang(inputs: Tensor, share: float, rng: np.random.Generator) -> Tensor:
 def train_language(
     build: Path, *, minutes: float, schedule: Schedule | None = None, device: str = "cpu", seed: int = 0
 ) -> MusicgenForConditionalGeneration:
-    """Return the model after training for at most so many minutes; run again to go on where it stopped."""
+    """Return the model after training for at most so many minutes; run again to continue where it stopped."""
     schedule = schedule or Schedule()
     tokenizer = build_tokenizer()
     model = build_model(BandCodec(BandCodecConfig()), seed=seed).to(device)

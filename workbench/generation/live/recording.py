@@ -1,4 +1,4 @@
-"""A recording: one session on disk, complete in itself, from which its codes can be drawn again to the bit.
+"""A recording: one session on disk, complete in itself, which regenerates its codes bit for bit.
 
 header.json              what was asked for, by which model, on what machine
 directions/0.safetensors ... the knobs' directions

@@ -19,6 +19,8 @@ from workbench.stats import NOTHING, Estimate, jackknife, sums_by_group
 Array = np.ndarray
 FLATTERED = 0.05
 """Accuracy may lie this far above the mean recall before it is called flattering."""
+BALANCED = 1.05
+"""Below this ratio of the largest class to the smallest, classes count as balanced."""
 BELIEVABLE = 0.03
 """A share of flipped labels up to which no alarm is raised: published music sets have as many."""
 _SHARPEST = 5.0  # |log a| stays below: ridge logits lie between 0 and 1 and need a large a
@@ -39,13 +41,19 @@ class ClassImbalance(Diagnosis):
     figure: ClassVar[str] = "flattery"
     tested: ClassVar[bool] = True
 
+    @property
+    def balance(self) -> str:
+        """How far the classes differ in size, in words."""
+        if self.ratio < BALANCED:
+            return "The classes are balanced"
+        return f"{self.commonest} has {self.ratio:.1f} times as many clips as the rarest class"
+
     def _words(self, alarm: bool) -> str:
         verdict = "accuracy alone flatters the probe" if alarm else "accuracy is a fair figure here"
         return (
-            f"{self.commonest} has {self.ratio:.1f} clips for each of the rarest class: naming it always "
-            f"gives {self.majority:.2f}; at layer {self.layer} the {self.target} accuracy is "
-            f"{self.accuracy.value:.2f}, the mean recall {self.recall:.2f}, "
-            f"macro-F1 {self.macro_f1:.2f}: {verdict}."
+            f"{self.balance}; always naming {self.commonest} gives {self.majority:.2f}; at layer "
+            f"{self.layer} the {self.target} accuracy is {self.accuracy.value:.2f}, the mean recall "
+            f"{self.recall:.2f}, macro-F1 {self.macro_f1:.2f}: {verdict}."
         )
 
 

@@ -90,7 +90,7 @@ def _(value: d.ClassImbalance) -> go.Figure:
     }
     others = pd.DataFrame([{"name": name, "value": v, "low": v, "high": v} for name, v in plain.items()])
     rows = pd.concat([rows_from({"accuracy": value.accuracy}), others], ignore_index=True)
-    note = f"{value.commonest} has {value.ratio:.1f} clips for each of the rarest class."
+    note = f"{value.balance}."
     return shares(rows, "Does accuracy flatter?", note=note, axis="share", marked=["accuracy"])
 
 
@@ -157,7 +157,7 @@ def _(value: d.DirectionStability) -> go.Figure:
         go.Scatter(
             x=table["cosine"], y=names, mode="markers", name="cosine", showlegend=False,
             marker={"size": 11, "color": [colours[str(name)] for name in table["class"]]},
-            error_x=g.interval(table["cosine"], table["lowest"], table["cosine"]),
+            error_x={**g.interval(table["cosine"], table["lowest"], table["cosine"]), "color": g.INK},
             hovertemplate="%{y}: %{x:.2f}<extra></extra>",
         )
     )  # fmt: skip
@@ -169,11 +169,17 @@ def cosines(table: pd.DataFrame, question: str, *, axis: str) -> go.Figure:
     """Return (k, k) cosines as a heat map, -1 blue, 0 white, 1 orange; `axis` says what the names are."""
     names = [str(name) for name in table.index]
     result = g.figure(question, x=axis, y=axis, height=200 + 44 * len(names))
-    look: dict[str, Any] = {"zmin": -1, "colorscale": g.DIVERGING, "textfont": None, "tickformat": None}
-    words = {"label": "%{z:.2f}", "hover": "%{y}, %{x}: %{z:.3f}"}
-    result.add_trace(g.heat(table.to_numpy(), names, names, "cosine", **words, **look))
-    result.update_xaxes(type="category")
-    return result.update_yaxes(type="category", autorange="reversed")
+    words = [[f"{cosine:.2f}" for cosine in row] for row in table.to_numpy()]
+    look: dict[str, Any] = {
+        "zmin": -1,
+        "colorscale": g.DIVERGING,
+        "tickformat": None,
+        "words": words,
+        "size": 12,
+    }
+    look["hovertemplate"] = "%{y}, %{x}: %{z:.3f}<extra></extra>"
+    g.add_heat(result, table.to_numpy(), names, names, "cosine", **look)
+    return result.update_xaxes(type="category").update_yaxes(type="category")
 
 
 def score_over_time(value: d.ScoreOverTime, clip: str) -> go.Figure:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 
 from workbench.sound.dataset import in_order
 
-# Okabe and Ito's colour-blind-safe palette (2008): one colour per genre in every figure, player and panel.
+# Okabe and Ito's colour-blind-safe palette (2008), shifted so that each colour has a contrast of 3 on white
+# and on the paper of dark themes, and pairs stay as far apart for every kind of colour vision as they were.
+# One colour per genre in every figure, player and panel.
 GENRE_COLOURS: Mapping[str, str] = MappingProxyType(
     {
-        "classical": "#0072B2",
-        "jazz": "#E69F00",
-        "electronic": "#CC79A7",
-        "rock": "#D55E00",
-        "country": "#009E73",
-        "reggae": "#56B4E9",
+        "classical": "#0262B5",
+        "jazz": "#C68700",
+        "electronic": "#B9759C",
+        "rock": "#B44205",
+        "country": "#1B8B56",
+        "reggae": "#3A9CD3",
     }
 )
 UNSTEERED = "#777777"
-# Labels beyond the six genres: the palette's last colour, then darker shades that stay apart in grey scale.
-OTHERS = ("#8A7A00", "#4B2E83", "#882255", "#332288", "#117733", "#661100", "#44AA99", "#AA4499")
+# Labels beyond the six genres, of the same contrast.
+OTHERS = ("#107B0C", "#8670DE", "#EA525C", "#8A5A38", "#D659B8", "#769B7B", "#655B86", "#A4903B")
 
 
 def colours_for(labels: Iterable[object]) -> dict[str, str]:
@@ -72,6 +76,8 @@ CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
     "modeBarButtonsToRemove": LEAVING,
 }
+FIGURE_SCRIPT = Path(__file__).parent.parent / "figure.js"
+"""What panels and pages do with a figure before it is drawn."""
 
 
 def plotly_source() -> str:
@@ -89,8 +95,9 @@ def figure(
 ) -> go.Figure:
     """Return an empty figure in one look: `question` as title, `note` under it, axes with units.
 
-    Font sizes are chosen for a notebook column of 600-900 pixels; the paper is white in every theme, so that
-    the colours keep their contrast. `shares` is the range of an axis y of shares, shown in per cent.
+    Font sizes are chosen for a notebook column of 600-900 pixels. It is dark on white; panels and pages turn
+    the greys round where they are dark, and break title and note into lines (figure.js). `shares` is the
+    range of an axis y of shares, shown in per cent.
     """
     title: dict[str, Any] = {
         "text": f"<b>{question}</b>", "font": {"size": 16}, "pad": {"l": 16, "t": 16},
@@ -121,12 +128,12 @@ def figure(
     return result.update_yaxes(range=shares, tickformat=".0%") if shares else result
 
 
-def on_player_clock(result: go.Figure, seconds: float, *, top: int) -> go.Figure:
+def on_player_clock(result: go.Figure, seconds: float) -> go.Figure:
     """Return the figure with its time axis of `seconds` exactly below that of a comparison player."""
     result.update_yaxes(automargin=False)
     result.update_xaxes(range=[0, seconds], automargin=False)
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-    return result.update_layout(margin={"l": LEFT, "r": RIGHT, "t": top}, legend=legend)
+    legend = {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top"}
+    return result.update_layout(margin={"l": LEFT, "r": RIGHT}, legend=legend)
 
 
 def curve(x: Any, y: Any, name: str, colour: str, *, hover: str = "%{y}", **more: Any) -> go.Scatter:
@@ -162,19 +169,44 @@ def band(x: Iterable[float], low: Iterable[float], high: Iterable[float], *, col
     )  # fmt: skip
 
 
-def heat(z: Any, x: Any, y: Any, title: str, *, label: str, hover: str, **more: Any) -> go.Heatmap:
-    """Return a matrix of shades, with a number in each cell.
+ON_SHADES = "on shades"
+"""`meta` of a trace, `name` of a shape, whose colours belong to a heat map's: the same in every theme."""
+
+
+def add_heat(
+    result: go.Figure, z: Any, x: Sequence[Any], y: Sequence[Any], title: str, **more: Any
+) -> go.Figure:
+    """Return the figure with a matrix of shades added, a number in each cell, black or white as can be read.
 
     Args:
+        result: the figure.
         z: (rows, columns) values; shares from 0 to 1 unless `more` says otherwise.
-        x: (columns,) names.
-        y: (rows,) names.
-        title: of the colour bar.
-        label: what stands in a cell, a plotly template.
-        hover: what a cell says under the mouse, a plotly template.
-        more: of `go.Heatmap`, in place of the usual settings.
+        x: names across, (columns,).
+        y: names down, (rows,), the first on top.
+        title: of the colour bar: what is measured.
+        more: `words`, what stands in the cells (rows, columns); `size` of these words in pixels; others are
+            of `go.Heatmap`, in place of the usual settings.
     """
-    usual = {"zmin": 0, "zmax": 1, "colorscale": SEQUENTIAL, "xgap": 2, "ygap": 2, "textfont": {"size": 13}}
+    words, size = np.asarray(more.pop("words")), more.pop("size", 13)
     bar = scale_bar(title, tickformat=more.pop("tickformat", ".0%"))
-    shown = {"texttemplate": label, "hovertemplate": f"{hover}<extra></extra>"}
-    return go.Heatmap(z=z, x=x, y=y, colorbar=bar, **{**usual, **shown, **more})
+    look = {"zmin": 0, "zmax": 1, "colorscale": SEQUENTIAL, "xgap": 2, "ygap": 2, **more}
+    result.add_trace(go.Heatmap(z=z, x=list(x), y=list(y), colorbar=bar, **look))
+    height = (np.asarray(z, dtype=float) - look["zmin"]) / (look["zmax"] - look["zmin"])
+    shades = sample_colorscale(look["colorscale"], np.clip(np.nan_to_num(height), 0, 1).ravel().tolist())
+    font = {"size": size, "color": [_readable_on(one) for one in shades]}
+    result.add_trace(
+        go.Scatter(
+            x=[name for _ in y for name in x], y=[name for name in y for _ in x], mode="text",
+            text=words.ravel().tolist(), textfont=font,
+            hoverinfo="skip", showlegend=False, meta=ON_SHADES,
+        )
+    )  # fmt: skip
+    result.update_xaxes(range=[-0.5, len(x) - 0.5], showgrid=False)
+    return result.update_yaxes(range=[len(y) - 0.5, -0.5], showgrid=False)
+
+
+def _readable_on(shade: str) -> str:
+    """Return black or white, whichever has more contrast on a colour "rgb(r, g, b)"."""
+    parts = np.array([float(part) for part in shade[4:-1].split(",")]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return "#000000" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "#FFFFFF"

@@ -15,6 +15,7 @@ from workbench.sound.dataset import as_text
 
 MANY_POINTS = 2000  # from here on WebGL; SVG takes 16 s at 100,000 points
 MANY_VALUES = 12  # more different numbers than this are a scale, not classes
+EDGE = {"width": 1, "color": g.UNSTEERED}  # the ends of the scale are as light and dark as paper
 RING: dict[str, Any] = {
     "mode": "markers", "hoverinfo": "skip", "showlegend": False,
     "marker": {"size": 18, "symbol": "circle-open", "color": "#000000", "line": {"width": 3}},
@@ -54,10 +55,10 @@ def map_scatter(
     scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
     if scaled:
         look = {"size": 8, "color": table["value"].to_numpy(dtype=float), "colorscale": g.SEQUENTIAL}
-        look |= {"showscale": True, "colorbar": g.scale_bar(colour_by)}
+        look |= {"showscale": True, "colorbar": g.scale_bar(colour_by), "line": EDGE}
         result.add_trace(_points(kind, table, look, showlegend=False))
     else:
-        look = {"size": 8, "opacity": 0.9, "line": {"width": 0.6, "color": "white"}}
+        look = {"size": 8, "line": {"width": 0.6, "color": "white"}}
         result.add_traces(_by_class(kind, table, table, look))
     if joined is not None:
         look = {"size": 13, "symbol": "diamond", "line": {"width": 2, "color": g.INK}}

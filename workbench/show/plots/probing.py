@@ -43,7 +43,7 @@ def shares(
         result.add_trace(
             go.Scatter(
                 x=[value], y=[str(name)], name=str(name), mode="markers+text", text=[f"{value:.0%}"],
-                textposition="top center", error_x=g.interval([value], [low], [high]),
+                textposition="top center", cliponaxis=False, error_x=g.interval([value], [low], [high]),
                 marker={"size": 11, "color": BLUE if not marked or name in marked else g.UNSTEERED},
                 hovertemplate=f"%{{y}}: %{{x:.1%}} ({low:.1%} to {high:.1%})<extra></extra>",
             )
@@ -55,7 +55,9 @@ def shares(
     reach = [min(-0.02, float(low.min()) - 0.03), max(1.02, float(high.max()) + 0.03)]
     result.update_xaxes(range=reach, tickformat=".0%")
     result.update_yaxes(categoryorder="array", categoryarray=list(rows["name"])[::-1], showgrid=False)
-    return result.update_layout(showlegend=False)
+    result.update_yaxes(range=[-0.6, len(rows) - 0.25])  # the highest number has room too
+    result.update_layout(showlegend=False)
+    return result
 
 
 def rows_from(estimates: Mapping[str, Any]) -> pd.DataFrame:
@@ -123,8 +125,9 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     question, height = "Which class is taken for which?", 180 + 52 * len(names)
     result = g.figure(question, x="called", y="is really", note=note, height=height)
     hover = "%{y} called %{x}: %{customdata} (%{z:.0%})"
-    cells = g.heat(shares, names, names, "share of row", label="%{z:.0%}", hover=hover, customdata=values)
-    return result.add_trace(cells).update_yaxes(autorange="reversed")
+    words = [[f"{share:.0%}" for share in row] for row in shares]
+    look = {"words": words, "hovertemplate": f"{hover}<extra></extra>", "customdata": values}
+    return g.add_heat(result, shares, names, names, "share of row", **look)
 
 
 PENALTY = "L2 penalty λ per sample (log scale; ∞: difference in means)"

@@ -85,7 +85,7 @@ def piano_roll(score: Score, *, name: str = "", seconds: float | None = None) ->
             },
             xaxis={"anchor": "y2"},
         )  # fmt: skip
-    return g.on_player_clock(result, seconds or max(score.seconds, 0.1), top=90)
+    return g.on_player_clock(result, seconds or max(score.seconds, 0.1))
 
 
 def _bars(part: str, notes: Sequence[Note], rows: Sequence[int], colour: str) -> go.Scatter:

@@ -51,7 +51,7 @@ def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float
         read = np.asarray(trace.probabilities)[:, trace.classes.index(class_)]
         result.add_traces(_lines(name, np.asarray(trace.seconds), read, line))
     result.add_hline(y=chance, line=dict(g.DASHED))
-    return g.on_player_clock(result, seconds, top=100)
+    return g.on_player_clock(result, seconds)
 
 
 def _lines(name: str, seconds: np.ndarray, read: np.ndarray, style: dict[str, Any]) -> list[go.Scatter]:
@@ -125,6 +125,7 @@ def judged_genres(
     result = g.figure(_question(target), x=target, y="probability", note=note, height=340, shares=[0, 1.12])
     colours = g.colours_of_clips(probabilities)
     shades = list(colours.values())
+    crowded = len(shades) * len(genres) > 8  # bars too thin for a number to lie on them
     for place, (clip, colour) in enumerate(colours.items()):
         values = [probabilities[clip][genre] for genre in genres]
         hatch = HATCHES[shades[:place].count(colour) % len(HATCHES)]  # clips of one colour stay apart
@@ -134,6 +135,7 @@ def judged_genres(
             go.Bar(
                 x=genres, y=values, name=clip, marker={"color": colour, "line": edge, "pattern": pattern},
                 text=[f"{value:.0%}" for value in values], textposition="outside", cliponaxis=False,
+                textangle=-90 if crowded else 0, textfont={"size": 12}, constraintext="none",
                 hovertemplate="%{x}: %{y:.1%}<extra>%{fullData.name}</extra>",
             )
         )  # fmt: skip
@@ -148,9 +150,9 @@ def judged_table(probabilities: Mapping[str, Mapping[str, float]], *, target: st
     note = "A judge that hears audio only, never the model's activations; each row sums to 100 %."
     result = g.figure(question, x="heard as", y="", note=note, height=170 + 36 * len(clips))
     z = [[probabilities[clip][genre] for genre in genres] for clip in clips]
-    hover = "%{y} is heard as %{x}: %{z:.1%}"
-    result.add_trace(g.heat(z, genres, clips, "probability", label="%{z:.0%}", hover=hover))
-    return result.update_yaxes(autorange="reversed")
+    words = [[f"{share:.0%}" for share in row] for row in z]
+    hover = "%{y} is heard as %{x}: %{z:.1%}<extra></extra>"
+    return g.add_heat(result, z, genres, clips, "probability", words=words, hovertemplate=hover)
 
 
 def _question(target: str) -> str:
@@ -187,17 +189,22 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
         hover[down, across] = _hover(row)
         if row["own"]:
             corners = {"x0": across - 0.5, "x1": across + 0.5, "y0": down - 0.5, "y1": down + 0.5}
-            result.add_shape(type="rect", line={"color": g.INK, "width": 2.5}, **corners)
-    look: dict[str, Any] = {"zmin": -1, "colorscale": g.DIVERGING, "textfont": {"size": 12, "color": g.INK}}
-    look |= {"label": "%{text}", "hover": "%{customdata}", "tickformat": "+.0%"}
-    result.add_trace(g.heat(z, None, None, "change of P", text=words, customdata=hover, **look))
+            result.add_shape(type="rect", name=g.ON_SHADES, line={"color": g.INK, "width": 2.5}, **corners)
+    look: dict[str, Any] = {
+        "zmin": -1,
+        "colorscale": g.DIVERGING,
+        "tickformat": "+.0%",
+        "words": words,
+        "size": 12,
+    }
+    look |= {"hovertemplate": "%{customdata}<extra></extra>", "customdata": hover}
+    g.add_heat(result, z, range(len(classes)), range(len(plans)), "change of P", **look)
     for place, (one, other) in enumerate(pairwise(classes)):
         if one[0] != other[0]:
-            result.add_vline(x=place + 0.5, line={"color": g.INK, "width": 1})
+            result.add_vline(x=place + 0.5, name=g.ON_SHADES, line={"color": g.INK, "width": 1})
     ticks = [f"{target}<br>{name}" for target, name in classes]
-    result.update_xaxes(tickvals=list(range(len(classes))), ticktext=ticks, showgrid=False)
-    result.update_yaxes(tickvals=list(range(len(plans))), ticktext=plans, showgrid=False)
-    return result.update_yaxes(autorange="reversed")
+    result.update_xaxes(tickvals=list(range(len(classes))), ticktext=ticks)
+    return result.update_yaxes(tickvals=list(range(len(plans))), ticktext=plans)
 
 
 def _hover(row: dict[Any, Any]) -> str:

@@ -19,7 +19,7 @@ import pandas as pd
 import traitlets
 
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.show.plots.grammar import CONFIG, plotly_source
+from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, plotly_source
 from workbench.show.widgets import ui
 from workbench.show.widgets.kept import Kept, picture_html
 
@@ -240,7 +240,7 @@ class PlotPanel(Kept, anywidget.AnyWidget):
         clock: the `key` of a player of the same page: a line on the time axis stands where that player is.
     """
 
-    _esm = HERE / "plot_panel.js"
+    _esm = FIGURE_SCRIPT.read_text(encoding="utf-8") + (HERE / "plot_panel.js").read_text(encoding="utf-8")
     _css = HERE / "style.css"
     library = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
     figure = traitlets.Dict().tag(sync=True)

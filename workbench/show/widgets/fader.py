@@ -64,7 +64,7 @@ class Fader(Kept, anywidget.AnyWidget):
             most=most, breaks=breaks or 0.0, live=live, layout={"width": "min(100%, 400px)"}, **traits
         )
 
-    @traitlets.validate("value")  # type: ignore[untyped-decorator]  # traitlets has no types
+    @traitlets.validate("value")  # type: ignore[untyped-decorator]
     def _checked(self, proposal: Any) -> float:
         value = number_or_nan(proposal["value"])
         if not abs(value) <= self.limit or math.isnan(value):

@@ -30,7 +30,8 @@ class TakeRow(ipywidgets.HBox):
         self.path: Path | None = None
         self.saved_as = ""
         self.tick = ipywidgets.Checkbox(indent=False, layout={"width": "26px"}, tooltip="Compare this take")
-        self.label = ipywidgets.Text(value=name, continuous_update=False, layout={"width": "200px"})
+        words = {"continuous_update": False, "tooltip": "name of the take"}
+        self.label = ipywidgets.Text(value=name, layout={"width": "200px"}, **words)
         self.words = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
         super().__init__([self.tick, self.label, self.words], layout={"align_items": "center", **ui.FULL})
         self.describe()
@@ -75,9 +76,8 @@ class TakeHistory(ui.Together, ui.Panel):
         self._rows: list[TakeRow] = []  # newest first
         self._on_change = self._follow_ticks
         self.list = ipywidgets.VBox(layout={"width": "100%", "max_height": "340px", "overflow": "auto"})
-        self.path = ipywidgets.Combobox(
-            placeholder="a folder that a take was saved in", layout={"width": "min(100%, 360px)"}
-        )
+        hint = "a folder that a take was saved in"
+        self.path = ipywidgets.Combobox(placeholder=hint, tooltip=hint, layout={"width": "min(100%, 360px)"})
         self.status = ipywidgets.HTML()
         self.problem = problem = ipywidgets.HTML()
         save = ui.button("Save", "Write the ticked takes, each into a folder of its own", self.save, problem)

@@ -58,7 +58,8 @@ def _picture(scores: Sequence[Score]) -> str:
     return (
         f"<div class='wb-note'><b>{title}</b><br>"
         f"<svg role='img' aria-label='{title}' viewBox='0 0 {_WIDTH} {_HEIGHT}' "
-        f"style='width: min(100%, {_WIDTH}px); border: 1px solid #bbb; background: white'>{lines}"
+        f"style='width: min(100%, {_WIDTH}px); border: 1px solid var(--jp-border-color1, #bbb); "
+        f"background: var(--jp-layout-color0, white); fill: currentColor'>{lines}"
         f"<text x='3' y='11' font-size='10'>100 %</text>"
         f"<text x='3' y='{_HEIGHT - 3}' font-size='10'>0 %</text>"
         f"<text x='{_WIDTH - 3}' y='11' font-size='10' text-anchor='end'>{begin + SHOWN_S:.0f} s</text></svg>"

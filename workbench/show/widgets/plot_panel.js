@@ -20,11 +20,6 @@ function plotly(model) {
   return window.__workbenchPlotly;
 }
 
-// Figures are made dark on white. Where the page is dark, their greys are turned round, and nothing else: a genre keeps
-// its colour. Ink, grid, notes, axes, the unsteered, and white, which is the paper.
-const DARK = { "#222222": "#E4E4E4", "#E6E6E6": "#3C3C3C", "#555555": "#BDBDBD", "#888888": "#9A9A9A", "#777777": "#A6A6A6",
-  "#FFFFFF": "#111111", white: "#111111", "#000000": "#FFFFFF" };
-
 function isDark(el) {
   // In a panel, a part may be drawn before it stands in the page, where nothing has a colour.
   const probe = (el.isConnected ? el : document.body).appendChild(document.createElement("i"));
@@ -32,14 +27,6 @@ function isDark(el) {
   const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
   probe.remove();
   return 0.3 * red + 0.6 * green + 0.1 * blue < 128;
-}
-
-// A copy of a part of a figure in the colours of the page.
-function inked(part, dark) {
-  if (typeof part === "string") return dark ? DARK[part] ?? part : part;
-  if (Array.isArray(part)) return part.map((each) => inked(each, dark));
-  if (part === null || typeof part !== "object" || ArrayBuffer.isView(part)) return part;
-  return Object.fromEntries(Object.entries(part).map(([name, value]) => [name, inked(value, dark)]));
 }
 
 const pointOf = (p) => ({ curve: p.curveNumber, index: p.pointNumber ?? null, x: p.x, y: p.y, data: p.customdata ?? null });
@@ -68,7 +55,7 @@ function follow(key, chart, line) {
 async function render({ model, el }) {
   el.classList.add("wb-panel");
   const chart = document.createElement("div");
-  chart.setAttribute("role", "img");
+  chart.setAttribute("role", "figure");
   const bar = Object.assign(document.createElement("div"), { className: "wb-bar wb-right" });
   const stage = Object.assign(document.createElement("div"), { className: "wb-stage" });
   const line = Object.assign(document.createElement("div"), { className: "wb-head", hidden: true });
@@ -86,22 +73,31 @@ async function render({ model, el }) {
     const size = { width: Math.min(chart.clientWidth || 700, 800), height: chart.clientHeight || layout.height || 400 };
     model.send({ kind: "picture", url: await Plotly.toImage({ data, layout }, { format: "webp", scale: 1.25, ...size }) });
   };
-  const draw = async () => {
+  let shown = 0, width = 0, last = Promise.resolve(); // drawn again for a theme or a width, a figure keeps its zoom
+  const drawNow = async (still) => {
+    if (!chart.isConnected) return;
     const { data, layout } = model.get("figure");
     if (!data) return; // nothing to show yet: the panel is hidden
     const first = !chart.on;
-    chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, ""));
-    const dark = isDark(el);
-    await Plotly.react(chart, inked(data, dark), inked(layout, dark), structuredClone(model.get("config")));
+    width = el.clientWidth;
+    chart.setAttribute("aria-label", (layout?.title?.text ?? "figure").replace(/<[^>]*>/g, " ").trim());
+    await drawn(Plotly, chart, { data, layout: { uirevision: `figure ${shown}`, ...layout }, width, dark: isDark(el), still,
+      config: structuredClone(model.get("config")) });
     clearTimeout(keeping);
     keeping = setTimeout(keep, 500);
     if (!first) return;
     chart.on("plotly_click", (e) => model.send({ kind: "click", points: e.points.map(pointOf) }));
     chart.on("plotly_selected", (e) => e && model.send({ kind: "select", points: e.points.map(pointOf) }));
   };
+  const draw = (still = true) => { // one after the other
+    chart.setAttribute("aria-busy", "true");
+    last = last.catch(() => {}).then(() => drawNow(still)).finally(() => chart.setAttribute("aria-busy", "false"));
+    return last;
+  };
+  const redraw = () => { shown += 1; return draw(false); };
   await draw();
-  model.on("change:figure", draw);
-  const theme = new MutationObserver(draw); // JupyterLab names its theme on the body
+  model.on("change:figure", redraw);
+  const theme = new MutationObserver(() => draw()); // JupyterLab names its theme on the body
   theme.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
   const name = () => model.get("name");
   const save = (href, suffix) => Object.assign(document.createElement("a"), { href, download: name() + suffix }).click();
@@ -111,9 +107,11 @@ async function render({ model, el }) {
     button("CSV", "Download the data as CSV", () =>
       save(URL.createObjectURL(new Blob([model.get("csv")], { type: "text/csv" })), ".csv")),
   );
-  const watch = new ResizeObserver(() => chart.on && chart.isConnected && chart.offsetParent && Plotly.Plots.resize(chart));
+  const watch = new ResizeObserver(() => chart.on && chart.isConnected && chart.offsetParent && el.clientWidth !== width && draw());
   watch.observe(el);
+  const sight = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && misplaced(chart) && draw());
+  sight.observe(chart);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
-  return () => { clearTimeout(keeping); leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", draw); Plotly.purge(chart); };
+  return () => { clearTimeout(keeping); leave(); watch.disconnect(); sight.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
 }
 export default { render };

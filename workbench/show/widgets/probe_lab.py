@@ -23,7 +23,8 @@ from workbench.probing.diagnosis import (
 )
 from workbench.probing.fit import fit_probes
 from workbench.probing.probe import ProbeSweep
-from workbench.show.broken_probes import BrokenProbe
+from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
+from workbench.show.exercises import Verdict
 from workbench.show.page import figure_of, write_probe_page
 from workbench.show.plots import cosines
 from workbench.show.widgets import ui
@@ -45,6 +46,8 @@ TABS: dict[str, tuple[str, ...]] = {
 }
 """Tab -> the findings that it shows; "confound" stands for all of them."""
 HARDEST = 30
+UNANSWERED = "wb-unanswered"
+HIDDEN = f".{UNANSWERED} .wb-verdict, .{UNANSWERED} .wb-alarm {{ display: none; }}"
 FITTING = ("method", "folds", "seed", "class_weights")
 """Options of the lab by which probes are fitted, too."""
 
@@ -136,10 +139,10 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         alarms = "".join(f"<li>{html.escape(finding.sentence())}</li>" for finding in report.alarms)
         more = "".join(f"<li class='wb-note'>{html.escape(one)}</li>" for one in report.skipped)
         verdict = f"<b>{html.escape(report.verdict())}</b><ul>{alarms}{more}</ul>"
-        self.verdict.value = ui.box_html("wb-words", verdict)
+        self.verdict.value = ui.box_html("wb-words wb-verdict", verdict)
         for finding in report:
             words, panel = self._findings[finding.name]
-            mark = "<b>Alarm.</b> " if finding.alarm else ""
+            mark = "<b class='wb-alarm'>Alarm.</b> " if finding.alarm else ""
             chance = "" if finding.adjusted is None else f" (corrected p = {finding.adjusted:.2g})"
             words.value = f"<div class='wb-words'>{mark}{html.escape(finding.sentence())}{chance}</div>"
             figure = figure_of(finding)
@@ -202,6 +205,7 @@ class BrokenProbes(ui.Panel):
     """A choice of broken probes by name; the lab of each is made when it is first chosen.
 
     `chosen` is the control that chooses one, `lab` the lab of the chosen one; `options` are of `ProbeLab`.
+    Verdict and alarms of a lab are hidden until a cause is named, by the control `cause` or by `check`.
     """
 
     patient = renamed_attribute("patient", "chosen")
@@ -209,11 +213,15 @@ class BrokenProbes(ui.Panel):
     def __init__(self, broken_probes: Mapping[str, BrokenProbe], **options: Any) -> None:
         self.broken_probes, self.options = dict(broken_probes), options
         self.labs: dict[str, ProbeLab] = {}
+        self.answers: dict[str, str] = {}
         names = list(self.broken_probes)
         self.chosen = ipywidgets.ToggleButtons(options=names, value=names[0], description="probe")
-        self.claim = ipywidgets.HTML()
-        super().__init__([self.chosen, self.claim])
+        causes = [("your diagnosis ...", None), *((words, name) for name, words in CAUSES.items())]
+        self.cause = ui.control(ipywidgets.Dropdown, "it is", "520px", options=causes)
+        self.claim, self.told = ipywidgets.HTML(), ipywidgets.HTML()
+        super().__init__([self.chosen, self.claim, self.cause, self.told])
         ui.follow([self.chosen], self._open)
+        ui.follow([self.cause], self._answer)
         self._open()
 
     @property
@@ -221,11 +229,30 @@ class BrokenProbes(ui.Panel):
         """The lab of the chosen probe."""
         return self.labs[self.chosen.value]
 
-    def _open(self) -> None:
-        name = self.chosen.value
-        one = self.broken_probes[name]
+    def check(self, name: str, answer: object) -> Verdict:
+        """Check a cause of a probe; once one of CAUSES was named, its lab shows its verdict and alarms."""
+        told = check_cause(self.broken_probes[name], answer, lambda: self._make(name).wait())
+        if isinstance(answer, str) and answer in CAUSES:
+            self.answers[name] = answer
+            self._make(name).remove_class(UNANSWERED)
+        return told
+
+    def _make(self, name: str) -> ProbeLab:
         if name not in self.labs:
+            one = self.broken_probes[name]
             options = {**one.options, **self.options}
             self.labs[name] = ProbeLab(one.acts, one.songs, target=one.target, **options)
-        self.claim.value = f"<p><b>Its claim:</b> {html.escape(one.claim)}</p>"
-        self.children = [self.chosen, self.claim, self.labs[name]]
+            self.labs[name].add_class(UNANSWERED)
+        return self.labs[name]
+
+    def _answer(self) -> None:
+        if self.cause.value is not None:
+            self.told.value = self.check(self.chosen.value, self.cause.value)._repr_html_()
+
+    def _open(self) -> None:
+        name = self.chosen.value
+        self.told.value = ""
+        self.cause.value = self.answers.get(name)
+        claim = html.escape(self.broken_probes[name].claim)
+        self.claim.value = f"<style>{HIDDEN}</style><p><b>Its claim:</b> {claim}</p>"
+        self.children = [self.chosen, self.claim, self.cause, self.told, self._make(name)]

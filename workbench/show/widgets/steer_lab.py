@@ -37,7 +37,7 @@ from workbench.sound.clip import Clip
 from workbench.steering.plan import Direction, Steering
 
 HERE = Path(__file__).parent
-NOTHING = "silence"  # the beginning of a take that goes on from nothing
+NOTHING = "silence"  # the beginning of a take that continues from nothing
 
 
 class BlendPad(Kept, anywidget.AnyWidget):
@@ -179,7 +179,7 @@ class SteerLab(GeneratePanel):
         judges: target -> judge or its name, or just judges; they hear the takes, and doses are searched.
         probes: read while takes are made, also by gates; by default the last layer's of every group.
         beginnings: name -> clip that a take can go on from.
-        seconds: of a take; the new part where it goes on from a sound.
+        seconds: of a take; the new part where it continues from a sound.
         pad: four of the names (else a SteeringError), for a pad that blends them.
         folder: where takes are kept; see `TakeHistory`.
 

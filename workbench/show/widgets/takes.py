@@ -93,7 +93,7 @@ def _made(name: str, take: Take) -> str:
         f"top-k {take.top_k}, {take.seconds:.2f} s by {take.model_id or 'an unknown model'}",
     }
     if take.prompt_seconds:
-        rows["goes on from"] = f"{take.prompt_seconds:.2f} s that were given"
+        rows["continues from"] = f"{take.prompt_seconds:.2f} s that were given"
     if take.windows:
         windows = (f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
         rows["windows"] = "; ".join(windows)
