@@ -15,13 +15,14 @@ from browser import KERNEL_READY, Lab, browser, until
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-from workbench.show.widgets.kept import ASK, WAIT_S
+from workbench.show.widgets.kept import ASK, RUN, WAIT_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 
 IMPORTS = """
 import threading
 import numpy as np, pandas as pd
+from tqdm.auto import tqdm
 from workbench.probing import Projection
 from workbench.show import plots
 from workbench.show.widgets import ComparisonPlayer, PlotPanel
@@ -40,13 +41,9 @@ figure = plots.judged_genres({"only": {"jazz": 0.75, "rock": 0.25}})
 threading.Timer(1, lambda: late.show(figure)).start()
 Panel([late, ComparisonPlayer({"in a panel": clips["unsteered"]}), PlotPanel()])
 """
-CELLS = [
-    IMPORTS,
-    "PlotPanel(plots.map_scatter(points))",
-    "ComparisonPlayer(clips)",
-    LATE,
-    'Panel([Fader("rock")])',
-]
+BAR = "list(tqdm([1], leave=False))"
+MAP, PLAYER = "PlotPanel(plots.map_scatter(points))", f"{BAR}; ComparisonPlayer(clips)"
+CELLS = [IMPORTS, MAP, PLAYER, LATE, 'Panel([Fader("rock")])', BAR]
 TITLES = ["Do clips of one genre lie together at layer 2?", "What does the judge hear?"]
 SOUNDS = ["unsteered", "0.2*jazz@3", "in a panel"]
 
@@ -91,6 +88,15 @@ def pictures(page: Any) -> None:
     assert all(size < 60_000 for *_, size in told), told
 
 
+def bars(page: Any) -> Any:
+    """How dead progress bars are shown: not at all in the cell of a player, alone with what to do."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll(".lm-Panel.jp-OutputArea-output:not([data-mime-type])")]
+        .filter((one) => !one.parentElement.nextElementSibling?.querySelector(".wb-copy"))
+        .map((one) => [getComputedStyle(one).display, getComputedStyle(one, "::after").content])"""
+    )
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with browser() as opened:
@@ -117,7 +123,8 @@ def saved(lab: Lab, chromium: Any) -> Path:
     page.wait_for_timeout(1000 * (WAIT_S + 1))
     assert page.locator(".wb-copy").count() == 4
     assert page.locator(".wb-copy:visible").count() == 0, "where the widgets live, nothing is seen twice"
-    assert page.locator(".jp-OutputArea-child:visible").count() == 4, "and no gap is left"
+    assert page.locator(".jp-OutputArea-child:has(.wb-copy):visible").count() == 0, "and no gap is left"
+    assert RUN not in page.evaluate("() => document.body.innerText")
 
     def written() -> bool:
         page.evaluate(SAVE)
@@ -143,6 +150,7 @@ def test_a_notebook_reopened_without_a_kernel_shows_and_plays(lab: Lab, saved: P
     until(lambda: page.evaluate("() => !!window.jupyterapp"), what="JupyterLab", seconds=90)
     page.evaluate(OPEN)
     until(lambda: "Loading widget" in page.evaluate("() => document.body.textContent"), what="dead widgets")
+    until(lambda: bars(page) == [["none", f'"{RUN}"'], ["block", f'"{RUN}"']], what="what dead bars say")
     shows_and_plays(page, figures="img")
     pictures(page)
     assert json.loads(_ask(lab, "sessions")) == []

@@ -17,14 +17,20 @@ from IPython.display import DisplayHandle, display
 
 ASK = "Run this cell to use the panel."
 DRAW = (Path(__file__).parent / "kept.js").read_text(encoding="utf-8")
+RUN = "Run this cell to see what stood here."  # other widgets, such as progress bars, say this in JupyterLab
+_DEAD = ".lm-Panel.jp-OutputArea-output:not([data-mime-type]):not(:has(*))"  # JupyterLab's place of a widget
 WAIT_S = 3  # for a widget to come alive, before its copy is shown
 # In JupyterLab, Voila and exported pages what is hidden takes its whole output along: no gap is left.
 _STYLE = """<style>
 @keyframes wb-wait {{ from {{ max-height: 0; overflow: hidden; visibility: hidden; }} }}
 @media screen {{ .{copy} {{ animation: wb-wait {wait}s step-end; }} }}
 :root:has(.{live}) .{copy}, :root:has(.{live}) .jp-OutputArea-child:has(> .jp-OutputArea-output > .{copy}),
-.jp-OutputArea-child:has(+ .jp-OutputArea-child > .jp-OutputArea-output > .{copy}):not(:has(.{live}))
+.jp-OutputArea-child:has(+ .jp-OutputArea-child > .jp-OutputArea-output > .{copy}):not(:has(.{live})),
+.jp-OutputArea-child:has(~ .jp-OutputArea-child > .jp-OutputArea-output > .{copy}) > {dead}
 {{ display: none; }}
+.jp-Notebook:has(.wb-copy) {dead} {{ visibility: hidden; font-size: 0; }}
+.jp-Notebook:has(.wb-copy) {dead}::after {{ content: "{run}"; visibility: visible; font-size: 13px;
+  animation: wb-wait {wait}s step-end; }}
 </style>"""
 
 
@@ -54,11 +60,11 @@ class Kept(ipywidgets.DOMWidget):
         self._renew_copies()  # a part may have changed meanwhile
 
     def _whole_copy(self) -> str:
-        names = {"copy": f"wb-copy-{self.model_id}", "live": f"wb-live-{self.model_id}"}
+        names = {"copy": f"wb-copy-{self.model_id}", "live": f"wb-live-{self.model_id}", "dead": _DEAD}
         shown = self.copy_html()
         ask = f"<p>{ASK}</p>" if hasattr(self, "children") or not shown else ""
         script = f"<script>{DRAW}</script>" if "data-wb-figure" in shown else ""
-        style = _STYLE.format(**names, wait=WAIT_S)
+        style = _STYLE.format(**names, run=RUN, wait=WAIT_S)
         return f"<div class='wb-copy {names['copy']}'>{style}{ask}{shown}{script}</div>"
 
     def _renew_copies(self, _change: object = None) -> None:
