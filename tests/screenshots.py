@@ -84,7 +84,7 @@ def _face(opened: LabPage, name: str) -> Path:
 def sound(folder: Path) -> Path:
     """Write the first recording that notebook 8 left in `folder`, ten seconds at most."""
     model = wb.load("embedded")
-    played: Clip = Recording.load(min(folder.glob("**/live/001"))).clip(model)
+    played: Clip = Recording.load(min(folder.glob("out/live/001"))).clip(model)
     path = PICTURES / "live_desk.ogg"
     path.write_bytes(played.section(0, min(10.0, played.seconds)).encode("ogg"))
     return path
@@ -115,7 +115,7 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as held, browser() as chromium:
         scratch, books = Path(held), Path(held) / "notebooks"
         shutil.copytree(ROOT / "notebooks", books)
-        os.environ["WORKBENCH_OUT"] = str(scratch / "out")
+        os.environ["WORKBENCH_OUT"] = "out"  # beside the notebook
         os.environ["PYTHONPATH"] = str(ROOT)
         every = [path.stem for path in sorted(books.glob("*.ipynb"))]
         for name in names or [*every, "app"]:
@@ -129,7 +129,7 @@ def main(names: list[str]) -> None:
                     made = pictures(lab, chromium, name)
                 finally:
                     lab.stop()
-            made += [sound(scratch / "out")] if name.startswith("8") else []
+            made += [sound(books)] if name.startswith("8") else []
             for path in made:
                 print(f"{path.relative_to(ROOT)} {path.stat().st_size // 1000} kB", flush=True)  # noqa: T201
 

@@ -247,7 +247,8 @@ class LiveDesk(ui.Panel):
             self.play.description = "▶ Play"
 
     def _show(self, session: LiveSession) -> None:
-        (self.record.add_class if session.recording else self.record.remove_class)("wb-recording")
+        lit = session.recording and session.state not in OVER
+        (self.record.add_class if lit else self.record.remove_class)("wb-recording")
         self.player.lead_s = math.floor(session.playback.hold_s * 100) / 100  # never more than comes
         verb = "Recorded" if session.state in OVER else "Recording"
         where = f" {verb} into {self.folders[-1]}." if session.recording and self.folders else ""
