@@ -72,7 +72,7 @@ class JobPanel(ui.Panel, Generic[T]):
         kind: Hashable = None,
     ) -> None:
         self._work, self._on_done, self._size = work, on_done, size
-        self._kind, self._telling = object() if kind is None else kind, threading.Lock()
+        self._kind, self._telling = object() if kind is None else kind, threading.RLock()
         self._thread: threading.Thread | None = None
         self._result: T | None = None
         self._job = Job(self._show_progress)
