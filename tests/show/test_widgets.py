@@ -346,3 +346,13 @@ def test_notes_do_not_carry_the_stylesheet_but_a_job_brings_it():
     assert "<style" not in ui.problem_html(ValueError("no"))
     styles = [part for part in JobPanel(lambda job: None).children if isinstance(part, ui.StyleSheet)]
     assert len(styles) == 1 and ".wb-error {" in str(styles[0].get_state()["_css"])
+
+
+def test_a_job_can_be_begun_again_by_those_who_hear_that_it_ended():
+    again = threading.Event()
+    panel = JobPanel(lambda job: runs.append(len(runs)))
+    runs = []
+    panel.observe(lambda change: change["new"] == "done" and len(runs) < 2 and panel.start(), "state")
+    panel.observe(lambda change: len(runs) == 2 and change["new"] == "done" and again.set(), "state")
+    panel.start()
+    assert again.wait(10) and runs == [0, 1]

@@ -74,7 +74,7 @@ class JobPanel(ui.Panel, Generic[T]):
         kind: Hashable = None,
     ) -> None:
         self._work, self._on_done, self._size = work, on_done, size
-        self._kind, self._telling = object() if kind is None else kind, threading.Lock()
+        self._kind, self._telling = object() if kind is None else kind, threading.RLock()
         self._thread: threading.Thread | None = None
         self._result: T | None = None
         self._job = Job(self._show_progress)
@@ -103,9 +103,11 @@ class JobPanel(ui.Panel, Generic[T]):
         self._units = self._size()
         self.bar.value = 0.0
         self._enter("running", self._told())
-        self._thread = threading.Thread(target=lambda: self._run(job), daemon=True, name="workbench job")
-        self._thread.start()
-        threading.Thread(target=self._keep_telling, daemon=True, name="workbench clock").start()
+        thread = threading.Thread(target=lambda: self._run(job), daemon=True, name="workbench job")
+        self._thread = thread
+        thread.start()
+        clock: dict[str, Any] = {"target": self._keep_telling, "args": (thread,), "name": "workbench clock"}
+        threading.Thread(**clock, daemon=True).start()
         return self
 
     def wait(self, timeout_s: float | None = None) -> T:
@@ -172,11 +174,10 @@ class JobPanel(ui.Panel, Generic[T]):
             self.bar.value = fraction
             self.text.value = self._told()
 
-    def _keep_telling(self) -> None:
+    def _keep_telling(self, thread: threading.Thread) -> None:
         """Say every half second how long it goes on: much work cannot report, and must not look dead."""
-        assert self._thread is not None
-        while self.state == "running":
-            self._thread.join(0.5)
+        while thread.is_alive():
+            thread.join(0.5)
             with self._telling:
                 if self.state == "running":
                     self.text.value = self._told()
