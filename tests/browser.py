@@ -68,7 +68,7 @@ def _watched(opened: Any) -> list[str]:
 
     def new_context(**settings: Any) -> Any:
         context = make(**settings)
-        if settings.get("offline"):  # nbconvert's own template names MathJax elsewhere, which cannot be reached
+        if settings.get("offline"):  # nbconvert names MathJax elsewhere; nothing is reached
             return context
         context.on("request", lambda request: asked.append(request.url))
         context.on("page", lambda page: page.on("websocket", lambda socket: asked.append(socket.url)))
