@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from live_fixture import until
 
 from workbench.errors import SteeringError
-from workbench.model.folders import builtin_folder
-from workbench.model.musicgen import SHIPPED
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.scenes import MOST_SCENES, Scenes, scene_name
 
@@ -96,12 +91,3 @@ def test_a_hand_on_a_fader_ends_its_fade_and_a_new_scene_all() -> None:
 )
 def test_scenes_are_named_in_words(doses: dict[str, Any], words: str) -> None:
     assert scene_name(doses) == words
-
-
-@pytest.mark.skipif(not (builtin_folder() / SHIPPED).exists(), reason="no built-in model here")
-def test_the_notebooks_name_the_dose_that_was_measured() -> None:
-    breaks = json.loads((builtin_folder() / SHIPPED).read_bytes())["breaking_dose"]
-    books = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-    cells = [cell for book in books for cell in json.loads(book.read_bytes())["cells"]]
-    told = [found for cell in cells for found in re.findall(r"From about (\S+) on", "".join(cell["source"]))]
-    assert told and {float(dose) for dose in told} == {round(breaks, 1)}
