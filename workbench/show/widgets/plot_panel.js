@@ -119,7 +119,7 @@ async function render({ model, el }) {
     button("CSV", "Download the data as CSV", () =>
       save(URL.createObjectURL(new Blob([model.get("csv")], { type: "text/csv" })), ".csv")),
   );
-  const watch = new ResizeObserver(() => chart.on && chart.isConnected && chart.offsetParent && el.clientWidth !== width && draw());
+  const watch = new ResizeObserver(() => chart.isConnected && chart.offsetParent && el.clientWidth !== width && draw());
   watch.observe(el);
   const sight = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && misplaced(chart) && draw());
   sight.observe(chart);
