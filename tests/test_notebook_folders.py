@@ -86,10 +86,8 @@ def test_a_rule_that_makes_one_group_of_all_is_blamed(rule: str, tmp_path: Path)
         read(asked(folder(tmp_path, "gtzan"), rule))
 
 
-LONG = [pytest.param(name, marks=[] if name == "no pattern" else pytest.mark.long) for name in SHAPES]
-
-
-@pytest.mark.parametrize("shape", LONG)
+@pytest.mark.long  # the whole notebook four times; test_notebooks.py runs it once
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_whole_notebook_runs_on_somebodys_folder(shape: str, tmp_path: Path) -> None:
     genres, _named, rule = SHAPES[shape]
     book = asked(folder(tmp_path, shape), rule)
