@@ -84,9 +84,8 @@ def test_results_are_told_by_computed_sentences(path: Path) -> None:
 @pytest.mark.parametrize("path", BOOKS, ids=name)
 def test_a_notebook_says_how_long_it_takes_and_what_for(path: Path) -> None:
     top = cells(path, "markdown", guides=True)[0]
-    assert re.search(
-        r"\*\*Time:\*\* about \d+ (?:seconds|minutes) of computing, \d+ minutes of reading and listening\.", top
-    )
+    told = r"\*\*Time:\*\* about \d+ (?:seconds|minutes) of computing, \d+ minutes of reading and listening\."
+    assert re.search(told, top)
     goals = re.findall(r"(?m)^- .+[,.]$", top.partition("**Goals.**")[2])
     assert FEWEST_GOALS <= len(goals) <= MOST_GOALS
 
