@@ -36,7 +36,7 @@ window.audit = (() => {
   }
   const shades = new Map();
   async function shade(image, x, y) { // of a heat map's picture, whose cells are of one colour each
-    const href = image.getAttribute("href") ?? image.getAttribute("xlink:href");
+    const href = image.getAttribute("href") ?? image.getAttribute("xlink:href"), box = image.getBoundingClientRect();
     if (!shades.has(href)) {
       const drawn = Object.assign(new Image(), { src: href });
       await drawn.decode();
@@ -44,7 +44,7 @@ window.audit = (() => {
       canvas.getContext("2d", { willReadFrequently: true }).drawImage(drawn, 0, 0);
       shades.set(href, canvas);
     }
-    const canvas = shades.get(href), box = image.getBoundingClientRect();
+    const canvas = shades.get(href);
     const place = [(x - box.left) / box.width * canvas.width, (y - box.top) / box.height * canvas.height];
     return [...canvas.getContext("2d").getImageData(...place.map(Math.floor), 1, 1).data].slice(0, 3);
   }
@@ -151,6 +151,7 @@ window.audit = (() => {
 
   async function* colourFaults(root, all) {
     for (const { el, says, quads, svg } of all) {
+      if (!el.isConnected) continue; // of a figure that plotly drew aside for a picture, and has taken away
       const style = getComputedStyle(el);
       let behind = paper(el);
       const heat = el.closest(".js-plotly-plot") && el.closest(".heatmap-label, .textpoint");

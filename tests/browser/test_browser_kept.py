@@ -157,6 +157,7 @@ def test_a_notebook_reopened_without_a_kernel_shows_and_plays(lab: Lab, saved: P
     page.close()
 
 
+@pytest.mark.long  # its neighbour asks most of it
 def test_a_notebook_reopened_with_a_new_kernel_shows_and_plays(lab: Lab, saved: Path, chromium: Any) -> None:
     page = lab.open(chromium, "kept.ipynb", height=1900).page
     text = "() => document.body.textContent"
@@ -183,6 +184,7 @@ def test_an_exported_page_of_a_saved_notebook_needs_no_network(
     pictures(page)
 
 
+@pytest.mark.long  # its neighbour asks most of it
 def test_an_exported_page_of_a_notebook_that_no_page_has_seen_draws_itself(
     chromium: Any, tmp_path: Path
 ) -> None:
