@@ -2,7 +2,9 @@
 window.audit = (() => {
   const LEFT_OUT = "style, script, option, title, desc, defs, .hoverlayer, .modebar-container, .jp-mod-hidden";
   const SCROLLS = "[role=region][tabindex='0']"; // tables, by keys too
-  const seen = (el) => el.checkVisibility({ visibilityProperty: true, opacityProperty: true });
+  // For a picture, plotly draws a figure again far to the left of the page, for a moment.
+  const aside = (el) => el.closest(".js-plotly-plot")?.getBoundingClientRect().right < -1000;
+  const seen = (el) => !aside(el) && el.checkVisibility({ visibilityProperty: true, opacityProperty: true });
   const told = (text) => JSON.stringify(text.replace(/\s+/g, " ").trim().slice(0, 50));
 
   // --- colours -------------------------------------------------------------------------------------------------
@@ -135,6 +137,7 @@ window.audit = (() => {
 
   function* plotFaults(root) {
     for (const figure of root.querySelectorAll(".js-plotly-plot")) {
+      if (aside(figure)) continue;
       const name = told(figure._fullLayout?.title?.text ?? "");
       const plots = [...figure.querySelectorAll(".nsewdrag")].map(rect);
       const outer = [".g-gtitle text", ".legend .bg", ".colorbar text", ".xtick text", ".ytick text", ".infolayer [class*='title'] text", ".infolayer text[class*='title']"];
