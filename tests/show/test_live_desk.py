@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,14 @@ def test_pushes_that_do_not_arrive_are_shown(
     monkeypatch.undo()
     live.start().wait(0.5).stop()
     assert live.problem.value == ""
+
+
+def test_a_knob_turns_itself_alone(tiny_model: Any, tmp_path: Path) -> None:
+    live, moves = desk(tiny_model, tmp_path), []
+    live.knobs["jazz"].value = 0.2
+    live.session = SimpleNamespace(slide=lambda name, dose: moves.append((name, dose)))
+    live.knobs["rock"].value = 0.1
+    assert moves == [("rock", 0.1)], "another's dose may be out of date by now: a fade moves it"
 
 
 def test_a_desk_that_has_not_played_says_so(tiny_model: Any, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class LiveDesk(ui.Panel):
         **settings: Any,
     ) -> None:
         look = {"most": most, "breaks": model.breaking_dose, "live": True}
-        self.desk = desk = DoseDesk({"": [*directions]}, pad, self._turn, **look)
+        self.desk = desk = DoseDesk({"": [*directions]}, pad, lambda: None, **look)
         self.knobs, self.pad, self.scenes = desk.sliders, desk.pad, Scenes(desk.sliders, preset=PRESET)
         self.model, self.directions = model, dict(directions)
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "live"
@@ -124,11 +124,17 @@ class LiveDesk(ui.Panel):
         above = [transport, self.player, self.status, problem, self.prompt]
         super().__init__([*above, self.desk, self.scenes, self.scores])
         self.add_class("wb-desk")
-        self.player.on_key(ui.shows_errors(self._press, problem))
-        ui.follow([self.prompt], self._follow_prompt)
-        ui.follow([self.record], ui.shows_errors(self._follow_record, problem))
-        ui.follow([self.player], self.pause, "silenced")
+        self._listen()
         self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
+
+    def _listen(self) -> None:
+        """Let every control but the buttons do what it says."""
+        for name, knob in self.knobs.items():  # each alone: a hand and a fade may move two knobs at once
+            knob.observe(lambda change, name=name: self._turn(name, change["new"]), "value")
+        self.player.on_key(ui.shows_errors(self._press, self.problem))
+        ui.follow([self.prompt], self._follow_prompt)
+        ui.follow([self.record], ui.shows_errors(self._follow_record, self.problem))
+        ui.follow([self.player], self.pause, "silenced")
 
     def start(self) -> LiveDesk:
         """Begin to play, or go on after a pause; return at once."""
@@ -203,10 +209,9 @@ class LiveDesk(ui.Panel):
             on_piece=lambda piece: self.player.push(piece.heard), **self._settings,
         )  # fmt: skip
 
-    def _turn(self) -> None:
+    def _turn(self, name: str, dose: float) -> None:
         if self.session is not None:
-            for name, dose in self.desk.doses.items():
-                self.session.slide(name, dose)
+            self.session.slide(name, dose)
 
     def _follow_prompt(self) -> None:
         if self.session is not None:
