@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Stage, browser, until
+from browser import Stage, until
 from show_samples import tone
 
 from workbench.generation.live.pacing import Playback
@@ -15,21 +15,6 @@ from workbench.show.widgets.players import LivePlayer, StreamPlayer
 from workbench.show.widgets.steer_lab import BlendPad
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Any:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def stage(chromium: Any) -> Any:
-    page = chromium.new_page(viewport={"width": 900, "height": 700})
-    made = Stage(page)
-    yield made
-    page.close()
-    assert made.errors == []
 
 
 def told(stage: Stage, widget: Any, trait: str = "value") -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 from app_fixture import write_notebook
-from browser import KERNEL_READY, Lab, browser, until
+from browser import KERNEL_READY, Lab, until
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
@@ -95,12 +95,6 @@ def bars(page: Any) -> Any:
         .filter((one) => !one.parentElement.nextElementSibling?.querySelector(".wb-copy"))
         .map((one) => [getComputedStyle(one).display, getComputedStyle(one, "::after").content])"""
     )
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
-from browser import Lab, Stage, browser, until
+from browser import Lab, until
 from show_samples import tone
 
 from workbench.generation.live.pacing import Playback
@@ -22,22 +22,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 FOUR = ("classical", "jazz", "rock", "reggae")
 LEVEL = "() => Math.max(0, ...[...window.__workbench.engines.values()].map((e) => e.output?.level() ?? 0))"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Any:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def stage(chromium: Any) -> Any:
-    page = chromium.new_page(viewport={"width": 900, "height": 700})
-    made = Stage(page)
-    yield made
-    page.close()
-    assert made.errors == []
-    assert [url for url in made.requests if not url.startswith(("blob:", "data:"))] == []
 
 
 def test_the_pad_follows_pointer_and_keys(stage: Any, tmp_path: Path) -> None:

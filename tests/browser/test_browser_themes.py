@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser import Lab, LabPage, Stage, browser, until
+from browser import Lab, LabPage, Stage, until
 from figure_samples import samples
 from page_audit import faults, faults_of_controls, put_on
 from show_samples import JUDGED, tone
@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 NARROW, WIDE = 568, 1488
 """Pixels of a notebook's column in windows of 1000 and 1920 pixels, the side bar open."""
 BUSY = "() => document.querySelectorAll('.js-plotly-plot[aria-busy=true]').length"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import soundfile
-from browser import Stage, browser, figures_that_stay, until
+from browser import figures_that_stay, until
 from show_samples import JUDGED, projection, tone
 
 from workbench.generation.live.pacing import Playback
@@ -21,23 +21,6 @@ from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamP
 from workbench.sound.clip import Clip
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def stage(chromium):
-    page = chromium.new_page(viewport={"width": 900, "height": 1000})
-    stage = Stage(page)
-    yield stage
-    figures_that_stay(page)
-    page.close()
-    assert stage.errors == []
-    assert [url for url in stage.requests if not url.startswith(("blob:", "data:"))] == []
 
 
 def downloaded(stage, press) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -91,3 +92,19 @@ def test_a_hand_on_a_fader_ends_its_fade_and_a_new_scene_all() -> None:
 )
 def test_scenes_are_named_in_words(doses: dict[str, Any], words: str) -> None:
     assert scene_name(doses) == words
+
+
+def test_all_off_in_the_midst_of_a_step_of_a_fade_leaves_nothing_on() -> None:
+    some, off = scenes(fade_s=0.5), threading.Event()
+
+    def press(_change: object) -> None:  # another thread presses while the fade moves its first fader
+        if not off.is_set():
+            off.set()
+            threading.Thread(target=some.zero, daemon=True).start()
+            time.sleep(0.1)
+
+    some.faders["jazz"].observe(press, "value")
+    some.fade({"jazz": 0.2, "rock": 0.2}, 0.5)
+    until(off.is_set)
+    time.sleep(0.8)
+    assert set(some.doses.values()) == {0.0}

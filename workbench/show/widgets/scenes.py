@@ -41,6 +41,7 @@ class Scenes(ipywidgets.VBox):
         self.faders = dict(faders)
         self.scenes: list[dict[str, float]] = []
         self._fade = 0  # counts fades: an older one ends when a newer begins
+        self._moving = threading.RLock()  # no step of an older one may come after the newer's first
         hint = "Seconds that a change of scene takes; 0 is at once"
         self.seconds = ui.control(
             ipywidgets.BoundedFloatText, "fade (s)", "160px", value=2, min=0, max=60, step=0.5, tooltip=hint
@@ -90,24 +91,28 @@ class Scenes(ipywidgets.VBox):
 
     def fade(self, doses: Mapping[str, float], seconds: float) -> None:
         """Move all faders to `doses` (0 where none is named) within so many seconds; return at once."""
-        self._fade += 1
-        ways = {name: (ui.value_of(fader), doses.get(name, 0.0)) for name, fader in self.faders.items()}
-        if seconds <= 0:
-            for name, (_start, goal) in ways.items():
-                self.faders[name].value = goal
-            return
-        moved = (ways, seconds, self._fade)
+        with self._moving:
+            self._fade += 1
+            ways = {name: (ui.value_of(one), doses.get(name, 0.0)) for name, one in self.faders.items()}
+            if seconds <= 0:
+                for name, (_start, goal) in ways.items():
+                    self.faders[name].value = goal
+                return
+            moved = (ways, seconds, self._fade)
         threading.Thread(target=self._glide, args=moved, daemon=True, name="workbench fade").start()
 
     def _glide(self, ways: dict[str, tuple[float, float]], seconds: float, mine: int) -> None:
         begin, last = time.monotonic(), {name: start for name, (start, _goal) in ways.items()}
         share = 0.0
-        while share < 1 and mine == self._fade:
+        while share < 1:
             share = min(1.0, (time.monotonic() - begin) / seconds)
-            for name, (start, goal) in ways.items():
-                fader = self.faders[name]
-                if ui.value_of(fader) == last[name]:  # else a hand is on it
-                    fader.value = last[name] = round(start + share * (goal - start), 4)
+            with self._moving:
+                if mine != self._fade:
+                    return
+                for name, (start, goal) in ways.items():
+                    fader = self.faders[name]
+                    if ui.value_of(fader) == last[name]:  # else a hand is on it
+                        fader.value = last[name] = round(start + share * (goal - start), 4)
             time.sleep(_EVERY_S)
 
     def _add(self, doses: Mapping[str, float]) -> int:
