@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import tone_clip
+from tones import tone_clip
 
 from workbench.activations import ActivationStore, StoreSpec
 from workbench.sound.clip import Clip

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import tone_clip
 from recipe.evaluation.bench import Bench, Budget
+from tones import tone_clip
 
 from workbench.evidence.features import features
 from workbench.sound import Clip, Dataset, Entry

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tone_clip
+from tones import tone_clip
 
 from workbench.errors import (
     ActivationsError,

@@ -12,10 +12,10 @@ import fixture_model
 import numpy as np
 import pytest
 import torch
-from conftest import tone_clip
 from plain_hooks import drawn
 from steering_fixture import direction, untraced
 from tolerances import NETWORK, PUSHED, draws, same_codes
+from tones import tone_clip
 
 from workbench.errors import Cancelled, GenerationError
 from workbench.generation.engine import Callbacks, Span, draw_takes

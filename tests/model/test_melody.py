@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tone_clip
 from plain_hooks import recording
 from tolerances import ROUNDED, SUMMED
+from tones import tone_clip
 from transformers.audio_utils import chroma_filter_bank
 from transformers.models.musicgen_melody.feature_extraction_musicgen_melody import (
     MusicgenMelodyFeatureExtractor as Theirs,

@@ -15,9 +15,9 @@ import fixture_model
 import numpy as np
 import pytest
 import torch
-from conftest import tone_clip
 from plain_hooks import recording
 from tolerances import SUMMED
+from tones import tone_clip
 
 from workbench.errors import ModelError
 from workbench.model import load as devices

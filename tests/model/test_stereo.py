@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import tone_clip
 from evidence_samples import seen_while_drawing
 from live_fixture import WINDOWS, knobs, session, until
 from plain_hooks import drawn
 from steering_fixture import direction, untraced
 from tolerances import NETWORK, SUMMED
+from tones import tone_clip
 
 from workbench.cli.main import main
 from workbench.errors import GenerationError

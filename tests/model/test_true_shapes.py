@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tone_clip
 from generation_samples import SHAPES, save_true_shape
+from tones import tone_clip
 
 from workbench.generation.generate import generate
 from workbench.model.capture import capture
