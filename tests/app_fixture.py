@@ -23,9 +23,9 @@ app.serve(Path(sys.argv[1]), port=0, browser=False)
 """
 
 
-def write_notebook(path: Path, *sources: str) -> None:
-    """Write a notebook: a title, then these cells."""
-    cells = [nbformat.v4.new_markdown_cell("# Does it play?")]
+def write_notebook(path: Path, *sources: str, title: str = "# Does it play?") -> None:
+    """Write a notebook: a title unless it is empty, then these cells."""
+    cells = [nbformat.v4.new_markdown_cell(title)] if title else []
     cells += [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     meta = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=meta), path)

@@ -222,7 +222,7 @@ class Lab:
     """One JupyterLab server over a folder of notebooks."""
 
     def __init__(self, root: Path, scratch: Path) -> None:
-        self.token = secrets.token_hex(16)
+        self.root, self.token = root, secrets.token_hex(16)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -263,13 +263,22 @@ class Lab:
     def _answers(self) -> bool:
         if self.server.poll() is not None:
             raise AssertionError(f"JupyterLab ended:\n{self.log.read_text()[-2000:]}")
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/status")
-        request.add_header("Authorization", f"token {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=2) as answer:
-                return bool(answer.status == 200)
+            return bool(self.ask("status", seconds=2))
         except (urllib.error.URLError, OSError):
             return False
+
+    def ask(self, path: str, method: str = "GET", *, seconds: float = 20) -> bytes:
+        """Return what the server's own interface answers."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/{path}", method=method)
+        request.add_header("Authorization", f"token {self.token}")
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            return bytes(answer.read())
+
+    def end_kernels(self) -> None:
+        """Shut all kernels down."""
+        for session in json.loads(self.ask("sessions")):
+            self.ask(f"sessions/{session['id']}", "DELETE")
 
     def open(self, browser: Any, notebook: str, *, height: int = 1400) -> LabPage:
         """Return the page of a notebook whose kernel is there and answers."""

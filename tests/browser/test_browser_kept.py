@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +59,9 @@ PLAYED = """async () => {
   return told;
 }"""
 SAVE = "() => { jupyterapp.commands.execute('docmanager:save'); }"
-OPEN = """() => { jupyterapp.restored.then(() => jupyterapp.commands.execute("docmanager:open", {
-  path: "kept.ipynb", factory: "Notebook", kernelPreference: { shouldStart: false, canStart: false } })); }"""
+NOTEBOOK = f"{__name__}/kept.ipynb"
+OPEN = """(path) => { jupyterapp.restored.then(() => jupyterapp.commands.execute("docmanager:open", {
+  path, factory: "Notebook", kernelPreference: { shouldStart: false, canStart: false } })); }"""
 
 
 def shows_and_plays(page: Any, *, figures: str) -> None:
@@ -98,19 +97,11 @@ def bars(page: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    root = tmp_path_factory.mktemp("notebooks")
-    write_notebook(root / "kept.ipynb", *CELLS)
-    server = Lab(root, tmp_path_factory.mktemp("jupyter"))
-    server.root = root
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def saved(lab: Lab, chromium: Any) -> Path:
+def saved(lab: Lab, books: Path, chromium: Any) -> Path:
     """Run the notebook in the page, where widgets alone are seen, save it, and shut its kernel down."""
-    opened, path = lab.open(chromium, "kept.ipynb"), lab.root / "kept.ipynb"
+    path = books / "kept.ipynb"
+    write_notebook(path, *CELLS)
+    opened = lab.open(chromium, NOTEBOOK)
     page = opened.page
     opened.run_all()
     until(lambda: page.locator(".wb-panel .main-svg:visible").count() >= 2, what="the figures")
@@ -126,34 +117,26 @@ def saved(lab: Lab, chromium: Any) -> Path:
 
     until(written, what="the pictures in the saved notebook", every=1)
     page.close()
-    for session in json.loads(_ask(lab, "sessions")):
-        _ask(lab, f"sessions/{session['id']}", "DELETE")
+    lab.end_kernels()
     return path
-
-
-def _ask(lab: Lab, path: str, method: str = "GET") -> bytes:
-    asked = urllib.request.Request(f"http://127.0.0.1:{lab.port}/api/{path}", method=method)
-    asked.add_header("Authorization", f"token {lab.token}")
-    with urllib.request.urlopen(asked) as answer:
-        return bytes(answer.read())
 
 
 def test_a_notebook_reopened_without_a_kernel_shows_and_plays(lab: Lab, saved: Path, chromium: Any) -> None:
     page = chromium.new_page(viewport={"width": 1280, "height": 1900})
     page.goto(f"http://127.0.0.1:{lab.port}/lab?token={lab.token}&reset")
     until(lambda: page.evaluate("() => !!window.jupyterapp"), what="JupyterLab", seconds=90)
-    page.evaluate(OPEN)
+    page.evaluate(OPEN, NOTEBOOK)
     until(lambda: "Loading widget" in page.evaluate("() => document.body.textContent"), what="dead widgets")
     until(lambda: bars(page) == [["none", f'"{RUN}"'], ["block", f'"{RUN}"']], what="what dead bars say")
     shows_and_plays(page, figures="img")
     pictures(page)
-    assert json.loads(_ask(lab, "sessions")) == []
+    assert json.loads(lab.ask("sessions")) == []
     page.close()
 
 
 @pytest.mark.long  # its neighbour asks most of it
 def test_a_notebook_reopened_with_a_new_kernel_shows_and_plays(lab: Lab, saved: Path, chromium: Any) -> None:
-    page = lab.open(chromium, "kept.ipynb", height=1900).page
+    page = lab.open(chromium, NOTEBOOK, height=1900).page
     text = "() => document.body.textContent"
     until(lambda: "model not found" in page.evaluate(text), what="the error that the copies hide")
     shows_and_plays(page, figures="img")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 
-import nbformat
 import pytest
 import soundfile
-from browser import Lab, browser, until
+from app_fixture import write_notebook
+from browser import browser, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 
@@ -41,20 +41,10 @@ LEVEL = "() => Math.max(0, ...[...window.__workbench.engines.values()].map((e) =
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, tiny_folder, tiny_music):
-    root = tmp_path_factory.mktemp("notebooks")
-    cells = [
-        cell.strip().format(model=str(tiny_folder), music=str(tiny_music), out=str(root / "takes"))
-        for cell in CELLS
-    ]
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-    )
-    nbformat.write(notebook, root / "panels.ipynb")
-    server = Lab(root, tmp_path_factory.mktemp("jupyter"))
-    yield server
-    server.stop()
+def notebook(books, tiny_folder, tiny_music):
+    given = {"model": str(tiny_folder), "music": str(tiny_music), "out": str(books / "takes")}
+    write_notebook(books / "panels.ipynb", *(cell.format(**given) for cell in CELLS), title="")
+    return f"{books.name}/panels.ipynb"
 
 
 def loudest(page) -> float:
@@ -66,9 +56,9 @@ def test_lab_refuses_those_without_the_token(lab):
         urllib.request.urlopen(f"http://127.0.0.1:{lab.port}/api/contents", timeout=10)
 
 
-def test_the_panels_work_in_jupyterlab(lab, tmp_path):
+def test_the_panels_work_in_jupyterlab(lab, notebook, tmp_path):
     with browser() as chromium:
-        opened = lab.open(chromium, "panels.ipynb", height=2600)
+        opened = lab.open(chromium, notebook, height=2600)
         opened.fold_sidebars()
         opened.run_all()
         page = opened.page

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
+from app_fixture import write_notebook
 from browser import Lab, until
 from show_samples import tone
 
@@ -150,26 +150,14 @@ print("FIGURES", told.underruns, round(told.worst_knob_to_ear_s, 3), told.slow, 
 """
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("notebooks")
-    cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in DESK]
-    meta = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=meta), root / "desk.ipynb")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        server = Lab(root, tmp_path_factory.mktemp("jupyter"))
-    yield server
-    server.stop()
-
-
 @pytest.mark.long
 @pytest.mark.skipif(not (builtin_folder() / "config.json").exists(), reason="no built-in model here")
 @pytest.mark.parametrize("time_", [1, 2, 3])
 def test_the_desk_plays_in_jupyterlab_while_knobs_move(
-    lab: Lab, chromium: Any, tmp_path: Path, time_: int
+    lab: Lab, books: Path, chromium: Any, tmp_path: Path, time_: int
 ) -> None:
-    opened = lab.open(chromium, "desk.ipynb", height=1300)
+    write_notebook(books / "desk.ipynb", *DESK, title="")
+    opened = lab.open(chromium, f"{books.name}/desk.ipynb", height=1300)
     opened.fold_sidebars()
     opened.run_all(seconds=300)
     page = opened.page

@@ -7,7 +7,6 @@ the clip whose label is hardest to believe.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +30,16 @@ CELL = """(name) => jupyterapp.shell.currentWidget.content.widgets.findIndex(
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    root = tmp_path_factory.mktemp("lab") / "notebooks"
-    shutil.copytree(NOTEBOOKS, root, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORKBENCH_PER_GENRE", "10")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        server = Lab(root, tmp_path_factory.mktemp("jupyter"))
-    yield server
-    server.stop()
+def books(books: Path) -> str:
+    """The name of the folder in which all notebooks lie."""
+    ignored = shutil.ignore_patterns(".ipynb_checkpoints")
+    shutil.copytree(NOTEBOOKS, books, ignore=ignored, dirs_exist_ok=True)
+    return books.name
 
 
-def test_steering_is_heard_in_the_real_notebook(lab: Lab, tmp_path: Path) -> None:
+def test_steering_is_heard_in_the_real_notebook(lab: Lab, books: str, tmp_path: Path) -> None:
     with browser() as chromium:
-        opened = lab.open(chromium, "3_steer_and_listen.ipynb", height=2200)
+        opened = lab.open(chromium, f"{books}/3_steer_and_listen.ipynb", height=2200)
         opened.fold_sidebars()
         page = opened.page
         number = page.evaluate(CELL, "SteerPanel")
@@ -73,9 +68,9 @@ def _push_towards_rock(page: Any) -> None:
 
 
 @pytest.mark.long  # runs a whole notebook, which the quick part runs without a browser
-def test_a_click_on_the_map_of_the_probe_lab_is_heard(lab: Lab, tmp_path: Path) -> None:
+def test_a_click_on_the_map_of_the_probe_lab_is_heard(lab: Lab, books: str, tmp_path: Path) -> None:
     with browser() as chromium:
-        opened = lab.open(chromium, "5_probe_lab.ipynb", height=1600)
+        opened = lab.open(chromium, f"{books}/5_probe_lab.ipynb", height=1600)
         opened.fold_sidebars()
         page = opened.page
         number = page.evaluate(CELL, "MapPanel")
@@ -109,9 +104,11 @@ def click_a_point(page: Any, cell: Any) -> None:
 
 
 @pytest.mark.long  # runs a whole notebook, which the quick part runs without a browser
-def test_a_broken_probe_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_path: Path) -> None:
+def test_a_broken_probe_is_examined_and_a_doubtful_clip_is_heard(
+    lab: Lab, books: str, tmp_path: Path
+) -> None:
     with browser() as chromium:
-        opened = lab.open(chromium, "6_debug_a_probe.ipynb", height=2000)
+        opened = lab.open(chromium, f"{books}/6_debug_a_probe.ipynb", height=2000)
         opened.fold_sidebars()
         page = opened.page
         number = page.evaluate(CELL, "BrokenProbes")
@@ -138,11 +135,11 @@ def test_a_broken_probe_is_examined_and_a_doubtful_clip_is_heard(lab: Lab, tmp_p
 @pytest.mark.long  # runs all notebooks, in JupyterLab and in the app
 @pytest.mark.timeout(3600)
 def test_no_notebook_and_no_page_of_the_app_asks_another_machine(
-    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+    lab: Lab, books: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         with browser() as chromium:  # judges the whole visit as it ends
-            opened = lab.open(chromium, path.name)
+            opened = lab.open(chromium, f"{books}/{path.name}")
             opened.run_all(seconds=600)
             opened.page.wait_for_timeout(2000)
             assert opened.requests

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import nbformat
 import pytest
-from browser import Lab, browser, until
+from app_fixture import write_notebook
+from browser import browser, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 
@@ -48,23 +48,15 @@ LINES = """() => ['.wb-wave', '.wb-stage'].map((name) =>
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, tiny_folder, tiny_music):
-    root = tmp_path_factory.mktemp("notebooks")
-    given = {"model": str(tiny_folder), "music": str(tiny_music), "out": str(root / "takes")}
-    cells = [cell.strip().format(**given) for cell in CELLS]
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-    )
-    nbformat.write(notebook, root / "takes.ipynb")
-    server = Lab(root, tmp_path_factory.mktemp("jupyter"))
-    yield server
-    server.stop()
+def notebook(books, tiny_folder, tiny_music):
+    given = {"model": str(tiny_folder), "music": str(tiny_music), "out": str(books / "takes")}
+    write_notebook(books / "takes.ipynb", *(cell.format(**given) for cell in CELLS), title="")
+    return f"{books.name}/takes.ipynb"
 
 
-def test_takes_are_ticked_heard_and_seen_on_one_clock(lab, tmp_path):
+def test_takes_are_ticked_heard_and_seen_on_one_clock(lab, notebook, tmp_path):
     with browser() as chromium:
-        opened = lab.open(chromium, "takes.ipynb", height=2300)
+        opened = lab.open(chromium, notebook, height=2300)
         opened.fold_sidebars()
         opened.run_all()
         page = opened.page

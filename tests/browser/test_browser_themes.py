@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
+from app_fixture import write_notebook
 from browser import Lab, LabPage, Stage, until
 from figure_samples import samples
 from page_audit import faults, faults_of_controls, put_on
@@ -217,20 +217,17 @@ OUTPUT = ".jp-Notebook .jp-Cell[data-windowed-list-index='{}'] .jp-OutputArea-ou
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, tiny_music: Path) -> Iterator[Lab]:
-    root = tmp_path_factory.mktemp("notebooks")
-    given = {"model": str(tiny_folder), "music": str(tiny_music), "out": str(root / "out")}
-    cells = [nbformat.v4.new_code_cell(cell.strip().format(**given)) for cell in PANELS]
-    meta = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=meta), root / "panels.ipynb")
-    server = Lab(root, tmp_path_factory.mktemp("jupyter"))
-    yield server
-    server.stop()
+def notebook(books: Path, tiny_folder: Path, tiny_music: Path) -> str:
+    given = {"model": str(tiny_folder), "music": str(tiny_music), "out": str(books / "out")}
+    write_notebook(books / "panels.ipynb", *(cell.format(**given) for cell in PANELS), title="")
+    return f"{books.name}/panels.ipynb"
 
 
 @pytest.mark.long  # every panel, in both themes and two windows
-def test_every_panel_is_whole_and_readable_in_jupyterlab(lab: Lab, chromium: Any, tmp_path: Path) -> None:
-    opened = lab.open(chromium, "panels.ipynb", height=1400)
+def test_every_panel_is_whole_and_readable_in_jupyterlab(
+    lab: Lab, notebook: str, chromium: Any, tmp_path: Path
+) -> None:
+    opened = lab.open(chromium, notebook, height=1400)
     opened.run_all(seconds=400)
     page, found = opened.page, list[str]()
     for place, window in enumerate(WINDOWS):
