@@ -113,12 +113,19 @@ def test_players_pad_and_faders_are_whole_readable_and_have_keys(stage: Stage) -
         assert faults_of_controls(stage.page) == []
 
 
-def test_a_theme_and_back_gives_the_same_picture(stage: Stage) -> None:
+SEEN = """(seen) => document.querySelectorAll('.wb-panel').forEach((panel) => {
+  panel.parentElement.style.display = seen ? '' : 'none'; })"""
+
+
+def test_a_theme_and_back_gives_the_same_picture_even_where_hidden(stage: Stage) -> None:
     for widget in (PlotPanel(plots.judged_genres(JUDGED)), ComparisonPlayer({"a": tone(220)})):
         stage.show(widget)
     pictures = []
-    for theme in ("light", "dark", "light", "dark"):
+    for theme, seen in (("light", True), ("dark", True), ("light", True), ("dark", False)):
+        stage.page.evaluate(SEEN, seen)
         put_on(stage.page, theme)
+        settled(stage.page)
+        stage.page.evaluate(SEEN, True)
         settled(stage.page)
         stage.page.mouse.move(1, 1)
         stage.page.wait_for_timeout(500)

@@ -32,18 +32,20 @@ function wrapped(text, { size, family }, width) {
 
 const NARROW = 560; // pixels; below, a legend has no room beside the plot
 
-// A layout for a figure of so many pixels: title and note in as many lines as they need, and so much higher.
+// A layout for a figure of so many pixels: title and note in as many lines as they need, and so much higher. They are
+// one text: plotly would place a subtitle below the title as it measured it, and a hidden title has no height.
 function fitted(layout, width) {
   const { title, font, margin, legend } = layout;
-  if (!width || !title?.text || !margin) return layout;
-  const room = width - 2 * (title.pad?.l ?? 10), { subtitle } = title, family = font?.family ?? "sans-serif";
-  const head = wrapped(title.text, { size: title.font?.size ?? 16, family }, room);
-  const note = wrapped(subtitle?.text ?? "", { size: subtitle?.font?.size ?? 12.5, family }, room);
-  const extra = Math.ceil(1.3 * (head.more * (title.font?.size ?? 16) + note.more * (subtitle?.font?.size ?? 12.5)));
+  if (!title?.text || !margin) return layout;
+  const { subtitle } = title, family = font?.family ?? "sans-serif", room = width ? width - 2 * (title.pad?.l ?? 10) : Infinity;
+  const size = title.font?.size ?? 16, small = subtitle?.font?.size ?? 12.5;
+  const head = wrapped(title.text, { size, family }, room), note = wrapped(subtitle?.text ?? "", { size: small, family }, room);
+  const extra = Math.ceil(1.3 * size * (head.more + note.more));
+  const style = `font-size:${small}px;color:${subtitle?.font?.color ?? "inherit"}`;
+  const text = subtitle?.text ? `${head.text}<br><span style="${style}">${note.text}</span>` : head.text;
   const below = { orientation: "h", x: 0, xanchor: "left", y: -0.3, yanchor: "top" };
   return { ...layout, margin: { ...margin, t: margin.t + extra }, height: layout.height && layout.height + extra,
-    title: { ...title, text: head.text, ...(subtitle && { subtitle: { ...subtitle, text: note.text } }) },
-    legend: width < NARROW ? { ...legend, ...below } : legend };
+    title: { ...title, text, subtitle: undefined }, legend: width && width < NARROW ? { ...legend, ...below } : legend };
 }
 
 // What a figure lacks once it is drawn: height for what stands outside its plot, a place for a legend below its axis.
@@ -76,12 +78,6 @@ function slimmed(data, { font }, width) {
   });
 }
 
-// Whether the note lies on the title: plotly places it below the title that it measured, which may have been hidden.
-function misplaced(chart) {
-  const [title, note] = [".gtitle", ".gtitle-subtitle"].map((part) => chart.querySelector(part)?.getBoundingClientRect());
-  return Boolean(title?.height && note?.height && note.top < title.bottom - 4);
-}
-
 // Draws a figure: legends and slanted labels make it higher, and its plot no smaller. Points that only change their
 // colours or their width do so at once (`still`).
 async function drawn(Plotly, chart, { data, layout, config, dark, width, still }) {
@@ -89,7 +85,6 @@ async function drawn(Plotly, chart, { data, layout, config, dark, width, still }
   if (still) delete fit.transition;
   chart.style.height = ""; // the layout says how high it is
   await Plotly.react(chart, slimmed(inked(data, dark), fit, width), fit, { ...config, responsive: false });
-  if (misplaced(chart)) await Plotly.relayout(chart, { "title.text": fit.title.text });
   for (let round = 0, more = lacking(chart, fit); more && round < 4; more = lacking(chart, fit), round += 1)
     await Plotly.relayout(chart, more);
 }

@@ -121,9 +121,7 @@ async function render({ model, el }) {
   );
   const watch = new ResizeObserver(() => chart.isConnected && chart.offsetParent && el.clientWidth !== width && draw());
   watch.observe(el);
-  const sight = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && misplaced(chart) && draw());
-  sight.observe(chart);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
-  return () => { clearTimeout(keeping); leave(); watch.disconnect(); sight.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
+  return () => { clearTimeout(keeping); leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
 }
 export default { render };
