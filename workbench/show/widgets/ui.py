@@ -26,7 +26,8 @@ def control(kind: type[W], name: str, width: str = "260px", **settings: Any) -> 
     if issubclass(kind, (ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.SelectionSlider)):
         settings.setdefault("continuous_update", False)
     settings.setdefault("tooltip", name)
-    return kind(description=name, layout={"width": f"min(100%, {width})"}, **settings)
+    room = f"min(calc(100% - 4px), {width})"  # controls have a margin of 2 px all round
+    return kind(description=name, layout={"width": room}, **settings)
 
 
 def tick_box(words: str) -> ipywidgets.Checkbox:
