@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.numpy import load, save
+from safetensors.torch import load_file as load_torch
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
 from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, renamed_keywords, whole_number
@@ -267,6 +268,51 @@ class Direction:
         norm = float(model.residual_norms()[layer])
         return cls(vector, layer, site, name=name, residual_norm=norm, origin=origin).unit()
 
+    @classmethod
+    def from_file(
+        cls,
+        model: Model,
+        path: Path | str,
+        layer: int,
+        *,
+        row: int = 0,
+        key: str | None = None,
+        counted: str = "blocks",
+        name: str = "direction",
+        site: str = "resid_post",
+    ) -> Direction:
+        """Return a unit direction of `model` along a vector that another program wrote.
+
+        Args:
+            model: The model that it was made for.
+            path: What `file_vectors` reads; nothing is unpickled.
+            layer: Where it was made, as the other program counts.
+            row: Which row of a matrix (vectors, d_model), such as a sparse autoencoder's decoder.
+            key: Which array of the file; not needed where it holds one.
+            counted: "blocks": block 0 is the first, and the place is its output, as everywhere here.
+                "hidden_states": the index in the tuple of transformers, where 0 is the embedding and i the
+                output of block i - 1. The last index lies behind the final LayerNorm, where no block ends.
+            name: What it stands for.
+            site: The place in the block.
+
+        Raises:
+            SteeringError: The file holds no such vector, it has another width, or the layer is not the model's.
+        """
+        asked = f"A direction {name!r} at layer {layer} of {model.id} was asked for from {path}"
+        if counted not in ("blocks", "hidden_states"):
+            raise SteeringError(asked, f"it is counted in {counted!r}", "Use blocks or hidden_states")
+        if counted == "hidden_states":
+            if layer not in model.layers[1:]:
+                found = f"only hidden states 1-{model.layers[-1]} are outputs of blocks"
+                raise SteeringError(asked, found, "Use a vector made at one of these")
+            layer -= 1
+        rows = file_vectors(path, model.d_model, key=key)
+        if row not in range(len(rows)):
+            raise SteeringError(asked, f"there is no row {row} among {len(rows)}", "Use one of these")
+        made = cls.from_numpy(model, rows[row], layer, name=name, site=site)
+        method = f"row {row} of {Path(path).name}"
+        return replace(made, origin={**made.origin, "method": method})
+
     @cached_property
     def norm(self) -> float:
         """The length |v|."""
@@ -428,6 +474,42 @@ def _as_vector(values: Any) -> Vector:
         return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)
     except (TypeError, ValueError):
         return np.array([np.nan], dtype=np.float32)
+
+
+def file_vectors(path: Path | str, width: int, *, key: str | None = None) -> np.ndarray:
+    """Return the vectors (n, width) of a `.npy`, `.safetensors`, `.pt` or `.pth` file of another program.
+
+    A matrix (width, n), as PyTorch holds a decoder's weight, is turned; a square one is taken by its rows.
+    `key` names the array where there are several. Raises SteeringError for a file that holds none, a width
+    that does not fit, and for pickled objects: only tensors are read.
+    """
+    path = Path(path)
+    asked = f"Vectors of {width} numbers were asked for from {path}"
+    try:
+        if path.suffix == ".npy":
+            held: Any = np.load(path, allow_pickle=False)
+        elif path.suffix == ".safetensors":
+            held = load_torch(path)
+        elif path.suffix in (".pt", ".pth"):
+            held = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            raise ValueError(f"its suffix is {path.suffix!r}")
+    except Exception as error:  # a foreign file can be wrong in any way
+        pickled = type(error).__name__ == "UnpicklingError"  # its text tells how to run the code within
+        found = "it holds pickled objects, which may run code" if pickled else reason(error)
+        do = "Save plain tensors or arrays as .npy, .safetensors or .pt"
+        raise SteeringError(asked, f"the file cannot be read ({found})", do) from error
+    if isinstance(held, Mapping):
+        names = [str(one) for one, array in held.items() if isinstance(array, torch.Tensor)]
+        if key not in names and (key is not None or len(names) != 1):
+            found = f"the file holds {', '.join(names[:20]) or 'no tensors'}"
+            raise SteeringError(asked, found, "Pass one of these names as key")
+        held = held[names[0] if key is None else key]
+    rows = np.atleast_2d(_as_vector(held))
+    rows = rows.T if rows.ndim == 2 and rows.shape[1] != width == rows.shape[0] else rows
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise SteeringError(asked, f"the array has the shape {np.shape(held)}", f"Pass {width} numbers a row")
+    return rows
 
 
 def _bracketed(name: str) -> str:

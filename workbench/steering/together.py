@@ -1,8 +1,11 @@
-"""Several directions together: one after another in time, over layers, at right angles, or at random."""
+"""Directions from means and pairs, and several together: in time, over layers, at random, as others do.
+
+`PRESETS` are the plans of published systems, by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ import numpy as np
 from workbench.errors import SteeringError
 from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering, random_direction
-from workbench.steering.schedule import Schedule, constant, fade, ramp
+from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, fade, pulse, ramp
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -27,25 +30,79 @@ def difference_in_means(
 
     `class_` is a value of the label `target`. Raises SteeringError when no clip has it, or all have it.
     """
+    x, inside = _sides(acts, class_, target, layer, site)
+    difference = x[inside].mean(0) - x[~inside].mean(0)
+    facts = {"method": "difference in means", "distance": f"{np.linalg.norm(difference):.6g}"}
+    facts["samples"] = f"{inside.sum()} against {(~inside).sum()}"
+    return _along(acts, difference, x, facts, layer=layer, site=site, name=class_)
+
+
+def pair_pca(
+    acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
+) -> Direction:
+    """Return the unit vector along the first principal component of x_in - x_out over pairs of samples.
+
+    One sample of a pair has the class, the other has not. Samples of one clip are paired, such as one clip
+    under two texts, so that what is the clip's own cancels out; where no clip has both kinds, every sample
+    is paired with every other. Each pair counts in both orders (Zou et al. 2023, arXiv 2310.01405), so that
+    their mean is 0 and the component is that of the raw differences; it points to the class. Raises
+    SteeringError when no sample has the class, or all have it.
+
+    >>> from workbench.activations import Activations
+    >>> samples = {"clip": list("aabb"), "group": list("aabb"), "label_genre": ["jazz", "rock"] * 2}
+    >>> x = np.array([[5, 1], [5, 0], [-7, 1], [-7, 0]])[:, None]
+    >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples)
+    >>> pair_pca(acts, "jazz", layer=0).vector.round(3).tolist()
+    [0.0, 1.0]
+    """
+    x, inside = _sides(acts, class_, target, layer, site)
+    clips, one, other = acts.clips, x[inside], x[~inside]
+    shared = np.intersect1d(clips[inside], clips[~inside])
+    if len(shared):
+        both = [(one[clips[inside] == clip], other[clips[~inside] == clip]) for clip in shared]
+        rows = np.concatenate([(a[:, None] - b).reshape(-1, x.shape[1]) for a, b in both])
+        pairs = len(rows)
+    else:
+        # The mean over all pairs of (a - b)(a - b)' is the sum over these rows, of which there are far fewer.
+        pairs, step = len(one) * len(other), one.mean(0) - other.mean(0)
+        rows = np.vstack([(side - side.mean(0)) / len(side) ** 0.5 for side in (one, other)] + [step])
+    axis = first_axis(rows)
+    axis *= np.sign(axis @ (one.mean(0) - other.mean(0))) or 1.0
+    facts = {"method": "pair PCA", "pairs": str(pairs)}
+    return _along(acts, axis, x, facts, layer=layer, site=site, name=class_)
+
+
+def first_axis(rows: np.ndarray) -> np.ndarray:
+    """Return the first right singular vector (d,) of rows (n, d): the top eigenvector of rows' rows."""
+    from scipy.linalg import eigh
+
+    wide = rows.shape[1] > rows.shape[0]
+    gram = rows @ rows.T if wide else rows.T @ rows
+    axis = eigh(gram, subset_by_index=[len(gram) - 1] * 2)[1][:, 0]
+    axis = axis @ rows if wide else axis
+    return np.asarray(axis / max(float(np.linalg.norm(axis)), 1e-30))
+
+
+def _sides(
+    acts: Activations, class_: str, target: str, layer: int, site: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples (n, d) of a layer, and whether each has the class (n,)."""
     names, y = acts.numbered(target)
     inside = np.array(names)[y] == class_
     if not inside.any() or inside.all():
         found = f"the activations hold these values of {target!r}: {', '.join(names)}"
-        asked = f"The difference in means of {class_!r} was asked for"
+        asked = f"A direction of {class_!r} was asked for"
         raise SteeringError(asked, found, "Use one of at least two")
-    x = acts.matrix(layer, site=site).astype(np.float64)
-    difference = x[inside].mean(0) - x[~inside].mean(0)
-    origin = {
-        "method": "difference in means",
-        "model_id": str(acts.data.attrs.get("model_id", "")),
-        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
-        "distance": f"{np.linalg.norm(difference):.6g}",
-        "samples": f"{inside.sum()} against {(~inside).sum()}",
-    }
-    norm, centre = float(acts.data["residual_norm"].sel(layer=layer)), float(x.mean(0) @ difference)
-    vector = difference.astype(np.float32)
-    made = Direction(vector, layer, site, name=class_, residual_norm=norm, centre=centre, origin=origin)
-    return made.unit()
+    return acts.matrix(layer, site=site).astype(np.float64), inside
+
+
+def _along(
+    acts: Activations, vector: np.ndarray, x: np.ndarray, facts: dict[str, str], **place: Any
+) -> Direction:
+    """Return the unit direction of a vector (d,) at a place, with what the samples x (n, d) say of it."""
+    known = {name: str(acts.data.attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint")}
+    norm, centre = float(acts.data["residual_norm"].sel(layer=place["layer"])), float(x.mean(0) @ vector)
+    return Direction(vector, **place, residual_norm=norm, centre=centre, origin=facts | known).unit()
 
 
 def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steering:
@@ -101,6 +158,70 @@ def split_dose(
     shared = sorted(zip(of_layers, shares.tolist(), strict=True), key=lambda one: one[0].layer)
     plans = [direction.at(dose * share, **settings) for direction, share in shared]
     return Steering(tuple(term for plan in plans for term in plan.terms))
+
+
+def genre_paper(directions: Sequence[Direction], dose: float = 0.5) -> Steering:
+    """Return the plan of the genre paper (arXiv 2506.10225): h <- (h + a |h| v) / (1 + a), every 25th step.
+
+    It pushes the conditional branch with a dose a of 0.3 to 0.7, at one layer as published; each of several
+    directions gets the whole dose. Its probe is the method "unit-ridge".
+
+    >>> print(genre_paper([Direction(np.array([0.6, 0.8]), 19, name="jazz", residual_norm=10.0)]))
+    norm_scaled_add(0.5*jazz@19) | pulse(25 steps) | cond
+    """
+    how: dict[str, Any] = {"operation": "norm_scaled_add", "schedule": pulse(every_steps=25)}
+    return _all(directions, [dose] * len(directions), how)
+
+
+def musicrfm(
+    directions: Sequence[Direction], dose: float = 0.05, *, schedule: Schedule | None = None
+) -> Steering:
+    """Return the plan of MusicRFM (arXiv 2510.19127): h <- h + 0.95^i eta(t) v, each step with chance 0.3.
+
+    One direction per layer, the layer that its probe reads best first: i is the place in that order. Both
+    branches are pushed (each draws its chance for itself); eta(t) is dose times the schedule, constant when
+    None. The published exponential decay is 0.998 a step, at 50 steps a second `decay(6.92)`. Its strength
+    of 0.6 counts in length of v, a dose here in mean residual norms.
+    """
+    doses = [dose * 0.95**place for place in range(len(directions))]
+    return _all(directions, doses, {"chance": 0.3, "branch": "both", "schedule": schedule})
+
+
+def smitin(
+    directions: Sequence[Direction], dose: float, read_out: ReadOut, class_: str, *, below: float = 0.9
+) -> Steering:
+    """Return a plan with SMITIN's self-monitoring (arXiv 2404.02252): push while P(class) reads below `below`.
+
+    `read_out` is `probe.read_out()`, asked at every step about the second before it. SMITIN pushes
+    single attention heads: pass directions at `head_out` (`Direction.head`), or any others.
+    """
+    gate = Gate(read_out, class_, "below", below)
+    return _all(directions, [dose] * len(directions), {"gate": gate})
+
+
+def means_everywhere(directions: Sequence[Direction], dose: float = 0.05) -> Steering:
+    """Return the plan that adds its difference in means at every layer: h <- h + a R v at each.
+
+    As contrastive activation addition in all layers, to which TADA (arXiv 2602.11910) compares; `split_dose`
+    shares one dose among the layers instead. `directions` has one per layer, of `difference_in_means`.
+    """
+    return _all(directions, [dose] * len(directions), {})
+
+
+PRESETS: Mapping[str, Callable[..., Steering]] = {
+    "genre paper": genre_paper,
+    "MusicRFM": musicrfm,
+    "SMITIN": smitin,
+    "means everywhere": means_everywhere,
+}
+"""Plans as published systems steer, by name: each takes the directions and a dose, and says its source."""
+
+
+def _all(directions: Sequence[Direction], doses: Sequence[float], settings: Mapping[str, Any]) -> Steering:
+    if not directions:
+        raise SteeringError("A preset was asked for", "no direction was given", "Give at least one")
+    pairs = zip(directions, doses, strict=True)
+    return Steering(tuple(term for one, dose in pairs for term in one.at(dose, **settings).terms))
 
 
 def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmidt") -> tuple[Direction, ...]:
