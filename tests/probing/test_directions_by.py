@@ -170,7 +170,7 @@ def test_without_shared_clips_all_pairs_are_meant():
 
 def test_what_no_method_is_asked_for_is_refused_by_name():
     acts, _ = planted(2.0)
-    with pytest.raises(ProbeError, match="'svm'.*rfm"):
+    with pytest.raises(ProbeError, match=r"'svm'.*rfm"):
         directions_by(acts, layer=1, methods=("svm",))
     labels, groups = labels_and_groups(classes=1)
     with pytest.raises(SteeringError, match="Use one of at least two"):

@@ -74,23 +74,19 @@ class Receipt:
         reasons = ", ".join(f"{reason} {count}" for reason, count in idle.items())
         alone = f" (left alone: {reasons})" if reasons else ""
         moved = self.cells[self.cells.norm_change > 0][["angle", "norm_ratio"]].mean()
-        turned = (
-            "" if moved.isna().any() else f", turned by {moved.angle:.1f}°, length x{moved.norm_ratio:.2f}"
-        )
+        turned = "" if moved.isna().any() else f", turned {moved.angle:.1f}°, length x{moved.norm_ratio:.2f}"
         return share + turned + alone + ("" if self.ok else ", NOT as planned")
 
     def _repr_html_(self) -> str:
         """What became of each term: steps, how many changed the stream, and why the others did not."""
-        moved = self.cells.norm_change > 0
-        cells = self.cells.assign(
-            angle=self.cells.angle.where(moved), ratio=self.cells.norm_ratio.where(moved)
-        )
+        cells = self.cells.copy()
+        cells.loc[~(cells.norm_change > 0), ["angle", "norm_ratio"]] = np.nan  # the means are of changes
         table = cells.groupby(["layer", "site", "row", "term"]).agg(
             steps=("step", "size"),
             changed=("norm_change", lambda changes: int((changes > 0).sum())),
             mean_change=("norm_change", "mean"),
-            angle_where_changed=("angle", "mean"),
-            ratio_where_changed=("ratio", "mean"),
+            mean_angle=("angle", "mean"),
+            mean_norm_ratio=("norm_ratio", "mean"),
             left_alone=("reason", lambda reasons: ", ".join(sorted(set(reasons) - {""}))),
         )
         return f"<div>{html.escape(str(self))}{table.reset_index().to_html(index=False, border=0)}</div>"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import solve
@@ -21,7 +21,7 @@ from workbench.probing.fit import fit_probes, shuffled_classes
 from workbench.probing.methods import PlainFit, ProbeMethod, find_method, register_probe_method
 from workbench.probing.solvers import Design
 from workbench.steering.plan import Direction, random_direction
-from workbench.steering.together import difference_in_means, first_axis, pair_pca
+from workbench.steering.together import difference_in_means, pair_pca
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -47,12 +47,11 @@ def directions_by(
     """Return the unit direction of every class by every method: name of the method -> class -> direction.
 
     Args:
-        acts: pooled activations with a label `target`.
-        target: the label whose values are the classes.
+        acts: pooled activations with a label `target`, whose values are the classes.
+        target: the label.
         layer: the decoder block that all are made at.
-        methods: "means" (`difference_in_means`), "pairs" (`pair_pca`), "random" (a control), "shuffled" (a
-            control: a logistic probe of labels shuffled between groups), and whatever `fit_probes` takes as
-            method: "logistic", "ridge", "rfm", "unit-ridge", `decoder_rows(...)` ...
+        methods: "means", "pairs" (`pair_pca`), "random", "shuffled" (a logistic probe of labels shuffled
+            between groups), and all that `fit_probes` takes: "logistic", "rfm", `decoder_rows(...)` ...
         site: where in the block.
         folds: of the held-out accuracy that directions of probes carry in their origin.
         seed: of folds, shuffling and random directions.
@@ -73,49 +72,51 @@ def directions_by(
     [3, 3, 3]
     """
     names, y = acts.numbered(target)
-    place = {"target": target, "layer": layer, "site": site}
+    place: dict[str, Any] = {"layer": layer, "site": site}
 
-    def probed(held: Activations, method: str | ProbeMethod | PlainFit) -> dict[str, Direction]:
-        fit = {"method": method, "folds": folds, "seed": seed, "shuffles": 0, "progress": False}
-        return fit_probes(held, target, layers=[layer], site=site, **fit).directions(layer)  # type: ignore[arg-type]
+    def probed(held: Activations, method: Any) -> dict[str, Direction]:
+        fit: dict[str, Any] = {"folds": folds, "seed": seed, "shuffles": 0, "progress": False}
+        return fit_probes(held, target, method=method, layers=[layer], site=site, **fit).directions()
 
-    def shuffled() -> dict[str, Direction]:
-        (drawn,) = shuffled_classes(y, acts.groups, [(np.arange(0), np.arange(len(y)))], 1, seed)
-        labels = {LABEL + target: ("sample", np.array(names)[drawn])}
-        found = probed(replace(acts, data=acts.data.assign_coords(labels)), "logistic")
-        method = {"method": "probe weight, logistic, shuffled labels"}
-        return {
-            name: replace(one, name=f"shuffled {name}", origin=one.origin | method)
-            for name, one in found.items()
-        }
-
-    def of(method: str | ProbeMethod | PlainFit) -> dict[str, Direction]:
+    def by(method: Any) -> dict[str, Direction]:
         if method in ("means", "pairs"):
             make = difference_in_means if method == "means" else pair_pca
-            return {name: make(acts, name, **place) for name in names}
+            return {name: make(acts, name, target=target, **place) for name in names}
         if method == "random":
-            like = difference_in_means(acts, names[0], **place)
+            like = difference_in_means(acts, names[0], target=target, **place)
             return {name: random_direction(like, seed + number) for number, name in enumerate(names)}
-        return shuffled() if method == "shuffled" else probed(acts, method)
+        if method != "shuffled":
+            return probed(acts, method)
+        (drawn,) = shuffled_classes(y, acts.groups, [(np.arange(0), np.arange(len(y)))], 1, seed)
+        labels = {LABEL + target: ("sample", np.array(names)[drawn])}
+        made = probed(replace(acts, data=acts.data.assign_coords(labels)), "logistic")
+        method = "probe weight, logistic, shuffled labels"
+        return {name: replace(one, name=f"shuffled {name}", origin={**one.origin, "method": method})
+                for name, one in made.items()}  # fmt: skip
 
-    return {one if isinstance(one, str) else find_method(one).name: of(one) for one in methods}
+    return {one if isinstance(one, str) else find_method(one).name: by(one) for one in methods}
 
 
 def _axis_path(axis: Axis, design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[Array, Array]]:
     """Return weights and bias of the discriminant along the axis of each class."""
-    x, counts, weights, bias = design.x, design.counts, [], []
+    weights, bias = [], []
     for inside in truth.T.astype(bool):
         along = axis(design, inside)
-        along = along / max(float(np.linalg.norm(along)), 1e-30)
-        read = x @ along
-        share = counts @ inside / counts.sum()
-        mine, other = (np.average(read[side], weights=counts[side]) for side in (inside, ~inside))
-        rest = read - np.where(inside, mine, other)
-        variance = max(float(counts @ rest**2 / counts.sum()), 1e-9 * (mine - other) ** 2, 1e-30)
+        share = design.counts @ inside / len(inside)
+        mine, other, variance = _told_apart(design.x @ along, inside, design.counts)
         slope = (mine - other) / variance
         weights.append(slope * along)
         bias.append(np.log(share / (1 - share)) - slope * (mine + other) / 2)
     return [(np.array(weights), np.array(bias))] * len(l2)
+
+
+def _told_apart(read: Array, inside: Array, counts: Array) -> tuple[Array, Array, Array]:
+    """Return the mean of a class, that of the others, and the variance within, of readings (n, ...)."""
+    mine, other = (np.average(read[side], axis=0, weights=counts[side]) for side in (inside, ~inside))
+    rest = np.concatenate([read[inside] - mine, read[~inside] - other])
+    ordered = np.concatenate([counts[inside], counts[~inside]])
+    variance = np.average(rest**2, axis=0, weights=ordered)
+    return mine, other, np.maximum(variance, 1e-9 * (mine - other) ** 2 + 1e-30)
 
 
 def rfm_axis(design: Design, inside: Array, *, l2: float = 1e-3, rounds: int = ROUNDS) -> Array:
@@ -123,8 +124,8 @@ def rfm_axis(design: Design, inside: Array, *, l2: float = 1e-3, rounds: int = R
 
     Radhakrishnan et al. 2024 (Science 383, 1461), for music arXiv 2510.19127: kernel ridge f with the Laplace
     kernel exp(-|x - z|_M / width), |x - z|_M^2 = (x - z)' M (x - z), then M <- mean of grad f grad f', again
-    and again, from M = 1 on standardised features. The width is the median distance; the ridge is `l2` n. Of
-    more than 2,000 samples every k-th is used: time grows with their number cubed.
+    and again from M = 1 on standardised features. The width is the median distance, the ridge `l2` n; of more
+    than 2,000 samples every k-th is used.
     """
     kept = np.arange(0, len(inside), -(-len(inside) // MOST))
     z, counts = design.z[kept], design.counts[kept]
@@ -141,8 +142,9 @@ def rfm_axis(design: Design, inside: Array, *, l2: float = 1e-3, rounds: int = R
         # grad f(x_i) = M sum_j pull_j kernel_ij (x_j - x_i) / |x_j - x_i|_M: 0 where both are one point
         pulls = np.divide(kernel * pull, gaps, out=np.zeros_like(gaps), where=apart)
         slopes = ((pulls @ z - pulls.sum(1)[:, None] * z) @ slopes_of.T) @ slopes_of
-        slopes_of = slopes / max(float(np.linalg.norm(slopes)), 1e-30)
-    return first_axis(slopes_of / design.scaling.deviation)
+        # At most d rows with the same g'g: distances then take n n d products, not n n n.
+        slopes_of = np.asarray(np.linalg.qr(slopes / max(float(np.linalg.norm(slopes)), 1e-30), mode="r"))
+    return np.asarray(np.linalg.svd(slopes_of / design.scaling.deviation, full_matrices=False)[2][0])
 
 
 def _unit_ridge_path(design: Design, truth: Array, l2: Sequence[float]) -> list[tuple[Array, Array]]:
@@ -158,9 +160,8 @@ def _unit_ridge_path(design: Design, truth: Array, l2: Sequence[float]) -> list[
 def decoder_rows(rows: Array, name: str = "decoder row") -> ProbeMethod:
     """Return the method that reads each class by the row of a dictionary that tells it best from the others.
 
-    `rows` (n, d) are directions, such as a sparse autoencoder's decoder from `file_vectors`. The best row has
-    the largest difference of the class's mean from the others' along it, in standard deviations within. Raises
-    ProbeError where rows are none, or not finite.
+    `rows` (n, d) are directions, such as a sparse autoencoder's decoder (`file_vectors`). The best one has
+    the largest difference of means, in standard deviations within. ProbeError where rows are not finite.
 
     >>> decoder_rows(np.eye(3)).name
     'decoder row'
@@ -174,11 +175,8 @@ def decoder_rows(rows: Array, name: str = "decoder row") -> ProbeMethod:
         if rows.shape[1] != design.x.shape[1]:
             found = f"its rows have {rows.shape[1]} numbers, and samples {design.x.shape[1]}"
             raise ProbeError(f"A probe by {name!r} was asked for", found, "Use rows made for this model")
-        read = design.x @ rows.T
-        sides = [np.average(read[side], axis=0, weights=design.counts[side]) for side in (inside, ~inside)]
-        rest = read - np.where(inside[:, None], *sides)
-        spread = np.sqrt(design.counts @ rest**2 / len(rest))
-        return np.asarray(rows[np.argmax(np.abs(sides[0] - sides[1]) / np.maximum(spread, 1e-30))])
+        mine, other, variance = _told_apart(design.x @ rows.T, inside, design.counts)
+        return np.asarray(rows[np.argmax((mine - other) ** 2 / variance)])
 
     return ProbeMethod(name, partial(_axis_path, best), link="sigmoid")
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.numpy import load, save
-from safetensors.torch import load_file as load_torch
+from safetensors.torch import load_file as load_tensors
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
 from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, renamed_keywords, whole_number
@@ -252,13 +252,29 @@ class Direction:
 
     @classmethod
     def from_numpy(
-        cls, model: Model, vector: Any, layer: int, *, name: str = "direction", site: str = "resid_post"
+        cls,
+        model: Model,
+        vector: Any,
+        layer: int,
+        *,
+        name: str = "direction",
+        site: str = "resid_post",
+        counted: str = "blocks",
     ) -> Direction:
         """Return a unit direction of `model` along any vector, measured against the model's residual norms.
 
         `vector` is (d_model,) numbers; SteeringError when they or the layer are not the model's, or all 0.
+        Layers are `counted` in "blocks", from 0, whose output is `resid_post`; or in "hidden_states", the
+        tuple of transformers: 0 is the embedding, i the output of block i - 1, the last one is normalised.
         """
         asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
+        if counted not in ("blocks", "hidden_states"):
+            raise SteeringError(asked, f"it is counted in {counted!r}", "Use blocks or hidden_states")
+        if counted == "hidden_states":
+            if layer not in layers[1:]:
+                found = f"only hidden states 1-{layers[-1]} are outputs of blocks"
+                raise SteeringError(asked, found, "Use a vector that was made at one of these")
+            layer -= 1
         if layer not in layers:
             raise SteeringError(asked, f"it has layers {layers[0]}-{layers[-1]}", "Use one of model.layers")
         if np.shape(vector) != (model.d_model,):
@@ -270,48 +286,19 @@ class Direction:
 
     @classmethod
     def from_file(
-        cls,
-        model: Model,
-        path: Path | str,
-        layer: int,
-        *,
-        row: int = 0,
-        key: str | None = None,
-        counted: str = "blocks",
-        name: str = "direction",
-        site: str = "resid_post",
+        cls, model: Model, path: Path | str, layer: int, *, row: int = 0, key: str | None = None, **place: Any
     ) -> Direction:
-        """Return a unit direction of `model` along a vector that another program wrote.
+        """Return a unit direction along a row of a file of another program, such as a decoder's feature.
 
-        Args:
-            model: The model that it was made for.
-            path: What `file_vectors` reads; nothing is unpickled.
-            layer: Where it was made, as the other program counts.
-            row: Which row of a matrix (vectors, d_model), such as a sparse autoencoder's decoder.
-            key: Which array of the file; not needed where it holds one.
-            counted: "blocks": block 0 is the first, and the place is its output, as everywhere here.
-                "hidden_states": the index in the tuple of transformers, where 0 is the embedding and i the
-                output of block i - 1. The last index lies behind the final LayerNorm, where no block ends.
-            name: What it stands for.
-            site: The place in the block.
-
-        Raises:
-            SteeringError: The file holds no such vector, it has another width, or the layer is not the model's.
+        `file_vectors` reads the file (and takes `key`), `from_numpy` makes the direction (and takes `place`:
+        name, site, counted); SteeringError as for both, or where there is no such row.
         """
-        asked = f"A direction {name!r} at layer {layer} of {model.id} was asked for from {path}"
-        if counted not in ("blocks", "hidden_states"):
-            raise SteeringError(asked, f"it is counted in {counted!r}", "Use blocks or hidden_states")
-        if counted == "hidden_states":
-            if layer not in model.layers[1:]:
-                found = f"only hidden states 1-{model.layers[-1]} are outputs of blocks"
-                raise SteeringError(asked, found, "Use a vector made at one of these")
-            layer -= 1
         rows = file_vectors(path, model.d_model, key=key)
         if row not in range(len(rows)):
-            raise SteeringError(asked, f"there is no row {row} among {len(rows)}", "Use one of these")
-        made = cls.from_numpy(model, rows[row], layer, name=name, site=site)
-        method = f"row {row} of {Path(path).name}"
-        return replace(made, origin={**made.origin, "method": method})
+            asked = f"Row {row!r} of {path} was asked for"
+            raise SteeringError(asked, f"it has {len(rows)} rows", "Count them from 0")
+        made = cls.from_numpy(model, rows[row], layer, **place)
+        return replace(made, origin={**made.origin, "method": f"row {row} of {Path(path).name}"})
 
     @cached_property
     def norm(self) -> float:
@@ -477,39 +464,36 @@ def _as_vector(values: Any) -> Vector:
 
 
 def file_vectors(path: Path | str, width: int, *, key: str | None = None) -> np.ndarray:
-    """Return the vectors (n, width) of a `.npy`, `.safetensors`, `.pt` or `.pth` file of another program.
+    """Return the vectors (n, width) of a `.npy`, `.safetensors`, `.pt` or `.pth` file; nothing is unpickled.
 
     A matrix (width, n), as PyTorch holds a decoder's weight, is turned; a square one is taken by its rows.
-    `key` names the array where there are several. Raises SteeringError for a file that holds none, a width
-    that does not fit, and for pickled objects: only tensors are read.
+    `key` names the array where there are several. SteeringError for a file without, or of another width.
     """
-    path = Path(path)
-    asked = f"Vectors of {width} numbers were asked for from {path}"
+    path, asked = Path(path), f"Vectors of {width} numbers were asked for from {path}"
     try:
-        if path.suffix == ".npy":
-            held: Any = np.load(path, allow_pickle=False)
-        elif path.suffix == ".safetensors":
-            held = load_torch(path)
-        elif path.suffix in (".pt", ".pth"):
-            held = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise ValueError(f"its suffix is {path.suffix!r}")
+        held: Any = {".npy": np.load, ".safetensors": load_tensors}.get(path.suffix, _load_torch)(path)
     except Exception as error:  # a foreign file can be wrong in any way
         pickled = type(error).__name__ == "UnpicklingError"  # its text tells how to run the code within
         found = "it holds pickled objects, which may run code" if pickled else reason(error)
         do = "Save plain tensors or arrays as .npy, .safetensors or .pt"
         raise SteeringError(asked, f"the file cannot be read ({found})", do) from error
     if isinstance(held, Mapping):
-        names = [str(one) for one, array in held.items() if isinstance(array, torch.Tensor)]
-        if key not in names and (key is not None or len(names) != 1):
-            found = f"the file holds {', '.join(names[:20]) or 'no tensors'}"
+        tensors = {name: one for name, one in held.items() if isinstance(one, torch.Tensor)}
+        if key not in tensors and (key is not None or len(tensors) != 1):
+            found = f"the file holds {', '.join(map(str, tensors))[:200] or 'no tensors'}"
             raise SteeringError(asked, found, "Pass one of these names as key")
-        held = held[names[0] if key is None else key]
+        held = tensors[key or next(iter(tensors))]
     rows = np.atleast_2d(_as_vector(held))
-    rows = rows.T if rows.ndim == 2 and rows.shape[1] != width == rows.shape[0] else rows
+    rows = rows.T if rows.ndim == 2 and rows.shape[1] != width else rows
     if rows.ndim != 2 or rows.shape[1] != width:
         raise SteeringError(asked, f"the array has the shape {np.shape(held)}", f"Pass {width} numbers a row")
     return rows
+
+
+def _load_torch(path: Path) -> Any:
+    if path.suffix not in (".pt", ".pth"):
+        raise ValueError(f"its suffix is {path.suffix!r}")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _bracketed(name: str) -> str:

@@ -40,13 +40,11 @@ def difference_in_means(
 def pair_pca(
     acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
 ) -> Direction:
-    """Return the unit vector along the first principal component of x_in - x_out over pairs of samples.
+    """Return the unit vector along the first principal component of differences between paired samples.
 
-    One sample of a pair has the class, the other has not. Samples of one clip are paired, such as one clip
-    under two texts, so that what is the clip's own cancels out; where no clip has both kinds, every sample
-    is paired with every other. Each pair counts in both orders (Zou et al. 2023, arXiv 2310.01405), so that
-    their mean is 0 and the component is that of the raw differences; it points to the class. Raises
-    SteeringError when no sample has the class, or all have it.
+    One of a pair has the class, the other has not. Samples of one clip are paired, such as one clip under two
+    texts, whose own part cancels out; where no clip has both, each sample with every other. Pairs count in
+    both orders (Zou et al. 2023, arXiv 2310.01405): centring then takes nothing away. It points to the class.
 
     >>> from workbench.activations import Activations
     >>> samples = {"clip": list("aabb"), "group": list("aabb"), "label_genre": ["jazz", "rock"] * 2}
@@ -56,31 +54,18 @@ def pair_pca(
     [0.0, 1.0]
     """
     x, inside = _sides(acts, class_, target, layer, site)
-    clips, one, other = acts.clips, x[inside], x[~inside]
-    shared = np.intersect1d(clips[inside], clips[~inside])
-    if len(shared):
-        both = [(one[clips[inside] == clip], other[clips[~inside] == clip]) for clip in shared]
-        rows = np.concatenate([(a[:, None] - b).reshape(-1, x.shape[1]) for a, b in both])
-        pairs = len(rows)
-    else:
-        # The mean over all pairs of (a - b)(a - b)' is the sum over these rows, of which there are far fewer.
-        pairs, step = len(one) * len(other), one.mean(0) - other.mean(0)
-        rows = np.vstack([(side - side.mean(0)) / len(side) ** 0.5 for side in (one, other)] + [step])
-    axis = first_axis(rows)
-    axis *= np.sign(axis @ (one.mean(0) - other.mean(0))) or 1.0
+    shared = np.intersect1d(acts.clips[inside], acts.clips[~inside])
+    rows, pairs = [], 0
+    for block in [acts.clips == clip for clip in shared] or [np.ones(len(x), bool)]:
+        a, b = x[block & inside], x[block & ~inside]
+        pairs += (count := len(a) * len(b))
+        # The sum over pairs of (a - b)(a - b)' is that over these rows, of which there are far fewer.
+        rows += [len(b) ** 0.5 * (a - a.mean(0)), len(a) ** 0.5 * (b - b.mean(0))]
+        rows += [count**0.5 * (a.mean(0) - b.mean(0))[None]]
+    axis = np.linalg.svd(np.concatenate(rows), full_matrices=False)[2][0]
+    axis *= np.sign(axis @ (x[inside].mean(0) - x[~inside].mean(0))) or 1.0
     facts = {"method": "pair PCA", "pairs": str(pairs)}
     return _along(acts, axis, x, facts, layer=layer, site=site, name=class_)
-
-
-def first_axis(rows: np.ndarray) -> np.ndarray:
-    """Return the first right singular vector (d,) of rows (n, d): the top eigenvector of rows' rows."""
-    from scipy.linalg import eigh
-
-    wide = rows.shape[1] > rows.shape[0]
-    gram = rows @ rows.T if wide else rows.T @ rows
-    axis = eigh(gram, subset_by_index=[len(gram) - 1] * 2)[1][:, 0]
-    axis = axis @ rows if wide else axis
-    return np.asarray(axis / max(float(np.linalg.norm(axis)), 1e-30))
 
 
 def _sides(
@@ -161,67 +146,58 @@ def split_dose(
 
 
 def genre_paper(directions: Sequence[Direction], dose: float = 0.5) -> Steering:
-    """Return the plan of the genre paper (arXiv 2506.10225): h <- (h + a |h| v) / (1 + a), every 25th step.
+    """Return the genre paper's plan (arXiv 2506.10225): h <- (h + a |h| v) / (1 + a) at every 25th step.
 
-    It pushes the conditional branch with a dose a of 0.3 to 0.7, at one layer as published; each of several
-    directions gets the whole dose. Its probe is the method "unit-ridge".
+    Conditional branch, a from 0.3 to 0.7, at one layer as published; its probe is the method "unit-ridge".
 
     >>> print(genre_paper([Direction(np.array([0.6, 0.8]), 19, name="jazz", residual_norm=10.0)]))
     norm_scaled_add(0.5*jazz@19) | pulse(25 steps) | cond
     """
-    how: dict[str, Any] = {"operation": "norm_scaled_add", "schedule": pulse(every_steps=25)}
-    return _all(directions, [dose] * len(directions), how)
+    return _each(directions, dose, operation="norm_scaled_add", schedule=pulse(every_steps=25))
 
 
 def musicrfm(
     directions: Sequence[Direction], dose: float = 0.05, *, schedule: Schedule | None = None
 ) -> Steering:
-    """Return the plan of MusicRFM (arXiv 2510.19127): h <- h + 0.95^i eta(t) v, each step with chance 0.3.
+    """Return MusicRFM's plan (arXiv 2510.19127): h <- h + 0.95^i eta(t) v, at each step with chance 0.3.
 
-    One direction per layer, the layer that its probe reads best first: i is the place in that order. Both
-    branches are pushed (each draws its chance for itself); eta(t) is dose times the schedule, constant when
-    None. The published exponential decay is 0.998 a step, at 50 steps a second `decay(6.92)`. Its strength
-    of 0.6 counts in length of v, a dose here in mean residual norms.
+    One direction per layer, the layer that is read best first (i = 0). Both branches are pushed, by draws of
+    their own. eta is dose x schedule; the published decay of 0.998 a step is `decay(6.92)` at 50 steps a
+    second. The published strength 0.6 counts lengths of v, a dose mean residual norms.
     """
-    doses = [dose * 0.95**place for place in range(len(directions))]
-    return _all(directions, doses, {"chance": 0.3, "branch": "both", "schedule": schedule})
+    return _each(directions, dose, 0.95, chance=0.3, branch="both", schedule=schedule)
 
 
 def smitin(
     directions: Sequence[Direction], dose: float, read_out: ReadOut, class_: str, *, below: float = 0.9
 ) -> Steering:
-    """Return a plan with SMITIN's self-monitoring (arXiv 2404.02252): push while P(class) reads below `below`.
+    """Return a plan that monitors itself as SMITIN (arXiv 2404.02252): push while P(class) reads below this.
 
-    `read_out` is `probe.read_out()`, asked at every step about the second before it. SMITIN pushes
-    single attention heads: pass directions at `head_out` (`Direction.head`), or any others.
+    `read_out` is `probe.read_out()`, averaged over the last second. SMITIN pushes single attention heads:
+    pass directions at `head_out` (`Direction.head`).
     """
-    gate = Gate(read_out, class_, "below", below)
-    return _all(directions, [dose] * len(directions), {"gate": gate})
+    return _each(directions, dose, gate=Gate(read_out, class_, "below", below))
 
 
 def means_everywhere(directions: Sequence[Direction], dose: float = 0.05) -> Steering:
-    """Return the plan that adds its difference in means at every layer: h <- h + a R v at each.
+    """Return the plan that adds a difference in means at every layer: h <- h + a R v, one direction each.
 
-    As contrastive activation addition in all layers, to which TADA (arXiv 2602.11910) compares; `split_dose`
-    shares one dose among the layers instead. `directions` has one per layer, of `difference_in_means`.
+    Contrastive activation addition in all layers, as TADA (arXiv 2602.11910) compares with.
     """
-    return _all(directions, [dose] * len(directions), {})
+    return _each(directions, dose)
 
 
 PRESETS: Mapping[str, Callable[..., Steering]] = {
-    "genre paper": genre_paper,
-    "MusicRFM": musicrfm,
-    "SMITIN": smitin,
-    "means everywhere": means_everywhere,
-}
-"""Plans as published systems steer, by name: each takes the directions and a dose, and says its source."""
+    "genre paper": genre_paper, "MusicRFM": musicrfm, "SMITIN": smitin, "means everywhere": means_everywhere
+}  # fmt: skip
+"""Plans as published systems steer, by name; each takes directions and a dose, and names its source."""
 
 
-def _all(directions: Sequence[Direction], doses: Sequence[float], settings: Mapping[str, Any]) -> Steering:
+def _each(directions: Sequence[Direction], dose: float, fall: float = 1.0, **settings: Any) -> Steering:
     if not directions:
         raise SteeringError("A preset was asked for", "no direction was given", "Give at least one")
-    pairs = zip(directions, doses, strict=True)
-    return Steering(tuple(term for one, dose in pairs for term in one.at(dose, **settings).terms))
+    plans = [one.at(dose * fall**place, **settings) for place, one in enumerate(directions)]
+    return Steering(tuple(term for plan in plans for term in plan.terms))
 
 
 def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmidt") -> tuple[Direction, ...]:
