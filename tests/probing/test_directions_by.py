@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from sklearn.linear_model import Ridge
 from tolerances import DOUBLE
 
 from workbench.errors import ProbeError, SteeringError
-from workbench.probing import PROBE_METHODS, decoder_rows, directions_by, fit_probes
+from workbench.probing import PROBE_METHODS, decoder_rows, directions_by, fit_probes, regularization_path
 from workbench.probing.directions import METHODS, rfm_axis
 from workbench.probing.solvers import Design, one_hot
 from workbench.steering.together import pair_pca
@@ -166,6 +168,19 @@ def test_without_shared_clips_all_pairs_are_meant():
     assert abs(made.vector @ axis) == pytest.approx(1, abs=1e-6)
     assert made.origin["pairs"] == str(len(every))
     assert made.vector @ every.mean(0) > 0
+
+
+def test_ridge_of_any_one_penalty_is_a_method_beside_the_others():
+    acts, _ = planted(2.0)
+    penalties = {f"ridge {one:g}": one for one in (1e-3, 1.0, 1e6)}
+    plain = PROBE_METHODS["ridge"]
+    ridges = [replace(plain, name=name, l2=(one,)) for name, one in penalties.items()]
+    made = directions_by(acts, layer=1, methods=ridges)
+    assert list(made) == list(penalties)
+    path = regularization_path(acts, 1, "jazz", list(penalties.values()))
+    for of_class, direction in zip(made.values(), path, strict=True):
+        assert of_class["jazz"].cosine(direction) == pytest.approx(1, abs=1e-5)
+    assert path[0].cosine(path[2]) < 0.99
 
 
 def test_what_no_method_is_asked_for_is_refused_by_name():

@@ -50,8 +50,9 @@ def directions_by(
         acts: pooled activations with a label `target`, whose values are the classes.
         target: the label.
         layer: the decoder block that all are made at.
-        methods: "means", "pairs" (`pair_pca`), "random", "shuffled" (a logistic probe of labels shuffled
-            between groups), and all that `fit_probes` takes: "logistic", "rfm", `decoder_rows(...)` ...
+        methods: "pairs" (`pair_pca`), "random", "shuffled" (a logistic probe of labels shuffled between
+            groups), and all that `fit_probes` takes: "logistic", "rfm", `decoder_rows(...)`, ridge of one
+            penalty as `replace(PROBE_METHODS["ridge"], name="ridge 10", l2=(10,))` ...
         site: where in the block.
         folds: of the held-out accuracy that directions of probes carry in their origin.
         seed: of folds, shuffling and random directions.
@@ -79,9 +80,8 @@ def directions_by(
         return fit_probes(held, target, method=method, layers=[layer], site=site, **fit).directions()
 
     def by(method: Any) -> dict[str, Direction]:
-        if method in ("means", "pairs"):
-            make = difference_in_means if method == "means" else pair_pca
-            return {name: make(acts, name, target=target, **place) for name in names}
+        if method == "pairs":
+            return {name: pair_pca(acts, name, target=target, **place) for name in names}
         if method == "random":
             like = difference_in_means(acts, names[0], target=target, **place)
             return {name: random_direction(like, seed + number) for number, name in enumerate(names)}
