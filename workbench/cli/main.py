@@ -43,7 +43,7 @@ RECIPE = {
     "evaluate-steering": "steering",
 }  # of the built-in model
 SITES = "embed resid_pre head_out attn_out mlp_out resid_post"
-METHODS = "logistic, ridge, means (the difference in means), or one that an extension brings"
+METHODS = "logistic, ridge, means (the difference in means), rfm, unit-ridge, or one that an extension brings"
 LAYER = "print what this layer confuses, and take the directions from it (default: the middle layer)"
 GROUP = (
     "what no split may cut, if not the groups of the music: a label such as band, clip, or a regular "

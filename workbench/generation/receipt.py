@@ -20,9 +20,11 @@ from workbench.generation.edits import Edit, StepGains
 _KINDS = {
     "step": "int64", "seconds": "float64", "layer": "int64", "site": "str", "row": "str",
     "term": "int64", "planned": "float64", "norm_change": "float64", "reason": "str",
+    "angle": "float64", "norm_ratio": "float64",
 }  # fmt: skip
 COLUMNS = tuple(_KINDS)
 _UNSEEN = -1.0  # in place of a norm that was not measured
+_NORMS = ("|now - before|", "|before|", "|now|", "|meant - before|, where there is a target")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,9 @@ class Receipt:
     before|, measured on the model's own tensor wherever an edit was carried out, and 0 elsewhere. `reason`
     says why nothing was planned or nothing had to change: "schedule", "dose 0", "chance", "gate", "slider",
     or "already there" (for operations with a target); it is empty where a change was planned.
+
+    The same change as a turn and a stretch (arXiv 2606.06735): `angle` in degrees between the stream before
+    and after, `norm_ratio` |after| / |before|; 0 and 1 where nothing changed, NaN in takes saved without.
     """
 
     cells: pd.DataFrame
@@ -68,15 +73,20 @@ class Receipt:
         idle = self.cells.reason[self.cells.reason != ""].value_counts()
         reasons = ", ".join(f"{reason} {count}" for reason, count in idle.items())
         alone = f" (left alone: {reasons})" if reasons else ""
-        return share + alone + ("" if self.ok else ", NOT as planned")
+        moved = self.cells[self.cells.norm_change > 0][["angle", "norm_ratio"]].mean()
+        turned = "" if moved.isna().any() else f", turned {moved.angle:.1f}°, length x{moved.norm_ratio:.2f}"
+        return share + turned + alone + ("" if self.ok else ", NOT as planned")
 
     def _repr_html_(self) -> str:
         """What became of each term: steps, how many changed the stream, and why the others did not."""
-        by_term = self.cells.groupby(["layer", "site", "row", "term"])
-        table = by_term.agg(
+        cells = self.cells.copy()
+        cells.loc[~(cells.norm_change > 0), ["angle", "norm_ratio"]] = np.nan  # the means are of changes
+        table = cells.groupby(["layer", "site", "row", "term"]).agg(
             steps=("step", "size"),
             changed=("norm_change", lambda changes: int((changes > 0).sum())),
             mean_change=("norm_change", "mean"),
+            mean_angle=("angle", "mean"),
+            mean_norm_ratio=("norm_ratio", "mean"),
             left_alone=("reason", lambda reasons: ", ".join(sorted(set(reasons) - {""}))),
         )
         return f"<div>{html.escape(str(self))}{table.reset_index().to_html(index=False, border=0)}</div>"
@@ -87,8 +97,10 @@ class Receipt:
 
     @classmethod
     def from_records(cls, records: Sequence[Sequence[object]]) -> Receipt:
-        """The receipt that `to_records` wrote."""
-        return cls(_typed(pd.DataFrame(list(records), columns=list(COLUMNS))))
+        """The receipt that `to_records` wrote, also before it had angles and ratios."""
+        older = len(records) and len(records[0]) == len(COLUMNS) - 2
+        cells = pd.DataFrame(list(records), columns=list(COLUMNS[:-2] if older else COLUMNS))
+        return cls(_typed(cells.reindex(columns=list(COLUMNS))))
 
 
 def joined(receipts: Sequence[Receipt], steps: Sequence[int]) -> Receipt:
@@ -112,23 +124,26 @@ class ReceiptWriter:
     def __init__(self, gains: StepGains) -> None:
         self._gains = gains
         self._visits: list[tuple[Edit, int]] = []
-        self._norms: list[torch.Tensor] = []
-        self._meant: list[torch.Tensor] = []
+        self._norms: list[torch.Tensor] = []  # of each visit, as _NORMS says (3 or 4, rows)
 
     def measure(
         self, edit: Edit, step: int, *, before: torch.Tensor, meant: torch.Tensor, now: torch.Tensor
     ) -> None:
-        """Note |now - before| (rows, 1, d_model) of the rows that act; `meant` is what was computed."""
+        """Note the change from before to now (rows, 1, d_model) of the rows that act, and what was meant."""
         self._visits.append((edit, step))
-        self._norms.append(_distance(now, before))
-        self._meant.append(_distance(meant, before) if edit.operation.has_target else self._norms[-1])
+        before, now = before.float(), now.float()
+        parts = [now - before, before, now]
+        if edit.operation.has_target:
+            parts.append(meant.float() - before)
+        # One norm of all parts costs little more than that of one.
+        self._norms.append(torch.linalg.vector_norm(torch.stack(parts), dim=-1).flatten(1))
 
     def counts(self) -> dict[str, int]:
         """How many cells "changed", were left "alone" by slider or gate, and "failed", up to now."""
         total = {"changed": 0, "alone": 0, "failed": 0}
         measured = self._measured()
         for edit in {id(edit): edit for edit, _step in self._visits}.values():
-            _planned, reason, (change, _meant) = self._outcome(edit, measured[id(edit)])
+            _planned, reason, (change, *_norms) = self._outcome(edit, measured[id(edit)])
             changed, held_back, seen = change > 0, np.isin(reason, ("gate", "slider")), change != _UNSEEN
             total["changed"] += int(changed.sum())
             total["alone"] += int((seen & held_back & ~changed).sum())
@@ -145,10 +160,12 @@ class ReceiptWriter:
         return [Receipt(_typed(cells[cells["clip"] == clip].drop(columns="clip"))) for clip in range(batch)]
 
     def _measured(self) -> dict[int, np.ndarray]:
-        """Per edit the changes as measured and as meant, (2, steps, n), where there was one."""
-        found = {id(edit): np.full((2, *edit.acts.shape), _UNSEEN) for edit, _step in self._visits}
+        """Per edit the norms as _NORMS says, (4, steps, n), where there was a change."""
+        found = {id(edit): np.full((4, *edit.acts.shape), _UNSEEN) for edit, _step in self._visits}
         if self._visits:
-            flat = torch.stack([torch.cat(self._norms), torch.cat(self._meant)]).cpu().numpy()
+            # What has no target meant what it did.
+            whole = [one if len(one) == 4 else torch.cat([one, one[:1]]) for one in self._norms]
+            flat = torch.cat(whole, dim=1).cpu().numpy()
             start = 0
             for edit, step in self._visits:
                 indices = np.flatnonzero(edit.acts[step])
@@ -170,14 +187,15 @@ class ReceiptWriter:
         }
         reason = np.select(list(reasons.values()), list(reasons), default="")
         planned = np.where(reason == "", factors * sliders, 0.0)
-        settled = (planned != 0) & (measured[1] == 0) & edit.operation.has_target
+        settled = (planned != 0) & (measured[3] == 0) & edit.operation.has_target
         return planned, np.where(settled, "already there", reason), measured
 
     def _cells(self, edit: Edit, measured: np.ndarray | None, seconds: Sequence[float]) -> pd.DataFrame:
         """The cells of one edit and whose clip they are, all steps of one row edit after another."""
-        unseen = np.full((2, *edit.acts.shape), _UNSEEN)
-        planned, reason, (change, _meant) = self._outcome(edit, unseen if measured is None else measured)
+        unseen = np.full((4, *edit.acts.shape), _UNSEEN)
+        planned, reason, norms = self._outcome(edit, unseen if measured is None else measured)
         steps, count = planned.shape
+        change, (angle, ratio) = norms[0], _turn_and_stretch(*norms[:3])
         columns: dict[str, object] = {
             "step": np.tile(np.arange(steps), count),
             "seconds": np.tile(np.asarray(seconds, dtype=np.float64), count),
@@ -188,12 +206,24 @@ class ReceiptWriter:
             "planned": planned.T.ravel(),
             "norm_change": np.where(change == _UNSEEN, 0.0, change).T.ravel(),
             "reason": reason.T.ravel(),
+            "angle": angle.T.ravel(),
+            "norm_ratio": ratio.T.ravel(),
             "clip": np.repeat([one.clip for one in edit.row_edits], steps),
         }
         return pd.DataFrame(columns)
 
 
-def _distance(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """|now - before| for each row, shape (rows,)."""
-    norms: torch.Tensor = torch.linalg.vector_norm(now.float() - before.float(), dim=-1)
-    return norms.flatten()
+def _turn_and_stretch(
+    change: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the angle in degrees between two vectors, and |after| / |before|, from the sides of a triangle.
+
+    sin(angle / 2)^2 = (|change|^2 - (|after| - |before|)^2) / (4 |before| |after|), which stays exact where
+    the angle is small and its cosine rounds to 1. NaN where one of both is 0.
+    """
+    moved = change > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = ((change**2) - (after - before) ** 2) / (4 * before * after)
+        angle = np.degrees(2 * np.arcsin(np.sqrt(half.clip(0, 1))))
+        ratio = np.where(before > 0, after / before, np.nan)
+    return np.where(moved, angle, 0.0), np.where(moved, ratio, 1.0)

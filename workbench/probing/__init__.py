@@ -2,6 +2,8 @@
 
 from workbench.probing.crossval import HeldOut as HeldOut
 from workbench.probing.crossval import cross_validate as cross_validate
+from workbench.probing.directions import decoder_rows as decoder_rows
+from workbench.probing.directions import directions_by as directions_by
 from workbench.probing.fit import fit_multilabel as fit_multilabel
 from workbench.probing.fit import fit_probes as fit_probes
 from workbench.probing.fit import fit_regression as fit_regression

@@ -160,7 +160,7 @@ def fit_probes(
     splits = grouped_folds(np.array(classes)[y], acts.groups, folds=folds, seed=seed)
     whole = np.arange(len(y)), np.arange(0)
     parts = crossval.plan(y, acts.groups, [*splits, whole], recipe, seed=seed)
-    truths = np.vstack([y, _shuffled_classes(y, acts.groups, splits, shuffles, seed)])
+    truths = np.vstack([y, shuffled_classes(y, acts.groups, splits, shuffles, seed)])
     fit = partial(crossval.fit_fold, y=y, recipe=recipe, shuffled=truths[1:])
     finish = partial(_finish_classes, acts, classes, truths, recipe.method)
     fitted = _fit_layers(_Task(acts, target, site, parts, fit, finish), layers, threads, progress, on_layer)
@@ -183,7 +183,7 @@ def _finish_classes(
     return probe, pd.DataFrame(rows), judged.logits
 
 
-def _shuffled_classes(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
+def shuffled_classes(y: Array, groups: Array, splits: list[Split], runs: int, seed: int) -> Array:
     """Return (runs, n) class numbers shuffled between groups of a fold; samples, where groups mix classes."""
     # Whole groups move, so that the band is as wide as the number of groups makes it. They move within their
     # fold: otherwise a class that is frequent in training is rare in the test fold, and scores below chance.

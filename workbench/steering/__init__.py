@@ -1,7 +1,7 @@
 """What is pushed, how hard, when and how: directions, schedules, operations, and the plans that join them."""
 
 from workbench.steering.operations import OPERATIONS, Operation, register_operation
-from workbench.steering.plan import Direction, Steering, random_direction
+from workbench.steering.plan import Direction, Steering, file_vectors, random_direction
 from workbench.steering.plan_text import parse_schedule
 from workbench.steering.schedule import (
     Gate,
@@ -16,10 +16,18 @@ from workbench.steering.schedule import (
     window,
 )
 from workbench.steering.term import Term
-from workbench.steering.together import crossfade, difference_in_means, orthogonalise, split_dose
+from workbench.steering.together import (
+    PRESETS,
+    crossfade,
+    difference_in_means,
+    orthogonalise,
+    pair_pca,
+    split_dose,
+)
 
 __all__ = [
     "OPERATIONS",
+    "PRESETS",
     "Direction",
     "Gate",
     "Operation",
@@ -32,8 +40,10 @@ __all__ = [
     "decay",
     "difference_in_means",
     "fade",
+    "file_vectors",
     "knots",
     "orthogonalise",
+    "pair_pca",
     "parse_schedule",
     "pulse",
     "ramp",

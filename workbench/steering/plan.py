@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.numpy import load, save
+from safetensors.torch import load_file as load_tensors
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
 from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, renamed_keywords, whole_number
@@ -251,13 +252,29 @@ class Direction:
 
     @classmethod
     def from_numpy(
-        cls, model: Model, vector: Any, layer: int, *, name: str = "direction", site: str = "resid_post"
+        cls,
+        model: Model,
+        vector: Any,
+        layer: int,
+        *,
+        name: str = "direction",
+        site: str = "resid_post",
+        counted: str = "blocks",
     ) -> Direction:
         """Return a unit direction of `model` along any vector, measured against the model's residual norms.
 
         `vector` is (d_model,) numbers; SteeringError when they or the layer are not the model's, or all 0.
+        Layers are `counted` in "blocks", from 0, whose output is `resid_post`; or in "hidden_states", the
+        tuple of transformers: 0 is the embedding, i the output of block i - 1, the last one is normalised.
         """
         asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
+        if counted not in ("blocks", "hidden_states"):
+            raise SteeringError(asked, f"it is counted in {counted!r}", "Use blocks or hidden_states")
+        if counted == "hidden_states":
+            if layer not in layers[1:]:
+                found = f"only hidden states 1-{layers[-1]} are outputs of blocks"
+                raise SteeringError(asked, found, "Use a vector that was made at one of these")
+            layer -= 1
         if layer not in layers:
             raise SteeringError(asked, f"it has layers {layers[0]}-{layers[-1]}", "Use one of model.layers")
         if np.shape(vector) != (model.d_model,):
@@ -266,6 +283,22 @@ class Direction:
         origin = {"method": "from numpy", "model_id": model.id}
         norm = float(model.residual_norms()[layer])
         return cls(vector, layer, site, name=name, residual_norm=norm, origin=origin).unit()
+
+    @classmethod
+    def from_file(
+        cls, model: Model, path: Path | str, layer: int, *, row: int = 0, key: str | None = None, **place: Any
+    ) -> Direction:
+        """Return a unit direction along a row of a file of another program, such as a decoder's feature.
+
+        `file_vectors` reads the file (and takes `key`), `from_numpy` makes the direction (and takes `place`:
+        name, site, counted); SteeringError as for both, or where there is no such row.
+        """
+        rows = file_vectors(path, model.d_model, key=key)
+        if row not in range(len(rows)):
+            asked = f"Row {row!r} of {path} was asked for"
+            raise SteeringError(asked, f"it has {len(rows)} rows", "Count them from 0")
+        made = cls.from_numpy(model, rows[row], layer, **place)
+        return replace(made, origin={**made.origin, "method": f"row {row} of {Path(path).name}"})
 
     @cached_property
     def norm(self) -> float:
@@ -428,6 +461,39 @@ def _as_vector(values: Any) -> Vector:
         return np.array(np.nan if np.iscomplexobj(values) else values, dtype=np.float32)
     except (TypeError, ValueError):
         return np.array([np.nan], dtype=np.float32)
+
+
+def file_vectors(path: Path | str, width: int, *, key: str | None = None) -> np.ndarray:
+    """Return the vectors (n, width) of a `.npy`, `.safetensors`, `.pt` or `.pth` file; nothing is unpickled.
+
+    A matrix (width, n), as PyTorch holds a decoder's weight, is turned; a square one is taken by its rows.
+    `key` names the array where there are several. SteeringError for a file without, or of another width.
+    """
+    path, asked = Path(path), f"Vectors of {width} numbers were asked for from {path}"
+    try:
+        held: Any = {".npy": np.load, ".safetensors": load_tensors}.get(path.suffix, _load_torch)(path)
+    except Exception as error:  # a foreign file can be wrong in any way
+        pickled = type(error).__name__ == "UnpicklingError"  # its text tells how to run the code within
+        found = "it holds pickled objects, which may run code" if pickled else reason(error)
+        do = "Save plain tensors or arrays as .npy, .safetensors or .pt"
+        raise SteeringError(asked, f"the file cannot be read ({found})", do) from error
+    if isinstance(held, Mapping):
+        tensors = {name: one for name, one in held.items() if isinstance(one, torch.Tensor)}
+        if key not in tensors and (key is not None or len(tensors) != 1):
+            found = f"the file holds {', '.join(map(str, tensors))[:200] or 'no tensors'}"
+            raise SteeringError(asked, found, "Pass one of these names as key")
+        held = tensors[key or next(iter(tensors))]
+    rows = np.atleast_2d(_as_vector(held))
+    rows = rows.T if rows.ndim == 2 and rows.shape[1] != width else rows
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise SteeringError(asked, f"the array has the shape {np.shape(held)}", f"Pass {width} numbers a row")
+    return rows
+
+
+def _load_torch(path: Path) -> Any:
+    if path.suffix not in (".pt", ".pth"):
+        raise ValueError(f"its suffix is {path.suffix!r}")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _bracketed(name: str) -> str:

@@ -1,8 +1,11 @@
-"""Several directions together: one after another in time, over layers, at right angles, or at random."""
+"""Directions from means and pairs, and several together: in time, over layers, at random, as others do.
+
+`PRESETS` are the plans of published systems, by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ import numpy as np
 from workbench.errors import SteeringError
 from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering, random_direction
-from workbench.steering.schedule import Schedule, constant, fade, ramp
+from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, fade, pulse, ramp
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -27,25 +30,64 @@ def difference_in_means(
 
     `class_` is a value of the label `target`. Raises SteeringError when no clip has it, or all have it.
     """
+    x, inside = _sides(acts, class_, target, layer, site)
+    difference = x[inside].mean(0) - x[~inside].mean(0)
+    facts = {"method": "difference in means", "distance": f"{np.linalg.norm(difference):.6g}"}
+    facts["samples"] = f"{inside.sum()} against {(~inside).sum()}"
+    return _along(acts, difference, x, facts, layer=layer, site=site, name=class_)
+
+
+def pair_pca(
+    acts: Activations, class_: str, *, target: str = "genre", layer: int, site: str = "resid_post"
+) -> Direction:
+    """Return the unit vector along the first principal component of differences between paired samples.
+
+    One of a pair has the class, the other has not. Samples of one clip are paired, such as one clip under two
+    texts, whose own part cancels out; where no clip has both, each sample with every other. Pairs count in
+    both orders (Zou et al. 2023, arXiv 2310.01405): centring then takes nothing away. It points to the class.
+
+    >>> from workbench.activations import Activations
+    >>> samples = {"clip": list("aabb"), "group": list("aabb"), "label_genre": ["jazz", "rock"] * 2}
+    >>> x = np.array([[5, 1], [5, 0], [-7, 1], [-7, 0]])[:, None]
+    >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples)
+    >>> pair_pca(acts, "jazz", layer=0).vector.round(3).tolist()
+    [0.0, 1.0]
+    """
+    x, inside = _sides(acts, class_, target, layer, site)
+    shared = np.intersect1d(acts.clips[inside], acts.clips[~inside])
+    rows, pairs = [], 0
+    for block in [acts.clips == clip for clip in shared] or [np.ones(len(x), bool)]:
+        a, b = x[block & inside], x[block & ~inside]
+        pairs += (count := len(a) * len(b))
+        # The sum over pairs of (a - b)(a - b)' is that over these rows, of which there are far fewer.
+        rows += [len(b) ** 0.5 * (a - a.mean(0)), len(a) ** 0.5 * (b - b.mean(0))]
+        rows += [count**0.5 * (a.mean(0) - b.mean(0))[None]]
+    axis = np.linalg.svd(np.concatenate(rows), full_matrices=False)[2][0]
+    axis *= np.sign(axis @ (x[inside].mean(0) - x[~inside].mean(0))) or 1.0
+    facts = {"method": "pair PCA", "pairs": str(pairs)}
+    return _along(acts, axis, x, facts, layer=layer, site=site, name=class_)
+
+
+def _sides(
+    acts: Activations, class_: str, target: str, layer: int, site: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples (n, d) of a layer, and whether each has the class (n,)."""
     names, y = acts.numbered(target)
     inside = np.array(names)[y] == class_
     if not inside.any() or inside.all():
         found = f"the activations hold these values of {target!r}: {', '.join(names)}"
-        asked = f"The difference in means of {class_!r} was asked for"
+        asked = f"A direction of {class_!r} was asked for"
         raise SteeringError(asked, found, "Use one of at least two")
-    x = acts.matrix(layer, site=site).astype(np.float64)
-    difference = x[inside].mean(0) - x[~inside].mean(0)
-    origin = {
-        "method": "difference in means",
-        "model_id": str(acts.data.attrs.get("model_id", "")),
-        "dataset_fingerprint": str(acts.data.attrs.get("dataset_fingerprint", "")),
-        "distance": f"{np.linalg.norm(difference):.6g}",
-        "samples": f"{inside.sum()} against {(~inside).sum()}",
-    }
-    norm, centre = float(acts.data["residual_norm"].sel(layer=layer)), float(x.mean(0) @ difference)
-    vector = difference.astype(np.float32)
-    made = Direction(vector, layer, site, name=class_, residual_norm=norm, centre=centre, origin=origin)
-    return made.unit()
+    return acts.matrix(layer, site=site).astype(np.float64), inside
+
+
+def _along(
+    acts: Activations, vector: np.ndarray, x: np.ndarray, facts: dict[str, str], **place: Any
+) -> Direction:
+    """Return the unit direction of a vector (d,) at a place, with what the samples x (n, d) say of it."""
+    known = {name: str(acts.data.attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint")}
+    norm, centre = float(acts.data["residual_norm"].sel(layer=place["layer"])), float(x.mean(0) @ vector)
+    return Direction(vector, **place, residual_norm=norm, centre=centre, origin=facts | known).unit()
 
 
 def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steering:
@@ -100,6 +142,61 @@ def split_dose(
     shares = shares / np.abs(shares).sum()
     shared = sorted(zip(of_layers, shares.tolist(), strict=True), key=lambda one: one[0].layer)
     plans = [direction.at(dose * share, **settings) for direction, share in shared]
+    return Steering(tuple(term for plan in plans for term in plan.terms))
+
+
+def genre_paper(directions: Sequence[Direction], dose: float = 0.5) -> Steering:
+    """Return the genre paper's plan (arXiv 2506.10225): h <- (h + a |h| v) / (1 + a) at every 25th step.
+
+    Conditional branch, a from 0.3 to 0.7, at one layer as published; its probe is the method "unit-ridge".
+
+    >>> print(genre_paper([Direction(np.array([0.6, 0.8]), 19, name="jazz", residual_norm=10.0)]))
+    norm_scaled_add(0.5*jazz@19) | pulse(25 steps) | cond
+    """
+    return _each(directions, dose, operation="norm_scaled_add", schedule=pulse(every_steps=25))
+
+
+def musicrfm(
+    directions: Sequence[Direction], dose: float = 0.05, *, schedule: Schedule | None = None
+) -> Steering:
+    """Return MusicRFM's plan (arXiv 2510.19127): h <- h + 0.95^i eta(t) v, at each step with chance 0.3.
+
+    One direction per layer, the layer that is read best first (i = 0). Both branches are pushed, by draws of
+    their own. eta is dose x schedule; the published decay of 0.998 a step is `decay(6.92)` at 50 steps a
+    second. The published strength 0.6 counts lengths of v, a dose mean residual norms.
+    """
+    return _each(directions, dose, 0.95, chance=0.3, branch="both", schedule=schedule)
+
+
+def smitin(
+    directions: Sequence[Direction], dose: float, read_out: ReadOut, class_: str, *, below: float = 0.9
+) -> Steering:
+    """Return a plan that monitors itself as SMITIN (arXiv 2404.02252): push while P(class) reads below this.
+
+    `read_out` is `probe.read_out()`, averaged over the last second. SMITIN pushes single attention heads:
+    pass directions at `head_out` (`Direction.head`).
+    """
+    return _each(directions, dose, gate=Gate(read_out, class_, "below", below))
+
+
+def means_everywhere(directions: Sequence[Direction], dose: float = 0.05) -> Steering:
+    """Return the plan that adds a difference in means at every layer: h <- h + a R v, one direction each.
+
+    Contrastive activation addition in all layers, as TADA (arXiv 2602.11910) compares with.
+    """
+    return _each(directions, dose)
+
+
+PRESETS: Mapping[str, Callable[..., Steering]] = {
+    "genre paper": genre_paper, "MusicRFM": musicrfm, "SMITIN": smitin, "means everywhere": means_everywhere
+}  # fmt: skip
+"""Plans as published systems steer, by name; each takes directions and a dose, and names its source."""
+
+
+def _each(directions: Sequence[Direction], dose: float, fall: float = 1.0, **settings: Any) -> Steering:
+    if not directions:
+        raise SteeringError("A preset was asked for", "no direction was given", "Give at least one")
+    plans = [one.at(dose * fall**place, **settings) for place, one in enumerate(directions)]
     return Steering(tuple(term for plan in plans for term in plan.terms))
 
 
