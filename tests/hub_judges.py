@@ -70,5 +70,7 @@ def save_ast(folder: Path) -> Path:
 
 def save_maest(folder: Path) -> Path:
     """Save a tiny tagger with Discogs' names of styles and return its folder."""
-    plain = [f"{genre.title()}---{style}" for genre in GENRES for style in ("Old", "New") if genre != "country"]
+    plain = [
+        f"{genre.title()}---{style}" for genre in GENRES for style in ("Old", "New") if genre != "country"
+    ]
     return save_tagger(folder, [*plain, "Folk, World, & Country---Country"], frames=MAEST_FRAMES, bands=24)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.evidence.judge import Judge
     from workbench.sound import Clip
 
+Array = np.ndarray
 Table = Mapping[str, Sequence[str]]
 GENRES = ("classical", "country", "electronic", "jazz", "reggae", "rock")
 CAPTIONS: Table = {genre: (f"{genre} music", f"a song of the genre {genre}") for genre in GENRES}
@@ -39,22 +40,30 @@ AUDIOSET: Table = {
     "rock": ("Rock music", "Heavy metal", "Punk rock", "Grunge", "Progressive rock", "Rock and roll"),
 }  # fmt: skip
 """Genre -> labels of AudioSet (Gemmeke et al. 2017)."""
-DISCOGS: Table = {genre: (f"{genre.title()}---*",) for genre in GENRES} | {
-    "country": ("*---Country*", "*---Bluegrass")
-}
+DISCOGS: Table = {
+    **{genre: (f"{genre.title()}---*",) for genre in GENRES}, "country": ("*---Country*", "*---Bluegrass")
+}  # fmt: skip
 """Genre -> patterns of Discogs' labels, which read "Genre---Style"."""
 MAEST_LICENCE = "CC BY-NC-SA 4.0"
 ALIKE = 0.99  # cosine; of captions that a trained text tower tells apart the least is far lower
-_AST_HOP, _MAEST_HOP = 160, 256  # samples a frame
 
 
 @dataclass(frozen=True, eq=False)
-class _HubJudge:
-    """What judges from the hub share: `table` says what stands for each class, captions or labels."""
+class HubJudge:
+    """A network that embeds windows of sound, and a head that makes class probabilities of embeddings.
 
-    source: str
+    `table` says what stands for each class, captions or labels; `longest` are the samples of a window, and
+    `pool` says how labels of a class are put together.
+    """
+
+    target: str
+    pool: str
     table: Table
+    rate_hz: int
+    longest: int
     network: Any = field(repr=False)
+    body: Callable[[Array], Any] = field(repr=False)
+    head: Callable[[Array], Array] = field(repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -64,152 +73,102 @@ class _HubJudge:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of its table and weights."""
-        table = {name: list(some) for name, some in self.table.items()}
         weights = {name: one.cpu().numpy() for name, one in self.network.state_dict().items()}
-        return digest_of({"table": table, "pool": getattr(self, "pool", "")}, weights)
+        return digest_of({"table": [[*one] for one in self.table.items()], "pool": self.pool}, weights)
 
-
-@dataclass(frozen=True, eq=False)
-class ClapJudge(_HubJudge):
-    """Hears the class whose captions lie nearest to the clip (zero-shot; Wu et al. 2023)."""
-
-    extractor: Any = field(repr=False)
-    tokenizer: Any = field(repr=False)
-    target = "clap"
-
-    def __post_init__(self) -> None:
-        least = float((self.text @ self.text.T).min())
-        if not least < ALIKE:
-            found = f"the captions of its {len(self.table)} classes lie within a cosine of {least:.4f}"
-            do = "Use a checkpoint whose text tower is trained and loaded, or captions that differ"
-            raise EvidenceError(f"The judge clap of {self.source} was asked for", found, do)
-
-    @property
-    def rate_hz(self) -> int:
-        """The rate at which it listens."""
-        return int(self.extractor.sampling_rate)
-
-    @cached_property
-    def text(self) -> np.ndarray:
-        """The embedding (classes, d) of each class, of length 1: the mean of its captions'."""
-        return _unit(np.stack([self.embed_text(some).mean(axis=0) for some in self.table.values()]))
-
-    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the embeddings (texts, d) of length 1."""
+    def embed(self, clips: Sequence[Clip]) -> Array:
+        """Return the mean embedding (clips, d) of each clip's windows; EvidenceError without clips."""
         import torch
 
-        read = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-        given = {name: read[name].to(self.network.device) for name in ("input_ids", "attention_mask")}
+        if not clips:
+            raise EvidenceError("A judgement was asked for", "there are no clips", "Pass at least one clip")
+        rows = []
         with torch.inference_mode():
-            return _unit(self.network.get_text_features(**given).pooler_output.cpu().numpy())
+            for samples in (clip.resample(self.rate_hz).samples for clip in clips):
+                parts = np.array_split(samples, math.ceil(len(samples) / self.longest))
+                rows.append(torch.cat([self.body(part) for part in parts]).mean(dim=0).cpu().numpy())
+        return np.stack(rows)
 
-    def embed(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return the embeddings (clips, d) of length 1; EvidenceError where there are no clips."""
-
-        def heard(samples: np.ndarray) -> Any:
-            read = self.extractor(samples, sampling_rate=self.rate_hz, return_tensors="pt")
-            return self.network.get_audio_features(**read.to(self.network.device)).pooler_output
-
-        return _unit(_over_windows(heard, clips, self.rate_hz, self.extractor.nb_max_samples))
-
-    def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return class probabilities (clips, classes): the softmax of CLAP's own logits."""
-        from scipy.special import softmax
-
-        scale = float(self.network.logit_scale_a.exp())
-        return np.asarray(softmax(scale * self.embed(clips) @ self.text.T, axis=1))
-
-    def similarity(self, clips: Sequence[Clip], texts: Sequence[str]) -> np.ndarray:
-        """Return the cosine (clips,) of each clip and its text."""
-        return np.asarray((self.embed(clips) * self.embed_text(texts)).sum(axis=1))
+    def probabilities(self, clips: Sequence[Clip]) -> Array:
+        """Return class probabilities (clips, classes)."""
+        return self.head(self.embed(clips))
 
 
 @dataclass(frozen=True, eq=False)
-class TaggerJudge(_HubJudge):
-    """Hears the class whose labels a tagger gives most.
+class ClapJudge(HubJudge):
+    """CLAP, which also compares sound with any text."""
 
-    The probabilities (sigmoids) of a class's labels are pooled, and divided by the sum over classes.
-    """
+    embed_text: Callable[[Sequence[str]], Array] = field(repr=False)
 
-    target: str
-    pool: str
-    rate_hz: int
-    longest: int
-    read: Callable[[np.ndarray], Any] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if deaf := [name for name, some in self.labels.items() if not some]:
-            few = ", ".join(list(self.network.config.id2label.values())[:8])
-            asked, found = f"The judge {self.target} of {self.source} was asked for", ", ".join(deaf)
-            raise EvidenceError(asked, f"no label stands for {found}; they are {few} ...", "Give a table")
-
-    @cached_property
-    def labels(self) -> dict[str, list[int]]:
-        """The numbers of the labels of each class, which match its patterns."""
-        names = {int(number): str(name) for number, name in self.network.config.id2label.items()}
-        return {
-            one: [number for number, name in names.items() if any(fnmatchcase(name, like) for like in some)]
-            for one, some in self.table.items()
-        }
-
-    def embed(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return what its classifier reads of each clip (clips, d); EvidenceError where there are none."""
-        body = self.network.audio_spectrogram_transformer
-        return self._heard(lambda given: body(given).pooler_output, clips)
-
-    def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return class probabilities (clips, classes)."""
-        tags = self._heard(lambda given: self.network(given).logits.sigmoid(), clips).astype(np.float64)
-        pooled = [getattr(tags[:, some], self.pool)(axis=1) for some in self.labels.values()]
-        return _shares(np.stack(pooled, axis=1))
-
-    def _heard(self, run: Callable[[Any], Any], clips: Sequence[Clip]) -> np.ndarray:
-        device = self.network.device
-        return _over_windows(lambda x: run(self.read(x).to(device)), clips, self.rate_hz, self.longest)
+    def similarity(self, clips: Sequence[Clip], texts: Sequence[str]) -> Array:
+        """Return the cosine (clips,) of each clip and its text."""
+        return np.asarray((_unit(self.embed(clips)) * self.embed_text(texts)).sum(axis=1))
 
 
 def clap_judge(
     source: str = "laion/clap-htsat-unfused", captions: Table = CAPTIONS, *, device: str | None = None
 ) -> ClapJudge:
-    """Return CLAP, from a folder or the hub, as a judge of classes that captions describe.
+    """Return CLAP (Wu et al. 2023), from a folder or the hub, as a judge of what captions describe.
 
+    The probabilities are the softmax of its own logits, with the mean embedding of a class's captions.
     EvidenceError where it cannot be read, lacks weights, or its text tower tells no captions apart.
     """
+    import torch
     import transformers as hf
+    from scipy.special import softmax
 
     with _refusing("clap", source):
         extractor = hf.ClapFeatureExtractor.from_pretrained(source)
         tokenizer = hf.AutoTokenizer.from_pretrained(source)
         network = _network(hf.ClapModel, source, device)
-    return ClapJudge(str(source), captions, network, extractor, tokenizer)
+
+    def embed_text(texts: Sequence[str]) -> Array:
+        read = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        given = {name: read[name].to(network.device) for name in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            return _unit(network.get_text_features(**given).pooler_output.cpu().numpy())
+
+    def body(samples: Array) -> Any:
+        read = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        return network.get_audio_features(**read.to(network.device)).pooler_output
+
+    def head(embedded: Array) -> Array:
+        return np.asarray(softmax(float(network.logit_scale_a.exp()) * _unit(embedded) @ text.T, axis=1))
+
+    text = _unit(np.stack([embed_text(some).mean(axis=0) for some in captions.values()]))
+    if not (least := float((text @ text.T).min())) < ALIKE:
+        found = f"the captions of all {len(text)} classes are alike to it: no cosine lies below {least:.4f}"
+        do = "Use a checkpoint whose text tower is trained and loaded, or captions that differ"
+        raise EvidenceError(f"The judge clap of {source} was asked for", found, do)
+    how = (extractor.sampling_rate, extractor.nb_max_samples, network, body, head, embed_text)
+    return ClapJudge("clap", "softmax", captions, *how)
 
 
 def ast_judge(
     source: str = "MIT/ast-finetuned-audioset-10-10-0.4593", table: Table = AUDIOSET, *, pool: str = "max",
     device: str | None = None,
-) -> TaggerJudge:  # fmt: skip
+) -> HubJudge:  # fmt: skip
     """Return the tagger AST (Gong et al. 2021), from a folder or the hub, as a judge.
 
-    `table` is class -> labels, or patterns such as "Jazz*"; `pool` of a class's labels is "max" or "mean".
-    EvidenceError where it cannot be read, lacks weights, or a class has no label.
+    `table` is class -> labels, or patterns such as "Jazz*"; the "max" or "mean" of their probabilities is
+    divided by the sum over classes. EvidenceError where it cannot be read, or a class has no label.
     """
     import transformers as hf
 
     with _refusing("ast", source):
         extractor = hf.ASTFeatureExtractor.from_pretrained(source)
         network = _network(hf.ASTForAudioClassification, source, device)
-    rate_hz, longest = extractor.sampling_rate, extractor.max_length * _AST_HOP
 
-    def read(samples: np.ndarray) -> Any:
-        return extractor(samples, sampling_rate=rate_hz, return_tensors="pt")["input_values"]
+    def read(samples: Array) -> Any:
+        return extractor(samples, sampling_rate=16_000, return_tensors="pt")["input_values"]
 
-    return TaggerJudge(str(source), table, network, "ast", pool, rate_hz, longest, read)
+    return _tagger("ast", network, table, pool, (160 * extractor.max_length, read))  # 10 ms a frame
 
 
 def maest_judge(
     source: str = "mtg-upf/discogs-maest-5s-pw-129e", table: Table = DISCOGS, *, accept_licence: str = "",
     pool: str = "max", device: str | None = None,
-) -> TaggerJudge:  # fmt: skip
+) -> HubJudge:  # fmt: skip
     """Return MAEST, a tagger of Discogs' styles (Alonso-Jimenez et al. 2023), as a judge; see `ast_judge`.
 
     Its weights are for non-commercial use: EvidenceError unless `accept_licence` is the licence's name.
@@ -223,25 +182,48 @@ def maest_judge(
     with _refusing("maest", source):
         network = _network(hf.ASTForAudioClassification, source, device)
     frames, bands = network.config.max_length, network.config.num_mel_bins
-    longest = (frames - 1) * _MAEST_HOP
 
-    def read(samples: np.ndarray) -> Any:
+    def read(samples: Array) -> Any:
         return _maest_mel(samples, frames, bands)
 
-    return TaggerJudge(str(source), table, network, "maest", pool, 16_000, longest, read)
+    return _tagger("maest", network, table, pool, (256 * (frames - 1), read))
 
 
-def _maest_mel(samples: np.ndarray, frames: int, bands: int) -> Any:
+def _maest_mel(samples: Array, frames: int, bands: int) -> Any:
     """Return MAEST's input (1, frames, bands): log10(1 + 10^4 mel power), standardised as in its training."""
     import torch
     from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
     filters = mel_filter_bank(257, bands, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
     how: Any = {"power": 2.0, "mel_filters": filters, "mel_floor": 1e-30, "pad_mode": "constant"}
-    heard = spectrogram(samples, window_function(512, "hann"), 512, _MAEST_HOP, **how).T[:frames]
+    heard = spectrogram(samples, window_function(512, "hann"), 512, 256, **how).T[:frames]
     mel = np.zeros((frames, bands), np.float32)
     mel[: len(heard)] = np.log10(1 + 1e4 * heard)
     return torch.from_numpy((mel - 2.06755686) / (2 * 1.26829282))[None]
+
+
+def _tagger(
+    target: str, network: Any, table: Table, pool: str, reads: tuple[int, Callable[[Array], Any]]
+) -> HubJudge:
+    import torch
+
+    names = {int(number): str(name) for number, name in network.config.id2label.items()}
+    own = [[n for n, name in names.items() if any(fnmatchcase(name, one) for one in some)]
+           for some in table.values()]  # fmt: skip
+    if deaf := [one for one, some in zip(table, own, strict=True) if not some]:
+        found = f"none of its labels ({', '.join(list(names.values())[:8])} ...) is one of {', '.join(deaf)}"
+        raise EvidenceError(f"The judge {target} was asked for", found, "Give a table of class -> labels")
+    longest, read = reads
+
+    def body(samples: Array) -> Any:
+        return network.audio_spectrogram_transformer(read(samples).to(network.device)).pooler_output
+
+    def head(embedded: Array) -> Array:
+        with torch.inference_mode():
+            tags = network.classifier(torch.from_numpy(embedded).to(network.device)).sigmoid().cpu().numpy()
+        return _shares(np.stack([getattr(tags[:, some], pool)(axis=1) for some in own], axis=1))
+
+    return HubJudge(target, pool, table, 16_000, longest, network, body, head)
 
 
 def _network(kind: Any, source: str, device: str | None) -> Any:
@@ -263,28 +245,13 @@ def _refusing(kind: str, source: str) -> Iterator[None]:
         raise EvidenceError(asked, f"it cannot be read ({reason(error)})", do) from error
 
 
-def _over_windows(
-    heard: Callable[[np.ndarray], Any], clips: Sequence[Clip], rate_hz: int, longest: int
-) -> np.ndarray:
-    """Return the mean (clips, n) of what is heard (1, n) in a clip's equal windows, `longest` at most."""
-    import torch
-
-    if not clips:
-        raise EvidenceError("A judgement was asked for", "there are no clips", "Pass at least one clip")
-    rows = []
-    with torch.inference_mode():
-        for samples in (clip.resample(rate_hz).samples for clip in clips):
-            parts = np.array_split(samples, math.ceil(len(samples) / longest))
-            rows.append(torch.cat([heard(part) for part in parts]).mean(dim=0).cpu().numpy())
-    return np.stack(rows)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def _unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
-def _shares(odds: np.ndarray) -> np.ndarray:
-    return np.asarray((odds + 1e-12) / (odds + 1e-12).sum(axis=-1, keepdims=True))
+def _shares(odds: Array) -> Array:
+    exact = np.asarray(odds, np.float64) + 1e-12
+    return np.asarray(exact / exact.sum(axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,12 +293,12 @@ class Panel:
         every = [getattr(one, "fingerprint", type(one).__qualname__) for one in self.judges.values()]
         return digest_of({"needed": self.needed, "judges": every})
 
-    def each(self, clips: Sequence[Clip]) -> np.ndarray:
+    def each(self, clips: Sequence[Clip]) -> Array:
         """Return the probabilities (judges, clips, classes) of each judge among the shared classes."""
         heard = [(one.classes, np.asarray(one.probabilities(clips))) for one in self.judges.values()]
         return _shares(np.stack([odds[:, [own.index(c) for c in self.classes]] for own, odds in heard]))
 
-    def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
+    def probabilities(self, clips: Sequence[Clip]) -> Array:
         """Return class probabilities (clips, classes)."""
         return _shares(np.sort(self.each(clips), axis=0)[-self.needed])
 
@@ -349,21 +316,20 @@ def agreement(verdicts: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     >>> agreement({"a": ["jazz", "rock", "jazz"], "b": ["jazz", "rock", "rock"]})["kappa"].round(2).tolist()
     [0.4, 0.33]
     """
-    names, votes = list(verdicts), [np.asarray(some, str) for some in verdicts.values()]
-    sizes = [len(some) for some in votes]
-    if len(votes) < 2 or len(set(sizes)) > 1 or not sizes[0]:
-        found = f"{', '.join(names) or 'nobody'} heard {sizes} clips"
+    sizes = {len(some) for some in verdicts.values()}
+    if len(sizes) != 1 or 0 in sizes or len(verdicts) < 2:
+        found = ", ".join(f"{name} heard {len(some)}" for name, some in verdicts.items()) or "nobody did"
         raise EvidenceError("The agreement of judges was asked for", found, "Let two hear the same clips")
-    groups = [((names[i], names[k]), np.stack([votes[i], votes[k]], 1), False)
-              for i, k in combinations(range(len(votes)), 2)]  # fmt: skip
-    rows = []
-    for (first, second), some, pooled in [*groups, (("all", ""), np.stack(votes, axis=1), True)]:
-        same = proportion((some == some[:, :1]).all(axis=1))
-        rows.append((first, second, len(some), same.value, same.low, same.high, _kappa(some, pooled)))
+    rows: list[tuple[Any, ...]] = []
+    for some in [*combinations(verdicts, 2), tuple(verdicts)]:
+        pooled = len(rows) == math.comb(len(verdicts), 2)
+        votes = np.stack([np.asarray(verdicts[name], str) for name in some], axis=1)
+        same, names = proportion((votes == votes[:, :1]).all(axis=1)), ("all", "") if pooled else some
+        rows.append((*names, len(votes), same.value, same.low, same.high, _kappa(votes, pooled)))
     return pd.DataFrame(rows, columns=["first", "second", "n", "agreement", "low", "high", "kappa"])
 
 
-def _kappa(votes: np.ndarray, pooled: bool) -> float:
+def _kappa(votes: Array, pooled: bool) -> float:
     """Return agreement beyond chance of votes (clips, judges): Cohen's, or Fleiss' where chance is pooled."""
     judges, hits = votes.shape[1], votes[:, :, None] == np.unique(votes)  # (clips, judges, classes)
     counts, shares = hits.sum(axis=1), hits.mean(axis=0)
