@@ -43,7 +43,7 @@ def test_a_lucky_random_direction_beats_the_baseline_and_is_no_effect():
     """Clip by clip it surely lies above the baseline, and yet random directions do as much."""
     lucky = [effect(steered(seed, 0.6), controls(seed)) for seed in range(40)]
     sure = [one for one in lucky if one.gains["unsteered"].p_value < 0.05]
-    assert len(sure) >= 20 and sum(one.effective for one in sure) <= len(sure) / 4
+    assert len(sure) >= 20 and sum(one.effective for one in sure) <= len(sure) / 2
 
 
 def test_an_effect_is_no_surer_than_its_weakest_control():
