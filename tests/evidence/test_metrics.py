@@ -156,18 +156,34 @@ def dose_table(gains: dict[float, float], nll: dict[float, float]) -> pd.DataFra
     """Return clips of eight pairs whose P(jazz) rises by a gain at each dose, and whose NLL rises too."""
     rows = []
     for seed in range(8):
-        base = {
-            "prompt": "a tune",
-            "seed": seed,
-            "level_db": -20.0,
-            "repetition": 0.1,
-            "nll": 3.0 + seed / 10,
-        }
+        base = {"prompt": "a tune", "seed": seed, "level_db": -20.0, "repetition": 0.1, "nll": 3 + seed / 10}
         p = 0.1 + seed / 100
         rows.append({**base, "method": "unsteered", "aim": None, "dose": 0.0, "p_jazz": p})
         for dose, gain in gains.items():
             raised = {"p_jazz": p + gain + seed % 2 / 10, "nll": base["nll"] + nll[dose]}
-            raised = {"p_jazz": p + gain + seed % 2 / 10, "nll": base["nll"] + nll[dose]}
             rows.append({**base, "method": "probe", "aim": "jazz", "dose": dose, **raised})
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def test_the_area_is_that_of_the_best_effect_at_each_quality():
+    table = dose_table({0.3: 0.2, 0.6: 0.6, 0.9: 0.5}, {0.3: 0.1, 0.6: 0.5, 0.9: 0.9})
+    curve, area = effect_quality(table, "jazz")
+    np.testing.assert_allclose(curve["effect"], [0.25, 0.65, 0.55], **DOUBLE)
+    np.testing.assert_allclose(curve["quality"], [0.9, 0.5, 0.1], **DOUBLE)
+    np.testing.assert_allclose(area.value, 0.4 * 0.25 + 0.5 * 0.65, **DOUBLE)
+    assert area.low < area.value < area.high and (curve["low"] < curve["effect"]).all()
+    _, generous = effect_quality(table, "jazz", budget=DamageBudget(nll_rise=2.0))
+    assert generous.value > area.value
+    _, worse = effect_quality(table.assign(p_jazz=1 - table["p_jazz"]), "jazz")
+    assert worse.value == 0, "what moves the wrong way has no effect at any quality"
+    with pytest.raises(EvidenceError, match="doses have different clips"):
+        effect_quality(table[(table["dose"] != 0.3) | (table["seed"] > 0)], "jazz")
+    with pytest.raises(EvidenceError, match="there is no nll"):
+        effect_quality(table.drop(columns="nll"), "jazz")
+
+
+def test_an_area_does_not_depend_on_the_order_of_doses():
+    effects, qualities = np.array([0.1, 0.9, 0.4, -0.2]), np.array([1.0, 0.2, 0.7, 0.9])
+    expected = 0.3 * 0.1 + 0.5 * 0.4 + 0.2 * 0.9
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
-        np.testing.assert_allclose(frontier_area(effects[order], qualities[order]), expected, atol=1e-4)
+        np.testing.assert_allclose(frontier_area(effects[order], qualities[order]), expected, **DOUBLE)

@@ -8,8 +8,7 @@ knows them as "clap", "ast" and "panel:genre,clap,ast", or of another checkpoint
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -117,10 +116,8 @@ def clap_judge(
     import transformers as hf
     from scipy.special import softmax
 
-    with _refusing("clap", source):
-        extractor = hf.ClapFeatureExtractor.from_pretrained(source)
-        tokenizer = hf.AutoTokenizer.from_pretrained(source)
-        network = _network(hf.ClapModel, source, device)
+    kinds = (hf.ClapModel, hf.ClapFeatureExtractor, hf.AutoTokenizer)
+    network, extractor, tokenizer = _read("clap", source, device, *kinds)
 
     def embed_text(texts: Sequence[str]) -> Array:
         read = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
@@ -155,9 +152,8 @@ def ast_judge(
     """
     import transformers as hf
 
-    with _refusing("ast", source):
-        extractor = hf.ASTFeatureExtractor.from_pretrained(source)
-        network = _network(hf.ASTForAudioClassification, source, device)
+    kinds = (hf.ASTForAudioClassification, hf.ASTFeatureExtractor)
+    network, extractor = _read("ast", source, device, *kinds)
 
     def read(samples: Array) -> Any:
         return extractor(samples, sampling_rate=16_000, return_tensors="pt")["input_values"]
@@ -179,8 +175,7 @@ def maest_judge(
         raise EvidenceError(f"The judge maest of {source} was asked for", found, do)
     import transformers as hf
 
-    with _refusing("maest", source):
-        network = _network(hf.ASTForAudioClassification, source, device)
+    (network,) = _read("maest", source, device, hf.ASTForAudioClassification)
     frames, bands = network.config.max_length, network.config.num_mel_bins
 
     def read(samples: Array) -> Any:
@@ -226,23 +221,19 @@ def _tagger(
     return HubJudge(target, pool, table, 16_000, longest, network, body, head)
 
 
-def _network(kind: Any, source: str, device: str | None) -> Any:
+def _read(kind: str, source: str, device: str | None, network: Any, *others: Any) -> list[Any]:
+    """Return a network, on its device and in float32, and others that lie beside it, of these classes."""
     import torch
 
-    network, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
-    return network.eval().requires_grad_(False).to(choose_device(device))
-
-
-@contextmanager
-def _refusing(kind: str, source: str) -> Iterator[None]:
-    """Turn whatever libraries raise on a damaged checkpoint into an EvidenceError."""
     try:
-        yield
-    except Exception as error:
+        found, report = network.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+        beside = [one.from_pretrained(source) for one in others]
+    except Exception as error:  # a damaged checkpoint can be wrong in any way
         asked, do = f"The judge {kind} of {source} was asked for", "Check name, connection and files"
         raise EvidenceError(asked, f"it cannot be read ({reason(error)})", do) from error
+    return [found.eval().requires_grad_(False).to(choose_device(device)), *beside]
 
 
 def _unit(vectors: Array) -> Array:
