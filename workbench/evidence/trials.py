@@ -206,6 +206,17 @@ class _Settings:
         every = [(class_, name) for name, judge in self.judges.items() for class_ in judge.classes]
         return dict(reversed(every))
 
+    def check(self, some: Sequence[Trial], chosen_on: PromptSeeds | None) -> None:
+        """Raise EvidenceError where trials cannot be run, or not be reported on."""
+        known = self.judge_of
+        strange = sorted({one.aim for one in some if one.aim is not None} - set(known))
+        if strange or not some:
+            found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
+            do = "Give at least one trial, and aim at what judges hear"
+            raise EvidenceError("Trials were to be run", found if some else "there are none", do)
+        if chosen_on is not None:
+            refuse_chosen(chosen_on, some)
+
     def keys(self, model: Model, some: Sequence[Trial]) -> list[str]:
         """Return a digest of everything that each row depends on."""
         about = {
@@ -277,14 +288,7 @@ def run_trials(
         Cancelled: `cancel` was set; what was finished is kept where there is a path.
     """
     settings = _Settings(as_judges(judges), seconds, guidance, likely, measure)
-    if chosen_on is not None:
-        refuse_chosen(chosen_on, trials)
-    known = settings.judge_of
-    strange = sorted({one.aim for one in trials if one.aim is not None} - set(known))
-    if strange or not trials:
-        found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
-        do = "Give at least one trial, and aim at what judges hear"
-        raise EvidenceError("Trials were to be run", found if trials else "there are none", do)
+    settings.check(trials, chosen_on)
     keys = [str(i) for i in range(len(trials))] if path is None else settings.keys(model, trials)
     rows = {} if path is None else _finished_rows(Path(path))
     keyed = list(zip(keys, trials, strict=True))
