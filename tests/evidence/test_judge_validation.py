@@ -66,7 +66,7 @@ def test_an_auc_is_the_share_of_pairs_that_are_in_order():
 def test_a_judge_that_hears_is_valid_on_clips_it_never_heard(tones, fresh):
     judge = trained(tones, tones.labels)
     found = validate_judge(judge, {"real": fresh, "again": tones})
-    assert found.ok and not found.problems and str(found).startswith("The judge genre is valid.")
+    assert found.ok and not found.problems and repr(found).startswith("The judge genre is valid.")
     found.require()
     assert found.table["material"].unique().tolist() == ["real", "again"]
     assert (found.table["n"] == [8, 8, 8, 12, 12, 12]).all() and (found.table["value"] > 0.9).all()
@@ -100,7 +100,7 @@ def test_a_verdict_by_threshold_alone_does_not_make_a_judge_invalid(tones, fresh
 
 def test_few_clips_and_labels_that_nobody_hears_are_no_validation(tones):
     judge = trained(tones, tones.labels)
-    few = Labelled(tones.clips[8:16], tones.labels[8:16])
+    few = Labelled(tones.clips[8:16], tones.labels[8:16], np.arange(8))
     found = validate_judge(judge, {"real": few})
     assert not found.table["ok"].any() and "(n = 4)" in str(found) and "(n = 0)" in str(found)
 
@@ -147,7 +147,7 @@ def test_a_codec_that_moves_the_judge_is_named(tones, fresh):
     assert validate_judge(spoilt, {"real": fresh}).ok, "on real clips alone nothing is to be seen"
     found = validate_judge(spoilt, {"real": fresh}, model=Codec())
     assert not found.ok
-    with pytest.raises(EvidenceError, match=r"the codec alone moves P\(jazz\) by 0\.\d+ \("):
+    with pytest.raises(EvidenceError, match=r"the codec moves P\(jazz\) of real clips by 0\.\d+ \("):
         found.require()
     codec = found.table[found.table["figure"] == "codec"].set_index("class")
     assert codec.loc["jazz", "low"] > 0.1 and not codec.loc["jazz", "ok"] and (codec["n"] == 24).all()

@@ -247,13 +247,13 @@ def prompted_clips(
     return Labelled([take.clip for take in takes], names, drawn)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class JudgeValidation:
     """How well a judge ranks clips of known class, and by how much a codec alone moves it.
 
-    The table has material, class, figure, value, low, high (bootstrap over groups), n, ok.
-    The figure "AUC" is how often a clip of the class outranks another, and "codec" the change of the class's
-    mean probability by the codec's round trip.
+    The table has material, class, figure, value, low, high (bootstrap over groups), n, ok. The figure "AUC"
+    is how often one of the n clips of the class outranks another clip, and "codec" by how much the codec's
+    round trip alone changes the mean probability of the class.
     """
 
     judge: str
@@ -263,14 +263,13 @@ class JudgeValidation:
     def problems(self) -> list[str]:
         """What speaks against the judge, a sentence each."""
         told = {
-            "AUC": "{0} among {1} clips (n = {2}) has the AUC {3}",
-            "codec": "the codec alone moves P({0}) by {3}",
+            "AUC": "{} among {} clips has the AUC {} (n = {})",
+            "codec": "the codec moves P({}) of {} clips by {}",
         }
-        return [
-            told[row["figure"]].format(row["class"], row["material"], row["n"],
-                                       Estimate(row["value"], row["low"], row["high"]))
-            for row in self.table.to_dict("records") if not row["ok"]
-        ]  # fmt: skip
+        wrong = self.table[~self.table["ok"].astype(bool)]
+        figures = [Estimate(*row) for row in wrong[["value", "low", "high"]].to_numpy(float)]
+        parts = zip(wrong["figure"], wrong["class"], wrong["material"], figures, wrong["n"], strict=True)
+        return [told[figure].format(*part) for figure, *part in parts]
 
     @property
     def ok(self) -> bool:
@@ -283,7 +282,7 @@ class JudgeValidation:
             asked, do = f"The judge {self.judge} was to be used", "Use another, or aim only at what it hears"
             raise EvidenceError(asked, "; ".join(self.problems), do)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         verdict = "valid" if self.ok else f"not valid: {'; '.join(self.problems)}"
         return f"The judge {self.judge} is {verdict}.\n{self.table.round(2).to_string(index=False)}"
 
@@ -301,7 +300,8 @@ def validate_judge(
     ((name, one),) = as_judges(judge).items()
     rows: list[tuple[Any, ...]] = []
     for material, (clips, labels, groups) in materials.items():
-        odds, units = np.asarray(one.probabilities(clips)), np.asarray(groups or range(len(clips)))
+        odds = np.asarray(one.probabilities(clips))
+        units = np.arange(len(clips)) if groups is None else np.asarray(groups)
         own = np.asarray(labels)[:, None] == np.array(one.classes)
         for column, class_ in enumerate(one.classes):
             figure, n = roc_auc(own[:, column], odds[:, column]), int(own[:, column].sum())
