@@ -127,7 +127,8 @@ def as_judges(judges: Judges) -> dict[str, Judge]:
     listed: list[Any] = [judges] if alone else list(judges)  # type: ignore[arg-type]
     found: dict[str, Judge | str] = {}
     for one in listed:
-        name = one.partition(":")[0] if isinstance(one, str) else str(getattr(one, "target", "judge"))
+        name = one if isinstance(one, str) else str(getattr(one, "target", "judge"))
+        name = kind if (kind := name.partition(":")[0]) in KINDS else name
         again = sum(other == name or other.startswith(f"{name} (") for other in found)
         found[f"{name} ({again + 1})" if again else name] = one
     return as_judges(found)
