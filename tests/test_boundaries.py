@@ -23,7 +23,7 @@ FIGURES = "workbench.show.plots."  # a value's `plot` may import its figure, as 
 # library -> where it may be imported: packages, or module paths without suffix
 ALLOWED = {
     "nnsight": ("model", "generation", "evidence/causal"),
-    "transformers": ("model", "evidence/judge"),
+    "transformers": ("model", "evidence/judges_hub"),
     "plotly": ("show/plots",),
     "ipywidgets": ("show/widgets",),
     "anywidget": ("show/widgets",),

@@ -2,7 +2,7 @@
 
 A judge is any object with `classes`, `rate_hz` and `probabilities(clips)`; `register_judge` gives it a name,
 and wherever a judge is accepted its name is, too. `TrainedJudge` is the kind that ships: a small network on
-audio features.
+audio features. Judges from the hub and panels (`judges_hub`) have names that begin with their kind.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Judge(Protocol, metaclass=_Moved):
 
 
 _REGISTERED: dict[str, Any] = {}
+KINDS = ("clap", "ast", "maest", "panel")
+"""What the names of judges from the hub and of panels begin with."""
 
 
 def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
@@ -76,9 +78,13 @@ def register_judge(name: str, judge: Judge | Callable[[], Judge]) -> None:
 def load_judge(target: str = "genre", folder: Path | str | None = None) -> Judge:
     """Return the judge of this name that lies in a folder, by default a registered one, then one that ships.
 
-    Judges that ship are called by what they tell apart: genre, tempo, mode ... EvidenceError where there is
-    none of this name (a KeyError too), or what was registered makes no judge.
+    Judges that ship are called by what they tell apart: genre, tempo, mode ... "clap", "ast" and "maest" come
+    from the hub, "clap:FOLDER" from a folder, and "panel:genre,clap,ast" asks several. EvidenceError where
+    there is none of this name (a KeyError too), or what was registered makes no judge.
     """
+    kind, _, source = target.partition(":")
+    if folder is None and target not in _REGISTERED and kind in KINDS:
+        _REGISTERED[target] = _of_kind(kind, source)
     if folder is not None or target not in _REGISTERED:
         return TrainedJudge.load(FOLDER if folder is None else folder, target)
     judge = _REGISTERED[target]
@@ -91,6 +97,14 @@ def load_judge(target: str = "genre", folder: Path | str | None = None) -> Judge
     return judge
 
 
+def _of_kind(kind: str, source: str) -> Judge:
+    from workbench.evidence.judges_hub import MAKERS, Panel
+
+    if kind == "panel":
+        return Panel(as_judges([name.strip() for name in source.split(",") if name.strip()]))
+    return MAKERS[kind](source) if source else MAKERS[kind]()
+
+
 def _is_judge(one: object) -> TypeGuard[Judge]:
     return isinstance(one, Judge) and not isinstance(one, type)
 
@@ -100,7 +114,7 @@ Judges = Judge | str | Sequence[Judge | str] | Mapping[str, Judge | str]
 
 
 def as_judges(judges: Judges) -> dict[str, Judge]:
-    """Return judges by name: their key, the name they were asked by, their target, or "judge".
+    """Return judges by name: their key, the name (or kind) they were asked by, their target, or "judge".
 
     Names that come again get a number behind.
 
@@ -114,6 +128,7 @@ def as_judges(judges: Judges) -> dict[str, Judge]:
     found: dict[str, Judge | str] = {}
     for one in listed:
         name = one if isinstance(one, str) else str(getattr(one, "target", "judge"))
+        name = kind if (kind := name.partition(":")[0]) in KINDS else name
         again = sum(other == name or other.startswith(f"{name} (") for other in found)
         found[f"{name} ({again + 1})" if again else name] = one
     return as_judges(found)
@@ -158,6 +173,14 @@ class TrainedJudge:
         """Return class probabilities `(clips, classes)` of what `features` returns for each clip."""
         from scipy.special import softmax
 
+        weight, bias = self.layers[-1]
+        return np.asarray(softmax(self._hidden(vectors) @ weight + bias, axis=1))
+
+    def embed(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Return what the last layer reads of each clip `(clips, width)`."""
+        return self._hidden(np.stack([features(clip) for clip in clips]))
+
+    def _hidden(self, vectors: np.ndarray) -> np.ndarray:
         slices = block_slices()
         whole = max(part.stop for part in slices.values())
         own = sum(slices[name].stop - slices[name].start for name in self.hears)
@@ -168,9 +191,9 @@ class TrainedJudge:
             raise EvidenceError(f"The judge of {self.target} was asked", found, do)
         heard = np.concatenate([vectors[..., slices[name]] for name in self.hears], axis=-1)
         hidden = np.clip((heard - self.mean) / self.scale, -6, 6)
-        for i, (weight, bias) in enumerate(self.layers):
-            hidden = (np.maximum(hidden, 0.0) if i else hidden) @ weight + bias
-        return np.asarray(softmax(hidden, axis=1))
+        for weight, bias in self.layers[:-1]:
+            hidden = np.maximum(hidden @ weight + bias, 0.0)
+        return np.asarray(hidden)
 
     def decide(self, clips: Sequence[Clip]) -> list[str]:
         """Return the most probable class of each clip."""

@@ -68,6 +68,8 @@ class Trial:
 
 
 OnRow = Callable[[Trial, Take, Row], object]
+PromptSeeds = pd.DataFrame | Sequence["Trial | tuple[str, int]"]
+"""(prompt, seed) pairs: as they are, those of trials, or those of a table's rows."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -83,6 +85,26 @@ class RunOptions(TypedDict, total=False):
     on_row: OnRow | None
     on_frame: OnFrame | None
     cancel: threading.Event | None
+    chosen_on: PromptSeeds | None
+    measure: Callable[[Take], Mapping[str, Any]] | None
+
+
+def refuse_chosen(chosen_on: PromptSeeds, reported: PromptSeeds) -> None:
+    """Raise EvidenceError where something would be reported on (prompt, seed) pairs that chose it.
+
+    >>> refuse_chosen([("a tune", 1)], [("a tune", 2), ("a song", 1)])
+    """
+
+    def pairs(given: PromptSeeds) -> set[tuple[str, int]]:
+        if isinstance(given, pd.DataFrame):
+            return {(str(prompt), int(seed)) for prompt, seed in given[["prompt", "seed"]].to_numpy()}
+        return {(one.prompt, one.seed) if isinstance(one, Trial) else (one[0], int(one[1])) for one in given}
+
+    asked = pairs(reported)
+    if shared := sorted(asked & pairs(chosen_on)):
+        some = ", ".join(f"{prompt!r} with seed {seed}" for prompt, seed in shared[:3])
+        found = f"{len(shared)} of {len(asked)} pairs of prompt and seed have chosen what is reported: {some}"
+        raise EvidenceError("A result was to be reported", found, "Report on other prompts or seeds")
 
 
 def pair_prompts(prompts: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
@@ -176,12 +198,24 @@ class _Settings:
     seconds: float
     guidance: float | None
     likely: bool
+    measure: Callable[[Take], Mapping[str, Any]] | None = None
 
     @property
     def judge_of(self) -> dict[str, str]:
         """Class -> name of the first judge that knows it."""
         every = [(class_, name) for name, judge in self.judges.items() for class_ in judge.classes]
         return dict(reversed(every))
+
+    def check(self, some: Sequence[Trial], chosen_on: PromptSeeds | None) -> None:
+        """Raise EvidenceError where trials cannot be run, or not be reported on."""
+        known = self.judge_of
+        strange = sorted({one.aim for one in some if one.aim is not None} - set(known))
+        if strange or not some:
+            found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
+            do = "Give at least one trial, and aim at what judges hear"
+            raise EvidenceError("Trials were to be run", found if some else "there are none", do)
+        if chosen_on is not None:
+            refuse_chosen(chosen_on, some)
 
     def keys(self, model: Model, some: Sequence[Trial]) -> list[str]:
         """Return a digest of everything that each row depends on."""
@@ -191,6 +225,8 @@ class _Settings:
             "judges": {name: [getattr(judge, "fingerprint", type(judge).__qualname__), *judge.classes]
                        for name, judge in self.judges.items()},
         }  # fmt: skip
+        if self.measure is not None:
+            about["measure"] = getattr(self.measure, "fingerprint", repr(self.measure))
         return [
             digest_of(
                 {**about, "prompt": one.prompt, "seed": one.seed, "method": one.method, "aim": one.aim,
@@ -216,6 +252,8 @@ def run_trials(
     on_row: OnRow | None = None,
     on_frame: OnFrame | None = None,
     cancel: threading.Event | None = None,
+    chosen_on: PromptSeeds | None = None,
+    measure: Callable[[Take], Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
     """Make and judge the clips of trials; return a row per trial, in their order.
 
@@ -239,19 +277,18 @@ def run_trials(
         on_row: called with each new trial, its take and its row.
         on_frame: as `generate` calls it; `ClipCount` makes clips of frames. Not with a client.
         cancel: set it to stop before the next step; with a client before the next batch is taken in.
+        chosen_on: the clips on which something was chosen that is now reported: none of their (prompt, seed)
+            pairs may come again.
+        measure: what else is measured of a take, as columns of plain values or lists (`measure_take`).
 
     Raises:
-        EvidenceError: there is no trial, no judge knows an aim, or workers could not load the model.
+        EvidenceError: there is no trial, no judge knows an aim, one is on a pair that has chosen, or workers
+            could not load the model.
         DiskError: the file cannot be written.
         Cancelled: `cancel` was set; what was finished is kept where there is a path.
     """
-    settings = _Settings(as_judges(judges), seconds, guidance, likely)
-    known = settings.judge_of
-    strange = sorted({one.aim for one in trials if one.aim is not None} - set(known))
-    if strange or not trials:
-        found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
-        do = "Give at least one trial, and aim at what judges hear"
-        raise EvidenceError("Trials were to be run", found if trials else "there are none", do)
+    settings = _Settings(as_judges(judges), seconds, guidance, likely, measure)
+    settings.check(trials, chosen_on)
     keys = [str(i) for i in range(len(trials))] if path is None else settings.keys(model, trials)
     rows = {} if path is None else _finished_rows(Path(path))
     keyed = list(zip(keys, trials, strict=True))
@@ -296,7 +333,7 @@ def _run_batch(
             row[f"judged_{name}"] = judge.classes[int(np.argmax(odds))]
             row |= {f"p_{name}_{class_}": float(p) for class_, p in zip(judge.classes, odds, strict=True)}
     for one, take, row in zip(some, takes, rows, strict=True):
-        row |= damage(take.new)
+        row |= damage(take.new) | dict(settings.measure(take) if settings.measure else {})
         if one.aim is not None:
             name = settings.judge_of[one.aim]
             row |= {"hit": row[f"judged_{name}"] == one.aim, "p": row[f"p_{name}_{one.aim}"]}

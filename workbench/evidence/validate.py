@@ -1,18 +1,25 @@
-"""Does steering work? Layer and dose are chosen on some seeds and reported on others, beside controls."""
+"""Does steering work? Layer and dose are chosen on some seeds and reported on others, beside controls.
+
+Before that, is the judge to be trusted (`validate_judge`)? After it, is an effect more than what random
+directions do (`is_effective`, `effects`)?
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+import numpy as np
 import pandas as pd
 
 from workbench.errors import EvidenceError
 from workbench.evidence.judge import Judge, as_judges
-from workbench.evidence.search import Setting
+from workbench.evidence.search import RANDOM, Setting
 from workbench.evidence.trials import (
+    UNSTEERED,
     Keep,
     Row,
     RunOptions,
@@ -25,10 +32,25 @@ from workbench.evidence.trials import (
     run_trials,
     without_judge_name,
 )
+from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
+from workbench.stats import (
+    SURE,
+    Estimate,
+    holm,
+    interval,
+    mean_over_groups,
+    means,
+    point_estimate,
+    proportion,
+    roc_auc,
+)
 from workbench.steering import Direction
+
+if TYPE_CHECKING:
+    from workbench.sound import Clip
 
 ByLayer = Mapping[int, Mapping[str, Direction]]  # not every aim needs a direction at every layer
 
@@ -152,6 +174,7 @@ def validate_directions(
         chosen = {aim: ranked_settings(deciding[deciding["aim"] == aim])[0] for aim in aims}
     if keep is not None:
         options["on_row"] = write
+    options["chosen_on"] = choosing
     return Validation(layer, dose, chosen, choosing, run(_reported(by_layer, chosen, protocol)))
 
 
@@ -201,3 +224,199 @@ def ranked_settings(table: pd.DataFrame) -> list[Setting]:
     means = by_aim.groupby(["layer", "dose"]).mean().reset_index()
     ordered = means.sort_values(["score", "dose"], ascending=[False, True])
     return [(int(layer), float(dose)) for layer, dose in zip(ordered["layer"], ordered["dose"], strict=True)]
+
+
+LEAST_AUC, FEWEST = 0.7, 5  # for a judge to be trusted with a class: its AUC, clips of the class and others
+MOST_MOVED = 0.1  # by which a codec alone may change the mean probability of a class
+
+
+class Labelled(NamedTuple):
+    """Clips and the class of each; clips of one group (a track, a seed) are no independent evidence."""
+
+    clips: Sequence[Clip]
+    labels: Sequence[str]
+    groups: Sequence[Any] | None = None
+
+
+def prompted_clips(
+    model: Model, classes: Sequence[str], seeds: Sequence[int], *, prompt: str = "{} music", **options: Any
+) -> Labelled:
+    """Return unsteered clips of a prompt that names each class, on each seed; options as for `generate`."""
+    names, drawn = [name for name in classes for _ in seeds], [*seeds] * len(classes)
+    takes = generate(model, [prompt.format(name) for name in names], seed=drawn, **options)
+    return Labelled([take.clip for take in takes], names, drawn)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class JudgeValidation:
+    """How well a judge ranks clips of known class, and by how much a codec alone moves it.
+
+    The table has material, class, figure, value, low, high (bootstrap over groups), n, ok. The figure "AUC"
+    is how often one of the n clips of the class outranks another clip, and "codec" by how much the codec's
+    round trip alone changes the mean probability of the class.
+    """
+
+    judge: str
+    table: pd.DataFrame
+
+    @property
+    def problems(self) -> list[str]:
+        """What speaks against the judge, a sentence each."""
+        told = {
+            "AUC": "{} among {} clips has the AUC {} (n = {})",
+            "codec": "the codec moves P({}) of {} clips by {}",
+        }
+        wrong = self.table[~self.table["ok"].astype(bool)]
+        figures = [Estimate(*row) for row in wrong[["value", "low", "high"]].to_numpy(float)]
+        parts = zip(wrong["figure"], wrong["class"], wrong["material"], figures, wrong["n"], strict=True)
+        return [told[figure].format(*part) for figure, *part in parts]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing speaks against the judge."""
+        return bool(self.table["ok"].all())
+
+    def require(self) -> None:
+        """Raise EvidenceError unless the judge is valid."""
+        if not self.ok:
+            asked, do = f"The judge {self.judge} was to be used", "Use another, or aim only at what it hears"
+            raise EvidenceError(asked, "; ".join(self.problems), do)
+
+    def __repr__(self) -> str:
+        verdict = "valid" if self.ok else f"not valid: {'; '.join(self.problems)}"
+        return f"The judge {self.judge} is {verdict}.\n{self.table.round(2).to_string(index=False)}"
+
+
+def validate_judge(
+    judge: Judge | str, materials: Mapping[str, Labelled], *, model: Model | None = None
+) -> JudgeValidation:
+    """Return whether a judge can be trusted, from clips of known class by the name of their material.
+
+    A class is heard where clips of it outrank the others: AUC at least 0.7, interval above 0.5, and at least
+    five clips on either side. Materials are, for example, real and prompted clips (`prompted_clips`). With a
+    model, clips of the first material are also heard after its codec's round trip: where that alone changes
+    the mean probability of a class by more than 0.1, for sure, the judge hears the codec.
+    """
+    ((name, one),) = as_judges(judge).items()
+    rows: list[tuple[Any, ...]] = []
+    for material, (clips, labels, groups) in materials.items():
+        odds = np.asarray(one.probabilities(clips))
+        units = np.arange(len(clips)) if groups is None else np.asarray(groups)
+        own = np.asarray(labels)[:, None] == np.array(one.classes)
+        for column, class_ in enumerate(one.classes):
+            figure, n = roc_auc(own[:, column], odds[:, column]), int(own[:, column].sum())
+            value, (low, high) = point_estimate(figure, len(own)), interval(figure, units)
+            ok = value >= LEAST_AUC and low > 0.5 and min(n, len(own) - n) >= FEWEST
+            rows.append((material, class_, "AUC", value, low, high, n, ok))
+        if model is not None and material == next(iter(materials)):
+            again = one.probabilities([model.decode(model.encode(clip)) for clip in clips])
+            for class_, moved in zip(one.classes, means(np.asarray(again) - odds, units), strict=True):
+                ok = abs(moved.value) <= MOST_MOVED or moved.low <= 0 <= moved.high
+                rows.append((material, class_, "codec", moved.value, moved.low, moved.high, len(own), ok))
+    columns = ["material", "class", "figure", "value", "low", "high", "n", "ok"]
+    return JudgeValidation(name, pd.DataFrame(rows, columns=columns))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What steering does to the probability of its aim, against controls on the same prompts and seeds.
+
+    Attributes:
+        n: pairs of prompt and seed.
+        directions: random directions among the controls.
+        gains: control -> gain over it with its interval: over pairs, and against random directions over
+            these, as the range in which a further random direction would lie.
+        wrong: share of pairs that steering moved the wrong way.
+        p_value: of steering doing no more than the control that it beats least.
+    """
+
+    aim: str
+    n: int
+    directions: int
+    gains: Mapping[str, Estimate]
+    wrong: Estimate
+    p_value: float
+
+    @property
+    def effective(self) -> bool:
+        """Whether steering does more than every control."""
+        return self.p_value <= SURE
+
+    def __str__(self) -> str:
+        gains = ", ".join(f"{gain} over {name}" for name, gain in self.gains.items())
+        verdict = "effective" if self.effective else "not effective"
+        return f"{self.aim} is {verdict} (p = {self.p_value:.3f}, {self.n} pairs): P rises by {gains}"
+
+
+def is_effective(steered: pd.DataFrame, controls: pd.DataFrame, *, judge: str | None = None) -> bool:
+    """Return whether steering to one aim does more than all its controls; see `effect`."""
+    return effect(steered, controls, judge=judge).effective
+
+
+def effect(steered: pd.DataFrame, controls: pd.DataFrame, *, judge: str | None = None) -> Effect:
+    """Return the effect of steering to one aim, from rows of `run_trials` or `sweep`.
+
+    A direction moves all clips alike, so that many clips do not show that it does more than random ones do:
+    against random directions each of them counts once (Student's t for one further value), against other
+    controls each pair of prompt and seed. Pairs that a control lacks are left out for it.
+
+    Args:
+        steered: clips of one aim and one dose, one for each prompt and seed.
+        controls: clips whose `method` is "random" (at least two directions, in the order of `random_trials`)
+            and others such as "unsteered".
+        judge: the name in the columns `p_<judge>_<aim>`; by default those are called `p_<aim>` or `p`.
+
+    Raises:
+        EvidenceError: several aims or doses, fewer than two random directions, or no probability of the aim.
+    """
+    aims = steered["aim"].unique().tolist()
+    wide = {str(name): _by_pair(part, aims, judge) for name, part in controls.groupby("method", sort=False)}
+    mine = _by_pair(steered, aims, judge)
+    if mine.shape[1] != 1 or wide.get(RANDOM, mine).shape[1] < 2:
+        found = f"there are {mine.shape[1]} clips of a pair, and the controls {', '.join(wide) or 'none'}"
+        do = "Give one clip for each prompt and seed, and at least two random directions"
+        raise EvidenceError(f"The effect of steering to {aims[0]} was asked for", found, do)
+    gains: dict[str, Estimate] = {}
+    for name, part in wide.items():
+        own, other = mine[0].align(part.mean(axis=1), join="inner")
+        gains[name] = mean_over_groups((own - other).to_numpy(), np.arange(len(own)))
+        if name == RANDOM:
+            gains[name] = _over_directions(float(own.mean()), part.loc[own.index].mean().to_numpy())
+    own, before = mine[0].align(wide.get(UNSTEERED, wide[RANDOM]).mean(axis=1), join="inner")
+    p_value = max(gain.p_value for gain in gains.values())
+    return Effect(aims[0], len(mine), wide[RANDOM].shape[1], gains, proportion(own < before), p_value)
+
+
+def effects(
+    table: pd.DataFrame, *, method: str = "probe", controls: Sequence[str] = (UNSTEERED, RANDOM),
+    judge: str | None = None,
+) -> dict[str, Effect]:  # fmt: skip
+    """Return the effect for each aim of a method in one table, p-values adjusted over aims (Holm)."""
+    found, others = {}, table[table["method"].isin(controls)]
+    for aim, part in table[table["method"] == method].groupby("aim"):
+        own = others[others["aim"].isna() | (others["aim"] == aim)]
+        found[str(aim)] = effect(part, own, judge=judge)
+    adjusted = holm([one.p_value for one in found.values()])
+    return {aim: replace(found[aim], p_value=float(p)) for aim, p in zip(found, adjusted, strict=True)}
+
+
+def _by_pair(part: pd.DataFrame, aims: Sequence[str], judge: str | None) -> pd.DataFrame:
+    """Return the probability of the aim by (prompt, seed) and, across, the number of a pair's clip."""
+    names = [f"p_{judge}_{aims[0]}"] if judge else [f"p_{aims[0]}", "p"]
+    column = next((name for name in names if name in part), names[0])
+    if len(aims) != 1 or column not in part or part[column].isna().any():
+        found = f"the aims are {aims}, and {column} is not known of every clip"
+        raise EvidenceError("An effect was asked for", found, "Give clips of one aim, and name the judge")
+    key = ["prompt", "seed"]
+    numbered = part.assign(number=part.groupby(key).cumcount()).set_index([*key, "number"])[column]
+    return numbered.unstack("number").dropna()
+
+
+def _over_directions(value: float, others: np.ndarray) -> Estimate:
+    """Return the gain over random directions (k,): by Student's t, is `value` one more of their kind?"""
+    from scipy.stats import t
+
+    count, gain = len(others), value - float(others.mean())
+    error = max(float(others.std(ddof=1)) * math.sqrt(1 + 1 / count), 1e-12)
+    half = float(t.ppf(0.975, count - 1)) * error
+    return Estimate(gain, gain - half, gain + half, float(t.sf(gain / error, count - 1)))
