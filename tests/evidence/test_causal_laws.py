@@ -20,7 +20,7 @@ from workbench.evidence.causal import Cell, Line, Passage
 from workbench.generation.generate import generate
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
-from workbench.model.network import SITES, places_for
+from workbench.model.network import SITES
 from workbench.model.sampling import guide
 from workbench.model.teacher_forcing import padded_ids, score_codes
 from workbench.probing import Probe
@@ -282,12 +282,12 @@ def test_a_layer_whose_planted_direction_acts_is_found(tiny_model: Any, two_laye
         judge,
         dose=DOSE,
         seeds=range(6),
-        seconds=0.6,
+        seconds=1.0,  # as long as what the judge knows
         progress=False,
     )
     early, late = table.to_dict("records")
     assert (early["layer"], late["layer"], late["n"], late["accuracy"]) == (1, 3, 12, 0.5)
-    assert late["effect"] > 0.4 and late["effect_low"] > early["effect_high"]
+    assert late["effect"] > 0.5 and late["effect_low"] > early["effect_high"]
 
 
 def test_what_cannot_be_asked_is_refused_in_words(tiny_model: Any, takes: Any) -> None:

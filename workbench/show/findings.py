@@ -11,6 +11,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from workbench.errors import DatasetError
 from workbench.stats import wilson
 
 if TYPE_CHECKING:
+    from workbench.evidence.causal import DirectEffects, Lens, PatchMap
     from workbench.evidence.crosstalk import Crosstalk
     from workbench.generation.live.pacing import LiveFigures
     from workbench.probing.probe import ProbeSweep
@@ -329,6 +331,76 @@ def replayed(again: np.ndarray, codes: np.ndarray) -> Seen:
     differ = np.flatnonzero((again[..., :frames] != codes[..., :frames]).any(axis=0))
     where = f"from frame {differ[0]} on" if len(differ) else "in length alone"
     return Seen(f"the codes are NOT equal; they differ {where}.")
+
+
+def carried(found: PatchMap) -> Seen:
+    """Return which patch moves the read-out most, and how many move it by a tenth of the way."""
+    table = found.table()
+    top = table.loc[table["share"].idxmax()]
+    half = "prompted" if top["branch"] == "cond" else "unprompted"
+    line = found.lines[int(table["share"].argmax()) // (len(found.edges) - 1) % len(found.lines)]
+    return Seen(
+        f"the strongest single patch, {line} from {top['start_s']:.1f} to {top['end_s']:.1f} s in the {half} half, "
+        f"goes {_pc(top['share'])} of the way from {found.start:.1f} to {found.goal:.1f}; "
+        f"{(table['share'] >= 0.1).sum()} of {len(table)} patches go a tenth of it or more."
+    )
+
+
+def written(found: DirectEffects) -> Seen:
+    """Return which part writes most towards a read-out, and what kinds of parts add up to."""
+    table = found.table.assign(kind=found.table["part"].str.replace(r"head \d+", "heads", regex=True))
+    top = table.loc[table["effect"].abs().idxmax()]
+    sums = ", ".join(f"{kind} {value:+.2f}" for kind, value in table.groupby("kind")["effect"].sum().items())
+    where = "the embedding" if top["layer"] < 0 else f"{top['part']} of layer {top['layer']}"
+    return Seen(
+        f"{where} writes most ({top['effect']:+.2f}). All of a kind together: {sums}; with biases "
+        f"({found.rest:+.2f}) they add up to {table['effect'].sum() + found.rest:.2f}, the read-out itself "
+        f"({found.total:.2f})."
+    )
+
+
+def stopped(found: Lens) -> Seen:
+    """Return how much of the take is played, and how unlikely it is, after the first and the last block."""
+    rows = found.table.sort_values("layer").to_dict("records")
+    parts = [
+        f"after block {row['layer']} it plays {_pc(row['same'])} of the take's codes itself and finds them "
+        f"unlikely by {row['nll']:.2f} nats"
+        for row in (rows[0], rows[-1])
+    ]
+    falls = sum(one["nll"] > other["nll"] for one, other in pairwise(rows))
+    return Seen(
+        f"{'; '.join(parts)}. {falls} of the {len(rows) - 1} blocks behind the first bring it closer."
+    )
+
+
+def erased(rates: pd.DataFrame, aim: str) -> Seen:
+    """Return how often the aim is still heard, for each way of erasing, and which intervals stay apart."""
+    rows = {str(row["method"]): row for row in rates.to_dict("records")}
+    told = [f"{_pc(row['hit_rate'])} with {name}" for name, row in rows.items() if name != "unsteered"]
+    plain = rows["unsteered"]
+    fell = [name for name, row in rows.items() if row["high"] < plain["low"]]
+    verdict = (
+        f"The interval lies below the unsteered one with {_and(fell)}." if fell else "No interval lies below."
+    )
+    return Seen(
+        f"{aim} is heard in {_pc(plain['hit_rate'])} of unsteered clips, {', '.join(told)}. {verdict}"
+    )
+
+
+def reads_or_acts(table: pd.DataFrame) -> Seen:
+    """Return where a class is read best and where its direction moves the music most, and if that is sure."""
+    best, most = table.loc[table["accuracy"].idxmax()], table.loc[table["effect"].idxmax()]
+    there = table.loc[table["accuracy"].idxmax(), "effect"]
+    sure = table.loc[(table["effect_high"] < most["effect_low"]), "layer"].astype(int).tolist()
+    apart = (
+        f"its interval lies above that of layers {', '.join(map(str, sure))}"
+        if sure
+        else "no layer is surely weaker"
+    )
+    return Seen(
+        f"read best in layer {best['layer']:.0f} ({_pc(best['accuracy'])}), where a push moves P by "
+        f"{_points(there)}; pushed best in layer {most['layer']:.0f} ({_points(most['effect'])}, {apart})."
+    )
 
 
 def _line(scores: Any) -> float:
