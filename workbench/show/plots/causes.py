@@ -37,7 +37,9 @@ def patch_heat(found: PatchMap, branch: str = "cond") -> go.Figure:
     result = g.figure("Which states carry the difference?", x="window (s)", y="", note=note, height=height)
     windows = [f"{start:.1f}–{end:.1f}" for start, end in map(found.seconds, range(columns))]
     reach = max(float(np.abs(shares).max()), 1e-9)
-    words = [[f"{100 * one:.0f}" if shares.size <= WORDS_AT_MOST else "" for one in row] for row in shares]
+    words = [
+        [f"{round(100 * one) + 0:d}" if shares.size <= WORDS_AT_MOST else "" for one in row] for row in shares
+    ]
     look = {
         "zmin": -reach, "zmax": reach, "colorscale": g.DIVERGING, "tickformat": ".0%", "words": words, "size": 11,
         "customdata": [[[line, window] for window in range(columns)] for line in range(rows)],
@@ -61,7 +63,7 @@ def direct_heat(found: DirectEffects) -> go.Figure:
     result = g.figure("Who writes it into the stream?", x="part", y="", note=note, height=height)
     reach = max(float(np.abs(effects.to_numpy()).max()), 1e-9)
     digits = 1 if reach >= 1 else 2
-    words = [[f"{one:.{digits}f}" for one in row] for row in effects.to_numpy()]
+    words = [[f"{round(one, digits) + 0.0:.{digits}f}" for one in row] for row in effects.to_numpy()]
     look = {
         "zmin": -reach, "zmax": reach, "colorscale": g.DIVERGING, "tickformat": ".1f", "words": words, "size": 11,
         "hovertemplate": "%{y}, %{x}: %{z:.3f}<extra></extra>",
@@ -80,7 +82,7 @@ def reads_and_acts(table: pd.DataFrame, *, target: str = "genre") -> go.Figure:
     note = f"Reads best in layer {best:.0f}; acts most in layer {most:.0f}. Bars are 95 % intervals."
     reach = [min(-0.05, float(table["effect_low"].min()) - 0.03), 1.04]
     result = g.figure(
-        f"The model's {target} is read here. Where does steering act?",
+        f"Where is the {target} read, and where does steering act?",
         x="layer (0 = first block)", y="share of clips / change of P", note=note, shares=reach,
     )  # fmt: skip
     layers = table["layer"]
