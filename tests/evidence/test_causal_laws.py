@@ -17,6 +17,7 @@ from toy_judges import DOSE, Reference, planted
 from workbench.errors import EvidenceError
 from workbench.evidence import causal
 from workbench.evidence.causal import Cell, Line, Passage
+from workbench.evidence.search import acts_per_layer
 from workbench.generation.generate import generate
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
@@ -275,7 +276,7 @@ def two_layers(tiny_model: Any) -> Iterator[Any]:
 
 def test_a_layer_whose_planted_direction_acts_is_found(tiny_model: Any, two_layers: Any) -> None:
     judge = Reference(tiny_model, {"jazz": 0, "rock": 1, "reggae": 2})
-    table = causal.acts_per_layer(
+    table = acts_per_layer(
         tiny_model,
         two_layers,
         ["jazz", "rock"],

@@ -1,4 +1,4 @@
-"""Erasers: what is erased cannot be read any more, LEACE changes least, and a plan does what its eraser does."""
+"""Erasers: what is erased cannot be read, LEACE changes least, and a plan does what its eraser does."""
 
 from __future__ import annotations
 

@@ -4,17 +4,16 @@
   and Nanda 2024, arXiv 2404.15255), teacher-forced; `PatchMap.hear` generates with one of its patches
 - `direct_effects`: what each head and layer writes towards a read-out (Elhage et al. 2021)
 - `lens`: what plays when the model stops after a block (DecoderLens, Langedijk et al. 2023, arXiv 2310.03686)
-- `acts_per_layer`: where a probe reads a class, beside where its direction moves the music
 
-All read-outs here are linear in a stream (`Metric`). Time counts steps: position p of the decoder is what step
-p of a generation reads before it writes its codes, so a patch of some steps is the same here and there.
+All read-outs here are linear in a stream (`Metric`). Time counts steps: position p of the decoder is what
+step p of a generation reads before it writes its codes, so a patch is the same here and there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,20 +21,17 @@ import torch
 
 from workbench.activations.activations import head_name, head_slice
 from workbench.errors import EvidenceError, whole_number
-from workbench.evidence.judge import Judge, as_judges
-from workbench.evidence.trials import RunOptions, dose_trials, pair_names, run_trials, trials
 from workbench.generation.generate import generate
 from workbench.generation.request import Settings, prompt_codes_of, settings_of
 from workbench.generation.take import Take
 from workbench.model.capture import NEUTRAL_TEXT
 from workbench.model.conditioning import Melody, TextStates
-from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
+from workbench.model.musicgen import Model
 from workbench.model.network import Place, in_order, live, places_for
 from workbench.model.sampling import frames_for, seconds_at
 from workbench.model.teacher_forcing import check_frames, padded_ids
-from workbench.probing import Probe, ProbeSweep
+from workbench.probing import Probe
 from workbench.sound import Clip
-from workbench.stats import means
 from workbench.steering import Direction, Steering
 from workbench.steering.schedule import window
 
@@ -327,8 +323,9 @@ def patch_plan(
                 vector[part] = values[step, part].double().cpu()
                 vector[part][vector[part] == 0] = 1e-30  # a 0 would be no part of the patch
                 norm, now = float(np.linalg.norm(vector)), seconds_at(step - given, model.frame_rate_hz)
-                about = {"centre": norm, "name": f"{line} step {step}", "origin": {"model_id": model.id}}
-                direction = Direction(vector / norm, line.layer, line.site, **about)
+                about: dict[str, Any] = {"centre": norm, "origin": {"model_id": model.id}}
+                name, unit = f"{line} step {step}", (vector / norm).astype(np.float32)
+                direction = Direction(unit, line.layer, line.site, name=name, **about)
                 when = window(max(0.0, now - 0.5 / model.frame_rate_hz), now + 0.5 / model.frame_rate_hz)
                 whole += direction.at(1.0, operation="patch", branch=half, schedule=when)
     return whole
@@ -531,40 +528,3 @@ def _nll(model: Model, codes: np.ndarray, stream: torch.Tensor) -> float:
         for book, (row, delay) in enumerate(zip(codes, model.delays, strict=True))
     ]
     return -float(torch.stack(each).double().mean())
-
-
-def acts_per_layer(
-    model: Model,
-    sweep: ProbeSweep,
-    aims: Sequence[str],
-    judge: Judge | str,
-    *,
-    dose: float = 0.2,
-    prompts: Sequence[str] = NEUTRAL_PROMPTS,
-    seeds: Sequence[int] = tuple(range(8)),
-    **options: Unpack[RunOptions],
-) -> pd.DataFrame:
-    """Return for each layer how well its probe reads, and how much its directions move the music.
-
-    Columns: layer, accuracy with low, high and chance (`ProbeSweep.table`), and effect with effect_low and
-    effect_high: the mean rise of the judge's P(aim) above the unsteered clip of the same prompt and seed, at
-    one dose in all layers (multiples of each layer's residual norm), 95 % from drawing prompts and seeds. n
-    counts steered clips. Options are those of `run_trials`.
-    """
-    options.setdefault("likely", False)
-    ((name, one),) = as_judges(judge).items()
-    some = trials({}, prompts, seeds)
-    for layer in sweep.layers:
-        directions = sweep.directions(layer)
-        some += dose_trials({aim: directions[aim] for aim in aims}, [dose], prompts, seeds)
-    table = run_trials(model, some, {name: one}, **options)
-    plain, steered = table[table["aim"].isna()].set_index(["prompt", "seed"]), table[table["aim"].notna()]
-    asked = zip(steered["prompt"], steered["seed"], steered["aim"], strict=True)
-    before = [float(plain.loc[(prompt, seed), f"p_{name}_{aim}"]) for prompt, seed, aim in asked]
-    steered = steered.assign(rise=steered["p"] - before)
-    rows = []
-    for layer, part in steered.groupby("layer"):
-        (rise,) = means(part[["rise"]].to_numpy(), pair_names(part))
-        rows.append((int(layer), rise.value, rise.low, rise.high, len(part)))
-    moved = pd.DataFrame(rows, columns=["layer", "effect", "effect_low", "effect_high", "n"])
-    return sweep.table()[["layer", "accuracy", "low", "high", "chance"]].merge(moved, on="layer")

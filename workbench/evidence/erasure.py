@@ -1,9 +1,9 @@
 """Erasure: does the music lose a genre when the model loses the direction, or subspace, it is written in?
 
-Plain projection takes out the span of what differs between class means. LEACE (Belrose et al. 2023, arXiv
-2306.03819) takes out as much, so that no linear probe reads the classes from their means any more, and changes
-the data least: x' = x - W^+ P W (x - mu), with W the inverse root of the covariance and P the projection on
-the span of the whitened class means. An orthogonal projection does so in white data only.
+Plain projection takes out the span of the differences between class means. LEACE (Belrose et al. 2023, arXiv
+2306.03819) makes the means equal, too, so that no linear probe tells the classes apart, and changes the data
+least: x' = x - W^+ P W (x - mu), with W the inverse root of the covariance and P the projection on the span
+of the whitened differences. In white data both are the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from workbench.activations import Activations
 from workbench.errors import EvidenceError
 from workbench.steering import Direction, Operation, Steering, register_operation
+from workbench.steering.operations import Strength
 
 METHODS = ("leace", "projection")
 _LEAST = 1e-6  # share of the largest variance, or of the largest singular value, from which on it counts
@@ -56,34 +59,24 @@ class Eraser:
         A projection is one `remove` per dimension. LEACE reads along other directions than it writes, which
         no built-in operation does, so it registers an operation of its own in this process.
         """
-        about = {
-            "residual_norm": self.residual_norm,
-            "origin": {"model_id": self.model_id, "method": self.method},
-        }
+        named: dict[str, Any] = {"name": self.name, "residual_norm": self.residual_norm}
+        named["origin"] = {"model_id": self.model_id, "method": self.method}
         whole, operation = Steering(), "remove" if self.method == "projection" else self._register()
-        used = self.writes if operation == "remove" else self.writes[:1]  # LEACE takes all out at once
-        for row in used:
+        for row in self.writes if operation == "remove" else self.writes[:1]:  # LEACE takes all out at once
             unit = row / np.linalg.norm(row)
-            one = Direction(
-                unit, self.layer, self.site, name=self.name, centre=float(unit @ self.mean), **about
-            )
+            one = Direction(unit, self.layer, self.site, centre=float(unit @ self.mean), **named)
             whole += one.at(weight, operation=operation, branch=branch)
         return whole
 
     def _register(self) -> str:
         arrays = (self.mean, self.reads, self.writes)
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in arrays)).hexdigest()[
-            :12
-        ]
+        digest = hashlib.sha256(b"".join(one.tobytes() for one in arrays)).hexdigest()
         mean, reads, writes = (torch.tensor(one, dtype=torch.float32) for one in arrays)
 
-        def take_out(
-            h: torch.Tensor, v: torch.Tensor, a: float | torch.Tensor, target: float | torch.Tensor
-        ) -> torch.Tensor:
-            into = {"device": h.device, "dtype": h.dtype}
-            return h - a * ((h - mean.to(**into)) @ reads.to(**into).T) @ writes.to(**into)
+        def take_out(h: Tensor, v: Tensor, a: Strength, target: Strength) -> Tensor:
+            return h - a * ((h - mean.to(h)) @ reads.to(h).T) @ writes.to(h)
 
-        name, label = f"leace_{digest}", f"LEACE of {self.name}, layer {self.layer}"
+        name, label = f"leace_{digest[:12]}", f"LEACE of {self.name}, layer {self.layer}"
         return register_operation(Operation(name, take_out, "weight", True, label)).name
 
 

@@ -502,7 +502,7 @@ def acting_layer(table: pd.DataFrame, answer: object) -> Verdict:
     given = _number(answer, min(effects), max(effects))
     if given is None or given not in effects:
         return _odd(answer, f"Give one layer, of {_listed(effects)}")
-    best, read = max(effects, key=effects.__getitem__), int(table.loc[table["accuracy"].idxmax(), "layer"])
+    best, read = max(effects, key=effects.__getitem__), int(table.nlargest(1, "accuracy")["layer"].iloc[0])
     both = f"Layer {best} acts most ({effects[best]:+.0%}); layer {read} reads best."
     if given == best:
         more = (

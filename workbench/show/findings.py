@@ -336,12 +336,12 @@ def replayed(again: np.ndarray, codes: np.ndarray) -> Seen:
 def carried(found: PatchMap) -> Seen:
     """Return which patch moves the read-out most, and how many move it by a tenth of the way."""
     table = found.table()
-    top = table.loc[table["share"].idxmax()]
+    top = max(table.to_dict("records"), key=lambda row: float(row["share"]))
     half = "prompted" if top["branch"] == "cond" else "unprompted"
     line = found.lines[int(table["share"].argmax()) // (len(found.edges) - 1) % len(found.lines)]
     return Seen(
-        f"the strongest single patch, {line} from {top['start_s']:.1f} to {top['end_s']:.1f} s in the {half} half, "
-        f"goes {_pc(top['share'])} of the way from {found.start:.1f} to {found.goal:.1f}; "
+        f"the strongest single patch, {line} from {top['start_s']:.1f} to {top['end_s']:.1f} s in the {half} "
+        f"half, goes {_pc(top['share'])} of the way from {found.start:.1f} to {found.goal:.1f}; "
         f"{(table['share'] >= 0.1).sum()} of {len(table)} patches go a tenth of it or more."
     )
 
@@ -349,7 +349,7 @@ def carried(found: PatchMap) -> Seen:
 def written(found: DirectEffects) -> Seen:
     """Return which part writes most towards a read-out, and what kinds of parts add up to."""
     table = found.table.assign(kind=found.table["part"].str.replace(r"head \d+", "heads", regex=True))
-    top = table.loc[table["effect"].abs().idxmax()]
+    top = max(table.to_dict("records"), key=lambda row: abs(float(row["effect"])))
     sums = ", ".join(f"{kind} {value:+.2f}" for kind, value in table.groupby("kind")["effect"].sum().items())
     where = "the embedding" if top["layer"] < 0 else f"{top['part']} of layer {top['layer']}"
     return Seen(
@@ -389,17 +389,19 @@ def erased(rates: pd.DataFrame, aim: str) -> Seen:
 
 def reads_or_acts(table: pd.DataFrame) -> Seen:
     """Return where a class is read best and where its direction moves the music most, and if that is sure."""
-    best, most = table.loc[table["accuracy"].idxmax()], table.loc[table["effect"].idxmax()]
-    there = table.loc[table["accuracy"].idxmax(), "effect"]
-    sure = table.loc[(table["effect_high"] < most["effect_low"]), "layer"].astype(int).tolist()
+    rows = table.to_dict("records")
+    best = max(rows, key=lambda row: float(row["accuracy"]))
+    most = max(rows, key=lambda row: float(row["effect"]))
+    sure = [row["layer"] for row in rows if row["effect_high"] < most["effect_low"]]
     apart = (
         f"its interval lies above that of layers {', '.join(map(str, sure))}"
         if sure
         else "no layer is surely weaker"
     )
     return Seen(
-        f"read best in layer {best['layer']:.0f} ({_pc(best['accuracy'])}), where a push moves P by "
-        f"{_points(there)}; pushed best in layer {most['layer']:.0f} ({_points(most['effect'])}, {apart})."
+        f"read best in layer {best['layer']} ({_pc(best['accuracy'])}), where a push moves P by "
+        f"{_points(best['effect'])}; pushed best in layer {most['layer']} ({_points(most['effect'])}, "
+        f"{apart})."
     )
 
 

@@ -1,8 +1,8 @@
-"""Figures about causes: which states move a read-out, what each part writes, where reading and acting part."""
+"""Figures about causes: which states move a read-out, what parts write, where reading and acting part."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,19 +29,18 @@ def patch_heat(found: PatchMap, branch: str = "cond") -> go.Figure:
     shares = found.values[found.branches.index(branch)] / (found.goal - found.start)
     half = "prompted" if branch == "cond" else "unprompted"
     note = (
-        f"Patched in the {half} half of guidance. {found.label[0].upper()}{found.label[1:]}: {found.start:.1f} "
-        f"as it is, {found.goal:.1f} in the source; a cell is the share of that way."
+        f"Patched in the {half} half of guidance. {_sentence(found.label)}: {found.start:.1f} as it is, "
+        f"{found.goal:.1f} in the source; a cell is the share of that way."
     )
     rows, columns = shares.shape
     height = 190 + max(24 * rows, 120)
     result = g.figure("Which states carry the difference?", x="window (s)", y="", note=note, height=height)
     windows = [f"{start:.1f}–{end:.1f}" for start, end in map(found.seconds, range(columns))]
-    reach = max(float(np.abs(shares).max()), 1e-9)
     words = [
         [f"{round(100 * one) + 0:d}" if shares.size <= WORDS_AT_MOST else "" for one in row] for row in shares
     ]
     look = {
-        "zmin": -reach, "zmax": reach, "colorscale": g.DIVERGING, "tickformat": ".0%", "words": words, "size": 11,
+        **_around_zero(shares), "tickformat": ".0%", "words": words,
         "customdata": [[[line, window] for window in range(columns)] for line in range(rows)],
         "hovertemplate": "%{y}, %{x} s: %{z:.1%}<extra></extra>",
     }  # fmt: skip
@@ -56,16 +55,15 @@ def direct_heat(found: DirectEffects) -> go.Figure:
     effects = table.pivot(index="layer", columns="part", values="effect")[parts]
     embedded = float(found.table.loc[found.table["layer"] < 0, "effect"].sum())
     note = (
-        f"{found.label[0].upper()}{found.label[1:]}: {found.total:.2f}, of which the embedding writes {embedded:.2f} "
-        f"and biases {found.rest:.2f}; the cells are the rest."
+        f"{_sentence(found.label)}: {found.total:.2f}, of which the embedding writes {embedded:.2f} and "
+        f"biases {found.rest:.2f}; the cells are the rest."
     )
     height = 210 + 30 * len(effects)
     result = g.figure("Who writes it into the stream?", x="part", y="", note=note, height=height)
-    reach = max(float(np.abs(effects.to_numpy()).max()), 1e-9)
-    digits = 1 if reach >= 1 else 2
+    digits = 1 if np.abs(effects.to_numpy()).max() >= 1 else 2
     words = [[f"{round(one, digits) + 0.0:.{digits}f}" for one in row] for row in effects.to_numpy()]
     look = {
-        "zmin": -reach, "zmax": reach, "colorscale": g.DIVERGING, "tickformat": ".1f", "words": words, "size": 11,
+        **_around_zero(effects.to_numpy()), "tickformat": ".1f", "words": words,
         "hovertemplate": "%{y}, %{x}: %{z:.3f}<extra></extra>",
     }  # fmt: skip
     short = [part.replace("head ", "H") for part in parts]
@@ -73,12 +71,23 @@ def direct_heat(found: DirectEffects) -> go.Figure:
     return g.add_heat(result, effects.to_numpy(), short, layers, "direct effect", **look)
 
 
+def _around_zero(values: np.ndarray) -> dict[str, Any]:
+    """Return a scale for changes of either sign, the same length on both sides of white."""
+    reach = max(float(np.abs(values).max()), 1e-9)
+    return {"zmin": -reach, "zmax": reach, "colorscale": g.DIVERGING, "size": 11}
+
+
+def _sentence(label: str) -> str:
+    """Return a label with a capital, as a sentence begins."""
+    return label[0].upper() + label[1:]
+
+
 def reads_and_acts(table: pd.DataFrame, *, target: str = "genre") -> go.Figure:
     """Return a probe's accuracy beside the effect of steering, per layer, each with its 95 % interval.
 
     `table` is what `acts_per_layer` returns: accuracies 0-1, effects in changes of P(aim).
     """
-    best, most = (table.loc[table[name].idxmax(), "layer"] for name in ("accuracy", "effect"))
+    best, most = (table.nlargest(1, name)["layer"].iloc[0] for name in ("accuracy", "effect"))
     note = f"Reads best in layer {best:.0f}; acts most in layer {most:.0f}. Bars are 95 % intervals."
     reach = [min(-0.05, float(table["effect_low"].min()) - 0.03), 1.04]
     result = g.figure(
@@ -93,7 +102,11 @@ def reads_and_acts(table: pd.DataFrame, *, target: str = "genre") -> go.Figure:
     ):
         ends = ("low", "high") if name == "accuracy" else ("effect_low", "effect_high")
         bars = g.interval(table[name], *(table[end] for end in ends))
-        look = {"error_y": bars, "hover": "layer %{x}: %{y:.1%}", "marker": {"symbol": symbol}}
+        look: dict[str, Any] = {
+            "error_y": bars,
+            "hover": "layer %{x}: %{y:.1%}",
+            "marker": {"symbol": symbol},
+        }
         result.add_trace(g.curve(layers, table[name], words, colour, **look))
     legend = {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top"}
     result.add_hline(y=0, line={"color": "#888888", "width": 1})
