@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from workbench.evidence import causal
 from workbench.evidence.causal import Cell, Line, Passage
 from workbench.evidence.search import acts_per_layer
 from workbench.generation.generate import generate
+from workbench.generation.take import Window
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
 from workbench.model.network import SITES
@@ -254,6 +256,18 @@ def test_law_the_lens_at_the_last_block_is_the_take(tiny_model: Any, tiny_folder
     assert found.clips[1].seconds == pytest.approx(SECONDS, abs=0.02)
 
 
+def test_the_laws_hold_where_text_stands_before_the_music(melody_model: Any) -> None:
+    one, other = generate(melody_model, ["a calm tune", "fast rock"], seed=[3, 3], **QUIET)
+    found = causal.patch_map(melody_model, one, other, layers=[3], windows=1)
+    assert found.values.sum() == pytest.approx(found.goal - found.start, abs=1e-3), "all of B gives B"
+    effects = causal.direct_effects(melody_model, one)
+    assert effects.table["effect"].sum() + effects.rest == pytest.approx(effects.total, abs=1e-4)
+    assert effects.table.loc[effects.table["part"] == "text", "effect"].abs().max() < 1e-4, "it is no part"
+    with draws() as gaps:
+        same_codes(found.hear(melody_model, 0, 0, branch="both").codes, other.codes, gaps)
+        same_codes(causal.lens(melody_model, one).codes[-1], one.codes, gaps)
+
+
 @pytest.fixture
 def two_layers(tiny_model: Any) -> Iterator[Any]:
     """What `acts_per_layer` asks of probes: directions that the judge knows after block 3, others after 1."""
@@ -295,6 +309,10 @@ def test_what_cannot_be_asked_is_refused_in_words(tiny_model: Any, takes: Any) -
     steered = generate(tiny_model, "a tune", steering=direction(tiny_model, 1).at(0.5), **QUIET)
     with pytest.raises(EvidenceError, match="it is steered"):
         causal.patch_map(tiny_model, takes[0], steered)
+    with pytest.raises(EvidenceError, match="it is of another"):
+        causal.lens(tiny_model, replace(takes[0], model_id="another"))
+    with pytest.raises(EvidenceError, match="drawn in windows"):
+        causal.lens(tiny_model, replace(takes[0], windows=(Window(0.0, 0.6, 0.0, "a tune"),)))
     with pytest.raises(EvidenceError, match="both have the same codes"):
         causal.patch_map(tiny_model, takes[0], takes[0])
     with pytest.raises(EvidenceError, match="knows classical, jazz, rock") as told:

@@ -54,14 +54,17 @@ class Passage:
 
     @classmethod
     def of(cls, model: Model, sound: Sound | Passage) -> Passage:
-        """Return what is read of a sound; EvidenceError for a steered take, whose plan is not read along."""
+        """Return what is read of a sound; EvidenceError for a take that one plain run does not give again."""
         if isinstance(sound, Passage):
             return sound
         if not isinstance(sound, Take):
             return cls(prompt_codes_of(model, sound), NEUTRAL_TEXT, settings_of(model))
-        if sound.steering:
-            do = "Give the unsteered take of the same prompt and seed, or take.codes alone"
-            raise EvidenceError(f"{sound!r} was to be read for causes", "it is steered", do)
+        foreign = sound.model_id not in ("", model.id)
+        if foreign or sound.steering or sound.windows:
+            found = "it is steered" if sound.steering else "it is drawn in windows"
+            found = f"it is of {sound.model_id}" if foreign else found
+            do = "Give an unsteered take of this model that is one run, or take.clip or take.codes alone"
+            raise EvidenceError(f"{sound!r} was to be read for causes", found, do)
         settings = Settings(sound.guidance, sound.temperature, sound.top_k)
         given = frames_for(sound.prompt_seconds, model.frame_rate_hz) if sound.prompt_seconds else 0
         codes = prompt_codes_of(model, sound.codes)
@@ -115,9 +118,12 @@ States = Mapping[Place, torch.Tensor]
 
 
 def _text(model: Model, passage: Passage, branch: str, rows: int) -> TextStates:
-    if branch == "null":
-        return model.null_text(rows)
-    return model.text([passage.prompt] * rows, [passage.melody] * rows)
+    """Return what the rows of a branch read, the null ones as long as the text, as in a generation."""
+    text = model.text([passage.prompt] * rows, [passage.melody] * rows)
+    if branch == "cond":
+        return text
+    both = text.with_null()
+    return replace(both, states=both.states[rows:], mask=both.mask[rows:])
 
 
 def read_states(
