@@ -18,13 +18,14 @@ from toy_judges import DOSE, Reference, planted
 from workbench.errors import EvidenceError
 from workbench.evidence import causal
 from workbench.evidence.causal import Cell, Line, Passage
+from workbench.evidence.lens import code_logits, lens
 from workbench.evidence.search import acts_per_layer
 from workbench.generation.generate import generate
 from workbench.generation.take import Window
 from workbench.model.folders import builtin_folder
 from workbench.model.load import load
 from workbench.model.network import SITES
-from workbench.model.sampling import guide
+from workbench.model.sampling import draw, guide, write_step
 from workbench.model.teacher_forcing import padded_ids, score_codes
 from workbench.probing import Probe
 from workbench.stats import Scores
@@ -49,7 +50,7 @@ def probe_of(model: Any, layer: int = 2, site: str = "resid_post") -> Probe:
 
 def final(model: Any, passage: Passage, **options: Any) -> torch.Tensor:
     place = causal.final_place(model)
-    return causal.code_logits(model, causal.read_states(model, passage, [place], **options)[place])
+    return code_logits(model, causal.read_states(model, passage, [place], **options)[place])
 
 
 def scored(model: Any, passage: Passage, branch: str = "cond") -> torch.Tensor:
@@ -240,20 +241,45 @@ def test_a_planted_head_is_found_by_patching_and_attribution(tiny_folder: Any) -
     assert written[["layer", "part"]].to_numpy().tolist() == [[2, "head 1"]]
 
 
-def test_law_the_lens_at_the_last_block_is_the_take(tiny_model: Any, tiny_folder: Any, takes: Any) -> None:
+@pytest.mark.parametrize("forced", [True, False])
+def test_law_the_lens_at_the_last_block_is_the_take(tiny_model: Any, takes: Any, forced: bool) -> None:
     with draws() as gaps:
-        found = causal.lens(tiny_model, takes[0])
+        found = lens(tiny_model, takes[0], forced=forced)
         same_codes(found.codes[-1], takes[0].codes, gaps)
     (nats,) = score_codes(tiny_model, [takes[0].codes], tiny_model.text([takes[0].prompt]))
     assert found.table["nll"].iloc[-1] == pytest.approx(float(nats.mean()), abs=1e-4)
     assert found.table["same"].to_numpy() == pytest.approx((found.codes == takes[0].codes).mean((1, 2)))
+    assert found.clips[1].seconds == pytest.approx(SECONDS, abs=0.02)
+    assert found.table["layer"].tolist() == list(found.clips) == [0, 1, 2, 3]
+
+
+def test_an_earlier_block_plays_what_a_model_cut_there_plays(
+    tiny_model: Any, tiny_folder: Any, takes: Any
+) -> None:
     cut = load(tiny_folder, device="cpu", dtype="float32")
     cut.musicgen.decoder.model.decoder.layers = cut.musicgen.decoder.model.decoder.layers[:2]
     run = cut.sampling([takes[0].prompt], seeds=[3], frames=15, guidance=3.0, top_k=50)
     with draws() as gaps:
         cut.network.sample(run)
-        same_codes(found.codes[1], run.codes[0].numpy(), gaps)
-    assert found.clips[1].seconds == pytest.approx(SECONDS, abs=0.02)
+        same_codes(lens(tiny_model, takes[0], [1], forced=False).codes[0], run.codes[0].numpy(), gaps)
+    one = Passage.of(cut, replace(takes[0], model_id=""))
+    both = [scored(cut, one, branch) for branch in causal.BRANCHES]
+    guided = guide(torch.cat(both), 3.0)
+    run = cut.sampling([takes[0].prompt], seeds=[3], frames=15, guidance=3.0, top_k=50)
+    for step in range(STEPS):
+        write_step(draw(guided[:, :, step], run), run.codes, step, run.delays, run.bos)
+    assert np.array_equal(lens(tiny_model, takes[0], [1]).codes[0], run.codes[0].numpy())
+
+
+def test_a_continuation_s_lens_keeps_what_was_given(tiny_model: Any, takes: Any) -> None:
+    long = generate(tiny_model, "a tune", audio=takes[0].codes, **QUIET)
+    for forced in (True, False):
+        with draws() as gaps:
+            found = lens(tiny_model, long, [0, 3], forced=forced)
+            same_codes(found.codes[1], long.codes, gaps)
+        assert np.array_equal(found.codes[0, :, :15], long.codes[:, :15])
+        assert not np.array_equal(found.codes[0], long.codes)
+        assert found.table["same"].iloc[0] == pytest.approx((found.codes[0] == long.codes)[:, 15:].mean())
 
 
 def test_the_laws_hold_where_text_stands_before_the_music(melody_model: Any) -> None:
@@ -265,7 +291,8 @@ def test_the_laws_hold_where_text_stands_before_the_music(melody_model: Any) -> 
     assert effects.table.loc[effects.table["part"] == "text", "effect"].abs().max() < 1e-4, "it is no part"
     with draws() as gaps:
         same_codes(found.hear(melody_model, 0, 0, branch="both").codes, other.codes, gaps)
-        same_codes(causal.lens(melody_model, one).codes[-1], one.codes, gaps)
+        for forced in (True, False):
+            same_codes(lens(melody_model, one, forced=forced).codes[-1], one.codes, gaps)
 
 
 @pytest.fixture
@@ -310,9 +337,9 @@ def test_what_cannot_be_asked_is_refused_in_words(tiny_model: Any, takes: Any) -
     with pytest.raises(EvidenceError, match="it is steered"):
         causal.patch_map(tiny_model, takes[0], steered)
     with pytest.raises(EvidenceError, match="it is of another"):
-        causal.lens(tiny_model, replace(takes[0], model_id="another"))
+        lens(tiny_model, replace(takes[0], model_id="another"))
     with pytest.raises(EvidenceError, match="drawn in windows"):
-        causal.lens(tiny_model, replace(takes[0], windows=(Window(0.0, 0.6, 0.0, "a tune"),)))
+        lens(tiny_model, replace(takes[0], windows=(Window(0.0, 0.6, 0.0, "a tune"),)))
     with pytest.raises(EvidenceError, match="both have the same codes"):
         causal.patch_map(tiny_model, takes[0], takes[0])
     with pytest.raises(EvidenceError, match="knows classical, jazz, rock") as told:
@@ -335,4 +362,4 @@ def test_the_laws_hold_on_the_built_in_model() -> None:
     assert found.values.sum() == pytest.approx(found.goal - found.start, abs=1e-3), "all of B gives B"
     with draws() as gaps:
         same_codes(found.hear(model, 0, 0, branch="both").codes, other.codes, gaps)
-        same_codes(causal.lens(model, one, [5]).codes[0], one.codes, gaps)
+        same_codes(lens(model, one, [5]).codes[0], one.codes, gaps)

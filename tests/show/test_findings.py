@@ -14,8 +14,9 @@ from figure_samples import patches
 from planted import planted
 
 from workbench.errors import DatasetError
-from workbench.evidence.causal import DirectEffects, Lens
+from workbench.evidence.causal import DirectEffects
 from workbench.evidence.crosstalk import crosstalk_of
+from workbench.evidence.lens import Lens
 from workbench.generation.live.pacing import LiveFigures
 from workbench.probing import fit_probes, project
 from workbench.show import findings
@@ -269,9 +270,13 @@ def test_parts_are_added_up_and_the_largest_is_named() -> None:
 
 def test_a_lens_says_what_the_first_and_the_last_block_play() -> None:
     table = pd.DataFrame({"layer": [0, 1, 2, 3], "nll": [3.0, 3.2, 1.0, 0.5], "same": [0.1, 0.2, 0.4, 1.0]})
-    told = findings.stopped(Lens({}, np.zeros((4, 4, 2)), table)).words
-    assert "after block 0 it plays 10 % of the take's codes itself and finds them unlikely by 3.00" in told
+    clips = {0: Clip(np.zeros(800), 8000), 3: Clip(0.1 * np.sin(np.arange(800)), 8000)}
+    told = findings.stopped(Lens(clips, np.zeros((4, 4, 2)), table)).words
+    assert "after block 0 it plays 10 % of the take's codes, too, and finds them unlikely by 3.00" in told
     assert "after block 3 it plays 100 %" in told and "2 of the 3 blocks behind" in told
+    assert told.endswith("Silence plays after block 0.")
+    del clips[0]
+    assert "ilence" not in findings.stopped(Lens(clips, np.zeros((4, 4, 2)), table)).words
 
 
 def test_what_was_erased_is_told_with_the_ways_that_stay_apart() -> None:

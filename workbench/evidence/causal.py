@@ -3,7 +3,6 @@
 - `patch_map`: activation patching between two takes or clips (Meng et al. 2022, arXiv 2202.05262; Heimersheim
   and Nanda 2024, arXiv 2404.15255), teacher-forced; `PatchMap.hear` generates with one of its patches
 - `direct_effects`: what each head and layer writes towards a read-out (Elhage et al. 2021)
-- `lens`: what plays when the model stops after a block (DecoderLens, Langedijk et al. 2023, arXiv 2310.03686)
 
 All read-outs here are linear in a stream (`Metric`). Time counts steps: position p of the decoder is what
 step p of a generation reads before it writes its codes, so a patch is the same here and there.
@@ -12,7 +11,7 @@ step p of a generation reads before it writes its codes, so a patch is the same 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +28,7 @@ from workbench.model.conditioning import Melody, TextStates
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, in_order, live, places_for
 from workbench.model.sampling import frames_for, seconds_at
-from workbench.model.teacher_forcing import check_frames, padded_ids
+from workbench.model.teacher_forcing import check_frames, padded_ids, reading_of
 from workbench.probing import Probe
 from workbench.sound import Clip
 from workbench.steering import Direction, Steering
@@ -164,14 +163,6 @@ def read_states(
 def final_place(model: Model) -> Place:
     """Return where the last block's stream is read, which the final norm and the heads take."""
     return model.n_layers - 1, "resid_post"
-
-
-def code_logits(model: Model, stream: torch.Tensor) -> torch.Tensor:
-    """Return the logits (..., k, steps, V) fp32 that the final norm and the heads give a block's stream."""
-    decoder = model.musicgen.decoder
-    with torch.no_grad():
-        normed = decoder.model.decoder.layer_norm(stream.to(model.dtype))
-        return torch.stack([head(normed) for head in decoder.lm_heads], dim=-3).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,7 +332,7 @@ def lines_of(
     model: Model, sites: Sequence[str], layers: Sequence[int] | None = None, *, heads: bool = False
 ) -> tuple[Line, ...]:
     """Return the lines of a map: a layer and site each; with `heads`, each head of head_out by itself."""
-    places = places_for(sites, list(model.layers if layers is None else layers))
+    places = places_for(sites, reading_of(model, layers=layers).layers)
     split = {site: range(model.n_heads) if heads and site == "head_out" else [None] for site in sites}
     return tuple(Line(layer, site, head) for layer, site in places for head in split[site])
 
@@ -481,56 +472,3 @@ def direct_effects(
         before = after
     total = float(metric(model, states[metric.place][None])[0])
     return DirectEffects(pd.DataFrame(rows, columns=["layer", "part", "effect"]), rest, total, metric.label)
-
-
-@dataclass(frozen=True, eq=False)
-class Lens:
-    """What plays where the model stops after a block: its final norm and heads read that block's stream.
-
-    `clips` and `codes` (layers, k, frames) are drawn with the take's own seed, text and settings. `table` has
-    for each layer `nll`, how unlikely it finds the take's codes (nats per code, without guidance), and
-    `same`, the share of the take's codes that it plays itself.
-    """
-
-    clips: Mapping[int, Clip]
-    codes: np.ndarray
-    table: pd.DataFrame = field(repr=False)
-
-
-def lens(model: Model, take: Take, layers: Sequence[int] | None = None) -> Lens:
-    """Return what the model would have played had it stopped after each of `layers` (all when None)."""
-    one, chosen = Passage.of(model, take), list(model.layers if layers is None else layers)
-    places_for(("resid_post",), chosen)
-    count, last, network = len(chosen), final_place(model), model.network
-    given = torch.as_tensor(one.codes[:, : one.given or 0]).expand(count, -1, -1)
-    settings = {"frames": one.codes.shape[1], "melodies": [one.melody] * count}
-    run = model.sampling(
-        [one.prompt] * count, seeds=[one.seed] * count, prompt_codes=given if one.given else None,
-        **settings, **vars(one.settings),
-    )  # fmt: skip
-    early = sorted((layer, number) for number, layer in enumerate(chosen) if layer != last[0])
-    with model.exclusive(), network.sample(run) as tracer:
-        for _step in tracer.iter[: run.visits]:
-            stopped = []
-            for layer, number in early:
-                rows = slice(number, None, count)  # its conditional row, and its null row under guidance
-                stopped.append((rows, live(network, (layer, "resid_post"))[rows]))
-            stream = live(network, last)
-            for rows, state in stopped:
-                stream[rows] = state
-    codes = run.codes.cpu().numpy()
-    states = read_states(model, one, [(layer, "resid_post") for layer in chosen])
-    nll = [_nll(model, one.codes, states[layer, "resid_post"][0]) for layer in chosen]
-    same = (codes == one.codes)[:, :, one.given or 0 :].mean((1, 2))
-    table = pd.DataFrame({"layer": chosen, "nll": nll, "same": same})
-    return Lens(dict(zip(chosen, model.decode_batch(list(run.codes)), strict=True)), codes, table)
-
-
-def _nll(model: Model, codes: np.ndarray, stream: torch.Tensor) -> float:
-    """Return the mean negative log-likelihood of codes (k, frames) by a stream (steps, d_model), in nats."""
-    odds, frames = code_logits(model, stream).log_softmax(-1), codes.shape[1]
-    each = [
-        odds[book, delay : delay + frames].gather(-1, torch.as_tensor(row).long().to(odds.device)[:, None])
-        for book, (row, delay) in enumerate(zip(codes, model.delays, strict=True))
-    ]
-    return -float(torch.stack(each).double().mean())

@@ -22,8 +22,9 @@ from workbench.errors import DatasetError
 from workbench.stats import wilson
 
 if TYPE_CHECKING:
-    from workbench.evidence.causal import DirectEffects, Lens, PatchMap
+    from workbench.evidence.causal import DirectEffects, PatchMap
     from workbench.evidence.crosstalk import Crosstalk
+    from workbench.evidence.lens import Lens
     from workbench.generation.live.pacing import LiveFigures
     from workbench.probing.probe import ProbeSweep
     from workbench.probing.projection import Projection
@@ -363,13 +364,15 @@ def stopped(found: Lens) -> Seen:
     """Return how much of the take is played, and how unlikely it is, after the first and the last block."""
     rows = found.table.sort_values("layer").to_dict("records")
     parts = [
-        f"after block {row['layer']} it plays {_pc(row['same'])} of the take's codes itself and finds them "
+        f"after block {row['layer']} it plays {_pc(row['same'])} of the take's codes, too, and finds them "
         f"unlikely by {row['nll']:.2f} nats"
         for row in (rows[0], rows[-1])
     ]
     falls = sum(one["nll"] > other["nll"] for one, other in pairwise(rows))
+    mute = [str(layer) for layer, clip in found.clips.items() if clip.silent]
+    more = f" Silence plays after block {_and(mute)}." if mute else ""
     return Seen(
-        f"{'; '.join(parts)}. {falls} of the {len(rows) - 1} blocks behind the first bring it closer."
+        f"{'; '.join(parts)}. {falls} of the {len(rows) - 1} blocks behind the first bring it closer.{more}"
     )
 
 
