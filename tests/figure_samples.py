@@ -14,6 +14,7 @@ import pandas as pd
 from show_samples import GENRES, projection
 from steering_samples import direction
 
+from workbench.evidence.causal import DirectEffects, Line, PatchMap
 from workbench.evidence.crosstalk import BlendCurve, Crosstalk
 from workbench.generation.score import Score
 from workbench.generation.take import ProbeTrace
@@ -32,7 +33,7 @@ MOODS = ("happy", "sad", "calm", "wild")
 
 def samples() -> dict[str, Any]:
     """Return figures by what drew them: a function's name, or a diagnosis's, perhaps with a word on how."""
-    return {**_of_probes(), **_of_diagnoses(), **_of_sound(), **_of_steering()}
+    return {**_of_probes(), **_of_diagnoses(), **_of_sound(), **_of_steering(), **_of_causes()}
 
 
 def _sweep(layers: int) -> pd.DataFrame:
@@ -160,4 +161,30 @@ def _of_steering() -> dict[str, Any]:
         "judged_table": plots.judged_table(heard),
         "crosstalk_matrix": plots.crosstalk_matrix(Crosstalk(pd.DataFrame(cells), none, none)),
         "blend_line": plots.blend_line(BlendCurve("electronic", "classical", odds, weights, HIGH, none)),
+    }
+
+
+def patches(lines: int = 6, windows: int = 10, *, label: str = "log-odds of the codes (nats)") -> PatchMap:
+    """Return a map of made-up patches, of six lines or of all heads of six layers."""
+    rng = np.random.default_rng(3)
+    whole = [Line(n) if lines == 6 else Line(n // 8, "head_out", n % 8) for n in range(lines)]
+    edges = tuple(int(edge) for edge in np.linspace(0, 131, windows + 1))
+    values = rng.uniform(-1, 6, (2, lines, windows)) * np.array([1, -0.5])[:, None, None]
+    no: Any = None  # what is heard, which no figure asks for
+    return PatchMap(no, no, ("cond", "null"), tuple(whole), edges, values, -15.8, 15.1, label, 25.0)
+
+
+def _of_causes() -> dict[str, Any]:
+    rng = np.random.default_rng(4)
+    parts = [*(f"head {n}" for n in range(8)), "text", "mlp"]
+    rows = [(-1, "embed", 2.4), *((n, part, rng.normal(0, 2)) for n in range(6) for part in parts)]
+    table = pd.DataFrame(rows, columns=["layer", "part", "effect"])
+    effects = DirectEffects(table, 0.24, 29.9, "log-odds of the codes (nats)")
+    effect = np.linspace(0.1, 0.7, 8)
+    acts = _sweep(8).assign(effect=effect, effect_low=effect - 0.2, effect_high=effect + 0.15)
+    return {
+        "patch_heat": plots.patch_heat(patches()),
+        "patch_heat, heads": plots.patch_heat(patches(48, label="logit of electronic, layer 5"), "null"),
+        "direct_heat": plots.direct_heat(effects),
+        "reads_and_acts": plots.reads_and_acts(acts),
     }

@@ -40,6 +40,7 @@ FACES = {  # the cell at the top of a notebook's picture
     "6": "wb.BrokenProbes(",
     "7": "lab = wb.SteerLab(",
     "8": "desk = wb.LiveDesk(",
+    "9": "panel = PatchPanel(",
 }
 SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
   (cell) => cell.model.type === "code" ? cell.model.sharedModel.source : "")"""

@@ -34,6 +34,10 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "7": "print('FIGURES', json.dumps([heard, table.to_dict(), spill.specificity()], default=dict))\n"
     "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.costs.value)",
     "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
+    "9": "sums = effects.table.effect.sum() + effects.rest, effects.total\n"
+    "tables = [one.to_dict('records') for one in (rates, acts, early.table)]\n"
+    "print('FIGURES', json.dumps([found.table().share.max(), sums, *tables]))\n"
+    "print(list(panel.player.sounds), panel.take.receipt)",
     "4": "print('FIGURES', json.dumps([songs.groups.tolist(), list(faulty), probes.best.accuracy]))\n"
     "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
@@ -128,7 +132,7 @@ def stem(path: Path) -> str:
 
 
 def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
-    assert [path.stem[0] for path in BOOKS] == list("012345678")
+    assert [path.stem[0] for path in BOOKS] == list("0123456789")
     for path in BOOKS:
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
@@ -304,3 +308,20 @@ def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path]
     assert ("no gaps" in played) == ("no gaps" in text.partition("stopped: ")[2].split(";")[0])
     assert "stopped: " in text and "steps/s" in text and "knob to ear" in text
     assert ["with the knob", "unsteered"] in heard(client)
+
+
+@group("9")
+def test_the_notebook_of_causes_patches_counts_and_erases(executed: Callable[[Path], Any]) -> None:
+    client = executed(next(path for path in BOOKS if path.stem[0] == "9"))
+    text, told = shown(client), seen(client)
+    asked = {"Which states carry the difference?", "Who writes it into the stream?"}
+    assert {*asked, "Where is the genre read, and where does steering act?"} <= questions(client)
+    assert ["rock", "jazz"] in heard(client) and "'patched: layer 3, 1.0 to 1.6 s'] 13 of" in text
+    share, (sums, total), rates, acts, early = figures(client)
+    carried, written, stopped, erased, apart = told
+    assert f"goes {100 * share:.0f} % of the way" in carried
+    assert sums == pytest.approx(total, abs=1e-3) and f"the read-out itself ({total:.2f})" in written
+    assert early[-1]["same"] == 1.0 and f"unlikely by {early[0]['nll']:.2f} nats" in stopped
+    assert all(f"{100 * row['hit_rate']:.0f} %" in erased for row in rates) and len(rates) == 5
+    most = max(acts, key=lambda row: row["effect"])
+    assert f"pushed best in layer {most['layer']} (" in apart and len(acts) == 6

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import pytest
 import soundfile
 from browser import figures_that_stay, until
+from figure_samples import patches
 from show_samples import JUDGED, projection, tone
 
 from workbench.generation.live.pacing import Playback
@@ -79,6 +80,18 @@ def _press_every_button(page):
         button.dispatch_event("click")
     page.wait_for_timeout(200)
     assert opened == [] and page.locator("[class*=dialog]").count() == 0
+
+
+def test_a_click_on_a_cell_of_patches_names_its_line_and_window(stage):
+    panel, clicked = PlotPanel(plots.patch_heat(patches())), []
+    panel.on_click(clicked.extend)
+    stage.show(panel)
+    plot = stage.page.locator(".nsewdrag")
+    plot.wait_for()
+    box = plot.bounding_box()
+    stage.page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.25)
+    until(lambda: stage.deliver(panel) or clicked, what="the click")
+    assert [point["data"] for point in clicked] == [[1, 7]]
 
 
 def test_a_click_on_a_map_point_names_its_clip(stage):

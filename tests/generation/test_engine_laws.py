@@ -41,7 +41,7 @@ WRITTEN = {
     "pulse": pulse(every_steps=3),
 }
 CASES = list(product(OPERATIONS, SCHEDULES, ("cond", "null", "both"), (None, "gate"), (1.0, 0.5)))
-DOSES = {"add": 0.8, "norm_scaled_add": 0.4, "keep_norm": 0.8, "remove": 0.9, "clamp": 5.0}
+DOSES = {"add": 0.8, "norm_scaled_add": 0.4, "keep_norm": 0.8, "remove": 0.9, "clamp": 5.0, "patch": 0.9}
 
 
 @cache
@@ -130,7 +130,7 @@ def test_law_04_the_receipt_equals_an_independent_computation(tiny_model: Any, b
 def test_law_05_remove_and_clamp_reach_their_targets_where_they_act(tiny_model: Any) -> None:
     one = direction(tiny_model, LAYER)
     plans = [
-        plan(tiny_model, case, **({"dose": 1.0} if case[0] == "remove" else {}))
+        plan(tiny_model, case, **({} if case[0] == "clamp" else {"dose": 1.0}))
         for case in CASES
         if OPERATIONS[case[0]].has_target
     ]
@@ -140,7 +140,7 @@ def test_law_05_remove_and_clamp_reach_their_targets_where_they_act(tiny_model: 
     for clip, (steering, receipt) in enumerate(zip(plans, receipts, strict=True)):
         (term,), cells = steering.terms, receipt.cells
         full = cells[(cells.row == "cond") & (cells.planned == 1)]
-        target = 0.0 if term.operation == "remove" else term.dose
+        target = term.dose if term.operation == "clamp" else 0.0
         assert np.allclose(along[full.step, clip], target, **NETWORK)
         checked += len(full)
     assert checked > 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from figure_samples import patches
 from planted import planted
 from steering_samples import direction
 
@@ -189,6 +190,36 @@ def test_the_same_direction_beyond_chance(acts):
     assert exercises.same_direction(ours, ours, None).right is None
 
 
+def test_the_strongest_line_of_a_map_is_that_of_all_its_windows():
+    found = patches(48, 2)
+    found.values[:] = 0.1
+    found.values[0, 19] = [2.0, 3.0]
+    found.values[0, 20] = [4.0, -4.0]
+    assert exercises.strongest_line(found, None).right is None
+    assert exercises.strongest_line(found, "L2H3").right
+    assert "L2H3 goes 16% of the way" in exercises.strongest_line(found, "L2H3").words
+    words = thrice(lambda answer: exercises.strongest_line(found, answer), ["L2H4", "L0H0", "L5H7"])
+    assert "Hint" not in words[0] and "Hint: it is in L2." in words[1] and "The answer: L2H3 goes" in words[2]
+
+
+def acts_table(effect):
+    return pd.DataFrame({"layer": [0, 2, 4], "accuracy": [0.5, 0.9, 0.8], "effect": effect})
+
+
+def test_the_acting_layer_is_where_a_push_moves_most():
+    other = acts_table([0.6, 0.1, 0.5])
+    assert exercises.acting_layer(other, None).right is None
+    assert (
+        exercises.acting_layer(other, 0).right and "another layer" in exercises.acting_layer(other, 0).words
+    )
+    words = thrice(lambda answer: exercises.acting_layer(other, answer), [2, 4, 2.0])
+    assert (
+        "moves P by +10%" in words[0] and "layer 0 or layer 2" in words[1] and "Layer 0 acts most" in words[2]
+    )
+    same = exercises.acting_layer(acts_table([0.1, 0.6, 0.5]), 2)
+    assert same.right and "That is the same layer" in same.words
+
+
 WORDS = {"", "jazz", "genre", "none", "12", "nan", "group leak", "mood: calm"}
 ODD = [
     float("nan"), float("inf"), -float("inf"), True, False, np.True_, np.nan, 1e300, -2, -3.5, 10**400, 1j,
@@ -223,6 +254,8 @@ def check_of_rates():
         ("smallest_dose", 0),
         ("culprit", 0),
         ("same_direction", 2),  # True and numpy's True
+        ("strongest_line", 0),
+        ("acting_layer", 0),
     ],
 )
 def test_odd_answers_never_crash_and_never_count_as_right(name, accepted, acts, probes):
@@ -241,6 +274,8 @@ def test_odd_answers_never_crash_and_never_count_as_right(name, accepted, acts, 
         "smallest_dose": check_of_rates(),
         "culprit": lambda answer: exercises.culprit(report, answer),
         "same_direction": lambda answer: exercises.same_direction(ours, ours, answer),
+        "strongest_line": lambda answer: exercises.strongest_line(patches(), answer),
+        "acting_layer": lambda answer: exercises.acting_layer(acts_table([0.1, 0.6, 0.5]), answer),
     }
     assert checks[name](None).right is None
     assert len(right_answers(checks[name], ODD)) == accepted

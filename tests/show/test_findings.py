@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from evidence_samples import AIMS, CLASSES, heard
+from figure_samples import patches
 from planted import planted
 
 from workbench.errors import DatasetError
+from workbench.evidence.causal import DirectEffects
 from workbench.evidence.crosstalk import crosstalk_of
+from workbench.evidence.lens import Lens
 from workbench.generation.live.pacing import LiveFigures
 from workbench.probing import fit_probes, project
 from workbench.show import findings
@@ -239,3 +242,57 @@ def test_a_replay_is_equal_or_says_where_it_is_not() -> None:
     assert "all 12 codes of 6 frames are equal" in findings.replayed(codes.copy(), codes).words
     assert findings.replayed(other, codes).words == "the codes are NOT equal; they differ from frame 3 on."
     assert "in length alone" in findings.replayed(codes[:, :5], codes).words
+
+
+def test_the_strongest_patch_is_named_with_its_share() -> None:
+    found = patches()
+    found.values[:] = 0.1
+    found.values[1, 4, 2] = 0.5 * (found.goal - found.start)
+    told = findings.carried(found).words
+    assert "layer 4 from 1.0 to 1.6 s in the unprompted half, goes 50 % of the way from -15.8 to 15.1" in told
+    assert told.endswith("1 of 120 patches go a tenth of it or more.")
+    found.values[0, 5, 9] = found.goal - found.start
+    assert "layer 5 from 4.7 to 5.2 s in the prompted half, goes 100 %" in findings.carried(found).words
+
+
+def test_parts_are_added_up_and_the_largest_is_named() -> None:
+    rows = [(-1, "embed", 0.5), (0, "head 0", -2.0), (0, "head 1", 0.5), (0, "text", 0.0), (0, "mlp", 1.0)]
+    table = pd.DataFrame(rows, columns=["layer", "part", "effect"])
+    told = findings.written(DirectEffects(table, 0.25, 0.25, "logit")).words
+    assert "head 0 of layer 0 writes most (-2.00)" in told
+    assert "embed +0.50, heads -1.50, mlp +1.00, text +0.00; with biases (+0.25)" in told
+    assert "they add up to 0.25, the read-out itself (0.25)" in told
+    embedded = table.assign(effect=[3.0, 0, 0, 0, 0])
+    assert (
+        "the embedding writes most (+3.00)" in findings.written(DirectEffects(embedded, 0, 3, "logit")).words
+    )
+
+
+def test_a_lens_says_what_the_first_and_the_last_block_play() -> None:
+    table = pd.DataFrame({"layer": [0, 1, 2, 3], "nll": [3.0, 3.2, 1.0, 0.5], "same": [0.1, 0.2, 0.4, 1.0]})
+    clips = {0: Clip(np.zeros(800), 8000), 3: Clip(0.1 * np.sin(np.arange(800)), 8000)}
+    told = findings.stopped(Lens(clips, np.zeros((4, 4, 2)), table)).words
+    assert "after block 0 it plays 10 % of the take's codes, too, and finds them unlikely by 3.00" in told
+    assert "after block 3 it plays 100 %" in told and "2 of the 3 blocks behind" in told
+    assert told.endswith("Silence plays after block 0.")
+    del clips[0]
+    assert "ilence" not in findings.stopped(Lens(clips, np.zeros((4, 4, 2)), table)).words
+
+
+def test_what_was_erased_is_told_with_the_ways_that_stay_apart() -> None:
+    rows = {"method": ["leace", "probe", "unsteered"], "hit_rate": [0.0, 0.8, 1.0]}
+    rates = pd.DataFrame(rows).assign(low=[0.0, 0.5, 0.6], high=[0.4, 0.9, 1.0])
+    told = findings.erased(rates, "jazz").words
+    assert "jazz is heard in 100 % of unsteered clips, 0 % with leace, 80 % with probe" in told
+    assert told.endswith("The interval lies below the unsteered one with leace.")
+    assert findings.erased(rates.assign(high=1.0), "jazz").words.endswith("No interval lies below.")
+
+
+def test_reading_and_acting_are_told_apart() -> None:
+    table = pd.DataFrame({"layer": [0, 1, 2], "accuracy": [0.5, 0.9, 0.8], "effect": [0.6, 0.1, 0.5]})
+    table = table.assign(effect_low=[0.4, 0.0, 0.3], effect_high=[0.8, 0.3, 0.7])
+    told = findings.reads_or_acts(table).words
+    assert "read best in layer 1 (90 %), where a push moves P by +10 points" in told
+    assert "pushed best in layer 0 (+60 points, its interval lies above that of layers 1)" in told
+    unsure = findings.reads_or_acts(table.assign(effect_high=0.9)).words
+    assert "no layer is surely weaker" in unsure

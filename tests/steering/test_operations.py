@@ -74,8 +74,16 @@ def test_each_operation_equals_its_formula_in_plain_numpy(h, v):
         "keep_norm": pushed / np.sqrt((pushed**2).sum(-1, keepdims=True)) * norm,
         "remove": x - 0.5 * (along - 2.0) * u,
         "clamp": x + (3.0 - along) * u,
+        "patch": 0.5 * x + 0.5 * 2.0 * u,
     }
-    strengths = {"add": 0.6, "norm_scaled_add": 0.4, "keep_norm": 0.6, "remove": 0.5, "clamp": 3.0}
+    strengths = {
+        "add": 0.6,
+        "norm_scaled_add": 0.4,
+        "keep_norm": 0.6,
+        "remove": 0.5,
+        "clamp": 3.0,
+        "patch": 0.5,
+    }
     assert set(expected) == set(OPERATIONS)
     for name, value in expected.items():
         found = OPERATIONS[name](h, v, strengths[name], residual_norm=20.0, centre=2.0)
@@ -97,11 +105,18 @@ def test_a_negative_norm_scaled_add_is_one_along_minus_v(h, v):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("operation", ["add", "norm_scaled_add", "keep_norm", "remove"])
+@pytest.mark.parametrize("operation", ["add", "norm_scaled_add", "keep_norm", "remove", "patch"])
 def test_law_01_strength_0_gives_back_the_same_bits(h, v, operation, dtype):
     h = h.to(dtype)
     assert torch.equal(OPERATIONS[operation](h, v, 0.0, residual_norm=20.0), h)
     assert torch.equal(OPERATIONS[operation](h, v, 0.8, residual_norm=20.0, factor=0.0), h)
+
+
+def test_law_05_a_patch_puts_a_state_in_and_leaves_other_coordinates(h, v):
+    part = torch.where(torch.arange(D) < D // 2, v, 0.0)
+    patched = OPERATIONS["patch"](h, part / part.norm(), 1.0, centre=part.norm())
+    assert torch.allclose(patched[..., : D // 2], v[: D // 2].expand(*h.shape[:2], -1), **SUMMED)
+    assert torch.equal(patched[..., D // 2 :], h[..., D // 2 :])
 
 
 def test_clamp_under_a_schedule_at_0_leaves_the_stream_alone(h, v):

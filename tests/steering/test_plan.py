@@ -51,7 +51,7 @@ def random_plan(rng: np.random.Generator) -> Steering:
         operation = str(rng.choice(sorted(OPERATIONS)))
         dose = (
             float(rng.random())
-            if operation == "remove"
+            if operation in ("remove", "patch")
             else float(rng.normal()) * 10.0 ** rng.integers(-8, 18)
         )
         dose = float(rng.choice([dose, 0.0, 1.0]))

@@ -4,6 +4,8 @@ Layers are tried coarsely, then doses around the best, then the choice is proved
 settings within the damage budget compete; the best score wins, and of equals the smaller dose. A layer that
 did better still, but over the budget, is tried again with weaker doses. The further seeds choose nothing by
 effect: they may only drop a setting that breaks the budget there.
+
+`acts_per_layer` asks of every layer alike how well a probe reads there, and how much its direction moves.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from workbench.evidence.trials import (
     ClipCount,
     RunOptions,
     Trial,
+    dose_trials,
     pair_names,
     pair_prompts,
     pair_with_baseline,
     run_trials,
+    trials,
 )
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
+from workbench.probing import ProbeSweep
 from workbench.stats import Estimate, means, proportion
 from workbench.steering import Direction, Steering, random_direction
 
@@ -339,3 +344,41 @@ def _evidence(
     steered = with_costs(proof, STEERED)
     costs = means(steered[list(COSTS)].to_numpy(), pair_names(steered))
     return rates, gains, dict(zip(COSTS, costs, strict=True))
+
+
+def acts_per_layer(
+    model: Model,
+    sweep: ProbeSweep,
+    aims: Sequence[str],
+    judge: Judge | str,
+    *,
+    dose: float = 0.2,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+    seeds: Sequence[int] = tuple(range(8)),
+    **options: Unpack[RunOptions],
+) -> pd.DataFrame:
+    """Return for each layer how well its probe reads, and how much its directions move the music.
+
+    Columns: layer, accuracy with low, high and chance (`ProbeSweep.table`), and effect with effect_low and
+    effect_high: the mean rise of the judge's P(aim) above the unsteered clip of the same prompt and seed, at
+    one dose in all layers (multiples of each layer's residual norm), 95 % from drawing prompts and seeds. n
+    counts steered clips. Options are those of `run_trials`.
+    """
+    options.setdefault("likely", False)
+    ((name, one),) = as_judges(judge).items()
+    some = trials({}, prompts, seeds)
+    for layer in sweep.layers:
+        directions = sweep.directions(layer)
+        some += dose_trials({aim: directions[aim] for aim in aims}, [dose], prompts, seeds)
+    table = run_trials(model, some, {name: one}, **options)
+    plain, steered = table[table["aim"].isna()].set_index(["prompt", "seed"]), table[table["aim"].notna()]
+    asked = zip(steered["prompt"], steered["seed"], steered["aim"], strict=True)
+    before = [float(plain.loc[(prompt, seed), f"p_{name}_{aim}"]) for prompt, seed, aim in asked]
+    steered = steered.assign(rise=steered["p"] - before)
+    rows = []
+    for layer in sweep.layers:
+        part = steered[steered["layer"] == layer]
+        (rise,) = means(part[["rise"]].to_numpy(), pair_names(part))
+        rows.append((layer, rise.value, rise.low, rise.high, len(part)))
+    moved = pd.DataFrame(rows, columns=["layer", "effect", "effect_low", "effect_high", "n"])
+    return sweep.table()[["layer", "accuracy", "low", "high", "chance"]].merge(moved, on="layer")

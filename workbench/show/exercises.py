@@ -24,6 +24,7 @@ from workbench.steering.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
+    from workbench.evidence.causal import PatchMap
     from workbench.evidence.crosstalk import Crosstalk
     from workbench.generation.live.recording import Recording
     from workbench.probing.diagnosis import ProbeReport
@@ -475,6 +476,48 @@ def _odd(answer: object, do: str) -> Verdict:
     shown = repr(answer)
     shown = shown if len(shown) <= 40 else f"This {type(answer).__name__}"
     return Verdict(False, f"{shown} is not an answer to this question. {do}.")
+
+
+def strongest_line(found: PatchMap, answer: object) -> Verdict:
+    """Check which line of a map moves the read-out most in the prompted half, all its windows together."""
+    sums = dict(zip(map(str, found.lines), found.values[0].sum(-1) / (found.goal - found.start), strict=True))
+    best, ask = max(sums, key=sums.__getitem__), f"Name one of {', '.join(sums)}"
+    if answer is None:
+        return Verdict(None, f"{ask}, as text.")
+    if not isinstance(answer, str) or answer not in sums:
+        return _odd(answer, ask)
+    values = f"{best} goes {sums[best]:.0%} of the way; the mean of all is {np.mean([*sums.values()]):.0%}."
+    if answer == best:
+        return Verdict(True, f"{values} What a head writes here moves the reading: it carries a cause.")
+    reason = f"{answer} goes {sums[answer]:.0%} of the way. Which goes farther?"
+    hint = f"it is in {best[: best.index('H')] if 'H' in best else best}."
+    return wrong("strongest_line", answer, reason=reason, hint=hint, solution=values)
+
+
+def acting_layer(table: pd.DataFrame, answer: object) -> Verdict:
+    """Check in which layer a push moves the music most, in a table of `acts_per_layer`."""
+    effects = dict(zip(table["layer"].astype(int), table["effect"], strict=True))
+    if answer is None:
+        return Verdict(None, f"Give one layer, of {_listed(effects)}.")
+    given = _number(answer, min(effects), max(effects))
+    if given is None or given not in effects:
+        return _odd(answer, f"Give one layer, of {_listed(effects)}")
+    best, read = max(effects, key=effects.__getitem__), int(table.nlargest(1, "accuracy")["layer"].iloc[0])
+    both = f"Layer {best} acts most ({effects[best]:+.0%}); layer {read} reads best."
+    if given == best:
+        more = (
+            "the same layer" if best == read else "another layer: what can be read need not be what is used"
+        )
+        return Verdict(True, f"{both} That is {more}.")
+    reason = (
+        f"In layer {given:.0f} the push moves P by {effects[int(given)]:+.0%}. Where does it move it more?"
+    )
+    hint = (
+        f"it is layer {min(best, read)} or layer {max(best, read)}."
+        if best != read
+        else "it reads best there."
+    )
+    return wrong("acting_layer", answer, reason=reason, hint=hint, solution=both)
 
 
 def _number(answer: object, low: float, high: float) -> float | None:

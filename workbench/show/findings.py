@@ -11,6 +11,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from workbench.errors import DatasetError
 from workbench.stats import wilson
 
 if TYPE_CHECKING:
+    from workbench.evidence.causal import DirectEffects, PatchMap
     from workbench.evidence.crosstalk import Crosstalk
+    from workbench.evidence.lens import Lens
     from workbench.generation.live.pacing import LiveFigures
     from workbench.probing.probe import ProbeSweep
     from workbench.probing.projection import Projection
@@ -329,6 +332,80 @@ def replayed(again: np.ndarray, codes: np.ndarray) -> Seen:
     differ = np.flatnonzero((again[..., :frames] != codes[..., :frames]).any(axis=0))
     where = f"from frame {differ[0]} on" if len(differ) else "in length alone"
     return Seen(f"the codes are NOT equal; they differ {where}.")
+
+
+def carried(found: PatchMap) -> Seen:
+    """Return which patch moves the read-out most, and how many move it by a tenth of the way."""
+    table = found.table()
+    top = max(table.to_dict("records"), key=lambda row: float(row["share"]))
+    half = "prompted" if top["branch"] == "cond" else "unprompted"
+    line = found.lines[int(table["share"].argmax()) // (len(found.edges) - 1) % len(found.lines)]
+    return Seen(
+        f"the strongest single patch, {line} from {top['start_s']:.1f} to {top['end_s']:.1f} s in the {half} "
+        f"half, goes {_pc(top['share'])} of the way from {found.start:.1f} to {found.goal:.1f}; "
+        f"{(table['share'] >= 0.1).sum()} of {len(table)} patches go a tenth of it or more."
+    )
+
+
+def written(found: DirectEffects) -> Seen:
+    """Return which part writes most towards a read-out, and what kinds of parts add up to."""
+    table = found.table.assign(kind=found.table["part"].str.replace(r"head \d+", "heads", regex=True))
+    top = max(table.to_dict("records"), key=lambda row: abs(float(row["effect"])))
+    sums = ", ".join(f"{kind} {value:+.2f}" for kind, value in table.groupby("kind")["effect"].sum().items())
+    where = "the embedding" if top["layer"] < 0 else f"{top['part']} of layer {top['layer']}"
+    return Seen(
+        f"{where} writes most ({top['effect']:+.2f}). All of a kind together: {sums}; with biases "
+        f"({found.rest:+.2f}) they add up to {table['effect'].sum() + found.rest:.2f}, the read-out itself "
+        f"({found.total:.2f})."
+    )
+
+
+def stopped(found: Lens) -> Seen:
+    """Return how much of the take is played, and how unlikely it is, after the first and the last block."""
+    rows = found.table.sort_values("layer").to_dict("records")
+    parts = [
+        f"after block {row['layer']} it plays {_pc(row['same'])} of the take's codes, too, and finds them "
+        f"unlikely by {row['nll']:.2f} nats"
+        for row in (rows[0], rows[-1])
+    ]
+    falls = sum(one["nll"] > other["nll"] for one, other in pairwise(rows))
+    mute = [str(layer) for layer, clip in found.clips.items() if clip.silent]
+    more = f" Silence plays after block {_and(mute)}." if mute else ""
+    return Seen(
+        f"{'; '.join(parts)}. {falls} of the {len(rows) - 1} blocks behind the first bring it closer.{more}"
+    )
+
+
+def erased(rates: pd.DataFrame, aim: str) -> Seen:
+    """Return how often the aim is still heard, for each way of erasing, and which intervals stay apart."""
+    rows = {str(row["method"]): row for row in rates.to_dict("records")}
+    told = [f"{_pc(row['hit_rate'])} with {name}" for name, row in rows.items() if name != "unsteered"]
+    plain = rows["unsteered"]
+    fell = [name for name, row in rows.items() if row["high"] < plain["low"]]
+    verdict = (
+        f"The interval lies below the unsteered one with {_and(fell)}." if fell else "No interval lies below."
+    )
+    return Seen(
+        f"{aim} is heard in {_pc(plain['hit_rate'])} of unsteered clips, {', '.join(told)}. {verdict}"
+    )
+
+
+def reads_or_acts(table: pd.DataFrame) -> Seen:
+    """Return where a class is read best and where its direction moves the music most, and if that is sure."""
+    rows = table.to_dict("records")
+    best = max(rows, key=lambda row: float(row["accuracy"]))
+    most = max(rows, key=lambda row: float(row["effect"]))
+    sure = [row["layer"] for row in rows if row["effect_high"] < most["effect_low"]]
+    apart = (
+        f"its interval lies above that of layers {', '.join(map(str, sure))}"
+        if sure
+        else "no layer is surely weaker"
+    )
+    return Seen(
+        f"read best in layer {best['layer']} ({_pc(best['accuracy'])}), where a push moves P by "
+        f"{_points(best['effect'])}; pushed best in layer {most['layer']} ({_points(most['effect'])}, "
+        f"{apart})."
+    )
 
 
 def _line(scores: Any) -> float:

@@ -130,12 +130,22 @@ def set_projection(h: Tensor, v: Tensor, a: Strength, target: Strength) -> Tenso
     return h + a * (target - _projection(h, v)) * v
 
 
+def replace_state(h: Tensor, v: Tensor, a: Strength, target: Strength) -> Tensor:
+    """Return (1 - a) h + a target v in the coordinates in which v is not 0, and h in the others.
+
+    With a state's length as target and a = 1 it is activation patching: h becomes that state, or one head.
+    """
+    a = a * (v != 0)
+    return (1 - a) * h + a * target * v
+
+
 _BUILT_IN = (
     Operation("add", add, label="push"),
     Operation("norm_scaled_add", norm_scaled_add, "number", label="the published update"),
     Operation("keep_norm", keep_norm, label="turn without stretching"),
     Operation("remove", set_projection, "weight", True, "take it out (0 to 1)"),
     Operation("clamp", set_projection, "projection", True, "hold it at a value"),
+    Operation("patch", replace_state, "weight", True, "put another state in its place"),
 )
 _ALIASES = {"paper": "norm_scaled_add"}
 _registered: dict[str, Operation] = {one.name: one for one in _BUILT_IN}

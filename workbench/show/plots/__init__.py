@@ -1,5 +1,8 @@
 """Values to plotly figures, all in one visual grammar; nothing here fits, generates or plays."""
 
+from workbench.show.plots.causes import direct_heat as direct_heat
+from workbench.show.plots.causes import patch_heat as patch_heat
+from workbench.show.plots.causes import reads_and_acts as reads_and_acts
 from workbench.show.plots.diagnosis import cosines as cosines
 from workbench.show.plots.diagnosis import diagnosis_figure as diagnosis_figure
 from workbench.show.plots.diagnosis import score_over_time as score_over_time

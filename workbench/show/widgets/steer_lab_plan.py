@@ -283,7 +283,8 @@ class SteeringOptions(ui.Together, ui.Panel):
     ) -> None:
         self._on_change, self._quiet = on_change, True
         gates = {f"{c} ({one.target}, layer {one.layer})": (one, c) for one in readers for c in one.classes}
-        operations = {f"{name}: {one.label or name}": name for name, one in OPERATIONS.items()}
+        known = {name: one for name, one in OPERATIONS.items() if name != "patch"}  # it needs a state
+        operations = {f"{name}: {one.label or name}": name for name, one in known.items()}
         self.operation = choice("operation", operations)
         self.angles = choice("directions", ANGLES, "Several directions share a part: who gives way?")
         self.chance = _share("chance", 1.0, "with which each step acts at all")
