@@ -179,7 +179,8 @@ def test_the_probe_notebook_shows_the_leak_and_every_target(executed: Callable[[
     )
     assert ("nearly the same" in agreement) == any(value >= 0.9 for value in low.values())
     assert f"interval begins at {100 * best.pop('coin')[1]:.0f} %" in leak
-    assert sum(f"{name} ({100 * accuracy:.0f} % " in targets for name, (accuracy, _low) in best.items()) == 2
+    written = [[f"{name} ({100 * best[name][0]:.{digits}f} % " for digits in (0, 1)] for name in best]
+    assert sum(any(form in targets for form in forms) for forms in written) >= 2
     for word in (
         "genre",
         "band",
