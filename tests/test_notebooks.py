@@ -217,7 +217,7 @@ def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable
 def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[3])
     assert "How much steering does it take to change the genre?" in questions(client)
-    assert "['unsteered', 'jazz 0.2']" in shown(client) and "What does the judge hear?" in shown(client)
+    assert "['unsteered', 'rock 0.2']" in shown(client) and "What does the judge hear?" in shown(client)
     assert any(names[:1] == ["unsteered"] and len(names) == 4 for names in heard(client))
     assert "ramp(1s,3s)" in shown(client) and "left alone: schedule" in shown(client)
     assert "random" in shown(client) and "flatness" in shown(client)
