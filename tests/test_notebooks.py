@@ -183,7 +183,8 @@ def test_the_probe_notebook_shows_the_leak_and_every_target(executed: Callable[[
     )
     assert ("nearly the same" in agreement) == any(value >= 0.9 for value in low.values())
     assert f"interval begins at {100 * best.pop('coin')[1]:.0f} %" in leak
-    assert sum(f"{name} ({100 * accuracy:.0f} % " in targets for name, (accuracy, _low) in best.items()) == 2
+    written = [[f"{name} ({100 * best[name][0]:.{digits}f} % " for digits in (0, 1)] for name in best]
+    assert sum(any(form in targets for form in forms) for forms in written) >= 2
     for word in (
         "genre",
         "band",
@@ -220,7 +221,7 @@ def test_the_map_notebook_draws_three_maps_and_measures_trust(executed: Callable
 def test_the_steering_notebook_steers_controls_and_keeps_receipts(executed: Callable[[Path], Any]) -> None:
     client = executed(BOOKS[3])
     assert "How much steering does it take to change the genre?" in questions(client)
-    assert "['unsteered', 'jazz 0.2']" in shown(client) and "What does the judge hear?" in shown(client)
+    assert "['unsteered', 'rock 0.2']" in shown(client) and "What does the judge hear?" in shown(client)
     assert any(names[:1] == ["unsteered"] and len(names) == 4 for names in heard(client))
     assert "ramp(1s,3s)" in shown(client) and "left alone: schedule" in shown(client)
     assert "random" in shown(client) and "flatness" in shown(client)

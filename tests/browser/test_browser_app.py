@@ -66,7 +66,8 @@ def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Pa
         page.screenshot(path=str(tmp_path / "front.png"))
         first = page.get_by_role("link").first
         assert first.inner_text() == "Does it play?", "the live desk comes first"
-        assert page.get_by_role("img", name="The live desk").evaluate("image => image.naturalWidth") > 500
+        picture = page.get_by_role("link", name="The live desk").get_by_role("img")
+        assert picture.evaluate("image => image.naturalWidth") > 500
         first.click(no_wait_after=True)
         until(lambda: page.get_by_role("button", name="Play").count(), what="the desk", seconds=120)
         until(lambda: page.locator(".wb-panel .bars .point").count() == 2, what="the figure")

@@ -38,6 +38,12 @@ def test_a_fader_is_moved_by_mouse_keys_and_number(stage: Stage) -> None:
     number.press("Enter")
     assert told(stage, fader) == 0.8 and fader.most == 0.8
     assert stage.page.locator(".wb-broken").count() == 1, "beyond the dose that breaks music"
+    number.fill("7")
+    number.press("Enter")
+    assert told(stage, fader) == 2.0 and number.input_value() == "2.00", "it says what was taken"
+    number.fill("")
+    number.press("Enter")
+    assert number.input_value() == "2.00"
     stage.page.get_by_text("jazz", exact=True).dblclick()
     assert told(stage, fader) == 0.0
     assert stage.page.locator(".wb-broken").count() == 0

@@ -70,6 +70,7 @@ def give(player: LivePlayer, playback: Playback, samples: np.ndarray) -> None:
 
 def test_the_live_player_tells_what_was_heard_and_pauses_at_once(stage: Any) -> None:
     player, playback, samples = live_player(stage)
+    assert stage.page.get_by_text("silent").count() == 1
     give(player, playback, samples[:32000])
     until(lambda: stage.deliver(player) is not None and playback.played_s > 0.5, what="a report")
     assert player.level > 0.1

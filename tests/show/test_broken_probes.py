@@ -87,5 +87,6 @@ def test_a_second_fault_whose_alarm_is_raised_is_accepted(room):
         and report["group leak"].sentence() in second.words
         and CLUES["text leak"] in second.words
     )
+    assert room.check("A", " Track Leak") == second
     other = room.check("A", "imbalance")
     assert other.right is False and "raises no alarm of that kind" in other.words

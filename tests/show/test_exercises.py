@@ -120,7 +120,7 @@ def test_readable_targets_must_clear_chance(acts, probes):
     assert exercises.readable_targets(sweeps, ["genre"]).right
     assert "coin again" in exercises.readable_targets(sweeps, ["genre", "coin"]).words
     assert "genre again" in exercises.readable_targets(sweeps, []).words
-    assert "not probed" in exercises.readable_targets(sweeps, ["key"]).words
+    assert "Not probed: key" in exercises.readable_targets(sweeps, ["key"]).words
 
 
 def _coin(acts):

@@ -88,7 +88,13 @@ def test_a_hand_on_a_fader_ends_its_fade_and_a_new_scene_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("doses", "words"), [({}, "off"), ({"a": 0.0}, "off"), ({"a": -0.2, "b": 0.1}, "a -0.2, b 0.1")]
+    ("doses", "words"),
+    [
+        ({}, "off"),
+        ({"a": 0.0}, "off"),
+        ({"a": -0.2, "b": 0.1}, "a -0.2, b 0.1"),
+        ({"a": 0.0066, "b": 0.00026}, "a 0.01"),
+    ],
 )
 def test_scenes_are_named_in_words(doses: dict[str, Any], words: str) -> None:
     assert scene_name(doses) == words

@@ -73,9 +73,12 @@ def test_layers_that_clear_the_lines_are_counted(probes: Any, chance: Any) -> No
 
 def test_the_farthest_and_the_nearest_target_are_named(probes: Any, chance: Any) -> None:
     told = findings.targets({"style": probes, "coin": chance}).words
-    assert told.startswith("farthest above its line is style (") and "smallest lead has coin (" in told
+    assert told.startswith("farthest above its line is style (") and "nearest to its line is coin (" in told
     swapped = findings.targets({"style": chance, "coin": probes}).words
     assert swapped.startswith("farthest above its line is coin (")
+    alike = {"a": _of(0.996, 0.98, 1), "b": _of(1.0, 0.95, 1), "c": _of(0.6, 0.5, 0.7)}
+    first, last = findings.targets(alike).words.split("; ")
+    assert "a (99.6 % against 50 %) and b (100 % against 50 %)" in first and "c (" in last
 
 
 def test_what_the_layers_add_is_said_for_both_spans() -> None:
@@ -89,8 +92,8 @@ def test_what_the_layers_add_is_said_for_both_spans() -> None:
 
 def test_a_leak_is_seen_where_the_random_split_alone_clears_the_line() -> None:
     told = findings.leak(_of(0.5, 0.4, 0.6), _of(0.8, 0.7, 0.9)).words
-    assert "held out the best layer's interval begins at 40 %, not above the line" in told
-    assert "random split the best layer's interval begins at 70 %, above the line" in told
+    assert "held out the best layer's interval begins at 40 %, not above the line (50 %)." in told
+    assert "random split the best layer's interval begins at 70 %, above the line (50 %): the coin" in told
     none = findings.leak(_of(0.5, 0.4, 0.6), _of(0.5, 0.4, 0.6)).words
     assert "looks readable" not in none
 

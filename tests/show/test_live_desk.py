@@ -101,6 +101,28 @@ def test_buttons_play_pause_and_stop(tiny_model: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_piece_that_comes_while_the_desk_stops_is_not_heard(tiny_model: Any, tmp_path: Path) -> None:
+    live = desk(tiny_model, tmp_path)
+    page = Page(live.player)
+    page.join()
+    stop = live.start().session.stop
+    live.session.stop = lambda: (live.player.push(np.zeros(1600)), stop())
+    live.stop()
+    assert page.sent[-1][0]["kind"] == "reset"
+
+
+@pytest.mark.usefixtures("fast")
+def test_the_record_button_says_what_it_does_where_nothing_plays(tiny_model: Any, tmp_path: Path) -> None:
+    live = desk(tiny_model, tmp_path)
+    live.record.value = False
+    assert "next Play is not recorded" in live.status.value
+    live.start().wait(0.3).stop()
+    assert not live.folders
+    live.record.value = True
+    assert "next Play is recorded" in live.status.value
+
+
+@pytest.mark.usefixtures("fast")
 def test_errors_are_shown_escaped(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live = desk(tiny_model, tmp_path)
 

@@ -111,7 +111,7 @@ def test_confusion_counts_rows():
     heat = figure.data[0]
     assert list(heat.y) == ["jazz", "rock"]
     assert np.allclose(heat.z, [[0.5, 0.5], [0, 1]], **DOUBLE)
-    assert "75%" in figure.layout.title.subtitle.text
+    assert "3 of 4 on the diagonal" in figure.layout.title.subtitle.text
     with pytest.raises(ProbeError, match=r"sweep\.confusion"):
         plots.confusion(counts[["rock", "jazz"]])
 

@@ -160,6 +160,8 @@ def test_steering_is_heard_beside_the_unsteered(tiny_model, sweep):
     bars = panel.verdict.figure["data"]
     assert [bar["name"] for bar in bars] == list(takes)
     assert panel.children[-1] is panel.verdict
+    panel.history.drop()
+    assert panel.verdict.layout.display == "none", "no verdict on what was dropped"
 
 
 def test_the_unsteered_take_is_made_once_and_equals_a_single_run(tiny_model, sweep):

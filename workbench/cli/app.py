@@ -43,6 +43,7 @@ from workbench.show.page import document
 LIVE = "8_live_desk"
 DESKS = (LIVE, "3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab")
 SHOWN = ("desk", "lab", "labs")
+TOLD = "<p>A model makes music on this computer: push it towards a genre, and hear what changes.</p>"
 PORT = 8866
 GRACE_S = 60.0  # how long a kernel outlives the connection of its page, which may come back
 POLICY = (
@@ -167,11 +168,11 @@ class _FrontPage(JupyterHandler):
             for file, title in desks(Path(self.settings["voila"].root_dir)).items()
         )
         note = (
-            "<p>A page takes up to a minute to come: it loads the model and fits its probes first. Each page "
+            "<p>A page takes up to a minute to come, while the model listens to its clips. Each page "
             "that is open holds a model of its own, so close those that you do not use.</p>"
         )
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(document("MusicGen Workbench", ["<h1>MusicGen Workbench</h1>", links, note]))
+        self.finish(document("MusicGen Workbench", ["<h1>MusicGen Workbench</h1>", TOLD, links, note]))
 
 
 def _live() -> str:
@@ -182,7 +183,8 @@ def _live() -> str:
         return told
     data = b64encode(picture.read_bytes()).decode()
     shown = f"<img alt='The live desk' style='width: 100%' src='data:image/webp;base64,{data}'>"
-    return f"{told}<figure style='max-width: 560px'>{shown}</figure>"
+    link = f"<a href='/voila/render/{LIVE}.ipynb'>{shown}</a>"
+    return f"{told}<figure style='max-width: 560px'>{link}</figure>"
 
 
 class _DeskPage(TornadoVoilaHandler):

@@ -92,7 +92,7 @@ def tied_layers(probes: ProbeSweep, answer: object) -> Verdict:
         return _odd(answer, "Give a list of layers, for example [2, 3]")
     strange = given - set(probes.layers)
     if strange:
-        return Verdict(False, f"{_listed(strange)} were not probed; the layers are {_listed(probes.layers)}.")
+        return Verdict(False, f"Not probed: {_listed(strange)}; the layers are {_listed(probes.layers)}.")
     why = f"The best accuracy is {best.accuracy:.1%}, at layer {best.layer}."
     reached = f"The intervals of layers {_listed(tied)} reach it."
     if given == tied:
@@ -211,7 +211,7 @@ def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: object) -> Verdic
         return _odd(answer, f"Give a list of names, some of {_listed(sweeps)}")
     if given - set(sweeps):
         strange = _listed(given - set(sweeps))
-        return Verdict(False, f"{strange} were not probed; there are {_listed(sweeps)}.")
+        return Verdict(False, f"Not probed: {strange}; there are {_listed(sweeps)}.")
     scores = {target: sweep.best.scores for target, sweep in sweeps.items()}
     lines = {t: max(s.chance, np.nan_to_num(s.shuffled_high)) for t, s in scores.items()}
     right = {t for t, s in scores.items() if s.low > lines[t]}
@@ -233,10 +233,10 @@ def flattery(grouped: ProbeSweep, random: ProbeSweep, answer: object) -> Verdict
     """Check by how many percentage points the random split flatters, at the best layer of each."""
     gap = 100 * (random.best.accuracy - grouped.best.accuracy)
     if answer is None:
-        return Verdict(None, "Give a number of percentage points, for example 12.")
+        return Verdict(None, "Give a number of percentage points, for example 30.")
     given = _number(answer, -100, 100)
     if given is None:
-        return _odd(answer, "Give a number of percentage points, for example 12")
+        return _odd(answer, "Give a number of percentage points, for example 30")
     both = f"{random.best.accuracy:.1%} with the random split, {grouped.best.accuracy:.1%} with whole groups"
     if abs(given - gap) <= 1:
         more = "A coin has nothing to do with the sound."

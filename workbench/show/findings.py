@@ -73,14 +73,13 @@ def layers(sweep: ProbeSweep) -> Seen:
 
 
 def targets(sweeps: Mapping[str, ProbeSweep]) -> Seen:
-    """Return which label lies farthest above its line, and which nearest to it or below it."""
-    lead = {name: sweep.best.accuracy - _line(sweep.best.scores) for name, sweep in sweeps.items()}
-    most, least = max(lead, key=lead.__getitem__), min(lead, key=lead.__getitem__)
-    parts = [
-        f"{name} ({_pc(sweeps[name].best.accuracy)} against {_pc(_line(sweeps[name].best.scores))})"
-        for name in (most, least)
-    ]
-    return Seen(f"farthest above its line is {parts[0]}; the smallest lead has {parts[1]}.")
+    """Return which label lies farthest above its line, and which nearest to it; several where equal."""
+    lines = {name: (sweep.best.accuracy, _line(sweep.best.scores)) for name, sweep in sweeps.items()}
+    lead = {name: round(100 * (accuracy - line)) for name, (accuracy, line) in lines.items()}
+    told = {name: f"{name} ({_pc(accuracy)} against {_pc(line)})" for name, (accuracy, line) in lines.items()}
+    most = _and(told[name] for name in told if lead[name] == max(lead.values()))
+    least = _and(told[name] for name in told if lead[name] == min(lead.values()))
+    return Seen(f"farthest above its line is {most}; nearest to its line is {least}.")
 
 
 def moment(codes: Mapping[str, ProbeSweep], sweeps: Mapping[str, ProbeSweep]) -> Seen:
@@ -104,10 +103,9 @@ def leak(grouped: ProbeSweep, random: ProbeSweep) -> Seen:
     parts = []
     for name, sweep in (("With whole grooves held out", grouped), ("With the random split", random)):
         best = sweep.best.scores
-        read = "above the line: the coin looks readable" if best.low > _line(best) else "not above the line"
-        parts.append(
-            f"{name} the best layer's interval begins at {_pc(best.low)}, {read} ({_pc(_line(best))})"
-        )
+        line, above = f"above the line ({_pc(_line(best))})", best.low > _line(best)
+        read = f"{line}: the coin looks readable" if above else f"not {line}"
+        parts.append(f"{name} the best layer's interval begins at {_pc(best.low)}, {read}")
     return Seen(f"{'. '.join(parts)}.")
 
 
@@ -438,7 +436,9 @@ def _distances(projection: Projection, target: str) -> np.ndarray:
 
 
 def _pc(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    """Return whole per cent; with a decimal where 0 or 100 would say "none" or "all" and be wrong."""
+    whole = f"{100 * share:.0f} %"
+    return f"{100 * share:.1f} %" if whole in ("0 %", "100 %") and share not in (0, 1) else whole
 
 
 def _points(gain: float) -> str:

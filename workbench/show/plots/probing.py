@@ -89,8 +89,8 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre", chosen: in
     best = table.iloc[int(accuracy.to_numpy().argmax())]
     count = f", n = {int(best['n'])}" if "n" in table else ""
     note = (
-        f"Best: layer {int(best['layer'])} with {best['accuracy']:.0%} ({best['low']:.0%} to "
-        f"{best['high']:.0%}{count}); guessing the commonest class: {best['chance']:.0%}."
+        f"Best: layer {int(best['layer'])} with {best['accuracy']:.1%} ({best['low']:.1%} to "
+        f"{best['high']:.1%}{count}); guessing the commonest class: {best['chance']:.0%}."
     )
     question = f"In which layers can a linear probe read the {target}?"
     across = "layer (0 = first block)"
@@ -126,8 +126,7 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
         raise ProbeError("A confusion matrix was to be drawn", found, "Pass `sweep.confusion()`")
     totals = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, totals, out=np.zeros_like(values), where=totals > 0)
-    right = float(np.trace(values) / values.sum())
-    note = f"{right:.0%} of {values.sum():.0f} on the diagonal; each row sums to 100 %."
+    note = f"{np.trace(values):.0f} of {values.sum():.0f} on the diagonal; each row sums to 100 %."
     question, height = "Which class is taken for which?", 180 + 52 * len(names)
     result = g.figure(question, x="called", y="is really", note=note, height=height)
     hover = "%{y} called %{x}: %{customdata} (%{z:.0%})"

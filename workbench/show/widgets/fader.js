@@ -47,7 +47,10 @@ function render({ model, el }) {
   };
   slide.oninput = () => put(slide.valueAsNumber, model.get("live"));
   slide.onchange = () => put(slide.valueAsNumber, true);
-  number.onchange = () => put(Math.max(-model.get("limit"), Math.min(model.get("limit"), number.valueAsNumber)), true);
+  number.onchange = () => {
+    put(Math.max(-model.get("limit"), Math.min(model.get("limit"), number.valueAsNumber)), true);
+    number.value = model.get("value").toFixed(2); // what was taken, also while the cursor is in it
+  };
   row.ondblclick = (event) => { if (event.target !== number) put(0, true); };
   const knob = {
     turn: (share) => put((2 * share - 1) * model.get("most"), true),

@@ -110,7 +110,7 @@ class LiveDesk(ui.Panel):
         self.problem = problem = ipywidgets.HTML()
         self.player = LivePlayer(model.rate_hz)
         self.prompt = ui.control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
-        self.play = ui.button("▶ Play", "Begin the music, or go on", self._toggle, problem)
+        self.play = ui.button("▶ Play", "Play or pause (Space)", self._toggle, problem)
         self.play.button_style = "primary"
         self.halt = ui.button("■ Stop", "End the music and the recording", self.stop, problem)
         self.record = ipywidgets.ToggleButton(
@@ -161,7 +161,10 @@ class LiveDesk(ui.Panel):
         self.play.description = "▶ Play"
         if self.session is not None:
             self.player.follow(Playback())
-            self.session.stop()
+            try:
+                self.session.stop()
+            finally:
+                self.player.follow(Playback())  # a last piece may have come meanwhile
             self._show(self.session)
 
     def wait(self, seconds: float | None = None) -> LiveDesk:
@@ -234,7 +237,10 @@ class LiveDesk(ui.Panel):
 
     def _follow_record(self) -> None:
         session = self.session
-        if session is None or session.state in OVER or self.record.value == session.recording:
+        if session is None or session.state in OVER:
+            self._say(f"The next Play is {'recorded' if self.record.value else 'not recorded'}.")
+            return
+        if self.record.value == session.recording:
             return
         if self.record.value:
             free = (path for n in count(1) if not (path := self.folder / f"{n:03d}").exists())

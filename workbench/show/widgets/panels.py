@@ -248,6 +248,8 @@ class SteerPanel(GeneratePanel):
                 for name, row in zip(takes, rows, strict=True)
             }
             self.verdict.show(judged_genres(heard))
+        elif not takes:
+            self.verdict.layout.display = "none"  # what it said of them is gone with them
 
     def _say_plan(self, plan: Steering) -> None:
         before = self.layer.value, {name: slider.value for name, slider in self.sliders.items()}

@@ -235,6 +235,7 @@ class BrokenProbes(ui.Panel):
 
     def check(self, name: str, answer: object) -> Verdict:
         """Check a cause of a probe; once one of CAUSES was named, its lab shows its verdict and alarms."""
+        answer = answer.strip().lower() if isinstance(answer, str) else answer
         told = check_cause(self.broken_probes[name], answer, lambda: self._make(name).wait())
         if isinstance(answer, str) and answer in CAUSES:
             self.answers[name] = answer

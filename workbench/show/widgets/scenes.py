@@ -17,13 +17,14 @@ _EVERY_S = 0.05  # how often a fade moves the faders
 
 
 def scene_name(doses: Mapping[str, float]) -> str:
-    """Return a setting in words: what is pushed, the strongest first, "off" where nothing is.
+    """Return a setting in words and two decimals: the strongest push first, "off" where there is none.
 
-    >>> scene_name({"jazz": 0.15, "rock": -0.05, "reggae": 0.0})
+    >>> scene_name({"jazz": 0.15, "rock": -0.05, "reggae": 0.0003})
     'jazz 0.15, rock -0.05'
     """
-    pushed = sorted((item for item in doses.items() if item[1]), key=lambda item: -abs(item[1]))
-    return ", ".join(f"{name} {dose:.2g}" for name, dose in pushed) or "off"
+    rounded = {name: round(dose, 2) for name, dose in doses.items()}
+    pushed = sorted((item for item in rounded.items() if item[1]), key=lambda item: -abs(item[1]))
+    return ", ".join(f"{name} {dose:g}" for name, dose in pushed) or "off"
 
 
 class Scenes(ipywidgets.VBox):

@@ -198,8 +198,8 @@ class StreamView {
     this.meter.show(level, level ? engine.output.peak : 0);
     this.start.style.display = blocked ? "" : "none";
     this.stop.disabled = engine.timer === null;
-    const state = engine.paused ? "paused" : engine.live && engine.timer && engine.next === null ? "waiting for more sound" : engine.timer ? `playing, ${engine.lead.toFixed(1)} s ahead` : engine.finished ? "ended" : "waiting for sound";
-    const gaps = engine.underruns ? `, ${engine.underruns} gap${engine.underruns > 1 ? "s" : ""} (the sound is made more slowly than it plays)` : "";
+    const state = engine.paused ? "paused" : engine.live && engine.timer && engine.next === null ? "waiting for more sound" : engine.timer ? `playing, ${engine.lead.toFixed(1)} s ahead` : engine.finished ? "ended" : engine.live && !engine.received ? "silent" : "waiting for sound";
+    const gaps = engine.underruns ? `, ${engine.underruns} gap${engine.underruns > 1 ? "s" : ""} (the sound came too late)` : "";
     const came = engine.live ? "" : `; ${engine.received.toFixed(1)} s received`;
     this.text.textContent = (blocked ? "Press Play once: the browser wants one click before sound." : `${state}${came}${gaps}`);
   }
