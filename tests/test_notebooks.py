@@ -323,6 +323,6 @@ def test_the_notebook_of_causes_patches_counts_and_erases(executed: Callable[[Pa
     assert f"goes {100 * share:.0f} % of the way" in carried
     assert sums == pytest.approx(total, abs=1e-3) and f"the read-out itself ({total:.2f})" in written
     assert early[-1]["same"] == 1.0 and f"unlikely by {early[0]['nll']:.2f} nats" in stopped
-    assert all(f"{100 * row['hit_rate']:.0f} %" in erased for row in rates) and len(rates) == 5
+    assert all(f"{100 * row['hit_rate']:.0f} %" in erased for row in rates) and len(rates) == 10
     most = max(acts, key=lambda row: row["effect"])
     assert f"pushed best in layer {most['layer']} (" in apart and len(acts) == 6

@@ -173,11 +173,12 @@ import numpy as np, workbench as wb
 from types import SimpleNamespace
 from IPython.display import HTML
 from workbench.errors import SteeringError
+from workbench.evidence.causal import patch_map
 from workbench.probing import project
 from workbench.show.exercises import Verdict
-from workbench.show.widgets import TakeComparison, TakeHistory
+from workbench.show.widgets import PatchPanel, TakeComparison, TakeHistory
 from workbench.show.widgets.live_desk import score_lines
-from workbench.show.widgets.parts import problem_html
+from workbench.show.widgets.ui import problem_html
 from workbench.generation.live.pacing import Score
 from workbench.sound import from_folder
 model = wb.load({model!r}, device="cpu", dtype="float32")
@@ -218,6 +219,12 @@ own = SteeringError("A was asked for", "B was found", "Do C")
 HTML("".join([*words, problem_html(own), problem_html(ValueError("what")), score_lines(scores)]))
 """,
     "takes[1].receipt",
+    """
+pair = wb.generate(model, ["a calm tune", "fast rock"], seed=[3, 3], seconds=1, progress=False)
+patched = PatchPanel(model, patch_map(model, *pair, windows=6), dict(zip(["calm", "rock"], pair)))
+patched.hear(1, 2)
+patched
+""",
 ]
 WINDOWS = (1000, 1920)
 OUTPUT = ".jp-Notebook .jp-Cell[data-windowed-list-index='{}'] .jp-OutputArea-output"

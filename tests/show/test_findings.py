@@ -282,13 +282,16 @@ def test_a_lens_says_what_the_first_and_the_last_block_play() -> None:
     assert "ilence" not in findings.stopped(Lens(clips, np.zeros((4, 4, 2)), table)).words
 
 
-def test_what_was_erased_is_told_with_the_ways_that_stay_apart() -> None:
-    rows = {"method": ["leace", "probe", "unsteered"], "hit_rate": [0.0, 0.8, 1.0]}
-    rates = pd.DataFrame(rows).assign(low=[0.0, 0.5, 0.6], high=[0.4, 0.9, 1.0])
+def test_what_was_erased_is_told_with_what_was_spared() -> None:
+    rows = {"method": ["leace", "probe", "unsteered"] * 2, "aim": ["jazz"] * 3 + ["rock"] * 3}
+    rates = pd.DataFrame(rows).assign(
+        hit_rate=[0.0, 0.8, 1.0, 0.9, 0.7, 1.0], low=0.6, high=[0.4] + [1.0] * 5
+    )
     told = findings.erased(rates, "jazz").words
-    assert "jazz is heard in 100 % of unsteered clips, 0 % with leace, 80 % with probe" in told
-    assert told.endswith("The interval lies below the unsteered one with leace.")
-    assert findings.erased(rates.assign(high=1.0), "jazz").words.endswith("No interval lies below.")
+    assert told.startswith("jazz is heard in 0 % (leace), 80 % (probe), 100 % (unsteered); rock is heard")
+    assert "in 90 % (leace), 70 % (probe)" in told
+    assert told.endswith("For jazz, the interval lies below the unsteered one with leace.")
+    assert findings.erased(rates, "rock").words.endswith("No interval lies below the unsteered one.")
 
 
 def test_reading_and_acting_are_told_apart() -> None:

@@ -375,17 +375,18 @@ def stopped(found: Lens) -> Seen:
 
 
 def erased(rates: pd.DataFrame, aim: str) -> Seen:
-    """Return how often the aim is still heard, for each way of erasing, and which intervals stay apart."""
-    rows = {str(row["method"]): row for row in rates.to_dict("records")}
-    told = [f"{_pc(row['hit_rate'])} with {name}" for name, row in rows.items() if name != "unsteered"]
-    plain = rows["unsteered"]
-    fell = [name for name, row in rows.items() if row["high"] < plain["low"]]
-    verdict = (
-        f"The interval lies below the unsteered one with {_and(fell)}." if fell else "No interval lies below."
-    )
-    return Seen(
-        f"{aim} is heard in {_pc(plain['hit_rate'])} of unsteered clips, {', '.join(told)}. {verdict}"
-    )
+    """Return how often an erased class is still heard under its own prompt, and others under theirs."""
+    table: dict[str, dict[str, Any]] = {}
+    for row in rates.to_dict("records"):
+        table.setdefault(str(row["aim"]), {})[str(row["method"])] = row
+    parts = []
+    for name in (aim, *(other for other in table if other != aim)):
+        told = [f"{_pc(row['hit_rate'])} ({method})" for method, row in table[name].items()]
+        parts.append(f"{name} is heard in {', '.join(told)}")
+    mine = table[aim]
+    fell = [method for method, row in mine.items() if row["high"] < mine["unsteered"]["low"]]
+    verdict = f"For {aim}, the interval lies below the unsteered one with {_and(fell)}."
+    return Seen(f"{'; '.join(parts)}. {verdict if fell else 'No interval lies below the unsteered one.'}")
 
 
 def reads_or_acts(table: pd.DataFrame) -> Seen:

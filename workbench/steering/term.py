@@ -24,7 +24,7 @@ class Term:
     Args:
         direction: A unit vector.
         dose: In the unit of the operation: multiples of the direction's residual norm (add, keep_norm), a
-            (norm_scaled_add), a weight 0-1 (remove) or the target projection (clamp).
+            (norm_scaled_add), a weight 0-1 (remove, patch) or the target projection (clamp).
         schedule: When; it multiplies the dose.
         operation: How: the name of an operation (or an Operation, of which the name is kept).
         layer: Where it acts; None means where the direction was made.
