@@ -1,0 +1,588 @@
+"""Is the steering real? Methods and controls on the same prompts and seeds, and what their figures say.
+
+Layer and dose of every method are chosen on some prompts and seeds and reported on others. Everything is
+paired with the unsteered clip of the same prompt and seed, and has its interval.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from workbench.errors import EvidenceError
+from workbench.evidence.judge import Judge, Judges, as_judges
+from workbench.evidence.search import COSTS, DOSES, STEERED, DamageBudget, ranked, settings
+from workbench.evidence.transitions import beginnings, compare_gains, transitions
+from workbench.evidence.trials import UNSTEERED, Trial, pair_prompts, run_trials
+from workbench.files import digest_of, write_atomically
+from workbench.generation.request import prompt_codes_of
+from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
+from workbench.sound import Dataset
+from workbench.stats import (
+    bootstrap,
+    holm,
+    mean_over_groups,
+    means,
+    proportion,
+    rank_auc,
+    rate_over_groups,
+)
+from workbench.steering import Direction, Steering, random_direction
+
+RANDOM, SHRINK, PROMPTED = "random directions", "norm shrink only", "prompt only"
+OTHER, SHUFFLED = "another genre's direction", "shuffled labels"
+CONTROLS = (UNSTEERED, RANDOM, SHUFFLED, OTHER, SHRINK)
+"""What steering must beat. A prompt that names the genre is no control: it is what one could do instead."""
+TRANSITIONS = (("classical", "electronic"), ("electronic", "jazz"), ("jazz", "rock"), ("rock", "classical"))
+FIRST_REPORTED = 1000  # the seeds from here on are reported, those from 0 on choose
+FEWEST, MOST, TIMED = (2, 6), (6, 64), 32  # clips that choose and are reported, per condition
+BEGINNINGS = 12
+REAL_CLIPS = 20  # per class, on which a judge is validated
+SURE_AUC = 0.5  # an interval that reaches down to it: the judge cannot tell the class
+
+Clips = tuple[int, int]
+Run = partial[pd.DataFrame]  # `run_trials` with everything but the trials
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a report measures, and on what.
+
+    Attributes:
+        doses: multiples of the layer's mean residual norm.
+        prompted: the prompt that names an aim, for the comparison with a prompt alone.
+        full: so many methods, the first ones, are reported at all doses, the others at the chosen one.
+        clips: per condition, of those that choose and those that are reported; None: as the budget allows.
+        budget: what steering may cost; a setting that costs more is not chosen while others are left.
+
+    >>> Design(doses=(0.1, 0.2), clips=(2, 12)).choosing_prompts
+    ('a tune', 'a piece of music')
+    """
+
+    doses: tuple[float, ...] = DOSES
+    choosing_prompts: tuple[str, ...] = NEUTRAL_PROMPTS[:2]
+    reporting_prompts: tuple[str, ...] = NEUTRAL_PROMPTS[2:]
+    prompted: str = "{aim} music"
+    full: int = 4
+    clips: Clips | None = None
+    seconds: float = 5.0
+    budget: DamageBudget = field(default_factory=DamageBudget)
+    branch: str = "cond"
+
+    def __post_init__(self) -> None:
+        shared = sorted(set(self.choosing_prompts) & set(self.reporting_prompts))
+        chooses, reported = self.clips or FEWEST
+        if shared or not 0 < chooses <= FIRST_REPORTED or reported < 1 or not min(self.doses, default=0) > 0:
+            found = f"doses are {self.doses}, clips {self.clips}, prompts of both parts {shared}"
+            do = "Give doses above 0, clips, and prompts that do not meet: what chose is never reported"
+            raise EvidenceError("A report was designed", found, do)
+
+
+class Setting(NamedTuple):
+    """A direction, the dose that was chosen for it, and the score that chose it (see `search.settings`)."""
+
+    direction: Direction
+    dose: float
+    score: float = 0.0
+
+
+Chosen = dict[tuple[str, str], Setting]  # by (method, aim)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Methods with a direction, or one per layer, for every aim; the judges that hear them; the design."""
+
+    methods: dict[str, dict[str, tuple[Direction, ...]]]
+    shuffled: dict[str, tuple[Direction, ...]]
+    judges: dict[str, Judge]
+    design: Design
+
+    @classmethod
+    def of(cls, directions: Mapping[str, Any], judges: Judges, design: Design) -> Study:
+        """Return a study of directions by aim, or by method and aim; EvidenceError where one is missing."""
+        nested = all(isinstance(one, Mapping) for one in directions.values())
+        methods = {
+            name: {aim: (one,) if isinstance(one, Direction) else tuple(one) for aim, one in part.items()}
+            for name, part in (directions if nested else {STEERED: directions}).items()
+        }
+        shuffled = [methods.pop(name) for name in list(methods) if name.startswith("shuffled")]
+        study = cls(methods, shuffled[0] if shuffled else {}, as_judges(judges), design)
+        aims = {aim for part in methods.values() for aim in part}
+        if not aims or aims - set(study.judge_of) or any(aims - set(part) for part in methods.values()):
+            found = f"the methods aim at {sorted(aims)}, and the judges hear {sorted(study.judge_of)}"
+            do = "Give each method a direction for every aim, and judges that hear the aims"
+            raise EvidenceError("A report on directions was asked for", found, do)
+        return study
+
+    @property
+    def aims(self) -> list[str]:
+        """What is steered to, in order."""
+        return list(next(iter(self.methods.values())))
+
+    @property
+    def in_full(self) -> list[str]:
+        """The methods that are reported at all doses."""
+        return list(self.methods)[: self.design.full]
+
+    @property
+    def judge_of(self) -> dict[str, str]:
+        """Class -> name of the first judge that knows it."""
+        every = [(class_, name) for name, judge in self.judges.items() for class_ in judge.classes]
+        return dict(reversed(every))
+
+    def choosing(self, count: int) -> list[Trial]:
+        """Return the trials that choose layers and doses: `count` seeds each, baselines first."""
+        pairs = pair_prompts(self.design.choosing_prompts, range(count))
+        some = self._trials(pairs, UNSTEERED, stage="choosing")
+        for name, part in self.methods.items():
+            for aim, candidates in part.items():
+                for setting in (Setting(one, dose) for one in candidates for dose in self.design.doses):
+                    some += self._trials(pairs, name, setting, aim=aim, stage="choosing")
+        return some
+
+    def reporting(self, count: int, chosen: Chosen, main: str) -> list[Trial]:
+        """Return the trials that are reported: `count` seeds per condition, other seeds, other prompts."""
+        pairs = pair_prompts(self.design.reporting_prompts, range(FIRST_REPORTED, FIRST_REPORTED + count))
+        some = self._trials(pairs, UNSTEERED)
+        for (name, aim), setting in chosen.items():
+            for dose in self.design.doses if name in self.in_full else (setting.dose,):
+                some += self._trials(pairs, name, Setting(setting.direction, dose), aim=aim)
+        best = {aim: chosen[main, aim] for aim in self.aims}
+        for like in {one.direction.layer: one.direction for one in best.values()}.values():
+            for dose in self.design.doses:
+                some += self._trials(pairs, RANDOM, Setting(like, dose), draw=True)
+        for setting in {(one.direction.layer, one.dose): one for one in best.values()}.values():
+            some += self._trials(pairs, SHRINK, setting, operation="norm_shrink")
+        for aim, setting in best.items():
+            some += self._trials(pairs, PROMPTED, aim=aim, prompt=self.design.prompted.format(aim=aim))
+            others = {one.layer: one for one in self.shuffled.get(aim, ())}
+            if others:
+                other = others.get(setting.direction.layer, next(iter(others.values())))
+                some += self._trials(pairs, SHUFFLED, Setting(other, setting.dose), aim=aim)
+        return some
+
+    def plan(self, setting: Setting, *, operation: str = "add", seed: int | None = None) -> Steering:
+        """Return the plan of a setting; with a seed, that of a random direction in its place."""
+        direction = setting.direction if seed is None else random_direction(setting.direction, seed)
+        return direction.at(setting.dose, operation=operation, branch=self.design.branch)
+
+    def _trials(
+        self, pairs: Sequence[tuple[str, int]], method: str, setting: Setting | None = None, *,
+        aim: str | None = None, stage: str = "reporting", prompt: str | None = None,
+        operation: str = "add", draw: bool = False,
+    ) -> list[Trial]:  # fmt: skip
+        """Return a trial of each (prompt, seed); `draw` gives each a random direction of its own."""
+        place = (None, 0.0) if setting is None else (setting.direction.layer, setting.dose)
+        columns = {"stage": stage, "layer": place[0], "dose": place[1]}
+        push = None if setting is None else partial(self.plan, setting, operation=operation)
+        plans = [push and push(seed=seed if draw else None) for _base, seed in pairs]
+        return [
+            Trial(prompt or base, seed, plan, method, aim, columns={**columns, "base": base})
+            for (base, seed), plan in zip(pairs, plans, strict=True)
+        ]
+
+    def choose(self, rows: pd.DataFrame) -> Chosen:
+        """Return the best setting of each method and aim, within the damage budget where one is."""
+        baselines, chosen = rows[rows["method"] == UNSTEERED], {}
+        for name, part in self.methods.items():
+            for aim, candidates in part.items():
+                mine = rows[(rows["method"] == name) & (rows["aim"] == aim)].assign(method=STEERED)
+                tried = settings(pd.concat([baselines, mine], ignore_index=True), self.design.budget)
+                layer, dose = ranked(tried)[0]
+                score = tried.loc[(tried["layer"] == layer) & (tried["dose"] == dose), "score"].iloc[0]
+                direction = next(one for one in candidates if one.layer == layer)
+                chosen[name, aim] = Setting(direction, dose, float(score))
+        return chosen
+
+    def main(self, chosen: Chosen) -> str:
+        """Return the method of the verdicts: of those in full, the best on the seeds that chose."""
+        return max(self.in_full, key=lambda name: sum(chosen[name, aim].score for aim in self.aims))
+
+    def clips(self, rows: pd.DataFrame, chosen: Chosen, main: str) -> pd.DataFrame:
+        """Return a row per aim and clip that says something about it, with gain and costs in pairs.
+
+        Clips without an aim (baselines, random directions, shrinking) count for every aim of their layer; the
+        main method's clips of the other aims are the control `OTHER`. `chosen` marks the chosen settings.
+        """
+        base = rows[rows["method"] == UNSTEERED].set_index(["base", "seed"])
+        doses = {key: one.dose for key, one in chosen.items()}
+        keys = list(zip(rows["method"], rows["aim"], strict=True))
+        steered = rows["dose"] == np.array([doses.get(key, np.nan) for key in keys])
+        parts = []
+        for aim in self.aims:
+            direction, dose, _score = chosen[main, aim]
+            here, at_dose = rows["layer"] == direction.layer, rows["dose"] == dose
+            shrunk = here & at_dose & (rows["method"] == SHRINK)
+            shared = (rows["method"] == UNSTEERED) | shrunk | (here & (rows["method"] == RANDOM))
+            moved = rows[steered & (rows["method"] == main) & (rows["aim"] != aim)]
+            alone = rows["method"].isin([UNSTEERED, PROMPTED])
+            part = pd.concat([
+                rows.assign(chosen=steered | at_dose & rows["method"].isin(CONTROLS) | alone)[
+                    shared | (rows["aim"] == aim)],
+                moved.assign(method=OTHER, layer=direction.layer, dose=dose, chosen=True),
+            ])  # fmt: skip
+            name, before = self.judge_of[aim], base.loc[list(zip(part["base"], part["seed"], strict=True))]
+            p = f"p_{name}_{aim}"
+            costs = {cost: part[column] - before[column].to_numpy() for cost, column in COSTS.items()}
+            judged = part[f"judged_{name}"]
+            part = part.assign(aim=aim, judged=judged, hit=judged == aim, p=part[p], **costs)
+            parts.append(part.assign(gain=part[p] - before[p].to_numpy()))
+        return pd.concat(parts, ignore_index=True)
+
+    def about(self, model: Model) -> dict[str, str]:
+        """Return what is measured on what, with fingerprints: equal texts mean equal figures."""
+        design, told = self.design, {"model": f"{model.id} {model.fingerprint[:12]}"}
+        for name, judge in self.judges.items():
+            told[f"judge {name}"] = str(getattr(judge, "fingerprint", type(judge).__qualname__))[:24]
+        for name, part in {**self.methods, SHUFFLED: self.shuffled}.items():
+            told[name] = ", ".join(
+                f"{aim}@{one.layer} {one.fingerprint[:8]}" for aim, some in part.items() for one in some
+            )
+        told["doses"] = ", ".join(f"{dose:g}" for dose in design.doses)
+        told["prompts that choose, seeds from 0"] = "; ".join(design.choosing_prompts)
+        told[f"prompts that are reported, seeds from {FIRST_REPORTED}"] = "; ".join(design.reporting_prompts)
+        told["prompt only"] = design.prompted.format(aim=self.aims[0])
+        told["each clip"] = f"{design.seconds:g} s, branch {design.branch}, guidance {model.guidance:g}"
+        return {**told, "budget": str(design.budget)} | {name: str(one) for name, one in model.draws.items()}
+
+
+def summary(clips: pd.DataFrame, by: Sequence[str] = ("aim", "method", "dose", "chosen")) -> pd.DataFrame:
+    """Return per condition n, hit_rate, p, gain, the costs and wrong_way, intervals as <name>_low and _high.
+
+    `gain` and costs are mean changes against the unsteered clips of the same prompts and seeds (bootstrap of
+    these pairs), `wrong_way` the share of clips in which the aim became less probable.
+    """
+    rows = []
+    for key, part in clips.groupby(list(by), sort=False):
+        groups = _pairs(part)
+        alone = len(set(groups)) == len(groups)
+        share = proportion if alone else partial(rate_over_groups, groups=groups)
+        found = {"hit_rate": share(part["hit"]), "wrong_way": share(part["gain"] < 0)}
+        names = ["p", "gain", *COSTS]
+        found |= dict(zip(names, means(part[names].to_numpy(), groups), strict=True))
+        row: dict[str, Any] = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
+        row |= {"layer": part["layer"].iloc[0], "n": len(part)}
+        for name, one in found.items():
+            row |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _pairs(clips: pd.DataFrame) -> np.ndarray:
+    """Return the prompt and seed of each clip `(n,)`: what is compared in pairs."""
+    return (clips["seed"].astype(str) + " " + clips["base"]).to_numpy()
+
+
+class Verdict(NamedTuple):
+    """What the figures say of one aim: whether it steers, and a sentence that says why."""
+
+    steers: bool
+    sentence: str
+
+
+def verdicts(
+    table: pd.DataFrame, main: str, budget: DamageBudget, judges: pd.DataFrame
+) -> dict[str, Verdict]:
+    """Return per aim whether its hit rate at the chosen setting lies above every control, intervals apart.
+
+    Of an aim that its judge tells from the others neither on prompted nor on real clips (the intervals of the
+    AUC reach 0.5) nothing is claimed. `table` is what `summary` returns.
+    """
+    found = {}
+    for aim, part in table[table["chosen"]].groupby("aim", sort=False):
+        rows = part.set_index("method")
+        mine = rows.loc[main]
+        controls = rows.loc[[name for name in CONTROLS if name in rows.index]]
+        most = controls.loc[controls["hit_rate_high"].idxmax()]
+        apart = mine["hit_rate_low"] > most["hit_rate_high"]
+        own = judges[(judges["aim"] == aim) & judges["first"]]
+        deaf = own if len(own) and not (own["low"] > SURE_AUC).any() else own[:0]
+        cost = ", ".join(
+            f"{mine[name]:+.2f} {unit}"
+            for name, unit in zip(COSTS, ("nats per code", "dB", "repetition"), strict=True)
+        )
+        within = budget.used({name: mine[name] for name in COSTS}) <= 1
+        told = f"{_share(mine)} of its clips are heard as {aim}, and {_share(most)} of those with {most.name}"
+        if len(deaf):
+            on = ", ".join(f"{one.auc:.2f} on {one.on}" for one in deaf.itertuples())
+            told = f"Nothing is said of {aim}: its judge does not tell it from the others (AUC {on})"
+        elif apart:
+            told = f"{aim} steers: {told}; above every control with intervals apart"
+        elif mine["hit_rate"] <= most["hit_rate"]:
+            told = f"{aim} does not steer: {told}, which is no less"
+        else:
+            told = f"{aim} is not shown to steer: {told}; the intervals meet"
+        prompted = f"; {_share(rows.loc[PROMPTED])} by a prompt alone" if PROMPTED in rows.index else ""
+        over = "" if within else ", more than the damage budget allows"
+        told += f"{prompted}. Cost against the unsteered clips: {cost}{over}."
+        found[str(aim)] = Verdict(bool(apart and not len(deaf)), told)
+    return found
+
+
+def _share(row: pd.Series) -> str:
+    low, high = row["hit_rate_low"], row["hit_rate_high"]
+    return f"{row['hit_rate']:.0%} ({low:.0%} to {high:.0%})"
+
+
+def headline(found: Mapping[str, Verdict]) -> str:
+    """Return in a sentence how many aims steer, and which do not.
+
+    >>> headline({"jazz": Verdict(True, ""), "rock": Verdict(False, "")})
+    '1 of 2 steers above every control with intervals apart. Not shown for: rock.'
+    """
+    missing = [aim for aim, one in found.items() if not one.steers]
+    count = len(found) - len(missing)
+    steer = "steers" if count == 1 else "steer"
+    told = f"{count} of {len(found)} {steer} above every control with intervals apart."
+    return f"{told} Not shown for: {', '.join(missing)}." if missing else told
+
+
+def adjusted_p(clips: pd.DataFrame, main: str) -> dict[str, float]:
+    """Return per aim the p-value of hitting more often than each control, in pairs, by Holm over aims.
+
+    Of several controls the largest p-value counts: steering must beat all of them.
+    """
+    found = {}
+    for aim, part in clips[clips["chosen"]].groupby("aim", sort=False):
+        hits = part.astype({"hit": float}).pivot_table(index=["base", "seed"], columns="method", values="hit")
+        others = [name for name in CONTROLS if name in hits]
+        groups = np.arange(len(hits))
+        tests = [mean_over_groups((hits[main] - hits[name]).to_numpy(), groups).p_value for name in others]
+        found[str(aim)] = max(tests)
+    return dict(zip(found, holm(list(found.values())).tolist(), strict=True))
+
+
+def validated(study: Study, clips: pd.DataFrame, music: Dataset | None) -> pd.DataFrame:
+    """Return how well each judge tells each aim: AUC by rank, on prompted clips and on real ones.
+
+    A row per judge, aim and kind of clip: judge, aim, first (whether it is the judge of the verdicts), on, n,
+    auc, low, high (bootstrap of clips). AUC is the chance that a clip of the aim gets a higher probability
+    than one of another class.
+    """
+    heard = {"prompted clips": clips[clips["method"] == PROMPTED].drop_duplicates(["aim", "base", "seed"])}
+    if music is not None:
+        few = min(REAL_CLIPS, min(int((music.labels() == one).sum()) for one in music.genres))
+        songs = music.take(few)
+        sounds = [songs.clip(number).section(0, study.design.seconds) for number in range(len(songs))]
+        real = {"aim": songs.labels()}
+        for name, judge in study.judges.items():
+            odds = judge.probabilities(sounds)
+            real |= {f"p_{name}_{class_}": odds[:, i] for i, class_ in enumerate(judge.classes)}
+        heard["real clips"] = pd.DataFrame(real)
+    rows = []
+    for name, judge in study.judges.items():
+        for aim in (aim for aim in study.aims if aim in judge.classes):
+            for on, table in heard.items():
+                own, scores = (table["aim"] == aim).to_numpy(), table[f"p_{name}_{aim}"].to_numpy()
+                if own.all() or not own.any():
+                    continue
+
+                def auc(chosen: np.ndarray, own: Any = own, scores: Any = scores) -> float:
+                    return rank_auc(scores[chosen][own[chosen]], scores[chosen][~own[chosen]])
+
+                every = np.arange(len(own))
+                low, high = bootstrap(auc, every, strata=own.astype(int))
+                row = {"judge": name, "aim": aim, "first": study.judge_of[aim] == name, "on": on}
+                rows.append({**row, "n": len(own), "auc": auc(every), "low": low, "high": high})
+    return pd.DataFrame(rows, columns=["judge", "aim", "first", "on", "n", "auc", "low", "high"])
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a report found; `print` says it in a sentence, and the page lies in its folder.
+
+    Attributes:
+        main: the method of the verdicts, the best where layers and doses were chosen.
+        table: a row per aim, method and dose (see `summary`), `chosen` at the settings that were chosen.
+        curves: the same per method and dose over all aims; `methods` at the chosen settings.
+        by_judge: `table` as each judge that knows all aims hears it.
+        judges: how well each judge tells each aim, by rank (see `validated`).
+        turns: a row per transition, steered and prompted (see `compare_gains`).
+        clips: a row per aim and clip.
+        examples: title -> the trials whose clips are heard side by side, chosen by rule.
+        settings: what was measured on what, with fingerprints.
+    """
+
+    folder: Path
+    main: str
+    verdicts: dict[str, Verdict]
+    table: pd.DataFrame = field(repr=False)
+    curves: pd.DataFrame = field(repr=False)
+    methods: pd.DataFrame = field(repr=False)
+    by_judge: dict[str, pd.DataFrame] = field(repr=False)
+    judges: pd.DataFrame = field(repr=False)
+    turns: pd.DataFrame = field(repr=False)
+    clips: pd.DataFrame = field(repr=False)
+    chosen: Chosen = field(repr=False)
+    examples: dict[str, dict[str, Trial]] = field(repr=False)
+    settings: dict[str, str] = field(repr=False)
+
+    @property
+    def page(self) -> Path:
+        """Where the page is written."""
+        return self.folder / "index.html"
+
+    @property
+    def plans(self) -> dict[str, Setting]:
+        """The chosen direction and dose of each aim, of the method of the verdicts."""
+        return {aim: one for (method, aim), one in self.chosen.items() if method == self.main}
+
+    @property
+    def matrix(self) -> dict[str, dict[str, float]]:
+        """What is steered to, or "unsteered" -> the share of its clips that are heard as each class."""
+        first = self.clips["aim"] == next(iter(self.verdicts))
+        some = self.clips[(self.clips["method"] == self.main) & self.clips["chosen"]]
+        alone = self.clips[first & (self.clips["method"] == UNSTEERED)].assign(aim=UNSTEERED)
+        heard = pd.concat([some, alone])
+        shares = pd.crosstab(heard["aim"], heard["judged"], normalize="index")
+        classes = sorted({*shares.columns, *self.verdicts})
+        shares = shares.reindex([*self.verdicts, UNSTEERED], columns=classes, fill_value=0.0)
+        return {
+            str(name): {str(one): float(share) for one, share in row.items()}
+            for name, row in shares.iterrows()
+        }
+
+    def __str__(self) -> str:
+        return headline(self.verdicts)
+
+
+def gather(
+    model: Model,
+    directions: Mapping[str, Any],
+    judges: Judges,
+    design: Design,
+    *,
+    folder: Path,
+    minutes: float,
+    music: Dataset | None = None,
+    **options: Any,
+) -> Evidence:
+    """Return the evidence, resumed from the rows in its folder; arguments as for `evidence_report`."""
+    study, began = Study.of(directions, judges, design), time.monotonic()
+    options |= {"seconds": design.seconds, "likely": True}
+    run = partial(run_trials, model, judges=study.judges, **options)
+    chooses, count = _sized(study, model, run, folder=folder, minutes=minutes, turns=music is not None)
+    run = partial(run, path=folder / "rows.jsonl")
+    chosen = study.choose(run(study.choosing(chooses)))
+    main = study.main(chosen)
+    rows = run(study.reporting(count, chosen, main))
+    clips = study.clips(rows, chosen, main)
+    best = {aim: chosen[main, aim] for aim in study.aims}
+    turns, examples = pd.DataFrame(), _examples(study, clips, main)
+    if music is not None:
+        turns, more = _turned(model, study, best, music, count, path=folder / "rows.jsonl", **options)
+        examples |= more
+    table, heard = summary(clips), validated(study, clips, music)
+    said = verdicts(table, main, design.budget, heard)
+    steered = clips[clips["method"].isin(study.methods)]
+    whole = [name for name, one in study.judges.items() if set(study.aims) <= set(one.classes)]
+    alone = {name: replace(study, judges={name: study.judges[name]}) for name in whole}
+    by_judge = {name: summary(one.clips(rows, chosen, main)) for name, one in alone.items()}
+    adjusted = adjusted_p(clips, main)
+    return Evidence(
+        folder, main, said, table.assign(adjusted_p=table["aim"].map(adjusted)),
+        summary(steered[steered["method"].isin(study.in_full)], ("method", "dose")),
+        summary(clips[clips["chosen"]], ("method",)), by_judge, heard, turns, clips, chosen, examples,
+        {**study.about(model), "clips": f"{chooses} per setting chose, {count} per condition are reported",
+         "minutes": f"{(time.monotonic() - began) / 60:.1f}, of a budget of {minutes:g}"},
+    )  # fmt: skip
+
+
+def _sized(study: Study, model: Model, run: Run, *, folder: Path, minutes: float, turns: bool) -> Clips:
+    """Return the clips per condition that fit the budget, after timing a batch; once for each folder."""
+    guess = {
+        (name, aim): Setting(candidates[0], study.design.doses[0])
+        for name, part in study.methods.items() for aim, candidates in part.items()
+    }  # fmt: skip
+    each = len(study.choosing(1)), len(study.reporting(1, guess, study.in_full[0]))
+    path, key = folder / "plan.json", digest_of({**study.about(model), "minutes": minutes})
+    kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if kept.get("key") != key:
+        clips, rate = study.design.clips, float("nan")
+        if clips is None:
+            some = study.choosing(FEWEST[0])
+            run(some[: FEWEST[0]])  # what is slow only once
+            began = time.monotonic()
+            run(some[:TIMED])
+            rate = (time.monotonic() - began) / len(some[:TIMED])
+            room = 0.85 * 60 * minutes / rate - (turns * 2 * len(TRANSITIONS) * 3 * BEGINNINGS)
+            chooses = int(np.clip(0.3 * room // each[0], FEWEST[0], MOST[0]))
+            clips = chooses, int(np.clip((room - chooses * each[0]) // each[1], FEWEST[1], MOST[1]))
+        kept = {"key": key, "clips": clips, "rate": rate}
+        write_atomically(path, json.dumps(kept).encode())
+    chooses, count = kept["clips"]
+    total = chooses * each[0] + count * each[1]
+    if run.keywords.get("progress", True):
+        took = f"about {total * kept['rate'] / 60:.0f} min" if kept["rate"] == kept["rate"] else "not timed"
+        tqdm.write(f"{total} clips, {count} per condition: {took}. What is finished in {folder} is kept.")
+    return chooses, count
+
+
+def _examples(study: Study, clips: pd.DataFrame, main: str) -> dict[str, dict[str, Trial]]:
+    """Return, by rule, the clips of each aim with the best, the median and the worst gain, and baselines."""
+    found = {}
+    steered = clips[(clips["method"] == main) & clips["chosen"]]
+    for aim, part in steered.groupby("aim", sort=False):
+        ordered = part.sort_values("gain", ascending=False, kind="stable")
+        for name, place in (("best", 0), ("median", len(ordered) // 2), ("worst", -1)):
+            row = ordered.iloc[place]
+            direction = next(one for one in study.methods[main][str(aim)] if one.layer == row["layer"])
+            pair = (row["base"], int(row["seed"]))
+            plan = study.plan(Setting(direction, float(row["dose"])))
+            found[f"{aim}, {name} of {len(ordered)}"] = {
+                "unsteered": Trial(*pair, aim=str(aim)), "steered": Trial(*pair, plan, main, str(aim)),
+            }  # fmt: skip
+    return found
+
+
+def _turned(
+    model: Model, study: Study, best: Mapping[str, Setting], music: Dataset, count: int, **options: Any
+) -> tuple[pd.DataFrame, dict[str, dict[str, Trial]]]:
+    """Return the paper's transitions, prompted beside steered, and for each the clips with the median gain.
+
+    Half of the groups choose the dose, the beginnings that are reported are from the other half.
+    """
+    rows, examples = [], {}
+    for out_of, into in TRANSITIONS:
+        if out_of not in music.genres or into not in best:
+            continue
+        run = partial(transitions, model, judge=study.judges[study.judge_of[into]], target=into,
+                      given_seconds=study.design.seconds, **options)  # fmt: skip
+        chooses, reported = music.where(genre=out_of).split(test=0.5)
+        some = beginnings(chooses, out_of, 3)
+        plans = {dose: study.plan(best[into]._replace(dose=dose)) for dose in study.design.doses}
+        doses = {f"{dose:g}": (NEUTRAL_PROMPTS[0], plan) for dose, plan in plans.items()}
+        tried = run(some.clips, doses, seeds=range(len(some.clips)))
+        gains = tried.groupby("method")["gain"].mean()
+        dose = max(plans, key=lambda dose: (round(float(gains[f"{dose:g}"]), 2), -dose))
+        some = beginnings(reported, out_of, min(count, BEGINNINGS))
+        named = study.design.prompted.format(aim=into)
+        conditions = {PROMPTED: (named, None), STEERED: (NEUTRAL_PROMPTS[0], plans[dose])}
+        seeds = range(FIRST_REPORTED, FIRST_REPORTED + len(some.clips))
+        table = run(some.clips, conditions, seeds=seeds)
+        told = {name: table[table["method"] == name].sort_values("beginning") for name in conditions}
+        both = [told[name]["gain"].to_numpy() for name in (STEERED, PROMPTED)]
+        found = compare_gains(*both, groups=some.grooves)
+        rows.append({
+            "transition": f"{out_of} to {into}", "dose": dose, "n": found.n, "steered": found.steered,
+            "prompted": found.prompted, "difference": found.difference,
+            "steered heard": proportion(told[STEERED]["judged"] == into),
+            "prompted heard": proportion(told[PROMPTED]["judged"] == into),
+        })  # fmt: skip
+        middle = int(np.argsort(both[0], kind="stable")[len(both[0]) // 2])
+        codes = prompt_codes_of(model, some.clips[middle], study.design.seconds)
+        examples[f"{out_of} to {into}"] = {
+            name: Trial(prompt, seeds[middle], plan, name, into, codes)
+            for name, (prompt, plan) in conditions.items()
+        }
+    return pd.DataFrame(rows), examples
