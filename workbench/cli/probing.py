@@ -1,16 +1,18 @@
-"""What `workbench probe` does beside fitting: groups by a rule, lint, what a layer confuses."""
+"""What `workbench probe` and `evaluate` do beside fitting: groups by a rule, lint, directions by method."""
 
 from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 
 from workbench.activations import Activations
 from workbench.datasets import dataset
 from workbench.errors import ActivationsError
-from workbench.probing import ProbeSweep
+from workbench.probing import ProbeSweep, fit_probes
 from workbench.sound import LintReport, lint
+from workbench.steering import Direction, difference_in_means
 
 
 def regroup(acts: Activations, rule: str) -> Activations:
@@ -64,3 +66,20 @@ def confusion_text(probes: ProbeSweep, layer: int) -> str:
     ]
     with pd.option_context("display.width", 200):
         return f"Layer {layer}, held-out samples: true {probes.target} down, predicted across.\n{counts}"
+
+
+def directions_by_method(acts: Activations) -> dict[str, dict[str, tuple[Direction, ...]]]:
+    """Return method -> genre -> its directions at the layers of the activations, shuffled labels last."""
+    made = {}
+    for method in ("logistic", "means", "ridge"):
+        probes = fit_probes(acts, "genre", method=method, shuffles=0)
+        made[method] = {
+            name: tuple(probe.direction(name) for probe in probes) for name in acts.classes("genre")
+        }
+    labels = np.random.default_rng(0).permutation(acts.labels("genre"))
+    mixed = Activations(acts.data.assign_coords(label_genre=("sample", labels)))
+    made["shuffled labels"] = {
+        name: tuple(difference_in_means(mixed, name, layer=int(layer)) for layer in acts.layers)
+        for name in acts.classes("genre")
+    }
+    return made

@@ -306,7 +306,7 @@ def verdicts(
         most = controls.loc[controls["hit_rate_high"].idxmax()]
         apart = mine["hit_rate_low"] > most["hit_rate_high"]
         own = judges[(judges["aim"] == aim) & judges["first"]]
-        deaf = own if len(own) and not (own["low"] > SURE_AUC).any() else own[:0]
+        deaf = own if len(own) and not (own["auc_low"] > SURE_AUC).any() else own[:0]
         cost = ", ".join(
             f"{mine[name]:+.2f} {unit}"
             for name, unit in zip(COSTS, ("nats per code", "dB", "repetition"), strict=True)
@@ -366,8 +366,8 @@ def validated(study: Study, clips: pd.DataFrame, music: Dataset | None) -> pd.Da
     """Return how well each judge tells each aim: AUC by rank, on prompted clips and on real ones.
 
     A row per judge, aim and kind of clip: judge, aim, first (whether it is the judge of the verdicts), on, n,
-    auc, low, high (bootstrap of clips). AUC is the chance that a clip of the aim gets a higher probability
-    than one of another class.
+    auc, auc_low, auc_high (bootstrap of clips). AUC is the chance that a clip of the aim gets a higher
+    probability than one of another class.
     """
     heard = {"prompted clips": clips[clips["method"] == PROMPTED].drop_duplicates(["aim", "base", "seed"])}
     if music is not None:
@@ -393,8 +393,8 @@ def validated(study: Study, clips: pd.DataFrame, music: Dataset | None) -> pd.Da
                 every = np.arange(len(own))
                 low, high = bootstrap(auc, every, strata=own.astype(int))
                 row = {"judge": name, "aim": aim, "first": study.judge_of[aim] == name, "on": on}
-                rows.append({**row, "n": len(own), "auc": auc(every), "low": low, "high": high})
-    return pd.DataFrame(rows, columns=["judge", "aim", "first", "on", "n", "auc", "low", "high"])
+                rows.append({**row, "n": len(own), "auc": auc(every), "auc_low": low, "auc_high": high})
+    return pd.DataFrame(rows, columns=["judge", "aim", "first", "on", "n", "auc", "auc_low", "auc_high"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -484,14 +484,13 @@ def gather(
         examples |= more
     table, heard = summary(clips), validated(study, clips, music)
     said = verdicts(table, main, design.budget, heard)
-    steered = clips[clips["method"].isin(study.methods)]
     whole = [name for name, one in study.judges.items() if set(study.aims) <= set(one.classes)]
     alone = {name: replace(study, judges={name: study.judges[name]}) for name in whole}
     by_judge = {name: summary(one.clips(rows, chosen, main)) for name, one in alone.items()}
     adjusted = adjusted_p(clips, main)
     return Evidence(
         folder, main, said, table.assign(adjusted_p=table["aim"].map(adjusted)),
-        summary(steered[steered["method"].isin(study.in_full)], ("method", "dose")),
+        summary(clips[clips["method"].isin([*study.in_full, RANDOM])], ("method", "dose")),
         summary(clips[clips["chosen"]], ("method",)), by_judge, heard, turns, clips, chosen, examples,
         {**study.about(model), "clips": f"{chooses} per setting chose, {count} per condition are reported",
          "minutes": f"{(time.monotonic() - began) / 60:.1f}, of a budget of {minutes:g}"},
