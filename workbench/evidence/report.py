@@ -308,21 +308,22 @@ def verdicts(
         own = judges[(judges["aim"] == aim) & judges["first"]]
         deaf = own if len(own) and not (own["auc_low"] > SURE_AUC).any() else own[:0]
         cost = ", ".join(
-            f"{mine[name]:+.2f} {unit}"
+            f"{round(mine[name], 2) + 0.0:+.2f} {unit}"
             for name, unit in zip(COSTS, ("nats per code", "dB", "repetition"), strict=True)
         )
         within = budget.used({name: mine[name] for name in COSTS}) <= 1
-        told = f"{_share(mine)} of its clips are heard as {aim}, and {_share(most)} of those with {most.name}"
+        told = f"{_share(mine)} of its clips are heard as {aim}, of the controls at most {_share(most)}"
+        told += f" ({most.name})"
         if len(deaf):
             on = ", ".join(f"{one.auc:.2f} on {one.on}" for one in deaf.itertuples())
             told = f"Nothing is said of {aim}: its judge does not tell it from the others (AUC {on})"
         elif apart:
-            told = f"{aim} steers: {told}; above every control with intervals apart"
+            told = f"{aim} steers: {told}, and the intervals lie apart"
         elif mine["hit_rate"] <= most["hit_rate"]:
-            told = f"{aim} does not steer: {told}, which is no less"
+            told = f"{aim} does not steer: {told}, no less"
         else:
-            told = f"{aim} is not shown to steer: {told}; the intervals meet"
-        prompted = f"; {_share(rows.loc[PROMPTED])} by a prompt alone" if PROMPTED in rows.index else ""
+            told = f"{aim} is not shown to steer: {told}, and the intervals meet"
+        prompted = f". A prompt alone reaches {_share(rows.loc[PROMPTED])}" if PROMPTED in rows.index else ""
         over = "" if within else ", more than the damage budget allows"
         told += f"{prompted}. Cost against the unsteered clips: {cost}{over}."
         found[str(aim)] = Verdict(bool(apart and not len(deaf)), told)
@@ -411,6 +412,7 @@ class Evidence:
         clips: a row per aim and clip.
         examples: title -> the trials whose clips are heard side by side, chosen by rule.
         settings: what was measured on what, with fingerprints.
+        plans: aim -> the chosen plan of the method of the verdicts.
     """
 
     folder: Path
@@ -423,7 +425,7 @@ class Evidence:
     judges: pd.DataFrame = field(repr=False)
     turns: pd.DataFrame = field(repr=False)
     clips: pd.DataFrame = field(repr=False)
-    chosen: Chosen = field(repr=False)
+    plans: dict[str, Steering] = field(repr=False)
     examples: dict[str, dict[str, Trial]] = field(repr=False)
     settings: dict[str, str] = field(repr=False)
 
@@ -431,11 +433,6 @@ class Evidence:
     def page(self) -> Path:
         """Where the page is written."""
         return self.folder / "index.html"
-
-    @property
-    def plans(self) -> dict[str, Setting]:
-        """The chosen direction and dose of each aim, of the method of the verdicts."""
-        return {aim: one for (method, aim), one in self.chosen.items() if method == self.main}
 
     @property
     def matrix(self) -> dict[str, dict[str, float]]:
@@ -487,13 +484,18 @@ def gather(
     whole = [name for name, one in study.judges.items() if set(study.aims) <= set(one.classes)]
     alone = {name: replace(study, judges={name: study.judges[name]}) for name in whole}
     by_judge = {name: summary(one.clips(rows, chosen, main)) for name, one in alone.items()}
-    adjusted = adjusted_p(clips, main)
+    full = clips["method"].isin([*study.in_full, RANDOM])
+    made = len(study.choosing(chooses)) + len(rows)
+    told = {
+        "clips": f"{made}: {chooses} per setting chose, {count} per condition are reported",
+        "minutes": f"{(time.monotonic() - began) / 60:.1f} in this call, of a budget of {minutes:g}",
+    }
+    by_method = summary(clips[clips["chosen"]], ("method",))
     return Evidence(
-        folder, main, said, table.assign(adjusted_p=table["aim"].map(adjusted)),
-        summary(clips[clips["method"].isin([*study.in_full, RANDOM])], ("method", "dose")),
-        summary(clips[clips["chosen"]], ("method",)), by_judge, heard, turns, clips, chosen, examples,
-        {**study.about(model), "clips": f"{chooses} per setting chose, {count} per condition are reported",
-         "minutes": f"{(time.monotonic() - began) / 60:.1f}, of a budget of {minutes:g}"},
+        folder, main, said, table.assign(adjusted_p=table["aim"].map(adjusted_p(clips, main))),
+        summary(clips[full], ("method", "dose")), by_method, by_judge, heard, turns, clips,
+        {aim: study.plan(one) for aim, one in best.items()}, examples,
+        {**study.about(model), **told},
     )  # fmt: skip
 
 
@@ -504,7 +506,10 @@ def _sized(study: Study, model: Model, run: Run, *, folder: Path, minutes: float
         for name, part in study.methods.items() for aim, candidates in part.items()
     }  # fmt: skip
     each = len(study.choosing(1)), len(study.reporting(1, guess, study.in_full[0]))
-    path, key = folder / "plan.json", digest_of({**study.about(model), "minutes": minutes})
+    path, key = (
+        folder / "plan.json",
+        digest_of({**study.about(model), "minutes": [minutes, study.design.clips]}),
+    )
     kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if kept.get("key") != key:
         clips, rate = study.design.clips, float("nan")

@@ -30,8 +30,8 @@ FIRST_SEED = 2000  # other seeds than those that chose a dose or were reported
 MANY = 5  # listeners; from here on intervals are for new listeners, below for new triples
 QUESTIONS = {"most": "most like the genre", "liked": "liked best"}
 LEAD = (
-    "Each group holds three clips of the same beginnings of chance. Listen to all three, say for each which "
-    "genre you hear, and answer the two questions below them. Nothing leaves this page until you save."
+    "Each group holds three clips. Listen to all three, say for each which genre you hear, and answer the "
+    "two questions below them. Your answers stay in this browser until you save them as a file."
 )
 
 
@@ -170,7 +170,7 @@ def _lines(aim: str, rows: pd.DataFrame) -> list[dict[str, Any]]:
             one = rate_over_groups((part[column] == "1").to_numpy(), part["group"].to_numpy())
             shares = {"value": one.value, "low": one.low, "high": one.high, "n": len(part), "chance": 1 / 3}
             found.append({"genre": aim, "question": question, "kind": kind, **shares})
-    heard = rows[(rows["most"] != "") & (rows["genre"] != "")]
+    heard = rows[rows["most"] != ""]
     score = (heard["genre"] == heard["aim"]).to_numpy(float) + (heard["most"] == "1").to_numpy(float)
     own = (heard["kind"] == STEERED).to_numpy()
 

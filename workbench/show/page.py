@@ -356,7 +356,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     pieces = {title: some for title, some in sounds.items() if " to " not in title}
     turned = {title: some for title, some in sounds.items() if " to " in title}
     facts = {"Model": found.settings["model"].split("#")[0], "Method": found.main}
-    facts |= {"Clips": str(len(found.clips)), "Minutes": found.settings["minutes"]}
+    facts |= {"Clips": found.settings["clips"].split(":")[0], "Minutes": found.settings["minutes"].split()[0]}
     controls = {"controls": plots.beside_controls(found.table, found.main, [*CONTROLS, PROMPTED])}
     cost = {"effect and quality": plots.frontier(found.curves, found.methods, control=RANDOM)}
     parts = [
@@ -379,7 +379,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
 
 
 def _interval(row: Mapping[str, Any], name: str, form: str = ".0%") -> str:
-    value, low, high = (format(row[f"{name}{end}"] + 0.0, form) for end in ("", "_low", "_high"))
+    value, low, high = (format(round(row[f"{name}{end}"], 2) + 0.0, form) for end in ("", "_low", "_high"))
     return f"{value} ({low} to {high})"
 
 
