@@ -184,12 +184,11 @@ class Study:
         """Return a trial of each (prompt, seed); `draw` gives each a random direction of its own."""
         place = (None, 0.0) if setting is None else (setting.direction.layer, setting.dose)
         columns = {"stage": stage, "layer": place[0], "dose": place[1]}
-        push = None if setting is None else partial(self.plan, setting, operation=operation)
-        plans = [push and push(seed=seed if draw else None) for _base, seed in pairs]
-        return [
-            Trial(prompt or base, seed, plan, method, aim, columns={**columns, "base": base})
-            for (base, seed), plan in zip(pairs, plans, strict=True)
-        ]
+        some = []
+        for base, seed in pairs:
+            push = setting and self.plan(setting, operation=operation, seed=seed if draw else None)
+            some.append(Trial(prompt or base, seed, push, method, aim, columns={**columns, "base": base}))
+        return some
 
     def choose(self, rows: pd.DataFrame) -> Chosen:
         """Return the best setting of each method and aim, within the damage budget where one is."""
@@ -264,10 +263,13 @@ def summary(clips: pd.DataFrame, by: Sequence[str] = ("aim", "method", "dose", "
     """
     rows = []
     for key, part in clips.groupby(list(by), sort=False):
-        groups = _pairs(part)
+        groups = (part["seed"].astype(str) + " " + part["base"]).to_numpy()  # what is compared in pairs
+        shares = {"hit_rate": part["hit"].to_numpy(bool), "wrong_way": part["gain"].to_numpy() < 0}
         alone = len(set(groups)) == len(groups)
-        share = proportion if alone else partial(rate_over_groups, groups=groups)
-        found = {"hit_rate": share(part["hit"]), "wrong_way": share(part["gain"] < 0)}
+        found = {
+            name: proportion(hits) if alone else rate_over_groups(hits, groups)
+            for name, hits in shares.items()
+        }
         names = ["p", "gain", *COSTS]
         found |= dict(zip(names, means(part[names].to_numpy(), groups), strict=True))
         row: dict[str, Any] = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
@@ -276,11 +278,6 @@ def summary(clips: pd.DataFrame, by: Sequence[str] = ("aim", "method", "dose", "
             row |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _pairs(clips: pd.DataFrame) -> np.ndarray:
-    """Return the prompt and seed of each clip `(n,)`: what is compared in pairs."""
-    return (clips["seed"].astype(str) + " " + clips["base"]).to_numpy()
 
 
 class Verdict(NamedTuple):
@@ -300,22 +297,16 @@ def verdicts(
     """
     found = {}
     for aim, part in table[table["chosen"]].groupby("aim", sort=False):
-        rows = part.set_index("method")
-        mine = rows.loc[main]
-        controls = rows.loc[[name for name in CONTROLS if name in rows.index]]
-        most = controls.loc[controls["hit_rate_high"].idxmax()]
+        rows = {row["method"]: row for row in part.to_dict("records")}
+        mine, controls = rows[main], [rows[name] for name in CONTROLS if name in rows]
+        most = max(controls, key=lambda row: float(row["hit_rate_high"]))
         apart = mine["hit_rate_low"] > most["hit_rate_high"]
         own = judges[(judges["aim"] == aim) & judges["first"]]
-        deaf = own if len(own) and not (own["auc_low"] > SURE_AUC).any() else own[:0]
-        cost = ", ".join(
-            f"{round(mine[name], 2) + 0.0:+.2f} {unit}"
-            for name, unit in zip(COSTS, ("nats per code", "dB", "repetition"), strict=True)
-        )
-        within = budget.used({name: mine[name] for name in COSTS}) <= 1
+        deaf = len(own) > 0 and not (own["auc_low"] > SURE_AUC).any()
         told = f"{_share(mine)} of its clips are heard as {aim}, of the controls at most {_share(most)}"
-        told += f" ({most.name})"
-        if len(deaf):
-            on = ", ".join(f"{one.auc:.2f} on {one.on}" for one in deaf.itertuples())
+        told += f" ({most['method']})"
+        if deaf:
+            on = ", ".join(f"{auc:.2f} on {kind}" for auc, kind in zip(own["auc"], own["on"], strict=True))
             told = f"Nothing is said of {aim}: its judge does not tell it from the others (AUC {on})"
         elif apart:
             told = f"{aim} steers: {told}, and the intervals lie apart"
@@ -323,16 +314,19 @@ def verdicts(
             told = f"{aim} does not steer: {told}, no less"
         else:
             told = f"{aim} is not shown to steer: {told}, and the intervals meet"
-        prompted = f". A prompt alone reaches {_share(rows.loc[PROMPTED])}" if PROMPTED in rows.index else ""
+        if PROMPTED in rows:
+            told += f". A prompt alone reaches {_share(rows[PROMPTED])}"
+        units = zip(COSTS, ("nats per code", "dB", "repetition"), strict=True)
+        cost = ", ".join(f"{round(mine[name], 2) + 0.0:+.2f} {unit}" for name, unit in units)
+        within = budget.used({name: float(mine[name]) for name in COSTS}) <= 1
         over = "" if within else ", more than the damage budget allows"
-        told += f"{prompted}. Cost against the unsteered clips: {cost}{over}."
-        found[str(aim)] = Verdict(bool(apart and not len(deaf)), told)
+        told += f". Cost against the unsteered clips: {cost}{over}."
+        found[str(aim)] = Verdict(bool(apart and not deaf), told)
     return found
 
 
-def _share(row: pd.Series) -> str:
-    low, high = row["hit_rate_low"], row["hit_rate_high"]
-    return f"{row['hit_rate']:.0%} ({low:.0%} to {high:.0%})"
+def _share(row: Mapping[Any, Any]) -> str:
+    return f"{row['hit_rate']:.0%} ({row['hit_rate_low']:.0%} to {row['hit_rate_high']:.0%})"
 
 
 def headline(found: Mapping[str, Verdict]) -> str:

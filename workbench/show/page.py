@@ -21,14 +21,13 @@ from workbench.evidence.report import (
     CONTROLS,
     PROMPTED,
     RANDOM,
-    UNSTEERED,
     Design,
     Evidence,
     gather,
     headline,
 )
 from workbench.evidence.search import COSTS
-from workbench.evidence.trials import Row, Trial, run_trials
+from workbench.evidence.trials import UNSTEERED, Row, Trial, run_trials
 from workbench.files import write_atomically
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
@@ -378,7 +377,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     return document("MusicGen Workbench: is the steering real?", parts, script=script)
 
 
-def _interval(row: Mapping[str, Any], name: str, form: str = ".0%") -> str:
+def _interval(row: Mapping[Any, Any], name: str, form: str = ".0%") -> str:
     value, low, high = (format(round(row[f"{name}{end}"], 2) + 0.0, form) for end in ("", "_low", "_high"))
     return f"{value} ({low} to {high})"
 
