@@ -194,16 +194,6 @@ def spearman(x: Array, y: Array) -> float:
     return 0.0 if np.ptp(x) == 0 or np.ptp(y) == 0 else float(spearmanr(x, y).statistic)
 
 
-def rank_auc(positive: Array, negative: Array) -> float:
-    """Return the chance that one of the positive scores (n,) lies above a negative (m,); ties count half.
-
-    >>> rank_auc(np.array([0.9, 0.4]), np.array([0.4, 0.1]))
-    0.875
-    """
-    wins = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
-    return float(wins)
-
-
 def percentile_interval(values: Array) -> tuple[float, float]:
     """Return the 2.5 % and the 97.5 % quantile of the finite values (n,); NaN without any."""
     values = values[np.isfinite(values)]

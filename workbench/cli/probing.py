@@ -68,6 +68,9 @@ def confusion_text(probes: ProbeSweep, layer: int) -> str:
         return f"Layer {layer}, held-out samples: true {probes.target} down, predicted across.\n{counts}"
 
 
+SHUFFLES = 12  # directions from shuffled labels, which take turns as controls
+
+
 def directions_by_method(acts: Activations) -> dict[str, dict[str, tuple[Direction, ...]]]:
     """Return method -> genre -> its directions at the layers of the activations, shuffled labels last."""
     made = {}
@@ -76,10 +79,13 @@ def directions_by_method(acts: Activations) -> dict[str, dict[str, tuple[Directi
         made[method] = {
             name: tuple(probe.direction(name) for probe in probes) for name in acts.classes("genre")
         }
-    labels = np.random.default_rng(0).permutation(acts.labels("genre"))
-    mixed = Activations(acts.data.assign_coords(label_genre=("sample", labels)))
+    rng, names = np.random.default_rng(0), acts.classes("genre")
+    labels = [rng.permutation(acts.labels("genre")) for _ in range(SHUFFLES)]
+    mixed = [Activations(acts.data.assign_coords(label_genre=("sample", one))) for one in labels]
     made["shuffled labels"] = {
-        name: tuple(difference_in_means(mixed, name, layer=int(layer)) for layer in acts.layers)
-        for name in acts.classes("genre")
+        name: tuple(
+            difference_in_means(one, name, layer=int(layer)) for one in mixed for layer in acts.layers
+        )
+        for name in names
     }
     return made

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,14 @@ from workbench.generation.request import prompt_codes_of
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
 from workbench.sound import Dataset
 from workbench.stats import (
-    bootstrap,
     holm,
+    interval,
     mean_over_groups,
     means,
+    point_estimate,
     proportion,
-    rank_auc,
     rate_over_groups,
+    roc_auc,
 )
 from workbench.steering import Direction, Steering, random_direction
 
@@ -116,6 +118,7 @@ class Study:
             for name, part in (directions if nested else {STEERED: directions}).items()
         }
         shuffled = [methods.pop(name) for name in list(methods) if name.startswith("shuffled")]
+        methods.pop("random", None)  # random directions are drawn here, another one for every clip
         study = cls(methods, shuffled[0] if shuffled else {}, as_judges(judges), design)
         aims = {aim for part in methods.values() for aim in part}
         if not aims or aims - set(study.judge_of) or any(aims - set(part) for part in methods.values()):
@@ -165,10 +168,11 @@ class Study:
             some += self._trials(pairs, SHRINK, setting, operation="norm_shrink")
         for aim, setting in best.items():
             some += self._trials(pairs, PROMPTED, aim=aim, prompt=self.design.prompted.format(aim=aim))
-            others = {one.layer: one for one in self.shuffled.get(aim, ())}
-            if others:
-                other = others.get(setting.direction.layer, next(iter(others.values())))
-                some += self._trials(pairs, SHUFFLED, Setting(other, setting.dose), aim=aim)
+            every = self.shuffled.get(aim, ())
+            own = [one for one in every if one.layer == setting.direction.layer] or every
+            for number, pair in enumerate(pairs if own else ()):  # several take turns, clip by clip
+                other = Setting(own[number % len(own)], setting.dose)
+                some += self._trials([pair], SHUFFLED, other, aim=aim)
         return some
 
     def plan(self, setting: Setting, *, operation: str = "add", seed: int | None = None) -> Steering:
@@ -217,19 +221,21 @@ class Study:
         doses = {key: one.dose for key, one in chosen.items()}
         keys = list(zip(rows["method"], rows["aim"], strict=True))
         steered = rows["dose"] == np.array([doses.get(key, np.nan) for key in keys])
-        parts = []
+        alone, parts = rows["method"] == UNSTEERED, []
         for aim in self.aims:
             direction, dose, _score = chosen[main, aim]
             here, at_dose = rows["layer"] == direction.layer, rows["dose"] == dose
-            shrunk = here & at_dose & (rows["method"] == SHRINK)
-            shared = (rows["method"] == UNSTEERED) | shrunk | (here & (rows["method"] == RANDOM))
+            shared = (
+                alone | (here & (rows["method"] == RANDOM)) | (here & at_dose & (rows["method"] == SHRINK))
+            )
             moved = rows[steered & (rows["method"] == main) & (rows["aim"] != aim)]
-            alone = rows["method"].isin([UNSTEERED, PROMPTED])
-            part = pd.concat([
-                rows.assign(chosen=steered | at_dose & rows["method"].isin(CONTROLS) | alone)[
-                    shared | (rows["aim"] == aim)],
-                moved.assign(method=OTHER, layer=direction.layer, dose=dose, chosen=True),
-            ])  # fmt: skip
+            moved = moved.assign(method=OTHER, layer=direction.layer, dose=dose, chosen=True)
+            right = (
+                steered
+                | (at_dose & rows["method"].isin(CONTROLS))
+                | rows["method"].isin([UNSTEERED, PROMPTED])
+            )
+            part = pd.concat([rows.assign(chosen=right)[shared | (rows["aim"] == aim)], moved])
             name, before = self.judge_of[aim], base.loc[list(zip(part["base"], part["seed"], strict=True))]
             p = f"p_{name}_{aim}"
             costs = {cost: part[column] - before[column].to_numpy() for cost, column in COSTS.items()}
@@ -361,34 +367,23 @@ def validated(study: Study, clips: pd.DataFrame, music: Dataset | None) -> pd.Da
     """Return how well each judge tells each aim: AUC by rank, on prompted clips and on real ones.
 
     A row per judge, aim and kind of clip: judge, aim, first (whether it is the judge of the verdicts), on, n,
-    auc, auc_low, auc_high (bootstrap of clips). AUC is the chance that a clip of the aim gets a higher
-    probability than one of another class.
+    auc with _low and _high (bootstrap of clips): how often a clip of the aim outranks one of another class.
     """
     heard = {"prompted clips": clips[clips["method"] == PROMPTED].drop_duplicates(["aim", "base", "seed"])}
     if music is not None:
-        few = min(REAL_CLIPS, min(int((music.labels() == one).sum()) for one in music.genres))
-        songs = music.take(few)
+        songs = music.take(min(REAL_CLIPS, min(int((music.labels() == one).sum()) for one in music.genres)))
         sounds = [songs.clip(number).section(0, study.design.seconds) for number in range(len(songs))]
-        real = {"aim": songs.labels()}
+        heard["real clips"] = pd.DataFrame({"aim": songs.labels()})
         for name, judge in study.judges.items():
-            odds = judge.probabilities(sounds)
-            real |= {f"p_{name}_{class_}": odds[:, i] for i, class_ in enumerate(judge.classes)}
-        heard["real clips"] = pd.DataFrame(real)
+            heard["real clips"][[f"p_{name}_{one}" for one in judge.classes]] = judge.probabilities(sounds)
     rows = []
     for name, judge in study.judges.items():
-        for aim in (aim for aim in study.aims if aim in judge.classes):
-            for on, table in heard.items():
-                own, scores = (table["aim"] == aim).to_numpy(), table[f"p_{name}_{aim}"].to_numpy()
-                if own.all() or not own.any():
-                    continue
-
-                def auc(chosen: np.ndarray, own: Any = own, scores: Any = scores) -> float:
-                    return rank_auc(scores[chosen][own[chosen]], scores[chosen][~own[chosen]])
-
-                every = np.arange(len(own))
-                low, high = bootstrap(auc, every, strata=own.astype(int))
-                row = {"judge": name, "aim": aim, "first": study.judge_of[aim] == name, "on": on}
-                rows.append({**row, "n": len(own), "auc": auc(every), "auc_low": low, "auc_high": high})
+        for aim, (on, table) in product([aim for aim in study.aims if aim in judge.classes], heard.items()):
+            own = (table["aim"] == aim).to_numpy()
+            if own.any() and not own.all():
+                figure, n = roc_auc(own, table[f"p_{name}_{aim}"].to_numpy()), len(own)
+                auc = (point_estimate(figure, n), *interval(figure, np.arange(n)))
+                rows.append((name, aim, study.judge_of[aim] == name, on, n, *auc))
     return pd.DataFrame(rows, columns=["judge", "aim", "first", "on", "n", "auc", "auc_low", "auc_high"])
 
 
@@ -431,17 +426,12 @@ class Evidence:
     @property
     def matrix(self) -> dict[str, dict[str, float]]:
         """What is steered to, or "unsteered" -> the share of its clips that are heard as each class."""
-        first = self.clips["aim"] == next(iter(self.verdicts))
-        some = self.clips[(self.clips["method"] == self.main) & self.clips["chosen"]]
-        alone = self.clips[first & (self.clips["method"] == UNSTEERED)].assign(aim=UNSTEERED)
-        heard = pd.concat([some, alone])
+        some, aims = self.clips[self.clips["chosen"]], list(self.verdicts)
+        alone = some[(some["aim"] == aims[0]) & (some["method"] == UNSTEERED)].assign(aim=UNSTEERED)
+        heard = pd.concat([some[some["method"] == self.main], alone])
         shares = pd.crosstab(heard["aim"], heard["judged"], normalize="index")
-        classes = sorted({*shares.columns, *self.verdicts})
-        shares = shares.reindex([*self.verdicts, UNSTEERED], columns=classes, fill_value=0.0)
-        return {
-            str(name): {str(one): float(share) for one, share in row.items()}
-            for name, row in shares.iterrows()
-        }
+        shares = shares.reindex([*aims, UNSTEERED], columns=sorted({*shares, *aims}), fill_value=0.0)
+        return {str(name): dict(row) for name, row in shares.iterrows()}
 
     def __str__(self) -> str:
         return headline(self.verdicts)
@@ -463,32 +453,34 @@ def gather(
     options |= {"seconds": design.seconds, "likely": True}
     run = partial(run_trials, model, judges=study.judges, **options)
     chooses, count = _sized(study, model, run, folder=folder, minutes=minutes, turns=music is not None)
-    run = partial(run, path=folder / "rows.jsonl")
+    options["path"] = folder / "rows.jsonl"
+    run = partial(run, path=options["path"])
     chosen = study.choose(run(study.choosing(chooses)))
     main = study.main(chosen)
     rows = run(study.reporting(count, chosen, main))
     clips = study.clips(rows, chosen, main)
     best = {aim: chosen[main, aim] for aim in study.aims}
-    turns, examples = pd.DataFrame(), _examples(study, clips, main)
+    plans = {aim: study.plan(one) for aim, one in best.items()}
+    turns, examples = pd.DataFrame(), _examples(clips, main, plans)
     if music is not None:
-        turns, more = _turned(model, study, best, music, count, path=folder / "rows.jsonl", **options)
+        turns, more = _turned(model, study, best, music, count, **options)
         examples |= more
     table, heard = summary(clips), validated(study, clips, music)
-    said = verdicts(table, main, design.budget, heard)
-    whole = [name for name, one in study.judges.items() if set(study.aims) <= set(one.classes)]
-    alone = {name: replace(study, judges={name: study.judges[name]}) for name in whole}
-    by_judge = {name: summary(one.clips(rows, chosen, main)) for name, one in alone.items()}
     full = clips["method"].isin([*study.in_full, RANDOM])
-    made = len(study.choosing(chooses)) + len(rows)
+    curves = summary(clips[full], ("method", "dose"))
+    by_judge = {
+        name: summary(replace(study, judges={name: one}).clips(rows, chosen, main))
+        for name, one in study.judges.items()
+        if set(study.aims) <= set(one.classes)
+    }
     told = {
-        "clips": f"{made}: {chooses} per setting chose, {count} per condition are reported",
+        "clips": f"{len(rows)} are reported, {count} per condition; {chooses} per setting chose",
         "minutes": f"{(time.monotonic() - began) / 60:.1f} in this call, of a budget of {minutes:g}",
     }
-    by_method = summary(clips[clips["chosen"]], ("method",))
     return Evidence(
-        folder, main, said, table.assign(adjusted_p=table["aim"].map(adjusted_p(clips, main))),
-        summary(clips[full], ("method", "dose")), by_method, by_judge, heard, turns, clips,
-        {aim: study.plan(one) for aim, one in best.items()}, examples,
+        folder, main, verdicts(table, main, design.budget, heard),
+        table.assign(adjusted_p=table["aim"].map(adjusted_p(clips, main))), curves,
+        summary(clips[clips["chosen"]], ("method",)), by_judge, heard, turns, clips, plans, examples,
         {**study.about(model), **told},
     )  # fmt: skip
 
@@ -526,20 +518,17 @@ def _sized(study: Study, model: Model, run: Run, *, folder: Path, minutes: float
     return chooses, count
 
 
-def _examples(study: Study, clips: pd.DataFrame, main: str) -> dict[str, dict[str, Trial]]:
+def _examples(clips: pd.DataFrame, main: str, plans: Mapping[str, Steering]) -> dict[str, dict[str, Trial]]:
     """Return, by rule, the clips of each aim with the best, the median and the worst gain, and baselines."""
     found = {}
-    steered = clips[(clips["method"] == main) & clips["chosen"]]
-    for aim, part in steered.groupby("aim", sort=False):
+    for aim, part in clips[(clips["method"] == main) & clips["chosen"]].groupby("aim", sort=False):
         ordered = part.sort_values("gain", ascending=False, kind="stable")
         for name, place in (("best", 0), ("median", len(ordered) // 2), ("worst", -1)):
             row = ordered.iloc[place]
-            direction = next(one for one in study.methods[main][str(aim)] if one.layer == row["layer"])
-            pair = (row["base"], int(row["seed"]))
-            plan = study.plan(Setting(direction, float(row["dose"])))
-            found[f"{aim}, {name} of {len(ordered)}"] = {
-                "unsteered": Trial(*pair, aim=str(aim)), "steered": Trial(*pair, plan, main, str(aim)),
-            }  # fmt: skip
+            pair = (str(row["base"]), int(row["seed"]))
+            steered = Trial(*pair, plans[str(aim)], main, str(aim))
+            both = {UNSTEERED: Trial(*pair, aim=str(aim)), STEERED: steered}
+            found[f"{aim}, {name} of {len(ordered)}"] = both
     return found
 
 
@@ -550,37 +539,34 @@ def _turned(
 
     Half of the groups choose the dose, the beginnings that are reported are from the other half.
     """
-    rows, examples = [], {}
+    rows, examples, seconds = [], {}, study.design.seconds
     for out_of, into in TRANSITIONS:
         if out_of not in music.genres or into not in best:
             continue
-        run = partial(transitions, model, judge=study.judges[study.judge_of[into]], target=into,
-                      given_seconds=study.design.seconds, **options)  # fmt: skip
+        options |= {"judge": study.judges[study.judge_of[into]], "target": into, "given_seconds": seconds}
         chooses, reported = music.where(genre=out_of).split(test=0.5)
-        some = beginnings(chooses, out_of, 3)
-        plans = {dose: study.plan(best[into]._replace(dose=dose)) for dose in study.design.doses}
-        doses = {f"{dose:g}": (NEUTRAL_PROMPTS[0], plan) for dose, plan in plans.items()}
-        tried = run(some.clips, doses, seeds=range(len(some.clips)))
-        gains = tried.groupby("method")["gain"].mean()
-        dose = max(plans, key=lambda dose: (round(float(gains[f"{dose:g}"]), 2), -dose))
+        some, neutral = beginnings(chooses, out_of, 3), NEUTRAL_PROMPTS[0]
+        plans = {f"{dose:g}": study.plan(best[into]._replace(dose=dose)) for dose in study.design.doses}
+        conditions: dict[str, tuple[str, Steering | None]] = {
+            at: (neutral, push) for at, push in plans.items()
+        }
+        tried = transitions(model, some.clips, conditions, seeds=range(len(some.clips)), **options)
+        gains = tried.groupby("method")["gain"].mean().round(2)
+        at = max(plans, key=lambda name: (gains[name], -float(name)))
         some = beginnings(reported, out_of, min(count, BEGINNINGS))
-        named = study.design.prompted.format(aim=into)
-        conditions = {PROMPTED: (named, None), STEERED: (NEUTRAL_PROMPTS[0], plans[dose])}
+        conditions = {PROMPTED: (study.design.prompted.format(aim=into), None), STEERED: (neutral, plans[at])}
         seeds = range(FIRST_REPORTED, FIRST_REPORTED + len(some.clips))
-        table = run(some.clips, conditions, seeds=seeds)
+        table = transitions(model, some.clips, conditions, seeds=seeds, **options)
         told = {name: table[table["method"] == name].sort_values("beginning") for name in conditions}
         both = [told[name]["gain"].to_numpy() for name in (STEERED, PROMPTED)]
-        found = compare_gains(*both, groups=some.grooves)
-        rows.append({
-            "transition": f"{out_of} to {into}", "dose": dose, "n": found.n, "steered": found.steered,
-            "prompted": found.prompted, "difference": found.difference,
-            "steered heard": proportion(told[STEERED]["judged"] == into),
-            "prompted heard": proportion(told[PROMPTED]["judged"] == into),
-        })  # fmt: skip
+        found = compare_gains(both[0], both[1], groups=some.grooves)
+        heard = {f"{name} heard": proportion(told[name]["judged"] == into) for name in (STEERED, PROMPTED)}
+        rows.append({"transition": f"{out_of} to {into}", "dose": at, "n": found.n, STEERED: found.steered,
+                     PROMPTED: found.prompted, "difference": found.difference, **heard})  # fmt: skip
         middle = int(np.argsort(both[0], kind="stable")[len(both[0]) // 2])
-        codes = prompt_codes_of(model, some.clips[middle], study.design.seconds)
+        codes = prompt_codes_of(model, some.clips[middle], seconds)
         examples[f"{out_of} to {into}"] = {
-            name: Trial(prompt, seeds[middle], plan, name, into, codes)
-            for name, (prompt, plan) in conditions.items()
+            name: Trial(prompt, seeds[middle], push, name, into, codes)
+            for name, (prompt, push) in conditions.items()
         }
     return pd.DataFrame(rows), examples

@@ -21,7 +21,7 @@ from workbench.evidence.trials import UNSTEERED, Trial, make_takes
 from workbench.files import write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
 from workbench.show.page import HERE, LISTENED_HZ, document, player_html
-from workbench.stats import bootstrap, rank_auc, rate_over_groups
+from workbench.stats import interval, point_estimate, rate_over_groups, roc_auc
 from workbench.steering import Steering, random_direction
 
 STEERED, RANDOM = "steered", "random"
@@ -172,19 +172,9 @@ def _lines(aim: str, rows: pd.DataFrame) -> list[dict[str, Any]]:
             found.append({"genre": aim, "question": question, "kind": kind, **shares})
     heard = rows[rows["most"] != ""]
     score = (heard["genre"] == heard["aim"]).to_numpy(float) + (heard["most"] == "1").to_numpy(float)
-    own = (heard["kind"] == STEERED).to_numpy()
-
-    def auc(chosen: np.ndarray) -> float:
-        return rank_auc(score[chosen][own[chosen]], score[chosen][~own[chosen]])
-
     if len(heard):
-        low, high = bootstrap(auc, heard["group"].to_numpy())
-        value = {
-            "value": auc(np.arange(len(heard))),
-            "low": low,
-            "high": high,
-            "n": len(heard),
-            "chance": 0.5,
-        }
-        found.append({"genre": aim, "question": "AUC", "kind": STEERED, **value})
+        figure = roc_auc((heard["kind"] == STEERED).to_numpy(), score)
+        low, high = interval(figure, heard["group"].to_numpy())
+        value = {"value": point_estimate(figure, len(heard)), "low": low, "high": high, "n": len(heard)}
+        found.append({"genre": aim, "question": "AUC", "kind": STEERED, **value, "chance": 0.5})
     return found

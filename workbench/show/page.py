@@ -278,6 +278,7 @@ CONTROLLED = (
     "direction for every clip, directions from shuffled labels, those of the other genres, and the shrinking "
     "of the stream's norm alone. A prompt that names the genre is no control but the alternative."
 )
+DOSED = "A dose counts in multiples of R, the layer's mean residual norm; dose 0 is the unsteered model."
 Sounds = dict[str, dict[str, tuple[Clip, Row]]]
 """Title -> name of the clip -> its sound and what was heard in it."""
 
@@ -355,7 +356,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     pieces = {title: some for title, some in sounds.items() if " to " not in title}
     turned = {title: some for title, some in sounds.items() if " to " in title}
     facts = {"Model": found.settings["model"].split("#")[0], "Method": found.main}
-    facts |= {"Clips": found.settings["clips"].split(":")[0], "Minutes": found.settings["minutes"].split()[0]}
+    facts |= {"Clips": found.settings["clips"].split()[0], "Minutes": found.settings["minutes"].split()[0]}
     controls = {"controls": plots.beside_controls(found.table, found.main, [*CONTROLS, PROMPTED])}
     cost = {"effect and quality": plots.frontier(found.curves, found.methods, control=RANDOM)}
     parts = [
@@ -363,7 +364,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
         facts_html(facts, {"Genres that steer": (f"{steered} of {len(found.verdicts)}", steered > 0)}),
         f"<div class='said'>{said}</div>",
         f"<h2>Beside controls</h2><p>{CONTROLLED}</p>{figures_html(controls)}{_numbers_by_aim(found)}",
-        f"<h2>Dose and response</h2>{figures_html(drawn, first=False)}",
+        f"<h2>Dose and response</h2><p>{DOSED}</p>{figures_html(drawn, first=False)}",
         f"<h2>Target and verdict</h2>{figures_html({'target and verdict': matrix}, first=False)}",
         f"<h2>All methods</h2>{figures_html(cost, first=False)}{_by_method(found)}",
         f"<h2>Listen</h2><p>{RULE}</p>{_players(pieces)}",

@@ -257,6 +257,7 @@ def dose_of_aim(table: pd.DataFrame, aim: str, *, main: str, control: str) -> go
     ]
     rows = pd.concat(parts).assign(genre=aim)
     drawn = dose_response(rows.rename(columns={"hit_rate_low": "low", "hit_rate_high": "high"}))
+    drawn.update_xaxes(title_text="dose (multiples of R)")
     return drawn.update_layout(title_text=f"<b>How much does it take to reach {aim}?</b>", height=340)
 
 
@@ -298,8 +299,8 @@ def frontier(curves: pd.DataFrame, methods: pd.DataFrame, *, control: str) -> go
     Both tables are those of an `Evidence`: method, gain and nll_rise with _low and _high. Methods that were
     tried at one dose are single points; `control` is drawn grey and dotted.
     """
-    note = "Means over all genres; bars are 95 % intervals. Up is more effect, left is less damage."
-    across = "rise of the NLL under the unsteered model (nats per code)"
+    note = "Means over genres, 95 % intervals; NLL under the unsteered model. Up: more effect, left: less damage."
+    across = "rise of the NLL (nats per code)"
     result = g.figure("What does the effect cost?", x=across, y="gain in P(genre)", note=note, height=440)
     single = methods[~methods["method"].isin([*curves["method"], "unsteered"])].assign(dose=np.nan)
     rows = pd.concat([curves, single], ignore_index=True)
