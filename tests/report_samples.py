@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from toy_judges import DOSE, planted
 
-from workbench.evidence.report import CONTROLS, PROMPTED, Design
+from workbench.evidence.report import CONTROLS, PROMPTED, UNSTEERED, Design
 from workbench.evidence.search import COSTS, DamageBudget
 from workbench.generation.generate import generate
 from workbench.sound import Dataset, Entry
@@ -51,8 +51,9 @@ def planted_music(model: Any) -> Dataset:
 
 
 def study_clips(
-    rates: Mapping[str, tuple[float, float]], count: int, *, seed: int = 0, controls: Sequence[str] = CONTROLS
-) -> pd.DataFrame:
+    rates: Mapping[str, tuple[float, float]], count: int, *, seed: int = 0, dose: float = 0.2,
+    controls: Sequence[str] = CONTROLS,
+) -> pd.DataFrame:  # fmt: skip
     """Return made clips at the chosen settings: hit rates of "probe" and of every control by aim."""
     rng, rows = np.random.default_rng(seed), []
     for aim, (own, control) in rates.items():
@@ -61,8 +62,9 @@ def study_clips(
             if seed:
                 hits = rng.random(count) < (own if method == "probe" else control)
             for number, hit in enumerate(hits):
+                at = 0.0 if method == UNSTEERED else dose
                 rows.append(
-                    {"aim": aim, "method": method, "dose": 0.2, "layer": 3, "chosen": True, "hit": bool(hit),
+                    {"aim": aim, "method": method, "dose": at, "layer": 3, "chosen": True, "hit": bool(hit),
                      "p": float(hit), "gain": float(hit) - 0.2, "seed": number, "base": "a tune",
                      **dict.fromkeys(COSTS, 0.0)}
                 )  # fmt: skip

@@ -210,6 +210,7 @@ def test_shares_of_the_matrix_sum_to_one_and_controls_are_named(found):
 @pytest.mark.browser
 def test_the_page_opens_plays_and_fits_a_phone(found, tmp_path):
     from browser import browser
+    from page_audit import faults
 
     text = found.page.read_text("utf-8")
     assert found.page.stat().st_size < 25e6
@@ -226,4 +227,6 @@ def test_the_page_opens_plays_and_fits_a_phone(found, tmp_path):
             length = "new Promise((done) => { const a = document.querySelector('audio'); a.load();"
             assert tab.evaluate(f"{length} a.onloadedmetadata = () => done(a.duration); }})") == 1
             assert tab.locator("audio").count() == 2 * len(found.examples) and not errors
+            tab.wait_for_function("!document.querySelector('.js-plotly-plot[aria-busy=true]')")
+            assert faults(tab) == []
             tab.close()

@@ -286,7 +286,7 @@ def beside_controls(table: pd.DataFrame, main: str, names: Sequence[str]) -> go.
         }
         result.add_trace(g.curve(own["hit_rate"], y, name, g.UNSTEERED, hover="%{x:.0%}", **look))
     for edge in range(1, len(aims)):
-        result.add_hline(y=edge - 0.5, line={"color": g.GRID, "width": 1})
+        result.add_hline(y=edge - 0.5, line={"color": g.UNSTEERED, "width": 1, "dash": "dot"})
     result.update_xaxes(range=[-0.03, 1.03], tickformat=".0%")
     ticks = {"tickvals": list(range(len(aims))), "ticktext": aims, "showgrid": False}
     result.update_layout(legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"})
@@ -299,7 +299,7 @@ def frontier(curves: pd.DataFrame, methods: pd.DataFrame, *, control: str) -> go
     Both tables are those of an `Evidence`: method, gain and nll_rise with _low and _high. Methods that were
     tried at one dose are single points; `control` is drawn grey and dotted.
     """
-    note = "Means over genres, 95 % intervals; NLL under the unsteered model. Up: more effect, left: less damage."
+    note = "Means over genres, 95 % intervals; NLL under the unsteered model. Up is more effect."
     across = "rise of the NLL (nats per code)"
     result = g.figure("What does the effect cost?", x=across, y="gain in P(genre)", note=note, height=440)
     single = methods[~methods["method"].isin([*curves["method"], "unsteered"])].assign(dose=np.nan)
