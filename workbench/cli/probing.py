@@ -73,19 +73,17 @@ SHUFFLES = 12  # directions from shuffled labels, which take turns as controls
 
 def directions_by_method(acts: Activations) -> dict[str, dict[str, tuple[Direction, ...]]]:
     """Return method -> genre -> its directions at the layers of the activations, shuffled labels last."""
+    labels, names, layers = acts.labels("genre"), acts.classes("genre"), [int(layer) for layer in acts.layers]
+    folds = min(5, *(len(set(acts.groups[labels == name])) for name in names))
     made = {}
     for method in ("logistic", "means", "ridge"):
-        probes = fit_probes(acts, "genre", method=method, shuffles=0)
-        made[method] = {
-            name: tuple(probe.direction(name) for probe in probes) for name in acts.classes("genre")
-        }
-    rng, names = np.random.default_rng(0), acts.classes("genre")
-    labels = [rng.permutation(acts.labels("genre")) for _ in range(SHUFFLES)]
-    mixed = [Activations(acts.data.assign_coords(label_genre=("sample", one))) for one in labels]
+        probes = fit_probes(acts, "genre", method=method, folds=folds, shuffles=0)
+        made[method] = {name: tuple(probe.direction(name) for probe in probes) for name in names}
+    rng = np.random.default_rng(0)
+    shuffled = [rng.permutation(labels) for _ in range(SHUFFLES)]
+    mixed = [Activations(acts.data.assign_coords(label_genre=("sample", one))) for one in shuffled]
     made["shuffled labels"] = {
-        name: tuple(
-            difference_in_means(one, name, layer=int(layer)) for one in mixed for layer in acts.layers
-        )
+        name: tuple(difference_in_means(one, name, layer=layer) for one in mixed for layer in layers)
         for name in names
     }
     return made

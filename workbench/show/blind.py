@@ -109,8 +109,8 @@ def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: S
     number, aim = rows[0]["triple"], escape(rows[0]["aim"])
     options = "".join(f"<option>{escape(one)}</option>" for one in ("", *genres, "something else"))
     cards = "".join(
-        f"<div class='clip'><h3>{number} {letter}</h3>{player}<label>Which genre? "
-        f"<select name='genre-{number}-{letter}'>{options}</select></label></div>"
+        f"<div class='clip' style='border-left-color:var(--ring)'><h3>{number} {letter}</h3>{player}"
+        f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label></div>"
         for letter, player in zip(LETTERS, players, strict=True)
     )
     asked = {"most": f"Which sounds most like {aim}?", "liked": "Which do you like best?"}
