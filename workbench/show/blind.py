@@ -66,6 +66,9 @@ def blind_test(
         DiskError: the folder cannot be written.
 
     >>> blind_test(model, {"jazz": jazz.at(0.2)}, "out/blind")  # doctest: +SKIP
+    >>> blind_test(None, {}, "out/blind")
+    Traceback (most recent call last):
+    workbench.errors.EvidenceError: A blind test was asked for, but there are 0 plans and 12 triples. ...
     """
     if not plans or triples < 1:
         found = f"there are {len(plans)} plans and {triples} triples"

@@ -319,6 +319,9 @@ def evidence_report(
         DiskError: the folder cannot be written.
 
     >>> evidence_report(model, probes.directions(3), music=songs, budget_minutes=5)  # doctest: +SKIP
+    >>> evidence_report(None, {})
+    Traceback (most recent call last):
+    workbench.errors.EvidenceError: A report on directions was asked for, but the methods aim at [], ...
     """
     design, ears = design or Design(), as_judges(judges)
     options: dict[str, Any] = {"client": client, "progress": progress}
