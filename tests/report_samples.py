@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from toy_judges import DOSE, planted
 
-from workbench.evidence.report import CONTROLS, PROMPTED, UNSTEERED, Design
+from workbench.evidence.report import CONTROLS, PROMPTED, RANDOM, UNSTEERED, Design, adjusted_p, summary
 from workbench.evidence.search import COSTS, DamageBudget
 from workbench.generation.generate import generate
 from workbench.sound import Dataset, Entry
@@ -54,18 +54,39 @@ def study_clips(
     rates: Mapping[str, tuple[float, float]], count: int, *, seed: int = 0, dose: float = 0.2,
     controls: Sequence[str] = CONTROLS,
 ) -> pd.DataFrame:  # fmt: skip
-    """Return made clips at the chosen settings: hit rates of "probe" and of every control by aim."""
+    """Return made clips at the chosen settings: hit rates of "probe" and of every control by aim.
+
+    A number of clips is exact without a seed; with one each clip is drawn, and random directions, each of
+    them two clips, differ in their rates as the direction of "probe" may.
+    """
     rng, rows = np.random.default_rng(seed), []
     for aim, (own, control) in rates.items():
         for method in ("probe", *controls, PROMPTED):
-            hits = rng.permutation(np.arange(count) < round((own if method == "probe" else control) * count))
+            rate = own if method == "probe" else control
+            hits = rng.permutation(np.arange(count) < round(rate * count))
             if seed:
-                hits = rng.random(count) < (own if method == "probe" else control)
-            for number, hit in enumerate(hits):
-                at = 0.0 if method == UNSTEERED else dose
-                rows.append(
-                    {"aim": aim, "method": method, "dose": at, "layer": 3, "chosen": True, "hit": bool(hit),
-                     "p": float(hit), "gain": float(hit) - 0.2, "seed": number, "base": "a tune",
-                     **dict.fromkeys(COSTS, 0.0)}
-                )  # fmt: skip
+                each = np.clip(rng.normal(rate, 0.15, count), 0, 1)
+                each = each[np.arange(count) // 2] if method == RANDOM else each[0]
+                hits = rng.random(count) < each
+            at = 0.0 if method == UNSTEERED else dose
+            rows += [
+                {"aim": aim, "method": method, "dose": at, "layer": 3, "chosen": True, "hit": bool(hit),
+                 "p": float(hit), "gain": float(hit) - 0.2, "seed": number, "base": "a tune",
+                 "drawn": number // 2 if method == RANDOM else np.nan, **dict.fromkeys(COSTS, 0.0)}
+                for number, hit in enumerate(hits)
+            ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def judged(aims: Iterable[str], *, low: float = 0.8, codec: float = 0.0) -> pd.DataFrame:
+    """Return the validation of a judge of these aims whose AUC has this lower bound."""
+    auc = {"figure": "AUC", "value": low + 0.05, "low": low, "high": low + 0.1, "ok": low > 0.5}
+    moved = {"figure": "codec", "value": codec, "low": codec - 0.05, "high": codec + 0.05, "ok": codec < 0.1}
+    about = {"material": "real clips", "n": 30, "judge": "genre", "first": True}
+    return pd.DataFrame([{**about, "class": aim, **one} for aim in aims for one in (auc, moved)])
+
+
+def judged_table(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary of made clips with its p-values."""
+    table = summary(clips)
+    return table.assign(adjusted_p=table["aim"].map(adjusted_p(clips, "probe")))

@@ -10,7 +10,8 @@ import pandas as pd
 from workbench.activations import Activations
 from workbench.datasets import dataset
 from workbench.errors import ActivationsError
-from workbench.probing import ProbeSweep, fit_probes
+from workbench.probing import ProbeSweep
+from workbench.probing.directions import METHODS, directions_by
 from workbench.sound import LintReport, lint
 from workbench.steering import Direction, difference_in_means
 
@@ -75,10 +76,9 @@ def directions_by_method(acts: Activations) -> dict[str, dict[str, tuple[Directi
     """Return method -> genre -> its directions at the layers of the activations, shuffled labels last."""
     labels, names, layers = acts.labels("genre"), acts.classes("genre"), [int(layer) for layer in acts.layers]
     folds = min(5, *(len(set(acts.groups[labels == name])) for name in names))
-    made = {}
-    for method in ("logistic", "means", "ridge"):
-        probes = fit_probes(acts, "genre", method=method, folds=folds, shuffles=0)
-        made[method] = {name: tuple(probe.direction(name) for probe in probes) for name in names}
+    kinds = [name for name in METHODS if name not in ("random", "shuffled")]  # both are drawn afresh
+    every = [directions_by(acts, layer=layer, methods=kinds, folds=folds) for layer in layers]
+    made = {kind: {name: tuple(one[kind][name] for one in every) for name in names} for kind in kinds}
     rng = np.random.default_rng(0)
     shuffled = [rng.permutation(labels) for _ in range(SHUFFLES)]
     mixed = [Activations(acts.data.assign_coords(label_genre=("sample", one))) for one in shuffled]

@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,20 +23,12 @@ from workbench.evidence.judge import Judge, Judges, as_judges
 from workbench.evidence.search import COSTS, DOSES, STEERED, DamageBudget, ranked, settings
 from workbench.evidence.transitions import beginnings, compare_gains, transitions
 from workbench.evidence.trials import UNSTEERED, Trial, pair_prompts, run_trials
+from workbench.evidence.validate import Labelled, prompted_clips, validate_judge
 from workbench.files import digest_of, write_atomically
 from workbench.generation.request import prompt_codes_of
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
 from workbench.sound import Dataset
-from workbench.stats import (
-    holm,
-    interval,
-    mean_over_groups,
-    means,
-    point_estimate,
-    proportion,
-    rate_over_groups,
-    roc_auc,
-)
+from workbench.stats import SURE, holm, mean_over_groups, means, proportion, rate_over_groups
 from workbench.steering import Direction, Steering, random_direction
 
 RANDOM, SHRINK, PROMPTED = "random directions", "norm shrink only", "prompt only"
@@ -48,8 +39,9 @@ TRANSITIONS = (("classical", "electronic"), ("electronic", "jazz"), ("jazz", "ro
 FIRST_REPORTED = 1000  # the seeds from here on are reported, those from 0 on choose
 FEWEST, MOST, TIMED = (2, 6), (6, 64), 32  # clips that choose and are reported, per condition
 BEGINNINGS = 12
-REAL_CLIPS = 20  # per class, on which a judge is validated
-SURE_AUC = 0.5  # an interval that reaches down to it: the judge cannot tell the class
+VALIDATED = range(3000, 3008)  # seeds of prompted clips on which judges are validated
+REAL_CLIPS = 20  # per class, on which they are validated, too
+DRAWN = 20  # random directions, among which the clips are shared
 
 Clips = tuple[int, int]
 Run = partial[pd.DataFrame]  # `run_trials` with everything but the trials
@@ -73,7 +65,7 @@ class Design:
     doses: tuple[float, ...] = DOSES
     choosing_prompts: tuple[str, ...] = NEUTRAL_PROMPTS[:2]
     reporting_prompts: tuple[str, ...] = NEUTRAL_PROMPTS[2:]
-    prompted: str = "{aim} music"
+    prompted: str = "{} music"
     full: int = 4
     clips: Clips | None = None
     seconds: float = 5.0
@@ -163,11 +155,14 @@ class Study:
         best = {aim: chosen[main, aim] for aim in self.aims}
         for like in {one.direction.layer: one.direction for one in best.values()}.values():
             for dose in self.design.doses:
-                some += self._trials(pairs, RANDOM, Setting(like, dose), draw=True)
-        for setting in {(one.direction.layer, one.dose): one for one in best.values()}.values():
-            some += self._trials(pairs, SHRINK, setting, operation="norm_shrink")
+                several = min(DRAWN, max(count // 2, 1))  # each has its share of the pairs
+                for drawn in range(several):
+                    setting = Setting(random_direction(like, drawn), dose)
+                    some += self._trials(pairs[drawn::several], RANDOM, setting, drawn=drawn)
+        for one in {(one.direction.layer, one.dose): one for one in best.values()}.values():
+            some += self._trials(pairs, SHRINK, one, operation="norm_shrink")
         for aim, setting in best.items():
-            some += self._trials(pairs, PROMPTED, aim=aim, prompt=self.design.prompted.format(aim=aim))
+            some += self._trials(pairs, PROMPTED, aim=aim, prompt=self.design.prompted.format(aim))
             every = self.shuffled.get(aim, ())
             own = [one for one in every if one.layer == setting.direction.layer] or every
             for number, pair in enumerate(pairs if own else ()):  # several take turns, clip by clip
@@ -175,24 +170,23 @@ class Study:
                 some += self._trials([pair], SHUFFLED, other, aim=aim)
         return some
 
-    def plan(self, setting: Setting, *, operation: str = "add", seed: int | None = None) -> Steering:
-        """Return the plan of a setting; with a seed, that of a random direction in its place."""
-        direction = setting.direction if seed is None else random_direction(setting.direction, seed)
-        return direction.at(setting.dose, operation=operation, branch=self.design.branch)
+    def plan(self, setting: Setting, *, operation: str = "add") -> Steering:
+        """Return the plan of a setting."""
+        return setting.direction.at(setting.dose, operation=operation, branch=self.design.branch)
 
     def _trials(
         self, pairs: Sequence[tuple[str, int]], method: str, setting: Setting | None = None, *,
         aim: str | None = None, stage: str = "reporting", prompt: str | None = None,
-        operation: str = "add", draw: bool = False,
+        operation: str = "add", drawn: int | None = None,
     ) -> list[Trial]:  # fmt: skip
-        """Return a trial of each (prompt, seed); `draw` gives each a random direction of its own."""
+        """Return a trial of each (prompt, seed); `drawn` is the number of a random direction."""
         place = (None, 0.0) if setting is None else (setting.direction.layer, setting.dose)
-        columns = {"stage": stage, "layer": place[0], "dose": place[1]}
-        some = []
-        for base, seed in pairs:
-            push = setting and self.plan(setting, operation=operation, seed=seed if draw else None)
-            some.append(Trial(prompt or base, seed, push, method, aim, columns={**columns, "base": base}))
-        return some
+        columns = {"stage": stage, "layer": place[0], "dose": place[1], "drawn": drawn}
+        push = setting and self.plan(setting, operation=operation)
+        return [
+            Trial(prompt or base, seed, push, method, aim, columns={**columns, "base": base})
+            for base, seed in pairs
+        ]
 
     def choose(self, rows: pd.DataFrame) -> Chosen:
         """Return the best setting of each method and aim, within the damage budget where one is."""
@@ -256,7 +250,7 @@ class Study:
         told["doses"] = ", ".join(f"{dose:g}" for dose in design.doses)
         told["prompts that choose, seeds from 0"] = "; ".join(design.choosing_prompts)
         told[f"prompts that are reported, seeds from {FIRST_REPORTED}"] = "; ".join(design.reporting_prompts)
-        told["prompt only"] = design.prompted.format(aim=self.aims[0])
+        told["prompt only"] = design.prompted.format(self.aims[0])
         told["each clip"] = f"{design.seconds:g} s, branch {design.branch}, guidance {model.guidance:g}"
         return {**told, "budget": str(design.budget)} | {name: str(one) for name, one in model.draws.items()}
 
@@ -296,26 +290,28 @@ class Verdict(NamedTuple):
 def verdicts(
     table: pd.DataFrame, main: str, budget: DamageBudget, judges: pd.DataFrame
 ) -> dict[str, Verdict]:
-    """Return per aim whether its hit rate at the chosen setting lies above every control, intervals apart.
+    """Return per aim whether it steers: its hit rate lies above every control, intervals apart.
 
-    Of an aim that its judge tells from the others neither on prompted nor on real clips (the intervals of the
-    AUC reach 0.5) nothing is claimed. `table` is what `summary` returns.
+    `table` is what `summary` returns with the column adjusted_p, which may add a doubt. Nothing is claimed of an aim that its judge
+    hears neither in real nor in prompted clips (see `validate_judge`).
     """
     found = {}
     for aim, part in table[table["chosen"]].groupby("aim", sort=False):
         rows = {row["method"]: row for row in part.to_dict("records")}
         mine, controls = rows[main], [rows[name] for name in CONTROLS if name in rows]
         most = max(controls, key=lambda row: float(row["hit_rate_high"]))
-        apart = mine["hit_rate_low"] > most["hit_rate_high"]
-        own = judges[(judges["aim"] == aim) & judges["first"]]
-        deaf = len(own) > 0 and not (own["auc_low"] > SURE_AUC).any()
+        apart, sure = mine["hit_rate_low"] > most["hit_rate_high"], mine["adjusted_p"] <= SURE
+        own = judges[(judges["class"] == aim) & judges["first"].astype(bool)]
+        heard, moved = own[own["figure"] == "AUC"], own[(own["figure"] == "codec") & ~own["ok"].astype(bool)]
+        deaf = len(heard) > 0 and not heard["ok"].any()
         told = f"{_share(mine)} of its clips are heard as {aim}, of the controls at most {_share(most)}"
         told += f" ({most['method']})"
         if deaf:
-            on = ", ".join(f"{auc:.2f} on {kind}" for auc, kind in zip(own["auc"], own["on"], strict=True))
+            on = ", ".join(f"{auc:.2f} on {kind}" for auc, kind in heard[["value", "material"]].to_numpy())
             told = f"Nothing is said of {aim}: its judge does not tell it from the others (AUC {on})"
         elif apart:
-            told = f"{aim} steers: {told}, and the intervals lie apart"
+            luck = "" if sure else f", yet it may be luck (p = {mine['adjusted_p']:.2f} in pairs)"
+            told = f"{aim} steers: {told}, intervals apart{luck}"
         elif mine["hit_rate"] <= most["hit_rate"]:
             told = f"{aim} does not steer: {told}, no less"
         else:
@@ -325,10 +321,13 @@ def verdicts(
         units = zip(COSTS, ("nats per code", "dB", "repetition"), strict=True)
         cost = ", ".join(f"{round(mine[name], 2) + 0.0:+.2f} {unit}" for name, unit in units)
         within = budget.used({name: float(mine[name]) for name in COSTS}) <= 1
-        over = "" if within else ", more than the damage budget allows"
-        told += f". Cost against the unsteered clips: {cost}{over}."
+        told += f". Cost against the unsteered clips: {cost}{'' if within else _OVER}."
+        told += "".join(f" The codec alone moves P({aim}) by {one:+.2f}." for one in moved["value"])
         found[str(aim)] = Verdict(bool(apart and not deaf), told)
     return found
+
+
+_OVER = ", more than the damage budget allows"
 
 
 def _share(row: Mapping[Any, Any]) -> str:
@@ -349,42 +348,56 @@ def headline(found: Mapping[str, Verdict]) -> str:
 
 
 def adjusted_p(clips: pd.DataFrame, main: str) -> dict[str, float]:
-    """Return per aim the p-value of hitting more often than each control, in pairs, by Holm over aims.
+    """Return per aim the p-value of doing no more than the control that it beats least, by Holm over aims.
 
-    Of several controls the largest p-value counts: steering must beat all of them.
+    What is compared is the gain in P(aim), in pairs. Against random directions each of them counts once, for
+    a direction moves all its clips alike: does `main` do more than one further of their kind?
     """
     found = {}
     for aim, part in clips[clips["chosen"]].groupby("aim", sort=False):
-        hits = part.astype({"hit": float}).pivot_table(index=["base", "seed"], columns="method", values="hit")
-        others = [name for name in CONTROLS if name in hits]
-        groups = np.arange(len(hits))
-        tests = [mean_over_groups((hits[main] - hits[name]).to_numpy(), groups).p_value for name in others]
-        found[str(aim)] = max(tests)
+        wide = part.pivot_table(index=["base", "seed"], columns="method", values="gain")
+        mine, drawn = wide[main], part[part["method"] == RANDOM].groupby("drawn")["gain"]
+        apart = [(mine - wide[name]).to_numpy() for name in CONTROLS if name in wide and name != RANDOM]
+        tests = [mean_over_groups(one, np.arange(len(one))).p_value for one in apart]
+        if drawn.ngroups > 1:
+            tests.append(_one_further(mine.to_numpy(), [one.to_numpy() for _, one in drawn]))
+        found[str(aim)] = max(tests, default=1.0)
     return dict(zip(found, holm(list(found.values())).tolist(), strict=True))
 
 
-def validated(study: Study, clips: pd.DataFrame, music: Dataset | None) -> pd.DataFrame:
-    """Return how well each judge tells each aim: AUC by rank, on prompted clips and on real ones.
+def _one_further(mine: np.ndarray, others: Sequence[np.ndarray]) -> float:
+    """Return the p-value (Student's t) of gains (n,) being those of one more direction like the others.
 
-    A row per judge, aim and kind of clip: judge, aim, first (whether it is the judge of the verdicts), on, n,
-    auc with _low and _high (bootstrap of clips): how often a clip of the aim outranks one of another class.
+    The variance between directions is that of their means without what clips of one direction vary by.
     """
-    heard = {"prompted clips": clips[clips["method"] == PROMPTED].drop_duplicates(["aim", "base", "seed"])}
+    from scipy.stats import t
+
+    count, clips = len(others), sum(map(len, others))
+    centres = np.array([one.mean() for one in others])
+    within = sum(float(((one - one.mean()) ** 2).sum()) for one in others) / max(clips - count, 1)
+    between = max(float(centres.var(ddof=1)) - within * count / clips, 0.0)
+    error = between * (1 + 1 / count) + within / clips + float(mine.var(ddof=1)) / len(mine)
+    return float(t.sf((mine.mean() - centres.mean()) / max(error, 1e-12) ** 0.5, count - 1))
+
+
+def validated(model: Model, study: Study, music: Dataset | None) -> pd.DataFrame:
+    """Return how well each judge tells each aim on prompted and, with music, on real clips.
+
+    The columns of `JudgeValidation.table`, and judge, and first: whether it is the judge of the verdicts.
+    """
+    seconds, materials = study.design.seconds, {}
     if music is not None:
         songs = music.take(min(REAL_CLIPS, min(int((music.labels() == one).sum()) for one in music.genres)))
-        sounds = [songs.clip(number).section(0, study.design.seconds) for number in range(len(songs))]
-        heard["real clips"] = pd.DataFrame({"aim": songs.labels()})
-        for name, judge in study.judges.items():
-            heard["real clips"][[f"p_{name}_{one}" for one in judge.classes]] = judge.probabilities(sounds)
-    rows = []
+        sounds = [songs.clip(number).section(0, seconds) for number in range(len(songs))]
+        materials["real clips"] = Labelled(sounds, songs.labels().tolist(), songs.groups.tolist())
+    how: dict[str, Any] = {"prompt": study.design.prompted, "seconds": seconds, "progress": False}
+    materials["prompted clips"] = prompted_clips(model, study.aims, VALIDATED, **how)
+    parts = []
     for name, judge in study.judges.items():
-        for aim, (on, table) in product([aim for aim in study.aims if aim in judge.classes], heard.items()):
-            own = (table["aim"] == aim).to_numpy()
-            if own.any() and not own.all():
-                figure, n = roc_auc(own, table[f"p_{name}_{aim}"].to_numpy()), len(own)
-                auc = (point_estimate(figure, n), *interval(figure, np.arange(n)))
-                rows.append((name, aim, study.judge_of[aim] == name, on, n, *auc))
-    return pd.DataFrame(rows, columns=["judge", "aim", "first", "on", "n", "auc", "auc_low", "auc_high"])
+        found = validate_judge(judge, materials, model=None if music is None else model).table
+        first = [study.judge_of.get(one) == name for one in found["class"]]
+        parts.append(found.assign(judge=name, first=first)[found["class"].isin(study.aims)])
+    return pd.concat(parts, ignore_index=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -396,7 +409,7 @@ class Evidence:
         table: a row per aim, method and dose (see `summary`), `chosen` at the settings that were chosen.
         curves: the same per method and dose over all aims; `methods` at the chosen settings.
         by_judge: `table` as each judge that knows all aims hears it.
-        judges: how well each judge tells each aim, by rank (see `validated`).
+        judges: how well each judge tells each aim (see `validated`).
         turns: a row per transition, steered and prompted (see `compare_gains`).
         clips: a row per aim and clip.
         examples: title -> the trials whose clips are heard side by side, chosen by rule.
@@ -455,9 +468,10 @@ def gather(
     chooses, count = _sized(study, model, run, folder=folder, minutes=minutes, turns=music is not None)
     options["path"] = folder / "rows.jsonl"
     run = partial(run, path=options["path"])
-    chosen = study.choose(run(study.choosing(chooses)))
+    tried = run(study.choosing(chooses))
+    chosen = study.choose(tried)
     main = study.main(chosen)
-    rows = run(study.reporting(count, chosen, main))
+    rows = run(study.reporting(count, chosen, main), chosen_on=tried)
     clips = study.clips(rows, chosen, main)
     best = {aim: chosen[main, aim] for aim in study.aims}
     plans = {aim: study.plan(one) for aim, one in best.items()}
@@ -465,7 +479,8 @@ def gather(
     if music is not None:
         turns, more = _turned(model, study, best, music, count, **options)
         examples |= more
-    table, heard = summary(clips), validated(study, clips, music)
+    table, heard = summary(clips), validated(model, study, music)
+    table["adjusted_p"] = table["aim"].map(adjusted_p(clips, main))
     full = clips["method"].isin([*study.in_full, RANDOM])
     curves = summary(clips[full], ("method", "dose"))
     by_judge = {
@@ -479,7 +494,7 @@ def gather(
     }
     return Evidence(
         folder, main, verdicts(table, main, design.budget, heard),
-        table.assign(adjusted_p=table["aim"].map(adjusted_p(clips, main))), curves,
+        table, curves,
         summary(clips[clips["chosen"]], ("method",)), by_judge, heard, turns, clips, plans, examples,
         {**study.about(model), **told},
     )  # fmt: skip
@@ -554,7 +569,7 @@ def _turned(
         gains = tried.groupby("method")["gain"].mean().round(2)
         at = max(plans, key=lambda name: (gains[name], -float(name)))
         some = beginnings(reported, out_of, min(count, BEGINNINGS))
-        conditions = {PROMPTED: (study.design.prompted.format(aim=into), None), STEERED: (neutral, plans[at])}
+        conditions = {PROMPTED: (study.design.prompted.format(into), None), STEERED: (neutral, plans[at])}
         seeds = range(FIRST_REPORTED, FIRST_REPORTED + len(some.clips))
         table = transitions(model, some.clips, conditions, seeds=seeds, **options)
         told = {name: table[table["method"] == name].sort_values("beginning") for name in conditions}

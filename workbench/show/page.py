@@ -36,6 +36,7 @@ from workbench.show import plots
 from workbench.show.plots import diagnosis_figure
 from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, colours_of_clips, plotly_source
 from workbench.sound import Clip, Dataset
+from workbench.stats import Estimate
 
 HERE = Path(__file__).parent
 
@@ -270,13 +271,14 @@ TURNS = (
     "the median gain. Gain: P(new genre) in the new part minus that in the beginning."
 )
 TRUST = (
-    "How well a judge tells a genre's clips from the others, by rank: AUC, 1 for always, 0.5 for a guess. No "
-    "threshold is used. Nothing is claimed of a genre whose judge does no better than a guess."
+    "AUC: how often a clip of the genre outranks one of another; 1 is always, 0.5 a guess. Codec: by how "
+    "much the codec's round trip alone moves the mean probability. Nothing is claimed of a genre that its "
+    "judge hears neither in real nor in prompted clips."
 )
 CONTROLLED = (
-    "Controls are made at the same dose with the same prompts and seeds: the unsteered model, a random "
-    "direction for every clip, directions from shuffled labels, those of the other genres, and the shrinking "
-    "of the stream's norm alone. A prompt that names the genre is no control but the alternative."
+    "Controls are made at the same dose with the same prompts and seeds: the unsteered model, twenty random "
+    "directions in turn, directions from shuffled labels, those of the other genres, and the shrinking of "
+    "the stream's norm alone. A prompt that names the genre is no control but the alternative."
 )
 DOSED = "A dose counts in multiples of R, the layer's mean residual norm; dose 0 is the unsteered model."
 Sounds = dict[str, dict[str, tuple[Clip, Row]]]
@@ -424,11 +426,11 @@ def _turns(found: Evidence) -> str:
 def _trusted(found: Evidence) -> str:
     """Return how well judges tell genres, and what each of several says of the steering."""
     rows = [
-        [row["judge"], row["aim"], row["on"], row["n"], _interval(row, "auc", ".2f"),
-         "verdicts" if row["first"] else ""]
+        [row["judge"], row["class"], row["material"], row["n"], row["figure"],
+         str(Estimate(row["value"], row["low"], row["high"])), "yes" if row["ok"] else "no"]
         for row in found.judges.to_dict("records")
     ]  # fmt: skip
-    text = table(["judge", "genre", "on", "clips", "AUC", "used for"], rows)
+    text = table(["judge", "genre", "on", "clips", "figure", "value", "passed"], rows)
     if len(found.by_judge) > 1:
         rows = [
             [name, row["aim"], row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f")]

@@ -10,6 +10,7 @@ import workbench as wb
 from recipe.card import table
 from workbench.cli.probing import directions_by_method
 from workbench.evidence.report import Evidence, headline
+from workbench.stats import Estimate
 
 PAGE = "results.md"
 ELSEWHERE = """## The same on a real checkpoint
@@ -103,7 +104,9 @@ def _turns(found: Evidence) -> Iterator[str]:
 
 def _judges(found: Evidence) -> Iterator[str]:
     yield "## Judges\n"
-    yield table(["judge", "genre", "on", "clips", "AUC"], [
-        [row["judge"], row["aim"], row["on"], str(row["n"]), _interval(row, "auc", ".2f")]
+    yield "AUC by rank, and by how much the codec's round trip alone moves the mean probability.\n"
+    yield table(["judge", "genre", "on", "clips", "figure", "value", "passed"], [
+        [row["judge"], row["class"], row["material"], str(row["n"]), row["figure"],
+         str(Estimate(row["value"], row["low"], row["high"])), "yes" if row["ok"] else "no"]
         for row in found.judges.to_dict("records")
     ])  # fmt: skip
