@@ -155,7 +155,7 @@ def test_verdicts_follow_from_the_figures(count):
     assert "is not shown to steer" in said["rock"].sentence and "does not steer" in said["reggae"].sentence
     assert headline(said).startswith("1 of 3 steers") and headline(said).endswith("rock, reggae.")
     p_values = table.set_index("aim")["adjusted_p"].groupby(level=0).first()
-    assert p_values["jazz"] < 0.1 < p_values["reggae"]
+    assert p_values["jazz"] < 0.2 < 0.5 < p_values["reggae"]
 
 
 def test_a_deaf_judge_claims_nothing_and_broken_music_is_said():

@@ -292,8 +292,8 @@ def verdicts(
 ) -> dict[str, Verdict]:
     """Return per aim whether it steers: its hit rate lies above every control, intervals apart.
 
-    `table` is what `summary` returns with the column adjusted_p, which may add a doubt. Nothing is claimed of an aim that its judge
-    hears neither in real nor in prompted clips (see `validate_judge`).
+    `table` is what `summary` returns with the column adjusted_p, which may add a doubt. Nothing is claimed of
+    an aim that its judge hears neither in real nor in prompted clips (see `validate_judge`).
     """
     found = {}
     for aim, part in table[table["chosen"]].groupby("aim", sort=False):
