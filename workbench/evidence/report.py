@@ -483,11 +483,9 @@ def gather(
     table["adjusted_p"] = table["aim"].map(adjusted_p(clips, main))
     full = clips["method"].isin([*study.in_full, RANDOM])
     curves = summary(clips[full], ("method", "dose"))
-    by_judge = {
-        name: summary(replace(study, judges={name: one}).clips(rows, chosen, main))
-        for name, one in study.judges.items()
-        if set(study.aims) <= set(one.classes)
-    }
+    alone = {name: replace(study, judges={name: one}) for name, one in study.judges.items()}
+    by_judge = {name: summary(one.clips(rows, chosen, main)) for name, one in alone.items()
+                if set(study.aims) <= set(one.judge_of)}  # fmt: skip
     told = {
         "clips": f"{len(rows)} are reported, {count} per condition; {chooses} per setting chose",
         "minutes": f"{(time.monotonic() - began) / 60:.1f} in this call, of a budget of {minutes:g}",
