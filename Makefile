@@ -23,7 +23,7 @@ LAWS := $(wildcard tests/*/test_*laws.py) tests/generation/test_generate.py test
 	tests/model/test_capture.py tests/model/test_capture_sources.py tests/steering/test_operations.py tests/generation/test_steered_sites.py
 RECIPE := PYTHONPATH=data/embedded $(BIN)/python -m recipe
 .PHONY: help lab app demo docs test verify $(VERIFY:%=verify-%) check browser clean
-.PHONY: embedded evaluate-embedded evaluate-steering
+.PHONY: embedded evaluate-embedded evaluate-steering evidence
 
 help: ## Show this list
 	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -68,6 +68,9 @@ evaluate-embedded: $(VENV)/installed ## Measure the built-in model (LISTENER="..
 
 evaluate-steering: $(VENV)/installed ## Measure what the steering engine does with the built-in model
 	$(RECIPE) steering
+
+evidence: $(VENV)/installed ## Measure whether steering is real (40 minutes); writes out/evidence/index.html and docs/results.md
+	$(RECIPE) evidence
 
 DOCUMENTED := sound activations model steering probing probing.diagnosis generation evidence show.plots show.widgets
 docs: $(VENV)/installed ## Write the reference of all modules as pages; open out/docs/index.html

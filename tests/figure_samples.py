@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from report_samples import study_clips
 from show_samples import GENRES, projection
 from steering_samples import direction
 
 from workbench.evidence.causal import DirectEffects, Line, PatchMap
 from workbench.evidence.crosstalk import BlendCurve, Crosstalk
+from workbench.evidence.report import CONTROLS, summary
 from workbench.generation.score import Score
 from workbench.generation.take import ProbeTrace
 from workbench.model.band import Note
@@ -154,7 +156,11 @@ def _of_steering() -> dict[str, Any]:
     read = 0.5 + 0.4 * np.sin(seconds)
     trace = ProbeTrace("genre", 3, ("jazz", "rock"), seconds, np.stack([read, 1 - read], 1))
     none = pd.DataFrame()
+    table, curves, methods = _of_evidence()
     return {
+        "dose_of_aim": plots.dose_of_aim(table, "jazz", main="logistic", control="random directions"),
+        "beside_controls": plots.beside_controls(table, "logistic", CONTROLS),
+        "frontier": plots.frontier(curves, methods, control="random directions"),
         "take_scores": plots.take_scores(dict.fromkeys(PLANS, trace), "jazz", seconds=4.0),
         "dose_response": plots.dose_response(pd.DataFrame(rows), chance=1 / 6),
         "judged_genres": plots.judged_genres(dict(list(heard.items())[:3]), wanted="jazz"),
@@ -188,3 +194,15 @@ def _of_causes() -> dict[str, Any]:
         "direct_heat": plots.direct_heat(effects),
         "reads_and_acts": plots.reads_and_acts(acts),
     }
+
+
+def _of_evidence() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return made tables of a report: per aim and dose, per method and dose, per method."""
+    parts = [
+        study_clips(dict.fromkeys(GENRES, (0.9, 0.2)), 12, dose=dose, seed=seed)
+        for seed, dose in enumerate((0.1, 0.2))
+    ]
+    clips = pd.concat([parts[0].query("method != 'unsteered'").assign(chosen=False), parts[1]])
+    clips = clips.replace("probe", "logistic")
+    full = clips[clips["method"].isin(["logistic", "random directions"])]
+    return summary(clips), summary(full, ("method", "dose")), summary(clips[clips["chosen"]], ("method",))

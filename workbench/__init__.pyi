@@ -24,6 +24,8 @@ from .probing import fit_multilabel as fit_multilabel
 from .probing import fit_probes as fit_probes
 from .probing import fit_regression as fit_regression
 from .probing import project as project
+from .show.blind import blind_test as blind_test
+from .show.page import evidence_report as evidence_report
 from .show.widgets import BrokenProbes as BrokenProbes
 from .show.widgets import LiveDesk as LiveDesk
 from .show.widgets import MapPanel as MapPanel

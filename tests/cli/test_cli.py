@@ -21,7 +21,9 @@ from workbench.cli.copies import PAGES
 from workbench.cli.demo import DOSES
 from workbench.cli.main import parser
 from workbench.cli.picture import across, up
+from workbench.cli.probing import SHUFFLES
 from workbench.evidence.judge import register_judge
+from workbench.evidence.report import Verdict
 from workbench.extensions import load_extension
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
@@ -30,7 +32,7 @@ from workbench.show.plots.probing import BLUE
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer"])
+@pytest.mark.parametrize("command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer", "evaluate"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -42,7 +44,10 @@ def test_the_first_page_walks_through_the_job(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     told = capsys.readouterr().out
-    assert all(f"workbench {name}" in told for name in ("doctor", "lab", "demo", "capture", "probe", "steer"))
+    assert all(
+        f"workbench {name}" in told
+        for name in ("doctor", "lab", "demo", "capture", "probe", "steer", "evaluate")
+    )
     assert parser().prog == "workbench"
 
 
@@ -334,3 +339,40 @@ def test_the_usual_doses_are_those_at_which_the_built_in_model_steers_best():
     asked = parser().parse_args(["steer", "a tune", "--direction", "jazz.safetensors"])
     assert 0.1 <= asked.dose <= 0.2
     assert len(DOSES) == 5 and sum(0.1 <= dose <= 0.2 for dose in DOSES) == 3
+
+
+def test_evaluate_makes_directions_of_one_half_and_reports_with_the_other(
+    tiny_folder, store, tmp_path, capsys, monkeypatch
+):
+    asked, out = {}, tmp_path / "evidence"
+
+    class Found:
+        verdicts, page, plans = {"jazz": Verdict(True, "jazz steers.")}, out / "index.html", {"jazz": "plan"}
+
+        def __str__(self):
+            return "1 of 1 steers"
+
+    def report(model, directions, **options):
+        asked.update(options, directions=directions)
+        return Found()
+
+    def blind(model, plans, folder, *, triples):
+        asked.update(plans=plans, triples=triples)
+        return folder / "listen.html"
+
+    monkeypatch.setattr(wb, "evidence_report", report)
+    monkeypatch.setattr(wb, "blind_test", blind)
+    words = ["evaluate", "--model", str(tiny_folder), "--music", str(store / "music"), "--out", str(out)]
+    assert main([*words, "--budget", "3", "--judge", "genre", "--blind", "4"]) == 0
+    told = capsys.readouterr().out
+    assert "jazz steers." in told and f"Open {out / 'index.html'}" in told and "listen.html" in told
+    assert asked["budget_minutes"] == 3 and asked["judges"] == ["genre"] and asked["triples"] == 4
+    learnt = {one.origin["dataset_fingerprint"] for one in asked["directions"]["means"]["jazz"]}
+    assert learnt and asked["music"].fingerprint not in learnt and len(asked["music"]) == 9
+    own = asked["directions"]
+    assert [one.layer for one in own["logistic"]["jazz"]] == [1, 2]
+    assert len(own["shuffled labels"]["jazz"]) == 2 * SHUFFLES
+    one = tmp_path / "jazz.safetensors"
+    own["means"]["jazz"][0].save(one)
+    assert main([*words, "--direction", str(one)]) == 0
+    assert list(asked["directions"]) == ["jazz"] and asked["judges"] == "genre"

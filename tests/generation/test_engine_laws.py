@@ -41,7 +41,8 @@ WRITTEN = {
     "pulse": pulse(every_steps=3),
 }
 CASES = list(product(OPERATIONS, SCHEDULES, ("cond", "null", "both"), (None, "gate"), (1.0, 0.5)))
-DOSES = {"add": 0.8, "norm_scaled_add": 0.4, "keep_norm": 0.8, "remove": 0.9, "clamp": 5.0, "patch": 0.9}
+DOSES = {"add": 0.8, "norm_scaled_add": 0.4, "norm_shrink": 0.4, "keep_norm": 0.8, "remove": 0.9}
+DOSES |= {"clamp": 5.0, "patch": 0.9}
 
 
 @cache

@@ -62,9 +62,10 @@ def test_law_04_a_push_at_a_site_reaches_what_comes_after_it(tiny_model: Any, si
 @pytest.mark.parametrize("site", SITES)
 def test_laws_01_04_05_every_operation_at_every_site(tiny_model: Any, site: str) -> None:
     one = direction(tiny_model, 0, site=site)
-    doses = {"add": 0.5, "norm_scaled_add": 0.4, "keep_norm": 0.5, "remove": 1.0, "clamp": 2.0, "patch": 1.0}
+    doses = {"add": 0.5, "norm_scaled_add": 0.4, "norm_shrink": 0.4, "keep_norm": 0.5}
+    doses |= {"remove": 1.0, "clamp": 2.0, "patch": 1.0}
     plans = [one.at(doses[name], operation=name) for name in OPERATIONS]
-    settings = {"seconds": 0.32, "seed": [3] * 7, "progress": False}
+    settings = {"seconds": 0.32, "seed": [3] * 8, "progress": False}
     *takes, plain = generate(tiny_model, PROMPT, steering=[*plans, None], **settings)
     for take in takes:
         assert take.receipt.ok
@@ -76,8 +77,8 @@ def test_laws_01_04_05_every_operation_at_every_site(tiny_model: Any, site: str)
     assert held["remove"].shape == held["clamp"].shape == (VISITS, 32)
     assert np.allclose(held["remove"] @ one.vector, 0.0, **NETWORK)
     assert np.allclose(held["clamp"] @ one.vector, 2.0, **NETWORK)
-    nothing = [one.at(0.0, operation=name) for name in ("add", "norm_scaled_add", "keep_norm", "remove")]
-    settings["seed"] = [3] * 4
+    nothing = [one.at(0.0, operation=name) for name in list(OPERATIONS)[:5]]
+    settings["seed"] = [3] * 5
     for take in generate(tiny_model, PROMPT, steering=nothing, **settings):
         assert np.array_equal(take.codes, plain.codes)
 

@@ -12,6 +12,7 @@ from show_samples import GENRES, projection, tone
 from tolerances import DOUBLE
 
 from workbench.errors import EvidenceError, ProbeError
+from workbench.evidence.report import CONTROLS
 from workbench.show import plots
 from workbench.show.plots.grammar import GENRE_COLOURS, OTHERS, UNSTEERED, colours_for, colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, mel_frequencies, outline
@@ -174,6 +175,20 @@ def test_dose_response_has_intervals_and_a_dotted_control():
     assert lines["chance"].line.dash == "dash"
     with pytest.raises(EvidenceError, match="dose sweep"):
         plots.dose_response(table.drop(columns="hit_rate"))
+
+
+def test_figures_of_the_evidence_show_every_control_with_its_interval():
+    figures = samples()
+    rows = {trace.name: trace for trace in figures["beside_controls"].data}
+    assert set(rows) == {"logistic", *CONTROLS}
+    assert all(len(one.x) == len(GENRES) and len(one.error_x.array) == len(GENRES) for one in rows.values())
+    assert list(rows["logistic"].marker.color) == [GENRE_COLOURS[name] for name in sorted(GENRES)]
+    lines = {trace.name: trace for trace in figures["frontier"].data}
+    assert len(lines["logistic"].x) == 2 and len(lines["prompt only"].x) == 1
+    assert lines["random directions"].line.dash == "dot" and "unsteered" not in lines
+    steered, control = figures["dose_of_aim"].data[::-1]
+    assert list(steered.x) == list(control.x) == [0.0, 0.1, 0.2]
+    assert steered.line.color == GENRE_COLOURS["jazz"]
 
 
 def test_judged_bars_have_the_clips_colours():

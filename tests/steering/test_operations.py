@@ -71,6 +71,7 @@ def test_each_operation_equals_its_formula_in_plain_numpy(h, v):
     expected = {
         "add": pushed,
         "norm_scaled_add": (x + 0.4 * norm * u) / 1.4,
+        "norm_shrink": x / 1.4,
         "keep_norm": pushed / np.sqrt((pushed**2).sum(-1, keepdims=True)) * norm,
         "remove": x - 0.5 * (along - 2.0) * u,
         "clamp": x + (3.0 - along) * u,
@@ -79,6 +80,7 @@ def test_each_operation_equals_its_formula_in_plain_numpy(h, v):
     strengths = {
         "add": 0.6,
         "norm_scaled_add": 0.4,
+        "norm_shrink": 0.4,
         "keep_norm": 0.6,
         "remove": 0.5,
         "clamp": 3.0,

@@ -1,4 +1,4 @@
-"""The command line: `workbench lab | app | demo | doctor | capture | probe | steer`, over the library."""
+"""The command line: `workbench lab | app | demo | doctor | capture | probe | steer | evaluate`."""
 
 from workbench.cli.main import main
 

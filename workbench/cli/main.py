@@ -1,4 +1,4 @@
-"""The command line: lab, app, demo, doctor, capture, probe and steer, each a few lines over the library."""
+"""The command line: lab, app, demo, doctor, capture, probe ... each a few lines over the library."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ The same, step by step:
   workbench capture -o acts.zarr       the activations of the built-in music
   workbench probe acts.zarr -o probes  one probe per layer, and a direction per genre
   workbench steer "a tune" --direction probes/jazz.safetensors --dose 0.15 -o jazz.wav
+  workbench evaluate                   is the steering real? a page of evidence, with controls
 """
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "umap-learn", "plotly", "jupyterlab",
             "ipywidgets", "anywidget", "xarray", "zarr")  # fmt: skip
@@ -355,6 +356,48 @@ def steer(asked: Namespace) -> None:
         print(heard_table(asked.judge, judge, {"unsteered": before.clip, "steered": after.clip}))
     clips = f"wb.read_clip({str(unsteered)!r}), wb.read_clip({str(asked.out)!r})"
     in_python(f"wb.compare({clips}, names=['unsteered', 'steered'])")
+
+
+@command(
+    "measure whether steering is real, and write a page of evidence",
+    *MODEL,
+    option("--music", default="embedded", help="half of it makes directions, half judges and begins"),
+    option(
+        "--direction", type=Path, action="append", metavar="FILE", help=f"instead of new ones: {DIRECTION}"
+    ),
+    option("--out", type=Path, default=Path("out/evidence"), help="folder for rows, table and page"),
+    option("--budget", type=float, default=40.0, metavar="MINUTES", help="default: 40"),
+    option("--judge", action="append", metavar="NAME", help="may be given several times (default: genre)"),
+    option("--blind", type=int, metavar="N", help="also write a listening test of N groups: listen.html"),
+    option("--answers", type=Path, nargs="+", metavar="CSV", help="print what listeners of --blind said"),
+    extension("a judge"),
+    more="Layers and doses are chosen on some prompts and seeds and reported on others, beside controls. "
+    "Interrupted, the same command goes on where it stopped.",
+)
+def evaluate(asked: Namespace) -> None:
+    """Write the page of evidence and the listening test, or read the answers to the latter."""
+    from workbench.cli.probing import directions_by_method
+    from workbench.cli.steering import directions_in
+    from workbench.show.blind import blind_results
+
+    if asked.answers:
+        table = blind_results(asked.answers, asked.out / "key.json")
+        print(table.to_string(index=False, float_format="{:.2f}".format))
+        return
+    model, songs = wb.load(asked.model, device=asked.device), wb.dataset(asked.music)
+    learnt, held = songs.split(test=0.5)
+    directions: dict[str, Any] = {}
+    for one in directions_in(asked.direction or ()).values():
+        directions[one.name] = (*directions.get(one.name, ()), one)
+    if not directions:
+        layers = sorted({model.n_layers // 4, model.n_layers // 2})
+        directions = directions_by_method(wb.capture(model, learnt, seconds=5, layers=layers))
+    judges, options = asked.judge or "genre", {"budget_minutes": asked.budget, "folder": asked.out}
+    found = wb.evidence_report(model, directions, judges=judges, music=held, **options)
+    print(found, *(one.sentence for one in found.verdicts.values()), f"Open {found.page}", sep="\n")
+    if asked.blind:
+        print(f"Send {wb.blind_test(model, found.plans, asked.out, triples=asked.blind)}")
+    in_python(f"import pandas as pd; pd.read_csv({str(asked.out / 'table.csv')!r})")
 
 
 def recipe(asked: Namespace) -> int:

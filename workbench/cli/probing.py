@@ -1,16 +1,19 @@
-"""What `workbench probe` does beside fitting: groups by a rule, lint, what a layer confuses."""
+"""What `workbench probe` and `evaluate` do beside fitting: groups by a rule, lint, directions by method."""
 
 from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 
 from workbench.activations import Activations
 from workbench.datasets import dataset
 from workbench.errors import ActivationsError
 from workbench.probing import ProbeSweep
+from workbench.probing.directions import METHODS, directions_by
 from workbench.sound import LintReport, lint
+from workbench.steering import Direction, difference_in_means
 
 
 def regroup(acts: Activations, rule: str) -> Activations:
@@ -64,3 +67,23 @@ def confusion_text(probes: ProbeSweep, layer: int) -> str:
     ]
     with pd.option_context("display.width", 200):
         return f"Layer {layer}, held-out samples: true {probes.target} down, predicted across.\n{counts}"
+
+
+SHUFFLES = 12  # directions from shuffled labels, which take turns as controls
+
+
+def directions_by_method(acts: Activations) -> dict[str, dict[str, tuple[Direction, ...]]]:
+    """Return method -> genre -> its directions at the layers of the activations, shuffled labels last."""
+    labels, names, layers = acts.labels("genre"), acts.classes("genre"), [int(layer) for layer in acts.layers]
+    folds = min(5, *(len(set(acts.groups[labels == name])) for name in names))
+    kinds = [name for name in METHODS if name not in ("random", "shuffled")]  # both are drawn afresh
+    every = [directions_by(acts, layer=layer, methods=kinds, folds=folds) for layer in layers]
+    made = {kind: {name: tuple(one[kind][name] for one in every) for name in names} for kind in kinds}
+    rng = np.random.default_rng(0)
+    shuffled = [rng.permutation(labels) for _ in range(SHUFFLES)]
+    mixed = [Activations(acts.data.assign_coords(label_genre=("sample", one))) for one in shuffled]
+    made["shuffled labels"] = {
+        name: tuple(difference_in_means(one, name, layer=layer) for one in mixed for layer in layers)
+        for name in names
+    }
+    return made

@@ -136,12 +136,12 @@ def _search(
 
 def _finer(tried: pd.DataFrame, space: Space) -> list[Setting]:
     """Return what is tried after the coarse doses: around the best, and below what did better too dearly."""
-    layer, dose = _ranked(tried)[0]
+    layer, dose = ranked(tried)[0]
     finer = [(layer, other) for other in space.around(dose)]
     best = tried.loc[(tried["layer"] == layer) & (tried["dose"] == dose), "score"].iloc[0]
     known = {*finer, *zip(tried["layer"], tried["dose"], strict=True)}
     dear = tried[~tried["within"] & (tried["score"] > best)].assign(within=True)
-    for layer, dose in _ranked(dear)[:1]:
+    for layer, dose in ranked(dear)[:1]:
         finer += [(layer, other) for other in space.doses if other < dose and (layer, other) not in known]
     return finer
 
@@ -173,7 +173,7 @@ def with_costs(clips: pd.DataFrame, method: str) -> pd.DataFrame:
     return both.assign(**{name: both[one] - both[f"{one}_before"] for name, one in COSTS.items()})
 
 
-def _ranked(tried: pd.DataFrame) -> list[Setting]:
+def ranked(tried: pd.DataFrame) -> list[Setting]:
     """Return settings, best first: within the budget by score, of equals the smaller dose; others by cost."""
     # Scores are 0 or more, and what breaks the budget uses more than 1 of it.
     key = tried["score"].where(tried["within"], -tried["used"])
@@ -184,7 +184,7 @@ def _ranked(tried: pd.DataFrame) -> list[Setting]:
 def _finalists(tried: pd.DataFrame, count: int) -> list[Setting]:
     """Return the settings to be proved: the best within the budget, or the mildest when none is."""
     within = tried[tried["within"]]
-    return _ranked(within)[:count] if len(within) else _ranked(tried)[:1]
+    return ranked(within)[:count] if len(within) else ranked(tried)[:1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from workbench.stats import Estimate, means
 
 if TYPE_CHECKING:
     from workbench.model.musicgen import Model
-    from workbench.sound import Clip
+    from workbench.sound import Clip, Dataset
     from workbench.steering import Steering
 
 SHORTEST_SECONDS = 1.0  # a judge needs as much as this of each part
@@ -42,6 +42,22 @@ class Gains:
 
     def __str__(self) -> str:
         return f"steered {self.steered}, prompted {self.prompted}, difference {self.difference}, n = {self.n}"
+
+
+@dataclass(frozen=True, eq=False)
+class Beginnings:
+    """Pieces to go on from, and the groove of each."""
+
+    clips: tuple[Clip, ...]
+    grooves: tuple[str, ...]
+
+
+def beginnings(music: Dataset, genre: str, count: int) -> Beginnings:
+    """Return so many pieces of a genre, grooves taken in turn."""
+    table = music.where(genre=genre).table()
+    table["turn"] = table.groupby("group").cumcount()
+    chosen = table.sort_values(["turn", "group"]).head(count)
+    return Beginnings(tuple(music.clip(str(id_)) for id_ in chosen["id"]), tuple(map(str, chosen["group"])))
 
 
 def transitions(

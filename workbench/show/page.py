@@ -1,10 +1,11 @@
-"""HTML pages that stand alone: about a run, with its clips, and about a probe, finding by finding.
+"""HTML pages that stand alone: about a run, with its clips, about a probe, and the evidence for steering.
 
 Each explains itself, holds its stylesheet and plotly.js, escapes all text and needs no network.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +16,27 @@ from typing import Any
 from urllib.parse import quote
 
 from workbench.errors import ProbeError
+from workbench.evidence.judge import Judges, as_judges
+from workbench.evidence.report import (
+    CONTROLS,
+    PROMPTED,
+    RANDOM,
+    Design,
+    Evidence,
+    gather,
+    headline,
+)
+from workbench.evidence.search import COSTS
+from workbench.evidence.trials import UNSTEERED, Row, Trial, run_trials
 from workbench.files import write_atomically
+from workbench.generation.take import Take
+from workbench.model.musicgen import Model
 from workbench.probing.diagnosis import Finding, ProbeReport
+from workbench.show import plots
 from workbench.show.plots import diagnosis_figure
 from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, colours_of_clips, plotly_source
+from workbench.sound import Clip, Dataset
+from workbench.stats import Estimate
 
 HERE = Path(__file__).parent
 
@@ -240,3 +258,213 @@ def _numbers(report: ProbeReport) -> str:
         chances = ["" if row[name] != row[name] else f"{row[name]:.3g}" for name in ("p_value", "adjusted")]
         rows.append([row["finding"], f"{row['effect']:.3f}", *chances, "yes" if row["alarm"] else ""])
     return table(["finding", "effect", "p", "corrected p", "alarm"], rows)
+
+
+LISTENED_HZ, FLAC_BYTES = 24_000, 14_000_000  # sound of a page: no more samples a second; above, as OGG
+RULE = (
+    "Chosen by rule, not by ear: of the reported seeds those with the highest, median and lowest gain in the "
+    "judge's probability of the genre, each beside the unsteered clip of the same prompt and seed."
+)
+TURNS = (
+    "Five seconds of a piece, then as many from the model: once with a prompt that names the new genre, once "
+    "steered with a neutral prompt, after the same beginning and with the same seed. You hear the clip with "
+    "the median gain. Gain: P(new genre) in the new part minus that in the beginning."
+)
+TRUST = (
+    "AUC: how often a clip of the genre outranks one of another; 1 is always, 0.5 a guess. Codec: by how "
+    "much the codec's round trip alone moves the mean probability. Nothing is claimed of a genre that its "
+    "judge hears neither in real nor in prompted clips."
+)
+CONTROLLED = (
+    "Controls are made at the same dose with the same prompts and seeds: the unsteered model, twenty random "
+    "directions in turn, directions from shuffled labels, those of the other genres, and the shrinking of "
+    "the stream's norm alone. A prompt that names the genre is no control but the alternative."
+)
+DOSED = "A dose counts in multiples of R, the layer's mean residual norm; dose 0 is the unsteered model."
+Sounds = dict[str, dict[str, tuple[Clip, Row]]]
+"""Title -> name of the clip -> its sound and what was heard in it."""
+
+
+def evidence_report(
+    model: Model,
+    directions: Mapping[str, Any],
+    *,
+    judges: Judges = "genre",
+    budget_minutes: float = 40.0,
+    folder: Path | str = "out/evidence",
+    music: Dataset | None = None,
+    design: Design | None = None,
+    client: Any = None,
+    progress: bool = True,
+) -> Evidence:
+    """Return the evidence for steering, after writing it as one page, `folder`/index.html.
+
+    Layers and doses are chosen on some prompts and seeds and reported on others, beside controls.
+    A first batch is timed, and the budget says how many clips are made. Rows are kept in the folder: after a
+    kill the same call goes on where it stopped.
+
+    Args:
+        model: the model.
+        directions: aim -> direction, or method -> aim -> direction; in place of a direction there may be
+            several, one per layer. A method called "shuffled labels" is a control.
+        judges: as for `run_trials`; the first that knows an aim gives its verdict.
+        budget_minutes: how long it may take; it takes longer where this is too short for the fewest clips.
+        folder: of rows, table and page.
+        music: labelled clips on which judges are validated and with which transitions begin, best others than
+            the directions were made from; without it neither is done.
+        design: doses, prompts, seconds and clips; by default those of `Design`.
+        client: a `dask.distributed.Client` whose workers make the clips.
+        progress: whether to say how long it takes and to show progress bars.
+
+    Raises:
+        EvidenceError: a direction is missing, or no judge hears an aim.
+        DiskError: the folder cannot be written.
+
+    >>> evidence_report(model, probes.directions(3), music=songs, budget_minutes=5)  # doctest: +SKIP
+    >>> evidence_report(None, {})
+    Traceback (most recent call last):
+    workbench.errors.EvidenceError: A report on directions was asked for, but the methods aim at [], ...
+    """
+    design, ears = design or Design(), as_judges(judges)
+    options: dict[str, Any] = {"client": client, "progress": progress}
+    found = gather(model, directions, ears, design, folder=Path(folder), minutes=budget_minutes, music=music,
+                   **options)  # fmt: skip
+    sounds: Sounds = {title: {} for title in found.examples}
+    for goes_on in (False, True):
+        place = {id(trial): (title, name) for title, some in found.examples.items()
+                 for name, trial in some.items() if (trial.prompt_codes is not None) == goes_on}  # fmt: skip
+
+        def keep(trial: Trial, take: Take, row: Row, place: Any = place) -> None:
+            title, name = place[id(trial)]
+            sounds[title][name] = (take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)), row)
+
+        some = [trial for part in found.examples.values() for trial in part.values() if id(trial) in place]
+        if some:
+            run_trials(model, some, ears, seconds=design.seconds, likely=False, on_row=keep, **options)
+    found.table.to_csv(found.folder / "table.csv", index=False)
+    write_atomically(found.page, evidence_page(found, sounds).encode())
+    return found
+
+
+def evidence_page(found: Evidence, sounds: Sounds) -> str:
+    """Return the page about the evidence, with these sounds by title of its examples."""
+    steered = sum(one.steers for one in found.verdicts.values())
+    said = "".join(
+        f"<div class='clip' style='border-left-color:var(--{'good' if one.steers else 'bad'})'>"
+        f"{escape(one.sentence)}</div>"
+        for one in found.verdicts.values()
+    )
+    shown = {"main": found.main, "control": RANDOM}
+    drawn = {f"{aim} over the dose": plots.dose_of_aim(found.table, aim, **shown) for aim in found.verdicts}
+    matrix = plots.judged_table(found.matrix)
+    matrix.update_layout(title_text="<b>What is heard when a genre is steered to?</b>")
+    pieces = {title: some for title, some in sounds.items() if " to " not in title}
+    turned = {title: some for title, some in sounds.items() if " to " in title}
+    facts = {"Model": found.settings["model"].split("#")[0], "Method": found.main}
+    facts |= {"Clips": found.settings["clips"].split()[0], "Minutes": found.settings["minutes"].split()[0]}
+    controls = {"controls": plots.beside_controls(found.table, found.main, [*CONTROLS, PROMPTED])}
+    cost = {"effect and quality": plots.frontier(found.curves, found.methods, control=RANDOM)}
+    parts = [
+        f"<h1>Is the steering real?</h1><p class='lead'>{escape(headline(found.verdicts))}</p>",
+        facts_html(facts, {"Genres that steer": (f"{steered} of {len(found.verdicts)}", steered > 0)}),
+        f"<div class='said'>{said}</div>",
+        f"<h2>Beside controls</h2><p>{CONTROLLED}</p>{figures_html(controls)}{_numbers_by_aim(found)}",
+        f"<h2>Dose and response</h2><p>{DOSED}</p>{figures_html(drawn, first=False)}",
+        f"<h2>Target and verdict</h2>{figures_html({'target and verdict': matrix}, first=False)}",
+        f"<h2>All methods</h2>{figures_html(cost, first=False)}{_by_method(found)}",
+        f"<h2>Listen</h2><p>{RULE}</p>{_players(pieces)}",
+        f"<h2>Transitions</h2><p>{TURNS}</p>{_turns(found)}{_players(turned)}" if turned else "",
+        f"<h2>Can the judges be trusted?</h2><p>{TRUST}</p>{_trusted(found)}",
+        "<h2>Settings</h2><dl>"
+        + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in found.settings.items())
+        + "</dl>",
+    ]
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return document("MusicGen Workbench: is the steering real?", parts, script=script)
+
+
+def _interval(row: Mapping[Any, Any], name: str, form: str = ".0%") -> str:
+    value, low, high = (format(round(row[f"{name}{end}"], 2) + 0.0, form) for end in ("", "_low", "_high"))
+    return f"{value} ({low} to {high})"
+
+
+def _numbers_by_aim(found: Evidence) -> str:
+    """Return a table per aim of everything at the chosen settings."""
+    rows = []
+    for row in found.table[found.table["chosen"]].to_dict("records"):
+        mine = row["method"] == found.main
+        p_value = f"{row['adjusted_p']:.2g}" if mine else ""
+        rows.append([row["aim"], row["method"], f"{row['dose']:g}", row["n"], _interval(row, "hit_rate"),
+                     _interval(row, "gain", "+.2f"), _interval(row, "wrong_way"), p_value])  # fmt: skip
+    head = ["aim", "method", "dose", "n", "heard as the aim", "gain in P(aim)", "moved away", "p (Holm)"]
+    return f"<details><summary>All figures</summary>{table(head, rows)}</details>"
+
+
+def _by_method(found: Evidence) -> str:
+    rows = [
+        [row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f"),
+         _interval(row, "wrong_way"), *(_interval(row, name, "+.2f") for name in COSTS)]
+        for row in found.methods.to_dict("records")
+    ]  # fmt: skip
+    head = [
+        "method",
+        "heard as the aim",
+        "gain in P(aim)",
+        "moved away",
+        "NLL (nats)",
+        "level (dB)",
+        "repetition",
+    ]
+    return table(head, rows, named=True)
+
+
+def _turns(found: Evidence) -> str:
+    rows = [[str(cell) for cell in row] for row in found.turns.to_numpy()]
+    return table(found.turns.columns, rows, named=True)
+
+
+def _trusted(found: Evidence) -> str:
+    """Return how well judges tell genres, and what each of several says of the steering."""
+    rows = [
+        [row["judge"], row["class"], row["material"], row["n"], row["figure"],
+         str(Estimate(row["value"], row["low"], row["high"])), "yes" if row["ok"] else "no"]
+        for row in found.judges.to_dict("records")
+    ]  # fmt: skip
+    text = table(["judge", "genre", "on", "clips", "figure", "value", "passed"], rows)
+    if len(found.by_judge) > 1:
+        rows = [
+            [name, row["aim"], row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f")]
+            for name, every in found.by_judge.items()
+            for row in every[every["chosen"] & every["method"].isin([found.main, UNSTEERED])].to_dict(
+                "records"
+            )
+        ]
+        head = ["judge", "genre", "method", "heard as the genre", "gain in P(genre)"]
+        text += "<h3>What each judge says of the steering</h3>" + table(head, rows)
+    return text
+
+
+def _players(sounds: Sounds) -> str:
+    """Return a card per title with a player per clip, what was heard in it written above."""
+    clips = [clip for some in sounds.values() for clip, _row in some.values()]
+    size = sum(len(clip.encode("flac")) for clip in clips)
+    kind, cards = ("flac" if size <= FLAC_BYTES else "ogg"), []
+    for title, some in sounds.items():
+        colour, inner = colours_of_clips([title.rpartition(" to ")[2]]).popitem()[1], ""
+        for name, (clip, row) in some.items():
+            judged = next(str(heard) for key, heard in row.items() if key.startswith("judged_"))
+            told = f"{name}: heard as {judged}, P({row['aim']}) {row['p']:.0%}"
+            inner += f"<p>{escape(told)}</p>{player_html(clip, f'{title}, {name}', kind)}"
+        cards.append(
+            f"<div class='clip' style='border-left-color:{colour}'><h3>{escape(title)}</h3>{inner}</div>"
+        )
+    return f"<div class='clips'>{''.join(cards)}</div>"
+
+
+def player_html(clip: Clip, label: str, kind: str = "flac") -> str:
+    """Return a player that holds its sound."""
+    sound = base64.b64encode(clip.encode(kind)).decode()
+    return (
+        f"<audio controls preload='metadata' aria-label='{escape(label, quote=True)}' "
+        f"src='data:audio/{kind};base64,{sound}'></audio>"
+    )

@@ -114,6 +114,11 @@ def norm_scaled_add(h: Tensor, v: Tensor, a: Strength) -> Tensor:
     return (h + a * _norm(h) * v) / (1 + size)
 
 
+def norm_shrink(h: Tensor, v: Tensor, a: Strength) -> Tensor:
+    """Return h / (1 + |a|), what the published update does beside pushing: a control, in which v is idle."""
+    return h / (1 + (a.abs() if isinstance(a, Tensor) else abs(a)))
+
+
 def keep_norm(h: Tensor, v: Tensor, a: Strength) -> Tensor:
     """Return h + a v rescaled to |h|: the push turns the stream and never stretches it."""
     pushed = h + a * v
@@ -142,6 +147,7 @@ def replace_state(h: Tensor, v: Tensor, a: Strength, target: Strength) -> Tensor
 _BUILT_IN = (
     Operation("add", add, label="push"),
     Operation("norm_scaled_add", norm_scaled_add, "number", label="the published update"),
+    Operation("norm_shrink", norm_shrink, "number", label="shrink only, a control"),
     Operation("keep_norm", keep_norm, label="turn without stretching"),
     Operation("remove", set_projection, "weight", True, "take it out (0 to 1)"),
     Operation("clamp", set_projection, "projection", True, "hold it at a value"),

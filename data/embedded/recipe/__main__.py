@@ -1,4 +1,4 @@
-"""Makes and measures the built-in model: ``python -m recipe build | breaking | evaluate | steering``."""
+"""Makes and measures the built-in model: ``python -m recipe build | breaking | evaluate ...``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from recipe.build import Budget, build_embedded, measure_breaking_dose
 from recipe.evaluate import evaluate
 from recipe.evaluate_steering import evaluate_steering
+from recipe.evidence import measure_evidence
 from workbench.model.folders import builtin_folder
 
 
 def main() -> None:
-    """Run one of the four."""
+    """Run one of the five."""
     parser = argparse.ArgumentParser(prog="python -m recipe", description=__doc__)
     sub = parser.add_subparsers(dest="command", required=True)
     build = sub.add_parser("build", help="make music, judges and model again, from nothing (hours)")
@@ -34,6 +35,10 @@ def main() -> None:
             measure.add_argument(
                 "--listener", default=os.environ.get("LISTENER"), help="run as LISTENER FOLDER --out CSV"
             )
+    evidence = sub.add_parser("evidence", help="is the steering real? writes a page and docs/results.md")
+    evidence.add_argument("--out", type=Path, default=Path("out") / "evidence")
+    evidence.add_argument("--minutes", type=float, default=40.0)
+    evidence.add_argument("--quiet", action="store_true", help="no progress bars")
     asked = parser.parse_args()
     if asked.command == "build":
         budget = Budget(asked.hearing_minutes, asked.language_minutes)
@@ -41,6 +46,9 @@ def main() -> None:
         return
     if asked.command == "breaking":
         print(measure_breaking_dose(builtin_folder()).sentence())
+        return
+    if asked.command == "evidence":
+        print(measure_evidence(asked.out, minutes=asked.minutes, progress=not asked.quiet))
         return
     options = {"clips": asked.clips, "progress": not asked.quiet, "say": print}
     if asked.command == "evaluate":

@@ -15,9 +15,12 @@ from workbench.show.plots.probing import confusion as confusion
 from workbench.show.plots.probing import path_accuracy as path_accuracy
 from workbench.show.plots.probing import path_cosines as path_cosines
 from workbench.show.plots.sound import piano_roll as piano_roll
+from workbench.show.plots.steering import beside_controls as beside_controls
 from workbench.show.plots.steering import blend_line as blend_line
 from workbench.show.plots.steering import crosstalk_matrix as crosstalk_matrix
+from workbench.show.plots.steering import dose_of_aim as dose_of_aim
 from workbench.show.plots.steering import dose_response as dose_response
+from workbench.show.plots.steering import frontier as frontier
 from workbench.show.plots.steering import judged_genres as judged_genres
 from workbench.show.plots.steering import judged_table as judged_table
 from workbench.show.plots.steering import take_scores as take_scores

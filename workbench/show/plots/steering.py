@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -240,3 +240,80 @@ def blend_line(value: BlendCurve) -> go.Figure:
     place = {"x": 1, "xref": "paper", "y": 0, "xanchor": "right", "yanchor": "bottom"}
     result.add_hline(y=0, line=dict(g.DASHED))
     return result.add_annotation(text="as much of both", showarrow=False, **place)
+
+
+SYMBOLS = ("circle", "x", "square-open", "diamond-open", "triangle-up-open", "cross", "star", "hexagon-open")
+
+
+def dose_of_aim(table: pd.DataFrame, aim: str, *, main: str, control: str) -> go.Figure:
+    """Return the hit rate of one aim over the dose, from the unsteered model on, beside random directions.
+
+    `table` is that of an `Evidence`; `main` and `control` are the methods that are drawn.
+    """
+    own = table[table["aim"] == aim]
+    parts = [
+        own[own["method"].isin([name, "unsteered"])].assign(kind=kind)
+        for name, kind in ((main, "steered"), (control, "random"))
+    ]
+    rows = pd.concat(parts).assign(genre=aim)
+    drawn = dose_response(rows.rename(columns={"hit_rate_low": "low", "hit_rate_high": "high"}))
+    drawn.update_xaxes(title_text="dose (multiples of R)")
+    return drawn.update_layout(title_text=f"<b>How much does it take to reach {aim}?</b>", height=340)
+
+
+def beside_controls(table: pd.DataFrame, main: str, names: Sequence[str]) -> go.Figure:
+    """Return the hit rate of every aim at its chosen setting, under it those of the controls by name.
+
+    `table` is that of an `Evidence`: aim, method, hit_rate with _low and _high (0-1), chosen.
+    """
+    rows = table[table["chosen"]]
+    aims, shown = list(rows["aim"].unique()), [main, *(name for name in names if name in set(rows["method"]))]
+    note = "Share of clips that the judge hears as the aim, at the chosen dose; bars are 95 % intervals."
+    height = 190 + len(aims) * (16 * len(shown) + 12)
+    result = g.figure("Does steering beat every control?", x="hit rate", y="", note=note, height=height)
+    colours = g.colours_for(aims)
+    for place, name in enumerate(shown):
+        own = rows[rows["method"] == name].set_index("aim").reindex(aims)
+        y = [down + (place + 1) / (len(shown) + 1) - 0.5 for down in range(len(aims))]
+        marker: dict[str, Any] = {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9, "color": g.UNSTEERED}
+        if not place:
+            marker |= {"color": [colours[aim] for aim in aims], "size": 12}
+        bars = g.interval(own["hit_rate"], own["hit_rate_low"], own["hit_rate_high"])
+        look: dict[str, Any] = {
+            "mode": "markers",
+            "error_x": {**bars, "color": g.UNSTEERED},
+            "marker": marker,
+        }
+        result.add_trace(g.curve(own["hit_rate"], y, name, g.UNSTEERED, hover="%{x:.0%}", **look))
+    for edge in range(1, len(aims)):
+        result.add_hline(y=edge - 0.5, line={"color": g.UNSTEERED, "width": 1, "dash": "dot"})
+    result.update_xaxes(range=[-0.03, 1.03], tickformat=".0%")
+    ticks = {"tickvals": list(range(len(aims))), "ticktext": aims, "showgrid": False}
+    result.update_layout(legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"})
+    return result.update_yaxes(range=[len(aims) - 0.5, -0.5], **ticks)
+
+
+def frontier(curves: pd.DataFrame, methods: pd.DataFrame, *, control: str) -> go.Figure:
+    """Return effect against quality: gain in P(aim) over the rise of the NLL, a curve over doses per method.
+
+    Both tables are those of an `Evidence`: method, gain and nll_rise with _low and _high. Methods that were
+    tried at one dose are single points; `control` is drawn grey and dotted.
+    """
+    note = "Means over genres, 95 % intervals; NLL under the unsteered model. Up is more effect."
+    across = "rise of the NLL (nats per code)"
+    result = g.figure("What does the effect cost?", x=across, y="gain in P(genre)", note=note, height=440)
+    single = methods[~methods["method"].isin([*curves["method"], "unsteered"])].assign(dose=np.nan)
+    rows = pd.concat([curves, single], ignore_index=True)
+    colours = g.colours_for(name for name in rows["method"].unique() if name != control)
+    for place, (name, part) in enumerate(rows.groupby("method", sort=False)):
+        own = part.sort_values("dose")
+        bars = {f"error_{axis}": {**g.interval(own[of], own[f"{of}_low"], own[f"{of}_high"]), "thickness": 1}
+                for axis, of in (("x", "nll_rise"), ("y", "gain"))}  # fmt: skip
+        look: dict[str, Any] = {"marker": {"symbol": SYMBOLS[place % len(SYMBOLS)]}, **bars}
+        if name == control:
+            look["line"] = {"dash": "dot", "width": 1.8}
+        words = [f"dose {dose:g}" if dose == dose else "chosen dose" for dose in own["dose"]]
+        look |= {"customdata": words, "hover": "%{customdata}: %{y:+.2f} at %{x:+.2f} nats"}
+        colour = colours.get(str(name), g.UNSTEERED)
+        result.add_trace(g.curve(own["nll_rise"], own["gain"], str(name), colour, **look))
+    return result.add_hline(y=0, line=dict(g.DASHED))

@@ -7,7 +7,6 @@ from the other half.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,15 @@ from recipe.evaluation.bench import Bench
 from recipe.evaluation.prompted import genre_prompt
 from recipe.evaluation.rows import NO_BAR, Bar, Row, seeds_text
 from workbench.activations import Activations
-from workbench.evidence.transitions import Gains, compare_gains, transitions
+from workbench.evidence.report import TRANSITIONS
+from workbench.evidence.transitions import Beginnings, Gains, beginnings, compare_gains, transitions
 from workbench.probing import ProbeSweep, fit_probes
-from workbench.sound import Clip, Dataset
 from workbench.stats import means
 from workbench.steering import Direction, Steering, random_direction
 
-TRANSITIONS = (("classical", "electronic"), ("electronic", "jazz"), ("jazz", "rock"), ("rock", "classical"))
 DOSES = (0.1, 0.2, 0.3, 0.45)
 NEUTRAL = "a tune"
 AHEAD = Bar(at_least=0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Beginnings:
-    """Pieces to go on from, and the groove of each."""
-
-    clips: tuple[Clip, ...]
-    grooves: tuple[str, ...]
 
 
 def measure_transitions(bench: Bench, acts: Activations) -> tuple[list[Row], dict[str, Any]]:
@@ -55,14 +45,6 @@ def measure_transitions(bench: Bench, acts: Activations) -> tuple[list[Row], dic
         rows += _rows(table, groups, out_of, into, setting)
         details[f"{out_of} to {into}"] = _details(table, into)
     return rows, details
-
-
-def beginnings(music: Dataset, genre: str, count: int) -> Beginnings:
-    """Return so many pieces of a genre, grooves taken in turn."""
-    table = music.where(genre=genre).table()
-    table["turn"] = table.groupby("group").cumcount()
-    chosen = table.sort_values(["turn", "group"]).head(count)
-    return Beginnings(tuple(music.clip(str(id_)) for id_ in chosen["id"]), tuple(map(str, chosen["group"])))
 
 
 def _continue(

@@ -1,0 +1,183 @@
+"""Blind listening: steered, unsteered and randomly pushed clips in one page, and what listeners said of them.
+
+The page works offline, on a phone too. It does not say which clip is which: that stands in `key.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import EvidenceError
+from workbench.evidence.trials import UNSTEERED, Trial, make_takes
+from workbench.files import write_atomically
+from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
+from workbench.show.page import HERE, LISTENED_HZ, document, player_html
+from workbench.stats import interval, point_estimate, rate_over_groups, roc_auc
+from workbench.steering import Steering, random_direction
+
+STEERED, RANDOM = "steered", "random"
+KINDS, LETTERS, ALL = (STEERED, UNSTEERED, RANDOM), "ABC", "all"
+FIRST_SEED = 2000  # other seeds than those that chose a dose or were reported
+MANY = 5  # listeners; from here on intervals are for new listeners, below for new triples
+QUESTIONS = {"most": "most like the genre", "liked": "liked best"}
+LEAD = (
+    "Each group holds three clips. Listen to all three, say for each which genre you hear, and answer the "
+    "two questions below them. Your answers stay in this browser until you save them as a file."
+)
+
+
+def blind_test(
+    model: Model,
+    plans: Mapping[str, Steering],
+    folder: Path | str,
+    *,
+    triples: int = 12,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS,
+    seconds: float = 5.0,
+    random_state: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Return the path of `folder`/listen.html, after writing it and, beside it, `key.json`.
+
+    Each triple has one prompt and seed: steered, unsteered, and pushed along random directions at the same
+    doses, in random order. Send the page alone, keep the key: `blind_results` reads both.
+
+    Args:
+        model: the model.
+        plans: genre -> plan, such as `{"jazz": jazz.at(0.2)}`; triples take the genres in turn.
+        folder: where both files go.
+        triples: how many; a listener needs about half a minute for each.
+        prompts: taken in turn, triple by triple.
+        seconds: length of each clip.
+        random_state: of the order; by default another one every time.
+        progress: whether to show a progress bar.
+
+    Raises:
+        EvidenceError: there is no plan or no triple.
+        DiskError: the folder cannot be written.
+
+    >>> blind_test(model, {"jazz": jazz.at(0.2)}, "out/blind")  # doctest: +SKIP
+    >>> blind_test(None, {}, "out/blind")
+    Traceback (most recent call last):
+    workbench.errors.EvidenceError: A blind test was asked for, but there are 0 plans and 12 triples. ...
+    """
+    if not plans or triples < 1:
+        found = f"there are {len(plans)} plans and {triples} triples"
+        raise EvidenceError("A blind test was asked for", found, "Give at least one of each")
+    rng = np.random.default_rng(random_state)
+    aims = rng.permutation([list(plans)[i % len(plans)] for i in range(triples)]).tolist()
+    some, rows = [], []
+    for number, aim in enumerate(aims):
+        seed, prompt = FIRST_SEED + number, prompts[number % len(prompts)]
+        terms = [replace(one, direction=random_direction(one.direction, seed)) for one in plans[aim].terms]
+        pushes = {STEERED: plans[aim], UNSTEERED: None, RANDOM: Steering(tuple(terms))}
+        for letter, kind in zip(LETTERS, rng.permutation(KINDS).tolist(), strict=True):
+            some.append(Trial(prompt, seed, pushes[kind], kind, aim))
+            rows.append({"triple": str(number + 1), "clip": letter, "aim": aim, "kind": kind, "seed": seed})
+    takes = make_takes(model, some, seconds=seconds, progress=progress)
+    clips = [take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)) for take in takes]
+    players = [
+        player_html(clip, f"{row['triple']}{row['clip']}") for clip, row in zip(clips, rows, strict=True)
+    ]
+    test, target = secrets.token_hex(4), Path(folder)
+    groups = [_triple(rows[i : i + 3], players[i : i + 3], sorted(plans)) for i in range(0, len(rows), 3)]
+    write_atomically(target / "key.json", json.dumps({"test": test, "clips": rows}, indent=1).encode())
+    return write_atomically(target / "listen.html", _page(test, groups).encode())
+
+
+def _page(test: str, groups: Sequence[str]) -> str:
+    head = (
+        f"<h1>Which one?</h1><p class='lead'>{LEAD}</p><form data-test='{test}' autocomplete='off'>"
+        "<p><label>Your name or a made-up one <input name='listener'></label></p>"
+    )
+    end = (
+        "<p id='done' role='status'></p><p><button type='button' id='save'>Save the answers</button></p>"
+        "<details><summary>The answers as text</summary><pre id='text'></pre></details></form>"
+    )
+    script = "".join((HERE / name).read_text("utf-8") for name in ("page.js", "blind.js"))
+    return document("Blind listening", [head, *groups, end], script=script)
+
+
+def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: Sequence[str]) -> str:
+    """Return the questions about one triple."""
+    number, aim = rows[0]["triple"], escape(rows[0]["aim"])
+    options = "".join(f"<option>{escape(one)}</option>" for one in ("", *genres, "something else"))
+    cards = "".join(
+        f"<div class='clip' style='border-left-color:var(--ring)'><h3>{number} {letter}</h3>{player}"
+        f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label></div>"
+        for letter, player in zip(LETTERS, players, strict=True)
+    )
+    asked = {"most": f"Which sounds most like {aim}?", "liked": "Which do you like best?"}
+    radios = "".join(
+        f"<fieldset><legend>{question}</legend>"
+        + "".join(
+            f"<label><input type='radio' name='{name}-{number}' value='{letter}'> {letter}</label> "
+            for letter in LETTERS
+        )
+        + "</fieldset>"
+        for name, question in asked.items()
+    )
+    return f"<section data-triple='{number}'><div class='clips'>{cards}</div>{radios}</section>"
+
+
+def blind_results(answers: Sequence[Path | str], key: Path | str) -> pd.DataFrame:
+    """Return what listeners said: per genre, and for all, shares and AUC with 95 % intervals.
+
+    Columns: genre, question, kind, value, low, high, n, chance. Of "most like the genre" and "liked best" the
+    value is the share of triples in which this kind was chosen; of "AUC" the chance that a steered clip
+    scores above one of the others (a point where the genre was named, one where it was chosen as most like).
+    From five listeners on intervals draw listeners, below they draw triples.
+
+    Args:
+        answers: the CSV files that the page saved.
+        key: the `key.json` that was written beside the page.
+
+    Raises:
+        EvidenceError: there is no answer, or one belongs to another test.
+    """
+    about, tables = json.loads(Path(key).read_text("utf-8")), []
+    for path in map(Path, answers):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        tables.append(table.assign(listener=table["listener"].where(table["listener"] != "", path.stem)))
+    rows = pd.concat(tables) if tables else pd.DataFrame({"test": [], "most": []})
+    strange = sorted(set(rows["test"]) - {about["test"]})
+    if strange or not (rows["most"] != "").any():
+        found = f"they are of {', '.join(strange)}" if strange else "nothing was answered"
+        raise EvidenceError(
+            f"Answers to the test {about['test']} were to be read", found, "Give its CSV files"
+        )
+    rows = rows.drop_duplicates(["listener", "triple", "clip"], keep="last")
+    rows = rows.merge(pd.DataFrame(about["clips"]), on=["triple", "clip"])
+    rows["group"] = rows["listener"]
+    if rows["listener"].nunique() < MANY:
+        rows["group"] += " " + rows["triple"]
+    parts = {**dict(list(rows.groupby("aim"))), ALL: rows}
+    return pd.DataFrame([line for aim, part in parts.items() for line in _lines(str(aim), part)])
+
+
+def _lines(aim: str, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row per question and kind."""
+    found = []
+    for column, question in QUESTIONS.items():
+        asked = rows[rows[column] != ""]
+        for kind, part in asked.groupby("kind"):
+            one = rate_over_groups((part[column] == "1").to_numpy(), part["group"].to_numpy())
+            shares = {"value": one.value, "low": one.low, "high": one.high, "n": len(part), "chance": 1 / 3}
+            found.append({"genre": aim, "question": question, "kind": kind, **shares})
+    heard = rows[rows["most"] != ""]
+    score = (heard["genre"] == heard["aim"]).to_numpy(float) + (heard["most"] == "1").to_numpy(float)
+    if len(heard):
+        figure = roc_auc((heard["kind"] == STEERED).to_numpy(), score)
+        low, high = interval(figure, heard["group"].to_numpy())
+        value = {"value": point_estimate(figure, len(heard)), "low": low, "high": high, "n": len(heard)}
+        found.append({"genre": aim, "question": "AUC", "kind": STEERED, **value, "chance": 0.5})
+    return found
