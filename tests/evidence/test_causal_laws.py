@@ -26,7 +26,7 @@ from workbench.model.folders import builtin_folder
 from workbench.model.load import load
 from workbench.model.network import SITES
 from workbench.model.sampling import draw, guide, write_step
-from workbench.model.teacher_forcing import padded_ids, score_codes
+from workbench.model.teacher_forcing import Reading, padded_ids, read_codes, score_codes
 from workbench.probing import Probe
 from workbench.stats import Scores
 
@@ -199,7 +199,39 @@ def test_a_clip_keeps_its_own_music_before_the_window(tiny_model: Any, takes: An
     start = found.edges[1]
     assert np.array_equal(take.codes[:, :start], takes[0].codes[:, :start])
     assert take.codes.shape == takes[0].codes.shape and take.receipt.ok
-    assert take.receipt.changed == found.edges[2] - start
+    cells = take.receipt.cells
+    assert sorted(cells.step[cells.norm_change > 0]) == list(range(found.edges[2] - start))
+
+
+def test_a_continuation_is_patched_in_its_new_part_alone(tiny_model: Any, takes: Any) -> None:
+    long, other = (generate(tiny_model, "a tune", audio=take.codes, seed=4, **QUIET) for take in takes)
+    take = causal.patch_map(tiny_model, long, other, windows=2).hear(tiny_model, 3, 0)
+    cells = take.receipt.cells
+    assert sorted(cells.step[cells.norm_change > 0]) == [0]  # the window ends with step 16, the 15th is new
+    assert np.array_equal(take.codes[:, :15], long.codes[:, :15]) and take.codes.shape == long.codes.shape
+
+
+def test_a_patch_of_zeros_is_a_patch(tiny_folder: Any) -> None:
+    model = load(tiny_folder, device="cpu", dtype="float32")
+    with torch.no_grad():
+        model.musicgen.decoder.model.decoder.layers[1].self_attn.v_proj.weight.zero_()
+    codes = np.random.default_rng(0).integers(0, 64, (4, 6))
+    plan = causal.patch_plan(model, codes, [Cell(Line(1, "head_out", 2), 3, 5)])
+    for term in plan.terms:
+        assert np.flatnonzero(term.direction.vector).tolist() == list(range(16, 24))
+        assert term.direction.centre < 1e-20
+
+
+def test_a_probe_reads_what_it_reads_in_a_capture(tiny_model: Any, takes: Any) -> None:
+    probe, (one, other) = probe_of(tiny_model), takes
+    found = causal.patch_map(tiny_model, one, other, probe=probe, class_="jazz", layers=[0], windows=1)
+    codes, text = [take.codes for take in takes], tiny_model.text([take.prompt for take in takes])
+    logits = probe.logits(
+        read_codes(tiny_model, codes, text, Reading(("resid_post",), (2,)))["resid_post"][:, 0]
+    )
+    expected = logits[:, 1] - logits.mean(1)
+    assert [found.start, found.goal] == pytest.approx(expected, abs=1e-4)
+    assert found.branches == ("cond",) and "jazz" in found.label
 
 
 @pytest.mark.parametrize("branch", causal.BRANCHES)
