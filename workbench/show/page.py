@@ -276,7 +276,7 @@ TRUST = (
     "judge hears neither in real nor in prompted clips."
 )
 CONTROLLED = (
-    "Controls are made at the same dose with the same prompts and seeds: the unsteered model, twenty random "
+    "Controls are made at the same dose with the same prompts and seeds: the unsteered model, many random "
     "directions in turn, directions from shuffled labels, those of the other genres, and the shrinking of "
     "the stream's norm alone. A prompt that names the genre is no control but the alternative."
 )
