@@ -143,7 +143,10 @@ def test_the_forecast_is_told_before_the_work(
     assert not (tmp_path / "none").exists()
     atlas(tiny_model, tiny_dataset, path=tmp_path / "some", **{**SMALL, "progress": True})
     assert "The atlas will take about" in capsys.readouterr().out
-    assert str(Forecast(60, 5400, 60)) == "The atlas will take about 91 min (90 min for 60 clips, 60 s for probes)."
+    assert (
+        str(Forecast(60, 5400, 60))
+        == "The atlas will take about 91 min (90 min for 60 clips, 60 s for probes)."
+    )
 
 
 def test_a_judge_chooses_layer_and_dose_as_auto_dose_does(
