@@ -18,7 +18,14 @@ from nbclient import NotebookClient
 from workbench.model.folders import builtin_folder
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-BOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def number(path: Path) -> str:
+    """Return the number of a notebook."""
+    return path.stem.partition("_")[0]
+
+
+BOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: int(number(path)))
 LOOK = {  # what is asked after the last cell: nbclient does not follow widgets that worker threads make
     "0": "print('FIGURES', json.dumps({name: max(row, key=row.get) for name, row in rows.items()}))\n"
     "print(genre_map.plot.figure['layout']['title']['text'])",
@@ -34,6 +41,8 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "7": "print('FIGURES', json.dumps([heard, table.to_dict(), spill.specificity()], default=dict))\n"
     "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.costs.value)",
     "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
+    "10": "print('FIGURES', json.dumps([chart.probes['logistic'].best.layer, chart.doses.to_dict('records'),\n"
+    "  [path.name for path in place.iterdir()]]))",
     "4": "print('FIGURES', json.dumps([songs.groups.tolist(), list(faulty), probes.best.accuracy]))\n"
     "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
@@ -67,7 +76,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory, shared: Callable[..., Pat
                 patch.setenv("WORKBENCH_OUT", str(scratch / "out"))
                 patch.setenv("IPYTHONDIR", str(scratch / "ipython"))
                 book = nbformat.read(path, as_version=4)
-                book.cells.append(nbformat.v4.new_code_cell(f"import json\n{LOOK.get(path.stem[0], '')}"))
+                book.cells.append(nbformat.v4.new_code_cell(f"import json\n{LOOK.get(number(path), '')}"))
                 client = NotebookClient(
                     book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
                 )
@@ -128,24 +137,24 @@ def stem(path: Path) -> str:
 
 
 def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
-    assert [path.stem[0] for path in BOOKS] == list("012345678")
+    assert [number(path) for path in BOOKS] == [str(place) for place in range(11)]
     for path in BOOKS:
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
         assert book.metadata.kernelspec.name == "python3"
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, marks=group(path.stem[0])) for path in BOOKS], ids=stem)
+@pytest.mark.parametrize("path", [pytest.param(path, marks=group(number(path))) for path in BOOKS], ids=stem)
 def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Callable[[Path], Any]) -> None:
     client = executed(path)  # an error in a cell raises here
     kinds = [out.output_type for out in outputs(client)]
     assert "error" not in kinds
     spoken = [str(out) for out in outputs(client) if out.get("name") == "stderr"]
     assert not [text for text in spoken if "Traceback" in text or "Warning" in text]
-    words = "labs.check(" if path.stem[0] == "6" else "exercises."
+    words = "labs.check(" if number(path) == "6" else "exercises."
     checks = [cell for cell in client.nb.cells if cell.cell_type == "code" and words in cell.source]
-    assert len(checks) == (1 if path.stem[0] == "6" else 2)
-    assert shown(client).count("No answer yet.") == (6 if path.stem[0] == "6" else 2)
+    assert len(checks) == (1 if number(path) == "6" else 2)
+    assert shown(client).count("No answer yet.") == (6 if number(path) == "6" else 2)
 
 
 @group("0")
@@ -275,7 +284,7 @@ def test_the_broken_probes_come_with_their_claims(executed: Callable[[Path], Any
 
 @group("7")
 def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable[[Path], Any]) -> None:
-    client = executed(next(path for path in BOOKS if path.stem[0] == "7"))
+    client = executed(next(path for path in BOOKS if number(path) == "7"))
     text = shown(client)
     assert "0.2*jazz@2 | constant | cond | gate(jazz@5 < 0.8 over 1s)" in text
     assert "gate" in text.split("left alone: ")[1].split(")")[0]
@@ -297,10 +306,26 @@ def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable
 
 @group("8")
 def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path], Any]) -> None:
-    client = executed(next(path for path in BOOKS if path.stem[0] == "8"))
+    client = executed(next(path for path in BOOKS if number(path) == "8"))
     text = shown(client)
     played, replayed = seen(client)
     assert "all " in replayed and "codes of" in replayed and "bit for bit" in replayed
     assert ("no gaps" in played) == ("no gaps" in text.partition("stopped: ")[2].split(";")[0])
     assert "stopped: " in text and "steps/s" in text and "knob to ear" in text
     assert ["with the knob", "unsteered"] in heard(client)
+
+
+@group("10")
+def test_the_real_checkpoint_notebook_ends_at_a_desk(executed: Callable[[Path], Any]) -> None:
+    client = executed(next(path for path in BOOKS if number(path) == "10"))
+    text, (layer, doses, names) = shown(client), figures(client)
+    assert "CC-BY-NC 4.0" in text and "facebook/musicgen-stereo-melody-large" in text
+    assert "The atlas will take about" in text
+    read, _near, recommended = seen(client)
+    assert f"at its best layer, {layer}," in read
+    assert {"README.md", "atlas.json", "probes-logistic", "activations"} <= set(names)
+    for row in doses:
+        assert row["by"] == "auto-dose"
+        assert f"{row['aim']} at layer {row['layer']} with dose {row['dose']:g}" in recommended
+    assert ["unsteered", "to country"] in heard(client)
+    assert "In which layers can a linear probe read the genre?" in questions(client)

@@ -239,3 +239,15 @@ def test_a_replay_is_equal_or_says_where_it_is_not() -> None:
     assert "all 12 codes of 6 frames are equal" in findings.replayed(codes.copy(), codes).words
     assert findings.replayed(other, codes).words == "the codes are NOT equal; they differ from frame 3 on."
     assert "in length alone" in findings.replayed(codes[:, :5], codes).words
+
+
+def test_recommended_doses_say_who_found_them() -> None:
+    columns = ["aim", "layer", "dose", "by", "steerable"]
+    heard = [("jazz", 3, 0.2, "auto-dose", True), ("rock", 2, 0.15, "auto-dose", False)]
+    held = [("jazz", 4, 0.3, "breaking dose", None)]
+    told = [
+        findings.recommended(SimpleNamespace(doses=pd.DataFrame(rows, columns=columns))).words
+        for rows in (heard, held)
+    ]
+    assert "jazz at layer 3 with dose 0.2 and rock at layer 2 with dose 0.15; 1 of 2 aims" in told[0]
+    assert "jazz at layer 4 with dose 0.3" in told[1] and "Nobody has listened" in told[1]
