@@ -41,8 +41,8 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "7": "print('FIGURES', json.dumps([heard, table.to_dict(), spill.specificity()], default=dict))\n"
     "print(lab.text, list(lab.history.takes), lab.finder.verdict.value, lab.costs.value)",
     "8": "print(desk.figures().state, desk.status.value, len(desk.folders))",
-    "10": "print('FIGURES', json.dumps([chart.probes['logistic'].best.layer, chart.doses.to_dict('records'),\n"
-    "  [path.name for path in place.iterdir()]]))",
+    "10": "print('FIGURES', json.dumps([chart.probes['logistic'].best.layer,\n"
+    "  chart.doses.to_dict('records'), [path.name for path in place.iterdir()]]))",
     "4": "print('FIGURES', json.dumps([songs.groups.tolist(), list(faulty), probes.best.accuracy]))\n"
     "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
