@@ -200,3 +200,17 @@ def test_a_setting_that_does_not_exist_is_not_swallowed(tiny_model: Any, tiny_da
         capture_cost(tiny_model, tiny_dataset, bach=3)
     with pytest.raises(TypeError, match="bach"):
         capture_conditions(tiny_model, tiny_dataset, bach=3)
+
+
+def test_a_refusal_names_the_largest_batch_that_would_fit(
+    tiny_model: Any, tiny_dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"pool": "mean", "cache": False}
+    costs = {b: capture_cost(tiny_model, tiny_dataset, batch=b, **settings).memory for b in (64, 16, 8, 4, 1)}
+    assert costs[64] > costs[16] > costs[8] > costs[4]
+    for free, told in ((costs[8], "Use batch=8, which fits"), (costs[1] - 1, "Use a smaller batch")):
+        read_at_most(monkeypatch, free)
+        with pytest.raises(ActivationsError, match=told):
+            capture(tiny_model, tiny_dataset, batch=64, progress=False, **settings)
+    read_at_most(monkeypatch, costs[8])
+    assert len(capture(tiny_model, tiny_dataset, batch=8, progress=False, **settings)) == 18
