@@ -84,7 +84,7 @@ def test_law_an_atlas_comes_back_from_its_folder_without_the_music(made: Atlas, 
     assert found == made and found.table().equals(made.table())
     card = (tmp_path / "shared" / "README.md").read_text("utf-8")
     assert made.about["model_fingerprint"] in card and "| layer | accuracy |" in card
-    moved = replace(made, doses=pd.DataFrame(_held(broken({0.1: False}), 1)))
+    moved = replace(made, doses=pd.DataFrame(_held(broken({0.1: False}), 1), columns=made.doses.columns))
     assert Atlas.load(moved.save(tmp_path / "with doses")) == moved != made
 
 
@@ -183,9 +183,9 @@ def broken(doses: dict[float, bool], name: str = "jazz") -> pd.DataFrame:
 def test_without_a_judge_the_dose_is_where_music_still_holds(
     doses: dict[float, bool], largest: float
 ) -> None:
-    (row,) = _held(broken(doses), 3)
-    assert (row["dose"], row["layer"], row["by"]) == (pytest.approx(largest), 3, "breaking dose")
-    assert "nobody listened" in row["words"]
+    ((aim, layer, dose, by, steerable, words),) = _held(broken(doses), 3)
+    assert (aim, layer, dose, by) == ("jazz", 3, pytest.approx(largest), "breaking dose")
+    assert steerable is None and "nobody listened" in words
 
 
 def test_doses_without_a_judge_are_measured_on_the_model(

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from workbench.model.capture import capture
 from workbench.model.checkpoints import licence_of
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep, fit_probes
-from workbench.probing.linear import SWEEP
+from workbench.probing.linear import SWEEP, small_table
 from workbench.sound import Dataset
 from workbench.steering import Direction, Steering
 
@@ -40,6 +39,8 @@ CLIPS, WARM_UP = 10, 2  # of a forecast; what runs first pays for what runs only
 FORMAT = "musicgen-workbench atlas 1"
 _FILE, _CARD, _ACTIVATIONS = "atlas.json", "README.md", "activations"
 _DOSES = ("aim", "layer", "dose", "by", "steerable", "words")
+_Dose = tuple[str, int, float, str, bool | None, str]
+_COLUMNS = ["layer", "accuracy", "low", "high", "chance", "residual_norm"]
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,8 @@ class Atlas:
         for method, sweep in self.probes.items():
             place = sweep.save(folder / f"probes-{method}")
             digests[method] = hashlib.sha256(file_in(place, SWEEP).read_bytes()).hexdigest()
-        record = {
-            "format": FORMAT,
-            "about": self.about,
-            "probes": digests,
-            "doses": self.doses.to_dict("list"),
-        }
+        record = {"format": FORMAT, "about": self.about, "probes": digests}
+        record |= {"doses": self.doses.to_dict("list")}
         write_atomically(folder / _CARD, self.card().encode())
         text = json.dumps(record | {DIGEST: digest_of(record)}, indent=1, ensure_ascii=False)
         write_atomically(folder / _FILE, text.encode())
@@ -195,10 +192,8 @@ class Atlas:
                 probes[method] = ProbeSweep.load(place)
             doses = pd.DataFrame(record["doses"], columns=list(_DOSES))
         except Exception as error:  # a damaged folder can be wrong in any way
-            found = f"it cannot be read ({reason(error)})"
-            raise EvidenceError(
-                f"The atlas in {folder} was asked for", found, "Use a folder of wb.atlas"
-            ) from error
+            asked, found = f"The atlas in {folder} was asked for", f"it cannot be read ({reason(error)})"
+            raise EvidenceError(asked, found, "Use a folder that wb.atlas or Atlas.save wrote") from error
         if model is not None:
             check_model(record["about"], model)
         return cls(probes, record["about"], doses, folder)
@@ -206,10 +201,7 @@ class Atlas:
     def card(self) -> str:
         """Return what a reader of the folder should know, as Markdown."""
         about, best = self.about, self._sweep().best
-        facts = {
-            name.replace("_", " "): value for name, value in about.items() if not isinstance(value, list)
-        }
-        columns = ["layer", "accuracy", "low", "high", "chance", "residual_norm"]
+        facts = {"fact": [name.replace("_", " ") for name in about], "value": about.values()}
         found = self.doses[["aim", "layer", "dose", "by"]]
         return "\n\n".join([
             f"# Atlas of {about['model']} on {about['dataset']}",
@@ -217,9 +209,9 @@ class Atlas:
             f"{best.layer} a probe names {best.accuracy:.0%} of held-out clips rightly (chance "
             f"{best.scores.chance:.0%}). The model's weights are licensed {about['model_licence']}, the data "
             f"set's sounds {about['dataset_licence']}; neither is in this folder.",
-            _markdown(pd.DataFrame({"fact": facts.keys(), "value": facts.values()})),
+            _markdown(pd.DataFrame(facts)),
             f"## Layers, by {METHODS[0]} probes",
-            _markdown(self.table()[columns]),
+            _markdown(self.table()[_COLUMNS]),
             "## Doses",
             _markdown(found) if len(found) else "None were searched for.",
             "To use it: `Atlas.load(folder, model)` in `workbench.evidence.atlas`.",
@@ -227,11 +219,8 @@ class Atlas:
 
     def _repr_html_(self) -> str:
         title = f"Atlas of {self.about['model']} on {self.about['dataset']}, recommended layer {self.layer}"
-        columns = ["layer", "accuracy", "low", "high", "chance", "residual_norm"]
-        parts = [self.table()[columns], *([self.doses] if len(self.doses) else [])]
-        return f"<b>{escape(title)}</b>" + "".join(
-            part.to_html(index=False, border=0, float_format="{:.3g}".format) for part in parts
-        )
+        parts = [self.table()[_COLUMNS], *([self.doses] if len(self.doses) else [])]
+        return "".join(small_table(title, part.to_dict("records")) for part in parts)
 
     def _sweep(self, method: str = METHODS[0]) -> ProbeSweep:
         if method not in self.probes:
@@ -239,15 +228,11 @@ class Atlas:
             raise EvidenceError.lookup(asked, f"the atlas has {', '.join(self.probes)}", "Use one of these")
         return self.probes[method]
 
-    def _heard(
-        self, model: Model, aim: str, judge: Judge, layers: Sequence[int], search: Any
-    ) -> dict[str, Any]:
+    def _heard(self, model: Model, aim: str, judge: Judge, layers: Sequence[int], search: Any) -> _Dose:
         """Return the row of an aim that a judge listened for."""
-        found = auto_dose(
-            model, {one: self._sweep()[one].direction(aim) for one in layers}, aim, judge, **search
-        )
-        kept = {"aim": aim, "layer": found.layer, "dose": found.dose, "by": "auto-dose"}
-        return kept | {"steerable": found.steerable, "words": found.verdict}
+        own = {layer: self._sweep()[layer].direction(aim) for layer in layers}
+        found = auto_dose(model, own, aim, judge, **search)
+        return aim, found.layer, found.dose, "auto-dose", found.steerable, found.verdict
 
 
 def atlas(
@@ -377,15 +362,14 @@ def _alike(acts: Activations, dataset: Dataset, target: str) -> Activations:
     return Activations.from_arrays(arrays, layers=[layer], samples=samples, residual_norm=norm)
 
 
-def _held(table: pd.DataFrame, layer: int) -> list[dict[str, Any]]:
+def _held(table: pd.DataFrame, layer: int) -> list[_Dose]:
     """Return a row per direction: the largest dose up to which it broke the music neither way."""
-    rows = []
+    rows: list[_Dose] = []
     for aim, own in table.groupby("direction", sort=False):
-        broken = own.groupby(own["dose"].abs())["broken"].any()
+        broken = own.groupby(own["dose"].abs())["broken"].any()  # in the order of doses
         dose = max(broken.index[~broken.cummax()], default=0.0)
         words = f"The music holds up to dose {dose:g}; nobody listened whether it becomes {aim}."
-        row = (aim, layer, float(dose), "breaking dose", None, words)
-        rows.append(dict(zip(_DOSES, row, strict=True)))
+        rows.append((aim, layer, float(dose), "breaking dose", None, words))
     return rows
 
 

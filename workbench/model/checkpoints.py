@@ -67,11 +67,7 @@ CHECKPOINTS = {
 
 
 def licence_of(model_id: str) -> str:
-    """Return the licence of a model's weights, as far as it is known here.
-
-    >>> licence_of("facebook/musicgen-small"), licence_of("mine")
-    ('CC-BY-NC 4.0', 'not stated')
-    """
+    """Return the licence of a model's weights, as far as it is known here."""
     return LICENCE if model_id in CHECKPOINTS else "not stated"
 
 
