@@ -168,8 +168,8 @@ class Atlas:
         for method, sweep in self.probes.items():
             place = sweep.save(folder / f"probes-{method}")
             digests[method] = hashlib.sha256(file_in(place, SWEEP).read_bytes()).hexdigest()
-        record = {"format": FORMAT, "about": self.about, "probes": digests}
-        record |= {"doses": self.doses.to_dict("list")}
+        doses = {name: values.tolist() for name, values in self.doses.items()}
+        record: Any = {"format": FORMAT, "about": self.about, "probes": digests, "doses": doses}
         write_atomically(folder / _CARD, self.card().encode())
         text = json.dumps(record | {DIGEST: digest_of(record)}, indent=1, ensure_ascii=False)
         write_atomically(folder / _FILE, text.encode())
@@ -219,7 +219,7 @@ class Atlas:
 
     def _repr_html_(self) -> str:
         title = f"Atlas of {self.about['model']} on {self.about['dataset']}, recommended layer {self.layer}"
-        parts = [self.table()[_COLUMNS], *([self.doses] if len(self.doses) else [])]
+        parts: list[Any] = [self.table()[_COLUMNS], *([self.doses] if len(self.doses) else [])]
         return "".join(small_table(title, part.to_dict("records")) for part in parts)
 
     def _sweep(self, method: str = METHODS[0]) -> ProbeSweep:
@@ -285,8 +285,9 @@ def atlas(
     >>> sorted(made.directions(3)), len(made.table())
     (['jazz', 'rock'], 8)
     """
-    folder, reading = Path(path), {"seconds": seconds, "text": text, "batch": batch}
-    fitting = {"target": target, "folds": folds, "seed": seed}
+    folder = Path(path)
+    reading: dict[str, Any] = {"seconds": seconds, "text": text, "batch": batch}
+    fitting: dict[str, Any] = {"target": target, "folds": folds, "seed": seed}
     about = _about(model, dataset, {"seconds": seconds, "text": text, **fitting}, licence)
     if (folder / _FILE).exists():
         found = Atlas.load(folder, model)
@@ -369,17 +370,15 @@ def _held(table: pd.DataFrame, layer: int) -> list[_Dose]:
         broken = own.groupby(own["dose"].abs())["broken"].any()  # in the order of doses
         dose = max(broken.index[~broken.cummax()], default=0.0)
         words = f"The music holds up to dose {dose:g}; nobody listened whether it becomes {aim}."
-        rows.append((aim, layer, float(dose), "breaking dose", None, words))
+        rows.append((str(aim), layer, float(dose), "breaking dose", None, words))
     return rows
 
 
 def _markdown(table: pd.DataFrame) -> str:
     """Return a table in Markdown, three digits a number."""
-    rows = [
-        [f"{one:.3g}" if isinstance(one, float) else str(one) for one in row]
-        for row in table.to_numpy(object)
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(table), ["---"] * len(table.columns), *rows])
+    rows = [list(table), ["---"] * len(table.columns), *table.to_numpy(object).tolist()]
+    told = [[f"{one:.3g}" if isinstance(one, float) else str(one) for one in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in told)
 
 
 def _lasting(seconds: float) -> str:
