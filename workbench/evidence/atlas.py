@@ -282,8 +282,8 @@ def atlas(
     >>> songs = dataset("embedded").where(genre=["jazz", "rock"]).take(4)
     >>> small = {"folds": 2, "seconds": 0.4, "progress": False}
     >>> made = atlas(load("embedded"), songs, path=tempfile.mkdtemp(), **small)
-    >>> sorted(made.directions(3)), len(made.table())
-    (['jazz', 'rock'], 8)
+    >>> made.about["clips"], sorted(made.directions(3))
+    (8, ['jazz', 'rock'])
     """
     folder = Path(path)
     reading: dict[str, Any] = {"seconds": seconds, "text": text, "batch": batch}
@@ -376,7 +376,7 @@ def _held(table: pd.DataFrame, layer: int) -> list[_Dose]:
 
 def _markdown(table: pd.DataFrame) -> str:
     """Return a table in Markdown, three digits a number."""
-    rows = [list(table), ["---"] * len(table.columns), *table.to_numpy(object).tolist()]
+    rows: Any = [list(table), ["---"] * len(table.columns), *table.to_numpy(object)]
     told = [[f"{one:.3g}" if isinstance(one, float) else str(one) for one in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in told)
 
