@@ -214,3 +214,14 @@ def test_a_refusal_names_the_largest_batch_that_would_fit(
             capture(tiny_model, tiny_dataset, batch=64, progress=False, **settings)
     read_at_most(monkeypatch, costs[8])
     assert len(capture(tiny_model, tiny_dataset, batch=8, progress=False, **settings)) == 18
+    prompts: Any = (["a tune"] * 8, list(range(8)))
+    how: dict[str, Any] = {"seconds": 1.0, "progress": False, "batch": 8}
+    named: list[str] = []
+    for free in range(64 << 20, 80 << 20, 1 << 18):  # from what libraries take, upwards
+        read_at_most(monkeypatch, free)
+        try:
+            capture_generated(tiny_model, prompts[0], seeds=prompts[1], **how)
+            break
+        except ActivationsError as error:
+            named += [word for word in str(error).split() if word.startswith("batch=")]
+    assert named and set(named) <= {"batch=4,", "batch=2,", "batch=1,"} and named == sorted(named)

@@ -13,7 +13,7 @@ import math
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -199,8 +199,13 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
     norms = model.residual_norms(cache=job.cache)[list(job.reading.layers)]
     place = output.place(replace(outline, residual_norm=norms))
     if place is None or not place.exists():  # a store there may be finished: then nothing is needed
-        again = partial(_forecast, model, dataset, cases, frames=guess, output=output)
-        forecast.check(place, free_device=free, smaller=partial(_fitting_batch, job, again, free))
+
+        def cost_of(batch: int) -> Cost:
+            again = replace(job, batch=batch)
+            return _forecast(model, dataset, cases, again, frames=guess, output=output)[1]
+
+        smaller = partial(capture_plan.fitting_batch, job.batch, cost_of, free)
+        forecast.check(place, free_device=free, smaller=smaller)
     coded, own, frames = dataset, job, None
     if job.counts_frames:  # sounds are encoded once: to count their frames and to read them
         how: dict[str, Any] = {"seconds": job.seconds, "stored": job.stored, "cache": job.cache}
@@ -212,14 +217,6 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
     counts = np.ones(len(cases), int) if frames is None else job.reading.counts(frames[cases.entries])
     own = replace(own, frames=spec.frames)
     return _Plan(coded, cases, own, counts, spec, output.place(spec), forecast, free)
-
-
-def _fitting_batch(
-    job: Job, again: Callable[..., tuple[StoreSpec, Cost]], free_device: int | None
-) -> int | None:
-    """Return the batch, halved as often as needed, whose forecast fits; None where not even one clip does."""
-    halves = (job.batch >> times for times in range(1, job.batch.bit_length()))
-    return next((one for one in halves if again(job=replace(job, batch=one))[1].fits(free_device)), None)
 
 
 def _forecast(
