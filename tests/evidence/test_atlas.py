@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,6 +62,47 @@ def test_law_an_atlas_that_was_stopped_and_resumed_is_the_same(
     assert made.folder is not None
     assert files == {path.name: path.read_bytes() for path in made.folder.rglob("*.safetensors")}
     assert atlas(tiny_model, tiny_dataset, **again) == made and len(told) == 2, "a finished one is loaded"
+
+
+KILLED = """
+import os, signal, sys
+from workbench.activations.store import ActivationStore
+from workbench.evidence import atlas as module
+from workbench.model.load import load
+from workbench.sound import from_folder
+
+folder, music, path, where = sys.argv[1:]
+write, save = ActivationStore.write_chunk, module.write_atomically
+
+def kill_when(now):
+    if now:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def writing(store, number, arrays):
+    kill_when(where == "reading" and number == 1)
+    write(store, number, arrays)
+
+def saving(place, data):
+    kill_when(where == "saving" and place.name == "atlas.json")
+    return save(place, data)
+
+ActivationStore.write_chunk, module.write_atomically = writing, saving
+model = load(folder, device="cpu", dtype="float32")
+module.atlas(model, from_folder(music), path=path, folds=2, seconds=1.0, progress=False)
+"""
+
+
+@pytest.mark.parametrize(("where", "left"), [("reading", 9), ("saving", 0)])
+def test_law_a_killed_atlas_goes_on_and_is_the_same(
+    tiny_model: Any, tiny_dataset: Any, tiny_folder: Path, tiny_music: Path, made: Atlas, tmp_path: Path,
+    where: str, left: int,
+) -> None:  # fmt: skip
+    place, told = tmp_path / "atlas", list[Forecast]()
+    asked = [sys.executable, "-c", KILLED, str(tiny_folder), str(tiny_music), str(place), where]
+    assert subprocess.run(asked, check=False).returncode == -signal.SIGKILL
+    assert not (place / "atlas.json").exists()
+    assert atlas(tiny_model, tiny_dataset, path=place, on_forecast=told.append, **SMALL) == made
+    assert [one.clips for one in told] == [left]
 
 
 def test_an_atlas_holds_the_probes_and_directions_of_every_layer(
