@@ -17,7 +17,7 @@ TORCH ?= torch --torch-backend=auto
 endif
 export TORCH
 
-VERIFY := processors laws figures fuzz dependencies wheel
+VERIFY := processors laws shapes figures fuzz dependencies wheel
 # The laws that compare numbers of the model, which another processor may round otherwise.
 LAWS := $(wildcard tests/*/test_*laws.py) tests/generation/test_generate.py tests/generation/test_continue.py tests/generation/test_long.py \
 	tests/model/test_capture.py tests/model/test_capture_sources.py tests/steering/test_operations.py tests/generation/test_steered_sites.py
@@ -52,6 +52,7 @@ verify: $(VERIFY:%=verify-%) ## Run all long checks, part by part; parts that we
 # docs/verified.md; the figures date themselves.
 verify-processors: $(VENV)/installed-test ## Run the quick tests with other vector units and other numbers of threads
 verify-laws: $(VENV)/installed-test browser ## Run the tests that are marked `long`
+verify-shapes: $(VENV)/installed-test ## Load, read, steer and continue every published shape, with random weights (20 GB of memory)
 verify-figures: $(VENV)/installed-test ## Measure the built-in model and the steering engine; writes docs/ and the card
 verify-fuzz: $(VENV)/installed-test ## Feed 20,000 new cases of damaged text, tables, sound and files to the readers
 verify-dependencies: $(VENV)/installed-test ## Run the laws on the lowest and the highest dependencies that are allowed

@@ -79,14 +79,18 @@ CODEC = EncodecConfig(
 
 
 def save_true_shape(folder: Path, size: str) -> Path:
-    """A bfloat16 checkpoint of the true shape, filled from one block of noise (drawing all is slow)."""
+    """A bfloat16 checkpoint of the true shape, as `save_filled` fills it."""
     layers, width, heads = SHAPES[size]
     model_of, config_of, decoder_of = MELODY if size == "melody" else PLAIN
     decoder = decoder_of(
         num_hidden_layers=layers, hidden_size=width, ffn_dim=4 * width, num_attention_heads=heads
     )
     text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32_128)
-    config = config_of(text_encoder=text, audio_encoder=CODEC, decoder=decoder)
+    return save_filled(folder, model_of, config_of(text_encoder=text, audio_encoder=CODEC, decoder=decoder))
+
+
+def save_filled(folder: Path, model_of: Any, config: Any) -> Path:
+    """A bfloat16 checkpoint of this configuration, filled from one block of noise (drawing all is slow)."""
     with torch.device("meta"):
         model = model_of(config)
     model = model.to(torch.bfloat16).to_empty(device="cpu").eval()

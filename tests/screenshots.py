@@ -40,6 +40,8 @@ FACES = {  # the cell at the top of a notebook's picture
     "6": "wb.BrokenProbes(",
     "7": "lab = wb.SteerLab(",
     "8": "desk = wb.LiveDesk(",
+    "9": "PatchPanel(",
+    "10": "wb.LiveDesk(",
     "9": "panel = PatchPanel(",
 }
 SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
@@ -89,7 +91,7 @@ def pictures(lab: Lab, chromium: Any, name: str) -> list[Path]:
 
 def _face(opened: LabPage, name: str) -> Path:
     sources = opened.page.evaluate(SOURCES)
-    opened.show_cell(next(place for place, source in enumerate(sources) if FACES[name[0]] in source))
+    opened.show_cell(next(place for place, source in enumerate(sources) if FACES[name.partition("_")[0]] in source))
     opened.page.wait_for_timeout(2000)
     return keep(opened.page, name)
 
@@ -130,7 +132,8 @@ def main(names: list[str]) -> None:
         shutil.copytree(ROOT / "notebooks", books)
         os.environ["WORKBENCH_OUT"] = "out"  # beside the notebook
         os.environ["PYTHONPATH"] = str(ROOT)
-        every = [path.stem for path in sorted(books.glob("*.ipynb"))]
+        every = [path.stem for path in books.glob("*.ipynb")]
+        every.sort(key=lambda name: int(name.partition("_")[0]))
         for name in names or [*every, "app"]:
             os.environ["WORKBENCH_CACHE"] = str(scratch / "cache" / name)
             if name == "app":

@@ -1,14 +1,16 @@
-"""Notebook 4 works on anybody's folder: however its files are called, and whatever rule groups them."""
+"""Notebook 4 works on anybody's folder of music, notebook 10 on a folder that holds a checkpoint."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from generation_samples import save_true_shape
 from nbclient import NotebookClient
 
 from workbench.datasets import dataset
@@ -105,3 +107,30 @@ def test_the_whole_notebook_runs_on_somebodys_folder(shape: str, tmp_path: Path)
     told = [str(out) for cell in book.cells if cell.cell_type == "code" for out in cell.outputs]
     assert sum("No answer yet." in one for one in told) == 2
     assert sum("What you see:" in one for one in told) == 4
+
+
+@pytest.mark.long  # half a minute of sound goes through the codec of a real checkpoint's shape
+def test_the_real_checkpoint_notebook_runs_on_a_true_shape(tmp_path: Path) -> None:
+    model = save_true_shape(tmp_path / "musicgen", "shallow")
+    book = nbformat.read(FOLDER / "10_real_musicgen.ipynb", as_version=4)
+    (settings,) = (cell for cell in book.cells if cell.source.startswith("MODEL = "))
+    settings.source = f"MODEL = {str(model)!r}\nFOLDER = None"
+    book.cells.append(
+        nbformat.v4.new_code_cell("print(model.d_model, list(chart.doses['by']), chart.folder)")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+        patch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+        patch.setenv("WORKBENCH_OUT", str(tmp_path / "out"))
+        patch.setenv("WORKBENCH_PER_GENRE", "5")
+        patch.setenv("WORKBENCH_SECONDS", "1")
+        client = NotebookClient(
+            book, timeout=500, kernel_name="python3", resources={"metadata": {"path": FOLDER}}
+        )
+        client.execute()  # an error in a cell raises here
+    shutil.rmtree(model)
+    last = "".join(out.text for out in book.cells[-1].outputs)
+    assert last.startswith("1024 ['breaking dose', 'breaking dose']")
+    told = [str(out) for cell in book.cells if cell.cell_type == "code" for out in cell.outputs]
+    assert sum("No answer yet." in one for one in told) == 2
+    assert any("Nobody has listened" in one for one in told)

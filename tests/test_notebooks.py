@@ -18,7 +18,14 @@ from nbclient import NotebookClient
 from workbench.model.folders import builtin_folder
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-BOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def number(path: Path) -> str:
+    """Return the number of a notebook."""
+    return path.stem.partition("_")[0]
+
+
+BOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: int(number(path)))
 LOOK = {  # what is asked after the last cell: nbclient does not follow widgets that worker threads make
     "0": "print('FIGURES', json.dumps({name: max(row, key=row.get) for name, row in rows.items()}))\n"
     "print(genre_map.plot.figure['layout']['title']['text'])",
@@ -38,6 +45,8 @@ LOOK = {  # what is asked after the last cell: nbclient does not follow widgets 
     "tables = [one.to_dict('records') for one in (rates, acts, early.table)]\n"
     "print('FIGURES', json.dumps([found.table().share.max(), sums, *tables]))\n"
     "print(list(panel.player.sounds), panel.take.receipt)",
+    "10": "print('FIGURES', json.dumps([chart.probes['logistic'].best.layer,\n"
+    "  chart.doses.to_dict('records'), [path.name for path in place.iterdir()]]))",
     "4": "print('FIGURES', json.dumps([songs.groups.tolist(), list(faulty), probes.best.accuracy]))\n"
     "print(list(desk.player.sounds), own_map.plot.figure['layout']['title']['text'])",
 }
@@ -71,7 +80,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory, shared: Callable[..., Pat
                 patch.setenv("WORKBENCH_OUT", str(scratch / "out"))
                 patch.setenv("IPYTHONDIR", str(scratch / "ipython"))
                 book = nbformat.read(path, as_version=4)
-                book.cells.append(nbformat.v4.new_code_cell(f"import json\n{LOOK.get(path.stem[0], '')}"))
+                book.cells.append(nbformat.v4.new_code_cell(f"import json\n{LOOK.get(number(path), '')}"))
                 client = NotebookClient(
                     book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
                 )
@@ -132,24 +141,24 @@ def stem(path: Path) -> str:
 
 
 def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
-    assert [path.stem[0] for path in BOOKS] == list("0123456789")
+    assert [number(path) for path in BOOKS] == [str(place) for place in range(11)]
     for path in BOOKS:
         book = nbformat.read(path, as_version=4)
         nbformat.validate(book)
         assert book.metadata.kernelspec.name == "python3"
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, marks=group(path.stem[0])) for path in BOOKS], ids=stem)
+@pytest.mark.parametrize("path", [pytest.param(path, marks=group(number(path))) for path in BOOKS], ids=stem)
 def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Callable[[Path], Any]) -> None:
     client = executed(path)  # an error in a cell raises here
     kinds = [out.output_type for out in outputs(client)]
     assert "error" not in kinds
     spoken = [str(out) for out in outputs(client) if out.get("name") == "stderr"]
     assert not [text for text in spoken if "Traceback" in text or "Warning" in text]
-    words = "labs.check(" if path.stem[0] == "6" else "exercises."
+    words = "labs.check(" if number(path) == "6" else "exercises."
     checks = [cell for cell in client.nb.cells if cell.cell_type == "code" and words in cell.source]
-    assert len(checks) == (1 if path.stem[0] == "6" else 2)
-    assert shown(client).count("No answer yet.") == (6 if path.stem[0] == "6" else 2)
+    assert len(checks) == (1 if number(path) == "6" else 2)
+    assert shown(client).count("No answer yet.") == (6 if number(path) == "6" else 2)
 
 
 @group("0")
@@ -280,7 +289,7 @@ def test_the_broken_probes_come_with_their_claims(executed: Callable[[Path], Any
 
 @group("7")
 def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable[[Path], Any]) -> None:
-    client = executed(next(path for path in BOOKS if path.stem[0] == "7"))
+    client = executed(next(path for path in BOOKS if number(path) == "7"))
     text = shown(client)
     assert "0.2*jazz@2 | constant | cond | gate(jazz@5 < 0.8 over 1s)" in text
     assert "gate" in text.split("left alone: ")[1].split(")")[0]
@@ -302,7 +311,7 @@ def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable
 
 @group("8")
 def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path], Any]) -> None:
-    client = executed(next(path for path in BOOKS if path.stem[0] == "8"))
+    client = executed(next(path for path in BOOKS if number(path) == "8"))
     text = shown(client)
     played, replayed = seen(client)
     assert "all " in replayed and "codes of" in replayed and "bit for bit" in replayed
@@ -313,7 +322,7 @@ def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path]
 
 @group("9")
 def test_the_notebook_of_causes_patches_counts_and_erases(executed: Callable[[Path], Any]) -> None:
-    client = executed(next(path for path in BOOKS if path.stem[0] == "9"))
+    client = executed(next(path for path in BOOKS if number(path) == "9"))
     text, told = shown(client), seen(client)
     asked = {"Which states carry the difference?", "Who writes it into the stream?"}
     assert {*asked, "Where is the genre read, and where does steering act?"} <= questions(client)
@@ -326,3 +335,19 @@ def test_the_notebook_of_causes_patches_counts_and_erases(executed: Callable[[Pa
     assert all(f"{100 * row['hit_rate']:.0f} %" in erased for row in rates) and len(rates) == 10
     most = max(acts, key=lambda row: row["effect"])
     assert f"pushed best in layer {most['layer']} (" in apart and len(acts) == 6
+
+
+@group("10")
+def test_the_real_checkpoint_notebook_ends_at_a_desk(executed: Callable[[Path], Any]) -> None:
+    client = executed(next(path for path in BOOKS if number(path) == "10"))
+    text, (layer, doses, names) = shown(client), figures(client)
+    assert "CC-BY-NC 4.0" in text and "facebook/musicgen-stereo-melody-large" in text
+    assert "The atlas will take about" in text
+    read, _near, recommended = seen(client)
+    assert f"at its best layer, {layer}," in read
+    assert {"README.md", "atlas.json", "probes-logistic", "activations"} <= set(names)
+    for row in doses:
+        assert row["by"] == "auto-dose"
+        assert f"{row['aim']} at layer {row['layer']} with dose {row['dose']:g}" in recommended
+    assert ["unsteered", "to country"] in heard(client)
+    assert "In which layers can a linear probe read the genre?" in questions(client)

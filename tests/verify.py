@@ -17,10 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from golden import GOLDEN
+
 ROOT = Path(__file__).resolve().parent.parent
 DONE, TABLE = ROOT / "build" / "verify.json", ROOT / "docs" / "verified.md"
 QUICK = ("-m", "pytest", "-m", "not long and not browser")
 LONG = ("-m", "pytest", "-m", "long", "--timeout", "3600")
+GOLDEN_TEST = "test_a_published_shape_is_loaded_read_steered_and_continued"
 RECIPE = {"PYTHONPATH": "data/embedded"}
 Step = tuple[dict[str, str], tuple[str, ...]]
 
@@ -38,7 +41,11 @@ PARTS: dict[str, dict[str, Step]] = {
         "live in a browser": ({}, (*LONG, "tests/browser/test_browser_live.py")),
         "all others": ({}, (*LONG, *(f"--ignore=tests/{name}.py" for name in
                        ("probing/test_diagnosis_laws", "model/test_true_shapes", "generation/test_live",
-                       "browser/test_browser_live")))),
+                       "browser/test_browser_live", "model/test_golden_shapes")))),
+    },
+    "shapes": {
+        name: ({}, (*LONG, "-n", "0", f"tests/model/test_golden_shapes.py::{GOLDEN_TEST}[{name}]"))
+        for name in GOLDEN
     },
     "figures": {
         "built-in model": (RECIPE, ("-m", "recipe", "evaluate", "--quiet")),

@@ -4,6 +4,7 @@ from .activations import Activations as Activations
 from .activations import open_activations as open_activations
 from .datasets import dataset as dataset
 from .errors import WorkbenchError as WorkbenchError
+from .evidence.atlas import atlas as atlas
 from .evidence.judge import Judge as Judge
 from .evidence.judge import load_judge as load_judge
 from .generation.generate import extend as extend

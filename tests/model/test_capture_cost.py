@@ -200,3 +200,28 @@ def test_a_setting_that_does_not_exist_is_not_swallowed(tiny_model: Any, tiny_da
         capture_cost(tiny_model, tiny_dataset, bach=3)
     with pytest.raises(TypeError, match="bach"):
         capture_conditions(tiny_model, tiny_dataset, bach=3)
+
+
+def test_a_refusal_names_the_largest_batch_that_would_fit(
+    tiny_model: Any, tiny_dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"pool": "mean", "cache": False}
+    costs = {b: capture_cost(tiny_model, tiny_dataset, batch=b, **settings).memory for b in (64, 16, 8, 4, 1)}
+    assert costs[64] > costs[16] > costs[8] > costs[4]
+    for free, told in ((costs[8], "Use batch=8, which fits"), (costs[1] - 1, "Use a smaller batch")):
+        read_at_most(monkeypatch, free)
+        with pytest.raises(ActivationsError, match=told):
+            capture(tiny_model, tiny_dataset, batch=64, progress=False, **settings)
+    read_at_most(monkeypatch, costs[8])
+    assert len(capture(tiny_model, tiny_dataset, batch=8, progress=False, **settings)) == 18
+    prompts: Any = (["a tune"] * 8, list(range(8)))
+    how: dict[str, Any] = {"seconds": 1.0, "progress": False, "batch": 8}
+    named: list[str] = []
+    for free in range(64 << 20, 80 << 20, 1 << 18):  # from what libraries take, upwards
+        read_at_most(monkeypatch, free)
+        try:
+            capture_generated(tiny_model, prompts[0], seeds=prompts[1], **how)
+            break
+        except ActivationsError as error:
+            named += [word for word in str(error).split() if word.startswith("batch=")]
+    assert named and set(named) <= {"batch=4,", "batch=2,", "batch=1,"} and named == sorted(named)

@@ -220,6 +220,18 @@ def test_the_acting_layer_is_where_a_push_moves_most():
     assert same.right and "That is the same layer" in same.words
 
 
+def test_the_checkpoints_that_fit_are_those_of_less_memory():
+    free = 1_500_000_000
+    assert exercises.fitting(free, ["musicgen-small", "facebook/musicgen-stereo-small"]).right
+    assert exercises.fitting(10**9, []).right and exercises.fitting(free, None).right is None
+    assert "not in the table" in exercises.fitting(free, ["musicgen-tiny"]).words
+    words = thrice(
+        lambda answer: exercises.fitting(free, answer), [["musicgen-small"], ["musicgen-large"], []]
+    )
+    assert "you named 1 of these" in words[0] and "takes" not in words[0]
+    assert "musicgen-small takes 1.39 GB" in words[1] and "musicgen-small, musicgen-stereo-small." in words[2]
+
+
 WORDS = {"", "jazz", "genre", "none", "12", "nan", "group leak", "mood: calm"}
 ODD = [
     float("nan"), float("inf"), -float("inf"), True, False, np.True_, np.nan, 1e300, -2, -3.5, 10**400, 1j,
@@ -253,6 +265,7 @@ def check_of_rates():
         ("more_trusted", 0),
         ("smallest_dose", 0),
         ("culprit", 0),
+        ("fitting", 0),
         ("same_direction", 2),  # True and numpy's True
         ("strongest_line", 0),
         ("acting_layer", 0),
@@ -273,6 +286,7 @@ def test_odd_answers_never_crash_and_never_count_as_right(name, accepted, acts, 
         "more_trusted": lambda answer: exercises.more_trusted({"umap": here}, answer),
         "smallest_dose": check_of_rates(),
         "culprit": lambda answer: exercises.culprit(report, answer),
+        "fitting": lambda answer: exercises.fitting(3 * 10**9, answer),
         "same_direction": lambda answer: exercises.same_direction(ours, ours, answer),
         "strongest_line": lambda answer: exercises.strongest_line(patches(), answer),
         "acting_layer": lambda answer: exercises.acting_layer(acts_table([0.1, 0.6, 0.5]), answer),

@@ -302,3 +302,15 @@ def test_reading_and_acting_are_told_apart() -> None:
     assert "pushed best in layer 0 (+60 points, its interval lies above that of layers 1)" in told
     unsure = findings.reads_or_acts(table.assign(effect_high=0.9)).words
     assert "no layer is surely weaker" in unsure
+
+
+def test_recommended_doses_say_who_found_them() -> None:
+    columns = ["aim", "layer", "dose", "by", "steerable"]
+    heard = [("jazz", 3, 0.2, "auto-dose", True), ("rock", 2, 0.15, "auto-dose", False)]
+    held = [("jazz", 4, 0.3, "breaking dose", None)]
+    told = [
+        findings.recommended(SimpleNamespace(doses=pd.DataFrame(rows, columns=columns))).words
+        for rows in (heard, held)
+    ]
+    assert "jazz at layer 3 with dose 0.2 and rock at layer 2 with dose 0.15; 1 of 2 aims" in told[0]
+    assert "jazz at layer 4 with dose 0.3" in told[1] and "Nobody has listened" in told[1]

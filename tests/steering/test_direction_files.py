@@ -31,6 +31,20 @@ def written(folder: Path, suffix: str, array: np.ndarray) -> Path:
     return path
 
 
+def test_directions_of_music_rfm_are_counted_from_the_last_block(tiny_model, tmp_path):
+    """Their directions are a mapping from -1, -2 ... to components (n, d), added to that block's output."""
+    blocks = tiny_model.musicgen.decoder.model.decoder.layers
+    theirs = {-k: torch.randn(3, tiny_model.d_model) for k in range(1, len(blocks))}
+    torch.save(theirs, tmp_path / "theirs.pt")
+    for k, components in theirs.items():
+        made = Direction.from_file(tiny_model, tmp_path / "theirs.pt", k, key=k, row=1, counted="from_end")
+        assert blocks[made.layer] is blocks[k]
+        assert made.cosine(Direction.from_numpy(tiny_model, components[1].numpy(), made.layer)) > 0.999999
+    for wrong in (0, 1, -len(blocks) - 1):
+        with pytest.raises(SteeringError, match="it has layers 0-3"):
+            Direction.from_file(tiny_model, tmp_path / "theirs.pt", wrong, key=-1, counted="from_end")
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".pt", ".pth"])
 @pytest.mark.parametrize("turned", [False, True], ids=["rows", "columns"])
 def test_a_row_of_a_decoder_comes_back_as_a_unit_direction(tiny_model, tmp_path, suffix, turned):

@@ -2,7 +2,7 @@
 
 from workbench.activations.activations import Activations, concat_activations, cut_head, head_name, head_slice
 from workbench.activations.spec import Cost, StoreSpec, bytes_needed, free_memory
-from workbench.activations.store import ActivationStore, UnusableStore, open_activations
+from workbench.activations.store import ActivationStore, UnusableStore, open_activations, share_done
 
 __all__ = [
     "ActivationStore",
@@ -17,4 +17,5 @@ __all__ = [
     "head_name",
     "head_slice",
     "open_activations",
+    "share_done",
 ]

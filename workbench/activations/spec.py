@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,15 +207,30 @@ class Cost:
         place = f"{size_text(self.disk)} of disk" if self.disk else "nothing on disk"
         return f"{self.samples} samples: at most {size_text(self.memory)} of memory{extra}, and {place}."
 
-    def check(self, path: Path | None = None, *, free_device: int | None = None) -> None:
-        """Raise ActivationsError where this does not fit into free memory, or on the disk under `path`."""
+    def fits(self, free_device: int | None = None) -> bool:
+        """Return whether there is memory for it, here and on an accelerator with so many free bytes."""
+        return self.memory <= free_memory() and (free_device is None or self.device <= free_device)
+
+    def check(
+        self,
+        path: Path | None = None,
+        *,
+        free_device: int | None = None,
+        smaller: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Raise ActivationsError where this does not fit into free memory, or on the disk under `path`.
+
+        The error names the `smaller` batch that would fit, if there is one.
+        """
         if path is not None:
             require_disk(path, self.disk)
         device = ("the accelerator's memory", self.device, free_device)
         for kind, needed, free in [("memory", self.memory, free_memory()), device]:
             if free is not None and needed > free:
                 found = f"it needs {size_text(needed)} of {kind} and {size_text(free)} are free"
-                do = "Use a smaller batch, fewer layers or sites, pooled activations"
+                batch = smaller()
+                do = f"Use batch={batch}, which fits" if batch else "Use a smaller batch"
+                do += ", fewer layers or sites, pooled activations"
                 do += "" if self.disk else ", or let the result lie on disk (path=...)"
                 raise ActivationsError(f"A capture of {self.samples} samples was asked for", found, do)
 

@@ -64,6 +64,14 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     return activations
 
 
+def share_done(path: Path | str) -> float:
+    """Return how much of a store is captured, 0 to 1; ActivationsError where the folder is another thing."""
+    if not (path := Path(path)).exists():
+        return 0.0
+    group = _open_group(path)
+    return 1 - len(_missing_chunks(path, group)) / int(array_of(group, "done").size)
+
+
 @contextmanager
 def _damage_named(path: Path, file: Path | None = None, do: str = _RESTART) -> Iterator[None]:
     """Turn whatever a damaged file of the store (by default a description) raises into an UnusableStore."""

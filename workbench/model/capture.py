@@ -199,7 +199,13 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
     norms = model.residual_norms(cache=job.cache)[list(job.reading.layers)]
     place = output.place(replace(outline, residual_norm=norms))
     if place is None or not place.exists():  # a store there may be finished: then nothing is needed
-        forecast.check(place, free_device=free)
+
+        def cost_of(batch: int) -> Cost:
+            again = replace(job, batch=batch)
+            return _forecast(model, dataset, cases, again, frames=guess, output=output)[1]
+
+        smaller = partial(capture_plan.fitting_batch, job.batch, cost_of, free)
+        forecast.check(place, free_device=free, smaller=smaller)
     coded, own, frames = dataset, job, None
     if job.counts_frames:  # sounds are encoded once: to count their frames and to read them
         how: dict[str, Any] = {"seconds": job.seconds, "stored": job.stored, "cache": job.cache}

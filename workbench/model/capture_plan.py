@@ -7,7 +7,7 @@ attention, which keeps no table of positions by positions for each head.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -189,6 +189,12 @@ def drawn_cost(
     working += _forward(model, decoder_rows, model.prefix_room + frames)
     here = (2 * clips + batch) * per_clip
     return _placed(model, samples, clips * per_clip, here=here, there=working)
+
+
+def fitting_batch(batch: int, cost_of: Callable[[int], Cost], free_device: int | None) -> int | None:
+    """Return the batch, halved as often as needed, whose cost fits; None where not even one clip does."""
+    halves = (batch >> times for times in range(1, batch.bit_length()))
+    return next((one for one in halves if cost_of(one).fits(free_device)), None)
 
 
 def _forward(model: Model, rows: int, positions: int) -> int:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from workbench.activations import Activations
+from workbench.activations import Activations, Cost
 from workbench.errors import ActivationsError, number_or_nan, renamed_keywords, whole_number
-from workbench.model.capture_plan import drawn_cost, free_on_device
+from workbench.model.capture_plan import drawn_cost, fitting_batch, free_on_device
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, live
 from workbench.model.sampling import Sampling, frames_for
@@ -181,6 +182,16 @@ def _openings(model: Model, dataset: Dataset, seconds: float, frames: int) -> np
     return np.stack([array[:, :frames] for array in codes])
 
 
+def _check_cost(model: Model, reading: Reading, batch: int, **shape: Any) -> None:
+    """Raise ActivationsError, which names the batch that would fit, where this one does not."""
+
+    def cost_of(batch: int) -> Cost:
+        return drawn_cost(model, reading, batch=batch, **shape)
+
+    free = free_on_device(model)
+    cost_of(batch).check(free_device=free, smaller=partial(fitting_batch, batch, cost_of, free))
+
+
 def _draw(
     model: Model,
     reading: Reading,
@@ -206,9 +217,8 @@ def _draw(
             own = {**run, "seeds": run["seeds"][some], "prompt_codes": None if codes is None else codes[some]}
             drawn = model.sampling(texts[some], **own, **model.draws)
             if start == 0:  # before anything is drawn
-                shape = {"clips": len(texts), "rows": len(kinds), "frames": frames, "batch": batch}
-                cost = drawn_cost(model, reading, **shape, guided=drawn.guided)
-                cost.check(free_device=free_on_device(model))
+                shape = {"clips": len(texts), "rows": len(kinds), "frames": frames}
+                _check_cost(model, reading, batch, **shape, guided=drawn.guided)
             read = read_while_sampling(model, drawn, reading, rows=rows, skipped=skipped)
             for site, values in read.items():
                 samples = reading.samples(values, np.full(len(values), frames - skipped))

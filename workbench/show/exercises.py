@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from workbench.files import size_text
+from workbench.model.checkpoints import CHECKPOINTS
 from workbench.steering import Direction, Steering, Term
 from workbench.steering.operations import OPERATIONS
 
@@ -335,6 +337,27 @@ def culprit(report: LintReport, answer: object) -> Verdict:
         f"the first error reads: {errors[0].message}." if errors else "are there lines that begin with error?"
     )
     return wrong("culprit", answer, reason=reason, hint=hint, solution=solution)
+
+
+def fitting(free: int, answer: object) -> Verdict:
+    """Check which public checkpoints run, in bfloat16, in so many bytes of free memory."""
+    needed = {name.rpartition("/")[2]: one.memory("bfloat16") for name, one in CHECKPOINTS.items()}
+    fits = {name for name, size in needed.items() if size <= free}
+    if answer is None:
+        return Verdict(None, "Give the names as a list, for example ['musicgen-small'], or [] for none.")
+    given = _members(answer, str)
+    if given is None:
+        return _odd(answer, "Give a list of names, for example ['musicgen-small']")
+    given = {name.rpartition("/")[2] for name in given}
+    if given - set(needed):
+        return Verdict(False, f"{_listed(given - set(needed))} is not in the table.")
+    room = f"{size_text(free)} are free"
+    if given == fits:
+        return Verdict(True, f"{room}: {_listed(fits)}. Its sound, and a capture, come on top.")
+    first = min(given ^ fits, key=needed.__getitem__)
+    hint = f"{first} takes {size_text(needed[first])}."
+    reason = f"{room}; {len(fits)} of the {len(needed)} fit, and you named {len(given & fits)} of these."
+    return wrong("fitting", answer, reason=reason, hint=hint, solution=f"{_listed(fits)}.")
 
 
 def same_direction(ours: Direction, theirs: Direction, answer: object) -> Verdict:

@@ -22,6 +22,7 @@ from workbench.errors import DatasetError
 from workbench.stats import wilson
 
 if TYPE_CHECKING:
+    from workbench.evidence.atlas import Atlas
     from workbench.evidence.causal import DirectEffects, PatchMap
     from workbench.evidence.crosstalk import Crosstalk
     from workbench.evidence.lens import Lens
@@ -266,6 +267,16 @@ def grouped(songs: Dataset, rule: object = None) -> Seen:
         f"{whose} {_count(set(groups), 'group')} of {len(songs)} files, the largest of "
         f"{_count(range(largest), 'file')}; {few} has the fewest ({each[few]})."
     )
+
+
+def recommended(atlas: Atlas) -> Seen:
+    """Return the layer and dose of every aim, and what speaks for them."""
+    rows = atlas.doses.to_dict("records")
+    told = _and(f"{row['aim']} at layer {row['layer']} with dose {row['dose']:g}" for row in rows)
+    good = [row for row in rows if row["steerable"]]
+    if all(row["by"] == "auto-dose" for row in rows):
+        return Seen(f"{told}; {len(good)} of {_count(rows, 'aim')} can be steered within the budget.")
+    return Seen(f"{told}: the largest doses tried at which the music holds. Nobody has listened to them yet.")
 
 
 def shared(cosines: pd.DataFrame, kinds: Mapping[str, str]) -> Seen:

@@ -265,11 +265,15 @@ class Direction:
 
         `vector` is (d_model,) numbers; SteeringError when they or the layer are not the model's, or all 0.
         Layers are `counted` in "blocks", from 0, whose output is `resid_post`; or in "hidden_states", the
-        tuple of transformers: 0 is the embedding, i the output of block i - 1, the last one is normalised.
+        tuple of transformers: 0 is the embedding, i the output of block i - 1, the last one is normalised; or
+        "from_end", as music-rfm does: -1 is the last block.
         """
         asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
-        if counted not in ("blocks", "hidden_states"):
-            raise SteeringError(asked, f"it is counted in {counted!r}", "Use blocks or hidden_states")
+        if counted not in ("blocks", "hidden_states", "from_end"):
+            do = "Use blocks, hidden_states or from_end"
+            raise SteeringError(asked, f"it is counted in {counted!r}", do)
+        if counted == "from_end":
+            layer = layers[layer] if layer in range(-len(layers), 0) else -1
         if counted == "hidden_states":
             if layer not in layers[1:]:
                 found = f"only hidden states 1-{layers[-1]} are outputs of blocks"
@@ -286,7 +290,14 @@ class Direction:
 
     @classmethod
     def from_file(
-        cls, model: Model, path: Path | str, layer: int, *, row: int = 0, key: str | None = None, **place: Any
+        cls,
+        model: Model,
+        path: Path | str,
+        layer: int,
+        *,
+        row: int = 0,
+        key: str | int | None = None,
+        **place: Any,
     ) -> Direction:
         """Return a unit direction along a row of a file of another program, such as a decoder's feature.
 
@@ -463,7 +474,7 @@ def _as_vector(values: Any) -> Vector:
         return np.array([np.nan], dtype=np.float32)
 
 
-def file_vectors(path: Path | str, width: int, *, key: str | None = None) -> np.ndarray:
+def file_vectors(path: Path | str, width: int, *, key: str | int | None = None) -> np.ndarray:
     """Return the vectors (n, width) of a `.npy`, `.safetensors`, `.pt` or `.pth` file; nothing is unpickled.
 
     A matrix (width, n), as PyTorch holds a decoder's weight, is turned; a square one is taken by its rows.
@@ -482,7 +493,7 @@ def file_vectors(path: Path | str, width: int, *, key: str | None = None) -> np.
         if key not in tensors and (key is not None or len(tensors) != 1):
             found = f"the file holds {', '.join(map(str, tensors))[:200] or 'no tensors'}"
             raise SteeringError(asked, found, "Pass one of these names as key")
-        held = tensors[key or next(iter(tensors))]
+        held = tensors[next(iter(tensors)) if key is None else key]
     rows = np.atleast_2d(_as_vector(held))
     rows = rows.T if rows.ndim == 2 and rows.shape[1] != width else rows
     if rows.ndim != 2 or rows.shape[1] != width:
