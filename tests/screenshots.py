@@ -40,9 +40,8 @@ FACES = {  # the cell at the top of a notebook's picture
     "6": "wb.BrokenProbes(",
     "7": "lab = wb.SteerLab(",
     "8": "desk = wb.LiveDesk(",
-    "9": "PatchPanel(",
-    "10": "wb.LiveDesk(",
     "9": "panel = PatchPanel(",
+    "10": "wb.LiveDesk(",
 }
 SOURCES = """() => jupyterapp.shell.currentWidget.content.widgets.map(
   (cell) => cell.model.type === "code" ? cell.model.sharedModel.source : "")"""
@@ -91,7 +90,8 @@ def pictures(lab: Lab, chromium: Any, name: str) -> list[Path]:
 
 def _face(opened: LabPage, name: str) -> Path:
     sources = opened.page.evaluate(SOURCES)
-    opened.show_cell(next(place for place, source in enumerate(sources) if FACES[name.partition("_")[0]] in source))
+    face = FACES[name.partition("_")[0]]
+    opened.show_cell(next(place for place, source in enumerate(sources) if face in source))
     opened.page.wait_for_timeout(2000)
     return keep(opened.page, name)
 
