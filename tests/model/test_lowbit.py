@@ -26,7 +26,7 @@ from workbench.model.lowbit import GROUP, LowBitLinear, speeds
 from workbench.probing import fit_probes
 
 # Of the norm of a product: what the activations' rounding leaves (two digits; bfloat16, 8 bits a number).
-ROUNDED_ACTIVATIONS = {"int8": 2e-4, "int8 without two digits": 1e-2, "int4": 1e-2}
+ROUNDED_ACTIVATIONS = {"int8": 4e-4, "int8 without two digits": 1e-2, "int4": 1e-2}
 
 
 @pytest.fixture(params=list(ROUNDED_ACTIVATIONS))
@@ -133,6 +133,7 @@ def test_a_direction_of_another_precision_is_used_and_told(tiny_folder: Path) ->
     assert take.receipt.ok and take.receipt.changed
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_in_int8_takes_little_more_memory_than_its_file(tmp_path: Path) -> None:
     """A cut of musicgen-small's shape; what the imports take is not counted."""
     decoder = fixture_model.decoder_config(
@@ -140,9 +141,11 @@ def test_loading_in_int8_takes_little_more_memory_than_its_file(tmp_path: Path) 
     )
     folder = fixture_model.save(fixture_model.build(decoder=decoder), tmp_path / "cut")
     code = (
-        "import resource, sys\n"
+        "import re, sys\n"
+        "from pathlib import Path\n"
         "from workbench.model.load import load\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "status = Path('/proc/self/status')\n"  # getrusage counts what the parent had before the fork
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1])\n"
         "load(sys.argv[2], device='cpu', dtype='float32')\n"  # imports what is imported late
         "before = peak()\n"
         "model = load(sys.argv[1], device='cpu', dtype='int8')\n"

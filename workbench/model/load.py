@@ -103,7 +103,9 @@ def choose_precision(
         name = str(asked).strip().lower().removeprefix("torch.")
         if name in LOW_BIT and device.type != "cpu":
             do = 'Use "bfloat16", or device="cpu"'
-            raise ModelError(f"The precision {asked!r} was asked for", f"{device} has no such kernels here", do)
+            raise ModelError(
+                f"The precision {asked!r} was asked for", f"{device} has no such kernels here", do
+            )
         if name not in (*LOW_BIT, "float32", "bfloat16", "float16", "float64"):
             do = 'Use "float32", "bfloat16", "float16" or "float64", or on a CPU "int8" or "int4"'
             raise ModelError(f"The precision {asked!r} was asked for", "it is none", do)
@@ -165,7 +167,11 @@ def load(
 
 
 def _load(
-    name: str | Path, place: torch.device, dtype: str | torch.dtype | None, check: bool, tried: Mapping[str, str]
+    name: str | Path,
+    place: torch.device,
+    dtype: str | torch.dtype | None,
+    check: bool,
+    tried: Mapping[str, str],
 ) -> Model:
     """Load in the asked or best precision, of which those in `tried` were too far from what is stored."""
     local = _locate(name)

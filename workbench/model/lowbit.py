@@ -30,9 +30,8 @@ GROUP = 32  # inputs that share scale and offset in int4
 DIGIT, BASE = 63, 126  # the largest digit, and how many of the second make one of the first
 # Not on ARM, nor in a torch without the types that it calls deprecated since 2.13; then, torch's own int8
 # product, which takes 1.6 x the time here and rounds activations to bfloat16.
-TWO_DIGITS = "fbgemm" in torch.backends.quantized.supported_engines and hasattr(
-    torch, "_make_per_channel_quantized_tensor"
-)
+_PRODUCT: Any = getattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32", None)
+TWO_DIGITS = "fbgemm" in torch.backends.quantized.supported_engines and _PRODUCT is not None
 _REPEATS = 8
 
 
@@ -75,11 +74,11 @@ class LowBitLinear(nn.Module):
 
 def _two_digits(x: Tensor, packed: Any) -> Tensor:
     """Return x (..., in) times int8 weights (..., out), the digits of x as whole numbers between -63 and 63."""
-    scale = torch.linalg.vector_norm(x, torch.inf, -1, keepdim=True).clamp_min_(1e-30).div_(DIGIT)
+    scale = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30).div_(DIGIT)
     exact = x / scale
     high = exact.round()
     digits = torch.stack([high, exact.sub_(high).mul_(BASE)])  # the product rounds the second one
-    y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(digits, 1.0, DIGIT + 1, packed)
+    y = _PRODUCT(digits, 1.0, DIGIT + 1, packed)
     return torch.add(y[0], y[1], alpha=1 / BASE).mul_(scale)
 
 
@@ -132,9 +131,14 @@ def _forget(weight: Tensor) -> None:
     """Let go of the pages of a weight that nobody reads any more: a mapped file keeps them until it is closed."""
     if sys.platform == "linux":
         page, start = mmap.PAGESIZE, weight.data_ptr()
-        first, end = -(-start // page) * page, (start + weight.nbytes) // page * page  # none of its neighbours
+        first, end = (
+            -(-start // page) * page,
+            (start + weight.nbytes) // page * page,
+        )  # none of its neighbours
         if end > first:
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
+            ctypes.CDLL(None).madvise(
+                ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED
+            )
 
 
 def speeds(width: int) -> dict[str, float]:

@@ -254,7 +254,8 @@ class Model:
 
         Shipped with the model (`workbench.json`), or measured and, with `cache`, kept in the user's cache.
         """
-        kept = folders.cache_folder("norms") / f"{self.fingerprint}.json"
+        coarse = "" if self.precision == "float32" else f"-{self.precision}"
+        kept = folders.cache_folder("norms") / f"{self.fingerprint}{coarse}.json"
         places = [kept] if self.folder is None else [self.folder / SHIPPED, kept]
         found = (_stored_norms(path, self.n_layers) for path in places)
         norms = next((one for one in found if one is not None), None)

@@ -126,7 +126,9 @@ class LinearProbe:
 
     def along(self, weights: Array, name: str, origin: Mapping[str, str]) -> Direction:
         """Return the unit direction of `weights` (d,); `origin` has the method, and the score by its name."""
-        known = {one: getattr(self, one) for one in ("target", "model_id", "dataset_fingerprint", "precision")}
+        known = {
+            one: getattr(self, one) for one in ("target", "model_id", "dataset_fingerprint", "precision")
+        }
         place = {"residual_norm": self.residual_norm, "centre": float(self.mean @ weights)}
         along = weights.astype(np.float32)
         return Direction(along, self.layer, self.site, name=name, origin={**known, **origin}, **place).unit()

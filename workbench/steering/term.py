@@ -91,7 +91,9 @@ class Term:
             raise SteeringError(asked, found, "Use one of model.layers")
         read_in = self.direction.origin.get("precision") or model.precision
         if read_in != model.precision:  # told once per process, as warnings are
-            warnings.warn(f"A direction read in {read_in} acts on a model in {model.precision}.", stacklevel=1)
+            warnings.warn(
+                f"A direction read in {read_in} acts on a model in {model.precision}.", stacklevel=1
+            )
         if self.gate is None:
             return
         read = self.gate.read_out
