@@ -18,8 +18,8 @@ import torch
 from steering_fixture import direction
 
 from workbench.generation.generate import generate
-from workbench.model import lowbit
 from workbench.model import load as loading
+from workbench.model import lowbit
 from workbench.model.capture import capture
 from workbench.model.load import divergence, load, next_codes
 from workbench.model.lowbit import GROUP, LowBitLinear, speeds

@@ -209,8 +209,8 @@ def doctor(asked: Namespace) -> int:
     fine.append(_check("music", _music))
     loaded: list[wb.Model] = []
     fine.append(_check(f"model {asked.model}", lambda: _steered(asked.model, asked.device, loaded)))
-    for model in loaded:
-        fine.append(_check("speed", lambda model=model: _speed(model)))  # type: ignore[misc]
+    if loaded:
+        fine.append(_check("speed", lambda: _speed(loaded[0])))
     print("Everything works." if all(fine) else "Something is missing: see the lines marked with x.")
     return 0 if all(fine) else 1
 

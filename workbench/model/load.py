@@ -98,14 +98,12 @@ def choose_device(asked: str | int | torch.device | None) -> torch.device:
 def choose_precision(
     asked: str | torch.dtype | None, device: torch.device, musicgen: Any, tried: Collection[str] = ()
 ) -> tuple[str, str]:
-    """Return the decoder's precision and the reason for it in a few words; none of those that were `tried`."""
+    """Return the decoder's precision, none of those that were `tried`, and the reason in a few words."""
     if asked is not None:
         name = str(asked).strip().lower().removeprefix("torch.")
         if name in LOW_BIT and device.type != "cpu":
-            do = 'Use "bfloat16", or device="cpu"'
-            raise ModelError(
-                f"The precision {asked!r} was asked for", f"{device} has no such kernels here", do
-            )
+            found, do = f"there are no such kernels for {device}", 'Use "bfloat16", or device="cpu"'
+            raise ModelError(f"The precision {asked!r} was asked for", found, do)
         if name not in (*LOW_BIT, "float32", "bfloat16", "float16", "float64"):
             do = 'Use "float32", "bfloat16", "float16" or "float64", or on a CPU "int8" or "int4"'
             raise ModelError(f"The precision {asked!r} was asked for", "it is none", do)
@@ -171,6 +169,7 @@ def _load(
     place: torch.device,
     dtype: str | torch.dtype | None,
     check: bool,
+    *,
     tried: Mapping[str, str],
 ) -> Model:
     """Load in the asked or best precision, of which those in `tried` were too far from what is stored."""
@@ -204,7 +203,7 @@ def _load(
         told = f"{precision} moves the odds of the next codes by {lost:.1g} nats"
         if not lost <= MOST_NATS:  # also where the odds are no numbers any more
             del model, musicgen
-            return _load(name, place, None, check, {**tried, precision: f"{told}, which is too far"})
+            return _load(name, place, None, check, tried={**tried, precision: f"{told}, which is too far"})
         model.notes += f", {told}"
     if check:
         with _refusing(source, "the check of its contract fails"):

@@ -5,10 +5,10 @@ makes it faster. Everything else stays float32, and the residual stream with it,
 captures mean what they always mean.
 
 - int8: one scale per output channel. Activations x (d,) become two digits, x = s (hi + lo / 126) with whole
-  hi and lo of at most 63 and a scale s per row: one integer product reads the weights once for both. It rounds
-  a row to 6e-5 of its largest number, where one digit would round to 1e-2, and outlier channels drown the rest;
-  and as whole numbers add up exactly, no row depends on its neighbours. Eight bits a digit would overflow the
-  16-bit sums of processors without VNNI.
+  hi and lo of at most 63 and a scale s per row; one integer product reads the weights once for both. It
+  rounds a row to 6e-5 of its largest number. One digit would round to 8e-3 of it, in which outlier channels
+  drown the rest. As whole numbers add up exactly, no row depends on its neighbours. Eight bits a digit would
+  overflow the 16-bit sums of processors without VNNI.
 - int4: a scale and an offset per 32 inputs of an output channel, activations rounded to bfloat16. The heads,
   and layers whose sizes do not fit, are int8.
 """
@@ -73,7 +73,7 @@ class LowBitLinear(nn.Module):
 
 
 def _two_digits(x: Tensor, packed: Any) -> Tensor:
-    """Return x (..., in) times int8 weights (..., out), the digits of x as whole numbers between -63 and 63."""
+    """Return x (..., in) times int8 weights (..., out), the digits of x whole numbers from -63 to 63."""
     scale = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30).div_(DIGIT)
     exact = x / scale
     high = exact.round()
@@ -128,17 +128,14 @@ def quantise(decoder: nn.Module, precision: str) -> None:
 
 
 def _forget(weight: Tensor) -> None:
-    """Let go of the pages of a weight that nobody reads any more: a mapped file keeps them until it is closed."""
+    """Let go of the pages of a weight that nobody will read: a mapped file keeps them until it is closed."""
     if sys.platform == "linux":
         page, start = mmap.PAGESIZE, weight.data_ptr()
-        first, end = (
-            -(-start // page) * page,
-            (start + weight.nbytes) // page * page,
-        )  # none of its neighbours
+        # Whole pages only, for the others are its neighbours' too.
+        first, end = -(-start // page) * page, (start + weight.nbytes) // page * page
         if end > first:
-            ctypes.CDLL(None).madvise(
-                ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED
-            )
+            place, size = ctypes.c_void_p(first), ctypes.c_size_t(end - first)
+            ctypes.CDLL(None).madvise(place, size, mmap.MADV_DONTNEED)
 
 
 def speeds(width: int) -> dict[str, float]:

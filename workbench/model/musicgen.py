@@ -291,7 +291,8 @@ class Model:
             melody_s = self.musicgen.config.chroma_length / conditioning.FRAMES_PER_SECOND
             more += f"takes a melody: of each run's first {melody_s:.1f} s\n"
         return (
-            f"{self.id}: {self.n_layers} blocks x {self.d_model}, {self.n_parameters / 1e6:.1f} M decoder parameters\n"
+            f"{self.id}: {self.n_layers} blocks x {self.d_model}, "
+            f"{self.n_parameters / 1e6:.1f} M decoder parameters\n"
             f"codec: {self.n_codebooks} codebooks x {self.codebook_size}, "
             f"{self.frame_rate_hz:g} frames/s, {self.rate_hz} Hz, at most {self.max_seconds:.0f} s\n{more}"
             f"runs on {self.device} in {self.precision} ({self.notes or 'as given'})"
