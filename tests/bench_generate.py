@@ -98,7 +98,7 @@ def step_times(model: wb.Model, draw: Callable[[], object]) -> tuple[float, floa
     return float(clock), float(processor)
 
 
-def precisions(rounds: int = 9, seconds: float = 0.3) -> None:
+def precisions(rounds: int = 5, seconds: float = 0.2) -> None:
     """Print one step of `generate` in float32 and bfloat16, and of ours, steered, in each precision."""
     every: dict[str, tuple[wb.Model, Callable[[], object]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -108,10 +108,18 @@ def precisions(rounds: int = 9, seconds: float = 0.3) -> None:
             for way, draw in ways(model, seconds).items():
                 if way == "steering 4 layers" or (way == "generate" and not dtype.startswith("int")):
                     every[f"{way}, {dtype}"] = model, draw
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in every}
-    for _ in range(rounds):
-        for name, (model, draw) in every.items():
-            found[name].append(step_times(model, draw))
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in every}
+        for _ in range(rounds):
+            for name, (model, draw) in every.items():
+                found[name].append(step_times(model, draw))
+        sys.stdout.write(f"{threads} thread(s)\n")
+        tell_steps(found)
+
+
+def tell_steps(found: dict[str, list[tuple[float, float]]]) -> None:
+    """Print medians, least times and ratios of what `step_times` gave in each round."""
     base = np.array(found["generate, float32"])
     for name, times in found.items():
         (clock, processor), least = np.median(times, axis=0), np.min(times, axis=0)
@@ -120,6 +128,7 @@ def precisions(rounds: int = 9, seconds: float = 0.3) -> None:
             f"{name:28} clock {clock:6.1f} ms (least {least[0]:6.1f}), processor {processor:6.1f} ms "
             f"(least {least[1]:6.1f}), {ratio[0]:.2f} x / {ratio[1]:.2f} x generate in float32\n"
         )
+        sys.stdout.flush()
 
 
 def main(names: list[str]) -> None:
