@@ -1,9 +1,12 @@
-"""The engine against transformers' own `generate`: python tests/bench_generate.py [model ...]
+"""The engine against transformers' own `generate`: python tests/bench_generate.py [model ... | precisions]
 
 Models: "embedded", and "small" and "small-bf16", random weights in musicgen-small's true shape. Whole calls
 are timed, from text to sound: one clip, guidance 3, one thread unless OMP_NUM_THREADS says more. The ways
 take turns in one run; each has its least time told, for other programs can only add to a time. The engine
 must draw the very codes of `generate`.
+
+"precisions" compares one step of both, musicgen-small's shape, in each precision of ours: the median step
+of a call, in time on the clock and of the processor, the ways in turns.
 """
 
 from __future__ import annotations
@@ -81,12 +84,61 @@ def ways(model: wb.Model, seconds: float) -> dict[str, Callable[[], np.ndarray]]
     }
 
 
+def step_times(model: wb.Model, draw: Callable[[], object]) -> tuple[float, float]:
+    """Return the median milliseconds between two visits of the decoder: on the clock, of the processor."""
+    stamps: list[tuple[float, float]] = []
+
+    def note(*_of: object) -> None:
+        stamps.append((time.perf_counter(), time.process_time()))
+
+    handle = model.musicgen.decoder.register_forward_pre_hook(note)
+    draw()
+    handle.remove()
+    clock, processor = np.median(np.diff(stamps[2:], axis=0), axis=0) * 1000  # `generate` prefills twice
+    return float(clock), float(processor)
+
+
+def precisions(rounds: int = 5, seconds: float = 0.2) -> None:
+    """Print one step of `generate` in float32 and bfloat16, and of ours, steered, in each precision."""
+    every: dict[str, tuple[wb.Model, Callable[[], object]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        saved = save_true_shape(Path(folder) / "small", "small")
+        for dtype in ("float32", "bfloat16", "int8", "int4"):
+            model = wb.load(saved, device="cpu", dtype=dtype)
+            for way, draw in ways(model, seconds).items():
+                if way == "steering 4 layers" or (way == "generate" and not dtype.startswith("int")):
+                    every[f"{way}, {dtype}"] = model, draw
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in every}
+        for _ in range(rounds):
+            for name, (model, draw) in every.items():
+                found[name].append(step_times(model, draw))
+        sys.stdout.write(f"{threads} thread(s)\n")
+        tell_steps(found)
+
+
+def tell_steps(found: dict[str, list[tuple[float, float]]]) -> None:
+    """Print medians, least times and ratios of what `step_times` gave in each round."""
+    base = np.array(found["generate, float32"])
+    for name, times in found.items():
+        (clock, processor), least = np.median(times, axis=0), np.min(times, axis=0)
+        ratio = np.median(np.array(times) / base, axis=0)
+        sys.stdout.write(
+            f"{name:28} clock {clock:6.1f} ms (least {least[0]:6.1f}), processor {processor:6.1f} ms "
+            f"(least {least[1]:6.1f}), {ratio[0]:.2f} x / {ratio[1]:.2f} x generate in float32\n"
+        )
+        sys.stdout.flush()
+
+
 def main(names: list[str]) -> None:
     """Time the models and print a line for each way."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     machine = f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     sys.stdout.write(f"{date.today()}, {machine}\n")
-    for name in names:
+    if "precisions" in names:
+        precisions()
+    for name in [name for name in names if name != "precisions"]:
         seconds, rounds = CASES[name]
         model = loaded(name)
         every = ways(model, seconds)

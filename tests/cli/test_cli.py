@@ -2,8 +2,11 @@
 
 import ast
 import contextlib
+import importlib
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from clone_fixture import small_clone
 from PIL import Image, ImageColor
 
@@ -30,6 +34,7 @@ from workbench.probing import ProbeSweep
 from workbench.show.plots.probing import BLUE
 
 ROOT = Path(__file__).resolve().parents[2]
+command_line = importlib.import_module("workbench.cli.main")
 
 
 @pytest.mark.parametrize("command", ["lab", "app", "demo", "doctor", "capture", "probe", "steer", "evaluate"])
@@ -57,6 +62,25 @@ def test_the_doctor_finds_everything_well(capsys):
     assert "steering:" in told
     assert "cells changed" in told
     assert "Everything works." in told
+    assert re.search(r"ok speed: [\d.]+ steps/s, [\d.]+ x real time; decoder cpu float32; text encoder", told)
+    assert re.search(r"steps/s by threads: 1: [\d.]+", told) and torch.get_num_threads() == 1
+
+
+def test_the_doctor_warns_of_what_slows_a_model_down(monkeypatch, tiny_model):
+    rates = {1: 10.0, 4: 30.0}  # by clips; two threads are twice as fast
+    monkeypatch.setattr(
+        command_line, "_steps_per_second",
+        lambda _model, clips=1: rates[clips] * torch.get_num_threads(),
+    )  # fmt: skip
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(command_line, "_swapped_mb", lambda: 12)
+    told = command_line._speed(tiny_model)
+    assert "! 4 clips at once are made 3.0 x as fast" in told
+    assert "! steps/s by threads: 1: 10.0, 2: 20.0; 1 in use. OMP_NUM_THREADS=2 is faster" in told
+    assert "! the accelerator of this machine is not used" in told
+    assert "! 12 MB of this process are in swap" in told
+    assert torch.get_num_threads() == 1
 
 
 def test_the_doctor_says_what_is_missing(capsys, tmp_path):

@@ -28,7 +28,8 @@ from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry
 
 ALL = tuple(range(4))
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+# Of the norm; in low precision, what falls on the other side of a rounding of the activations.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2, "int8": 1e-3, "int4": 1e-2}
 
 
 def quietly(model: Any, dataset: Any, **settings: Any) -> Any:
@@ -77,12 +78,12 @@ def test_pools_equal_plain_arithmetic_over_real_frames(tiny_model: Any) -> None:
     assert np.allclose(alone["resid_post"][0], together["resid_post"][0], **NETWORK)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_law_13_teacher_forcing_equals_generation(
-    tiny_folder: Path, tiny_model: Any, dtype: torch.dtype, guidance: float
+    tiny_folder: Path, tiny_model: Any, dtype: str, guidance: float
 ) -> None:
-    model = tiny_model if dtype == torch.float32 else load(tiny_folder, device="cpu", dtype=dtype)
+    model = tiny_model if dtype == "float32" else load(tiny_folder, device="cpu", dtype=dtype)
     prompts, reading = ["a calm tune", "fast jazz with drums"], Reading(SITES, ALL, None)
     run = model.sampling(prompts, seeds=[3, 4], frames=25, guidance=guidance)
     drawn = read_while_sampling(model, run, reading)

@@ -21,7 +21,7 @@ from workbench.model import contract
 from workbench.model.conditioning import TextStates
 from workbench.model.contract import check_contract, settle_codec
 from workbench.model.folders import folder_fingerprint, module_fingerprint
-from workbench.model.load import builtin_folder, choose_device, choose_dtype, load
+from workbench.model.load import builtin_folder, choose_device, choose_precision, load
 from workbench.model.sampling import Sampling, draw
 
 Weights = dict[str, torch.Tensor]
@@ -277,11 +277,13 @@ def test_gpu_and_numbers_mean_the_accelerator_that_is_here(monkeypatch: pytest.M
 
 def test_precisions_are_known_by_the_names_that_torch_gives_them(tiny_model: Any) -> None:
     for name in ("torch.float32", "Float32", torch.float32):
-        dtype, _why = choose_dtype(name, torch.device("cpu"), tiny_model.musicgen)
-        assert dtype == torch.float32
-    for name in ("", "fp16", "int8", 3):
+        assert choose_precision(name, torch.device("cpu"), tiny_model.musicgen)[0] == "float32"
+    assert choose_precision(torch.int8, torch.device("cpu"), tiny_model.musicgen)[0] == "int8"
+    for name in ("", "fp16", "int16", 3):
         with pytest.raises(ModelError, match="it is none"):
-            choose_dtype(name, torch.device("cpu"), tiny_model.musicgen)
+            choose_precision(name, torch.device("cpu"), tiny_model.musicgen)
+    with pytest.raises(ModelError, match="no such kernels for cuda"):
+        choose_precision("int8", torch.device("cuda"), tiny_model.musicgen)
 
 
 def test_fingerprints_are_of_the_weights_that_are_loaded(copy: Path, tiny_model: Any) -> None:

@@ -119,18 +119,20 @@ def test_large_models_take_the_precision_that_measures_faster(
     tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu = torch.device("cpu")
-    assert devices.choose_dtype(None, cpu, tiny_model.musicgen)[0] == torch.float32
+    assert devices.choose_precision(None, cpu, tiny_model.musicgen)[0] == "float32"
     monkeypatch.setattr(devices, "_SMALL", 0)
-    for gain, dtype in ((3.0, torch.bfloat16), (0.8, torch.float32)):
-        monkeypatch.setattr(devices, "_bf16_gain", lambda _width, gain=gain: gain)
-        assert devices.choose_dtype(None, cpu, tiny_model.musicgen)[0] == dtype
+    for bf16, int8, best in ((3.0, 2.0, "bfloat16"), (3.0, 6.0, "int8"), (0.8, 1.1, "float32")):
+        gains = {"float32": 1.0, "int8": int8, "bfloat16": bf16}
+        monkeypatch.setattr(devices, "speeds", lambda _width, gains=gains: gains)
+        assert devices.choose_precision(None, cpu, tiny_model.musicgen)[0] == best
+    assert devices.choose_precision(None, cpu, tiny_model.musicgen, ["int8"])[0] == "float32"
 
 
 def test_a_default_precision_must_hardly_move_the_next_codes(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "_SMALL", 0)
-    monkeypatch.setattr(devices, "_bf16_gain", lambda _width: 3.0)
+    monkeypatch.setattr(devices, "speeds", lambda _width: {"float32": 1.0, "int8": 1.1, "bfloat16": 3.0})
     exact = load(tiny_folder, device="cpu", dtype="float32")
     coarse = load(tiny_folder, device="cpu")
     assert coarse.dtype == torch.bfloat16 and "moves the odds of the next codes by" in coarse.notes

@@ -54,6 +54,7 @@ DIRECTION = "a file that `workbench probe` wrote, or with --plan their folder; m
 PLAN = (
     'instead of dose, branch and operation: the whole plan, such as "0.2*jazz@3 - 0.1*rock@3 | ramp(1s,3s)"'
 )
+BATCH_PAYS, THREADS_PAY = 1.5, 1.2  # times as fast, from which the doctor says so
 USUAL = {"dose": 0.15, "branch": "cond", "operation": "add"}
 DOSE = "in multiples of the mean residual norm (default: 0.15)"
 BRANCH = "the branch of guidance to push (default: cond)"
@@ -198,7 +199,7 @@ def demo(asked: Namespace) -> None:
 
 
 @command(
-    "say what is installed, on which device, and whether the model loads and steers",
+    "say what is installed, on which device, how fast, and whether the model loads and steers",
     *MODEL,
     more="Exits with 1 when the model cannot be loaded or steered.",
 )
@@ -207,7 +208,10 @@ def doctor(asked: Namespace) -> int:
     print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     fine = [_check(package, lambda package=package: version(package)) for package in PACKAGES]  # type: ignore[misc]
     fine.append(_check("music", _music))
-    fine.append(_check(f"model {asked.model}", lambda: _steered(asked.model, asked.device)))
+    loaded: list[wb.Model] = []
+    fine.append(_check(f"model {asked.model}", lambda: _steered(asked.model, asked.device, loaded)))
+    if loaded:
+        fine.append(_check("speed", lambda: _speed(loaded[0])))
     print("Everything works." if all(fine) else "Something is missing: see the lines marked with x.")
     return 0 if all(fine) else 1
 
@@ -231,20 +235,77 @@ def _music() -> str:
     return f"{len(songs)} built-in pieces, {grooves} grooves; the first lasts {first.seconds:g} s"
 
 
-def _steered(name: str, device: str | None) -> str:
+def _steered(name: str, device: str | None, loaded: list[wb.Model]) -> str:
     import numpy as np
 
     begin = time.perf_counter()
     model = wb.load(name, device=device)
-    loaded = time.perf_counter() - begin
+    spent = time.perf_counter() - begin
     middle = model.n_layers // 2
     vector = np.random.default_rng(0).standard_normal(model.d_model).astype(np.float32)
     norm = float(model.residual_norms()[middle])
     push = wb.Direction(vector, layer=middle, name="random", residual_norm=norm).unit().at(0.5)
-    begin = time.perf_counter()
     take = wb.generate(model, "a tune", steering=push, seconds=1, progress=False)
-    speed = take.seconds / (time.perf_counter() - begin)
-    return f"loaded in {loaded:.1f} s, {speed:.1f} x real time, steering: {take.receipt}\n{model.describe()}"
+    loaded.append(model)
+    return f"loaded in {spent:.1f} s, steering: {take.receipt}\n{model.describe()}"
+
+
+def _speed(model: wb.Model) -> str:
+    """Return steps per second, what each part runs on and in, and what is worth changing, marked with !."""
+    import torch
+
+    alone = _steps_per_second(model)
+    names = {"text encoder": model.musicgen.text_encoder, "codec": model.musicgen.audio_encoder}
+    parts = [f"decoder {model.device} {model.precision}"]
+    parts += [f"{name} {one.device} {str(one.dtype).removeprefix('torch.')}" for name, one in names.items()]
+    lines = [f"{alone:.1f} steps/s, {alone / model.frame_rate_hz:.2f} x real time; {'; '.join(parts)}"]
+    if (gain := _steps_per_second(model, clips=4) / alone) >= BATCH_PAYS:
+        lines.append(f"! 4 clips at once are made {gain:.1f} x as fast as one by one: pass several prompts")
+    if model.device.type == "cpu":
+        if torch.accelerator.is_available():
+            lines.append('! the accelerator of this machine is not used: leave out --device, or say "gpu"')
+        lines += _threads(model, alone)
+    if model.device.type == "mps":
+        lines.append("! Apple's MPS is untested here: compare a clip with one that is made on the CPU")
+    if swapped := _swapped_mb():
+        lines.append(f"! {swapped} MB of this process are in swap, which is slow: close other programs")
+    return "\n     ".join(lines)
+
+
+def _steps_per_second(model: wb.Model, clips: int = 1, seconds: float = 0.5) -> float:
+    """Return how many steps of the decoder are made in a second, those of all clips together."""
+    begin = time.perf_counter()
+    takes = wb.generate(model, ["a tune"] * clips, seed=[*range(clips)], seconds=seconds, progress=False)
+    steps = takes[0].codes.shape[-1] + max(model.delays)
+    return clips * steps / (time.perf_counter() - begin)
+
+
+def _threads(model: wb.Model, alone: float) -> list[str]:
+    """Return a line where other numbers of threads are faster; it is never changed, as codes depend on it."""
+    import torch
+
+    now, cores = torch.get_num_threads(), os.cpu_count() or 1
+    found = {now: alone}
+    try:
+        for count in [2**power for power in range(cores.bit_length()) if 2**power != now]:
+            torch.set_num_threads(count)
+            found[count] = _steps_per_second(model)
+    finally:
+        torch.set_num_threads(now)
+    told = ", ".join(f"{count}: {found[count]:.1f}" for count in sorted(found))
+    best = max(found, key=found.__getitem__)
+    if found[best] < THREADS_PAY * alone:
+        return [f"steps/s by threads: {told}; {now} in use"]
+    return [f"! steps/s by threads: {told}; {now} in use. OMP_NUM_THREADS={best} is faster, with other codes"]
+
+
+def _swapped_mb() -> int:
+    """Return how many MB of this process lie in swap; 0 where the system does not say."""
+    try:
+        told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(told["VmSwap"].split()[0]) // 1024
+    except (OSError, LookupError, ValueError):
+        return 0
 
 
 @command(

@@ -44,7 +44,7 @@ def environment(model: Model) -> dict[str, str]:
         "codec": model.codec,
         "device": model.device.type,
         "random": model.random_device.type,
-        "precision": str(model.dtype).removeprefix("torch."),
+        "precision": model.precision,
         "threads": str(torch.get_num_threads()),
         "processor": platform.machine(),
         "python": platform.python_version(),

@@ -13,9 +13,8 @@ import json
 import logging
 import re
 import threading
-import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ from workbench.errors import ModelError, WorkbenchError
 from workbench.model import band_codec as _band_codec  # noqa: F401  (registers its codec with AutoModel)
 from workbench.model.contract import check_contract, settle_codec
 from workbench.model.folders import builtin_folder, folder_fingerprint, weight_files
+from workbench.model.lowbit import LOW_BIT, quantise, speeds
 from workbench.model.musicgen import Model
 from workbench.model.sampling import apply_delay
 from workbench.sound.dataset import some
 
 _SMALL = 50_000_000  # below this many parameters fp32 is fast enough, and exact
-_SPEED_UP = 1.2  # bf16 must be at least this much faster to be worth its rounding
+_SPEED_UP = 1.2  # a coarser precision must be at least this much faster to be worth its rounding
 FRAMES = 8  # random ones, after which the odds of the next codes are compared
 MOST_NATS = 0.02  # divergence per code up to which a coarser precision is chosen without being asked for
 
@@ -95,41 +95,31 @@ def choose_device(asked: str | int | torch.device | None) -> torch.device:
     raise ModelError(f"The device {str(asked)!r} was asked for", found, do)
 
 
-def choose_dtype(
-    asked: str | torch.dtype | None, device: torch.device, musicgen: Any
-) -> tuple[torch.dtype, str]:
-    """Return the decoder's precision and the reason for it in a few words."""
+def choose_precision(
+    asked: str | torch.dtype | None, device: torch.device, musicgen: Any, tried: Collection[str] = ()
+) -> tuple[str, str]:
+    """Return the decoder's precision, none of those that were `tried`, and the reason in a few words."""
     if asked is not None:
-        dtype = getattr(torch, str(asked).strip().lower().removeprefix("torch."), None)
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-            do = 'Use "float32", "bfloat16", "float16" or "float64"'
+        name = str(asked).strip().lower().removeprefix("torch.")
+        if name in LOW_BIT and device.type != "cpu":
+            found, do = f"there are no such kernels for {device}", 'Use "bfloat16", or device="cpu"'
+            raise ModelError(f"The precision {asked!r} was asked for", found, do)
+        if name not in (*LOW_BIT, "float32", "bfloat16", "float16", "float64"):
+            do = 'Use "float32", "bfloat16", "float16" or "float64", or on a CPU "int8" or "int4"'
             raise ModelError(f"The precision {asked!r} was asked for", "it is none", do)
-        return dtype, "as asked"
+        return name, "as asked"
     parameters = sum(parameter.numel() for parameter in musicgen.decoder.parameters())
     if parameters < _SMALL:
-        return torch.float32, "small enough for float32"
+        return "float32", "small enough for float32"
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-        return (torch.bfloat16, "CUDA has it") if fast else (torch.float32, "no bfloat16 on this GPU")
+        fast = torch.cuda.is_bf16_supported() and "bfloat16" not in tried
+        return ("bfloat16", "CUDA has it") if fast else ("float32", "no bfloat16 on this GPU")
     if device.type == "mps":
-        return torch.float32, "bfloat16 on MPS is untested"
-    gain = _bf16_gain(int(musicgen.decoder.config.hidden_size))
-    wanted = torch.bfloat16 if gain >= _SPEED_UP else torch.float32
-    return wanted, f"bfloat16 measured {gain:.1f} x float32 on this processor"
-
-
-def _bf16_gain(width: int) -> float:
-    """Return how many times faster bf16 is here at a feed-forward product with two rows (one guided step)."""
-    weight, rows = torch.zeros(4 * width, width), torch.zeros(2, width)
-    seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        typed, values = weight.to(dtype), rows.to(dtype)
-        torch.nn.functional.linear(values, typed)
-        start = time.perf_counter()
-        for _ in range(8):
-            torch.nn.functional.linear(values, typed)
-        seconds.append(time.perf_counter() - start)
-    return seconds[0] / max(seconds[1], 1e-9)
+        return "float32", "bfloat16 on MPS is untested"
+    gains = speeds(int(musicgen.decoder.config.hidden_size))
+    told = ", ".join(f"{name} measured {gain:.1f} x" for name, gain in gains.items() if name != "float32")
+    fast = {name: gain for name, gain in gains.items() if gain >= _SPEED_UP and name not in tried}
+    return max(fast, key=fast.__getitem__, default="float32"), f"{told} float32 on this processor"
 
 
 def next_codes(model: Model, *, seed: int = 0) -> torch.Tensor:
@@ -161,15 +151,29 @@ def load(
             "facebook/musicgen-small".
         device: "cpu", "cuda" (or "cuda:1"), "mps"; the best one present when None. The codec goes there too
             if it gives what it gives on the CPU, else it stays on the CPU.
-        dtype: "float32", "bfloat16", "float16"; when None, bfloat16 where it is measured to be
-            faster and to move the odds of the next codes by at most 0.02 nats. The codec stays in float32.
+        dtype: "float32", "bfloat16", "float16", or on a CPU "int8" or "int4", which are the decoder's weights
+            only (`workbench.model.lowbit`); when None, of float32, bfloat16 and int8 the one that is measured
+            to be fastest and to move the odds of the next codes by at most 0.02 nats. The codec stays in
+            float32.
         check: Whether to measure the contract (less than a second on small models).
 
     Raises:
         ModelError: Nothing loadable is there, the checkpoint is not whole, the kind of model is not
             supported, or the contract breaks.
     """
-    local, place = _locate(name), choose_device(device)
+    return _load(name, choose_device(device), dtype, check, tried={})
+
+
+def _load(
+    name: str | Path,
+    place: torch.device,
+    dtype: str | torch.dtype | None,
+    check: bool,
+    *,
+    tried: Mapping[str, str],
+) -> Model:
+    """Load in the asked or best precision, of which those in `tried` were too far from what is stored."""
+    local = _locate(name)
     source = str(local or name)
     with _LOADING, _quiet(), _refusing(source, "transformers cannot load it"):
         musicgen, tokenizer, folder = _read(source, local)
@@ -177,27 +181,30 @@ def load(
     if mark:  # two folders may share a name, and the built-in model may be trained anew
         label = "embedded" if id_ == "embedded" else Path(name).expanduser().resolve().name
         id_ = f"{label}#{mark[:8]}"
-    precision, why = choose_dtype(dtype, place, musicgen)
-    model = Model(musicgen, tokenizer, id=id_, folder=folder, fingerprint=mark, notes=why)
-    # Only what is stored in float32 can say what rounding costs, and only what nobody asked for has to.
-    rounds = torch.finfo(precision).eps > torch.finfo(model.dtype).eps
+    precision, why = choose_precision(dtype, place, musicgen, tried)
+    model = Model(musicgen, tokenizer, id=id_, folder=folder, fingerprint=mark)
+    model.notes = ", ".join([why, *tried.values()])
+    # Only what is stored more finely can say what rounding costs, and only what nobody asked for has to.
+    stored, low = model.dtype, precision in LOW_BIT
+    typed = torch.float32 if low else getattr(torch, precision)
+    rounds = low or torch.finfo(typed).eps > torch.finfo(stored).eps
     exact = next_codes(model) if dtype is None and rounds else None
     with _refusing(source, f"it cannot be moved to {place}"):
+        if low:
+            quantise(musicgen.decoder, precision)
         for part, module in musicgen.named_children():
             if part == "audio_encoder":  # bfloat16 is audible, and `settle_codec` says where it goes
                 module.to(dtype=torch.float32)
             else:
-                module.to(device=place, dtype=precision)
+                module.to(device=place, dtype=typed)
         model.notes += settle_codec(musicgen, place)
     if exact is not None:
         lost = divergence(exact, next_codes(model))
-        model.notes += f", moves the odds of the next codes by {lost:.1g} nats"
+        told = f"{precision} moves the odds of the next codes by {lost:.1g} nats"
         if not lost <= MOST_NATS:  # also where the odds are no numbers any more
-            notes = model.notes
             del model, musicgen
-            exactly = load(name, device=device, dtype="float32", check=check)
-            exactly.notes = exactly.notes.replace("as asked", f"{notes}, which is too far", 1)
-            return exactly
+            return _load(name, place, None, check, tried={**tried, precision: f"{told}, which is too far"})
+        model.notes += f", {told}"
     if check:
         with _refusing(source, "the check of its contract fails"):
             difference = check_contract(model)

@@ -73,6 +73,7 @@ class Model:
         network: The nnsight wrapper, to trace by hand; `musicgen` is the transformers model inside it.
         n_layers: Decoder blocks, each with `n_heads` heads; `layers` counts them from 0.
         d_model: Width of the residual stream.
+        n_parameters: Of the decoder, counted before its weights were packed.
         n_codebooks: Codes per frame, k: 4 for mono MusicGen, 8 for stereo, 7 for the built-in model.
         codebook_size: Codes per codebook: 2048 for MusicGen, 512 for the built-in model.
         delays: Steps by which each codebook lags behind the first.
@@ -106,6 +107,7 @@ class Model:
         config, codec = musicgen.decoder.config, musicgen.audio_encoder.config
         self.n_layers = int(config.num_hidden_layers)
         self.layers = range(self.n_layers)
+        self.n_parameters = sum(one.numel() for one in musicgen.decoder.parameters())
         self.d_model = int(config.hidden_size)
         self.n_heads = int(config.num_attention_heads)
         self.n_codebooks = int(config.num_codebooks)
@@ -156,8 +158,14 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The decoder's precision; the codec always runs in float32."""
+        """What the residual stream is made of; the codec always runs in float32."""
         return self.musicgen.decoder.dtype
+
+    @property
+    def precision(self) -> str:
+        """That of the decoder's weights: `dtype` by its name, or "int8" or "int4" with a float32 stream."""
+        layer = self.musicgen.decoder.model.decoder.layers[0].fc1
+        return str(getattr(layer, "precision", self.dtype)).removeprefix("torch.")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -246,7 +254,8 @@ class Model:
 
         Shipped with the model (`workbench.json`), or measured and, with `cache`, kept in the user's cache.
         """
-        kept = folders.cache_folder("norms") / f"{self.fingerprint}.json"
+        coarse = "" if self.precision == "float32" else f"-{self.precision}"
+        kept = folders.cache_folder("norms") / f"{self.fingerprint}{coarse}.json"
         places = [kept] if self.folder is None else [self.folder / SHIPPED, kept]
         found = (_stored_norms(path, self.n_layers) for path in places)
         norms = next((one for one in found if one is not None), None)
@@ -273,8 +282,7 @@ class Model:
 
     def describe(self) -> str:
         """Return what this model is and how it runs, in a few lines."""
-        weights = sum(parameter.numel() for parameter in self.musicgen.decoder.parameters())
-        precision, more = str(self.dtype).removeprefix("torch."), ""
+        more = ""
         if self.musicgen.decoder.config.audio_channels == 2:
             more += (
                 "stereo: left and right are drawn apart and heard apart; judges and probes get their mean\n"
@@ -283,10 +291,11 @@ class Model:
             melody_s = self.musicgen.config.chroma_length / conditioning.FRAMES_PER_SECOND
             more += f"takes a melody: of each run's first {melody_s:.1f} s\n"
         return (
-            f"{self.id}: {self.n_layers} blocks x {self.d_model}, {weights / 1e6:.1f} M decoder parameters\n"
+            f"{self.id}: {self.n_layers} blocks x {self.d_model}, "
+            f"{self.n_parameters / 1e6:.1f} M decoder parameters\n"
             f"codec: {self.n_codebooks} codebooks x {self.codebook_size}, "
             f"{self.frame_rate_hz:g} frames/s, {self.rate_hz} Hz, at most {self.max_seconds:.0f} s\n{more}"
-            f"runs on {self.device} in {precision} ({self.notes or 'as given'})"
+            f"runs on {self.device} in {self.precision} ({self.notes or 'as given'})"
         )
 
     def __repr__(self) -> str:

@@ -142,7 +142,7 @@ def reading_attrs(model: Model, reading: Reading) -> dict[str, Any]:
     return {
         "model_id": model.id,
         "model_fingerprint": model.fingerprint,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.precision,
         "n_layers": model.n_layers,
         "frame_rate_hz": model.frame_rate_hz,
         "pool": reading.pool,

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import torch
-
 from workbench.errors import Cancelled, WorkbenchError
 from workbench.model.load import load
 from workbench.model.musicgen import Model
@@ -39,7 +37,7 @@ def on_workers(
         found = f"{model.id} exists in this process only"
         do = "Write it with save_pretrained to a folder that the workers see, and load it from there"
         raise error("Work on a cluster was asked for", found, do)
-    how = (str(model.folder), str(model.device), model.dtype, model.id)
+    how = (str(model.folder), str(model.device), model.precision, model.id)
     futures = {client.submit(_with_model, how, function, one, pure=False): one for one in work}
     try:
         for future in as_completed(list(futures)):
@@ -53,7 +51,7 @@ def on_workers(
 _loaded = lru_cache(maxsize=1)(load)  # a worker loads its model once
 
 
-def _with_model(how: tuple[str, str, torch.dtype, str], function: Callable[[Model, T], R], one: T) -> R:
+def _with_model(how: tuple[str, str, str, str], function: Callable[[Model, T], R], one: T) -> R:
     folder, device, dtype, id_ = how
     with _LOADING:
         model = _loaded(folder, device=device, dtype=dtype, check=False)

@@ -47,6 +47,7 @@ class LinearProbe:
     residual_norm: float  # mean norm of the residual stream at this layer, for doses
     model_id: str = ""
     dataset_fingerprint: str = ""
+    precision: str = ""  # of the model that the activations were read in
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
@@ -125,7 +126,9 @@ class LinearProbe:
 
     def along(self, weights: Array, name: str, origin: Mapping[str, str]) -> Direction:
         """Return the unit direction of `weights` (d,); `origin` has the method, and the score by its name."""
-        known = {one: getattr(self, one) for one in ("target", "model_id", "dataset_fingerprint")}
+        known = {
+            one: getattr(self, one) for one in ("target", "model_id", "dataset_fingerprint", "precision")
+        }
         place = {"residual_norm": self.residual_norm, "centre": float(self.mean @ weights)}
         along = weights.astype(np.float32)
         return Direction(along, self.layer, self.site, name=name, origin={**known, **origin}, **place).unit()
@@ -180,7 +183,7 @@ class LinearProbe:
 
 def _problem(probe: LinearProbe) -> str:
     """Return what is wrong with the values of a probe, or an empty text."""
-    names = [probe.site, probe.target, probe.model_id, probe.dataset_fingerprint]
+    names = [probe.site, probe.target, probe.model_id, probe.dataset_fingerprint, probe.precision]
     names += [getattr(probe, "method", ""), *getattr(probe, probe.naming, ())]
     if not all(is_text(name) for name in names):
         return f"its names are {names!r}"

@@ -358,7 +358,8 @@ def path_weights(design: Design, truth: Array, l2: Sequence[float]) -> Array:
 
 
 def origin_of(acts: Activations, layer: int) -> dict[str, Any]:
-    """Return what a probe notes of the activations it is fitted on: R at its layer, model, dataset."""
-    known = {name: str(acts.data.attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint")}
+    """Return what a probe notes of its activations: R at its layer, model, dataset, the model's precision."""
+    attrs = acts.data.attrs | {"precision": acts.data.attrs.get("dtype", "")}
+    known = {name: str(attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint", "precision")}
     # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
     return {"residual_norm": float(acts.data["residual_norm"].sel(layer=layer)), **known}

@@ -441,8 +441,8 @@ class Direction:
 
     def _joined(self, other: Direction, sign: float, name: str) -> Direction:
         self._same_space(other, "added")
-        model_id = self.origin.get("model_id") or other.origin.get("model_id", "")
-        origin = {"method": "algebra", "expression": name, "model_id": model_id}
+        known = {key: self.origin.get(key) or other.origin.get(key, "") for key in ("model_id", "precision")}
+        origin = {"method": "algebra", "expression": name, **known}
         vector, centre = self.vector + sign * other.vector, self.centre + sign * other.centre
         return replace(self, vector=vector, centre=centre, name=name, origin=origin)
 

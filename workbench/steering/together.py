@@ -85,7 +85,8 @@ def _along(
     acts: Activations, vector: np.ndarray, x: np.ndarray, facts: dict[str, str], **place: Any
 ) -> Direction:
     """Return the unit direction of a vector (d,) at a place, with what the samples x (n, d) say of it."""
-    known = {name: str(acts.data.attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint")}
+    attrs = acts.data.attrs | {"precision": acts.data.attrs.get("dtype", "")}
+    known = {name: str(attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint", "precision")}
     norm, centre = float(acts.data["residual_norm"].sel(layer=place["layer"])), float(x.mean(0) @ vector)
     return Direction(vector, **place, residual_norm=norm, centre=centre, origin=facts | known).unit()
 
