@@ -108,7 +108,7 @@ def recorded(folder: Path) -> None:
     device, delays = torch.device("cpu"), (0, 1, 2, 3)
     model: Any = SimpleNamespace(
         id="m", fingerprint="f00", frame_rate_hz=25.0, n_codebooks=4, delays=delays, device=device,
-        random_device=device, codec="encodec", dtype=torch.float32,
+        random_device=device, codec="encodec", dtype=torch.float32, precision="float32",
     )  # fmt: skip
     knobs = (("jazz", unit()), ("rock", unit("rock", 2, 1)))
     carried = WindowState(torch.Generator(), torch.zeros(4, 2, dtype=torch.long), 4)

@@ -89,8 +89,8 @@ class Term:
         if self.at_layer not in model.layers:
             found = f"the model has layers {model.layers[0]}-{model.layers[-1]}"
             raise SteeringError(asked, found, "Use one of model.layers")
-        read_in = self.direction.origin.get("precision") or model.precision
-        if read_in != model.precision:  # told once per process, as warnings are
+        read_in = self.direction.origin.get("precision")
+        if read_in and read_in != model.precision:  # told once per process, as warnings are
             warnings.warn(
                 f"A direction read in {read_in} acts on a model in {model.precision}.", stacklevel=1
             )
