@@ -13,6 +13,11 @@ from workbench.evidence.report import Evidence, headline
 from workbench.stats import Estimate
 
 PAGE = "results.md"
+CAVEAT = (
+    "The judge learned from music of the composer that the model learned from, so this is movement inside "
+    "one world; what a listener hears that learned from recordings stands in the "
+    "[model card](../data/embedded/MODEL_CARD.md)."
+)
 ELSEWHERE = """## The same on a real checkpoint
 
 ```sh
@@ -45,17 +50,24 @@ def results_text(found: Evidence) -> str:
     """Return the figures of the evidence as Markdown."""
     parts = [
         "# Is the steering real? Results for the built-in model\n",
-        f"Measured by `make evidence` in {found.settings['minutes']} min. {headline(found.verdicts)}\n",
+        f"Measured by `make evidence`, minutes: {found.settings['minutes']}. {headline(found.verdicts)}\n",
+        f"{CAVEAT}\n",
         "\n".join(f"- {one.sentence}" for one in found.verdicts.values()) + "\n",
         *_chosen(found),
         *_methods(found),
         *_turns(found),
         *_judges(found),
         "## Settings\n",
-        "\n".join(f"- {name}: {value}" for name, value in found.settings.items()) + "\n",
+        "\n".join(f"- {name}: {_few(value)}" for name, value in found.settings.items()) + "\n",
         ELSEWHERE,
     ]
     return "\n".join(parts)
+
+
+def _few(value: str, most: int = 12) -> str:
+    """Return a list in words, cut where it is long."""
+    parts = value.split(", ")
+    return value if len(parts) <= most else f"{', '.join(parts[:2])} and {len(parts) - 2} more"
 
 
 def _interval(row: Any, name: str, form: str = ".0%") -> str:
