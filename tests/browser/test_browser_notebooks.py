@@ -46,18 +46,18 @@ def test_steering_is_heard_in_the_real_notebook(lab: Lab, books: str, tmp_path: 
         opened.run_to(number, seconds=240)
         opened.show_cell(number)
         try:
-            _push_towards_rock(page)
+            _push_towards_jazz(page)
             assert opened.figures_that_stay()
         finally:
             opened.screenshot(tmp_path / "desk.png")
 
 
-def _push_towards_rock(page: Any) -> None:
-    """Move the slider of rock, generate: the steered clip must sound by itself, and be heard by the judge."""
-    dose = page.locator(".wb-fader", has_text="rock").locator(".wb-fader-number").first
+def _push_towards_jazz(page: Any) -> None:
+    """Move the slider of jazz, generate: the steered clip must sound by itself, and be heard by the judge."""
+    dose = page.locator(".wb-fader", has_text="jazz").locator(".wb-fader-number").first
     dose.fill("0.15")
     dose.press("Enter")
-    plan, wanted = "0.2*jazz@3 + 0.15*rock@3", "jazz 0.2, rock 0.15"
+    plan, wanted = "0.15*jazz@3 + 0.2*rock@3", "rock 0.2, jazz 0.15"
     until(lambda: page.get_by_text(f"plan: {plan}").count(), what="the plan", seconds=60)
     assert float(page.evaluate(LEVEL)) == 0
     page.get_by_role("button", name="Generate").click()
