@@ -15,7 +15,8 @@ from nbconvert import HTMLExporter
 
 from workbench.show.widgets.kept import ASK, RUN, WAIT_S
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+# a whole notebook run, saved and reopened; `tests/show/test_kept.py` asks the parts in seconds
+pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(420)]
 
 IMPORTS = """
 import threading
@@ -134,7 +135,6 @@ def test_a_notebook_reopened_without_a_kernel_shows_and_plays(lab: Lab, saved: P
     page.close()
 
 
-@pytest.mark.long  # its neighbour asks most of it
 def test_a_notebook_reopened_with_a_new_kernel_shows_and_plays(lab: Lab, saved: Path, chromium: Any) -> None:
     page = lab.open(chromium, NOTEBOOK, height=1900).page
     text = "() => document.body.textContent"
@@ -161,7 +161,6 @@ def test_an_exported_page_of_a_saved_notebook_needs_no_network(
     pictures(page)
 
 
-@pytest.mark.long  # its neighbour asks most of it
 def test_an_exported_page_of_a_notebook_that_no_page_has_seen_draws_itself(
     chromium: Any, tmp_path: Path
 ) -> None:
