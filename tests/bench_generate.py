@@ -1,12 +1,15 @@
-"""The engine against transformers' own `generate`: python tests/bench_generate.py [model ... | precisions]
+"""Generation, timed: python tests/bench_generate.py [model ... | precisions | engines [model ...]]
 
-Models: "embedded", and "small" and "small-bf16", random weights in musicgen-small's true shape. Whole calls
-are timed, from text to sound: one clip, guidance 3, one thread unless OMP_NUM_THREADS says more. The ways
-take turns in one run; each has its least time told, for other programs can only add to a time. The engine
-must draw the very codes of `generate`.
+The engine against transformers' own `generate`. Models: "embedded", and "small" and "small-bf16", random
+weights in musicgen-small's true shape. Whole calls are timed, from text to sound: one clip, guidance 3, one
+thread unless OMP_NUM_THREADS says more. The ways take turns in one run; each has its least time told, for
+other programs can only add to a time. The engine must draw the very codes of `generate`.
 
 "precisions" compares one step of both, musicgen-small's shape, in each precision of ours: the median step
 of a call, in time on the clock and of the processor, the ways in turns.
+
+"engines" compares the traced with the compiled engine, steered at one layer, on the best device that is
+present: "embedded" where nothing else is named, or "small", "medium", "large" in bfloat16 (float32 on a CPU).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +31,7 @@ from generation_samples import save_true_shape
 from steering_fixture import prompt_ids, transformers_codes
 
 import workbench as wb
+from workbench.generation.live.session import LiveSession
 from workbench.generation.request import settings_of
 
 PROMPT, SEED = "a calm tune", 7
@@ -131,11 +136,77 @@ def tell_steps(found: dict[str, list[tuple[float, float]]]) -> None:
         sys.stdout.flush()
 
 
+def engines(names: list[str], rounds: int = 5) -> None:
+    """Print the speed and memory of both engines, the capture's speed, and the live session's latency."""
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            saved = name if name == "embedded" else save_true_shape(Path(folder) / name, name)
+            cuda = torch.cuda.is_available()
+            model = wb.load(saved, dtype="bfloat16" if cuda and name != "embedded" else "float32")
+        seconds = 4.0 if cuda or name == "embedded" else 0.4
+        found: dict[str, list[float]] = {"nnsight": [], "compiled": []}
+        for turn in range(rounds + 1):  # the first compiles
+            for engine, steps in found.items():
+                step = step_of(model, seconds, engine)
+                if turn:
+                    steps.append(step)
+        for engine, steps in found.items():
+            rate, ratio = 1 / min(steps), np.median(np.array(steps) / np.array(found["nnsight"]))
+            read = rate * weights(model) / 1e9
+            sys.stdout.write(
+                f"{name:9} {engine:9} {1000 * min(steps):7.2f} ms a step, {ratio:.2f} x traced, "
+                f"{rate / model.frame_rate_hz:.2f} x real time, {read:.0f} GB/s of weights\n"
+            )
+        tell_more(model)
+
+
+def step_of(model: wb.Model, seconds: float, engine: str) -> float:
+    """Return the median seconds between two frames of one clip, steered at one layer."""
+    stamps: list[float] = []
+
+    def note(*_of: object) -> None:
+        stamps.append(time.perf_counter())
+
+    how: dict[str, Any] = {"seconds": seconds, "engine": engine, "progress": False, "on_frame": note}
+    take = wb.generate(model, PROMPT, seed=SEED, steering=pushes(model, 1), **how)
+    assert take.receipt.ok
+    return float(np.median(np.diff(stamps)))
+
+
+def weights(model: wb.Model) -> int:
+    """Return the bytes of the decoder's weights, which every step reads once."""
+    return sum(one.numel() * one.element_size() for one in model.musicgen.decoder.parameters())
+
+
+def tell_more(model: wb.Model) -> None:
+    """Print frames a second of a capture, knob to ear of a live session, and the memory of the device."""
+    clips = wb.dataset("embedded").take(8, seed=0)
+    start = time.perf_counter()
+    wb.capture(model, clips, seconds=4.0, cache=False, progress=False)
+    frames = len(clips) * 4 * model.frame_rate_hz / (time.perf_counter() - start)
+    sys.stdout.write(f"          capture {frames:.0f} frames/s")
+    direction = pushes(model, 1).terms[0].direction
+    session = LiveSession(model, {"push": direction}, prompt=PROMPT).start()
+    for dose in (0.05, 0.0, 0.05):
+        session.wait(3)
+        session.slide("push", dose)
+    session.wait(3)
+    sys.stdout.write(f", {session.figures()}")
+    session.stop()
+    if torch.cuda.is_available():
+        sys.stdout.write(f" {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of the GPU's memory")
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
 def main(names: list[str]) -> None:
     """Time the models and print a line for each way."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     machine = f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     sys.stdout.write(f"{date.today()}, {machine}\n")
+    if "engines" in names:
+        engines([name for name in names if name != "engines"] or ["embedded"])
+        return
     if "precisions" in names:
         precisions()
     for name in [name for name in names if name != "precisions"]:

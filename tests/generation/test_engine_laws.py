@@ -19,7 +19,8 @@ from generation_samples import _residuals
 from steering_fixture import direction, untraced
 from tolerances import NETWORK, PUSHED, draws, same_codes
 
-from workbench.errors import Cancelled
+from workbench.errors import Cancelled, GenerationError
+from workbench.generation import compiled
 from workbench.generation.edits import compile_plans
 from workbench.generation.generate import generate
 from workbench.generation.steer import run_steered
@@ -62,13 +63,21 @@ def plan(model: Any, case: tuple[Any, ...], **changes: Any) -> Steering:
     return direction(model, LAYER).at(**{"dose": DOSES[operation], **kept, **changes})
 
 
-def drawn(model: Any, plans: list[Any], *, watched: Any = (), seeds: Any = None, **settings: Any) -> Any:
+def drawn(
+    model: Any,
+    plans: list[Any],
+    *,
+    watched: Any = (),
+    seeds: Any = None,
+    engine: Any = run_steered,
+    **settings: Any,
+) -> Any:
     """(receipts, seen, codes) of one batch, all rows with the same prompt, row i with seed i % 5 if None."""
     seeds = seeds or [number % 5 for number in range(len(plans))]
     run = model.sampling([PROMPT] * len(plans), seeds=seeds, frames=FRAMES, **{"top_k": 50, **settings})
     seconds = [step / RATE for step in range(VISITS)]
     edits = compile_plans(plans, seconds, guided=run.guided, device=model.device, seeds=seeds)
-    writer, seen = run_steered(model, run, edits, watched)
+    writer, seen = engine(model, run, edits, watched)
     every = [edit for group in edits.values() for edit in group]
     return writer.receipts(len(plans), every, seconds), seen, run.codes.numpy()
 
@@ -90,6 +99,27 @@ def batch(tiny_model: Any) -> Any:
 def plain(tiny_model: Any) -> Any:
     """The same without steering, for the five seeds."""
     return drawn(tiny_model, [None] * 5, watched=[(LAYER, "resid_post")])
+
+
+def test_law_12_the_compiled_engine_draws_what_the_trace_draws(
+    tiny_model: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    if tiny_model.precision != "float32":
+        with pytest.raises(GenerationError, match=f"cannot compile weights in {tiny_model.precision}"):
+            drawn(tiny_model, [None], engine=compiled.run_compiled)
+        return
+    plans = [plan(tiny_model, case) for case in CASES]
+    with draws() as gaps:
+        places = [(LAYER, "resid_post"), READ]
+        receipts, seen, codes = drawn(tiny_model, plans, watched=places, engine=compiled.run_compiled)
+    same_codes(codes, batch[2], gaps)
+    for place, values in batch[1].items():
+        assert torch.allclose(seen[place], values, **NETWORK)
+    for one, other in zip(receipts, batch[0], strict=True):
+        assert one.cells.reason.equals(other.cells.reason)
+        assert one.cells.planned.equals(other.cells.planned)
+        assert np.allclose(one.cells.norm_change, other.cells.norm_change, **NETWORK)
 
 
 def open_gates(reads: ReadOut, seen: np.ndarray, count: int) -> np.ndarray:

@@ -67,14 +67,17 @@ class Edit:
         self.place, self.operation, self.row_edits = place, OPERATIONS[terms[0].operation], tuple(row_edits)
         self.factors, self.acts = (np.stack(values, axis=1) for values in zip(*laid_out, strict=True))
         self.weights = torch.tensor(self.factors, dtype=torch.float32, device=device)
-        self.active = _active(self.acts, [row_edit.row for row_edit in row_edits], device)
+        self.rows = torch.tensor([row_edit.row for row_edit in row_edits], device=device)
+        self.active = _active(self.acts, self.rows, device)
         vectors = np.stack([term.direction.vector for term in terms])
         self._vectors = torch.tensor(vectors, device=device)[:, None, :]
         self._doses = column([term.dose for term in terms])
         self._norms = column([term.direction.residual_norm for term in terms])
         self._centres = column([term.direction.centre for term in terms])
 
-    def after(self, before: torch.Tensor, indices: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    def after(
+        self, before: torch.Tensor, indices: torch.Tensor | slice, factor: torch.Tensor
+    ) -> torch.Tensor:
         """The stream (rows, 1, d_model) after some of its row edits, given their factors (rows, 1, 1)."""
         norms, centres = self._norms[indices], self._centres[indices]
         vectors, doses = self._vectors[indices], self._doses[indices]
@@ -139,13 +142,13 @@ def _factors(
     return factors, allowed & (factors != 0) & (not term.idle)
 
 
-def _active(acts: np.ndarray, rows: list[int], device: torch.device) -> tuple[Active | None, ...]:
+def _active(acts: np.ndarray, rows: torch.Tensor, device: torch.device) -> tuple[Active | None, ...]:
     """For every step what acts and on which rows; steps where the same acts share their tensors."""
     made: dict[bytes, Active | None] = {b"\0" * len(rows): None}
     for pattern in acts:
         if pattern.tobytes() not in made:
             indices = torch.tensor(np.flatnonzero(pattern), device=device)
-            made[pattern.tobytes()] = indices, torch.tensor(rows, device=device)[indices]
+            made[pattern.tobytes()] = indices, rows[indices]
     return tuple(made[pattern.tobytes()] for pattern in acts)
 
 

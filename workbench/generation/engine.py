@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.errors import GenerationError, number_or_nan
+from workbench.generation.compiled import run_compiled
 from workbench.generation.edits import Edit, Slider, Sliders, compile_plans
 from workbench.generation.receipt import Receipt, joined
 from workbench.generation.request import Row, Settings, alike
@@ -154,6 +155,9 @@ class Readable(Protocol):
         """Probabilities (n, classes) for residuals (n, d_model)."""
 
 
+ENGINES = ("nnsight", "compiled")
+"""What runs the model: a trace, or the compiled step of `workbench.generation.compiled`."""
+
 SliderFunction = Callable[[float], float]
 """What a dose is multiplied by, given the seconds of the new part."""
 
@@ -167,6 +171,7 @@ class Callbacks:
     cancel: threading.Event | None = None
     probes: Sequence[Readable] = ()
     sliders: Mapping[str, SliderFunction] = field(default_factory=dict)
+    engine: str = ENGINES[0]
 
     def on_step(self, known: torch.Tensor, context: int, delay: int) -> Callable[[int, torch.Tensor], None]:
         """What a run calls after each step, given the codes (B, k, frames) of the whole before it."""
@@ -245,7 +250,8 @@ def draw_takes(
     for row, receipt in zip(rows, receipts, strict=True):
         _check_receipt(row, receipt)
     clips, codes = model.decode_batch(list(drawn.codes)), drawn.codes.cpu().numpy()
-    versions, rate = {**environment(model), "batch": str(len(rows))}, model.frame_rate_hz
+    versions = {**environment(model), "batch": str(len(rows)), "engine": callbacks.engine}
+    rate = model.frame_rate_hz
     windowed = len(spans) > 1 or spans[0].context < rows[0].prompt_frames  # else it read all there was
     return [
         Take(
@@ -307,7 +313,10 @@ def _draw_span(
         run.generators = drawn.generators
     watched = [(probe.layer, probe.site) for probe in callbacks.probes]
     drawn.sliders.begin_span(seconds)
-    writer, seen = run_steered(model, run, edits, watched, drawn.sliders)
+    if callbacks.engine == "compiled":
+        writer, seen = run_compiled(model, run, edits, watched, drawn.sliders)
+    else:
+        writer, seen = run_steered(model, run, edits, watched, drawn.sliders)
     every = [edit for group in edits.values() for edit in group]
     drawn.receipts.append(writer.receipts(len(rows), every, seconds))
     # Frame t is read at step t + 1, the first that has it as context.

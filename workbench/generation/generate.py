@@ -18,6 +18,7 @@ import torch
 
 from workbench.errors import GenerationError, number_or_nan
 from workbench.generation.engine import (
+    ENGINES,
     Callbacks,
     OnFrame,
     Readable,
@@ -50,6 +51,7 @@ class Common(TypedDict, total=False):
     batch: int
     audio_seconds: float | None
     sliders: Mapping[str, SliderFunction] | None
+    engine: str
 
 
 @overload
@@ -86,6 +88,7 @@ def generate(
     audio_seconds: float | None = None,
     melody: Tune | Sequence[Tune | None] | None = None,
     sliders: Mapping[str, SliderFunction] | None = None,
+    engine: str = "nnsight",
 ) -> Take | list[Take]:
     """A take, or a list when prompt, steering, seed, audio or melody is one; single values go with all.
 
@@ -113,6 +116,8 @@ def generate(
             `takes_melody`. It runs from the beginning of the take, audio included, again and again.
         sliders: Direction's name -> a function of the seconds of the new part, by which the dose of that
             direction's terms is multiplied at every step: with `jazz.at(1.0)` it gives the dose itself.
+        engine: "nnsight" runs the model under a trace. "compiled" has torch compile the same step (it needs a
+            C++ compiler or a GPU, and its first steps take a minute), for large models on a GPU.
 
     Raises:
         GenerationError: For requests that make no sense, and when a planned edit did not happen.
@@ -126,7 +131,11 @@ def generate(
     if idle := [name for name in sliders or () if name not in steered]:
         found = f"the plans have the directions {', '.join(sorted(steered)) or 'of nothing'}"
         raise GenerationError.lookup(f"A slider for {idle[0]!r} was asked for", found, "Use one of these")
-    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or (), sliders=sliders or {})
+    if engine not in ENGINES:
+        found = f"there are {' and '.join(ENGINES)}"
+        raise GenerationError.lookup(f"The engine {engine!r} was asked for", found, "Use one of these")
+    calls: dict[str, Any] = {"on_frame": on_frame, "cancel": cancel, "engine": engine}
+    callbacks = Callbacks(probes=probes or (), sliders=sliders or {}, **calls)
 
     def spans_after(context: int) -> list[Span]:
         return seconds.spans(context) if isinstance(seconds, Windows) else [one_span(model, seconds, context)]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import GenerationError
-from workbench.generation.engine import Callbacks, OnFrame, Readable, Span, Windows, draw_all
+from workbench.generation.engine import ENGINES, Callbacks, OnFrame, Readable, Span, Windows, draw_all
 from workbench.generation.request import Settings, rows_of
 from workbench.generation.take import Take, differences
 from workbench.model.musicgen import Model
@@ -56,7 +56,8 @@ def reproduce(
     audio = take.codes[:, :given] if given else None
     rows, _many = rows_of(model, take.prompt, take.plan, take.seed, audio=audio, melody=take.melody)
     settings = Settings(take.guidance, take.temperature, take.top_k)
-    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or ())
+    engine = take.versions.get("engine", ENGINES[0])
+    callbacks = Callbacks(on_frame=on_frame, cancel=cancel, probes=probes or (), engine=engine)
     (again,) = draw_all(model, rows, lambda _given: spans, settings, callbacks, batch=1, progress=progress)
     _compare(model, take, again)
     return again
@@ -152,6 +153,8 @@ def _call(take: Take) -> list[str]:
     frames = take.codes.shape[-1] - round(take.prompt_seconds * rate)
     settings: dict[str, object] = {"seed": take.seed, "seconds": _seconds(frames, rate)}
     settings |= {name: getattr(take, name) for name in ("guidance", "temperature", "top_k")}
+    if (engine := take.versions.get("engine", ENGINES[0])) != ENGINES[0]:
+        settings["engine"] = engine
     if take.windows:
         settings |= _window_settings(take, rate)
     lines = [f"    {name}={value!r}," for name, value in settings.items()]

@@ -18,7 +18,7 @@ that nnsight is asked for too late binds to the *next* step without a warning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -69,6 +69,23 @@ def places_for(sites: Sequence[str], layers: Sequence[int]) -> list[Place]:
     return in_order((0 if site == "embed" else layer, site) for site in sites for layer in layers)
 
 
+def draw_codes(run: Sampling, logits_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Return codes (B, k, T) drawn step by step; what was drawn before a cancel stays in `run.codes`.
+
+    `logits_of` visits the decoder: fp32 logits (rows, k, V) of what follows ids (rows, k, positions).
+    """
+    ids = run.opening()
+    for step in range(run.prompt_frames, run.steps):
+        if run.cancel is not None and run.cancel.is_set():
+            raise Cancelled(f"Stopped on request before step {step} of {run.steps}.")
+        logits = logits_of(ids.repeat(2, 1, 1) if run.guided else ids)
+        tokens = draw(guide(logits, run.guidance) if run.guided else logits, run)
+        ids = write_step(tokens, run.codes, step, run.delays, run.bos, prompt=run.prompt_frames)[..., None]
+        if run.on_step is not None:
+            run.on_step(step, run.codes)
+    return run.codes
+
+
 class _OnDemand(Envoy):
     """An envoy that wraps a child module only when somebody reads it, which costs a third of wrapping all.
 
@@ -96,23 +113,16 @@ class Network(_OnDemand, NNsight):
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def sample(self, run: Sampling) -> torch.Tensor:
-        """Return codes (B, k, T) drawn step by step; what was drawn before a cancel stays in `run.codes`."""
+        """Return codes (B, k, T), as `draw_codes` does."""
         decoder = self._module.decoder
         cache = EncoderDecoderCache(DynamicCache(config=decoder.config), DynamicCache(config=decoder.config))
-        ids = run.opening()
-        for step in range(run.prompt_frames, run.steps):
-            if run.cancel is not None and run.cancel.is_set():
-                raise Cancelled(f"Stopped on request before step {step} of {run.steps}.")
-            rows = ids.repeat(2, 1, 1) if run.guided else ids
-            arguments = run.text.arguments(decoder, rows, cache.get_seq_length())
+
+        def logits_of(ids: torch.Tensor) -> torch.Tensor:
+            arguments = run.text.arguments(decoder, ids, cache.get_seq_length())
             out = decoder(**arguments, past_key_values=cache, use_cache=True)
-            logits = out.logits[:, -1].float().view(*rows.shape[:2], -1)  # (rows, k, V)
-            tokens = draw(guide(logits, run.guidance) if run.guided else logits, run)
-            ids = write_step(tokens, run.codes, step, run.delays, run.bos, prompt=run.prompt_frames)
-            ids = ids[..., None]
-            if run.on_step is not None:
-                run.on_step(step, run.codes)
-        return run.codes
+            return out.logits[:, -1].float().view(*ids.shape[:2], -1)
+
+        return draw_codes(run, logits_of)
 
     @traceable  # type: ignore[untyped-decorator]
     @torch.no_grad()
