@@ -5,26 +5,19 @@ Where a capture does not fit into memory or on the disk it is refused before the
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
-import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import psutil
-import torch
 
-from workbench.errors import ActivationsError
+from workbench.errors import ActivationsError, WorkbenchError
 from workbench.files import free_on_disk, size_text
 from workbench.sound.dataset import missing
-
-_One = TypeVar("_One")
-_Result = TypeVar("_Result")
 
 LABEL = "label_"  # what the names of label coordinates begin with
 RESERVED = ("sample", "layer", "frame", "feature", "residual_norm", "done")
@@ -224,12 +217,13 @@ class Cost:
         *,
         asked: str = "",
         do: str = "fewer layers or sites, pooled activations",
+        error: type[WorkbenchError] = ActivationsError,
         free_device: int | None = None,
         smaller: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """Raise ActivationsError where this does not fit into free memory, or on the disk under `path`.
+        """Raise `error` where this does not fit into free memory, or on the disk under `path`.
 
-        The error names what was `asked`, the `smaller` batch that would fit, if there is one, and `do`.
+        It names what was `asked`, the `smaller` batch that would fit, if there is one, and what else to `do`.
         """
         if path is not None:
             require_disk(path, self.disk)
@@ -241,31 +235,7 @@ class Cost:
                 do = f"Use batch={batch}, which fits, {do}" if batch else f"Use a smaller batch, {do}"
                 do += "" if self.disk or asked else ", or let the result lie on disk (path=...)"
                 asked = asked or f"A capture of {self.samples} samples was asked for"
-                raise ActivationsError(asked, found, do)
-
-
-def in_halves(work: Callable[[Sequence[_One]], list[_Result]], some: Sequence[_One]) -> list[_Result]:
-    """Return work(some); where memory is exhausted, that of its two halves, with a warning.
-
-    A half for which memory does not do either raises what was raised.
-    """
-    try:
-        return work(some)
-    except (RuntimeError, MemoryError) as error:
-        if len(some) < 2 or not _out_of_memory(error):
-            raise
-        size = -(-len(some) // 2)
-    gc.collect()  # what the failed attempt held
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    warnings.warn(f"Memory was too small for a batch of {len(some)}: going on with {size}.", stacklevel=3)
-    return [*work(some[:size]), *work(some[size:])]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Return whether torch, on any device, or Python found no memory."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or bool(re.search(r"out of memory|not enough memory", str(error), re.IGNORECASE))
+                raise error(asked, found, do)
 
 
 def free_memory() -> int:

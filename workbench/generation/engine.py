@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from workbench.activations import Cost
 from workbench.errors import GenerationError, number_or_nan
 from workbench.generation.compiled import run_compiled
 from workbench.generation.edits import Edit, Slider, Sliders, compile_plans
@@ -23,6 +25,7 @@ from workbench.generation.receipt import Receipt, joined
 from workbench.generation.request import Row, Settings, alike
 from workbench.generation.steer import run_steered
 from workbench.generation.take import ProbeTrace, Take, Window, environment
+from workbench.model.capture_plan import fitting_batch, free_on_device, generation_cost, in_halves
 from workbench.model.conditioning import shifted
 from workbench.model.musicgen import Model
 from workbench.model.network import Place
@@ -219,14 +222,42 @@ def draw_all(
 ) -> list[Take]:
     """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many given ones."""
     parts = [(part, spans_after(rows[part[0]].prompt_frames)) for part in alike(rows, batch)]
+    _check_memory(model, rows, parts, settings)
     total = sum(span.frames + max(model.delays) for _part, spans in parts for span in spans)
     takes: dict[int, Take] = {}
     with tqdm(total=total, desc="Generating", unit="step", disable=not progress, leave=False) as bar:
         callbacks = replace(callbacks, advance=bar.update)
         for part, spans in parts:
-            made = draw_takes(model, [rows[number] for number in part], spans, settings, callbacks)
-            takes |= dict(zip(part, made, strict=True))
+
+            def draw(some: Sequence[int], spans: Sequence[Span] = spans) -> list[Take]:
+                return draw_takes(model, [rows[number] for number in some], spans, settings, callbacks)
+
+            takes |= dict(zip(part, in_halves(draw, part), strict=True))
     return [takes[number] for number in range(len(rows))]
+
+
+def _check_memory(
+    model: Model,
+    rows: Sequence[Row],
+    parts: Sequence[tuple[list[int], Sequence[Span]]],
+    settings: Settings,
+) -> None:
+    """Raise GenerationError, which names the batch that would fit, where memory will not do."""
+    context, frames = max(((span.context, span.frames) for _part, spans in parts for span in spans), key=sum)
+    whole = max(rows[part[0]].prompt_frames + spans[-1].end for part, spans in parts)
+
+    def cost_of(batch: int) -> Cost:
+        shape = {"clips": len(rows), "context": context, "frames": frames, "whole": whole}
+        return generation_cost(model, batch=batch, **shape, guided=settings.guidance > 1)
+
+    free, most = free_on_device(model), max(len(part) for part, _spans in parts)
+    cost_of(most).check(
+        asked=f"{len(rows)} clip(s) of {whole / model.frame_rate_hz:.1f} s were asked for",
+        do="or shorter clips",
+        error=GenerationError,
+        free_device=free,
+        smaller=partial(fitting_batch, most, cost_of, free),
+    )
 
 
 def draw_takes(

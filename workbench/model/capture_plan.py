@@ -7,9 +7,13 @@ attention, which keeps no table of positions by positions for each head.
 
 from __future__ import annotations
 
+import gc
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +24,8 @@ from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import Reading, codes_for, read_codes, reading_attrs
 from workbench.sound.dataset import Dataset
 
+_One = TypeVar("_One")
+_Result = TypeVar("_Result")
 Arrays = dict[str, np.ndarray]
 ROWS = ("cond", "null", "both")
 POOLED_CHUNK = 16  # cases: what an interrupted capture loses at most, and what a worker gets at a time
@@ -63,7 +69,8 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
     # cases that share a forward pass have all a text, or all none
     texts = [text for _, text in chunk.cases]
     kinds = [[n for n, text in enumerate(texts) if (text is None) is none] for none in (False, True)]
-    for batch in (kind[at : at + job.batch] for kind in kinds for at in range(0, len(kind), job.batch)):
+
+    def read(batch: Sequence[int]) -> list[int]:
         codes = [encode(chunk.clips.entries[chunk.cases[case][0]]) for case in batch]
         prompts = [prompt for case in batch if (prompt := texts[case]) is not None]
         text = model.text(prompts) if prompts else model.null_text(len(batch))
@@ -73,6 +80,11 @@ def read_chunk(model: Model, chunk: Chunk, job: Job) -> Arrays:
                 pad = ((0, 0), (0, 0), (0, job.frames - values.shape[2]), (0, 0))
                 values = np.pad(values, pad, constant_values=np.nan)
             found[site].update(zip(batch, job.reading.samples(values, lengths), strict=True))
+        return [*batch]
+
+    for kind in kinds:
+        for start in range(0, len(kind), job.batch):
+            in_halves(read, kind[start : start + job.batch])
     rows = {site: [own[case] for case in range(len(texts))] for site, own in found.items()}
     return {site: np.concatenate(values)[chunk.keep] for site, values in rows.items()}
 
@@ -189,6 +201,43 @@ def drawn_cost(
     working += _forward(model, decoder_rows, model.prefix_room + frames)
     here = (2 * clips + batch) * per_clip
     return _placed(model, samples, clips * per_clip, here=here, there=working)
+
+
+def generation_cost(
+    model: Model, *, clips: int, batch: int, context: int, frames: int, whole: int, guided: bool
+) -> Cost:
+    """Return the cost of `frames` drawn after `context` at once, and of the sound of `whole` ones a clip."""
+    channels, rows = model.musicgen.decoder.config.audio_channels, min(batch, clips) * (2 if guided else 1)
+    positions = model.prefix_room + context + frames + max(model.delays)
+    attention = 2 * (model.n_layers + 1) * rows * positions * model.d_model * model.dtype.itemsize
+    sound = int(whole / model.frame_rate_hz * model.rate_hz) * channels * _FLOAT
+    working = attention + _forward(model, rows, model.prefix_room + context + 1) + _ENCODING * sound
+    return _placed(model, clips, clips * sound, here=clips * sound, there=working)
+
+
+def in_halves(work: Callable[[Sequence[_One]], list[_Result]], some: Sequence[_One]) -> list[_Result]:
+    """Return work(some); where memory runs out, that of its two halves instead, with a warning.
+
+    A half for which memory does not do either raises what was raised.
+    """
+    try:
+        return work(some)
+    except (RuntimeError, MemoryError) as error:
+        if len(some) < 2 or not _out_of_memory(error):
+            raise
+    gc.collect()  # what the failed attempt held
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = -(-len(some) // 2)
+    told = f"Memory ran out with a batch of {len(some)}, so {half} are done at once. Use batch={half}."
+    warnings.warn(told, stacklevel=3)
+    return [*work(some[:half]), *work(some[half:])]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Return whether torch, on any device, or Python found no memory."""
+    words = re.search(r"out of memory|not enough memory|can't allocate memory", str(error), re.IGNORECASE)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or words is not None
 
 
 def fitting_batch(batch: int, cost_of: Callable[[int], Cost], free_device: int | None) -> int | None:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from workbench.activations import Activations, Cost
 from workbench.errors import ActivationsError, number_or_nan, renamed_keywords, whole_number
-from workbench.model.capture_plan import drawn_cost, fitting_batch, free_on_device
+from workbench.model.capture_plan import drawn_cost, fitting_batch, free_on_device, in_halves
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, live
 from workbench.model.sampling import Sampling, frames_for
@@ -211,23 +211,29 @@ def _draw(
     whole_number(batch, "A batch of", ActivationsError, least=1)
     kinds, frames = ("cond", "null") if rows == "both" else (rows,), run["frames"]
     parts = {(site, kind): list[np.ndarray]() for site in reading.sites for kind in kinds}
-    with tqdm(desc="Drawing", unit="clip", total=len(texts), disable=not progress, leave=False) as bar:
+    bar = tqdm(desc="Drawing", unit="clip", total=len(texts), disable=not progress, leave=False)
+
+    def draw(clips: Sequence[int]) -> list[int]:
+        some = slice(clips[0], clips[-1] + 1)
+        own = {**run, "seeds": run["seeds"][some], "prompt_codes": None if codes is None else codes[some]}
+        drawn = model.sampling(texts[some], **own, **model.draws)
+        if clips[0] == 0:  # before anything is drawn
+            shape = {"clips": len(texts), "rows": len(kinds), "frames": frames}
+            _check_cost(model, reading, len(clips), **shape, guided=drawn.guided)
+        read = read_while_sampling(model, drawn, reading, rows=rows, skipped=skipped)
+        for site, values in read.items():
+            samples = reading.samples(values, np.full(len(values), frames - skipped))
+            for number, kind in enumerate(kinds):
+                parts[site, kind] += samples[number * drawn.batch : (number + 1) * drawn.batch]
+        if on_codes is not None:
+            for clip, made in zip(clips, drawn.codes.cpu().numpy(), strict=True):
+                on_codes(clip, made)
+        bar.update(drawn.batch)
+        return [*clips]
+
+    with bar:
         for start in range(0, len(texts), batch):
-            some = slice(start, start + batch)
-            own = {**run, "seeds": run["seeds"][some], "prompt_codes": None if codes is None else codes[some]}
-            drawn = model.sampling(texts[some], **own, **model.draws)
-            if start == 0:  # before anything is drawn
-                shape = {"clips": len(texts), "rows": len(kinds), "frames": frames}
-                _check_cost(model, reading, batch, **shape, guided=drawn.guided)
-            read = read_while_sampling(model, drawn, reading, rows=rows, skipped=skipped)
-            for site, values in read.items():
-                samples = reading.samples(values, np.full(len(values), frames - skipped))
-                for number, kind in enumerate(kinds):
-                    parts[site, kind] += samples[number * drawn.batch : (number + 1) * drawn.batch]
-            if on_codes is not None:
-                for row, made in enumerate(drawn.codes.cpu().numpy()):
-                    on_codes(start + row, made)
-            bar.update(drawn.batch)
+            in_halves(draw, range(len(texts))[start : start + batch])
     joined = {site: [one for kind in kinds for one in parts[site, kind]] for site in reading.sites}
     lengths, start_s = np.full(len(texts) * len(kinds), frames - skipped), skipped / model.frame_rate_hz
     return Activations.from_arrays(
