@@ -101,6 +101,7 @@ wb.evidence_report(model, methods(model), design=FEW, **options)
 """
 
 
+@pytest.mark.long
 def test_after_a_kill_the_report_goes_on_to_the_same_tables(judge, tiny_model, tiny_folder, tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     rows, root = killed / "rows.jsonl", Path(__file__).parents[2]

@@ -107,7 +107,11 @@ def test_rows_belong_to_model_trial_judges_and_settings(tiny_model, band_model, 
     assert run(tiny_model, numpy, path=path)[1] == 0
 
 
-@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes, one killed half-way"])
+@pytest.mark.parametrize(
+    "processes",
+    [False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["threads", "processes, one killed half-way"],
+)
 def test_a_cluster_gives_the_same_table_and_loads_the_model_once(tiny_model, tmp_path, processes):
     import distributed
 

@@ -242,6 +242,7 @@ def test_no_terms_and_no_norm_survive(tiny_model: Any) -> None:
     assert Steering.unpack(plan.pack()) == plan
 
 
+@pytest.mark.long
 @pytest.mark.timeout(420)
 @pytest.mark.skipif(not (builtin_folder() / "config.json").exists(), reason="no built-in model here")
 def test_the_code_of_built_in_takes_runs_in_a_fresh_process(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_published_shape_is_loaded_read_steered_and_continued(name: str, tmp_p
     assert used < MOST_GB
 
 
+@pytest.mark.long
 def test_a_stereo_melody_shape_of_two_layers_is_steered_and_continued(tmp_path: Path) -> None:
     try:
         run_golden("facebook/musicgen-stereo-melody", tmp_path / "model", layers=2)

@@ -133,6 +133,7 @@ def test_a_direction_of_another_precision_is_used_and_told(tiny_folder: Path) ->
     assert take.receipt.ok and take.receipt.changed
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_in_int8_takes_little_more_memory_than_its_file(tmp_path: Path) -> None:
     """A cut of musicgen-small's shape; what the imports take is not counted."""
