@@ -139,6 +139,13 @@ def test_values_that_no_file_can_mean_are_told_apart():
     assert len(reason(ValueError("x" * 10_000))) < 320
 
 
+@pytest.mark.parametrize("kind", [Take, Recording, Steering])
+def test_a_folder_without_what_is_loaded_is_named_in_words(kind, tmp_path):
+    with pytest.raises(WorkbenchError, match=r"there is no .*nowhere") as refusal:
+        kind.load(tmp_path / "nowhere")
+    assert "Errno" not in str(refusal.value)
+
+
 READ = ReadOut(("a", "b"), np.ones((2, 4)), np.zeros(2), 1)
 BIRTHS: dict[str, tuple[type[WorkbenchError], Any, list[Any]]] = {
     "a direction's layer": (SteeringError, lambda x: replace(unit(), layer=x), [*NONSENSE, 1.5]),

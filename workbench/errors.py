@@ -122,6 +122,9 @@ def message(asked: str, found: str, do: str = "") -> str:
 def reason(error: BaseException, most: int = 300) -> str:
     """Return the kind and the words of another error, at most `most` characters, for a message."""
     text = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        missing = isinstance(error, FileNotFoundError)
+        text = f"there is no {error.filename}" if missing else f"{error.filename}: {error.strerror.lower()}"
     return text if len(text) <= most else f"{text[:most]} ..."
 
 
