@@ -16,7 +16,8 @@ from workbench.files import free_on_disk, size_text
 from workbench.model.folders import builtin_folder, weight_files
 
 LICENCE = "CC-BY-NC 4.0"  # of the weights of every published MusicGen
-PRECISIONS = {"float32": 4, "bfloat16": 2}  # bytes per number of decoder and text encoder
+# bytes per number of the decoder's matrices (int4: with scale and offset of each 32), and of all the rest
+PRECISIONS = {"float32": (4, 4), "bfloat16": (2, 2), "int8": (1, 4), "int4": (0.625, 4)}
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt")  # what `load` reads of a checkpoint
 _TEXT_ENCODER, _CODEC = 109_628_544, 57_584_834  # parameters of T5-base's encoder, and of EnCodec at 32 kHz
 _TEXT_WIDTH, _CHROMA, _CODES = 768, 12, 2048
@@ -52,8 +53,10 @@ class Checkpoint:
 
     def memory(self, precision: str = "float32") -> int:
         """Return the bytes of its weights, codec in float32, and of the cache of ten guided seconds."""
+        matrix, rest = PRECISIONS[precision]
+        embedded = self.codebooks * (_CODES + 1) * self.width
         kept = 2 * self.layers * _ROWS * _STEPS * self.width
-        return (self.decoder + _TEXT_ENCODER + kept) * PRECISIONS[precision] + 4 * _CODEC
+        return int((self.decoder - embedded) * matrix + (embedded + _TEXT_ENCODER + kept) * rest) + 4 * _CODEC
 
 
 _SMALL, _MEDIUM, _LARGE = (24, 1024, 16), (48, 1536, 24), (48, 2048, 32)
