@@ -376,9 +376,8 @@ class _Window:
             found = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
             raise _refused(self._path, found, "Cut it into one file for each")
         if part.samples is not None and sound.frames < part.samples:
-            raise _refused(
-                self._path, f"of {part.samples} samples at least the decoder counts {sound.frames}"
-            )
+            found = f"of {part.samples} samples at least the decoder counts {sound.frames}"
+            raise _refused(self._path, found)
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate
             if self._seconds is not None:
