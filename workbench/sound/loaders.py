@@ -409,5 +409,5 @@ def from_fma(
     if not entries:
         found = f"{metadata} lists none with a top genre"
         raise DatasetError(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv")
-    seen = tracks["genre"].astype(str)
-    return _checked(entries, f"fma_{subset}", (seconds, strict, progress), seen=seen)
+    how = (seconds, strict, progress)
+    return _checked(entries, f"fma_{subset}", how, seen=tracks["genre"].astype(str))

@@ -195,10 +195,7 @@ def _flac_frame_end(frame: bytes, block: int) -> int:
 
 def _crc16(data: bytes) -> int:
     """Return the CRC of FLAC frames (polynomial 0x8005); 0 for a whole frame with its own."""
-    crc = 0
-    for byte in data:
-        crc = crc << 8 & 0xFFFF ^ _CRC16[crc >> 8 ^ byte]
-    return crc
+    return reduce(lambda crc, byte: crc << 8 & 0xFFFF ^ _CRC16[crc >> 8 ^ byte], data, 0)
 
 
 def read_clip(

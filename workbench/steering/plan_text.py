@@ -387,8 +387,7 @@ def from_json(
     if direction is None:
         asked = f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for"
         found = _directions_given({one.name: one for one in directions.values()})
-        do = "Load the direction that the plan was made with (Direction.load)"
-        raise SteeringError(asked, found, do)
+        raise SteeringError(asked, found, "Load the direction that the plan was made with (Direction.load)")
     gate, kept = None, item.get("gate")
     if kept is not None:
         read_out = read_outs.get(kept["fingerprint"])

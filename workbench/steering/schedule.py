@@ -10,7 +10,6 @@ is the plain value of a probe; `probe.gate("jazz", below=0.8)` makes a gate from
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import json
 import math
@@ -105,12 +104,7 @@ def _problem(kind: str, numbers: Sequence[float]) -> str:
 
 def _between_knots(numbers: Sequence[float], seconds: float) -> float:
     """Return the factor on the straight line between the two knots around `seconds`; flat outside them."""
-    times, factors = numbers[::2], numbers[1::2]
-    after = bisect.bisect_right(times, seconds)
-    if after == 0 or after == len(times):
-        return factors[0 if after == 0 else -1]
-    share = (seconds - times[after - 1]) / (times[after] - times[after - 1])
-    return factors[after - 1] + share * (factors[after] - factors[after - 1])
+    return float(np.interp(seconds, numbers[::2], numbers[1::2]))
 
 
 Factor = Callable[[tuple[float, ...], float, int], float]
@@ -206,8 +200,7 @@ class ReadOut:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
-        layer = whole_number(self.layer, "A read-out of the layer", SteeringError)
-        object.__setattr__(self, "layer", layer)
+        object.__setattr__(self, "layer", whole_number(self.layer, "A read-out of the layer", SteeringError))
         for name in ("weights", "bias"):
             array = np.array(getattr(self, name), dtype=np.float32, order="C")
             array.setflags(write=False)

@@ -76,8 +76,7 @@ def _sides(
     inside = np.array(names)[y] == class_
     if not inside.any() or inside.all():
         found = f"the activations hold these values of {target!r}: {', '.join(names)}"
-        asked = f"A direction of {class_!r} was asked for"
-        raise SteeringError(asked, found, "Use one of at least two")
+        raise SteeringError(f"A direction of {class_!r} was asked for", found, "Use one of at least two")
     return acts.matrix(layer, site=site).astype(np.float64), inside
 
 
@@ -196,8 +195,7 @@ PRESETS: Mapping[str, Callable[..., Steering]] = {
 def _each(directions: Sequence[Direction], dose: float, fall: float = 1.0, **settings: Any) -> Steering:
     if not directions:
         raise SteeringError("A preset was asked for", "no direction was given", "Give at least one")
-    placed = enumerate(directions)
-    return sum((one.at(dose * fall**place, **settings) for place, one in placed), Steering())
+    return sum((one.at(dose * fall**place, **settings) for place, one in enumerate(directions)), Steering())
 
 
 def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmidt") -> tuple[Direction, ...]:
