@@ -242,9 +242,9 @@ def _capture_planned(model: Model, own: _Plan, output: CaptureOutput) -> Activat
     if missing:
         own.forecast.check(free_device=own.free_device)
     chunks = [own.cases.chunk(own.dataset, own.counts, number, spec.rows(number)) for number in missing]
-    read = partial(read_chunk, job=own.job)
-    results: Iterator[tuple[Chunk, Arrays]] = ((chunk, read(model, chunk)) for chunk in chunks)
+    results: Iterator[tuple[Chunk, Arrays]] = ((one, read_chunk(model, one, job=own.job)) for one in chunks)
     if output.client:
+        read = partial(read_chunk, job=own.job)
         results = on_workers(output.client, model, read, chunks, error=ModelError)
     unit = "clip" if spec.n_samples == len(set(spec.samples["clip"])) else "sample"
     done = spec.n_samples - sum(chunk.keep.stop - chunk.keep.start for chunk in chunks)
