@@ -303,7 +303,7 @@ def _with_tail(file: BinaryIO, own: Part, order: Order | None, second: int | Non
     position = _tail(file, sound.stop, order)
     head = read_at(file, position, 4)
     if _is_start(head):  # another file was joined to it
-        more = {b"FORM": aiff, b".snd": au}.get(head, riff)(file, position)
+        more = BY_MARK.get(head, riff)(file, position)
         return replace(more, parts=(own, *more.parts))
     rest = size_of(file) - position
     if rest < 8 or (rest <= _MAX_PADDING and is_padding(read_at(file, position, rest))):
