@@ -7,6 +7,7 @@ from pathlib import Path
 import fixture_model
 import numpy as np
 import torch
+from recipe.samples import pack_bank
 
 from workbench.model.band import (
     ACCOMPANIMENTS,
@@ -26,7 +27,7 @@ from workbench.model.band import (
     pitch_token,
 )
 from workbench.model.band_codec import BandCodecConfig
-from workbench.model.band_sampler import RATE_HZ, Bank, pack_bank, sound_name
+from workbench.model.band_sampler import RATE_HZ, Bank, sound_name
 
 TABLES = (BASSES, PADS, ACCOMPANIMENTS, LEADS)
 

@@ -26,7 +26,7 @@ from workbench.probing import fit_probes
 from workbench.probing.crossval import Fold, Recipe, cross_validate, plan, processors
 from workbench.probing.methods import PROBE_METHODS
 from workbench.probing.solvers import Design, Scaling, logistic_path, one_hot, ridge_path
-from workbench.sound.splits import grouped_folds
+from workbench.sound.dataset import grouped_folds
 
 Array = np.ndarray
 TRAIL = tuple(np.geomspace(1e3, 1e-3, 50).tolist())  # the slider of the ridge probe

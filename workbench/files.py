@@ -30,13 +30,11 @@ NAME_CHARACTERS, _NAME_BYTES = 88, 200  # with the longest suffix, .safetensors,
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
 WRITTEN = ".written"  # in a folder of files that belong together: those that wait to be moved into place
 _METADATA = "workbench"  # where a safetensors file holds its fields
-_REMEDIES = (
-    dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space, or name a place on another disk"
-    )
-    | dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Name a folder that you may write to")
-    | dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "A file stands where a folder belongs: name another place")
-)
+_REMEDIES = {
+    "Free some space, or name a place on another disk": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "Name a folder that you may write to": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "A file stands where a folder belongs: name another place": (errno.EEXIST, errno.ENOTDIR),
+}
 
 
 def builtin_path(*parts: str) -> Path:
@@ -149,7 +147,7 @@ def disk_errors(path: Path | str, needed: int = 0) -> Iterator[None]:
         with suppress(OSError):
             free = f"{size_text(free_on_disk(Path(path)))} are free there"
             found += f" ({size_text(needed)} are needed and {free})" if needed else f" ({free})"
-        do = _REMEDIES.get(error.errno or 0, "Check the path")
+        do = next((do for do, codes in _REMEDIES.items() if error.errno in codes), "Check the path")
         raise DiskError(f"{path} was to be written", found, do) from error
 
 

@@ -23,7 +23,7 @@ from workbench.evidence import trials as module
 from workbench.evidence.damage import damage
 from workbench.evidence.search import auto_dose
 from workbench.evidence.trials import Trial, run_trials
-from workbench.model import workers
+from workbench.model import capture
 from workbench.sound import Clip
 
 SHORT: dict = {"seconds": 0.4, "progress": False, "batch": 2}
@@ -115,7 +115,7 @@ def test_rows_belong_to_model_trial_judges_and_settings(tiny_model, band_model, 
 def test_a_cluster_gives_the_same_table_and_loads_the_model_once(tiny_model, tmp_path, processes):
     import distributed
 
-    workers._loaded.cache_clear()
+    capture._loaded.cache_clear()
     some, path = listed(tiny_model), tmp_path / "trials.jsonl"
     here, _ = run(tiny_model, some)
     cluster = distributed.LocalCluster(
@@ -130,7 +130,7 @@ def test_a_cluster_gives_the_same_table_and_loads_the_model_once(tiny_model, tmp
 
         there = run_trials(tiny_model, some, Peak(), client=client, path=path, **SHORT, on_row=kill)
         run(tiny_model, some, client=client, on_row=None)
-        loads = client.run(lambda: workers._loaded.cache_info().misses)
+        loads = client.run(lambda: capture._loaded.cache_info().misses)
     assert len(alive) == processes and set(loads.values()) <= {0, 1} and any(loads.values())
     pd.testing.assert_frame_equal(there, here, **DOUBLE)
     assert run(tiny_model, some, path=path)[1] == 0, "what a cluster made is kept, too"

@@ -12,22 +12,14 @@ import pytest
 import torch
 from recipe import train_hearing
 from recipe.corpus import Scores
-from recipe.samples import SHIPPED
+from recipe.samples import SHIPPED, pack_bank
+from recipe.train_hearing import exact, hands_of
 
 from workbench.errors import ModelError
 from workbench.model import band_codec as band_ear
 from workbench.model.band import BEAT_FRAMES, FIRST, KITS, PARTS, beat_of, drum_hits, drum_token, read_score
-from workbench.model.band_codec import (
-    HANDS,
-    TOKENS,
-    BandCodec,
-    BandCodecConfig,
-    BandEar,
-    exact,
-    features_of,
-    hands_of,
-)
-from workbench.model.band_sampler import FRAME, RATE_HZ, Player, pack_bank
+from workbench.model.band_codec import HANDS, TOKENS, BandCodec, BandCodecConfig, BandEar, features_of
+from workbench.model.band_sampler import FRAME, RATE_HZ, Player
 from workbench.sound.clip import Clip
 
 

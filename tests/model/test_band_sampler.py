@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 from recipe import samples
+from recipe.samples import pack_bank
 
 from workbench.model import band_sampler as sampler
 from workbench.model.band import ACCOMPANIMENTS, BASSES, HOLD, LEADS, PARTS, REST, drum_token, pitch_token
-from workbench.model.band_sampler import FRAME, RATE_HZ, Bank, Player, looped, pack_bank, unpack_bank
+from workbench.model.band_sampler import FRAME, RATE_HZ, Bank, Player, looped, unpack_bank
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from workbench.probing import fit_probes
 from workbench.probing.crossval import Recipe, cross_validate, plan
 from workbench.probing.methods import PROBE_METHODS
 from workbench.probing.solvers import Scaling, one_hot
-from workbench.sound.splits import grouped_folds
+from workbench.sound.dataset import grouped_folds
 
 METHODS = ["logistic", "ridge", "means"]
 

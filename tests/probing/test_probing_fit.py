@@ -13,7 +13,7 @@ from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ActivationsError, DatasetError, ProbeError, SteeringError
 from workbench.probing import Probe, fit, fit_probes
-from workbench.sound.splits import grouped_folds
+from workbench.sound.dataset import grouped_folds
 from workbench.steering import Direction, difference_in_means
 
 METHODS = ["logistic", "ridge"]

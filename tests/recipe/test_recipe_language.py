@@ -16,11 +16,11 @@ from recipe.factors import GENRES, draw_factors
 from recipe.language import build_model, build_tokenizer, delayed, token_attributes
 from recipe.muon import Muon, orthogonalised
 from recipe.prompts import factor_words
+from recipe.samples import pack_bank
 from recipe.train_language import Schedule, Windows, hang, language_loss
 
 from workbench.model import band
 from workbench.model.band_codec import BandCodec, BandCodecConfig
-from workbench.model.band_sampler import pack_bank
 
 FLAWLESS = Schedule(blanked_rows=0.0, hanging_rows=0.0)
 SMALL = {"hidden": 32, "layers": 1, "heads": 2, "feed_forward": 32}

@@ -12,7 +12,7 @@ import soundfile
 from tolerances import NETWORK
 
 from workbench.errors import AudioError
-from workbench.sound import Clip, mp3, read_clip
+from workbench.sound import Clip, containers, read_clip
 from workbench.sound.read import examine
 
 RATE_HZ = 16_000
@@ -99,7 +99,7 @@ def test_a_file_that_lacks_a_piece_inside_is_refused(tmp_path: Path) -> None:
 def without_info_frame(path: Path) -> bytes:
     """The MP3 stream without its first frame, which only says how many follow: what older encoders wrote."""
     data = path.read_bytes()
-    return data[mp3.frame_at(data, 0).size :]
+    return data[containers.frame_at(data, 0).size :]
 
 
 @pytest.mark.parametrize("bitrate", ["CONSTANT", "VARIABLE"])

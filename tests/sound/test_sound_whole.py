@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from workbench.errors import AudioError
-from workbench.sound import Clip, mp3, read_clip
+from workbench.sound import Clip, containers, read_clip
 
 RATE_HZ = 16_000
 FIRST_S, SECOND_S = 2.0, 1.5
@@ -40,13 +40,13 @@ VARIABLE = encoded(LOW, "MP3", bitrate_mode="VARIABLE", compression_level=0.5)
 
 def uncounted(stream: bytes) -> bytes:
     """An MP3 stream without the first frame, which says how many follow."""
-    return stream[mp3.frame_at(stream, 0).size :]
+    return stream[containers.frame_at(stream, 0).size :]
 
 
 def frames(stream: bytes) -> Iterator[int]:
     """Where the frames of a clean MP3 stream begin."""
     position = 0
-    while (frame := mp3.frame_at(stream, position)) is not None:
+    while (frame := containers.frame_at(stream, position)) is not None:
         yield position
         position += frame.size
 

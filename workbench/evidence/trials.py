@@ -30,8 +30,8 @@ from workbench.files import DIGEST, digest_of, disk_errors
 from workbench.generation.engine import OnFrame
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
+from workbench.model.capture import on_workers
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.model.workers import on_workers
 from workbench.stats import wilson
 from workbench.steering import Direction, Steering, random_direction
 

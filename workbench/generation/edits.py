@@ -24,8 +24,7 @@ from workbench.model.network import Place, in_order
 from workbench.model.sampling import Sampling
 from workbench.steering.operations import OPERATIONS
 from workbench.steering.plan import Steering
-from workbench.steering.schedule import Gate, ReadOut, probabilities
-from workbench.steering.term import Term
+from workbench.steering.schedule import Gate, ReadOut, Term, probabilities
 
 _BRANCHES = ("cond", "null")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -121,7 +122,6 @@ CYMBAL_HAND = {
     "ride": [(51, 100)], "ride and pedal hat": [(51, 100), (44, 90)], "crash": [(49, 100)],
     "high tom": [(50, 100)], "middle tom": [(47, 100)], "low tom": [(43, 100)],
 }  # fmt: skip
-_HITS = 2 * len(SNARE_HAND) * len(CYMBAL_HAND)
 
 QUALITIES: dict[str, tuple[int, ...]] = {  # semitones above the root; jazz leaves the root to the bass
     "maj": (0, 4, 7),
@@ -141,13 +141,14 @@ QUALITIES: dict[str, tuple[int, ...]] = {  # semitones above the root; jazz leav
 STRUMS = ("loud", "soft")
 TONES = 8  # that an accompaniment can play alone: the four of the voicing, and the same an octave higher
 _ACTIONS = len(STRUMS) + TONES
-_BAR_STARTS = {  # each tempo's first conductor token
-    tempo: FIRST + 4 * sum(list(BEAT_FRAMES.values())[:number]) for number, tempo in enumerate(BEAT_FRAMES)
-}
+# What the tokens of conductor, drums and harmony say, from FIRST on.
+_BEATS = [(tempo, frame) for tempo, beat in BEAT_FRAMES.items() for frame in range(4 * beat)]
+_DRUMS = [*product(range(len(KITS)), (False, True), SNARE_HAND.values(), CYMBAL_HAND.values())]
+_CHORDS = [*product(range(len(PADS) + 1), range(12), QUALITIES)]
 INSTRUMENT_TOKENS = {"bass": PITCHES, "accompaniment": _ACTIONS, "colour": _ACTIONS, "lead": PITCHES}
 TOKENS = {  # of each part but drums, rest and hold included
-    "conductor": FIRST + 4 * sum(BEAT_FRAMES.values()),
-    "harmony": FIRST + (len(PADS) + 1) * 12 * len(QUALITIES),
+    "conductor": FIRST + len(_BEATS),
+    "harmony": FIRST + len(_CHORDS),
     **{part: FIRST + len(_TABLES[part]) * each for part, each in INSTRUMENT_TOKENS.items()},
 }
 _LONGEST = {"bass": 84, "accompaniment": 84, "colour": 84, "lead": 48}  # frames: then a held note has died
@@ -177,18 +178,18 @@ def voicing(root: int, quality: str) -> tuple[int, ...]:
 
 def conductor_token(tempo: str, frame: int) -> int:
     """Return the token of a frame in the bar (0 to 4 beats - 1) at a tempo."""
-    return _BAR_STARTS[tempo] + frame
+    return FIRST + _BEATS.index((tempo, frame))
 
 
 def drum_token(kit: int, *, kick: bool, snare_hand: int, cymbal_hand: int) -> int:
     """Return the token of what a drummer hits in one frame: a kit, and an index into each hand's sounds."""
     hits = (int(kick) * len(SNARE_HAND) + snare_hand) * len(CYMBAL_HAND) + cymbal_hand
-    return FIRST + kit * _HITS + hits if hits else REST
+    return FIRST + kit * len(_DRUMS) // len(KITS) + hits if hits else REST
 
 
 def harmony_token(root: int, quality: str, pad: int = 0) -> int:
     """Return the token of a chord; pad 0 is none, then `PADS`."""
-    return FIRST + (pad * 12 + root) * len(QUALITIES) + list(QUALITIES).index(quality)
+    return FIRST + _CHORDS.index((pad, root, quality))
 
 
 def pitch_token(part: str, instrument: int, pitch: int) -> int:
@@ -220,12 +221,9 @@ class Note:
 
 def drum_hits(token: int) -> tuple[int, list[tuple[int, int]]]:
     """Return the kit and (General MIDI pitch, velocity) of each hit of a drum token; none for others."""
-    if not FIRST <= token < FIRST + len(KITS) * _HITS:
+    if not FIRST <= token < FIRST + len(_DRUMS):
         return 0, []
-    kit, hits = divmod(token - FIRST, _HITS)
-    rest, cymbal = divmod(hits, len(CYMBAL_HAND))
-    kick, snare = divmod(rest, len(SNARE_HAND))
-    snare_hits, cymbal_hits = list(SNARE_HAND.values())[snare], list(CYMBAL_HAND.values())[cymbal]
+    kit, kick, snare_hits, cymbal_hits = _DRUMS[token - FIRST]
     if KITS[kit].name == "machine kit":  # it has a clap for the side stick
         snare_hits = [(39 if pitch == 37 else pitch, velocity) for pitch, velocity in snare_hits]
     return kit, [*([(36, 110)] if kick else []), *snare_hits, *cymbal_hits]
@@ -235,17 +233,13 @@ def chord_of(token: int) -> tuple[int, str, int] | None:
     """Return root, quality and pad of a harmony token, None for others."""
     if not FIRST <= token < TOKENS["harmony"]:
         return None
-    rest, quality = divmod(token - FIRST, len(QUALITIES))
-    pad, root = divmod(rest, 12)
-    return root, list(QUALITIES)[quality], pad
+    pad, root, quality = _CHORDS[token - FIRST]
+    return root, quality, pad
 
 
 def beat_of(token: int) -> tuple[str, int] | None:
     """Return tempo and frame in the bar of a conductor token, None for others."""
-    for tempo, frames in BEAT_FRAMES.items():
-        if 0 <= token - _BAR_STARTS[tempo] < 4 * frames:
-            return tempo, token - _BAR_STARTS[tempo]
-    return None
+    return _BEATS[token - FIRST] if FIRST <= token < TOKENS["conductor"] else None
 
 
 def accent_of(token: int) -> int:

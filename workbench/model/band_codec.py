@@ -115,17 +115,6 @@ def _bands(window: int, kind: str) -> Tensor:
     return torch.from_numpy(bands / bands.sum(1, keepdims=True)).float()
 
 
-def hands_of(drums: Tensor) -> dict[str, Tensor]:
-    """Return what drum tokens say, a tensor like them for each of `HANDS`; kits are -1 where none is."""
-    hit = drums >= FIRST
-    rest = (drums - FIRST).clamp(min=0)
-    found = {}
-    for name in ("cymbal_hand", "snare_hand", "kick"):
-        found[name] = torch.where(hit, rest % HANDS[name], 0)
-        rest = rest // HANDS[name]
-    return {**found, "kit": torch.where(hit, rest, -1)}
-
-
 def _counted(odds: np.ndarray) -> np.ndarray:
     """Return conductor tokens (frames,): the tempo and the place in the bar that fit all frames best."""
     places, best, chosen = np.arange(len(odds)), -np.inf, np.zeros(len(odds), np.int64)
@@ -164,17 +153,6 @@ def _around(values: np.ndarray) -> np.ndarray:
     sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     places = np.arange(len(values))
     return sums[np.minimum(places + _AROUND + 1, len(values))] - sums[np.maximum(places - _AROUND, 0)]
-
-
-def exact(found: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return the shares of equal tokens (parts, frames): of all, and where either begins something."""
-    shares = {}
-    for index, part in enumerate(PARTS):
-        same = found[index] == played[index]
-        begins = (found[index] >= FIRST) | (played[index] >= FIRST)
-        share = float(same[begins].mean()) if begins.any() else 1.0
-        shares[part] = {"all": float(same.mean()), "begins": share}
-    return shares
 
 
 class BandCodecConfig(PreTrainedConfig):

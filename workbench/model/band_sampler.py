@@ -223,30 +223,6 @@ def _bent(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-_GAP = RATE_HZ // 50  # silence between tones in a packed file
-
-
-def pack_bank(bank: Bank, quality: float = 0.4) -> tuple[bytes, list[list[Any]]]:
-    """Return an Ogg file a sound, end to end, and [sound, bytes, [[pitch, first sample, count], ...]] each.
-
-    `quality` is that of the Vorbis coder, 0 to 1 (0.4: about 45 kbit/s); kits, mostly noise, get more.
-    """
-    blob, index = b"", []
-    for name, tones in sorted(bank.sounds.items()):
-        places, row, at = [], [], 0
-        for pitch, samples in sorted(tones.items()):
-            places.append([pitch, at, len(samples)])
-            row += [samples, np.zeros(_GAP, np.float32)]
-            at += len(samples) + _GAP
-        file = BytesIO()
-        level = 1 - quality - (0.3 if name.startswith("kit") else 0.0)
-        vorbis: dict[str, Any] = {"format": "OGG", "subtype": "VORBIS", "compression_level": level}
-        soundfile.write(file, np.concatenate(row), RATE_HZ, **vorbis)
-        blob += file.getvalue()
-        index.append([name, len(file.getvalue()), places])
-    return blob, index
-
-
 class _Packed(Mapping[int, np.ndarray]):
     """The tones of one sound, unpacked from their Ogg file when the first is asked for."""
 
@@ -271,7 +247,10 @@ class _Packed(Mapping[int, np.ndarray]):
 
 
 def unpack_bank(blob: bytes, index: Iterable[Sequence[Any]]) -> Bank:
-    """Return the bank that `pack_bank` packed; each sound is unpacked when it is first played."""
+    """Return the bank in `blob`, an Ogg file a sound, end to end; each is unpacked when it is first played.
+
+    The index says [sound, bytes, [[pitch, first sample, count], ...]] of each.
+    """
     sounds, begin = {}, 0
     for name, size, places in index:
         sounds[str(name)] = _Packed(blob[begin : begin + size], places)

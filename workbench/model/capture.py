@@ -1,4 +1,4 @@
-"""Capture: a dataset's activations, teacher-forced, cached, resumable, on one machine or many.
+"""Capture: a dataset's activations, teacher-forced, cached, resumable, on one machine or a Dask cluster.
 
 `capture_conditions` reads the same clips under several texts: under none (null), one that names no class
 (neutral), one that names the clip's own class (correct), and one that names another class (wrong), drawn by
@@ -13,11 +13,11 @@ import math
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -28,6 +28,7 @@ from workbench.errors import (
     ActivationsError,
     Cancelled,
     ModelError,
+    WorkbenchError,
     number_or_nan,
     renamed_keywords,
     whole_number,
@@ -35,15 +36,19 @@ from workbench.errors import (
 from workbench.model import capture_plan, teacher_forcing
 from workbench.model.capture_plan import Arrays, Cases, Chunk, Job, cases_for, read_chunk
 from workbench.model.folders import cache_folder, can_keep, say_damaged
+from workbench.model.load import load
 from workbench.model.musicgen import Model
 from workbench.model.teacher_forcing import codes_for
-from workbench.model.workers import on_workers
 from workbench.sound.dataset import Dataset
 
 MENDED_AT_MOST = 8  # damaged files of a store in the cache that are made again one by one; then all of it
 CONDITIONS = ("null", "neutral", "correct", "wrong")
 NEUTRAL_TEXT, NAMING_TEXT = "a tune", "a {} tune"
 _OUTPUT = ("cache", "path", "progress", "client", "cancel")
+_LOADING = threading.Lock()
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @renamed_keywords(window="window_seconds")
@@ -237,9 +242,7 @@ def _capture_planned(model: Model, own: _Plan, output: CaptureOutput) -> Activat
     if missing:
         own.forecast.check(free_device=own.free_device)
     chunks = [own.cases.chunk(own.dataset, own.counts, number, spec.rows(number)) for number in missing]
-    results: Iterator[tuple[Chunk, Arrays]] = (
-        (chunk, read_chunk(model, chunk, job=own.job)) for chunk in chunks
-    )
+    results: Iterator[tuple[Chunk, Arrays]] = ((one, read_chunk(model, one, job=own.job)) for one in chunks)
     if output.client:
         read = partial(read_chunk, job=own.job)
         results = on_workers(output.client, model, read, chunks, error=ModelError)
@@ -325,3 +328,46 @@ def wrong_classes(own: np.ndarray, *, seed: int = 0) -> np.ndarray:
         members = rng.permutation(np.flatnonzero(own == name))
         wrong[members] = np.resize(rng.permutation(classes[classes != name]), len(members))
     return wrong
+
+
+def on_workers(
+    client: Any,
+    model: Model,
+    function: Callable[[Model, T], R],
+    work: Sequence[T],
+    *,
+    error: type[WorkbenchError],
+    cancel: threading.Event | None = None,
+) -> Iterator[tuple[T, R]]:
+    """Yield each piece of work with its `function(model, piece)`, as the workers finish them.
+
+    Raises:
+        WorkbenchError: `error`: the model is in no folder that a worker could load it from.
+        Cancelled: `cancel` was set; it is looked at before each result is taken in.
+    """
+    from distributed import as_completed
+
+    if model.folder is None:
+        found = f"{model.id} exists in this process only"
+        do = "Write it with save_pretrained to a folder that the workers see, and load it from there"
+        raise error("Work on a cluster was asked for", found, do)
+    how = (str(model.folder), str(model.device), model.precision, model.id)
+    futures = {client.submit(_with_model, how, function, one, pure=False): one for one in work}
+    try:
+        for future in as_completed(list(futures)):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("Work on a cluster was stopped")
+            yield futures[future], future.result()
+    finally:
+        client.cancel(list(futures))
+
+
+_loaded = lru_cache(maxsize=1)(load)  # a worker loads its model once
+
+
+def _with_model(how: tuple[str, str, str, str], function: Callable[[Model, T], R], one: T) -> R:
+    folder, device, dtype, id_ = how
+    with _LOADING:
+        model = _loaded(folder, device=device, dtype=dtype, check=False)
+        model.id = id_
+    return function(model, one)

@@ -114,16 +114,10 @@ def _packed_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def quantise(decoder: nn.Module, precision: str) -> None:
     """Replace the linear layers of `decoder`, one after another, so that never two copies of all exist."""
-    places = [
-        (parent, name)
-        for parent in decoder.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, nn.Linear)
-    ]
-    for parent, name in places:
-        low = "int8" if parent is getattr(decoder, "lm_heads", None) else precision
-        linear = getattr(parent, name)
-        setattr(parent, name, LowBitLinear(linear, low))
+    for path in [path for path, one in decoder.named_modules() if isinstance(one, nn.Linear)]:
+        linear: Any = decoder.get_submodule(path)
+        low = "int8" if path.startswith("lm_heads.") else precision
+        decoder.set_submodule(path, LowBitLinear(linear, low))
         _forget(linear.weight)
 
 

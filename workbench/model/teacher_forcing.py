@@ -49,11 +49,8 @@ class Reading:
             asked, do = f"The pool {self.pool!r} was asked for", "Use one of these"
             raise ModelError(asked, f"there are {POOLS}", do)
         if self.pool is None and self.window is not None:
-            asked, do = (
-                "Windows without a pool were asked for",
-                'Use pool="mean" with the window, or no window',
-            )
-            raise ModelError(asked, "pool=None keeps every frame as it is", do)
+            asked, found = "Windows without a pool were asked for", "pool=None keeps every frame as it is"
+            raise ModelError(asked, found, 'Use pool="mean" with the window, or no window')
         places_for(self.sites, self.layers)
 
     @property

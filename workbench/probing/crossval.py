@@ -1,6 +1,6 @@
 """Held-out readings of linear probes: every choice made inside the training folds, every sample judged once.
 
-A group is never cut. The folds of classes are in `workbench.sound.splits`, those of other targets here.
+A group is never cut. The folds of classes are in `workbench.sound.dataset`, those of other targets here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from workbench.probing.methods import (
     find_method,
 )
 from workbench.probing.solvers import Design, one_hot, ridge_path
-from workbench.sound.splits import grouped_folds, held_out_indices
+from workbench.sound.dataset import grouped_folds, held_out_indices
 from workbench.stats import sums_by_group
 
 Array = np.ndarray

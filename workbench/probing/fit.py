@@ -33,9 +33,8 @@ from workbench.probing.probe import (
     ProbeSweep,
 )
 from workbench.probing.solvers import Design, logistic_path, one_hot, origin_of, ridge_path
+from workbench.sound.dataset import grouped_folds, missing
 from workbench.sound.dataset import in_order as rising
-from workbench.sound.dataset import missing
-from workbench.sound.splits import grouped_folds
 
 if TYPE_CHECKING:
     from workbench.activations import Activations

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -321,26 +322,19 @@ def _typed(column: pd.Series[str], path: Path, notes: list[str], *, text: bool) 
     return list(values)
 
 
-def from_gtzan(
-    path: Path | str,
-    *,
-    filtered: Path | str | None = None,
-    seconds: float | None = None,
-    strict: bool = False,
-    progress: bool = True,
-) -> Dataset:
+def from_gtzan(path: Path | str, *, filtered: Path | str | None = None, **options: Any) -> Dataset:
     """Return GTZAN; jazz.00054 is corrupt as published and is left out with a warning that names it.
 
     `path` is a folder with a subfolder per genre, or one above it that holds ``genres_original`` or
     ``genres``. `filtered` is a folder with ``train_filtered.txt``, ``valid_filtered.txt`` and
     ``test_filtered.txt`` (lines such as ``blues/blues.00029.wav``): then only their tracks are taken, and the
-    label `split` says train, validation or test. All else is as in `from_folder`. Raises DatasetError where
-    there is no such folder, or a split file is missing or names no file that is there.
+    label `split` says train, validation or test. `options` are those of `from_folder`. Raises DatasetError
+    where there is no such folder, or a split file is missing or names no file that is there.
     """
     root = on_disk(path)
     below = (root.glob(depth + name) for depth in ("", "*/", "*/*/") for name in GTZAN_FOLDERS)
     nearest = next((folder for found in below for folder in sorted(found) if folder.is_dir()), root)
-    songs = from_folder(nearest, seconds=seconds, strict=strict, progress=progress)
+    songs = from_folder(nearest, **options)
     if filtered is None:
         return replace(songs, name="gtzan")
     asked = f"The split in {filtered} was asked for"
@@ -409,5 +403,5 @@ def from_fma(
     if not entries:
         found = f"{metadata} lists none with a top genre"
         raise DatasetError(f"Tracks of FMA {subset} were asked for", found, "Check tracks.csv")
-    seen = tracks["genre"].astype(str)
-    return _checked(entries, f"fma_{subset}", (seconds, strict, progress), seen=seen)
+    how = (seconds, strict, progress)
+    return _checked(entries, f"fma_{subset}", how, seen=tracks["genre"].astype(str))

@@ -21,8 +21,7 @@ import numpy as np
 import soundfile
 
 from workbench.errors import AudioError
-from workbench.sound import containers as chunks
-from workbench.sound import mp3
+from workbench.sound import containers
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip, level_db
 from workbench.sound.containers import Layout, Part, Splice, id3_size, is_padding, read_at, size_of
 
@@ -66,12 +65,12 @@ def examine(file: BinaryIO) -> Layout:
         base += size
     head = read_at(file, base, 16)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-        stream = chunks.mpeg_in_riff(file, base)
-        mpeg = mp3.layout(read_at(file, stream.start, len(stream)), stream.start) if stream else None
-        return mpeg or chunks.riff(file, base)
+        stream = containers.mpeg_in_riff(file, base)
+        mpeg = containers.mpeg(read_at(file, stream.start, len(stream)), stream.start) if stream else None
+        return mpeg or containers.riff(file, base)
     if head[:16] == b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00":
-        return chunks.w64(file, base)
-    by_mark = {b"FORM": chunks.aiff, b".snd": chunks.au, b"caff": chunks.caf, b"OggS": _ogg, b"fLaC": _flac}
+        return containers.w64(file, base)
+    by_mark = containers.BY_MARK | {b"OggS": _ogg, b"fLaC": _flac}
     if head[:4] in by_mark:
         return by_mark[head[:4]](file, base)
     foreign = "an MP4 or M4A file" if head[4:8] == b"ftyp" else _FOREIGN.get(head[:4])
@@ -79,7 +78,7 @@ def examine(file: BinaryIO) -> Layout:
         foreign = "an AAC file"
     if foreign is not None:
         return Layout.whole(file, 0, fault=f"it cannot be decoded: by its content it is {foreign}")
-    mpeg = None if head[:4] in _KNOWN_ELSEWHERE else mp3.layout(read_at(file, 0, size_of(file)))
+    mpeg = None if head[:4] in _KNOWN_ELSEWHERE else containers.mpeg(read_at(file, 0, size_of(file)))
     return mpeg or Layout.whole(file, 0)
 
 
@@ -195,10 +194,7 @@ def _flac_frame_end(frame: bytes, block: int) -> int:
 
 def _crc16(data: bytes) -> int:
     """Return the CRC of FLAC frames (polynomial 0x8005); 0 for a whole frame with its own."""
-    crc = 0
-    for byte in data:
-        crc = crc << 8 & 0xFFFF ^ _CRC16[crc >> 8 ^ byte]
-    return crc
+    return reduce(lambda crc, byte: crc << 8 & 0xFFFF ^ _CRC16[crc >> 8 ^ byte], data, 0)
 
 
 def read_clip(
@@ -376,9 +372,8 @@ class _Window:
             found = f"it joins sounds of {self.rate_hz} Hz and {sound.samplerate} Hz"
             raise _refused(self._path, found, "Cut it into one file for each")
         if part.samples is not None and sound.frames < part.samples:
-            raise _refused(
-                self._path, f"of {part.samples} samples at least the decoder counts {sound.frames}"
-            )
+            found = f"of {part.samples} samples at least the decoder counts {sound.frames}"
+            raise _refused(self._path, found)
         if self.rate_hz == 0:
             self.rate_hz = sound.samplerate
             if self._seconds is not None:

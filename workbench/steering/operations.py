@@ -20,14 +20,12 @@ from workbench.errors import SteeringError, is_text
 
 Strength = float | Tensor
 
-UNITS: Mapping[str, str] = MappingProxyType(
-    {
-        "R": "multiples of R, the mean residual norm of the layer",
-        "number": "a plain number",
-        "weight": "a weight from 0 to 1",
-        "projection": "the projection <h, v> that is aimed at",
-    }
-)
+UNITS: Mapping[str, str] = {
+    "R": "multiples of R, the mean residual norm of the layer",
+    "number": "a plain number",
+    "weight": "a weight from 0 to 1",
+    "projection": "the projection <h, v> that is aimed at",
+}
 """What the dose of an operation can count."""
 
 

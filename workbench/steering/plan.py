@@ -14,7 +14,7 @@ import textwrap
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,7 @@ from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, 
 from workbench.files import DIGEST, check_digest, digest_of, pack_arrays, unpack_arrays, write_atomically
 from workbench.steering import plan_text
 from workbench.steering.operations import Operation, UnknownOperationError, find_operation
-from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
-from workbench.steering.term import Term
+from workbench.steering.schedule import Gate, ReadOut, Schedule, Term, constant
 
 if TYPE_CHECKING:
     from workbench.model.musicgen import Model
@@ -41,6 +40,8 @@ MOST_BYTES = 16 << 20
 
 _FORMAT = "musicgen-workbench direction 1"
 _COLUMNS = 96  # of packed text
+_LOAD_TORCH = partial(torch.load, map_location="cpu", weights_only=True)
+_READERS = {".npy": np.load, ".safetensors": load_tensors, ".pt": _LOAD_TORCH, ".pth": _LOAD_TORCH}
 _FIELDS = ("layer", "site", "name", "residual_norm", "centre", "origin")
 _READ_OUT_FIELDS = ("site", "link", "target", "model_id", "classes", "layer")
 
@@ -482,7 +483,9 @@ def file_vectors(path: Path | str, width: int, *, key: str | int | None = None) 
     """
     path, asked = Path(path), f"Vectors of {width} numbers were asked for from {path}"
     try:
-        held: Any = {".npy": np.load, ".safetensors": load_tensors}.get(path.suffix, _load_torch)(path)
+        if path.suffix not in _READERS:
+            raise ValueError(f"its suffix is {path.suffix!r}")
+        held: Any = _READERS[path.suffix](path)
     except Exception as error:  # a foreign file can be wrong in any way
         pickled = type(error).__name__ == "UnpicklingError"  # its text tells how to run the code within
         found = "it holds pickled objects, which may run code" if pickled else reason(error)
@@ -499,12 +502,6 @@ def file_vectors(path: Path | str, width: int, *, key: str | int | None = None) 
     if rows.ndim != 2 or rows.shape[1] != width:
         raise SteeringError(asked, f"the array has the shape {np.shape(held)}", f"Pass {width} numbers a row")
     return rows
-
-
-def _load_torch(path: Path) -> Any:
-    if path.suffix not in (".pt", ".pth"):
-        raise ValueError(f"its suffix is {path.suffix!r}")
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _bracketed(name: str) -> str:
@@ -546,7 +543,7 @@ def from_bytes(data: bytes, source: str, *, notice: bool = True) -> Steering:
             raise KeyError("format")
         directions = [Direction(arrays[f"vector_{n}"], **kept) for n, kept in enumerate(about["directions"])]
         read_outs = [
-            ReadOut(weights=arrays[f"weights_{n}"], bias=arrays[f"bias_{n}"], **kept)
+            ReadOut(**kept, weights=arrays[f"weights_{n}"], bias=arrays[f"bias_{n}"])
             for n, kept in enumerate(about["read_outs"])
         ]
         check_digest(source, about, arrays, notice=notice)

@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from workbench.errors import SteeringError
 from workbench.steering.operations import OPERATIONS, find_operation
-from workbench.steering.schedule import KINDS, SIDES, Gate, ReadOut, Schedule, constant, written_number
-from workbench.steering.term import BRANCHES, Term
+from workbench.steering.schedule import BRANCHES, KINDS, SIDES, Gate, ReadOut, Schedule, Term, written_number
 
 if TYPE_CHECKING:
     from workbench.steering.plan import Direction
@@ -183,11 +182,9 @@ class _Reader:
     def fail(self, wanted: str, at: int | None = None) -> NoReturn:
         """Raise the SteeringError that says what was wanted, here or at a place, and what stands there."""
         at = self.position if at is None else at
-        rest = self.text[at : at + 12]
+        rest, asked = self.text[at : at + 12], f"{self.place(at)} {wanted} was expected"
         found = f"{rest!r} stands there" if rest else "the text ends"
-        raise SteeringError(
-            f"{self.place(at)} {wanted} was expected", found, f"A complete plan reads {_EXAMPLE!r}"
-        )
+        raise SteeringError(asked, found, f"A complete plan reads {_EXAMPLE!r}")
 
     def place(self, position: int) -> str:
         """Return the place in the text, for errors; of a long text only what stands around it."""
@@ -228,21 +225,19 @@ class _Reader:
             if not self.has(";"):
                 self.fail("'+', '-', '|', ';' or the end")
             terms += self._group()
-        return [Term(*parts, chance=chance, gate=gate and gate()) for *parts, chance, gate in terms]
+        return [Term(**parts, gate=gate and gate()) for parts, gate in terms]
 
-    def _group(self) -> list[tuple[Any, ...]]:
+    def _group(self) -> list[tuple[dict[str, Any], Callable[[], Gate] | None]]:
         """Return what makes the terms of a group; its gate is looked up once the whole text is read."""
         start = self.position
         parts = [self._term(-1.0 if self.has("-") else 1.0)]
         while (plus := self.has("+")) or self.has("-"):
             parts.append(self._term(1.0 if plus else -1.0))
-        schedule, branch, chance, gate = self._when(start)
-        return [
-            (direction, dose, schedule, operation, layer, branch, chance, gate)
-            for direction, dose, operation, layer in parts
-        ]
+        when = self._when(start)
+        gate = when.pop("gate", None)
+        return [(part | when, gate) for part in parts]
 
-    def _term(self, sign: float) -> tuple[Direction, float, str, int]:
+    def _term(self, sign: float) -> dict[str, Any]:
         """Return direction, dose, operation and layer of the term that stands behind `sign`."""
         start, operation = self.position, "add"
         if named := self.take(r"(?=[^\W\d])") is not None:
@@ -260,8 +255,8 @@ class _Reader:
         layer = self.whole("a layer number") if self.has(">") else made.layer
         if named:
             self.expect(")")
-        # + 0.0 turns -0.0 into 0.0: there is one way to write nothing.
-        return self._direction(made, start), sign * dose + 0.0, operation, layer
+        direction = self._direction(made, start)
+        return {"direction": direction, "dose": sign * dose, "operation": operation, "layer": layer}
 
     def _place(self, what: str) -> _Place:
         name = self.name(what)
@@ -269,10 +264,9 @@ class _Reader:
         self.expect("@")
         return _Place(name, digits, self.whole("a layer number"))
 
-    def _when(self, start: int) -> tuple[Schedule, str, float, Callable[[], Gate] | None]:
-        """Return schedule, branch, chance and gate of the group that begins at `start`."""
-        schedule, branch, chance = constant(), "cond", 1.0
-        gate: Callable[[], Gate] | None = None
+    def _when(self, start: int) -> dict[str, Any]:
+        """Return those of schedule, branch, chance and gate that the group has which begins at `start`."""
+        found: dict[str, Any] = {}
         wanted = list(_BEHIND_BARS)
         while wanted and self.has("|"):
             here, word = self.position, self.take(_NAME) or ""
@@ -281,17 +275,17 @@ class _Reader:
                 self.fail(" or ".join(_BEHIND_BARS[one] for one in wanted), here)
             wanted = wanted[wanted.index(kind) + 1 :]
             if kind == "branch":
-                branch = word
+                found[kind] = word
             elif kind == "schedule":
                 self.position = here
-                schedule = self.schedule()
+                found[kind] = self.schedule()
             elif kind == "chance":
                 self.expect("(")
-                chance = self.number("a probability")
+                found[kind] = self.number("a probability")
                 self.expect(")")
             else:
-                gate = self._gate(start)
-        return schedule, branch, chance, gate
+                found[kind] = self._gate(start)
+        return found
 
     def schedule(self) -> Schedule:
         start, kind = self.position, self.take(_NAME) or ""
@@ -300,7 +294,7 @@ class _Reader:
         if kind == "constant":
             if self.has("("):
                 self.expect(")")
-            return constant()
+            return Schedule(kind)
         self.expect("(")
         numbers = [self.number()]
         steps = kind == "pulse" and self.has("steps")
@@ -347,17 +341,14 @@ class _Reader:
     def _read_out(self, read: _Place, start: int) -> ReadOut:
         at_layer = [one for one in self._read_outs if one.layer == read.layer and read.name in one.classes]
         fitting = [one for one in at_layer if one.fingerprint.startswith(read.digits)]
-        if len(fitting) != 1:
-            classes = dict.fromkeys(f"{name}@{one.layer}" for one in self._read_outs for name in one.classes)
-            found, do = (
-                f"the probes given read: {', '.join(classes) or 'nothing'}",
-                "Give the probe with probes=",
-            )
-            if fitting:
-                names = [f"{read.name}{_mark(one, len(fitting))}" for one in fitting]
-                found, do = f"{len(fitting)} of the probes given read it", f"Write {' or '.join(names)}"
-            raise SteeringError(f"{self.place(start)} a gate on {str(read)!r} was asked for", found, do)
-        return fitting[0]
+        if len(fitting) == 1:
+            return fitting[0]
+        classes = dict.fromkeys(f"{name}@{one.layer}" for one in self._read_outs for name in one.classes)
+        found, do = f"the probes given read: {', '.join(classes) or 'nothing'}", "Give the probe with probes="
+        if fitting:
+            names = [f"{read.name}{_mark(one, len(fitting))}" for one in fitting]
+            found, do = f"{len(fitting)} of the probes given read it", f"Write {' or '.join(names)}"
+        raise SteeringError(f"{self.place(start)} a gate on {str(read)!r} was asked for", found, do)
 
 
 def _directions_given(directions: Mapping[str, Direction]) -> str:
@@ -396,8 +387,7 @@ def from_json(
     if direction is None:
         asked = f"The direction {item['direction']!r} with fingerprint {item['fingerprint']} was asked for"
         found = _directions_given({one.name: one for one in directions.values()})
-        do = "Load the direction that the plan was made with (Direction.load)"
-        raise SteeringError(asked, found, do)
+        raise SteeringError(asked, found, "Load the direction that the plan was made with (Direction.load)")
     gate, kept = None, item.get("gate")
     if kept is not None:
         read_out = read_outs.get(kept["fingerprint"])

@@ -76,8 +76,7 @@ def _sides(
     inside = np.array(names)[y] == class_
     if not inside.any() or inside.all():
         found = f"the activations hold these values of {target!r}: {', '.join(names)}"
-        asked = f"A direction of {class_!r} was asked for"
-        raise SteeringError(asked, found, "Use one of at least two")
+        raise SteeringError(f"A direction of {class_!r} was asked for", found, "Use one of at least two")
     return acts.matrix(layer, site=site).astype(np.float64), inside
 
 
@@ -142,8 +141,7 @@ def split_dose(
         raise SteeringError(f"A dose of {dose:g} over {len(layers)} layers was asked for", *problem)
     shares = shares / np.abs(shares).sum()
     shared = sorted(zip(of_layers, shares.tolist(), strict=True), key=lambda one: one[0].layer)
-    plans = [direction.at(dose * share, **settings) for direction, share in shared]
-    return Steering(tuple(term for plan in plans for term in plan.terms))
+    return sum((direction.at(dose * share, **settings) for direction, share in shared), Steering())
 
 
 def genre_paper(directions: Sequence[Direction], dose: float = 0.5) -> Steering:
@@ -197,8 +195,7 @@ PRESETS: Mapping[str, Callable[..., Steering]] = {
 def _each(directions: Sequence[Direction], dose: float, fall: float = 1.0, **settings: Any) -> Steering:
     if not directions:
         raise SteeringError("A preset was asked for", "no direction was given", "Give at least one")
-    plans = [one.at(dose * fall**place, **settings) for place, one in enumerate(directions)]
-    return Steering(tuple(term for plan in plans for term in plan.terms))
+    return sum((one.at(dose * fall**place, **settings) for place, one in enumerate(directions)), Steering())
 
 
 def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmidt") -> tuple[Direction, ...]:

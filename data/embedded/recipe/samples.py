@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import soxr
 
 from workbench.errors import AudioError
 from workbench.model.band import ACCOMPANIMENTS, BASSES, KITS, LEADS, PADS, PITCHES, Instrument
-from workbench.model.band_sampler import RATE_HZ, Bank, pack_bank, sound_name, unpack_bank
+from workbench.model.band_sampler import RATE_HZ, Bank, sound_name, unpack_bank
 
+_GAP = RATE_HZ // 50  # silence between tones in a packed file
 _OVERSAMPLING = 2
 _LOUDNESS = 0.09
 """RMS of the loudest 0.2 s of every sound."""
@@ -43,6 +46,27 @@ def packed_bank(font: str, build: Path) -> tuple[bytes, list[list[Any]]]:
         samples.write_bytes(blob)
         index.write_text(json.dumps(places))
     return samples.read_bytes(), json.loads(index.read_text())
+
+
+def pack_bank(bank: Bank, quality: float = 0.4) -> tuple[bytes, list[list[Any]]]:
+    """Return an Ogg file a sound, end to end, and the index that `unpack_bank` takes.
+
+    `quality` is that of the Vorbis coder, 0 to 1 (0.4: about 45 kbit/s); kits, mostly noise, get more.
+    """
+    blob, index = b"", []
+    for name, tones in sorted(bank.sounds.items()):
+        places, row, at = [], [], 0
+        for pitch, samples in sorted(tones.items()):
+            places.append([pitch, at, len(samples)])
+            row += [samples, np.zeros(_GAP, np.float32)]
+            at += len(samples) + _GAP
+        file = BytesIO()
+        level = 1 - quality - (0.3 if name.startswith("kit") else 0.0)
+        vorbis: dict[str, Any] = {"format": "OGG", "subtype": "VORBIS", "compression_level": level}
+        soundfile.write(file, np.concatenate(row), RATE_HZ, **vorbis)
+        blob += file.getvalue()
+        index.append([name, len(file.getvalue()), places])
+    return blob, index
 
 
 def bank_of(font: str, build: Path) -> Bank:

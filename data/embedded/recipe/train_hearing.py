@@ -23,15 +23,7 @@ from torch.nn import functional
 from recipe.corpus import Scores, scores
 from recipe.samples import SHIPPED, bank_of, packed_bank
 from workbench.model.band import FIRST, FRAME_RATE_HZ, PARTS, TOKENS
-from workbench.model.band_codec import (
-    HANDS,
-    BandCodec,
-    BandCodecConfig,
-    BandEar,
-    exact,
-    features_of,
-    hands_of,
-)
+from workbench.model.band_codec import HANDS, BandCodec, BandCodecConfig, BandEar, features_of
 from workbench.model.band_sampler import FRAME, Bank, Player
 
 WIDTH = 192
@@ -74,6 +66,17 @@ class Rendered:
             sounds.append(played * np.float32(10 ** (self.rng.uniform(-8, 5) / 20)))
             codes.append(whole[:, start : start + _WINDOW].astype(np.int64))
         return torch.from_numpy(np.stack(sounds)), torch.from_numpy(np.stack(codes))
+
+
+def hands_of(drums: Tensor) -> dict[str, Tensor]:
+    """Return what drum tokens say, a tensor like them for each of `HANDS`; kits are -1 where none is."""
+    hit = drums >= FIRST
+    rest = (drums - FIRST).clamp(min=0)
+    found = {}
+    for name in ("cymbal_hand", "snare_hand", "kick"):
+        found[name] = torch.where(hit, rest % HANDS[name], 0)
+        rest = rest // HANDS[name]
+    return {**found, "kit": torch.where(hit, rest, -1)}
 
 
 def hearing_loss(ear: BandEar, features: Tensor, codes: Tensor) -> Tensor:
@@ -124,6 +127,17 @@ def train_hearing(build: Path, *, minutes: float, steps: int = STEPS, seed: int 
             recent = []
     _save(build, ear, optimiser, step)
     return ear.eval()
+
+
+def exact(found: np.ndarray, played: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return the shares of equal tokens (parts, frames): of all, and where either begins something."""
+    shares = {}
+    for index, part in enumerate(PARTS):
+        same = found[index] == played[index]
+        begins = (found[index] >= FIRST) | (played[index] >= FIRST)
+        share = float(same[begins].mean()) if begins.any() else 1.0
+        shares[part] = {"all": float(same.mean()), "begins": share}
+    return shares
 
 
 def report(ear: BandEar, build: Path, *, rows: int = 48, seed: int = 1) -> dict[str, dict[str, float]]:

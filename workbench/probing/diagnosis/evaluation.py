@@ -15,7 +15,7 @@ from workbench.probing.crossval import HeldOut, Split, cross_validate, numbered_
 from workbench.probing.methods import PlainFit, ProbeMethod, find_method, probabilities
 from workbench.probing.probe import Probe
 from workbench.probing.solvers import Design
-from workbench.sound.splits import grouped_folds
+from workbench.sound.dataset import grouped_folds
 from workbench.stats import SURE, Estimate, mean_over_groups, rate_over_groups
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from workbench.probing.crossval import cross_validate
 from workbench.probing.diagnosis.evaluation import TOLERATED, Diagnosis, ProbeEvaluation, table_of
 from workbench.probing.methods import PROBE_METHODS, probabilities
 from workbench.probing.solvers import ridge_path
-from workbench.sound.dataset import as_text
-from workbench.sound.splits import grouped_folds
+from workbench.sound.dataset import as_text, grouped_folds
 from workbench.stats import NOTHING, Estimate, jackknife, mean_over_groups, rate_over_groups, sums_by_group
 
 if TYPE_CHECKING:

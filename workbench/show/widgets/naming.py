@@ -11,8 +11,7 @@ from workbench.show.widgets.players import shortened
 from workbench.show.widgets.scenes import scene_name
 from workbench.show.widgets.steer_lab_plan import plain_name
 from workbench.steering.plan import Steering
-from workbench.steering.schedule import written_number
-from workbench.steering.term import Term
+from workbench.steering.schedule import Term, written_number
 
 _LONGEST = 60  # letters of a name; more are cut
 _WHEN = {

@@ -17,8 +17,7 @@ from workbench.show.widgets import ui
 from workbench.steering.operations import OPERATIONS
 from workbench.steering.plan import Direction, Steering
 from workbench.steering.plan_text import Reads, parse_schedule
-from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
-from workbench.steering.term import Term
+from workbench.steering.schedule import Gate, ReadOut, Schedule, Term, constant
 from workbench.steering.together import orthogonalise, split_dose
 
 GIVEN = "as given"
