@@ -24,8 +24,7 @@ import workbench  # noqa: F401  # sets how OpenMP threads wait
 from workbench.activations import Activations
 from workbench.probing import fit_probes
 from workbench.probing.crossval import Fold, Recipe, cross_validate, plan, processors
-from workbench.probing.methods import PROBE_METHODS
-from workbench.probing.solvers import Design, Scaling, logistic_path, one_hot, ridge_path
+from workbench.probing.solvers import PROBE_METHODS, Design, Scaling, logistic_path, one_hot, ridge_path
 from workbench.sound.dataset import grouped_folds
 
 Array = np.ndarray

@@ -22,7 +22,7 @@ from filelock import FileLock
 from tones import tone_clip
 
 from workbench.evidence import judge
-from workbench.probing import methods
+from workbench.probing import solvers
 from workbench.steering import operations
 
 PROCESSES = 2  # of the quick part; two threads are what it is timed on
@@ -153,7 +153,7 @@ def tiny_dataset(tiny_music: Path) -> Any:
 @pytest.fixture
 def forget_extensions() -> Iterator[None]:
     """Forget afterwards what a test registers: operations, judges, methods of probes."""
-    tables: list[dict[str, Any]] = [operations._registered, judge._REGISTERED, methods.PROBE_METHODS]
+    tables: list[dict[str, Any]] = [operations._registered, judge._REGISTERED, solvers.PROBE_METHODS]
     before = [dict(table) for table in tables]
     yield
     for table, kept in zip(tables, before, strict=True):

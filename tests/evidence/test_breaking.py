@@ -12,7 +12,7 @@ from steering_fixture import direction
 
 import workbench as wb
 from workbench.errors import EvidenceError
-from workbench.evidence.breaking import _crossing, breaking_dose
+from workbench.evidence.damage import _crossing, breaking_dose
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from workbench.probing.diagnosis import (
 )
 from workbench.probing.diagnosis.baselines import _random_classes
 from workbench.probing.diagnosis.evaluation import TOLERATED
-from workbench.probing.diagnosis.leaks import _curved, _matching
+from workbench.probing.diagnosis.faults import _curved, _matching
 from workbench.sound.dataset import grouped_folds
 from workbench.stats import mean_over_groups
 

@@ -21,8 +21,7 @@ from workbench.probing.diagnosis import (
     learning_curve,
     text_leak,
 )
-from workbench.probing.diagnosis.data_faults import _fitted, _log_likelihood, _scores
-from workbench.probing.diagnosis.leaks import _overlap
+from workbench.probing.diagnosis.faults import _fitted, _log_likelihood, _overlap, _scores
 
 
 def case_of(acts, **settings):
@@ -272,7 +271,7 @@ def test_the_curve_ends_at_the_case_s_own_accuracy_and_rises_on_the_way(clean):
 
 
 def test_training_sets_of_the_curve_have_the_groups_that_were_asked_for(clean):
-    from workbench.probing.diagnosis.data_faults import _thinned
+    from workbench.probing.diagnosis.faults import _thinned
 
     case, _ = clean
     train = case.splits[0][0]

@@ -22,7 +22,7 @@ from workbench.probing import (
     register_probe_method,
 )
 from workbench.probing.diagnosis import diagnose, evaluate_probe
-from workbench.probing.methods import probabilities
+from workbench.probing.solvers import probabilities
 
 EXAMPLE = example_file("A probe method")
 QUICK = {"shuffles": 0, "folds": 3, "progress": False}

@@ -11,8 +11,7 @@ from tolerances import DOUBLE
 from workbench.errors import ProbeError
 from workbench.probing import fit_probes
 from workbench.probing.crossval import Recipe, cross_validate, plan
-from workbench.probing.methods import PROBE_METHODS
-from workbench.probing.solvers import Scaling, one_hot
+from workbench.probing.solvers import PROBE_METHODS, Scaling, one_hot
 from workbench.sound.dataset import grouped_folds
 
 METHODS = ["logistic", "ridge", "means"]

@@ -9,8 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from workbench.errors import ProbeError
 from workbench.probing import solvers as logistic
-from workbench.probing.methods import PROBE_METHODS
-from workbench.probing.solvers import Design, Scaling, logistic_path, one_hot
+from workbench.probing.solvers import PROBE_METHODS, Design, Scaling, logistic_path, one_hot
 
 SHAPES = [(60, 90), (150, 20)]  # more features than samples, and fewer
 

@@ -12,8 +12,7 @@ from tolerances import ROUNDED, SUMMED
 
 from workbench.errors import ProbeError, SteeringError
 from workbench.probing import fit_probes, regularization_path
-from workbench.probing.methods import probabilities
-from workbench.probing.solvers import Design, Scaling, means_path, one_hot, ridge_path
+from workbench.probing.solvers import Design, Scaling, means_path, one_hot, probabilities, ridge_path
 from workbench.steering import difference_in_means
 
 

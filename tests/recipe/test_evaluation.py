@@ -26,7 +26,7 @@ from recipe.evaluation.tempo import correlation, librosa_bpm
 from tolerances import ROUNDED
 
 from workbench.errors import EvidenceError
-from workbench.evidence.groove import groove_score
+from workbench.evidence.features import groove_score
 from workbench.evidence.judge import TrainedJudge
 from workbench.evidence.validate import Protocol, ranked_settings, validate_directions
 from workbench.sound import Clip, read_clip

@@ -1,21 +1,15 @@
 """Labelled activations (xarray), and the resumable, checksummed store that holds them on disk (Zarr)."""
 
-from workbench.activations.activations import Activations, concat_activations, cut_head, head_name, head_slice
-from workbench.activations.spec import Cost, StoreSpec, bytes_needed, free_memory
-from workbench.activations.store import ActivationStore, UnusableStore, open_activations, share_done
-
-__all__ = [
-    "ActivationStore",
-    "Activations",
-    "Cost",
-    "StoreSpec",
-    "UnusableStore",
-    "bytes_needed",
-    "concat_activations",
-    "cut_head",
-    "free_memory",
-    "head_name",
-    "head_slice",
-    "open_activations",
-    "share_done",
-]
+from workbench.activations.activations import Activations as Activations
+from workbench.activations.activations import concat_activations as concat_activations
+from workbench.activations.activations import cut_head as cut_head
+from workbench.activations.activations import head_name as head_name
+from workbench.activations.activations import head_slice as head_slice
+from workbench.activations.spec import Cost as Cost
+from workbench.activations.spec import StoreSpec as StoreSpec
+from workbench.activations.spec import bytes_needed as bytes_needed
+from workbench.activations.spec import free_memory as free_memory
+from workbench.activations.store import ActivationStore as ActivationStore
+from workbench.activations.store import UnusableStore as UnusableStore
+from workbench.activations.store import open_activations as open_activations
+from workbench.activations.store import share_done as share_done

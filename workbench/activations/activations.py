@@ -71,10 +71,7 @@ class Activations:
         """Return activations in memory, from values (sample, layer, [frame,] feature) by site.
 
         Samples are coordinates (sample,), "clip" and "group" at least; attrs describe the capture, and the
-        residual norm R_l has the shape (layer,).
-
-        Raises:
-            ActivationsError: The parts do not fit one another.
+        residual norm R_l has the shape (layer,). ActivationsError where the parts do not fit one another.
         """
         layers = tuple(int(layer) for layer in layers)
         coordinates = {name: np.asarray(values) for name, values in samples.items()}
@@ -213,10 +210,8 @@ class Activations:
         """Return activations in memory, pooled ("mean", "max" or "last") over each sample's own frames.
 
         With `window_seconds` each stretch of this length becomes a sample of its own, with the coordinates
-        start_s and length_s.
-
-        Raises:
-            ActivationsError: Time is not kept, its rate is not known, or the pool or window makes no sense.
+        start_s and length_s. ActivationsError where time is not kept, its rate is not known, or the pool or
+        window makes no sense.
         """
         rate: Any = self.data.attrs.get("frame_rate_hz")
         if how not in POOLS:
@@ -431,9 +426,7 @@ def concat_activations(parts: Sequence[Activations]) -> Activations:
 
     Kept are the sites that all parts have, the coordinates that all of them have (labels included), and the
     attributes in which they agree. The coordinate `part` (0, 1 ...) says where a sample comes from.
-
-    Raises:
-        ActivationsError: There are no parts, or they differ in layers, width, frames, model or pooling.
+    ActivationsError for no parts, or parts that differ in layers, width, frames, model or pooling.
     """
     shapes = {(tuple(part.layers.tolist()), part.d_model, part.data.sizes.get("frame")) for part in parts}
     differing = [name for name in _SAME if len({part.data.attrs.get(name) for part in parts}) > 1]
@@ -442,14 +435,11 @@ def concat_activations(parts: Sequence[Activations]) -> Activations:
         found = f"they differ in {', '.join(differing) or 'layers, width, frames or sites'}"
         asked, do = f"{len(parts)} parts were to be joined", "Capture them with the same settings"
         raise ActivationsError(asked, found if parts else "there are none", do)
-    first = parts[0].data.attrs.items()
+    first, norms = parts[0].data.attrs.items(), parts[0].data["residual_norm"].values
+    arrays = {site: np.concatenate([part.data[site].values for part in parts]) for site in sites}
+    attrs = {key: one for key, one in first if all(part.data.attrs.get(key) == one for part in parts)}
     names = [name for name in parts[0].coordinates if all(name in part.data.coords for part in parts)]
     samples = {name: np.concatenate([part.coordinate(name) for part in parts]) for name in names}
     samples["part"] = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return Activations.from_arrays(
-        {site: np.concatenate([part.data[site].values for part in parts]) for site in sites},
-        layers=parts[0].layers,
-        samples=samples,
-        attrs={key: one for key, one in first if all(part.data.attrs.get(key) == one for part in parts)},
-        residual_norm=parts[0].data["residual_norm"].values,
-    )
+    about: Any = {"layers": parts[0].layers, "samples": samples, "attrs": attrs, "residual_norm": norms}
+    return Activations.from_arrays(arrays, **about)

@@ -37,25 +37,19 @@ _FILE_CACHE = ("inactive_file", "total_inactive_file")  # counted as used, but f
 class StoreSpec:
     """The shape and the labels of a store.
 
-    Args:
-        layers: 0-based blocks, ascending.
-        samples: Sample coordinates, each of shape (n,): "clip" and "group", and as many of "label_<name>",
-            "text", "row", "source" as are known. "frames_held" says how many frames of a sample are sound;
-            the others are NaN.
-        frames: Frames per sample, None when the activations are pooled over time.
-        attrs: What describes the capture, JSON values: model_id, dataset_fingerprint, pool, frame_rate_hz ...
-        residual_norm: R_l, mean residual norm per layer, shape (len(layers),); None if it was not measured.
-        samples_per_chunk: Samples that are written at once; chosen from the sizes when None.
+    The sample coordinates, each of shape (n,), are "clip" and "group", and as many of "label_<name>", "text",
+    "row", "source" as are known. "frames_held" says how many frames of a sample are sound, others are NaN.
+    The attributes describe the capture in JSON values: model_id, dataset_fingerprint, pool, frame_rate_hz ...
     """
 
     sites: tuple[str, ...]
-    layers: tuple[int, ...]
+    layers: tuple[int, ...]  # 0-based blocks, ascending
     d_model: int
     samples: Mapping[str, np.ndarray]
-    frames: int | None = None
+    frames: int | None = None  # per sample; None when the activations are pooled over time
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    residual_norm: np.ndarray | None = None
-    samples_per_chunk: int | None = None
+    residual_norm: np.ndarray | None = None  # R_l per layer (len(layers),); None if it was not measured
+    samples_per_chunk: int | None = None  # that are written at once; chosen from the sizes when None
 
     def __post_init__(self) -> None:
         check_parts(self.sites, self.layers, self.samples)
@@ -118,14 +112,10 @@ class StoreSpec:
     def parts(self) -> dict[str, str]:
         """Return a digest of each part by name, to compare two specs."""
         norms = None if self.residual_norm is None else np.asarray(self.residual_norm, np.float64).tolist()
-        record: dict[str, Any] = {
-            "sites": list(self.sites),
-            "layers": [int(layer) for layer in self.layers],
-            "shape": [*self.shape, self.chunk],
-            "samples": {name: np.asarray(values).tolist() for name, values in self.samples.items()},
-            "attrs": dict(self.attrs),
-            "residual_norm": norms,
-        }
+        samples = {name: np.asarray(values).tolist() for name, values in self.samples.items()}
+        record: dict[str, Any] = {"sites": list(self.sites), "layers": [int(one) for one in self.layers]}
+        record |= {"shape": [*self.shape, self.chunk], "samples": samples}
+        record |= {"attrs": dict(self.attrs), "residual_norm": norms}
         for name, value in record.items():
             try:
                 record[name] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -154,11 +144,8 @@ def check_parts(sites: tuple[str, ...], layers: tuple[int, ...], samples: Mappin
     lengths = {name: np.shape(values) for name, values in samples.items()}
     problem: tuple[str, ...] = ()
     if not sites or len(set(sites)) < len(sites) or set(sites) & {*RESERVED, *samples}:
-        problem = (
-            "Distinct site names were",
-            f"{', '.join(sites) or 'none'} were given",
-            "Use e.g. resid_post",
-        )
+        found = f"{', '.join(sites) or 'none'} were given"
+        problem = "Distinct site names were", found, "Use e.g. resid_post"
     elif not layers or list(layers) != sorted(set(layers)) or min(layers) < 0:
         problem = "Ascending 0-based layers were", f"{list(layers)} were given", "Sort them, each one once"
     elif not {"clip", "group"} <= set(samples) or set(samples) & set(RESERVED):

@@ -41,10 +41,8 @@ def open_activations(path: Path | str, *, verify: bool | None = None) -> Activat
     """Return the activations of a finished store; numbers are read when they are needed.
 
     With `verify`, by default for stores up to 512 MB, everything is read once and compared with its
-    checksums; every later read is in any case.
-
-    Raises:
-        ActivationsError: There is no store, chunks are unfinished, or a file is damaged and named.
+    checksums; every later read is in any case. ActivationsError where there is no store, chunks are
+    unfinished, or a file is damaged, which it names.
 
     >>> open_activations("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from workbench.activations import Activations, open_activations, share_done
 from workbench.errors import EvidenceError, reason
-from workbench.evidence.breaking import breaking_dose
+from workbench.evidence.damage import breaking_dose
 from workbench.evidence.judge import Judge, as_judges
 from workbench.evidence.search import auto_dose
 from workbench.files import DIGEST, check_digest, digest_of, file_in, write_atomically
@@ -138,13 +138,8 @@ class Atlas:
         Without one nobody can say what is heard: the doses are the largest at which the model finds its music
         as likely as real music (`breaking_dose`, which takes `search`), at the layer that reads best.
 
-        Args:
-            model: the model of the atlas.
-            dataset: real music, for the breaking dose.
-            judge: one that knows the aims, or its name.
-            aims: classes; all where None.
-            layers: among which a judge chooses; the best and three between where None.
-            search: settings of either search: seeds, doses, seconds, progress ...
+        The data set is real music, for the breaking dose. Aims are classes, all where None; the judge chooses
+        among `layers`, the best and three between where None.
 
         Raises:
             EvidenceError: the atlas is of another model, or the judge does not know an aim.
@@ -154,12 +149,15 @@ class Atlas:
         aims = self._sweep().classes if aims is None else tuple(aims)
         if judge is None:
             some = {aim: self._sweep()[best].direction(aim) for aim in aims}
-            rows = _held(breaking_dose(model, some, dataset, **search).table, best)
+            rows: list[_Dose] = _held(breaking_dose(model, some, dataset, **search).table, best)
         else:
             (one,) = as_judges(judge).values()
             quarters = {best, *(model.n_layers * part // 4 for part in (1, 2, 3))}
-            tried = sorted(quarters if layers is None else layers)
-            rows = [self._heard(model, aim, one, tried, search) for aim in aims]
+            tried, rows = sorted(quarters if layers is None else layers), []
+            for aim in aims:
+                own = {layer: self._sweep()[layer].direction(aim) for layer in tried}
+                found = auto_dose(model, own, aim, one, **search)
+                rows.append((aim, found.layer, found.dose, "auto-dose", found.steerable, found.verdict))
         return replace(self, doses=pd.DataFrame(rows, columns=list(_DOSES)))
 
     def save(self, folder: Path | str) -> Path:
@@ -228,12 +226,6 @@ class Atlas:
             raise EvidenceError.lookup(asked, f"the atlas has {', '.join(self.probes)}", "Use one of these")
         return self.probes[method]
 
-    def _heard(self, model: Model, aim: str, judge: Judge, layers: Sequence[int], search: Any) -> _Dose:
-        """Return the row of an aim that a judge listened for."""
-        own = {layer: self._sweep()[layer].direction(aim) for layer in layers}
-        found = auto_dose(model, own, aim, judge, **search)
-        return aim, found.layer, found.dose, "auto-dose", found.steerable, found.verdict
-
 
 def atlas(
     model: Model,
@@ -256,20 +248,9 @@ def atlas(
     What it will take is measured first, on ten clips, and told. Where it was stopped, the same call goes on:
     clips that were read are not read again. A finished atlas is loaded.
 
-    Args:
-        model: the model.
-        dataset: clips with the label `target`.
-        path: the folder; it holds the activations, too, which need not be shared.
-        target: the label that probes read.
-        seconds: how much of each clip's beginning is read; all when None.
-        text: the prompt that clips are read under; None is the null condition.
-        batch: clips per forward pass.
-        folds: of the grouped cross-validation.
-        seed: of folds and shuffles.
-        licence: of the data set, for the card.
-        progress: whether forecast and bars are shown.
-        cancel: set it to stop after the running chunk.
-        on_forecast: called with the `Forecast`, before the work.
+    Clips have the label `target`. The folder at `path` holds the activations, too, which need not be shared;
+    `licence` is that of the data set, for the card. `on_forecast` is called with the `Forecast` before the
+    work, which `progress` shows. The rest is as for `capture` and `fit_probes`.
 
     Raises:
         EvidenceError: the folder holds an atlas of another model, data set or setting, or a damaged one.

@@ -212,12 +212,11 @@ def codes_metric(model: Model, towards: np.ndarray, against: np.ndarray | None =
     if not differ.any():
         do = "Give takes or clips that differ, or a probe and a class"
         raise EvidenceError("A read-out from codes was asked for", "both have the same codes", do)
+    picked = [torch.as_tensor(one).long().to(model.device) for one in (towards, against) if one is not None]
     for book, (head, delay) in enumerate(zip(model.musicgen.decoder.lm_heads, model.delays, strict=True)):
         rows = head.weight.detach().float()
-        one = rows[torch.as_tensor(towards[book], dtype=torch.long, device=rows.device)]
-        other = (
-            rows.mean(0) if against is None else rows[torch.as_tensor(against[book]).long().to(rows.device)]
-        )
+        one, *others = (rows[codes[book]] for codes in picked)
+        other = others[0] if others else rows.mean(0)
         vectors[delay : delay + frames] += (one - other) * torch.as_tensor(differ[book])[:, None].to(one)
     label = "log-odds of the codes (nats)" if against is not None else "logit of the codes (nats)"
     return Metric(final_place(model), vectors / int(differ.sum()), 0.0, label, normed=True)
@@ -288,12 +287,10 @@ class PatchMap:
         cell = Cell(self.lines[line], max(start, given), stop)
         plan = patch_plan(model, self.source, [cell], branch=branch, given=given)
         length_s = seconds_at(one.codes.shape[1] - given, self.rate_hz)
-        fixed: dict[str, Any] = {
-            "steering": plan, "seed": one.seed, "seconds": length_s, "melody": one.melody,
-            "audio": one.codes[:, :given] if given else None,
-        }  # fmt: skip
-        drawn = {name: getattr(one.settings, name) for name in ("guidance", "temperature", "top_k")}
-        return generate(model, one.prompt, **{"progress": False, **drawn, **fixed, **options})
+        drawn: dict[str, Any] = {"progress": False, **vars(one.settings)}
+        drawn |= {"steering": plan, "seed": one.seed, "seconds": length_s, "melody": one.melody}
+        drawn["audio"] = one.codes[:, :given] if given else None
+        return generate(model, one.prompt, **{**drawn, **options})
 
     def plot(self, branch: str = "cond") -> Any:
         """Return the heat map of a branch."""
@@ -352,18 +349,13 @@ def patch_map(
 ) -> PatchMap:
     """Return how a read-out of one passage changes with each state of another one, teacher-forced.
 
-    Args:
-        model: the model.
-        onto: what is patched; takes and clips may be mixed, and are cut to the frames that both have.
-        source: where the states come from.
-        probe: what reads, its logit of `class_`, in the conditional rows; by default it is the guided logits'
-            log-odds of the codes of `source` against those of `onto` (`codes_metric`), for either branch.
-        class_: a class of the probe.
-        sites: some of embed, resid_pre, head_out, attn_out, mlp_out, resid_post.
-        layers: blocks counted from 0; all when None.
-        heads: whether each head of head_out is patched by itself.
-        windows: into how many stretches of time the steps are cut.
-        batch: patched variants that are read at once, as rows of a batch.
+    States of `source` are put into `onto`; takes and clips may be mixed, and are cut to the frames that both
+    have. What reads is the probe's logit of `class_`, in the conditional rows; by default it is the guided
+    logits' log-odds of the codes of `source` against those of `onto` (`codes_metric`), for either branch.
+
+    The layers count from 0 (all when None), and sites are some of embed, resid_pre, head_out, attn_out,
+    mlp_out, resid_post; with `heads` each head of head_out is patched by itself. The steps are cut into so
+    many `windows`, and `batch` patched variants are read at once, as rows of a batch.
 
     Raises:
         EvidenceError: a take is steered, both have the same codes, or the probe does not know the class.

@@ -89,10 +89,8 @@ def crosstalk(
 
     Plans, judges and aims go by name; a random direction of the same dose belongs among the plans. By default
     a plan aims at the class of a judge that is called as it is. A clip is made per plan and seed; prompts are
-    taken in turn, seed by seed. Options are those of `run_trials`.
-
-    Raises:
-        EvidenceError: there is no plan or no judge, or an aim that no judge hears.
+    taken in turn, seed by seed. Options are those of `run_trials`. EvidenceError where there is no plan or no
+    judge, or an aim that no judge hears.
     """
     judges = as_judges(judges)
     if not plans or not judges:
@@ -110,22 +108,17 @@ def crosstalk_of(
     cells, flips = [], []
     for plan in [name for name in clips["method"].unique() if name != UNSTEERED]:
         mine, baselines = pair_with_baseline(clips, plan)
-        groups = pair_names(mine)
         for target, names in classes.items():
             heard, before = mine[f"judged_{target}"], baselines[f"judged_{target}"]
             columns = [f"p_{target}_{name}" for name in names]
-            changes = means(mine[columns].to_numpy() - baselines[columns].to_numpy(), groups)
-            key, n = {"plan": plan, "target": target}, len(mine)
-            flipped = proportion(heard != before)
+            changes = means(mine[columns].to_numpy() - baselines[columns].to_numpy(), pair_names(mine))
+            key, n, flipped = {"plan": plan, "target": target}, len(mine), proportion(heard != before)
             flips.append({**key, "n": n, "flips": flipped.value, "low": flipped.low, "high": flipped.high})
             for name, change in zip(names, changes, strict=True):
-                hits = proportion(heard == name)
-                cells.append(
-                    {**key, "class": name, "own": aims.get(plan) == (target, name), "n": n,
-                     "hit_rate": hits.value, "low": hits.low, "high": hits.high,
-                     "unsteered": (before == name).mean(),
-                     "change": change.value, "change_low": change.low, "change_high": change.high}
-                )  # fmt: skip
+                hits, own = proportion(heard == name), aims.get(plan) == (target, name)
+                cell = {**key, "class": name, "own": own, "n": n, "hit_rate": hits.value, "low": hits.low}
+                cell |= {"high": hits.high, "unsteered": (before == name).mean(), "change": change.value}
+                cells.append({**cell, "change_low": change.low, "change_high": change.high})
     return Crosstalk(pd.DataFrame(cells), pd.DataFrame(flips), clips)
 
 
@@ -163,13 +156,12 @@ class Pairs:
 
     def table(self) -> pd.DataFrame:
         """Return a row per attribute: hit rates alone, together and unsteered, and the ratio's interval."""
-        columns = {"unsteered": self.unsteered, "alone": self.alone, "together": self.together}
+        sides = {"unsteered": self.unsteered, "alone": self.alone, "together": self.together}
         rows = [
-            {"attribute": name, **{column: rates[name].value for column, rates in columns.items()},
-             "ratio": ratio.value, "low": ratio.low, "high": ratio.high}
+            (name, *(rates[name].value for rates in sides.values()), ratio.value, ratio.low, ratio.high)
             for name, ratio in self.ratio.items()
-        ]  # fmt: skip
-        return pd.DataFrame(rows)
+        ]
+        return pd.DataFrame(rows, columns=["attribute", *sides, "ratio", "low", "high"])
 
 
 def pairs(
@@ -185,9 +177,7 @@ def pairs(
     """Return how well each attribute is steered alone and together with the others.
 
     Arguments are those of `crosstalk`, with two plans or more: together their terms act in this order.
-
-    Raises:
-        EvidenceError: there are fewer than two plans, or a plan aims at nothing that a judge hears.
+    EvidenceError where there are fewer, or a plan aims at nothing that a judge hears.
     """
     if len(plans) < 2 or TOGETHER in plans:
         found = f"the plans are {', '.join(plans) or 'none'}"

@@ -8,24 +8,29 @@ The *likelihood* hears no sound at all. Steering that breaks the music leads it 
 would hardly write, and their negative log-likelihood (NLL) rises. A take drawn with guidance or top-k comes
 from a sharper distribution, so its NLL is no estimate of the model's entropy; what counts is the difference
 to the baseline. A low NLL is not good in itself: loops and held tones are likely too.
+
+The dose that *breaks* the music is measured by real music (`breaking_dose`): steered music that the model
+finds less likely than all but a few real pieces is broken. One number then says where a fader's range stops
+being musical; a single direction may break sooner or later, and the table says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.errors import EvidenceError, renamed_keywords
+from workbench.generation.generate import generate
 from workbench.generation.take import Take
-from workbench.model.musicgen import Model
-from workbench.model.teacher_forcing import score_codes
-
-if TYPE_CHECKING:
-    from workbench.sound import Clip
+from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
+from workbench.model.teacher_forcing import codes_for, codes_match_codec, score_codes
+from workbench.sound import Clip, Dataset
+from workbench.steering import Direction
 
 _FRAME_S = 0.05
 _SILENT_DB = -60.0
@@ -55,11 +60,8 @@ def damage(clip: Clip, baseline: Clip | None = None) -> dict[str, float]:
     >>> round(damage(Clip(np.ones(8000) / 2, 8000))["level_db"], 1)
     -6.0
     """
-    found = _measure(clip)
-    if baseline is None:
-        return found
-    before = _measure(baseline)
-    return found | {f"{name}_change": found[name] - before[name] for name in found}
+    found, before = _measure(clip), {} if baseline is None else _measure(baseline)
+    return found | {f"{name}_change": found[name] - was for name, was in before.items()}
 
 
 def _measure(clip: Clip) -> dict[str, float]:
@@ -165,3 +167,95 @@ def likelihood(
         text = model.text([take.prompt for take in some], [take.melody for take in some])
         scores += [Likelihood(nats) for nats in score_codes(model, [take.codes for take in some], text)]
     return scores
+
+
+DOSES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+
+
+@dataclass(frozen=True, eq=False)
+class BreakingDose:
+    """From which dose on the music breaks.
+
+    Attributes:
+        dose: the smallest dose, either way, at which the mean over directions is broken, interpolated between
+            those that were tried; infinite where none was.
+        real: what `share` of the real pieces stay below, in nats per code.
+        table: a row per direction and dose: direction, dose, n, nll (nats per code), broken (nll > real).
+    """
+
+    dose: float
+    real: float
+    share: float
+    table: pd.DataFrame = field(repr=False)
+
+    def sentence(self) -> str:
+        """Return what was found, with its numbers."""
+        yardstick = f"{self.share:.0%} of the real pieces are likelier than {self.real:.2f} nats per code"
+        if not np.isfinite(self.dose):
+            return f"{yardstick}, and so is the music at every dose up to {self.table['dose'].abs().max():g}."
+        return f"{yardstick}; from dose {self.dose:.2f} on steered music is not."
+
+
+def breaking_dose(
+    model: Model,
+    directions: Mapping[str, Direction],
+    dataset: Dataset,
+    *,
+    doses: Sequence[float] = DOSES,
+    seeds: Sequence[int] = tuple(range(8)),
+    seconds: float = 4.0,
+    share: float = 0.95,
+    progress: bool = True,
+) -> BreakingDose:
+    """Return the dose from which steering along these directions breaks the music.
+
+    Unit directions, by name, are each pushed either way, at doses that rise above 0: a clip of so many
+    seconds per seed, direction and signed dose. The data set holds some fifty clips of real music, of which
+    `share` are to be likelier than what counts as broken.
+
+    Raises:
+        EvidenceError: there are no directions, no doses that rise above 0, or no share between 0 and 1.
+    """
+    ladder = [float(dose) for dose in doses]
+    rising = ladder and ladder[0] > 0 and all(a < b for a, b in pairwise(ladder))
+    if not directions or not rising or not 0 < share < 1:
+        found = f"there are {len(directions)} directions, doses {ladder} and a share of {share}"
+        raise EvidenceError("A breaking dose was asked for", found, "Give doses that rise above 0")
+    real = float(np.quantile(_real(model, dataset, seconds), share))
+    prompts = [NEUTRAL_PROMPTS[number % len(NEUTRAL_PROMPTS)] for number in range(len(seeds))]
+    rows = []
+    signed = [sign * dose for dose in ladder for sign in (1, -1)]
+    for dose in tqdm(signed, desc="Breaking dose", unit="dose", disable=not progress, leave=False):
+        plans = [one.at(dose=dose) for one in directions.values() for _seed in seeds]
+        takes = generate(
+            model, prompts * len(directions), steering=plans, seed=list(seeds) * len(directions),
+            seconds=seconds, progress=False,
+        )  # fmt: skip
+        nlls = np.reshape([one.nll for one in likelihood(model, takes)], (len(directions), len(seeds)))
+        rows += [
+            {"direction": name, "dose": dose, "n": len(seeds), "nll": nll, "broken": nll > real}
+            for name, nll in zip(directions, nlls.mean(1), strict=True)
+        ]
+    table = pd.DataFrame(rows)
+    means = table.groupby(table["dose"].abs())["nll"].mean()
+    return BreakingDose(_crossing(means.index.to_numpy(), means.to_numpy(), real), real, share, table)
+
+
+def _real(model: Model, dataset: Dataset, seconds: float) -> np.ndarray:
+    """Return nats per code of each real piece (n,) under a neutral prompt."""
+    stored = codes_match_codec(model, dataset)
+    codes = [codes_for(model, dataset, entry, seconds=seconds, stored=stored) for entry in dataset]
+    found: list[float] = []
+    for some in (codes[start : start + 8] for start in range(0, len(codes), 8)):
+        text = model.text([NEUTRAL_PROMPTS[0]] * len(some))
+        found += [float(nats.mean()) for nats in score_codes(model, some, text)]
+    return np.array(found)
+
+
+def _crossing(doses: np.ndarray, nats: np.ndarray, real: float) -> float:
+    """Return the first dose at which `nats` rises above `real`, linear between neighbours."""
+    if not (nats > real).any():
+        return float("inf")
+    first = int(np.argmax(nats > real))
+    between = slice(max(first - 1, 0), first + 1)
+    return float(np.interp(real, nats[between], doses[between]))

@@ -30,13 +30,9 @@ _LEAST = 1e-6  # share of the largest variance, or of the largest singular value
 class Eraser:
     """An affine map that removes classes from the stream of a layer: x' = x - (x - mean) reads' writes.
 
-    Args:
-        name: what is removed, such as "jazz".
-        method: "leace" or "projection".
-        layer: the block, `site` the place in it, `residual_norm` its mean norm.
-        mean: (d_model,) of the data, to which the removed part is moved.
-        reads: (r, d_model), what is read of the difference to the mean.
-        writes: (r, d_model), along which it is taken out; for a projection an orthonormal basis, as `reads`.
+    It is named after what is removed, such as "jazz", by the method "leace" or "projection". The removed part
+    is moved to the `mean` (d_model,) of the data. `reads` (r, d_model) is what is read of the difference to
+    it, `writes` (r, d_model) along which it is taken out; for a projection both are one orthonormal basis.
     """
 
     name: str
@@ -91,16 +87,9 @@ def fit_eraser(
 ) -> Eraser:
     """Return what removes a class against the rest, or all classes when None, from one layer.
 
-    Args:
-        acts: pooled activations with labels; many short windows tell the covariance better than few clips.
-        layer: the block.
-        class_: a class of the target.
-        target: the label.
-        site: the place in the block.
-        method: "leace" or "projection", which takes out the span of the same class means.
-
-    Raises:
-        EvidenceError: the method or class is unknown, or class means do not differ.
+    Of pooled activations with labels, many short windows tell the covariance better than few clips. The
+    method is "leace" or "projection", which takes out the span of the same class means. EvidenceError where
+    the method or class is unknown, or class means do not differ.
     """
     labels, x = acts.labels(target).astype(str), acts.matrix(layer, site=site).astype(np.float64)
     classes: Sequence[str] = sorted(set(labels)) if class_ is None else [class_]
@@ -122,7 +111,6 @@ def fit_eraser(
         root, unroot = (axes / sizes) @ axes.T, (axes * sizes) @ axes.T
     basis, values, _ = np.linalg.svd(root @ cross, full_matrices=False)
     basis = basis[:, values > _LEAST * values.max()]
-    norm = float(acts.data["residual_norm"].sel(layer=layer))
-    reads, writes = (root @ basis).T, (unroot @ basis).T
-    model_id = str(acts.data.attrs.get("model_id", ""))
-    return Eraser(class_ or target, method, layer, site, mean, reads, writes, norm, model_id)
+    norm, model_id = float(acts.data["residual_norm"].sel(layer=layer)), acts.data.attrs.get("model_id", "")
+    arrays = mean, (root @ basis).T, (unroot @ basis).T
+    return Eraser(class_ or target, method, layer, site, *arrays, norm, str(model_id))

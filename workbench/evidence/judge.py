@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeGuard
 
 import numpy as np
+from scipy.special import softmax
 
 from workbench.errors import EvidenceError, is_text, reason, warn_renamed
 from workbench.evidence.features import RATE_HZ, VERSION, block_slices, features
@@ -134,6 +135,12 @@ def as_judges(judges: Judges) -> dict[str, Judge]:
     return as_judges(found)
 
 
+def first_to_know(judges: Mapping[str, Judge]) -> dict[str, str]:
+    """Return, for each class, the name of the first judge that knows it."""
+    every = [(class_, name) for name, judge in judges.items() for class_ in judge.classes]
+    return dict(reversed(every))
+
+
 @dataclass(frozen=True)
 class TrainedJudge:
     """A small neural network on audio features that tells the label `target`.
@@ -171,8 +178,6 @@ class TrainedJudge:
 
     def probabilities_of(self, vectors: np.ndarray) -> np.ndarray:
         """Return class probabilities `(clips, classes)` of what `features` returns for each clip."""
-        from scipy.special import softmax
-
         weight, bias = self.layers[-1]
         return np.asarray(softmax(self._hidden(vectors) @ weight + bias, axis=1))
 

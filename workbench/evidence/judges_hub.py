@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy.special import softmax
 
 from workbench.errors import EvidenceError, reason
 from workbench.files import digest_of
 from workbench.model.load import choose_device
+from workbench.sound import Clip
 from workbench.stats import proportion
 
 if TYPE_CHECKING:
     from workbench.evidence.judge import Judge
-    from workbench.sound import Clip
 
 Array = np.ndarray
 Table = Mapping[str, Sequence[str]]
@@ -77,8 +79,6 @@ class HubJudge:
 
     def embed(self, clips: Sequence[Clip]) -> Array:
         """Return the mean embedding (clips, d) of each clip's windows; EvidenceError without clips."""
-        import torch
-
         if not clips:
             raise EvidenceError("A judgement was asked for", "there are no clips", "Pass at least one clip")
         rows = []
@@ -112,9 +112,7 @@ def clap_judge(
     The probabilities are the softmax of its own logits, with the mean embedding of a class's captions.
     EvidenceError where it cannot be read, lacks weights, or its text tower tells no captions apart.
     """
-    import torch
     import transformers as hf
-    from scipy.special import softmax
 
     kinds = (hf.ClapModel, hf.ClapFeatureExtractor, hf.AutoTokenizer)
     network, extractor, tokenizer = _read("clap", source, device, *kinds)
@@ -186,7 +184,6 @@ def maest_judge(
 
 def _maest_mel(samples: Array, frames: int, bands: int) -> Any:
     """Return MAEST's input (1, frames, bands): log10(1 + 10^4 mel power), standardised as in its training."""
-    import torch
     from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
     filters = mel_filter_bank(257, bands, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
@@ -200,8 +197,6 @@ def _maest_mel(samples: Array, frames: int, bands: int) -> Any:
 def _tagger(
     target: str, network: Any, table: Table, pool: str, reads: tuple[int, Callable[[Array], Any]]
 ) -> HubJudge:
-    import torch
-
     names = {int(number): str(name) for number, name in network.config.id2label.items()}
     own = [[n for n, name in names.items() if any(fnmatchcase(name, one) for one in some)]
            for some in table.values()]  # fmt: skip
@@ -223,8 +218,6 @@ def _tagger(
 
 def _read(kind: str, source: str, device: str | None, network: Any, *others: Any) -> list[Any]:
     """Return a network, on its device and in float32, and others that lie beside it, of these classes."""
-    import torch
-
     try:
         found, report = network.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
         if missing := sorted(report["missing_keys"]):

@@ -10,23 +10,20 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import EvidenceError
-from workbench.evidence.features import HIGH, LOW, RATE_HZ, onset_correlations, semitones
-from workbench.evidence.groove import onset_strength
+from workbench.evidence.features import HIGH, LOW, RATE_HZ, onset_correlations, onset_strength, semitones
 from workbench.evidence.judge import Judge, Judges, as_judges
 from workbench.evidence.search import COSTS, DamageBudget, with_costs
 from workbench.evidence.trials import UNSTEERED, pair_names, pair_with_baseline
 from workbench.files import digest_of
+from workbench.generation.take import Take
+from workbench.sound import Clip
 from workbench.stats import Estimate, bootstrap, means, percentile_interval
-
-if TYPE_CHECKING:
-    from workbench.generation.take import Take
-    from workbench.sound import Clip
 
 Array = np.ndarray
 
@@ -90,9 +87,8 @@ def similarity(table: pd.DataFrame, method: str) -> pd.DataFrame:
     Columns: prompt, seed, chroma and embedding (cosines), tempo (1 minus the octaves between both beats).
     """
     mine, others = pair_with_baseline(table, method)
-    found = mine[["prompt", "seed"]].assign(
-        tempo=1 - np.abs(np.log2(mine["tempo_bpm"] / others["tempo_bpm"]))
-    )
+    octaves = np.log2(mine["tempo_bpm"] / others["tempo_bpm"])
+    found = mine[["prompt", "seed"]].assign(tempo=1 - np.abs(octaves))
     for name in [name for name in ("chroma", "embedding") if name in mine]:
         a, b = (np.stack(side[name].tolist()) for side in (mine, others))
         lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -106,10 +102,8 @@ def audio_distance(heard: Array, reference: Array, *, splits: int = 20) -> pd.Da
     Rows: the Frechet distance (squared; Kilgour et al. 2019) and the kernel distance (unbiased MMD^2 with a
     Gaussian kernel of the reference's median distance; Chung et al. 2025). Columns: distance, value, floor,
     low and high (mean and 95 % range between random halves of the reference: what lies in it is no
-    difference), n, reference, dimensions, and a warning where clips are too few.
-
-    Raises:
-        EvidenceError: either set has fewer than four clips, or they differ in d.
+    difference), n, reference, dimensions, and a warning where clips are too few. EvidenceError where either
+    set has fewer than four clips, or they differ in d.
     """
     if min(len(heard), len(reference)) < 4 or heard.shape[1:] != reference.shape[1:]:
         found = f"the embeddings have the shapes {heard.shape} and {reference.shape}"
@@ -122,9 +116,8 @@ def audio_distance(heard: Array, reference: Array, *, splits: int = 20) -> pd.Da
         floor, warning = np.array([far(*both) for both in halves]), ""
         if min(n, m // 2) <= (d if name == "Frechet" else 20):
             warning = f"{n} clips against {m} in {d} dimensions are few: compare it with its floor alone"
-        rows.append(
-            (name, far(heard, reference), floor.mean(), *percentile_interval(floor), n, m, d, warning)
-        )
+        figures = far(heard, reference), floor.mean(), *percentile_interval(floor)
+        rows.append((name, *figures, n, m, d, warning))
     columns = ["distance", "value", "floor", "low", "high", "n", "reference", "dimensions", "warning"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -1,7 +1,6 @@
 """Is the steering real? Methods and controls on the same prompts and seeds, and what their figures say.
 
-Layer and dose of every method are chosen on some prompts and seeds and reported on others. Everything is
-paired with the unsteered clip of the same prompt and seed, and has its interval.
+Layer and dose are chosen on some prompts and seeds and reported on others, in pairs with unsteered clips.
 """
 
 from __future__ import annotations
@@ -16,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 from tqdm.auto import tqdm
 
 from workbench.errors import EvidenceError
-from workbench.evidence.judge import Judge, Judges, as_judges
+from workbench.evidence.judge import Judge, Judges, as_judges, first_to_know
 from workbench.evidence.search import COSTS, DOSES, STEERED, DamageBudget, ranked, settings
 from workbench.evidence.transitions import beginnings, compare_gains, transitions
 from workbench.evidence.trials import UNSTEERED, Trial, pair_prompts, run_trials
@@ -132,8 +132,7 @@ class Study:
     @property
     def judge_of(self) -> dict[str, str]:
         """Class -> name of the first judge that knows it."""
-        every = [(class_, name) for name, judge in self.judges.items() for class_ in judge.classes]
-        return dict(reversed(every))
+        return first_to_know(self.judges)
 
     def choosing(self, count: int) -> list[Trial]:
         """Return the trials that choose layers and doses: `count` seeds each, baselines first."""
@@ -211,31 +210,25 @@ class Study:
         Clips without an aim (baselines, random directions, shrinking) count for every aim of their layer; the
         main method's clips of the other aims are the control `OTHER`. `chosen` marks the chosen settings.
         """
-        base = rows[rows["method"] == UNSTEERED].set_index(["base", "seed"])
-        doses = {key: one.dose for key, one in chosen.items()}
-        keys = list(zip(rows["method"], rows["aim"], strict=True))
-        steered = rows["dose"] == np.array([doses.get(key, np.nan) for key in keys])
         alone, parts = rows["method"] == UNSTEERED, []
+        base = rows[alone].set_index(["base", "seed"])
+        doses = {key: one.dose for key, one in chosen.items()}
+        keys = zip(rows["method"], rows["aim"], strict=True)
+        steered = rows["dose"] == np.array([doses.get(key, np.nan) for key in keys])
         for aim in self.aims:
             direction, dose, _score = chosen[main, aim]
             here, at_dose = rows["layer"] == direction.layer, rows["dose"] == dose
-            shared = (
-                alone | (here & (rows["method"] == RANDOM)) | (here & at_dose & (rows["method"] == SHRINK))
-            )
+            drawn, shrunk = rows["method"] == RANDOM, rows["method"] == SHRINK
+            shared = alone | (here & drawn) | (here & at_dose & shrunk)
             moved = rows[steered & (rows["method"] == main) & (rows["aim"] != aim)]
             moved = moved.assign(method=OTHER, layer=direction.layer, dose=dose, chosen=True)
-            right = (
-                steered
-                | (at_dose & rows["method"].isin(CONTROLS))
-                | rows["method"].isin([UNSTEERED, PROMPTED])
-            )
+            right = steered | alone | (at_dose & rows["method"].isin(CONTROLS)) | (rows["method"] == PROMPTED)
             part = pd.concat([rows.assign(chosen=right)[shared | (rows["aim"] == aim)], moved])
             name, before = self.judge_of[aim], base.loc[list(zip(part["base"], part["seed"], strict=True))]
-            p = f"p_{name}_{aim}"
-            costs = {cost: part[column] - before[column].to_numpy() for cost, column in COSTS.items()}
-            judged = part[f"judged_{name}"]
-            part = part.assign(aim=aim, judged=judged, hit=judged == aim, p=part[p], **costs)
-            parts.append(part.assign(gain=part[p] - before[p].to_numpy()))
+            judged, p = part[f"judged_{name}"], f"p_{name}_{aim}"
+            rises = {**COSTS, "gain": p}
+            risen = {what: part[column] - before[column].to_numpy() for what, column in rises.items()}
+            parts.append(part.assign(aim=aim, judged=judged, hit=judged == aim, p=part[p], **risen))
         return pd.concat(parts, ignore_index=True)
 
     def about(self, model: Model) -> dict[str, str]:
@@ -265,12 +258,8 @@ def summary(clips: pd.DataFrame, by: Sequence[str] = ("aim", "method", "dose", "
     for key, part in clips.groupby(list(by), sort=False):
         groups = (part["seed"].astype(str) + " " + part["base"]).to_numpy()  # what is compared in pairs
         shares = {"hit_rate": part["hit"].to_numpy(bool), "wrong_way": part["gain"].to_numpy() < 0}
-        alone = len(set(groups)) == len(groups)
-        found = {
-            name: proportion(hits) if alone else rate_over_groups(hits, groups)
-            for name, hits in shares.items()
-        }
-        names = ["p", "gain", *COSTS]
+        rate = proportion if len(set(groups)) == len(groups) else partial(rate_over_groups, groups=groups)
+        found, names = {name: rate(hits) for name, hits in shares.items()}, ["p", "gain", *COSTS]
         found |= dict(zip(names, means(part[names].to_numpy(), groups), strict=True))
         row: dict[str, Any] = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
         row |= {"layer": part["layer"].iloc[0], "n": len(part)}
@@ -320,14 +309,12 @@ def verdicts(
             told += f". A prompt alone reaches {_share(rows[PROMPTED])}"
         units = zip(COSTS, ("nats per code", "dB", "repetition"), strict=True)
         cost = ", ".join(f"{round(mine[name], 2) + 0.0:+.2f} {unit}" for name, unit in units)
-        within = budget.used({name: float(mine[name]) for name in COSTS}) <= 1
-        told += f". Cost against the unsteered clips: {cost}{'' if within else _OVER}."
+        over = budget.used({name: float(mine[name]) for name in COSTS}) > 1
+        cost += ", more than the damage budget allows" if over else ""
+        told += f". Cost against the unsteered clips: {cost}."
         told += "".join(f" The codec alone moves P({aim}) by {one:+.2f}." for one in moved["value"])
         found[str(aim)] = Verdict(bool(apart and not deaf), told)
     return found
-
-
-_OVER = ", more than the damage budget allows"
 
 
 def _share(row: Mapping[Any, Any]) -> str:
@@ -342,8 +329,9 @@ def headline(found: Mapping[str, Verdict]) -> str:
     """
     missing = [aim for aim, one in found.items() if not one.steers]
     count = len(found) - len(missing)
-    steer = "steers" if count == 1 else "steer"
-    told = f"{count} of {len(found)} {steer} above every control with intervals apart."
+    told = (
+        f"{count} of {len(found)} steer{'s' if count == 1 else ''} above every control with intervals apart."
+    )
     return f"{told} Not shown for: {', '.join(missing)}." if missing else told
 
 
@@ -370,8 +358,6 @@ def _one_further(mine: np.ndarray, others: Sequence[np.ndarray]) -> float:
 
     The variance between directions is that of their means without what clips of one direction vary by.
     """
-    from scipy.stats import t
-
     count, clips = len(others), sum(map(len, others))
     centres = np.array([one.mean() for one in others])
     within = sum(float(((one - one.mean()) ** 2).sum()) for one in others) / max(clips - count, 1)
@@ -383,7 +369,7 @@ def _one_further(mine: np.ndarray, others: Sequence[np.ndarray]) -> float:
 def validated(model: Model, study: Study, music: Dataset | None) -> pd.DataFrame:
     """Return how well each judge tells each aim on prompted and, with music, on real clips.
 
-    The columns of `JudgeValidation.table`, and judge, and first: whether it is the judge of the verdicts.
+    Columns: those of `JudgeValidation.table`, judge, and first (whether it is the judge of the verdicts).
     """
     seconds, materials = study.design.seconds, {}
     if music is not None:
@@ -505,19 +491,17 @@ def _sized(study: Study, model: Model, run: Run, *, folder: Path, minutes: float
         for name, part in study.methods.items() for aim, candidates in part.items()
     }  # fmt: skip
     each = len(study.choosing(1)), len(study.reporting(1, guess, study.in_full[0]))
-    path, key = (
-        folder / "plan.json",
-        digest_of({**study.about(model), "minutes": [minutes, study.design.clips]}),
-    )
+    path = folder / "plan.json"
+    key = digest_of({**study.about(model), "minutes": [minutes, study.design.clips]})
     kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if kept.get("key") != key:
         clips, rate = study.design.clips, float("nan")
         if clips is None:
-            some = study.choosing(FEWEST[0])
+            some = study.choosing(FEWEST[0])[:TIMED]
             run(some[: FEWEST[0]])  # what is slow only once
             began = time.monotonic()
-            run(some[:TIMED])
-            rate = (time.monotonic() - began) / len(some[:TIMED])
+            run(some)
+            rate = (time.monotonic() - began) / len(some)
             room = 0.85 * 60 * minutes / rate - (turns * 2 * len(TRANSITIONS) * 3 * BEGINNINGS)
             chooses = int(np.clip(0.3 * room // each[0], FEWEST[0], MOST[0]))
             clips = chooses, int(np.clip((room - chooses * each[0]) // each[1], FEWEST[1], MOST[1]))

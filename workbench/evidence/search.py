@@ -118,8 +118,8 @@ def _search(
     coarse = [(layer, dose) for layer in space.layers for dose in space.coarse]
     chosen_on = run("layers", [UNSTEERED, STEERED], coarse, space.seeds)
     if finer := _finer(settings(chosen_on, budget), space):
-        more = run("doses", [STEERED], finer, space.seeds)
-        chosen_on = pd.concat([chosen_on, more], ignore_index=True)
+        heard = [chosen_on, run("doses", [STEERED], finer, space.seeds)]
+        chosen_on = pd.concat(heard, ignore_index=True)
     tried = settings(chosen_on, budget)
     proofs: list[pd.DataFrame] = []
     for setting in _finalists(tried, space.finalists):
@@ -267,12 +267,8 @@ def auto_dose(
     Directions are layer -> unit direction of the aim, a class of the judge; doses are multiples of the
     layer's mean residual norm, above 0. What `seeds` choose is proved on `further_seeds` (few of them prove
     little); where it breaks the budget, the next of the `finalists` is. `on_clips` is called after each frame
-    with how many clips have been made, of about `Space.clips`. The rest is as for `sweep`.
-
-    Raises:
-        EvidenceError: the judge cannot hear the aim, a direction lies at another layer, or there is nothing
-            to search.
-        Cancelled: `cancel` was set.
+    with how many clips have been made, of about `Space.clips`. The rest is as for `sweep`. EvidenceError:
+    the judge cannot hear the aim, a direction lies at another layer, or there is nothing to search.
     """
     judges = as_judges(judge)
     ((_name, one),) = judges.items()
@@ -372,13 +368,11 @@ def acts_per_layer(
         some += dose_trials({aim: directions[aim] for aim in aims}, [dose], prompts, seeds)
     table = run_trials(model, some, {name: one}, **options)
     plain, steered = table[table["aim"].isna()].set_index(["prompt", "seed"]), table[table["aim"].notna()]
-    asked = zip(steered["prompt"], steered["seed"], steered["aim"], strict=True)
-    before = [float(plain.loc[(prompt, seed), f"p_{name}_{aim}"]) for prompt, seed, aim in asked]
-    steered = steered.assign(rise=steered["p"] - before)
     rows = []
-    for layer in sweep.layers:
-        part = steered[steered["layer"] == layer]
-        (rise,) = means(part[["rise"]].to_numpy(), pair_names(part))
+    for layer, part in steered.groupby("layer"):
+        asked = zip(part["prompt"], part["seed"], part["aim"], strict=True)
+        before = [float(plain.loc[(prompt, seed), f"p_{name}_{aim}"]) for prompt, seed, aim in asked]
+        (rise,) = means((part["p"] - before).to_numpy()[:, None], pair_names(part))
         rows.append((layer, rise.value, rise.low, rise.high, len(part)))
     moved = pd.DataFrame(rows, columns=["layer", "effect", "effect_low", "effect_high", "n"])
     return sweep.table()[["layer", "accuracy", "low", "high", "chance"]].merge(moved, on="layer")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,10 @@ from workbench.errors import EvidenceError, warn_renamed
 from workbench.evidence.judge import Judge, as_judges
 from workbench.evidence.trials import RunOptions, Trial, run_trials, without_judge_name
 from workbench.generation.request import prompt_codes_of
+from workbench.model.musicgen import Model
+from workbench.sound import Clip, Dataset
 from workbench.stats import Estimate, means
-
-if TYPE_CHECKING:
-    from workbench.model.musicgen import Model
-    from workbench.sound import Clip, Dataset
-    from workbench.steering import Steering
+from workbench.steering import Steering
 
 SHORTEST_SECONDS = 1.0  # a judge needs as much as this of each part
 
@@ -76,10 +74,7 @@ def transitions(
     Conditions are name -> (prompt, plan or None), and seeds one per beginning, the same for all of them.
     `given_seconds` of the end of each beginning are heard. Columns and options are those of `sweep`, and:
     method is the condition, beginning the number of the clip, gain the probability of the target in the new
-    part minus that in the given part.
-
-    Raises:
-        EvidenceError: there is nothing to continue or to compare, or nothing that the judge can hear.
+    part minus that in the given part. EvidenceError where there is nothing to continue, compare or hear.
     """
     if not beginnings or len(seeds) != len(beginnings) or not conditions:
         found = f"there are {len(beginnings)} beginnings, {len(seeds)} seeds and {len(conditions)} conditions"
@@ -101,10 +96,8 @@ def gain(judge: Judge | str, clips: Sequence[Clip], target: str, *, at_s: float 
     """Return P(target) in the second part minus P(target) in the first, for each clip `(clips,)`.
 
     The second part begins at `at_s` seconds (in a continuation: the length of what was given), by default in
-    the middle of each clip. The judge hears each part by itself.
-
-    Raises:
-        EvidenceError: there is no clip, the judge does not know the target, or a part is under a second.
+    the middle of each clip. The judge hears each part by itself. EvidenceError where there is no clip, the
+    judge does not know the target, or a part is under a second.
     """
     ((_name, one),) = as_judges(judge).items()
     cuts = [clip.seconds / 2 if at_s is None else at_s for clip in clips]

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from workbench.errors import EvidenceError, warn_renamed
 from workbench.evidence.damage import damage, likelihood
-from workbench.evidence.judge import Judge, Judges, as_judges
+from workbench.evidence.judge import Judge, Judges, as_judges, first_to_know
 from workbench.files import DIGEST, digest_of, disk_errors
 from workbench.generation.engine import OnFrame
 from workbench.generation.generate import generate
@@ -200,15 +200,9 @@ class _Settings:
     likely: bool
     measure: Callable[[Take], Mapping[str, Any]] | None = None
 
-    @property
-    def judge_of(self) -> dict[str, str]:
-        """Class -> name of the first judge that knows it."""
-        every = [(class_, name) for name, judge in self.judges.items() for class_ in judge.classes]
-        return dict(reversed(every))
-
     def check(self, some: Sequence[Trial], chosen_on: PromptSeeds | None) -> None:
         """Raise EvidenceError where trials cannot be run, or not be reported on."""
-        known = self.judge_of
+        known = first_to_know(self.judges)
         strange = sorted({one.aim for one in some if one.aim is not None} - set(known))
         if strange or not some:
             found = f"no judge knows {', '.join(strange)}; they hear {', '.join(known) or 'nothing'}"
@@ -335,7 +329,7 @@ def _run_batch(
     for one, take, row in zip(some, takes, rows, strict=True):
         row |= damage(take.new) | dict(settings.measure(take) if settings.measure else {})
         if one.aim is not None:
-            name = settings.judge_of[one.aim]
+            name = first_to_know(settings.judges)[one.aim]
             row |= {"hit": row[f"judged_{name}"] == one.aim, "p": row[f"p_{name}_{one.aim}"]}
             if take.prompt_seconds:
                 judge = settings.judges[name]

@@ -10,11 +10,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
+from workbench import stats
 from workbench.errors import EvidenceError
 from workbench.evidence.judge import Judge, as_judges
 from workbench.evidence.search import RANDOM, Setting
@@ -36,21 +38,9 @@ from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
-from workbench.stats import (
-    SURE,
-    Estimate,
-    holm,
-    interval,
-    mean_over_groups,
-    means,
-    point_estimate,
-    proportion,
-    roc_auc,
-)
+from workbench.sound import Clip
+from workbench.stats import SURE, Estimate, mean_over_groups, proportion
 from workbench.steering import Direction
-
-if TYPE_CHECKING:
-    from workbench.sound import Clip
 
 ByLayer = Mapping[int, Mapping[str, Direction]]  # not every aim needs a direction at every layer
 
@@ -132,8 +122,8 @@ def validate_steering(
     """Return a validation of every class of the probes that the judge can hear.
 
     The weights of the probes are the directions. `keep` says where the clips that are reported on are kept,
-    by default nowhere; options are those of `run_trials` (seconds and guidance are the protocol's). An
-    EvidenceError says that the judge hears none of the classes.
+    by default nowhere; options are those of `run_trials` (seconds and guidance are the protocol's).
+    EvidenceError where the judge hears none of the classes.
     """
     (classes,) = (one.classes for one in as_judges(judge).values())
     every = {layer: probes.directions(layer) for layer in protocol.layers}
@@ -304,13 +294,13 @@ def validate_judge(
         units = np.arange(len(clips)) if groups is None else np.asarray(groups)
         own = np.asarray(labels)[:, None] == np.array(one.classes)
         for column, class_ in enumerate(one.classes):
-            figure, n = roc_auc(own[:, column], odds[:, column]), int(own[:, column].sum())
-            value, (low, high) = point_estimate(figure, len(own)), interval(figure, units)
+            figure, n = stats.roc_auc(own[:, column], odds[:, column]), int(own[:, column].sum())
+            value, (low, high) = stats.point_estimate(figure, len(own)), stats.interval(figure, units)
             ok = value >= LEAST_AUC and low > 0.5 and min(n, len(own) - n) >= FEWEST
             rows.append((material, class_, "AUC", value, low, high, n, ok))
         if model is not None and material == next(iter(materials)):
             again = one.probabilities([model.decode(model.encode(clip)) for clip in clips])
-            for class_, moved in zip(one.classes, means(np.asarray(again) - odds, units), strict=True):
+            for class_, moved in zip(one.classes, stats.means(np.asarray(again) - odds, units), strict=True):
                 ok = abs(moved.value) <= MOST_MOVED or moved.low <= 0 <= moved.high
                 rows.append((material, class_, "codec", moved.value, moved.low, moved.high, len(own), ok))
     columns = ["material", "class", "figure", "value", "low", "high", "n", "ok"]
@@ -360,11 +350,9 @@ def effect(steered: pd.DataFrame, controls: pd.DataFrame, *, judge: str | None =
     against random directions each of them counts once (Student's t for one further value), against other
     controls each pair of prompt and seed. Pairs that a control lacks are left out for it.
 
-    Args:
-        steered: clips of one aim and one dose, one for each prompt and seed.
-        controls: clips whose `method` is "random" (at least two directions, in the order of `random_trials`)
-            and others such as "unsteered".
-        judge: the name in the columns `p_<judge>_<aim>`; by default those are called `p_<aim>` or `p`.
+    The steered clips are of one aim and dose, one for each prompt and seed; the controls' `method` is
+    "random" (at least two directions, in the order of `random_trials`), "unsteered" or another. The judge is
+    the name in the columns `p_<judge>_<aim>`; by default those are called `p_<aim>` or `p`.
 
     Raises:
         EvidenceError: several aims or doses, fewer than two random directions, or no probability of the aim.
@@ -396,7 +384,7 @@ def effects(
     for aim, part in table[table["method"] == method].groupby("aim"):
         own = others[others["aim"].isna() | (others["aim"] == aim)]
         found[str(aim)] = effect(part, own, judge=judge)
-    adjusted = holm([one.p_value for one in found.values()])
+    adjusted = stats.holm([one.p_value for one in found.values()])
     return {aim: replace(found[aim], p_value=float(p)) for aim, p in zip(found, adjusted, strict=True)}
 
 
@@ -414,8 +402,6 @@ def _by_pair(part: pd.DataFrame, aims: Sequence[str], judge: str | None) -> pd.D
 
 def _over_directions(value: float, others: np.ndarray) -> Estimate:
     """Return the gain over random directions (k,): by Student's t, is `value` one more of their kind?"""
-    from scipy.stats import t
-
     count, gain = len(others), value - float(others.mean())
     error = max(float(others.std(ddof=1)) * math.sqrt(1 + 1 / count), 1e-12)
     half = float(t.ppf(0.975, count - 1)) * error

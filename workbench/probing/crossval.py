@@ -18,15 +18,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from workbench.errors import DatasetError, ProbeError, renamed_attribute, renamed_keywords
-from workbench.probing.methods import (
-    PROBE_METHODS,
-    PlainFit,
-    ProbeMethod,
-    check_l2,
-    checked_path,
-    find_method,
-)
-from workbench.probing.solvers import Design, one_hot, ridge_path
+from workbench.probing import solvers
+from workbench.probing.solvers import Design, PlainFit, ProbeMethod, one_hot
 from workbench.sound.dataset import grouped_folds, held_out_indices
 from workbench.stats import sums_by_group
 
@@ -67,9 +60,7 @@ def number_folds(values: Array, groups: Array, *, folds: int = 5, seed: int = 0)
     """Return (train, test) indices per fold; every fold has groups of low, middle and high values (n,).
 
     Groups are ordered by their mean value and dealt out, one to each fold, each round in random order.
-
-    Raises:
-        DatasetError: there are fewer than two folds, or fewer groups than folds.
+    DatasetError where there are fewer than two folds, or fewer groups than folds.
     """
     count, member = _members(groups, folds)
     rng = np.random.default_rng(seed)
@@ -87,9 +78,7 @@ def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0)
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) with groups in the place of samples: the
     rarest label that is left (`present` is (n, labels)) is dealt out first, to the folds that lack it most.
-
-    Raises:
-        DatasetError: there are fewer than two folds, or fewer groups than folds.
+    DatasetError where there are fewer than two folds, or fewer groups than folds.
     """
     count, member = _members(groups, folds)
     counts, sizes = sums_by_group(present, groups), np.bincount(member).astype(float)
@@ -161,11 +150,11 @@ class Recipe:
         weights: str | Mapping[int, float] | None = None,
     ) -> Recipe:
         """Return the recipe; raise ProbeError for a method, penalty or class weight that does not exist."""
-        method = find_method(method)
+        method = solvers.find_method(method)
         # A method without a penalty, such as the difference in means, passes over what is given for others.
         values = (tuple(l2) if l2 is not None else method.l2) if method.l2 else (math.nan,)
         if method.l2:
-            check_l2(values)
+            solvers.check_l2(values)
         return cls(classes, method, tuple(sorted(values, reverse=True)), _class_weights(classes, weights))
 
     def counts(self, y: Array) -> Array | None:
@@ -237,9 +226,7 @@ def cross_validate(
     It takes features (n, d), class numbers (n,), the (train, test) indices of each fold, whose test parts
     should not overlap, and the group of each sample (n,), kept whole where l2 is chosen. Class weights are
     "balanced", or what a sample of each class number counts for (else 1). All else is as in `fit_probes`.
-
-    Raises:
-        ProbeError: an unknown method, penalty or weight, or a fold would train without a class.
+    ProbeError for an unknown method, penalty or weight, or where a fold would train without a class.
 
     >>> x, y = np.array([[0.0], [0.1], [0.9], [1.0]]), np.array([0, 0, 1, 1])
     >>> splits = [(np.array([0, 2]), np.array([1, 3])), (np.array([1, 3]), np.array([0, 2]))]
@@ -287,15 +274,15 @@ def fit_fold(
     l2 = _choose(train, names, fold.inner, recipe)
     design = Design.of(train, recipe.counts(names))
     path = recipe.method.fit(design, one_hot(names, recipe.classes), [l2])  # Here the solver fits the probe.
-    ((weights, bias),) = checked_path(recipe.method, path, 1, (recipe.classes, x.shape[1]))
+    ((weights, bias),) = solvers.checked_path(recipe.method, path, 1, (recipe.classes, x.shape[1]))
     fitted = Fitted(weights, bias, l2)
     if shuffled is None or not (len(shuffled) and len(fold.test)):
         return fitted, np.empty((len(fold.test), 0), dtype=int)
     # Ridge at one middle penalty whatever the method is: one factorisation serves all runs.
     plain = design if recipe.weights is None else Design.of(train)
     truth = np.hstack([one_hot(run[fold.train], recipe.classes) for run in shuffled])
-    values = PROBE_METHODS["ridge"].l2
-    ((weights, bias),) = ridge_path(plain, truth, [values[len(values) // 2]])
+    values = solvers.PROBE_METHODS["ridge"].l2
+    ((weights, bias),) = solvers.ridge_path(plain, truth, [values[len(values) // 2]])
     logits = x[fold.test] @ weights.T + bias
     return fitted, logits.reshape(len(fold.test), len(shuffled), recipe.classes).argmax(2)
 
@@ -308,7 +295,7 @@ def _choose(x: Array, y: Array, inner: Sequence[Split], recipe: Recipe) -> float
     hits = np.zeros(len(recipe.l2))
     for train, aside in inner:
         path = fit(Design.of(x[train], recipe.counts(y[train])), one_hot(y[train], recipe.classes), recipe.l2)
-        path = checked_path(recipe.method, path, len(recipe.l2), (recipe.classes, x.shape[1]))
+        path = solvers.checked_path(recipe.method, path, len(recipe.l2), (recipe.classes, x.shape[1]))
         for number, (weights, bias) in enumerate(path):
             right = (x[aside] @ weights.T + bias).argmax(1) == y[aside]
             hits[number] += right.sum() if counts is None else counts[aside] @ right

@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve
 
+from workbench.activations import Activations
 from workbench.activations.spec import LABEL
 from workbench.errors import ProbeError
 from workbench.probing.fit import fit_probes, shuffled_classes
-from workbench.probing.methods import PlainFit, ProbeMethod, find_method, register_probe_method
-from workbench.probing.solvers import Design
+from workbench.probing.solvers import Design, PlainFit, ProbeMethod, find_method, register_probe_method
 from workbench.steering.plan import Direction, random_direction
 from workbench.steering.together import difference_in_means, pair_pca
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
 
 Array = np.ndarray
 Axis = Callable[[Design, Array], Array]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,10 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from tqdm.auto import tqdm
 
 from workbench import stats
+from workbench.activations import Activations
 from workbench.errors import DatasetError, ProbeError, renamed_keywords
-from workbench.probing import crossval
+from workbench.probing import crossval, solvers
 from workbench.probing.crossval import Fitted, Fold, HeldOut, Recipe, Split
-from workbench.probing.methods import PROBE_METHODS, PlainFit, ProbeMethod, checked_path, probabilities
 from workbench.probing.probe import (
     LabelProbe,
     LabelScores,
@@ -32,12 +32,9 @@ from workbench.probing.probe import (
     Probe,
     ProbeSweep,
 )
-from workbench.probing.solvers import Design, logistic_path, one_hot, origin_of, ridge_path
+from workbench.probing.solvers import Design, PlainFit, ProbeMethod, one_hot, ridge_path
 from workbench.sound.dataset import grouped_folds, missing
 from workbench.sound.dataset import in_order as rising
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
 
 Array = np.ndarray
 _FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.rank_correlation}
@@ -97,7 +94,7 @@ def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
     for fold, (_, readings) in zip(task.folds, parts, strict=False):
         shuffled[fold.test] = readings
     notes = {"layer": layer, "site": task.site, "target": task.target, "mean": x.mean(0)}
-    return task.finish(_Layer(judged, shuffled, whole, notes | origin_of(task.acts, layer)))
+    return task.finish(_Layer(judged, shuffled, whole, notes | solvers.origin_of(task.acts, layer)))
 
 
 @renamed_keywords(strengths="l2")
@@ -123,7 +120,7 @@ def fit_probes(
         acts: pooled activations with a label `target`.
         target: the label whose values are the classes.
         method: "logistic", "ridge", "means" (the difference in means), a registered name, a `ProbeMethod` or
-            a plain function (methods.py).
+            a plain function (solvers.py).
         folds: parts of the grouped cross-validation; every class needs at least as many groups.
         seed: of folds and shuffles.
         layers: decoder blocks to probe; all when None.
@@ -176,7 +173,7 @@ def _finish_classes(
     scores = stats.score(y, judged.predicted, acts.groups, reached)
     kind: dict[str, Any] = {"method": method.name, "link": method.link, "scores": scores}
     probe = Probe(classes=classes, **kind, **vars(layer.whole), **layer.notes)
-    confidence = probabilities(judged.logits, method.link)[np.arange(len(y)), y]
+    confidence = solvers.probabilities(judged.logits, method.link)[np.arange(len(y)), y]
     rows = {"layer": probe.layer, "clip": acts.clips, "group": acts.groups, "truth": names[y]}
     rows |= {"predicted": names[judged.predicted], "confidence": confidence, "fold": judged.fold}
     return probe, pd.DataFrame(rows), judged.logits
@@ -269,8 +266,8 @@ def _fit_labels(x: Array, fold: Fold, *, present: Array, recipe: Recipe) -> tupl
     best = np.round(hits, 6).argmax(1) if fold.inner else np.full(len(labels), len(recipe.l2) // 2)
     l2, shared = np.array(recipe.l2)[best], Design.of(x)
     pairs = [_label_path(shared, present[:, one], recipe, [l2[one]])[0] for one in labels]
-    fitted = Fitted(np.array([weights for weights, _ in pairs]), np.array([bias for _, bias in pairs]), l2)
-    return fitted, np.empty((len(fold.test), 0))
+    weights, bias = map(np.array, zip(*pairs, strict=True))
+    return Fitted(weights, bias, l2), np.empty((len(fold.test), 0))
 
 
 def _label_path(
@@ -280,11 +277,12 @@ def _label_path(
     y, method = present.astype(int), recipe.method
     counts = recipe.counts(y)
     # In the shared design samples count alike. The logistic solver is right with any counts on its axes.
-    if method is PROBE_METHODS["logistic"]:
-        path = logistic_path(shared, one_hot(y, 2), l2, counts=counts)
+    if method is solvers.PROBE_METHODS["logistic"]:
+        path = solvers.logistic_path(shared, one_hot(y, 2), l2, counts=counts)
     else:
         design = shared if counts is None else Design.of(shared.x, counts)
-        path = checked_path(method, method.fit(design, one_hot(y, 2), l2), len(l2), (2, shared.x.shape[1]))
+        path = method.fit(design, one_hot(y, 2), l2)
+        path = solvers.checked_path(method, path, len(l2), (2, shared.x.shape[1]))
     return [(weights[1] - weights[0], float(bias[1] - bias[0])) for weights, bias in path]
 
 
@@ -296,15 +294,10 @@ def _finish_labels(
     columns = list(zip(present.T, layer.judged.logits.T, strict=True))
     f1 = [stats.f_score(truth, logits > 0) for truth, logits in columns]
     precision = [stats.average_precision(truth, logits) for truth, logits in columns]
-    of_label = pd.DataFrame(
-        {
-            "label": labels,
-            "f1": [stats.point_estimate(one, samples) for one in f1],
-            "average_precision": [stats.point_estimate(one, samples) for one in precision],
-            "share": share,
-            "groups": [len(np.unique(groups[truth])) for truth, _ in columns],
-        }
-    )
+    figures = {"f1": f1, "average_precision": precision}
+    found = {name: [stats.point_estimate(one, samples) for one in some] for name, some in figures.items()}
+    having = [len(np.unique(groups[truth])) for truth, _ in columns]
+    of_label = pd.DataFrame({"label": labels, **found, "share": share, "groups": having})
     f1_low, f1_high = stats.interval(stats.mean_of(f1), groups)
     precision_low, precision_high = stats.interval(stats.mean_of(precision), groups)
     scores = LabelScores(
@@ -323,8 +316,7 @@ def _nested(
     """Return the folds, then one of all samples, with splits inside each where l2 can be chosen by them."""
     folds = []
     for train, test in [*splits, (np.arange(len(truth)), np.arange(0))]:
-        count = len(np.unique(groups[train]))
-        inner = []
+        count, inner = len(np.unique(groups[train])), []
         if choices > 1 and count >= 2:
             inner = cut(truth[train], groups[train], folds=min(crossval.INNER, count))
         if truth.ndim == 2 and any(_unlearnable(truth[train][kept]).any() for kept, _ in inner):

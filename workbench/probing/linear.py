@@ -26,7 +26,7 @@ from workbench.files import (
     write_atomically,
     write_together,
 )
-from workbench.probing.methods import LINKS
+from workbench.probing.solvers import LINKS
 from workbench.steering import Direction
 
 Array = np.ndarray
@@ -113,10 +113,8 @@ class LinearProbe:
             raise ProbeError("Residuals were to be read", found, "Pass an array of floats") from error
         read = f"to be read by the probe of layer {self.layer}"
         if x.ndim == 0 or x.shape[-1] != self.mean.size:
-            found, do = (
-                f"it reads residuals of width {self.mean.size}",
-                "Pass residuals of the model it is of",
-            )
+            found = f"it reads residuals of width {self.mean.size}"
+            do = "Pass residuals of the model it is of"
             raise ProbeError(f"An array of shape {x.shape} was {read}", found, do)
         if broken := int((~np.isfinite(x).all(-1)).sum()):
             found = f"{broken} of them hold NaN or infinite numbers"
@@ -126,12 +124,11 @@ class LinearProbe:
 
     def along(self, weights: Array, name: str, origin: Mapping[str, str]) -> Direction:
         """Return the unit direction of `weights` (d,); `origin` has the method, and the score by its name."""
-        known = {
-            one: getattr(self, one) for one in ("target", "model_id", "dataset_fingerprint", "precision")
-        }
+        noted = ("target", "model_id", "dataset_fingerprint", "precision")
+        origin = {one: getattr(self, one) for one in noted} | dict(origin)
         place = {"residual_norm": self.residual_norm, "centre": float(self.mean @ weights)}
         along = weights.astype(np.float32)
-        return Direction(along, self.layer, self.site, name=name, origin={**known, **origin}, **place).unit()
+        return Direction(along, self.layer, self.site, name=name, origin=origin, **place).unit()
 
     def save(self, path: Path | str) -> Path:
         """Write the probe and return the path; on a DiskError (full, read-only) an older file stays whole."""
@@ -211,8 +208,7 @@ def plot_bars(bars: Mapping[str, tuple[float, float, float]], probe: LinearProbe
     """Return the figure of named figures (value, low, high) of probes like this one, one line each."""
     from workbench.show.plots.probing import shares
 
-    columns = ["name", "value", "low", "high"]
-    rows = pd.DataFrame([(name, *one) for name, one in bars.items()], columns=columns)
+    rows = pd.DataFrame.from_dict(bars, "index", columns=["value", "low", "high"]).reset_index(names="name")
     return shares(rows, question, axis=probe.axis, chance=getattr(probe.scores, "chance", None))
 
 
@@ -242,10 +238,9 @@ class Layered(Generic[P]):
 
     def __getitem__(self, layer: int) -> P:
         """Return the probe of `layer` (the number of the decoder block, not a position in the list)."""
-        for probe in self.probes:
-            if probe.layer == layer:
-                return probe
-        found = f"the layers probed are {', '.join(str(one) for one in self.layers)}"
+        if layer in self.layers:
+            return self.probes[self.layers.index(layer)]
+        found = f"the layers probed are {', '.join(map(str, self.layers))}"
         do = "Use one of those, or fit again with layers=[...]"
         raise ProbeError.lookup(f"The probe of layer {layer} was asked for", found, do)
 

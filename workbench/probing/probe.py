@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from workbench.errors import ProbeError, renamed_attribute
 from workbench.probing.linear import Layered, LinearProbe
-from workbench.probing.methods import BUILT_IN, PROBE_METHODS, probabilities
+from workbench.probing.solvers import BUILT_IN, PROBE_METHODS, probabilities
 from workbench.sound.dataset import as_text
 from workbench.stats import Scores
 from workbench.steering import Direction, Gate, ReadOut
@@ -26,7 +26,7 @@ class NamedProbe(LinearProbe):
 
     bias: Array
     method: str  # the name of what fitted it
-    link: str = ""  # how logits become probabilities (methods.py); a built-in method has its own
+    link: str = ""  # how logits become probabilities (solvers.py); a built-in method has its own
 
     naming: ClassVar[str] = "classes"  # the attribute that names the rows
     against: ClassVar[str] = ""
@@ -139,7 +139,7 @@ class Probe(NamedProbe):
         return np.asarray(self.classes_[self.logits(x).argmax(-1)])
 
     def predict_proba(self, x: Array) -> Array:
-        """Return P(class) (..., classes) of residuals (..., d); `methods.probabilities` says how."""
+        """Return P(class) (..., classes) of residuals (..., d); `solvers.probabilities` says how."""
         return probabilities(self.logits(x), self.link)
 
     def score(self, x: Array, y: Array) -> float:

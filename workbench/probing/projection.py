@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import orthogonal_procrustes
+from threadpoolctl import threadpool_limits
 
+from workbench.activations import Activations
 from workbench.errors import ProbeError, is_whole, renamed_keywords
 from workbench.probing.solvers import Scaling
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
 
 Array = np.ndarray
 
@@ -94,16 +94,10 @@ def project(
     be the whole map. UMAP (McInnes et al. 2018, arXiv 1802.03426) keeps neighbourhoods, PCA keeps variance.
     Trustworthiness is that of Venna and Kaski (2001) at the same number of neighbours.
 
-    Args:
-        acts: pooled activations.
-        layer: the decoder block.
-        method: "umap" or "pca".
-        random_state: seed of UMAP.
-        neighbours: size of the neighbourhood that UMAP keeps (made smaller when there are few samples).
-        min_distance: how tight UMAP packs points.
-        site: where in the block.
-        near: a map of the same samples, such as another layer's: UMAP begins from its points, and the turn,
-            mirror image and size of the result, which are accidents, are those nearest to it (Procrustes).
+    The method is "umap" or "pca". UMAP, with the seed `random_state`, keeps neighbourhoods of so many
+    `neighbours` (fewer when there are few samples) and packs points as tight as `min_distance`. `near` is a
+    map of the same samples, such as another layer's: UMAP begins from its points, and the turn, mirror image
+    and size of the result, which are accidents, are those nearest to it (Procrustes).
 
     Raises:
         ProbeError: an unknown method, fewer than 4 samples, or a `near` of other samples.
@@ -193,8 +187,6 @@ def _umap(random_state: int, neighbours: int, min_distance: float, near: Project
 
 def _run(work: Any) -> Array:
     """Do what may run umap's compiler, and leave the process's threads as they were."""
-    from threadpoolctl import threadpool_limits
-
     # The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another
     # program keeps a core busy, generation then takes a hundred times as long.
     with threadpool_limits(limits=1, user_api="openmp"):
@@ -203,8 +195,6 @@ def _run(work: Any) -> Array:
 
 def _onto(points: Array, goal: Array) -> tuple[Array, Array]:
     """Return the turn (2, 2) and shift (2,) that lay points (n, 2) onto a goal (n, 2) with least squares."""
-    from scipy.linalg import orthogonal_procrustes
-
     centre, target = points.mean(0), goal.mean(0)
     turn, scale = orthogonal_procrustes(points - centre, goal - target)
     turn *= scale / max(float(((points - centre) ** 2).sum()), 1e-30)

@@ -23,7 +23,7 @@ from recipe.train_hearing import hearing_codec, train_hearing
 from recipe.train_judges import TARGETS, train_judges
 from recipe.train_language import Schedule, train_language
 from workbench.datasets import builtin_dataset
-from workbench.evidence.breaking import BreakingDose, breaking_dose
+from workbench.evidence.damage import BreakingDose, breaking_dose
 from workbench.model.band import BEAT_FRAMES, FRAME_RATE_HZ
 from workbench.model.capture import capture
 from workbench.model.folders import builtin_folder

@@ -151,10 +151,7 @@ def baselines(probed: ProbeEvaluation, features: Mapping[str, Array]) -> Baselin
     """Return what the probe's method reads from other features, under the same splits.
 
     The features are numbers (n, f) of the same samples, in the same order, by name. Their l2 is chosen inside
-    the training folds.
-
-    Raises:
-        ProbeError: there are no features, another number of samples, or numbers that are not finite.
+    the training folds. ProbeError for no features, other samples, or numbers that are not finite.
     """
     if not features:
         raise ProbeError("Baselines were asked for", "no features were given", "Give at least one")

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedKFold
 
+from workbench.activations import Activations
 from workbench.errors import ProbeError, renamed_attribute
 from workbench.probing.crossval import HeldOut, Split, cross_validate, numbered_weights
-from workbench.probing.methods import PlainFit, ProbeMethod, find_method, probabilities
 from workbench.probing.probe import Probe
-from workbench.probing.solvers import Design
+from workbench.probing.solvers import Design, PlainFit, ProbeMethod, find_method, probabilities
 from workbench.sound.dataset import grouped_folds
 from workbench.stats import SURE, Estimate, mean_over_groups, rate_over_groups
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
 
 Array = np.ndarray
 TOLERATED = 0.02
@@ -153,8 +151,6 @@ class ProbeEvaluation:
 
     def random_splits(self, repeat: int = 0) -> list[Split]:
         """Return as many folds that ignore the groups: clips of one group stand on both sides."""
-        from sklearn.model_selection import StratifiedKFold
-
         splitter = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed + repeat)
         return list(splitter.split(self.x, self.y))
 

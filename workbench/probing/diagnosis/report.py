@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from workbench.activations import Activations
 from workbench.errors import ProbeError, renamed_attribute
 from workbench.probing.diagnosis.baselines import baselines as compare_baselines
 from workbench.probing.diagnosis.baselines import control_task
-from workbench.probing.diagnosis.data_faults import BELIEVABLE, class_imbalance, label_noise, learning_curve
 from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation, evaluate_probe
-from workbench.probing.diagnosis.leaks import confound, group_leak, text_leak, transfer
+from workbench.probing.diagnosis.faults import (
+    BELIEVABLE,
+    class_imbalance,
+    confound,
+    group_leak,
+    label_noise,
+    learning_curve,
+    text_leak,
+    transfer,
+)
 from workbench.probing.diagnosis.views import accuracy_by_layer, calibration, confusion, direction_stability
 from workbench.probing.fit import fit_probes
-from workbench.probing.methods import PlainFit, ProbeMethod
 from workbench.probing.probe import ProbeSweep
+from workbench.probing.solvers import PlainFit, ProbeMethod
 from workbench.stats import SURE, holm
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
 
 Array = np.ndarray
 
@@ -158,14 +164,12 @@ def diagnose(
         probed = evaluate_probe(acts, probe, **fitting)
         tests, seen = _tests(probed, conditions, confounds or {}), dict[str, Callable[[], Diagnosis]]()
         if views:
-            seen = {
-                "accuracy": lambda: accuracy_by_layer(sweep),
-                "control task": lambda: control_task(probed),
-            }
-            seen |= {"confusion": lambda: confusion(probed), "calibration": lambda: calibration(probed)}
-            seen["direction stability"] = lambda: direction_stability(probed)
+            seen["accuracy"] = partial(accuracy_by_layer, sweep)
+            seen |= {"control task": partial(control_task, probed), "confusion": partial(confusion, probed)}
+            seen["calibration"] = partial(calibration, probed)
+            seen["direction stability"] = partial(direction_stability, probed)
         if baselines:
-            seen["baselines"] = lambda: compare_baselines(probed, baselines)
+            seen["baselines"] = partial(compare_baselines, probed, baselines)
         if generated is not None:
             seen["transfer"] = lambda: transfer(probed, evaluate_probe(generated, probe, **fitting))
         found: dict[str, Diagnosis] = {}
@@ -181,15 +185,12 @@ def _tests(
     probed: ProbeEvaluation, conditions: Activations | None, confounds: Mapping[str, Array]
 ) -> dict[str, Callable[[], Diagnosis]]:
     """Return what can raise an alarm, by name, to be examined."""
-    tests: dict[str, Callable[[], Diagnosis]] = {"group leak": lambda: group_leak(probed)}
+    tests: dict[str, Callable[[], Diagnosis]] = {"group leak": partial(group_leak, probed)}
     if conditions is not None:
-        tests["text leak"] = lambda: text_leak(probed, conditions)
-    for name, values in confounds.items():
-        tests[f"confound: {name}"] = partial(confound, probed, name, values)
-    tests["label noise"] = lambda: label_noise(probed)
-    tests["too few clips"] = lambda: learning_curve(probed)
-    tests["class imbalance"] = lambda: class_imbalance(probed)
-    return tests
+        tests["text leak"] = partial(text_leak, probed, conditions)
+    tests |= {f"confound: {name}": partial(confound, probed, name, one) for name, one in confounds.items()}
+    tests |= {"label noise": partial(label_noise, probed), "too few clips": partial(learning_curve, probed)}
+    return tests | {"class imbalance": partial(class_imbalance, probed)}
 
 
 def _judged(tests: Mapping[str, Diagnosis], views: Mapping[str, Diagnosis]) -> tuple[Finding, ...]:

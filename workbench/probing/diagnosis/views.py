@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
+from workbench.activations import Activations
 from workbench.errors import ProbeError, renamed_attribute, renamed_keywords
 from workbench.probing.crossval import Split
 from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation
@@ -18,9 +19,6 @@ from workbench.probing.probe import Probe, ProbeSweep
 from workbench.probing.solvers import Design, one_hot, path_weights, regularization_paths
 from workbench.stats import Estimate, jackknife, percentile_interval, rate_over_groups, sums_by_group
 from workbench.steering import Direction, difference_in_means
-
-if TYPE_CHECKING:
-    from workbench.activations import Activations
 
 Array = np.ndarray
 
@@ -85,16 +83,11 @@ class Confusion(Diagnosis):
         counts = self.counts.to_numpy(dtype=float)
         hits, present, named = np.diag(counts), counts.sum(1), counts.sum(0)
         missed, names = counts - np.diag(hits), self.counts.index.to_numpy()
-        return pd.DataFrame(
-            {
-                "class": names,
-                "clips": present.astype(int),
-                "recall": hits / present,
-                "precision": np.divide(hits, named, out=np.zeros_like(hits), where=named > 0),
-                "f1": 2 * hits / (present + named),
-                "taken_for": np.where(missed.sum(1) > 0, names[missed.argmax(1)], ""),
-            }
-        )
+        precision = np.divide(hits, named, out=np.zeros_like(hits), where=named > 0)
+        taken_for = np.where(missed.sum(1) > 0, names[missed.argmax(1)], "")
+        columns = {"class": names, "clips": present.astype(int), "recall": hits / present}
+        columns |= {"precision": precision, "f1": 2 * hits / (present + named), "taken_for": taken_for}
+        return pd.DataFrame(columns)
 
     @property
     def worst(self) -> tuple[str, str, float]:
@@ -261,11 +254,9 @@ class ScoreOverTime(Diagnosis):
 def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
     """Return what a probe says along each clip.
 
-    The activations keep their frames (capture with pool=None), or windows (coordinate `start_s`). Single
-    frames are noisier than the averages over longer stretches that the probe was fitted on.
-
-    Raises:
-        ProbeError: the activations are pooled over whole clips.
+    The activations keep their frames (capture with pool=None), or windows (coordinate `start_s`); ProbeError
+    where they are pooled over whole clips. Single frames are noisier than the averages over longer stretches
+    that the probe was fitted on.
     """
     if acts.per_frame:
         clips, seconds, x = _frames(acts, probe)
@@ -345,10 +336,9 @@ class RidgeToMeans:
     def table(self) -> pd.DataFrame:
         """Return one row per class and penalty: cosines to probe and means, accuracy with its interval."""
         rows = []
-        for class_ in self.classes:
-            cosines = zip(self.l2, self.to_probe[class_], self.to_means[class_], strict=True)
-            pairs = zip(cosines, self.accuracy[class_], strict=True)
-            rows += [(class_, *values, rate.value, rate.low, rate.high) for values, rate in pairs]
+        for class_, rates in self.accuracy.items():
+            own = zip(self.l2, self.to_probe[class_], self.to_means[class_], rates, strict=True)
+            rows += [(class_, *values, rate.value, rate.low, rate.high) for *values, rate in own]
         columns = ["class", "l2", "to_probe", "to_means", "accuracy", "low", "high"]
         return pd.DataFrame(rows, columns=columns)
 

@@ -12,7 +12,7 @@ import torch
 from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.rows import Bar, Row
 from workbench.evidence.damage import damage
-from workbench.evidence.groove import groove_score
+from workbench.evidence.features import groove_score
 from workbench.generation.generate import generate
 from workbench.sound import Clip
 from workbench.stats import bootstrap
