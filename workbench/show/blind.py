@@ -20,7 +20,7 @@ from workbench.errors import EvidenceError
 from workbench.evidence.trials import UNSTEERED, Trial, make_takes
 from workbench.files import write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.show.page import HERE, LISTENED_HZ, document, player_html
+from workbench.show.page import LISTENED_HZ, card_html, document, player_html
 from workbench.stats import interval, point_estimate, rate_over_groups, roc_auc
 from workbench.steering import Steering, random_direction
 
@@ -103,20 +103,18 @@ def _page(test: str, groups: Sequence[str]) -> str:
         "<p id='done' role='status'></p><p><button type='button' id='save'>Save the answers</button></p>"
         "<details><summary>The answers as text</summary><pre id='text'></pre></details></form>"
     )
-    script = "".join((HERE / name).read_text("utf-8") for name in ("page.js", "blind.js"))
-    return document("Blind listening", [head, *groups, end], script=script)
+    return document("Blind listening", [head, *groups, end], scripts=["page.js", "blind.js"])
 
 
 def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: Sequence[str]) -> str:
     """Return the questions about one triple."""
     number, aim = rows[0]["triple"], escape(rows[0]["aim"])
     options = "".join(f"<option>{escape(one)}</option>" for one in ("", *genres, "something else"))
-    cards = "".join(
-        f"<div class='clip' style='border-left-color:var(--ring)'><h3>{number} {letter}</h3>{player}"
-        f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label></div>"
-        for letter, player in zip(LETTERS, players, strict=True)
-    )
-    asked = {"most": f"Which sounds most like {aim}?", "liked": "Which do you like best?"}
+    cards = ""
+    for letter, player in zip(LETTERS, players, strict=True):
+        asked = f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label>"
+        cards += card_html("var(--ring)", f"<h3>{number} {letter}</h3>{player}{asked}")
+    questions = {"most": f"Which sounds most like {aim}?", "liked": "Which do you like best?"}
     radios = "".join(
         f"<fieldset><legend>{question}</legend>"
         + "".join(
@@ -124,7 +122,7 @@ def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: S
             for letter in LETTERS
         )
         + "</fieldset>"
-        for name, question in asked.items()
+        for name, question in questions.items()
     )
     return f"<section data-triple='{number}'><div class='clips'>{cards}</div>{radios}</section>"
 
@@ -152,9 +150,8 @@ def blind_results(answers: Sequence[Path | str], key: Path | str) -> pd.DataFram
     strange = sorted(set(rows["test"]) - {about["test"]})
     if strange or not (rows["most"] != "").any():
         found = f"they are of {', '.join(strange)}" if strange else "nothing was answered"
-        raise EvidenceError(
-            f"Answers to the test {about['test']} were to be read", found, "Give its CSV files"
-        )
+        asked = f"Answers to the test {about['test']} were to be read"
+        raise EvidenceError(asked, found, "Give its CSV files")
     rows = rows.drop_duplicates(["listener", "triple", "clip"], keep="last")
     rows = rows.merge(pd.DataFrame(about["clips"]), on=["triple", "clip"])
     rows["group"] = rows["listener"]

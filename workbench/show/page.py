@@ -17,15 +17,7 @@ from urllib.parse import quote
 
 from workbench.errors import ProbeError
 from workbench.evidence.judge import Judges, as_judges
-from workbench.evidence.report import (
-    CONTROLS,
-    PROMPTED,
-    RANDOM,
-    Design,
-    Evidence,
-    gather,
-    headline,
-)
+from workbench.evidence.report import CONTROLS, PROMPTED, RANDOM, Design, Evidence, gather, headline
 from workbench.evidence.search import COSTS
 from workbench.evidence.trials import UNSTEERED, Row, Trial, run_trials
 from workbench.files import write_atomically
@@ -41,15 +33,16 @@ from workbench.stats import Estimate
 HERE = Path(__file__).parent
 
 
-def document(title: str, parts: Iterable[str], *, script: str = "") -> str:
-    """Return a whole page; `parts` are HTML, `title` is text."""
-    style = (HERE / "page.css").read_text(encoding="utf-8")
+def document(title: str, parts: Iterable[str], *, scripts: Sequence[str] = ()) -> str:
+    """Return a whole page; `title` is text, `parts` are HTML, `scripts` are files of this folder."""
+    style, *code = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", *scripts))
+    script = f"<script>{''.join(code)}</script>" if code else ""
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{escape(title)}</title><link rel='icon' href='data:,'>"
         f"<style>{style}</style></head><body><main>{''.join(parts)}</main>"
-        f"{f'<script>{script}</script>' if script else ''}</body></html>\n"
+        f"{script}</body></html>\n"
     )
 
 
@@ -78,6 +71,11 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, named: bool 
         body += f"<tr>{''.join(cells)}</tr>"
     scrolls = "class='table' tabindex='0' role='region' aria-label='table'"
     return f"<div {scrolls}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def card_html(colour: str, inner: str) -> str:
+    """Return a card of `inner` (HTML) with an edge in a colour."""
+    return f"<div class='clip' style='border-left-color:{colour}'>{inner}</div>"
 
 
 def facts_html(facts: Mapping[str, str], marked: Mapping[str, tuple[str, bool]]) -> str:
@@ -143,8 +141,7 @@ def write_page(
     if report.get("versions"):
         versions = table(["part", "version"], report["versions"].items())
         parts.append(f"<details><summary>Versions</summary>{versions}</details>")
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    text = document("MusicGen Workbench: a run", parts, script=script)
+    text = document("MusicGen Workbench: a run", parts, scripts=["page.js"])
     return write_atomically(target / "index.html", text.encode())
 
 
@@ -173,11 +170,12 @@ def _clips(clips: Mapping[str, Path | str], folder: Path) -> str:
     cards = []
     for name, path in clips.items():
         link, label = quote(Path(os.path.relpath(path, folder)).as_posix()), escape(name, quote=True)
-        cards.append(
-            f"<div class='clip' style='border-left-color:{colours[name]}'><h3>{escape(name)}</h3>"
+        inner = (
+            f"<h3>{escape(name)}</h3>"
             f"<audio controls preload='metadata' src='{link}' aria-label='{label}'></audio>"
-            f"<a href='{link}' download>{escape(Path(path).name)}</a></div>"
+            f"<a href='{link}' download>{escape(Path(path).name)}</a>"
         )
+        cards.append(card_html(colours[name], inner))
     return f"<h2>Listen</h2><p>{ON_CLIPS}</p><div class='clips'>{''.join(cards)}</div>"
 
 
@@ -350,8 +348,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     """Return the page about the evidence, with these sounds by title of its examples."""
     steered = sum(one.steers for one in found.verdicts.values())
     said = "".join(
-        f"<div class='clip' style='border-left-color:var(--{'good' if one.steers else 'bad'})'>"
-        f"{escape(one.sentence)}</div>"
+        card_html(f"var(--{'good' if one.steers else 'bad'})", escape(one.sentence))
         for one in found.verdicts.values()
     )
     shown = {"main": found.main, "control": RANDOM}
@@ -363,6 +360,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     facts = {"Model": found.settings["model"].split("#")[0], "Method": found.main}
     facts |= {"Clips": found.settings["clips"].split()[0], "Minutes": found.settings["minutes"].split()[0]}
     controls = {"controls": plots.beside_controls(found.table, found.main, [*CONTROLS, PROMPTED])}
+    turns = table(found.turns.columns, found.turns.to_numpy(), named=True)
     cost = {"effect and quality": plots.frontier(found.curves, found.methods, control=RANDOM)}
     parts = [
         f"<h1>Is the steering real?</h1><p class='lead'>{escape(headline(found.verdicts))}</p>",
@@ -373,14 +371,13 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
         f"<h2>Target and verdict</h2>{figures_html({'target and verdict': matrix}, first=False)}",
         f"<h2>All methods</h2>{figures_html(cost, first=False)}{_by_method(found)}",
         f"<h2>Listen</h2><p>{RULE}</p>{_players(pieces)}",
-        f"<h2>Transitions</h2><p>{TURNS}</p>{_turns(found)}{_players(turned)}" if turned else "",
+        f"<h2>Transitions</h2><p>{TURNS}</p>{turns}{_players(turned)}" if turned else "",
         f"<h2>Can the judges be trusted?</h2><p>{TRUST}</p>{_trusted(found)}",
         "<h2>Settings</h2><dl>"
         + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in found.settings.items())
         + "</dl>",
     ]
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    return document("MusicGen Workbench: is the steering real?", parts, script=script)
+    return document("MusicGen Workbench: is the steering real?", parts, scripts=["page.js"])
 
 
 def _interval(row: Mapping[Any, Any], name: str, form: str = ".0%") -> str:
@@ -406,21 +403,8 @@ def _by_method(found: Evidence) -> str:
          _interval(row, "wrong_way"), *(_interval(row, name, "+.2f") for name in COSTS)]
         for row in found.methods.to_dict("records")
     ]  # fmt: skip
-    head = [
-        "method",
-        "heard as the aim",
-        "gain in P(aim)",
-        "moved away",
-        "NLL (nats)",
-        "level (dB)",
-        "repetition",
-    ]
-    return table(head, rows, named=True)
-
-
-def _turns(found: Evidence) -> str:
-    rows = [[str(cell) for cell in row] for row in found.turns.to_numpy()]
-    return table(found.turns.columns, rows, named=True)
+    head = ["heard as the aim", "gain in P(aim)", "moved away", "NLL (nats)", "level (dB)", "repetition"]
+    return table(["method", *head], rows, named=True)
 
 
 def _trusted(found: Evidence) -> str:
@@ -435,9 +419,8 @@ def _trusted(found: Evidence) -> str:
         rows = [
             [name, row["aim"], row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f")]
             for name, every in found.by_judge.items()
-            for row in every[every["chosen"] & every["method"].isin([found.main, UNSTEERED])].to_dict(
-                "records"
-            )
+            for row in every[every["chosen"]].to_dict("records")
+            if row["method"] in (found.main, UNSTEERED)
         ]
         head = ["judge", "genre", "method", "heard as the genre", "gain in P(genre)"]
         text += "<h3>What each judge says of the steering</h3>" + table(head, rows)
@@ -455,9 +438,7 @@ def _players(sounds: Sounds) -> str:
             judged = next(str(heard) for key, heard in row.items() if key.startswith("judged_"))
             told = f"{name}: heard as {judged}, P({row['aim']}) {row['p']:.0%}"
             inner += f"<p>{escape(told)}</p>{player_html(clip, f'{title}, {name}', kind)}"
-        cards.append(
-            f"<div class='clip' style='border-left-color:{colour}'><h3>{escape(title)}</h3>{inner}</div>"
-        )
+        cards.append(card_html(colour, f"<h3>{escape(title)}</h3>{inner}"))
     return f"<div class='clips'>{''.join(cards)}</div>"
 
 
