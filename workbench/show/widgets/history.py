@@ -18,9 +18,8 @@ from workbench.evidence.judge import Judge, load_judge
 from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
 from workbench.show.widgets import ui
-from workbench.show.widgets.naming import free_name, take_words
 from workbench.show.widgets.players import ComparisonPlayer
-from workbench.show.widgets.takes import code_html
+from workbench.show.widgets.takes import code_html, free_name, take_words
 
 
 class TakeRow(ipywidgets.Box):

@@ -1,4 +1,4 @@
-"""The probe view and the steering view: layers by accuracy, and a prompt heard before and after a push."""
+"""Views of probes, of a prompt before and after a push, and of patches: a click on a figure shows more."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import traitlets
 
 from workbench.activations import Activations
 from workbench.errors import ProbeError, SteeringError
+from workbench.evidence.causal import PatchMap
 from workbench.evidence.judge import Judge, load_judge
 from workbench.evidence.trials import Trial
 from workbench.generation.take import Take
@@ -21,10 +22,11 @@ from workbench.probing.probe import ProbeSweep
 from workbench.show.page import table
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, path_accuracy, path_cosines
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import Job, LookupPanel, PlotPanel, Points
+from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.steer_lab_takes import GeneratePanel, wanted_takes
+from workbench.sound import Clip
 from workbench.steering.plan import Direction, Steering
 
 
@@ -280,3 +282,66 @@ def _layers(directions: Mapping[str, Direction] | ProbeSweep) -> tuple[list[int]
         raise SteeringError("A steering view was asked for", "no direction was given", do)
     lowest = min(int(direction.layer) for direction in directions.values())
     return [lowest], lowest
+
+
+class PatchPanel(ui.Panel):
+    """The heat map of a `PatchMap`; a click on a cell draws the music with that patch, and plays it.
+
+    Args:
+        model: the model that the map is of.
+        found: the map.
+        sounds: what stands beside the patched music in the player, such as both takes of the map.
+    """
+
+    def __init__(
+        self, model: Model, found: PatchMap, sounds: Mapping[str, Take | Clip] | None = None
+    ) -> None:
+        self.model, self.found, self.cell = model, found, (0, 0)
+        self.take: Take | None = None
+        self.sounds = {
+            name: one.clip if isinstance(one, Take) else one for name, one in (sounds or {}).items()
+        }
+        halves = {"prompted half": "cond", "unprompted half": "null"}
+        shown = [(words, branch) for words, branch in halves.items() if branch in found.branches]
+        self.branch = ui.control(ipywidgets.Dropdown, "patched", options=shown)
+        self.plot, self.player = PlotPanel(name="patches"), ComparisonPlayer(self.sounds)
+        self.job = JobPanel(self._draw_music, label="Play this patch", on_done=self._show_music)
+        self.plot.on_click(self._clicked)
+        super().__init__([self.branch, self.plot, self.job, self.player])
+        ui.follow([self.branch], self._redraw)
+        self._redraw()
+
+    def hear(self, line: int, window: int) -> Take:
+        """Draw the music with the patch of a cell, play it beside the others, and return it."""
+        self.cell = (line, window)
+        return self.job.start().wait()
+
+    def _clicked(self, points: Points) -> None:
+        for point in points[:1]:
+            if isinstance(point.get("data"), list):
+                self.cell = (int(point["data"][0]), int(point["data"][1]))
+                self.job.start()
+
+    def _draw_music(self, job: Job) -> Take:
+        line, window = self.cell
+        frames = self.found.onto.codes.shape[1]
+
+        def on_frame(done: int, _codes: object) -> None:
+            job.progress(done / frames, self._words())
+
+        options: dict[str, Any] = {"on_frame": on_frame, "cancel": job.cancel}
+        return self.found.hear(self.model, line, window, branch=self.branch.value, **options)
+
+    def _show_music(self, take: Take) -> None:
+        self.take = take
+        name = f"patched: {self._words()}"
+        self.player.load({**self.sounds, name: take.clip})
+        self.player.play(name)
+
+    def _words(self) -> str:
+        line, window = self.cell
+        start, end = self.found.seconds(window)
+        return f"{self.found.lines[line]}, {start:.1f} to {end:.1f} s"
+
+    def _redraw(self) -> None:
+        self.plot.show(self.found.plot(self.branch.value), table=self.found.table())

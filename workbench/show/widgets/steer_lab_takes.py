@@ -21,9 +21,9 @@ from workbench.model.musicgen import Model
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel, WorkPanel, spoken
 from workbench.show.widgets.history import TakeHistory
-from workbench.show.widgets.naming import plan_words
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.steer_lab_plan import Group, choice, number, plain_name
+from workbench.show.widgets.takes import plan_words
 from workbench.sound.clip import Clip
 from workbench.steering.plan import Direction, Steering
 from workbench.steering.together import randomised
