@@ -53,17 +53,13 @@ def blind_test(
 
     Args:
         model: the model.
-        plans: genre -> plan, such as `{"jazz": jazz.at(0.2)}`; triples take the genres in turn.
-        folder: where both files go.
-        triples: how many; a listener needs about half a minute for each.
+        plans: genre -> plan, one at least, else an EvidenceError; triples take the genres in turn.
+        folder: where both files go; a DiskError where it cannot be written.
+        triples: how many (1 or more); a listener needs about half a minute for each.
         prompts: taken in turn, triple by triple.
         seconds: length of each clip.
         random_state: of the order; by default another one every time.
         progress: whether to show a progress bar.
-
-    Raises:
-        EvidenceError: there is no plan or no triple.
-        DiskError: the folder cannot be written.
 
     >>> blind_test(model, {"jazz": jazz.at(0.2)}, "out/blind")  # doctest: +SKIP
     >>> blind_test(None, {}, "out/blind")
@@ -85,9 +81,8 @@ def blind_test(
             rows.append({"triple": str(number + 1), "clip": letter, "aim": aim, "kind": kind, "seed": seed})
     takes = make_takes(model, some, seconds=seconds, progress=progress)
     clips = [take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)) for take in takes]
-    players = [
-        player_html(clip, f"{row['triple']}{row['clip']}") for clip, row in zip(clips, rows, strict=True)
-    ]
+    labels = [f"{row['triple']}{row['clip']}" for row in rows]
+    players = list(map(player_html, clips, labels))
     test, target = secrets.token_hex(4), Path(folder)
     groups = [_triple(rows[i : i + 3], players[i : i + 3], sorted(plans)) for i in range(0, len(rows), 3)]
     write_atomically(target / "key.json", json.dumps({"test": test, "clips": rows}, indent=1).encode())
@@ -135,12 +130,8 @@ def blind_results(answers: Sequence[Path | str], key: Path | str) -> pd.DataFram
     scores above one of the others (a point where the genre was named, one where it was chosen as most like).
     From five listeners on intervals draw listeners, below they draw triples.
 
-    Args:
-        answers: the CSV files that the page saved.
-        key: the `key.json` that was written beside the page.
-
-    Raises:
-        EvidenceError: there is no answer, or one belongs to another test.
+    `answers` are the CSV files that the page saved, `key` is the `key.json` that was written beside it. An
+    EvidenceError where there is no answer, or one belongs to another test.
     """
     about, tables = json.loads(Path(key).read_text("utf-8")), []
     for path in map(Path, answers):

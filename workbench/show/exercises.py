@@ -1,11 +1,7 @@
 """Checks of the notebooks' exercises: an answer in, what is right or wrong with it in words out.
 
-Every check takes what the notebook has made and the reader's answer, and returns a Verdict. The right answer
-is computed from the reader's own figures, so it stays right for another model and other music.
-
-An answer of the wrong kind (a word where a number is asked, nan, True ...) is refused in words and counts as
-no attempt. The first wrong answer is told what is wrong with it, the second gets a hint too, the third the
-solution.
+The right answer is computed from what the notebook has made, so it stays right for other models and music. An
+answer of the wrong kind (a word where a number is asked, nan, True ...) is refused and counts as no attempt.
 """
 
 from __future__ import annotations
@@ -264,20 +260,17 @@ def more_trusted(maps: Mapping[str, Projection], answer: object) -> Verdict:
     values = ", ".join(f"{name} {value:.3f}" for name, value in trust.items())
     best = max(trust, key=trust.__getitem__)
     if trust[answer] == trust[best]:
+        asked = f"{values}. It asks only whether neighbours on the map are true neighbours;"
         more = "straight distances, and how wide a cluster is, are shown more honestly by PCA."
-        return Verdict(
-            True, f"{values}. It asks only whether neighbours on the map are true neighbours; {more}"
-        )
+        return Verdict(True, f"{asked} {more}")
     reason = "Trustworthiness says otherwise (1 = no false neighbour on the map)."
     return wrong("more_trusted", answer, reason=reason, hint=f"{values}.", solution=f"{best}: {values}.")
 
 
 def smallest_dose(rates: pd.DataFrame, answer: object) -> Verdict:
-    """Check the smallest dose that clears the control: its interval begins above the control's hit rate.
+    """Check the smallest dose whose interval begins above the control's hit rate; 0 where none does.
 
-    Args:
-        rates: rows of `hit_rates`: method ("probe", "random"), dose, hit_rate, low, high.
-        answer: a dose, or 0 for "none of those measured".
+    `rates` are rows of `hit_rates`: method ("probe", "random"), dose, hit_rate, low, high.
     """
     control = float(rates.loc[rates["method"] == "random", "hit_rate"].max())
     steered = rates[rates["method"] == "probe"].sort_values("dose")
@@ -309,9 +302,8 @@ def culprit(report: LintReport, answer: object) -> Verdict:
     named = sorted({name for finding in errors for name in finding.ids})
     solution = f"one of {', '.join(named[:4])}." if errors else "'none': there is no error in the report."
     reason = f"{answer!r} stands in none of the report's {len(errors)} errors."
-    hint = (
-        f"the first error reads: {errors[0].message}." if errors else "are there lines that begin with error?"
-    )
+    first = f"the first error reads: {errors[0].message}." if errors else ""
+    hint = first or "are there lines that begin with error?"
     return wrong("culprit", answer, reason=reason, hint=hint, solution=solution)
 
 
@@ -398,10 +390,9 @@ def first_touch(recording: Recording, name: str, answer: object) -> Verdict:
         return _unread(answer, "Give seconds, for example 3.2", none)
     first = float(touched.iloc[0])
     if abs(given - first) <= 0.05:
+        read = f"The step that makes the sound at {first:.2f} s was the first to read it."
         more = "You turned it a little earlier: what is drawn lies ahead of what is heard."
-        return Verdict(
-            True, f"The step that makes the sound at {first:.2f} s was the first to read it. {more}"
-        )
+        return Verdict(True, f"{read} {more}")
     reason = f"You say {given:g} s. Look at the lines of recording.knobs()."
     hint = f"it is the first line whose {name} is not 0."
     return wrong("first_touch", answer, reason=reason, hint=hint, solution=f"{first:.2f} s.")
@@ -419,12 +410,9 @@ def parting(moved: Recording, still: Recording, answer: object) -> Verdict:
         return _unread(answer, "Give seconds, for example 3.2", none)
     first = differ[0] / moved.frame_rate_hz
     if abs(given - first) <= 0.05:
-        return Verdict(
-            True,
-            f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s. Until then "
-            "the same seed makes the same music, bit for bit; after it, every code that differs changes all "
-            "that follow.",
-        )
+        frame = f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s."
+        more = "the same seed makes the same music, bit for bit; after it, every code that differs changes"
+        return Verdict(True, f"{frame} Until then {more} all that follow.")
     reason = f"The frame at {given:g} s is not the first one that differs."
     hint = "np.flatnonzero finds it in (a != b).any(axis=0)."
     solution = f"{first:.2f} s (frame {differ[0]})."
@@ -432,13 +420,7 @@ def parting(moved: Recording, still: Recording, answer: object) -> Verdict:
 
 
 def side_effect(table: Crosstalk, plan: str, answer: object) -> Verdict:
-    """Check which class of another target a plan moves most, up or down.
-
-    Args:
-        table: as `workbench.evidence.crosstalk.crosstalk` gives it.
-        plan: its name in the table.
-        answer: "target: class", for example "mood: calm".
-    """
+    """Check which class of another target a plan of a table moves most, such as "mood: calm"."""
     cells = table.cells[table.cells["plan"] == plan]
     others = cells[~cells["target"].isin(set(cells.loc[cells["own"], "target"]))]
     names = (others["target"] + ": " + others["class"]).tolist()
@@ -455,9 +437,8 @@ def side_effect(table: Crosstalk, plan: str, answer: object) -> Verdict:
         return Verdict(True, f"{moves} ({interval}). {more}")
     solution = f"{names[place]} ({100 * most['change']:+.0f} points)."
     hint = f"it is a class of the judge of {most['target']}."
-    return wrong(
-        "side_effect", answer, reason=f"{moves}; another class moves more.", hint=hint, solution=solution
-    )
+    reason = f"{moves}; another class moves more."
+    return wrong("side_effect", answer, reason=reason, hint=hint, solution=solution)
 
 
 def strongest_line(found: PatchMap, answer: object) -> Verdict:
@@ -482,19 +463,14 @@ def acting_layer(table: pd.DataFrame, answer: object) -> Verdict:
         return _unread(answer, f"Give one layer, of {_listed(effects)}")
     best, read = max(effects, key=effects.__getitem__), int(table.nlargest(1, "accuracy")["layer"].iloc[0])
     both = f"Layer {best} acts most ({effects[best]:+.0%}); layer {read} reads best."
+    more, hint = "the same layer", "it reads best there."
+    if best != read:
+        more = "another layer: what can be read need not be what is used"
+        hint = f"it is layer {min(best, read)} or layer {max(best, read)}."
     if given == best:
-        more = (
-            "the same layer" if best == read else "another layer: what can be read need not be what is used"
-        )
         return Verdict(True, f"{both} That is {more}.")
-    reason = (
-        f"In layer {given:.0f} the push moves P by {effects[int(given)]:+.0%}. Where does it move it more?"
-    )
-    hint = (
-        f"it is layer {min(best, read)} or layer {max(best, read)}."
-        if best != read
-        else "it reads best there."
-    )
+    moved = effects[int(given)]
+    reason = f"In layer {given:.0f} the push moves P by {moved:+.0%}. Where does it move it more?"
     return wrong("acting_layer", answer, reason=reason, hint=hint, solution=both)
 
 

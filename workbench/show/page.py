@@ -303,20 +303,16 @@ def evidence_report(
 
     Args:
         model: the model.
-        directions: aim -> direction, or method -> aim -> direction; in place of a direction there may be
-            several, one per layer. A method called "shuffled labels" is a control.
-        judges: as for `run_trials`; the first that knows an aim gives its verdict.
+        directions: aim -> direction, or method -> aim -> direction (else an EvidenceError); in place of a
+            direction there may be several, one per layer. A method called "shuffled labels" is a control.
+        judges: as for `run_trials`; the first that knows an aim gives its verdict, none is an EvidenceError.
         budget_minutes: how long it may take; it takes longer where this is too short for the fewest clips.
-        folder: of rows, table and page.
+        folder: of rows, table and page; a DiskError where it cannot be written.
         music: labelled clips on which judges are validated and with which transitions begin, best others than
             the directions were made from; without it neither is done.
         design: doses, prompts, seconds and clips; by default those of `Design`.
         client: a `dask.distributed.Client` whose workers make the clips.
         progress: whether to say how long it takes and to show progress bars.
-
-    Raises:
-        EvidenceError: a direction is missing, or no judge hears an aim.
-        DiskError: the folder cannot be written.
 
     >>> evidence_report(model, probes.directions(3), music=songs, budget_minutes=5)  # doctest: +SKIP
     >>> evidence_report(None, {})
