@@ -39,13 +39,8 @@ def shares(
 ) -> go.Figure:
     """Return points with 95 % bars, one line each, from top to bottom.
 
-    Args:
-        rows: columns name, value, low, high (shares; accuracies lie between 0 and 1).
-        question: the title.
-        axis: what the value is.
-        chance: drawn dashed.
-        marked: names in colour, the others grey; all when none are named.
-        note: under the title.
+    `rows` have the columns name, value, low, high (shares, such as accuracies); `axis` says what the value
+    is. `chance` is drawn dashed; names that are `marked` have a colour, the others are grey (unless none is).
     """
     result = g.figure(question, x=axis, y="", note=note, height=150 + 46 * len(rows))
     for name, value, low, high in rows[["name", "value", "low", "high"]].itertuples(index=False):
@@ -81,12 +76,9 @@ NEEDED = ("layer", "accuracy", "low", "high", "chance")
 def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre", chosen: int | None = None) -> go.Figure:
     """Return held-out accuracy over layers, with its 95 % interval, the majority line and the shuffled band.
 
-    Args:
-        table: one row per layer, as `ProbeSweep.table()` gives it, else it is a ProbeError: layer,
-            accuracy, low, high, chance and, where labels were shuffled, shuffled_low, shuffled_high; all
-            accuracies 0-1.
-        target: the label that the probes read.
-        chosen: the layer that is looked at, which gets a ring and a band.
+    `table` has one row per layer, as `ProbeSweep.table()` gives it, else it is a ProbeError: layer, accuracy,
+    low, high, chance and, where labels were shuffled, shuffled_low, shuffled_high; all accuracies 0-1. The
+    layer that is `chosen` gets a ring and a band; `target` is the label that is read.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:

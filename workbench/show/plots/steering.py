@@ -27,10 +27,8 @@ DASHES = ("solid", "dot", "dashdot", "longdash", "longdashdot")
 def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float) -> go.Figure:
     """Return P(class) along several takes, a line per take in its colour in the player.
 
-    Args:
-        traces: name of the take -> what one probe read in it.
-        class_: one of that probe's classes; else it is an EvidenceError.
-        seconds: length of the time axis, that of the longest clip in the player.
+    `traces` say by the take's name what one probe, which knows the class (else an EvidenceError), read in it;
+    `seconds` is the length of the longest clip in the player.
     """
     if not traces or any(class_ not in trace.classes for trace in traces.values()):
         found = f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}"
@@ -80,11 +78,9 @@ NEEDED = ("dose", "hit_rate", "low", "high")
 def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Figure:
     """Return the hit rate over the dose, a line per genre with its 95 % interval, and the random directions.
 
-    Args:
-        table: one row per measurement, else it is an EvidenceError: dose (multiples of the layer's mean
-            residual norm R), hit_rate, low, high (all 0-1); optional `genre` (one line each) and `kind`
-            ("steered" or "random", the control of equal norm, drawn grey and dotted).
-        chance: the judge's chance level, drawn dashed.
+    `table` has one row per measurement, else it is an EvidenceError: dose (multiples of the layer's mean
+    residual norm R), hit_rate, low, high (all 0-1); optional `genre` (one line each) and `kind` ("steered" or
+    "random", the control of equal norm, grey and dotted). `chance` is the judge's level, drawn dashed.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
@@ -116,10 +112,8 @@ def judged_genres(
 ) -> go.Figure:
     """Return what the judge hears in each clip: bars per genre, in the colour of the clip in the player.
 
-    Args:
-        probabilities: clip name -> {genre: probability 0-1}; unless clips share genres, an EvidenceError.
-        wanted: the genre steered towards; its bars are outlined in black.
-        target: what the judge tells apart.
+    `probabilities` are 0-1 by clip and genre (an EvidenceError unless clips share genres); the bars of the
+    `wanted` genre are outlined in black; `target` is what the judge tells apart.
     """
     genres = _judged(probabilities)
     note = "A judge that hears audio only, never the model's activations."
@@ -185,7 +179,11 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
         sure = row["change_low"] > 0 or row["change_high"] < 0
         z[down, across] = row["change"]
         words[down, across] = change if sure else f"({change})"
-        hover[down, across] = _hover(row)
+        hover[down, across] = (
+            f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * row['change']:+.1f} points "
+            f"({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})<br>"
+            f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, n = {row['n']}"
+        )
         if row["own"]:
             corners = {"x0": across - 0.5, "x1": across + 0.5, "y0": down - 0.5, "y1": down + 0.5}
             result.add_shape(type="rect", name=g.ON_SHADES, line={"color": g.INK, "width": 2.5}, **corners)
@@ -198,14 +196,6 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
     ticks = [f"{target}<br>{name}" for target, name in classes]
     result.update_xaxes(tickvals=list(range(len(classes))), ticktext=ticks)
     return result.update_yaxes(tickvals=list(range(len(plans))), ticktext=plans)
-
-
-def _hover(row: dict[Any, Any]) -> str:
-    return (
-        f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * row['change']:+.1f} points "
-        f"({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})<br>"
-        f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, n = {row['n']}"
-    )
 
 
 def blend_line(value: BlendCurve) -> go.Figure:
