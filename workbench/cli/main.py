@@ -48,9 +48,7 @@ GROUP = (
     'expression on the clips\' names such as "(.*?)_"'
 )
 DIRECTION = "a file that `workbench probe` wrote, or with --plan their folder; may be given several times"
-PLAN = (
-    'instead of dose, branch and operation: the whole plan, such as "0.2*jazz@3 - 0.1*rock@3 | ramp(1s,3s)"'
-)
+PLAN = 'the whole plan, instead of dose, branch and operation: "0.2*jazz@3 - 0.1*rock@3 | ramp(1s,3s)"'
 BATCH_PAYS, THREADS_PAY = 1.5, 1.2  # times as fast, from which the doctor says so
 USUAL = {"dose": 0.15, "branch": "cond", "operation": "add"}
 DOSE = "in multiples of the mean residual norm (default: 0.15)"
@@ -298,11 +296,9 @@ def _threads(model: wb.Model, alone: float) -> list[str]:
 
 def _swapped_mb() -> int:
     """Return how many MB of this process lie in swap; 0 where the system does not say."""
-    try:
-        told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(told["VmSwap"].split()[0]) // 1024
-    except (OSError, LookupError, ValueError):
-        return 0
+    import psutil
+
+    return int(getattr(psutil.Process().memory_full_info(), "swap", 0)) // 2**20
 
 
 @command(

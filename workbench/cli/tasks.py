@@ -30,13 +30,9 @@ from workbench.steering.operations import find_operation
 def regroup(acts: Activations, rule: str) -> Activations:
     """Return activations whose groups, which no split cuts, come from a label, a coordinate or a pattern.
 
-    Args:
-        acts: the activations.
-        rule: a name such as "band" or "clip"; or a regular expression with parentheses, which are found in
-            every clip's id: `"(.*?)_"` makes a group of all clips whose ids begin alike.
-
-    Raises:
-        ActivationsError: there is no such name, or the pattern is none or is not found in an id.
+    `rule` is a name such as "band" or "clip"; or a regular expression with parentheses, which are found in
+    every clip's id: `"(.*?)_"` makes a group of all clips whose ids begin alike. An ActivationsError where
+    there is no such name, or the pattern is none or is not found in an id.
     """
     if "(" in rule:
         groups = _matched(acts.clips.tolist(), rule)
