@@ -67,9 +67,8 @@ class MapPanel(LookupPanel[Settings, Projection]):
         if projection is not None:
             first = (self._middle, projection.method, projection.seed, neighbours, 0.1)
         self._add_controls(layers, first, colour_by)
-        self.status = ipywidgets.HTML(
-            ui.note_html("Click a point to hear the clip; draw a box to list clips.")
-        )
+        hint = "Click a point to hear the clip; draw a box to list clips."
+        self.status = ipywidgets.HTML(ui.note_html(hint))
         self.player = ComparisonPlayer()
         play = ui.shows_errors(self.play, self.status)
         self.list = ui.ClipList(play)

@@ -63,9 +63,8 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
             raise ProbeError(f"A view of the targets {names} was asked for", found, do)
         self.target = ui.control(ipywidgets.Dropdown, "target", options=names, value=names[0])
         self.status = ipywidgets.HTML()
-        self.job = self._make_job(
-            self._fit, "Fit probes", kind=("Fit probes", 0 if acts is None else len(acts))
-        )
+        clips = 0 if acts is None else len(acts)
+        self.job = self._make_job(self._fit, "Fit probes", kind=("Fit probes", clips))
         self.job.layout.display = "none" if acts is None else ""
         self.accuracy, self.confusions = PlotPanel(), PlotPanel()
         self.accuracy.on_click(self._clicked)
@@ -245,11 +244,8 @@ class SteerPanel(GeneratePanel):
         self.player.load({name: take.clip for name, take in takes.items()}, details=plans)
         if self.judge is not None and takes:
             rows = self.judge.probabilities(list(self.player.sounds.values())).tolist()
-            heard = {
-                name: dict(zip(self.judge.classes, row, strict=True))
-                for name, row in zip(takes, rows, strict=True)
-            }
-            self.verdict.show(judged_genres(heard))
+            shares = [dict(zip(self.judge.classes, row, strict=True)) for row in rows]
+            self.verdict.show(judged_genres(dict(zip(takes, shares, strict=True))))
         elif not takes:
             self.verdict.layout.display = "none"  # what it said of them is gone with them
 
@@ -298,9 +294,7 @@ class PatchPanel(ui.Panel):
     ) -> None:
         self.model, self.found, self.cell = model, found, (0, 0)
         self.take: Take | None = None
-        self.sounds = {
-            name: one.clip if isinstance(one, Take) else one for name, one in (sounds or {}).items()
-        }
+        self.sounds = {n: one.clip if isinstance(one, Take) else one for n, one in (sounds or {}).items()}
         halves = {"prompted half": "cond", "unprompted half": "null"}
         shown = [(words, branch) for words, branch in halves.items() if branch in found.branches]
         self.branch = ui.control(ipywidgets.Dropdown, "patched", options=shown)

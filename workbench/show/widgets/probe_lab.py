@@ -86,9 +86,8 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         self.regularization = RegularizationPanel()
         self.list = ui.ClipList(ui.shows_errors(self._play, self.status))
         self.job = self._make_job(self._examine, "Examine", kind=("Examine", len(acts)))
-        self._save = ui.button(
-            "Save as page", "Write the report as one HTML page", self._save_page, self.status
-        )
+        hint = "Write the report as one HTML page"
+        self._save = ui.button("Save as page", hint, self._save_page, self.status)
         self._save.disabled = True
         head = ui.in_row(self.layer, self._save)
         super().__init__([head, self.job, self.verdict, self.tabs, self.status])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ from workbench.show.widgets.steer_lab_plan import (
     NOT_SHOWN,
     PlanLine,
     SteeringOptions,
+    every_place,
     fader_dose,
     groups_of,
-    places_of,
     plan_of,
     readers_of,
 )
@@ -309,9 +309,8 @@ class SteerLab(GeneratePanel):
         job.progress(0.95, "measuring")
         others = {name: take for name, take in takes.items() if name != UNSTEERED}
         costs = costs_of(self.model, others, takes[UNSTEERED]) if others else {}
-        self.costs.value = "".join(
-            ui.note_html(cost_sentence(name, others[name], cost)) for name, cost in costs.items()
-        )
+        told = [cost_sentence(name, others[name], cost) for name, cost in costs.items()]
+        self.costs.value = "".join(map(ui.note_html, told))
         return takes
 
     def _wanted(self) -> list[Trial]:
@@ -360,7 +359,8 @@ class SteerLab(GeneratePanel):
             self.options.plain()
             for term in plan.terms:
                 self.options.follow(term)
-                for group, (method, name, layer) in places_of(self.groups, term.direction):
+                places = (place for place in every_place(self.groups) if place[0] == term.direction)
+                for _direction, group, method, name, layer in islice(places, 1):
                     self.options.methods[group.name].value = method
                     if group.layers:
                         self.options.layers[group.name].value = layer

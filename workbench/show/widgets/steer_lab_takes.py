@@ -216,11 +216,8 @@ def cost_sentence(name: str, take: Take, cost: Mapping[str, float]) -> str:
     return f"{name}: {take.receipt}; {verdict} ({figures})"
 
 
-EFFORTS = {
-    "quick (3 and 6 seeds)": (3, 6),
-    "usual (6 and 12 seeds)": (6, 12),
-    "thorough (12 and 24 seeds)": (12, 24),
-}
+_SEEDS = {"quick": (3, 6), "usual": (6, 12), "thorough": (12, 24)}
+EFFORTS = {f"{name} ({few} and {more} seeds)": (few, more) for name, (few, more) in _SEEDS.items()}
 """Words -> seeds that choose, further seeds that prove."""
 FURTHER = 1000  # the first of the further seeds
 
