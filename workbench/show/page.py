@@ -324,16 +324,15 @@ def evidence_report(
     found = gather(model, directions, ears, design, folder=Path(folder), minutes=budget_minutes, music=music,
                    **options)  # fmt: skip
     sounds: Sounds = {title: {} for title in found.examples}
+    places = {id(one): (title, name) for title in sounds for name, one in found.examples[title].items()}
+
+    def keep(trial: Trial, take: Take, row: Row) -> None:
+        title, name = places[id(trial)]
+        sounds[title][name] = (take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)), row)
+
+    every = [trial for some in found.examples.values() for trial in some.values()]
     for goes_on in (False, True):
-        place = {id(trial): (title, name) for title, some in found.examples.items()
-                 for name, trial in some.items() if (trial.prompt_codes is not None) == goes_on}  # fmt: skip
-
-        def keep(trial: Trial, take: Take, row: Row, place: Any = place) -> None:
-            title, name = place[id(trial)]
-            sounds[title][name] = (take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)), row)
-
-        some = [trial for part in found.examples.values() for trial in part.values() if id(trial) in place]
-        if some:
+        if some := [one for one in every if (one.prompt_codes is not None) == goes_on]:
             run_trials(model, some, ears, seconds=design.seconds, likely=False, on_row=keep, **options)
     found.table.to_csv(found.folder / "table.csv", index=False)
     write_atomically(found.page, evidence_page(found, sounds).encode())

@@ -375,12 +375,11 @@ def reads_and_acts(table: pd.DataFrame, *, target: str = "genre") -> go.Figure:
     )  # fmt: skip
     layers = table["layer"]
     result.add_trace(g.dashed(layers, table["chance"], "chance of reading"))
-    for name, words, colour, symbol in (
-        ("accuracy", "reads: held-out accuracy", BLUE, "circle"),
-        ("effect", "acts: rise of P(aim)", ORANGE, "diamond"),
+    for name, low, high, words, colour, symbol in (
+        ("accuracy", "low", "high", "reads: held-out accuracy", BLUE, "circle"),
+        ("effect", "effect_low", "effect_high", "acts: rise of P(aim)", ORANGE, "diamond"),
     ):
-        ends = ("low", "high") if name == "accuracy" else ("effect_low", "effect_high")
-        bars = g.interval(table[name], *(table[end] for end in ends))
+        bars = g.interval(table[name], table[low], table[high])
         look: dict[str, Any] = {"error_y": bars, "marker": {"symbol": symbol}}
         result.add_trace(g.curve(layers, table[name], words, colour, hover="layer %{x}: %{y:.1%}", **look))
     legend = {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top"}

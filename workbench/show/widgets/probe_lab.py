@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets
 
 from workbench.activations import Activations
-from workbench.errors import DatasetError, WorkbenchError, renamed_attribute
+from workbench.errors import DatasetError, ProbeError, WorkbenchError, renamed_attribute
 from workbench.probing.diagnosis import (
     ProbeReport,
     RidgeToMeans,
@@ -24,11 +24,11 @@ from workbench.probing.diagnosis import (
 from workbench.probing.probe import ProbeSweep
 from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
 from workbench.show.exercises import Verdict
-from workbench.show.page import figure_of, write_probe_page
-from workbench.show.plots import cosines
+from workbench.show.page import figure_of, table, write_probe_page
+from workbench.show.plots import cosines, path_accuracy, path_cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, LookupPanel, PlotPanel
-from workbench.show.widgets.panels import RegularizationPanel, fit_in
+from workbench.show.widgets.panels import fit_in
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.sound.dataset import Dataset
 from workbench.steering import Direction
@@ -49,6 +49,61 @@ UNANSWERED = "wb-unanswered"
 HIDDEN = f".{UNANSWERED} .wb-verdict, .{UNANSWERED} .wb-alarm {{ display: none; }}"
 FITTING = ("method", "folds", "seed", "class_weights")
 """Options of the lab by which probes are fitted, too."""
+
+
+MEANING = (
+    "A small penalty λ lets the probe set features against one another; a large one leaves only how far "
+    "the class means lie apart, in units of each feature's spread. That is why the right end may still "
+    "differ from the difference in means of the raw activations. Where the accuracy stays level while the "
+    "direction turns, the clips do not say which direction is the model's own: steer with several, listen. "
+    '<code>lab.direction("jazz")</code> is the direction at the slider\'s λ.'
+)
+
+
+class RegularizationPanel(ui.Panel):
+    """The path of one class at one layer, empty before `show`; λ picks what `direction` returns."""
+
+    def __init__(self) -> None:
+        self.walk: RidgeToMeans | None = None
+        self.cosines = PlotPanel(name="ridge_to_means_cosines")
+        self.accuracy = PlotPanel(name="ridge_to_means_accuracy")
+        self.words = ipywidgets.HTML()
+        self.class_ = ui.control(ipywidgets.Dropdown, "class")
+        self.strength = ui.control(ipywidgets.SelectionSlider, "λ", "420px", options=[("none yet", 0.0)])
+        meaning = ipywidgets.HTML(f"<div class='wb-note wb-words'>{MEANING}</div>")
+        head = ui.in_row(self.class_, self.strength)
+        super().__init__([head, self.words, meaning, self.cosines, self.accuracy])
+        ui.follow([self.class_, self.strength], self._redraw)
+
+    def show(self, walk: RidgeToMeans) -> None:
+        """Show the paths of a layer; class and λ stay where they were if it has them."""
+        self.walk = None  # setting options moves the values, which must not draw
+        ui.offer(self.class_, walk.classes, walk.classes[0])
+        ui.offer(self.strength, list(zip(walk.labels, walk.l2, strict=True)), walk.l2[len(walk.l2) // 2])
+        self.walk = walk
+        self._redraw()
+
+    def direction(self, class_: str | None = None) -> Direction:
+        """Return the direction of a class (by default the one shown) at the slider's λ; else a ProbeError."""
+        if self.walk is None:
+            found = "nothing has been examined yet"
+            raise ProbeError("A direction of the path was asked for", found, "Call show(...) first")
+        return self.walk.direction(class_ or self.class_.value, self.strength.value)
+
+    def _redraw(self) -> None:
+        if self.walk is None:
+            return
+        chosen, paths = (self.class_.value, self.strength.value), self.walk.table()
+        rows = [
+            [one["class"], f"{one['to_probe']:.2f}", f"{one['to_means']:.2f}",
+             f"{one['accuracy']:.0%} ({one['low']:.0%} to {one['high']:.0%})"]
+            for one in paths[paths["l2"] == chosen[1]].to_dict("records")
+        ]  # fmt: skip
+        shown = table(["class", "cosine to probe", "to means", "held-out accuracy"], rows, named=True)
+        sentence = html.escape(self.walk.sentence(*chosen))
+        self.words.value = f"<div class='wb-takes'><div class='wb-words'>{sentence}</div>{shown}</div>"
+        self.cosines.show(path_cosines(self.walk, *chosen))
+        self.accuracy.show(path_accuracy(self.walk, *chosen))
 
 
 class ProbeLab(LookupPanel[int, ProbeReport]):

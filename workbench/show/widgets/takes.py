@@ -219,27 +219,21 @@ class TakeScores(ui.Panel):
 
     def load(self, takes: Mapping[str, Take]) -> None:
         """Show the traces of these takes; probe and class stay chosen where they are still there."""
-        probe, class_ = self.probe.value, self.class_.value
         traces: dict[Reader, dict[str, ProbeTrace]] = {}
         for name, take in takes.items():
             for trace in take.probe_traces:
                 traces.setdefault((trace.target, trace.layer, trace.classes), {})[name] = trace
         self.traces = {}  # setting options moves the values, which must not draw
-        self.probe.options = [(f"{reader[0]}, layer {reader[1]}", reader) for reader in traces]
-        self.class_.options = []
+        readers = [(f"{reader[0]}, layer {reader[1]}", reader) for reader in traces]
+        ui.offer(self.probe, readers, next(iter(traces), None))
         self.traces = traces
         self.layout.display = "" if traces else "none"
-        if traces:
-            self.probe.value = probe if probe in traces else next(iter(traces))
-            self._list_classes()
-            if class_ in self.class_.options:
-                self.class_.value = class_
+        self._list_classes()
 
     def _list_classes(self) -> None:
         if self.traces:
-            kept, classes = self.class_.value, self.probe.value[2]
-            self.class_.options = list(classes)
-            self.class_.value = kept if kept in classes else _most_moved(self.traces[self.probe.value])
+            most = _most_moved(self.traces[self.probe.value])
+            ui.offer(self.class_, self.probe.value[2], most)
             self._draw()
 
     def _draw(self) -> None:
