@@ -17,18 +17,15 @@ from workbench.evidence.judge import Judge, load_judge
 from workbench.evidence.trials import Trial
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
-from workbench.probing.fit import fit_probes
-from workbench.probing.probe import ProbeSweep
-from workbench.probing.projection import Projection, project
+from workbench.probing import ProbeSweep, Projection, fit_probes, project
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, map_scatter
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.steer_lab_takes import GeneratePanel, wanted_takes
-from workbench.sound import Clip
-from workbench.sound.dataset import Dataset
-from workbench.steering.plan import Direction, Steering
+from workbench.sound import Clip, Dataset
+from workbench.steering import Direction, Steering
 
 
 class ProbePanel(LookupPanel[str, ProbeSweep]):
@@ -177,9 +174,6 @@ class SteerPanel(GeneratePanel):
 
     def _wanted(self) -> list[Trial]:
         return wanted_takes(self.prompt.value, self.seed.value, self.steering, control=self.control.value)
-
-    def _generate(self, job: Job) -> dict[str, Take]:
-        return self._make(self._wanted(), job)
 
     def _hear_takes(self, takes: Mapping[str, Take]) -> None:
         plans = {name: take.steering for name, take in takes.items()}

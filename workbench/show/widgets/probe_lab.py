@@ -13,15 +13,8 @@ import ipywidgets
 
 from workbench.activations import Activations
 from workbench.errors import DatasetError, ProbeError, WorkbenchError, renamed_attribute
-from workbench.probing.diagnosis import (
-    ProbeReport,
-    RidgeToMeans,
-    cosine_classes,
-    cosine_layers,
-    diagnose,
-    ridge_to_means,
-)
-from workbench.probing.probe import ProbeSweep
+from workbench.probing import ProbeSweep
+from workbench.probing import diagnosis as d
 from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
 from workbench.show.exercises import Verdict
 from workbench.show.page import figure_of, table, write_probe_page
@@ -30,7 +23,7 @@ from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, LookupPanel, PlotPanel
 from workbench.show.widgets.panels import fit_in
 from workbench.show.widgets.players import ComparisonPlayer
-from workbench.sound.dataset import Dataset
+from workbench.sound import Dataset
 from workbench.steering import Direction
 
 TABS: dict[str, tuple[str, ...]] = {
@@ -64,7 +57,7 @@ class RegularizationPanel(ui.Panel):
     """The path of one class at one layer, empty before `show`; λ picks what `direction` returns."""
 
     def __init__(self) -> None:
-        self.walk: RidgeToMeans | None = None
+        self.walk: d.RidgeToMeans | None = None
         self.cosines = PlotPanel(name="ridge_to_means_cosines")
         self.accuracy = PlotPanel(name="ridge_to_means_accuracy")
         self.words = ipywidgets.HTML()
@@ -75,7 +68,7 @@ class RegularizationPanel(ui.Panel):
         super().__init__([head, self.words, meaning, self.cosines, self.accuracy])
         ui.follow([self.class_, self.strength], self._redraw)
 
-    def show(self, walk: RidgeToMeans) -> None:
+    def show(self, walk: d.RidgeToMeans) -> None:
         """Show the paths of a layer; class and λ stay where they were if it has them."""
         self.walk = None  # setting options moves the values, which must not draw
         ui.offer(self.class_, walk.classes, walk.classes[0])
@@ -106,7 +99,7 @@ class RegularizationPanel(ui.Panel):
         self.accuracy.show(path_accuracy(self.walk, *chosen))
 
 
-class ProbeLab(LookupPanel[int, ProbeReport]):
+class ProbeLab(LookupPanel[int, d.ProbeReport]):
     """Diagnoses of the probe of one layer; another layer is examined when the slider moves.
 
     Args:
@@ -131,8 +124,8 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
     ) -> None:
         self.acts, self.dataset, self.target, self.options = acts, dataset, target, options
         self.sweep, self._first = sweep, layer
-        self.made: dict[int, ProbeReport] = {}
-        self._paths: dict[int, RidgeToMeans] = {}
+        self.made: dict[int, d.ProbeReport] = {}
+        self._paths: dict[int, d.RidgeToMeans] = {}
         self._findings: dict[str, list[Any]] = defaultdict(lambda: [ipywidgets.HTML(), PlotPanel()])
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
         self.layer = ui.control(ipywidgets.SelectionSlider, "layer", "320px", options=layers, value=layers[0])
@@ -152,7 +145,7 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         self.start()
 
     @property
-    def report(self) -> ProbeReport | None:
+    def report(self) -> d.ProbeReport | None:
         """The report that is shown; None while the first layer is being examined."""
         return None if self.shown is None else self.made[self.shown]
 
@@ -182,9 +175,9 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         look("the fold of every clip", 0.0)
         if layer not in self.made:
             given = {"layer": layer, "sweep": self.sweep, "on_finding": look, **self.options}
-            report = diagnose(self.acts, self.target, **given)
+            report = d.diagnose(self.acts, self.target, **given)
             look("from ridge to means", 1.0)
-            self._paths[layer] = ridge_to_means(self.acts, report.evaluation, self.sweep[layer])
+            self._paths[layer] = d.ridge_to_means(self.acts, report.evaluation, self.sweep[layer])
             self.made[layer] = report
         return layer
 
@@ -229,15 +222,15 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         assert self.sweep is not None
         name, layer = self.sweep.classes[0], self.sweep.best.layer
         question = f"How do the {self.target} directions lie to one another at layer {layer}?"
-        figure = cosines(cosine_classes(self.sweep), question, axis=self.target)
+        figure = cosines(d.cosine_classes(self.sweep), question, axis=self.target)
         panels = [PlotPanel(figure, name="cosines_of_classes")]
         if len(self.sweep) > 1:
             question = f"Is {name} the same direction in every layer?"
-            figure = cosines(cosine_layers(self.sweep, name), question, axis="layer")
+            figure = cosines(d.cosine_layers(self.sweep, name), question, axis="layer")
             panels.append(PlotPanel(figure, name="cosines_of_layers"))
         return panels
 
-    def _list_hardest(self, report: ProbeReport) -> None:
+    def _list_hardest(self, report: d.ProbeReport) -> None:
         hardest = report["label noise"].value.table().head(HARDEST)  # type: ignore[attr-defined]
         words = [
             f"{one['clip']}: labelled {one['label']}, read as {one['suggested']} "

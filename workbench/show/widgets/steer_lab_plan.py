@@ -12,13 +12,10 @@ import traitlets
 
 from workbench.errors import SteeringError, WorkbenchError
 from workbench.model.musicgen import Model
-from workbench.probing.probe import Probe, ProbeSweep
+from workbench.probing import Probe, ProbeSweep
 from workbench.show.widgets import ui
-from workbench.steering.operations import OPERATIONS
-from workbench.steering.plan import Direction, Steering
+from workbench.steering import OPERATIONS, Direction, Gate, ReadOut, Schedule, Steering, Term, constant
 from workbench.steering.plan_text import Reads, parse_schedule
-from workbench.steering.schedule import Gate, ReadOut, Schedule, constant
-from workbench.steering.term import Term
 from workbench.steering.together import orthogonalise, split_dose
 
 GIVEN = "as given"

@@ -24,8 +24,8 @@ from workbench.show.widgets.history import TakeHistory
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.steer_lab_plan import Group, choice, number, plain_name
 from workbench.show.widgets.takes import plan_words
-from workbench.sound.clip import Clip
-from workbench.steering.plan import Direction, Steering
+from workbench.sound import Clip
+from workbench.steering import Direction, Steering
 from workbench.steering.together import randomised
 
 CONTROL = "random direction"
@@ -125,7 +125,7 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
         raise NotImplementedError
 
     def _generate(self, job: Job) -> dict[str, Take]:
-        raise NotImplementedError
+        return self._make(self._wanted(), job)
 
     def _hear_takes(self, takes: Mapping[str, Take]) -> None:
         raise NotImplementedError
@@ -194,26 +194,21 @@ def in_words(prompt: str, plan: Steering) -> str:
     return ", ".join([prompt, *dict.fromkeys(towards)])
 
 
-def costs_of(model: Model, takes: Mapping[str, Take], baseline: Take) -> dict[str, dict[str, float]]:
-    """Return, by name, what each take costs against its unsteered baseline, as `DamageBudget` names it."""
-    every = [baseline, *takes.values()]
-    found = likelihood(model, every)
-    rows = [{"nll": one.nll} | damage(take.new) for one, take in zip(found, every, strict=True)]
-    return {
-        name: {cost: row[column] - rows[0][column] for cost, column in COSTS.items()}
-        for name, row in zip(takes, rows[1:], strict=True)
-    }
-
-
-def cost_sentence(name: str, take: Take, cost: Mapping[str, float]) -> str:
-    """Return in a sentence what the push changed, and whether the music still holds together."""
-    holds = DamageBudget().used(cost) <= 1
-    verdict = "the music holds" if holds else "this breaks the music: use a smaller dose"
-    figures = (
-        f"{cost['nll_rise']:+.2f} nats per code, {cost['level_change_db']:+.1f} dB, "
-        f"{cost['repetition_rise']:+.2f} repetition"
-    )
-    return f"{name}: {take.receipt}; {verdict} ({figures})"
+def cost_words(model: Model, takes: Mapping[str, Take]) -> list[str]:
+    """Return for each take but the unsteered what was changed, and whether the music holds together."""
+    found = likelihood(model, list(takes.values()))
+    rows = {name: {"nll": one.nll} | damage(takes[name].new) for name, one in zip(takes, found, strict=True)}
+    before, told = rows.pop(UNSTEERED), []
+    for name, row in rows.items():
+        cost = {cost: row[column] - before[column] for cost, column in COSTS.items()}
+        holds = DamageBudget().used(cost) <= 1
+        verdict = "the music holds" if holds else "this breaks the music: use a smaller dose"
+        figures = (
+            f"{cost['nll_rise']:+.2f} nats per code, {cost['level_change_db']:+.1f} dB, "
+            f"{cost['repetition_rise']:+.2f} repetition"
+        )
+        told.append(f"{name}: {takes[name].receipt}; {verdict} ({figures})")
+    return told
 
 
 _SEEDS = {"quick": (3, 6), "usual": (6, 12), "thorough": (12, 24)}

@@ -28,10 +28,9 @@ from workbench.show.widgets.base import PlotPanel, Points
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.scenes import scene_name
 from workbench.show.widgets.steer_lab_plan import plain_name
-from workbench.sound.clip import Clip
-from workbench.steering.plan import Steering
+from workbench.sound import Clip
+from workbench.steering import Steering, Term
 from workbench.steering.schedule import written_number
-from workbench.steering.term import Term
 
 _LONGEST = 60  # letters of a name; more are cut
 _WHEN = {
