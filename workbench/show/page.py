@@ -25,7 +25,6 @@ from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing.diagnosis import Finding, ProbeReport
 from workbench.show import plots
-from workbench.show.plots import diagnosis_figure
 from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, colours_of_clips, plotly_source
 from workbench.sound import Clip, Dataset
 from workbench.stats import Estimate
@@ -104,14 +103,15 @@ ON_PROBE = (
     "sides. Chance is the commonest class; shuffled is the same fit on shuffled labels."
 )
 PROBE_COLUMNS = {
-    "layer": "layer", "accuracy": "accuracy", "95 % interval": "interval", "chance": "chance",
-    "shuffled": "shuffled",
+    "layer": "{layer}", "accuracy": "{accuracy:.0%}", "95 % interval": "{low:.0%} to {high:.0%}",
+    "chance": "{chance:.0%}", "shuffled": "{shuffled:.0%}",
 }  # fmt: skip
 STEERING_COLUMNS = {
-    "genre": "genre", "layer": "layer", "dose": "dose", "hit rate": "hit_rate", "95 % interval": "interval",
-    "unsteered": "unsteered", "random direction": "random_direction", "clips": "n",
+    "genre": "{genre}", "layer": "{layer}", "dose": "{dose:g}", "hit rate": "{hit_rate:.0%}",
+    "95 % interval": "{low:.0%} to {high:.0%}", "unsteered": "{unsteered:.0%}",
+    "random direction": "{random_direction:.0%}", "clips": "{n}",
 }  # fmt: skip
-"""Heading -> what of a row stands below it."""
+"""Heading -> how what stands below it is written."""
 
 
 def write_page(
@@ -187,19 +187,15 @@ def _rows(report: Mapping[str, Any], part: str, key: str) -> list[Mapping[str, A
 
 def _measured(head: str, words: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     """Return a heading, what it means and a table; `columns` are headings with what stands below them."""
-    if not rows:
-        return ""
-    shown = table(columns, ([_cell(row, name) for name in columns.values()] for row in rows))
-    return f"<h2>{head}</h2><p>{words}</p>{shown}"
+    shown = table(columns, ([_cell(row, form) for form in columns.values()] for row in rows))
+    return f"<h2>{head}</h2><p>{words}</p>{shown}" if rows else ""
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    if name == "interval":
-        return f"{_cell(row, 'low')} to {_cell(row, 'high')}"
-    value = row.get(name)
-    if value is None or name in ("genre", "layer", "n"):
-        return "–" if value is None else str(value)
-    return f"{float(value):g}" if name == "dose" else f"{float(value):.0%}"
+def _cell(row: Mapping[str, Any], form: str) -> str:
+    try:
+        return form.format_map({name: value for name, value in row.items() if value is not None})
+    except KeyError:
+        return "–"
 
 
 PROBE_LEAD = (
@@ -239,7 +235,7 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
 def figure_of(finding: Finding) -> Any | None:
     """Return the figure of a finding, or None where there is none for its kind."""
     with suppress(ProbeError):
-        return diagnosis_figure(finding.value)
+        return plots.diagnosis_figure(finding.value)
     return None
 
 

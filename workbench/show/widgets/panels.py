@@ -14,7 +14,6 @@ from workbench.activations import Activations
 from workbench.errors import Cancelled, ProbeError, SteeringError
 from workbench.evidence.causal import PatchMap
 from workbench.evidence.judge import Judge, load_judge
-from workbench.evidence.trials import Trial
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep, Projection, fit_probes, project
@@ -23,7 +22,7 @@ from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.players import ComparisonPlayer, shortened
-from workbench.show.widgets.steer_lab_takes import GeneratePanel, wanted_takes
+from workbench.show.widgets.steer_lab_takes import GeneratePanel
 from workbench.sound import Clip, Dataset
 from workbench.steering import Direction, Steering
 
@@ -171,9 +170,6 @@ class SteerPanel(GeneratePanel):
         doses = {name: ui.value_of(slider) for name, slider in self.sliders.items()}
         terms = [self.directions[name].at(dose) for name, dose in doses.items() if dose]
         return sum(terms[1:], terms[0]) if terms else None
-
-    def _wanted(self) -> list[Trial]:
-        return wanted_takes(self.prompt.value, self.seed.value, self.steering, control=self.control.value)
 
     def _hear_takes(self, takes: Mapping[str, Take]) -> None:
         plans = {name: take.steering for name, take in takes.items()}

@@ -15,7 +15,6 @@ import traitlets
 from workbench.errors import SteeringError, renamed_attribute
 from workbench.evidence.judge import Judges, as_judges
 from workbench.evidence.search import AutoDose
-from workbench.evidence.trials import Trial
 from workbench.generation.request import prompt_codes_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
@@ -25,7 +24,7 @@ from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job
 from workbench.show.widgets.fader import LIMIT, Fader
 from workbench.show.widgets.kept import Kept
-from workbench.show.widgets.steer_lab_takes import Aim, DoseFinder, GeneratePanel, cost_words, wanted_takes
+from workbench.show.widgets.steer_lab_takes import Aim, DoseFinder, GeneratePanel, cost_words
 from workbench.show.widgets.takes import TakeComparison
 from workbench.sound import Clip
 from workbench.steering import Direction, Steering
@@ -206,7 +205,6 @@ class SteerLab(GeneratePanel):
         names, hint = [NOTHING, *self.beginnings], "the sound that the take begins with"
         self.beginning = ui.control(ipywidgets.Dropdown, "go on from", options=names, tooltip=hint)
         self.beginning.layout.display = "" if self.beginnings else "none"
-        self.prompted = ui.tick_box("also the same in words, without a push")
         self.costs = ipywidgets.HTML()
         named = {group.name: group.names for group in self.groups}
         self.desk = DoseDesk(named, pad, self._rewrite, breaks=model.breaking_dose)
@@ -294,10 +292,6 @@ class SteerLab(GeneratePanel):
         told = cost_words(self.model, takes) if len(takes) > 1 else []
         self.costs.value = "".join(map(ui.note_html, told))
         return takes
-
-    def _wanted(self) -> list[Trial]:
-        more = {"prompted": self.prompted.value, "control": self.control.value}
-        return wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
 
     def _beginning(self) -> Clip | None:
         return self.beginnings.get(self.beginning.value)

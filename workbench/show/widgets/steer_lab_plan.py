@@ -329,9 +329,8 @@ class SteeringOptions(ui.Together, ui.Panel):
         """Put the controls to how, when and on which branch a term acts, as far as they can say it."""
         gate = term.gate
         with self.together():
-            self.branch.value, self.chance.value, self.schedule.value = (
-                term.branch, term.chance, term.schedule.kind,
-            )  # fmt: skip
+            self.branch.value, self.chance.value = term.branch, term.chance
+            self.schedule.value = term.schedule.kind
             if term.operation in [value for _words, value in self.operation.options]:
                 self.operation.value = term.operation
             if term.schedule.kind == "knots":

@@ -62,6 +62,7 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
         )  # fmt: skip
         self.seed = ui.control(ipywidgets.BoundedIntText, "seed", "200px", min=0, max=2**31 - 1, value=seed)
         self.control = ui.tick_box("also random directions of equal norm")
+        self.prompted = ui.tick_box("also the same in words, without a push")
 
     def _add_takes(self, folder: Path | str | None = None, judge: Judge | None = None) -> None:
         """Add the job and the history of what it made."""
@@ -121,8 +122,14 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
     def _beginning(self) -> Clip | None:
         return None
 
-    def _wanted(self) -> list[Trial]:
+    @property
+    def steering(self) -> Steering | None:
+        """The plan; None where nothing is pushed."""
         raise NotImplementedError
+
+    def _wanted(self) -> list[Trial]:
+        more = {"prompted": self.prompted.value, "control": self.control.value}
+        return wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
 
     def _generate(self, job: Job) -> dict[str, Take]:
         return self._make(self._wanted(), job)
