@@ -36,16 +36,10 @@ LEAD = (
 
 
 def blind_test(
-    model: Model,
-    plans: Mapping[str, Steering],
-    folder: Path | str,
-    *,
-    triples: int = 12,
-    prompts: Sequence[str] = NEUTRAL_PROMPTS,
-    seconds: float = 5.0,
-    random_state: int | None = None,
+    model: Model, plans: Mapping[str, Steering], folder: Path | str, *, triples: int = 12,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS, seconds: float = 5.0, random_state: int | None = None,
     progress: bool = True,
-) -> Path:
+) -> Path:  # fmt: skip
     """Return the path of `folder`/listen.html, after writing it and, beside it, `key.json`.
 
     Each triple has one prompt and seed: steered, unsteered, and pushed along random directions at the same

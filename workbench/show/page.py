@@ -280,17 +280,10 @@ Sounds = dict[str, dict[str, tuple[Clip, Row]]]
 
 
 def evidence_report(
-    model: Model,
-    directions: Mapping[str, Any],
-    *,
-    judges: Judges = "genre",
-    budget_minutes: float = 40.0,
-    folder: Path | str = "out/evidence",
-    music: Dataset | None = None,
-    design: Design | None = None,
-    client: Any = None,
-    progress: bool = True,
-) -> Evidence:
+    model: Model, directions: Mapping[str, Any], *, judges: Judges = "genre", budget_minutes: float = 40.0,
+    folder: Path | str = "out/evidence", music: Dataset | None = None, design: Design | None = None,
+    client: Any = None, progress: bool = True,
+) -> Evidence:  # fmt: skip
     """Return the evidence for steering, after writing it as one page, `folder`/index.html.
 
     Layers and doses are chosen on some prompts and seeds and reported on others, beside controls.

@@ -29,14 +29,9 @@ RING: dict[str, Any] = {
 
 
 def shares(
-    rows: pd.DataFrame,
-    question: str,
-    *,
-    axis: str = "held-out accuracy",
-    chance: float | None = None,
-    marked: Sequence[str] = (),
-    note: str = "",
-) -> go.Figure:
+    rows: pd.DataFrame, question: str, *, axis: str = "held-out accuracy", chance: float | None = None,
+    marked: Sequence[str] = (), note: str = "",
+) -> go.Figure:  # fmt: skip
     """Return points with 95 % bars, one line each, from top to bottom.
 
     `rows` have the columns name, value, low, high (shares, such as accuracies); `axis` says what the value

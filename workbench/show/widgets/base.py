@@ -65,14 +65,9 @@ class JobPanel(ui.Panel, Generic[T]):
     pressed = False
 
     def __init__(
-        self,
-        work: Callable[[Job], T],
-        *,
-        label: str = "Run",
-        on_done: Callable[[T], object] | None = None,
-        size: Callable[[], float] = lambda: 1.0,
-        kind: Hashable = None,
-    ) -> None:
+        self, work: Callable[[Job], T], *, label: str = "Run", on_done: Callable[[T], object] | None = None,
+        size: Callable[[], float] = lambda: 1.0, kind: Hashable = None,
+    ) -> None:  # fmt: skip
         self._work, self._on_done, self._size = work, on_done, size
         self._kind, self._telling = object() if kind is None else kind, threading.RLock()
         self._thread: threading.Thread | None = None

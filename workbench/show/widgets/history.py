@@ -87,14 +87,9 @@ class TakeHistory(ui.Together, ui.Panel):
     chosen = traitlets.List(traitlets.Unicode())
 
     def __init__(
-        self,
-        folder: Path | str | None = None,
-        judge: Judge | str | None = None,
-        *,
-        most: int = 50,
-        on_play: Callable[[str], object] | None = None,
-        on_open: Callable[[Take], object] | None = None,
-    ) -> None:
+        self, folder: Path | str | None = None, judge: Judge | str | None = None, *, most: int = 50,
+        on_play: Callable[[str], object] | None = None, on_open: Callable[[Take], object] | None = None,
+    ) -> None:  # fmt: skip
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "takes"
         self.folder, self.most = out if folder is None else Path(folder), most
         self.judge = load_judge(judge) if isinstance(judge, str) else judge

@@ -44,13 +44,9 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
     layer = traitlets.Int(0)
 
     def __init__(
-        self,
-        acts: Activations | None = None,
-        *,
-        targets: Sequence[str] | None = None,
-        sweeps: Mapping[str, ProbeSweep] | None = None,
-        **options: Any,
-    ) -> None:
+        self, acts: Activations | None = None, *, targets: Sequence[str] | None = None,
+        sweeps: Mapping[str, ProbeSweep] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         self.acts, self.options = acts, options
         self.sweeps = self.made = dict(sweeps or {})
         names = list(targets or self.sweeps or ["genre"])
@@ -130,16 +126,10 @@ class SteerPanel(GeneratePanel):
     """
 
     def __init__(
-        self,
-        model: Model,
-        directions: Mapping[str, Direction] | ProbeSweep,
-        judge: Judge | str | None = None,
-        *,
-        prompt: str = "a calm tune",
-        seconds: float = 5.0,
-        seed: int = 0,
+        self, model: Model, directions: Mapping[str, Direction] | ProbeSweep,
+        judge: Judge | str | None = None, *, prompt: str = "a calm tune", seconds: float = 5.0, seed: int = 0,
         guidance: float | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._directions = directions
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self._add_settings(model, prompt, seconds, seed, guidance)
@@ -296,20 +286,11 @@ class MapPanel(LookupPanel[Settings, Projection]):
     """
 
     def __init__(
-        self,
-        acts: Activations,
-        dataset: Dataset,
-        *,
-        layer: int | None = None,
-        method: str = "umap",
-        seed: int = 0,
-        neighbours: int = 15,
-        colour_by: str = "genre",
-        projection: Projection | None = None,
-        sweep: ProbeSweep | None = None,
-        joined: Activations | None = None,
+        self, acts: Activations, dataset: Dataset, *, layer: int | None = None, method: str = "umap",
+        seed: int = 0, neighbours: int = 15, colour_by: str = "genre", projection: Projection | None = None,
+        sweep: ProbeSweep | None = None, joined: Activations | None = None,
         sounds: Mapping[str, Clip] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.acts, self.dataset = acts, dataset
         self.sweep, self.joined, self.sounds = sweep, joined, dict(sounds or {})
         self.projection: Projection | None = projection

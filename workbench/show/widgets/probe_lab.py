@@ -113,15 +113,9 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
     """
 
     def __init__(
-        self,
-        acts: Activations,
-        dataset: Dataset | None = None,
-        *,
-        target: str = "genre",
-        sweep: ProbeSweep | None = None,
-        layer: int | None = None,
-        **options: Any,
-    ) -> None:
+        self, acts: Activations, dataset: Dataset | None = None, *, target: str = "genre",
+        sweep: ProbeSweep | None = None, layer: int | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         self.acts, self.dataset, self.target, self.options = acts, dataset, target, options
         self.sweep, self._first = sweep, layer
         self.made: dict[int, d.ProbeReport] = {}

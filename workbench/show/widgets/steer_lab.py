@@ -184,20 +184,11 @@ class SteerLab(GeneratePanel):
     way = renamed_attribute("way", "options")
 
     def __init__(
-        self,
-        model: Model,
-        directions: Any,
-        judges: Judges | None = None,
-        *,
-        probes: Sequence[Any] = (),
-        beginnings: Mapping[str, Clip] | None = None,
-        prompt: str = "a calm tune",
-        seconds: float = 5.0,
-        seed: int = 0,
-        guidance: float | None = None,
-        pad: Sequence[str] | None = None,
+        self, model: Model, directions: Any, judges: Judges | None = None, *, probes: Sequence[Any] = (),
+        beginnings: Mapping[str, Clip] | None = None, prompt: str = "a calm tune", seconds: float = 5.0,
+        seed: int = 0, guidance: float | None = None, pad: Sequence[str] | None = None,
         folder: Path | str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.judges, self.groups = as_judges(judges or {}), p.groups_of(directions)
         watched = tuple(probes) or tuple(group.probe for group in self.groups if group.probe)
         self.beginnings, self.probes = dict(beginnings or {}), watched

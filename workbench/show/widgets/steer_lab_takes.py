@@ -244,16 +244,10 @@ class DoseFinder(WorkPanel["AutoDose"]):
     found = renamed_attribute("found", "result")
 
     def __init__(
-        self,
-        model: Model,
-        groups: Sequence[Group],
-        judges: Mapping[str, Judge],
-        *,
-        method_of: Callable[[str], str],
-        settings: Callable[[], dict[str, Any]],
-        pace: Callable[[], float | None],
-        on_found: Callable[[Aim, AutoDose], object],
-    ) -> None:
+        self, model: Model, groups: Sequence[Group], judges: Mapping[str, Judge], *,
+        method_of: Callable[[str], str], settings: Callable[[], dict[str, Any]],
+        pace: Callable[[], float | None], on_found: Callable[[Aim, AutoDose], object],
+    ) -> None:  # fmt: skip
         self.model, self.groups, self.judges = model, {group.name: group for group in groups}, dict(judges)
         self._method_of, self._settings, self._pace, self._on_found = method_of, settings, pace, on_found
         self.result: AutoDose | None = None
