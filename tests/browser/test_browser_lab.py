@@ -17,9 +17,7 @@ CELLS = [
 from workbench.model.capture import capture
 from workbench.model.load import load
 from workbench.probing import fit_probes, project
-from workbench.show.widgets.map_panel import MapPanel
-from workbench.show.widgets.panels import ProbePanel
-from workbench.show.widgets.panels import SteerPanel
+from workbench.show.widgets.panels import MapPanel, ProbePanel, SteerPanel
 from workbench.sound import from_folder
 model = load({model!r}, device="cpu", dtype="float32")
 songs = from_folder({music!r})

@@ -24,8 +24,7 @@ from workbench.cli.app import LIVE
 from workbench.cli.copies import PAGES
 from workbench.cli.demo import DOSES
 from workbench.cli.main import parser
-from workbench.cli.picture import across, up
-from workbench.cli.probing import SHUFFLES
+from workbench.cli.tasks import SHUFFLES, across, up
 from workbench.evidence.judge import register_judge
 from workbench.evidence.report import Verdict
 from workbench.extensions import load_extension

@@ -15,7 +15,7 @@ from workbench.probing import fit_probes, regularization_path, regularization_pa
 from workbench.probing.diagnosis import evaluate_probe, ridge_to_means
 from workbench.show import plots
 from workbench.show.plots.grammar import GENRE_COLOURS
-from workbench.show.widgets.panels import RegularizationPanel
+from workbench.show.widgets.probe_lab import RegularizationPanel
 from workbench.steering import difference_in_means
 
 STEPS = (0.01, 1.0, 100.0, math.inf)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from show_samples import EVIL
 
 from workbench.generation.generate import generate
-from workbench.show.widgets.naming import distinct, plan_words, take_words
+from workbench.show.widgets.takes import distinct, plan_words, take_words
 from workbench.steering import (
     Direction,
     Gate,

@@ -16,8 +16,7 @@ from workbench.evidence.trials import UNSTEERED
 from workbench.model.capture import capture
 from workbench.probing import fit_probes, project
 from workbench.show.plots import GENRE_COLOURS
-from workbench.show.widgets.map_panel import MapPanel
-from workbench.show.widgets.panels import ProbePanel, SteerPanel
+from workbench.show.widgets.panels import MapPanel, ProbePanel, SteerPanel
 from workbench.show.widgets.steer_lab_takes import CONTROL
 from workbench.show.widgets.takes import compare
 from workbench.steering import Steering, random_direction
@@ -255,7 +254,7 @@ def test_a_map_that_is_cancelled_lets_go_at_once(acts, tiny_dataset, monkeypatch
         assert go.wait(30)
         return project(*given, **options)
 
-    monkeypatch.setattr("workbench.show.widgets.map_panel.project", slow)
+    monkeypatch.setattr("workbench.show.widgets.panels.project", slow)
     panel = MapPanel(acts, tiny_dataset, method="pca", layer=2)
     assert begun.wait(10) and panel.job.bar.layout.display == ""
     panel.job.cancel_button.click()

@@ -141,9 +141,7 @@ class _Guarded(JupyterHandler):
         user = await ensure_async(self.settings["identity_provider"].get_user(self))
         if user is None:
             raise HTTPError(403)
-        done = super().prepare()
-        if done is not None:
-            await done
+        await ensure_async(super().prepare())
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
         """Log what is no mere refusal: those are logged with their request, without its token."""

@@ -26,16 +26,9 @@ PER_CLASS = 60
 
 
 def run_demo(
-    out: Path,
-    *,
-    model: str = "embedded",
-    music: str = "embedded",
-    device: str | None = None,
-    prompt: str = "a tune",
-    seed: int = 7,
-    clips: int = 8,
-    judge: wb.Judge | str = "genre",
-) -> Path:
+    out: Path, *, model: str = "embedded", music: str = "embedded", device: str | None = None,
+    prompt: str = "a tune", seed: int = 7, clips: int = 8, judge: wb.Judge | str = "genre",
+) -> Path:  # fmt: skip
     """Write WAV files, ``report.json`` and ``index.html`` into a folder; return the page's path.
 
     The options are those of ``workbench demo``; prompt and seed are those of the clips that are kept. A judge

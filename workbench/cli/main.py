@@ -38,11 +38,8 @@ The same, step by step:
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "umap-learn", "plotly", "jupyterlab",
             "ipywidgets", "anywidget", "xarray", "zarr")  # fmt: skip
 QUICKSTART = "0_quickstart.ipynb"
-RECIPE = {
-    "build-embedded": "build",
-    "evaluate-embedded": "evaluate",
-    "evaluate-steering": "steering",
-}  # of the built-in model
+# Old commands that have moved to the recipe of the built-in model, and what they are called there.
+RECIPE = {"build-embedded": "build", "evaluate-embedded": "evaluate", "evaluate-steering": "steering"}
 SITES = "embed resid_pre head_out attn_out mlp_out resid_post"
 METHODS = "logistic, ridge, means (the difference in means), rfm, unit-ridge, or one that an extension brings"
 LAYER = "print what this layer confuses, and take the directions from it (default: the middle layer)"
@@ -51,9 +48,7 @@ GROUP = (
     'expression on the clips\' names such as "(.*?)_"'
 )
 DIRECTION = "a file that `workbench probe` wrote, or with --plan their folder; may be given several times"
-PLAN = (
-    'instead of dose, branch and operation: the whole plan, such as "0.2*jazz@3 - 0.1*rock@3 | ramp(1s,3s)"'
-)
+PLAN = 'the whole plan, instead of dose, branch and operation: "0.2*jazz@3 - 0.1*rock@3 | ramp(1s,3s)"'
 BATCH_PAYS, THREADS_PAY = 1.5, 1.2  # times as fast, from which the doctor says so
 USUAL = {"dose": 0.15, "branch": "cond", "operation": "add"}
 DOSE = "in multiples of the mean residual norm (default: 0.15)"
@@ -301,11 +296,9 @@ def _threads(model: wb.Model, alone: float) -> list[str]:
 
 def _swapped_mb() -> int:
     """Return how many MB of this process lie in swap; 0 where the system does not say."""
-    try:
-        told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(told["VmSwap"].split()[0]) // 1024
-    except (OSError, LookupError, ValueError):
-        return 0
+    import psutil
+
+    return int(getattr(psutil.Process().memory_full_info(), "swap", 0)) // 2**20
 
 
 @command(
@@ -342,8 +335,7 @@ def capture(asked: Namespace) -> None:
 )
 def probe(asked: Namespace) -> None:
     """Fit probes, print their table and what else was asked for, and write what they found."""
-    from workbench.cli.picture import accuracy_png
-    from workbench.cli.probing import confusion_text, lint_of, regroup
+    from workbench.cli.tasks import accuracy_png, confusion_text, lint_of, regroup
 
     acts = wb.open_activations(asked.activations)
     if asked.layer is not None:
@@ -377,7 +369,7 @@ def _fitted_again(asked: Namespace) -> str:
     for file in asked.extension or ():
         lines.insert(0, f"from workbench.extensions import load_extension; load_extension({str(file)!r})")
     if asked.group is not None:
-        lines.append(f"from workbench.cli.probing import regroup; acts = regroup(acts, {asked.group!r})")
+        lines.append(f"from workbench.cli.tasks import regroup; acts = regroup(acts, {asked.group!r})")
     lines.append(f"probes = wb.fit_probes(acts, target={asked.target!r}, method={asked.method!r})")
     return "; ".join(lines)
 
@@ -401,7 +393,7 @@ def _fitted_again(asked: Namespace) -> str:
 )
 def steer(asked: Namespace) -> None:
     """Generate a steered clip, and the same prompt and seed unsteered."""
-    from workbench.cli.steering import breaking_warning, directions_in, heard_table, planned
+    from workbench.cli.tasks import breaking_warning, directions_in, heard_table, planned
 
     judge = None if asked.judge is None else wb.load_judge(asked.judge)
     plan = planned(directions_in(asked.direction), asked, USUAL)
@@ -437,8 +429,7 @@ def steer(asked: Namespace) -> None:
 )
 def evaluate(asked: Namespace) -> None:
     """Write the page of evidence and the listening test, or read the answers to the latter."""
-    from workbench.cli.probing import directions_by_method
-    from workbench.cli.steering import directions_in
+    from workbench.cli.tasks import directions_by_method, directions_in
     from workbench.show.blind import blind_results
 
     if asked.answers:

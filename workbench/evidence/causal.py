@@ -294,7 +294,7 @@ class PatchMap:
 
     def plot(self, branch: str = "cond") -> Any:
         """Return the heat map of a branch."""
-        from workbench.show.plots.causes import patch_heat
+        from workbench.show.plots.steering import patch_heat
 
         return patch_heat(self, branch)
 
@@ -416,7 +416,7 @@ class DirectEffects:
 
     def plot(self) -> Any:
         """Return the heat map of layers and parts."""
-        from workbench.show.plots.causes import direct_heat
+        from workbench.show.plots.steering import direct_heat
 
         return direct_heat(self)
 

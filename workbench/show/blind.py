@@ -20,7 +20,7 @@ from workbench.errors import EvidenceError
 from workbench.evidence.trials import UNSTEERED, Trial, make_takes
 from workbench.files import write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.show.page import HERE, LISTENED_HZ, document, player_html
+from workbench.show.page import LISTENED_HZ, card_html, document, player_html
 from workbench.stats import interval, point_estimate, rate_over_groups, roc_auc
 from workbench.steering import Steering, random_direction
 
@@ -36,16 +36,10 @@ LEAD = (
 
 
 def blind_test(
-    model: Model,
-    plans: Mapping[str, Steering],
-    folder: Path | str,
-    *,
-    triples: int = 12,
-    prompts: Sequence[str] = NEUTRAL_PROMPTS,
-    seconds: float = 5.0,
-    random_state: int | None = None,
+    model: Model, plans: Mapping[str, Steering], folder: Path | str, *, triples: int = 12,
+    prompts: Sequence[str] = NEUTRAL_PROMPTS, seconds: float = 5.0, random_state: int | None = None,
     progress: bool = True,
-) -> Path:
+) -> Path:  # fmt: skip
     """Return the path of `folder`/listen.html, after writing it and, beside it, `key.json`.
 
     Each triple has one prompt and seed: steered, unsteered, and pushed along random directions at the same
@@ -53,17 +47,13 @@ def blind_test(
 
     Args:
         model: the model.
-        plans: genre -> plan, such as `{"jazz": jazz.at(0.2)}`; triples take the genres in turn.
-        folder: where both files go.
-        triples: how many; a listener needs about half a minute for each.
+        plans: genre -> plan, one at least, else an EvidenceError; triples take the genres in turn.
+        folder: where both files go; a DiskError where it cannot be written.
+        triples: how many (1 or more); a listener needs about half a minute for each.
         prompts: taken in turn, triple by triple.
         seconds: length of each clip.
         random_state: of the order; by default another one every time.
         progress: whether to show a progress bar.
-
-    Raises:
-        EvidenceError: there is no plan or no triple.
-        DiskError: the folder cannot be written.
 
     >>> blind_test(model, {"jazz": jazz.at(0.2)}, "out/blind")  # doctest: +SKIP
     >>> blind_test(None, {}, "out/blind")
@@ -85,9 +75,8 @@ def blind_test(
             rows.append({"triple": str(number + 1), "clip": letter, "aim": aim, "kind": kind, "seed": seed})
     takes = make_takes(model, some, seconds=seconds, progress=progress)
     clips = [take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)) for take in takes]
-    players = [
-        player_html(clip, f"{row['triple']}{row['clip']}") for clip, row in zip(clips, rows, strict=True)
-    ]
+    labels = [f"{row['triple']}{row['clip']}" for row in rows]
+    players = list(map(player_html, clips, labels))
     test, target = secrets.token_hex(4), Path(folder)
     groups = [_triple(rows[i : i + 3], players[i : i + 3], sorted(plans)) for i in range(0, len(rows), 3)]
     write_atomically(target / "key.json", json.dumps({"test": test, "clips": rows}, indent=1).encode())
@@ -103,20 +92,18 @@ def _page(test: str, groups: Sequence[str]) -> str:
         "<p id='done' role='status'></p><p><button type='button' id='save'>Save the answers</button></p>"
         "<details><summary>The answers as text</summary><pre id='text'></pre></details></form>"
     )
-    script = "".join((HERE / name).read_text("utf-8") for name in ("page.js", "blind.js"))
-    return document("Blind listening", [head, *groups, end], script=script)
+    return document("Blind listening", [head, *groups, end], scripts=["page.js", "blind.js"])
 
 
 def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: Sequence[str]) -> str:
     """Return the questions about one triple."""
     number, aim = rows[0]["triple"], escape(rows[0]["aim"])
     options = "".join(f"<option>{escape(one)}</option>" for one in ("", *genres, "something else"))
-    cards = "".join(
-        f"<div class='clip' style='border-left-color:var(--ring)'><h3>{number} {letter}</h3>{player}"
-        f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label></div>"
-        for letter, player in zip(LETTERS, players, strict=True)
-    )
-    asked = {"most": f"Which sounds most like {aim}?", "liked": "Which do you like best?"}
+    cards = ""
+    for letter, player in zip(LETTERS, players, strict=True):
+        asked = f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label>"
+        cards += card_html("var(--ring)", f"<h3>{number} {letter}</h3>{player}{asked}")
+    questions = {"most": f"Which sounds most like {aim}?", "liked": "Which do you like best?"}
     radios = "".join(
         f"<fieldset><legend>{question}</legend>"
         + "".join(
@@ -124,7 +111,7 @@ def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: S
             for letter in LETTERS
         )
         + "</fieldset>"
-        for name, question in asked.items()
+        for name, question in questions.items()
     )
     return f"<section data-triple='{number}'><div class='clips'>{cards}</div>{radios}</section>"
 
@@ -137,12 +124,8 @@ def blind_results(answers: Sequence[Path | str], key: Path | str) -> pd.DataFram
     scores above one of the others (a point where the genre was named, one where it was chosen as most like).
     From five listeners on intervals draw listeners, below they draw triples.
 
-    Args:
-        answers: the CSV files that the page saved.
-        key: the `key.json` that was written beside the page.
-
-    Raises:
-        EvidenceError: there is no answer, or one belongs to another test.
+    `answers` are the CSV files that the page saved, `key` is the `key.json` that was written beside it. An
+    EvidenceError where there is no answer, or one belongs to another test.
     """
     about, tables = json.loads(Path(key).read_text("utf-8")), []
     for path in map(Path, answers):
@@ -152,9 +135,8 @@ def blind_results(answers: Sequence[Path | str], key: Path | str) -> pd.DataFram
     strange = sorted(set(rows["test"]) - {about["test"]})
     if strange or not (rows["most"] != "").any():
         found = f"they are of {', '.join(strange)}" if strange else "nothing was answered"
-        raise EvidenceError(
-            f"Answers to the test {about['test']} were to be read", found, "Give its CSV files"
-        )
+        asked = f"Answers to the test {about['test']} were to be read"
+        raise EvidenceError(asked, found, "Give its CSV files")
     rows = rows.drop_duplicates(["listener", "triple", "clip"], keep="last")
     rows = rows.merge(pd.DataFrame(about["clips"]), on=["triple", "clip"])
     rows["group"] = rows["listener"]

@@ -87,10 +87,7 @@ def check_cause(
 ) -> Verdict:
     """Check which of CAUSES is wrong with a broken probe, and say why or where to look.
 
-    Args:
-        broken: the probe.
-        answer: one of CAUSES.
-        report: makes the lab's report. With it another fault is accepted as well if the lab raises its alarm.
+    `report` makes the lab's report: with it another fault is accepted, too, if the lab raises its alarm.
     """
     if answer is None:
         return Verdict(None, f"Name one of: {', '.join(CAUSES)}.")

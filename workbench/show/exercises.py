@@ -1,18 +1,14 @@
 """Checks of the notebooks' exercises: an answer in, what is right or wrong with it in words out.
 
-Every check takes what the notebook has made and the reader's answer, and returns a Verdict. The right answer
-is computed from the reader's own figures, so it stays right for another model and other music.
-
-An answer of the wrong kind (a word where a number is asked, nan, True ...) is refused in words and counts as
-no attempt. The first wrong answer is told what is wrong with it, the second gets a hint too, the third the
-solution.
+The right answer is computed from what the notebook has made, so it stays right for other models and music. An
+answer of the wrong kind (a word where a number is asked, nan, True ...) is refused and counts as no attempt.
 """
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +17,7 @@ import pandas as pd
 
 from workbench.files import size_text
 from workbench.model.checkpoints import CHECKPOINTS
-from workbench.steering import Direction, Steering, Term
+from workbench.steering import Direction, Gate, Steering
 from workbench.steering.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -87,13 +83,10 @@ def tied_layers(probes: ProbeSweep, answer: object) -> Verdict:
     """Check which layers cannot be told from the best one: those whose 95 % interval reaches its accuracy."""
     best = probes.best
     tied = {probe.layer for probe in probes if probe.scores.high >= best.accuracy}
-    if answer is None:
-        return Verdict(None, "Give the layers as a list, for example [2, 3], and run the cell again.")
     given = _members(answer, int)
     if given is None:
-        return _odd(answer, "Give a list of layers, for example [2, 3]")
-    strange = given - set(probes.layers)
-    if strange:
+        return _unread(answer, "Give a list of layers, for example [2, 3]")
+    if strange := given - set(probes.layers):
         return Verdict(False, f"Not probed: {_listed(strange)}; the layers are {_listed(probes.layers)}.")
     why = f"The best accuracy is {best.accuracy:.1%}, at layer {best.layer}."
     reached = f"The intervals of layers {_listed(tied)} reach it."
@@ -110,18 +103,14 @@ def tied_layers(probes: ProbeSweep, answer: object) -> Verdict:
 
 def late_push(plan: object, *, towards: str, after_s: float) -> Verdict:
     """Check a plan that does nothing before `after_s`, and pushes towards a class from then to the end."""
-    if plan is None:
-        hint = f"Write a plan such as directions[{towards!r}].at(0.2, schedule=...)."
-        return Verdict(None, f"{hint} wb.ramp and wb.window make schedules.")
     if not isinstance(plan, Steering):
-        return _odd(plan, "Give a plan: a direction becomes one by .at(dose)")
-    pushed, early = _pushes(plan, towards), _early(plan, after_s)
-    reason = None
+        none = f"Write a plan such as directions[{towards!r}].at(0.2, schedule=...)."
+        none += " wb.ramp and wb.window make schedules."
+        return _unread(plan, "Give a plan: a direction becomes one by .at(dose)", none)
+    pushed, reason = _pushes(plan, towards), _early(plan, after_s)
     if not pushed(1e6) > 0:
         reason = f"In the end nothing pushes towards {towards}."
-    elif early is not None:
-        reason = f"It already acts at {early:.1f} s, before {after_s:g} s."
-    elif not pushed(after_s + 1) > 0:
+    elif reason is None and not pushed(after_s + 1) > 0:
         reason = f"At {after_s + 1:g} s it does not push towards {towards} yet."
     reason = reason or _drowning(plan)
     text = f"Your plan reads: {plan.text()}."
@@ -136,19 +125,18 @@ def late_push(plan: object, *, towards: str, after_s: float) -> Verdict:
 
 def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
     """Check a plan that pushes towards a class from `after_s` on, and only until a probe reads it."""
-    if plan is None:
-        hint = "Move sliders and settings of the lab, or edit its line, then answer with lab.steering."
-        return Verdict(None, f"{hint} A gate and a schedule are under 'How, when, where'.")
     if not isinstance(plan, Steering):
-        return _odd(plan, "Give a plan: answer with lab.steering")
-    reason, mine = _gate_fault(plan, towards, after_s), [t for t in plan.terms if t.direction.name == towards]
-    text = f"Your plan reads: {plan.text()}."
-    if reason is None and mine[0].gate is not None:
-        gate = mine[0].gate
+        none = "Move sliders and settings of the lab, or edit its line, then answer with lab.steering."
+        none += " A gate and a schedule are under 'How, when, where'."
+        return _unread(plan, "Give a plan: answer with lab.steering", none)
+    # each term that pushes towards the class in the end, and its gate
+    gates = [term.gate for term in plan.terms if _pushes(Steering((term,)), towards)(1e6) > 0]
+    reason, text = _gate_fault(plan, gates, towards, after_s), f"Your plan reads: {plan.text()}."
+    if reason is None and gates[0] is not None:
         return Verdict(
             True,
             f"{text} Nothing is touched before {after_s:g} s, and the push rests while the probe of layer "
-            f"{gate.read_out.layer} reads {towards} with {gate.threshold:.0%} or more.",
+            f"{gates[0].read_out.layer} reads {towards} with {gates[0].threshold:.0%} or more.",
         )
     ramp = f"ramp({after_s:g}s,{after_s + 1:g}s)"
     hint = f"the line needs a schedule, such as {ramp}, and gate({towards}@... < 0.8)."
@@ -159,30 +147,26 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
     return wrong("gated_push", plan, reason=f"{text} {reason}", hint=hint, solution=solution)
 
 
-def _gate_fault(plan: Steering, towards: str, after_s: float) -> str | None:
+def _gate_fault(plan: Steering, gates: Sequence[Gate | None], towards: str, after_s: float) -> str | None:
     """Return what is wrong with a plan that should push late, and until a probe hears the class."""
     if not plan.terms:
         return "Your plan does nothing."
-    early = _early(plan, after_s)
-    if early is not None:
-        return f"It already acts at {early:.1f} s, before {after_s:g} s."
-    mine = [term for term in plan.terms if term.direction.name == towards and _pushes_towards(term)]
-    if not mine:
+    if early := _early(plan, after_s):
+        return early
+    if not gates:
         return f"In the end nothing pushes towards {towards}."
-    gates = [term.gate for term in mine if term.gate is not None and term.gate.class_ == towards]
-    if len(gates) < len(mine):
+    if any(gate is None or gate.class_ != towards for gate in gates):
         return f"Nothing ends the push once {towards} is heard: give it a gate."
-    if any(gate.side != "below" for gate in gates):
+    if any(gate is not None and gate.side != "below" for gate in gates):
         return f"Its gate opens only once {towards} is heard: it must open below."
     return _drowning(plan)
 
 
 def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:
     """Check a plan in which one class fades while another one rises, and both add up to one dose."""
-    if plan is None:
-        return Verdict(None, "Join two plans with +, one scheduled by wb.fade(start, end), one by wb.ramp.")
     if not isinstance(plan, Steering):
-        return _odd(plan, "Give a plan: a direction becomes one by .at(dose)")
+        none = "Join two plans with +, one scheduled by wb.fade(start, end), one by wb.ramp."
+        return _unread(plan, "Give a plan: a direction becomes one by .at(dose)", none)
     leaving, coming = _pushes(plan, out_of), _pushes(plan, into)
     sums = [leaving(s) + coming(s) for s in np.linspace(0, 30, 301)]
     if not leaving(0) > 0 or leaving(1e6) > 0:
@@ -206,14 +190,11 @@ def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:
 
 def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: object) -> Verdict:
     """Check which labels are read better than chance: the interval lies above what shuffled labels reach."""
-    if answer is None:
-        return Verdict(None, f"Give the names in a list, some of {_listed(sweeps)}.")
     given = _members(answer, str)
     if given is None:
-        return _odd(answer, f"Give a list of names, some of {_listed(sweeps)}")
-    if given - set(sweeps):
-        strange = _listed(given - set(sweeps))
-        return Verdict(False, f"Not probed: {strange}; there are {_listed(sweeps)}.")
+        return _unread(answer, f"Give a list of names, some of {_listed(sweeps)}")
+    if strange := given - set(sweeps):
+        return Verdict(False, f"Not probed: {_listed(strange)}; there are {_listed(sweeps)}.")
     scores = {target: sweep.best.scores for target, sweep in sweeps.items()}
     lines = {t: max(s.chance, np.nan_to_num(s.shuffled_high)) for t, s in scores.items()}
     right = {t for t, s in scores.items() if s.low > lines[t]}
@@ -234,11 +215,9 @@ def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: object) -> Verdic
 def flattery(grouped: ProbeSweep, random: ProbeSweep, answer: object) -> Verdict:
     """Check by how many percentage points the random split flatters, at the best layer of each."""
     gap = 100 * (random.best.accuracy - grouped.best.accuracy)
-    if answer is None:
-        return Verdict(None, "Give a number of percentage points, for example 30.")
     given = _number(answer, -100, 100)
     if given is None:
-        return _odd(answer, "Give a number of percentage points, for example 30")
+        return _unread(answer, "Give a number of percentage points, for example 30")
     both = f"{random.best.accuracy:.1%} with the random split, {grouped.best.accuracy:.1%} with whole groups"
     if abs(given - gap) <= 1:
         more = "A coin has nothing to do with the sound."
@@ -252,14 +231,13 @@ def flattery(grouped: ProbeSweep, random: ProbeSweep, answer: object) -> Verdict
 
 def nearest_class(acts: Activations, layer: int, class_: str, answer: object) -> Verdict:
     """Check which genre lies nearest to `class_` in the residual stream itself, not on the map."""
-    if answer is None:
-        return Verdict(None, f"Look at the map: which genre's points lie nearest to those of {class_}?")
     x, labels = acts.matrix(layer).astype(float), acts.labels("genre")
     x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-9)
     middles = {name: x[labels == name].mean(0) for name in acts.classes("genre")}
     away = {n: float(np.linalg.norm(m - middles[class_])) for n, m in middles.items() if n != class_}
     if not isinstance(answer, str) or answer not in away:
-        return _odd(answer, f"Name one of {_listed(away)}")
+        none = f"Look at the map: which genre's points lie nearest to those of {class_}?"
+        return _unread(answer, f"Name one of {_listed(away)}", none)
     order = sorted(away, key=away.__getitem__)
     distances = ", ".join(f"{name} {away[name]:.1f}" for name in order)
     if answer == order[0]:
@@ -276,36 +254,29 @@ def nearest_class(acts: Activations, layer: int, class_: str, answer: object) ->
 
 def more_trusted(maps: Mapping[str, Projection], answer: object) -> Verdict:
     """Check which map keeps more of the true neighbours."""
-    if answer is None:
-        return Verdict(None, f"Name one of {_listed(maps)}.")
     if not isinstance(answer, str) or answer not in maps:
-        return _odd(answer, f"Name one of {_listed(maps)}")
+        return _unread(answer, f"Name one of {_listed(maps)}")
     trust = {name: made.trustworthiness for name, made in maps.items()}
     values = ", ".join(f"{name} {value:.3f}" for name, value in trust.items())
     best = max(trust, key=trust.__getitem__)
     if trust[answer] == trust[best]:
+        asked = f"{values}. It asks only whether neighbours on the map are true neighbours;"
         more = "straight distances, and how wide a cluster is, are shown more honestly by PCA."
-        return Verdict(
-            True, f"{values}. It asks only whether neighbours on the map are true neighbours; {more}"
-        )
+        return Verdict(True, f"{asked} {more}")
     reason = "Trustworthiness says otherwise (1 = no false neighbour on the map)."
     return wrong("more_trusted", answer, reason=reason, hint=f"{values}.", solution=f"{best}: {values}.")
 
 
 def smallest_dose(rates: pd.DataFrame, answer: object) -> Verdict:
-    """Check the smallest dose that clears the control: its interval begins above the control's hit rate.
+    """Check the smallest dose whose interval begins above the control's hit rate; 0 where none does.
 
-    Args:
-        rates: rows of `hit_rates`: method ("probe", "random"), dose, hit_rate, low, high.
-        answer: a dose, or 0 for "none of those measured".
+    `rates` are rows of `hit_rates`: method ("probe", "random"), dose, hit_rate, low, high.
     """
-    if answer is None:
-        return Verdict(None, "Give one of the doses in the table, or 0 if none of them does it.")
     control = float(rates.loc[rates["method"] == "random", "hit_rate"].max())
     steered = rates[rates["method"] == "probe"].sort_values("dose")
     given = _number(answer, 0, float(steered["dose"].max()))
     if given is None:
-        return _odd(answer, "Give one of the doses in the table, or 0 if none of them does it")
+        return _unread(answer, "Give one of the doses in the table, or 0 if none of them does it")
     enough = steered.loc[steered["low"] > control, "dose"]
     wanted = float(enough.iloc[0]) if len(enough) else 0.0
     lines = [f"dose {r.dose:g}: {r.hit_rate:.0%} ({r.low:.0%} to {r.high:.0%})" for r in steered.itertuples()]
@@ -320,10 +291,8 @@ def smallest_dose(rates: pd.DataFrame, answer: object) -> Verdict:
 
 def culprit(report: LintReport, answer: object) -> Verdict:
     """Check which clip has to go: it stands in a finding that is an error; "none" where there is no error."""
-    if answer is None:
-        return Verdict(None, "Give the id of one clip as the report writes it, or 'none'.")
     if not isinstance(answer, str):
-        return _odd(answer, "Give the id of one clip as the report writes it, or 'none'")
+        return _unread(answer, "Give the id of one clip as the report writes it, or 'none'")
     errors = [finding for finding in report.findings if finding.severity == "error"]
     if not errors and answer == "none":
         return Verdict(True, "The report has no error: every clip may stay.")
@@ -333,9 +302,8 @@ def culprit(report: LintReport, answer: object) -> Verdict:
     named = sorted({name for finding in errors for name in finding.ids})
     solution = f"one of {', '.join(named[:4])}." if errors else "'none': there is no error in the report."
     reason = f"{answer!r} stands in none of the report's {len(errors)} errors."
-    hint = (
-        f"the first error reads: {errors[0].message}." if errors else "are there lines that begin with error?"
-    )
+    first = f"the first error reads: {errors[0].message}." if errors else ""
+    hint = first or "are there lines that begin with error?"
     return wrong("culprit", answer, reason=reason, hint=hint, solution=solution)
 
 
@@ -343,14 +311,12 @@ def fitting(free: int, answer: object) -> Verdict:
     """Check which public checkpoints run, in bfloat16, in so many bytes of free memory."""
     needed = {name.rpartition("/")[2]: one.memory("bfloat16") for name, one in CHECKPOINTS.items()}
     fits = {name for name, size in needed.items() if size <= free}
-    if answer is None:
-        return Verdict(None, "Give the names as a list, for example ['musicgen-small'], or [] for none.")
-    given = _members(answer, str)
-    if given is None:
-        return _odd(answer, "Give a list of names, for example ['musicgen-small']")
-    given = {name.rpartition("/")[2] for name in given}
-    if given - set(needed):
-        return Verdict(False, f"{_listed(given - set(needed))} is not in the table.")
+    names = _members(answer, str)
+    if names is None:
+        return _unread(answer, "Give a list of names, for example ['musicgen-small'], or [] for none")
+    given = {name.rpartition("/")[2] for name in names}
+    if strange := given - set(needed):
+        return Verdict(False, f"{_listed(strange)} is not in the table.")
     room = f"{size_text(free)} are free"
     if given == fits:
         return Verdict(True, f"{room}: {_listed(fits)}. Its sound, and a capture, come on top.")
@@ -362,10 +328,9 @@ def fitting(free: int, answer: object) -> Verdict:
 
 def same_direction(ours: Direction, theirs: Direction, answer: object) -> Verdict:
     """Check whether two directions agree more than chance explains: cosine above 4 / sqrt(d)."""
-    if answer is None:
-        return Verdict(None, "Answer True or False: do both directions point the same way, beyond chance?")
     if not isinstance(answer, bool | np.bool_):
-        return _odd(answer, "Answer True or False")
+        none = "Answer True or False: do both directions point the same way, beyond chance?"
+        return _unread(answer, "Answer True or False", none)
     cosine, chance = ours.cosine(theirs), 1 / math.sqrt(ours.vector.size)
     agree = cosine > 4 * chance
     why = (
@@ -382,15 +347,12 @@ def same_direction(ours: Direction, theirs: Direction, answer: object) -> Verdic
 def alarms(report: ProbeReport, answer: object) -> Verdict:
     """Check which findings of a report are alarms."""
     tested = [finding.name for finding in report if finding.adjusted is not None]
-    if answer is None:
-        return Verdict(None, f"Give a list, [] if there is none; tested were: {', '.join(tested)}.")
     given = _members(answer, str)
     if given is None:
-        return _odd(answer, f"Give a list of names, [] if there is none; tested were: {', '.join(tested)}")
+        return _unread(answer, f"Give a list of names, [] if there is none; tested were: {', '.join(tested)}")
     raised = {finding.name for finding in report.alarms}
-    strange = sorted(given - set(tested))
-    if strange:
-        return Verdict(False, f"{', '.join(strange)} was not tested; tested were: {', '.join(tested)}.")
+    if strange := given - set(tested):
+        return Verdict(False, f"{_listed(strange)} was not tested; tested were: {', '.join(tested)}.")
     if given == raised:
         chances = "; ".join(f"{name}: corrected p = {report[name].adjusted:.2g}" for name in tested)
         return Verdict(True, f"{chances}. An alarm needs p at or below 0.05, and a size that matters.")
@@ -403,11 +365,9 @@ def alarms(report: ProbeReport, answer: object) -> Verdict:
 def owed_to_the_model(report: ProbeReport, answer: object) -> Verdict:
     """Check how many points of accuracy the model adds to the strongest baseline."""
     lead = report["baselines"].value
-    if answer is None:
-        return Verdict(None, "Give a number of percentage points, for example 12.")
     given = _number(answer, -100, 100)
     if given is None:
-        return _odd(answer, "Give a number of percentage points, for example 12")
+        return _unread(answer, "Give a number of percentage points, for example 12")
     if abs(given - 100 * lead.effect) <= 1:
         more = "What the baseline reads was in the sound, or in the codes, before the model heard anything."
         return Verdict(True, f"{lead.sentence()} {more}")
@@ -422,18 +382,17 @@ def first_touch(recording: Recording, name: str, answer: object) -> Verdict:
     if name not in knobs:
         return Verdict(False, f"There is no knob {name!r}; there are {', '.join(knobs.columns[1:])}.")
     touched = knobs.loc[knobs[name] != 0, "seconds"]
-    if answer is None:
-        return Verdict(None, "Give seconds, for example 3.2: recording.knobs() has a line for every change.")
-    if not len(touched):
+    if not len(touched) and answer is not None:
         return Verdict(False, f"Nobody turned {name} in this recording: play again, and turn it.")
-    given, first = _number(answer, 0, 1e6), float(touched.iloc[0])
+    given = _number(answer, 0, 1e6)
     if given is None:
-        return _odd(answer, "Give seconds, for example 3.2")
+        none = "Give seconds, for example 3.2: recording.knobs() has a line for every change."
+        return _unread(answer, "Give seconds, for example 3.2", none)
+    first = float(touched.iloc[0])
     if abs(given - first) <= 0.05:
+        read = f"The step that makes the sound at {first:.2f} s was the first to read it."
         more = "You turned it a little earlier: what is drawn lies ahead of what is heard."
-        return Verdict(
-            True, f"The step that makes the sound at {first:.2f} s was the first to read it. {more}"
-        )
+        return Verdict(True, f"{read} {more}")
     reason = f"You say {given:g} s. Look at the lines of recording.knobs()."
     hint = f"it is the first line whose {name} is not 0."
     return wrong("first_touch", answer, reason=reason, hint=hint, solution=f"{first:.2f} s.")
@@ -443,20 +402,17 @@ def parting(moved: Recording, still: Recording, answer: object) -> Verdict:
     """Check at which second two recordings of one seed part: the first frame whose codes differ."""
     frames = min(moved.codes.shape[-1], still.codes.shape[-1])
     differ = np.flatnonzero((moved.codes[:, :frames] != still.codes[:, :frames]).any(axis=0))
-    if answer is None:
-        return Verdict(None, "Compare moved.codes with still.codes: frames count from 0 in the last axis.")
-    if not len(differ):
+    if not len(differ) and answer is not None:
         return Verdict(False, "The two are equal throughout: turn a knob in one of them, and play again.")
-    given, first = _number(answer, 0, 1e6), differ[0] / moved.frame_rate_hz
+    given = _number(answer, 0, 1e6)
     if given is None:
-        return _odd(answer, "Give seconds, for example 3.2")
+        none = "Compare moved.codes with still.codes: frames count from 0 in the last axis."
+        return _unread(answer, "Give seconds, for example 3.2", none)
+    first = differ[0] / moved.frame_rate_hz
     if abs(given - first) <= 0.05:
-        return Verdict(
-            True,
-            f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s. Until then "
-            "the same seed makes the same music, bit for bit; after it, every code that differs changes all "
-            "that follow.",
-        )
+        frame = f"The first frame that differs is number {differ[0]}, which sounds at {first:.2f} s."
+        more = "the same seed makes the same music, bit for bit; after it, every code that differs changes"
+        return Verdict(True, f"{frame} Until then {more} all that follow.")
     reason = f"The frame at {given:g} s is not the first one that differs."
     hint = "np.flatnonzero finds it in (a != b).any(axis=0)."
     solution = f"{first:.2f} s (frame {differ[0]})."
@@ -464,20 +420,12 @@ def parting(moved: Recording, still: Recording, answer: object) -> Verdict:
 
 
 def side_effect(table: Crosstalk, plan: str, answer: object) -> Verdict:
-    """Check which class of another target a plan moves most, up or down.
-
-    Args:
-        table: as `workbench.evidence.crosstalk.crosstalk` gives it.
-        plan: its name in the table.
-        answer: "target: class", for example "mood: calm".
-    """
+    """Check which class of another target a plan of a table moves most, such as "mood: calm"."""
     cells = table.cells[table.cells["plan"] == plan]
     others = cells[~cells["target"].isin(set(cells.loc[cells["own"], "target"]))]
     names = (others["target"] + ": " + others["class"]).tolist()
-    if answer is None:
-        return Verdict(None, f"Look along the row {plan}, and give one of: {', '.join(names)}.")
     if not isinstance(answer, str) or answer not in names:
-        return _odd(answer, f"Give one of: {', '.join(names)}")
+        return _unread(answer, f"Look along the row {plan}. Give one of: {', '.join(names)}")
     place = int(others["change"].abs().to_numpy().argmax())
     most, given = others.iloc[place], others.iloc[names.index(answer)]
     moves = f"{plan} moves {answer} by {100 * given['change']:+.0f} points"
@@ -489,26 +437,16 @@ def side_effect(table: Crosstalk, plan: str, answer: object) -> Verdict:
         return Verdict(True, f"{moves} ({interval}). {more}")
     solution = f"{names[place]} ({100 * most['change']:+.0f} points)."
     hint = f"it is a class of the judge of {most['target']}."
-    return wrong(
-        "side_effect", answer, reason=f"{moves}; another class moves more.", hint=hint, solution=solution
-    )
-
-
-def _odd(answer: object, do: str) -> Verdict:
-    """Return the verdict on an answer of the wrong kind; it counts as no attempt."""
-    shown = repr(answer)
-    shown = shown if len(shown) <= 40 else f"This {type(answer).__name__}"
-    return Verdict(False, f"{shown} is not an answer to this question. {do}.")
+    reason = f"{moves}; another class moves more."
+    return wrong("side_effect", answer, reason=reason, hint=hint, solution=solution)
 
 
 def strongest_line(found: PatchMap, answer: object) -> Verdict:
     """Check which line of a map moves the read-out most in the prompted half, all its windows together."""
     sums = dict(zip(map(str, found.lines), found.values[0].sum(-1) / (found.goal - found.start), strict=True))
-    best, ask = max(sums, key=sums.__getitem__), f"Name one of {', '.join(sums)}"
-    if answer is None:
-        return Verdict(None, f"{ask}, as text.")
+    best = max(sums, key=sums.__getitem__)
     if not isinstance(answer, str) or answer not in sums:
-        return _odd(answer, ask)
+        return _unread(answer, f"Name one of {', '.join(sums)}, as text")
     values = f"{best} goes {sums[best]:.0%} of the way; the mean of all is {np.mean([*sums.values()]):.0%}."
     if answer == best:
         return Verdict(True, f"{values} What a head writes here moves the reading: it carries a cause.")
@@ -520,34 +458,34 @@ def strongest_line(found: PatchMap, answer: object) -> Verdict:
 def acting_layer(table: pd.DataFrame, answer: object) -> Verdict:
     """Check in which layer a push moves the music most, in a table of `acts_per_layer`."""
     effects = dict(zip(table["layer"].astype(int), table["effect"], strict=True))
-    if answer is None:
-        return Verdict(None, f"Give one layer, of {_listed(effects)}.")
     given = _number(answer, min(effects), max(effects))
     if given is None or given not in effects:
-        return _odd(answer, f"Give one layer, of {_listed(effects)}")
+        return _unread(answer, f"Give one layer, of {_listed(effects)}")
     best, read = max(effects, key=effects.__getitem__), int(table.nlargest(1, "accuracy")["layer"].iloc[0])
     both = f"Layer {best} acts most ({effects[best]:+.0%}); layer {read} reads best."
+    more, hint = "the same layer", "it reads best there."
+    if best != read:
+        more = "another layer: what can be read need not be what is used"
+        hint = f"it is layer {min(best, read)} or layer {max(best, read)}."
     if given == best:
-        more = (
-            "the same layer" if best == read else "another layer: what can be read need not be what is used"
-        )
         return Verdict(True, f"{both} That is {more}.")
-    reason = (
-        f"In layer {given:.0f} the push moves P by {effects[int(given)]:+.0%}. Where does it move it more?"
-    )
-    hint = (
-        f"it is layer {min(best, read)} or layer {max(best, read)}."
-        if best != read
-        else "it reads best there."
-    )
+    moved = effects[int(given)]
+    reason = f"In layer {given:.0f} the push moves P by {moved:+.0%}. Where does it move it more?"
     return wrong("acting_layer", answer, reason=reason, hint=hint, solution=both)
+
+
+def _unread(answer: object, do: str, none: str = "") -> Verdict:
+    """Return the verdict on no answer, told `none` or what to `do`, or on a wrong kind: it is no attempt."""
+    if answer is None:
+        return Verdict(None, none or f"{do}.")
+    shown = repr(answer)
+    shown = shown if len(shown) <= 40 else f"This {type(answer).__name__}"
+    return Verdict(False, f"{shown} is not an answer to this question. {do}.")
 
 
 def _number(answer: object, low: float, high: float) -> float | None:
     """Return an answer as a number between two bounds; None for nan, True, words, lists and the like."""
-    if isinstance(answer, bool | np.bool_) or not isinstance(answer, int | float | np.number):
-        return None
-    if isinstance(answer, complex | np.complexfloating):
+    if isinstance(answer, bool) or not isinstance(answer, int | float | np.integer | np.floating):
         return None
     return float(answer) if low <= answer <= high else None
 
@@ -572,10 +510,11 @@ def _drowning(plan: Steering) -> str | None:
     return f"A dose of {mad:g} drowns the music: stay within {SANE_DOSE:g}; 0.1 to 0.3 is usual."
 
 
-def _early(plan: Steering, after_s: float) -> float | None:
-    """Return the first second before `after_s` at which a plan acts, None where there is none."""
+def _early(plan: Steering, after_s: float) -> str | None:
+    """Return that a plan acts before `after_s`, and when first; None where it does not."""
     seconds = map(float, np.linspace(0, after_s, 41)[:-1])
-    return next((s for s in seconds if any(term.acts(s, 1) for term in plan.terms)), None)
+    first = next((s for s in seconds if any(term.acts(s, 1) for term in plan.terms)), None)
+    return None if first is None else f"It already acts at {first:.1f} s, before {after_s:g} s."
 
 
 def _pushes(plan: Steering, name: str) -> Callable[[float], float]:
@@ -583,12 +522,6 @@ def _pushes(plan: Steering, name: str) -> Callable[[float], float]:
     named = (term for term in plan.terms if term.direction.name == name and term.branch != "null")
     terms = [term for term in named if not OPERATIONS[term.operation].has_target]
     return lambda seconds: sum(term.dose * term.schedule.factor(float(seconds), 1) for term in terms)
-
-
-def _pushes_towards(term: Term) -> bool:
-    """Return whether a term pushes towards its direction at the end; on the unprompted half it is away."""
-    push = not OPERATIONS[term.operation].has_target
-    return push and term.branch != "null" and term.dose * term.schedule.factor(1e6, 1) > 0
 
 
 def _listed(names: Iterable[object]) -> str:

@@ -11,11 +11,12 @@ import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
 from workbench.errors import DatasetError
@@ -176,9 +177,8 @@ def same_nearest(maps: Mapping[str, Projection], target: str = "genre") -> Seen:
     parts = ", ".join(f"{name} {_pc(value)}" for name, value in share.items())
     best = [name for name, value in share.items() if value == max(share.values())]
     chance = _chance(next(iter(maps.values())), target)
-    return Seen(
-        f"nearest clip of the same {target}: {parts} (chance {_pc(chance)}); most often on {_and(best)}."
-    )
+    chances = f"{parts} (chance {_pc(chance)})"
+    return Seen(f"nearest clip of the same {target}: {chances}; most often on {_and(best)}.")
 
 
 def judged(heard: Mapping[str, Mapping[str, float]], plain: str = "unsteered") -> Seen:
@@ -187,10 +187,8 @@ def judged(heard: Mapping[str, Mapping[str, float]], plain: str = "unsteered") -
     aims = [name for name in verdict if name != plain]
     missed = [f"{name} (heard as {verdict[name]})" for name in aims if verdict[name] != name]
     count = f"it hears {len(aims) - len(missed)} of {len(aims)} pushes as what they aim at"
-    rest = f", but not {_and(missed)}" if missed else ""
-    return Seen(
-        f"the judge hears the unsteered tune as {verdict[plain]}; {count}{rest}. That is one clip each."
-    )
+    rest = f"{count}, but not {_and(missed)}" if missed else count
+    return Seen(f"the judge hears the unsteered tune as {verdict[plain]}; {rest}. That is one clip each.")
 
 
 def doses(rates: pd.DataFrame) -> Seen:
@@ -218,13 +216,8 @@ def doses(rates: pd.DataFrame) -> Seen:
 
 def damages(changes: Mapping[str, Mapping[str, float]]) -> Seen:
     """Return which clips differ in sound from their baselines, and in what."""
-    bounds = {
-        "level_db": LOUDER_DB,
-        "flatness": NOISIER,
-        "repetition": REPEATING,
-        "clipping": 0.001,
-        "silence": 0.05,
-    }
+    bounds = {"level_db": LOUDER_DB, "flatness": NOISIER, "repetition": REPEATING}
+    bounds |= {"clipping": 0.001, "silence": 0.05}
     found = []
     for name, row in changes.items():
         told = [
@@ -281,10 +274,9 @@ def recommended(atlas: Atlas) -> Seen:
 
 def shared(cosines: pd.DataFrame, kinds: Mapping[str, str]) -> Seen:
     """Return which two directions of different targets share most; `kinds` says the target of each."""
-    pairs = [(a, b) for i, a in enumerate(kinds) for b in list(kinds)[i + 1 :] if kinds[a] != kinds[b]]
-    values = {(a, b): float(cosines[b][a]) for a, b in pairs}
-    a, b = max(pairs, key=lambda pair: abs(values[pair]))
-    value = values[a, b]
+    pairs = [(a, b) for a, b in combinations(kinds, 2) if kinds[a] != kinds[b]]
+    a, b = max(pairs, key=lambda pair: abs(float(cosines[pair[1]][pair[0]])))
+    value = float(cosines[b][a])
     side, way = ("the same way", "along") if value > 0 else ("opposite ways", "against")
     return Seen(
         f"of directions for different qualities {a} and {b} share most: they point {side} ({value:+.2f}), so "
@@ -294,14 +286,12 @@ def shared(cosines: pd.DataFrame, kinds: Mapping[str, str]) -> Seen:
 
 def together(found: Mapping[str, pd.DataFrame]) -> Seen:
     """Return what two pushes keep of each other, for each way of joining them."""
-    parts = []
+    parts, both = [], []
     for kind, table in found.items():
         rows = [row for row in table.reset_index().to_dict("records") if not math.isnan(row["ratio"])]
         kept = _and(f"{row['attribute']} keeps {row['ratio']:.2f} of its clips" for row in rows)
-        parts.append(
-            f"{kind}, {kept or 'nothing is heard alone'}, and {_pc(table['both'].iloc[0])} have both"
-        )
-    both = [float(table["both"].iloc[0]) for table in found.values()]
+        both.append(float(table["both"].iloc[0]))
+        parts.append(f"{kind}, {kept or 'nothing is heard alone'}, and {_pc(both[-1])} have both")
     more = "more" if both[-1] > both[0] else "as many" if both[-1] == both[0] else "fewer"
     return Seen(f"{'; '.join(parts)}. {list(found)[-1].capitalize()}, {more} clips have both.")
 
@@ -334,9 +324,8 @@ def played(figures: LiveFigures) -> Seen:
 def replayed(again: np.ndarray, codes: np.ndarray) -> Seen:
     """Return whether two series of codes (codebooks, frames) are equal, and where they first differ."""
     if np.array_equal(again, codes):
-        return Seen(
-            f"all {codes.size} codes of {codes.shape[-1]} frames are equal: the same music, bit for bit."
-        )
+        every = f"all {codes.size} codes of {codes.shape[-1]} frames"
+        return Seen(f"{every} are equal: the same music, bit for bit.")
     frames = min(again.shape[-1], codes.shape[-1])
     differ = np.flatnonzero((again[..., :frames] != codes[..., :frames]).any(axis=0))
     where = f"from frame {differ[0]} on" if len(differ) else "in length alone"
@@ -372,17 +361,16 @@ def written(found: DirectEffects) -> Seen:
 def stopped(found: Lens) -> Seen:
     """Return how much of the take is played, and how unlikely it is, after the first and the last block."""
     rows = found.table.sort_values("layer").to_dict("records")
-    parts = [
+    first, last = (
         f"after block {row['layer']} it plays {_pc(row['same'])} of the take's codes, too, and finds them "
         f"unlikely by {row['nll']:.2f} nats"
         for row in (rows[0], rows[-1])
-    ]
+    )
     falls = sum(one["nll"] > other["nll"] for one, other in pairwise(rows))
     mute = [str(layer) for layer, clip in found.clips.items() if clip.silent]
     more = f" Silence plays after block {_and(mute)}." if mute else ""
-    return Seen(
-        f"{'; '.join(parts)}. {falls} of the {len(rows) - 1} blocks behind the first bring it closer.{more}"
-    )
+    blocks = f"{falls} of the {len(rows) - 1} blocks behind the first"
+    return Seen(f"{first}; {last}. {blocks} bring it closer.{more}")
 
 
 def erased(rates: pd.DataFrame, aim: str) -> Seen:
@@ -406,11 +394,8 @@ def reads_or_acts(table: pd.DataFrame) -> Seen:
     best = max(rows, key=lambda row: float(row["accuracy"]))
     most = max(rows, key=lambda row: float(row["effect"]))
     sure = [row["layer"] for row in rows if row["effect_high"] < most["effect_low"]]
-    apart = (
-        f"its interval lies above that of layers {', '.join(map(str, sure))}"
-        if sure
-        else "no layer is surely weaker"
-    )
+    above = f"its interval lies above that of layers {', '.join(map(str, sure))}"
+    apart = above if sure else "no layer is surely weaker"
     return Seen(
         f"read best in layer {best['layer']} ({_pc(best['accuracy'])}), where a push moves P by "
         f"{_points(best['effect'])}; pushed best in layer {most['layer']} ({_points(most['effect'])}, "
@@ -425,7 +410,7 @@ def _line(scores: Any) -> float:
 
 def _near(projection: Projection, count: int) -> np.ndarray:
     """Return the nearest other points of each point (n, count)."""
-    away = np.linalg.norm(projection.points[:, None] - projection.points[None], axis=2)
+    away = squareform(pdist(projection.points))
     np.fill_diagonal(away, np.inf)
     return np.argsort(away, axis=1, kind="stable")[:, :count]
 
@@ -442,9 +427,8 @@ def _chance(projection: Projection, target: str) -> float:
 
 def _distances(projection: Projection, target: str) -> np.ndarray:
     """Return the distances between the middles of all pairs of classes."""
-    middles = pd.DataFrame(projection.points).groupby(projection.labels[target].to_numpy()).mean().to_numpy()
-    rows, columns = np.triu_indices(len(middles), 1)
-    return np.asarray(np.linalg.norm(middles[rows] - middles[columns], axis=1))
+    middles = pd.DataFrame(projection.points).groupby(projection.labels[target].to_numpy()).mean()
+    return np.asarray(pdist(middles))
 
 
 def _pc(share: float) -> str:

@@ -17,15 +17,7 @@ from urllib.parse import quote
 
 from workbench.errors import ProbeError
 from workbench.evidence.judge import Judges, as_judges
-from workbench.evidence.report import (
-    CONTROLS,
-    PROMPTED,
-    RANDOM,
-    Design,
-    Evidence,
-    gather,
-    headline,
-)
+from workbench.evidence.report import CONTROLS, PROMPTED, RANDOM, Design, Evidence, gather, headline
 from workbench.evidence.search import COSTS
 from workbench.evidence.trials import UNSTEERED, Row, Trial, run_trials
 from workbench.files import write_atomically
@@ -33,7 +25,6 @@ from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing.diagnosis import Finding, ProbeReport
 from workbench.show import plots
-from workbench.show.plots import diagnosis_figure
 from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, colours_of_clips, plotly_source
 from workbench.sound import Clip, Dataset
 from workbench.stats import Estimate
@@ -41,15 +32,16 @@ from workbench.stats import Estimate
 HERE = Path(__file__).parent
 
 
-def document(title: str, parts: Iterable[str], *, script: str = "") -> str:
-    """Return a whole page; `parts` are HTML, `title` is text."""
-    style = (HERE / "page.css").read_text(encoding="utf-8")
+def document(title: str, parts: Iterable[str], *, scripts: Sequence[str] = ()) -> str:
+    """Return a whole page; `title` is text, `parts` are HTML, `scripts` are files of this folder."""
+    style, *code = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", *scripts))
+    script = f"<script>{''.join(code)}</script>" if code else ""
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{escape(title)}</title><link rel='icon' href='data:,'>"
         f"<style>{style}</style></head><body><main>{''.join(parts)}</main>"
-        f"{f'<script>{script}</script>' if script else ''}</body></html>\n"
+        f"{script}</body></html>\n"
     )
 
 
@@ -80,6 +72,11 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, named: bool 
     return f"<div {scrolls}><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
+def card_html(colour: str, inner: str) -> str:
+    """Return a card of `inner` (HTML) with an edge in a colour."""
+    return f"<div class='clip' style='border-left-color:{colour}'>{inner}</div>"
+
+
 def facts_html(facts: Mapping[str, str], marked: Mapping[str, tuple[str, bool]]) -> str:
     """Return facts as a list, then those that are good (True) or bad news."""
     items = "".join(f"<li>{escape(name)}<b>{escape(value)}</b></li>" for name, value in facts.items())
@@ -106,14 +103,15 @@ ON_PROBE = (
     "sides. Chance is the commonest class; shuffled is the same fit on shuffled labels."
 )
 PROBE_COLUMNS = {
-    "layer": "layer", "accuracy": "accuracy", "95 % interval": "interval", "chance": "chance",
-    "shuffled": "shuffled",
+    "layer": "{layer}", "accuracy": "{accuracy:.0%}", "95 % interval": "{low:.0%} to {high:.0%}",
+    "chance": "{chance:.0%}", "shuffled": "{shuffled:.0%}",
 }  # fmt: skip
 STEERING_COLUMNS = {
-    "genre": "genre", "layer": "layer", "dose": "dose", "hit rate": "hit_rate", "95 % interval": "interval",
-    "unsteered": "unsteered", "random direction": "random_direction", "clips": "n",
+    "genre": "{genre}", "layer": "{layer}", "dose": "{dose:g}", "hit rate": "{hit_rate:.0%}",
+    "95 % interval": "{low:.0%} to {high:.0%}", "unsteered": "{unsteered:.0%}",
+    "random direction": "{random_direction:.0%}", "clips": "{n}",
 }  # fmt: skip
-"""Heading -> what of a row stands below it."""
+"""Heading -> how what stands below it is written."""
 
 
 def write_page(
@@ -143,8 +141,7 @@ def write_page(
     if report.get("versions"):
         versions = table(["part", "version"], report["versions"].items())
         parts.append(f"<details><summary>Versions</summary>{versions}</details>")
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    text = document("MusicGen Workbench: a run", parts, script=script)
+    text = document("MusicGen Workbench: a run", parts, scripts=["page.js"])
     return write_atomically(target / "index.html", text.encode())
 
 
@@ -173,11 +170,12 @@ def _clips(clips: Mapping[str, Path | str], folder: Path) -> str:
     cards = []
     for name, path in clips.items():
         link, label = quote(Path(os.path.relpath(path, folder)).as_posix()), escape(name, quote=True)
-        cards.append(
-            f"<div class='clip' style='border-left-color:{colours[name]}'><h3>{escape(name)}</h3>"
+        inner = (
+            f"<h3>{escape(name)}</h3>"
             f"<audio controls preload='metadata' src='{link}' aria-label='{label}'></audio>"
-            f"<a href='{link}' download>{escape(Path(path).name)}</a></div>"
+            f"<a href='{link}' download>{escape(Path(path).name)}</a>"
         )
+        cards.append(card_html(colours[name], inner))
     return f"<h2>Listen</h2><p>{ON_CLIPS}</p><div class='clips'>{''.join(cards)}</div>"
 
 
@@ -189,19 +187,15 @@ def _rows(report: Mapping[str, Any], part: str, key: str) -> list[Mapping[str, A
 
 def _measured(head: str, words: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
     """Return a heading, what it means and a table; `columns` are headings with what stands below them."""
-    if not rows:
-        return ""
-    shown = table(columns, ([_cell(row, name) for name in columns.values()] for row in rows))
-    return f"<h2>{head}</h2><p>{words}</p>{shown}"
+    shown = table(columns, ([_cell(row, form) for form in columns.values()] for row in rows))
+    return f"<h2>{head}</h2><p>{words}</p>{shown}" if rows else ""
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    if name == "interval":
-        return f"{_cell(row, 'low')} to {_cell(row, 'high')}"
-    value = row.get(name)
-    if value is None or name in ("genre", "layer", "n"):
-        return "–" if value is None else str(value)
-    return f"{float(value):g}" if name == "dose" else f"{float(value):.0%}"
+def _cell(row: Mapping[str, Any], form: str) -> str:
+    try:
+        return form.format_map({name: value for name, value in row.items() if value is not None})
+    except KeyError:
+        return "–"
 
 
 PROBE_LEAD = (
@@ -241,7 +235,7 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
 def figure_of(finding: Finding) -> Any | None:
     """Return the figure of a finding, or None where there is none for its kind."""
     with suppress(ProbeError):
-        return diagnosis_figure(finding.value)
+        return plots.diagnosis_figure(finding.value)
     return None
 
 
@@ -286,17 +280,10 @@ Sounds = dict[str, dict[str, tuple[Clip, Row]]]
 
 
 def evidence_report(
-    model: Model,
-    directions: Mapping[str, Any],
-    *,
-    judges: Judges = "genre",
-    budget_minutes: float = 40.0,
-    folder: Path | str = "out/evidence",
-    music: Dataset | None = None,
-    design: Design | None = None,
-    client: Any = None,
-    progress: bool = True,
-) -> Evidence:
+    model: Model, directions: Mapping[str, Any], *, judges: Judges = "genre", budget_minutes: float = 40.0,
+    folder: Path | str = "out/evidence", music: Dataset | None = None, design: Design | None = None,
+    client: Any = None, progress: bool = True,
+) -> Evidence:  # fmt: skip
     """Return the evidence for steering, after writing it as one page, `folder`/index.html.
 
     Layers and doses are chosen on some prompts and seeds and reported on others, beside controls.
@@ -305,20 +292,16 @@ def evidence_report(
 
     Args:
         model: the model.
-        directions: aim -> direction, or method -> aim -> direction; in place of a direction there may be
-            several, one per layer. A method called "shuffled labels" is a control.
-        judges: as for `run_trials`; the first that knows an aim gives its verdict.
+        directions: aim -> direction, or method -> aim -> direction (else an EvidenceError); in place of a
+            direction there may be several, one per layer. A method called "shuffled labels" is a control.
+        judges: as for `run_trials`; the first that knows an aim gives its verdict, none is an EvidenceError.
         budget_minutes: how long it may take; it takes longer where this is too short for the fewest clips.
-        folder: of rows, table and page.
+        folder: of rows, table and page; a DiskError where it cannot be written.
         music: labelled clips on which judges are validated and with which transitions begin, best others than
             the directions were made from; without it neither is done.
         design: doses, prompts, seconds and clips; by default those of `Design`.
         client: a `dask.distributed.Client` whose workers make the clips.
         progress: whether to say how long it takes and to show progress bars.
-
-    Raises:
-        EvidenceError: a direction is missing, or no judge hears an aim.
-        DiskError: the folder cannot be written.
 
     >>> evidence_report(model, probes.directions(3), music=songs, budget_minutes=5)  # doctest: +SKIP
     >>> evidence_report(None, {})
@@ -330,16 +313,15 @@ def evidence_report(
     found = gather(model, directions, ears, design, folder=Path(folder), minutes=budget_minutes, music=music,
                    **options)  # fmt: skip
     sounds: Sounds = {title: {} for title in found.examples}
+    places = {id(one): (title, name) for title in sounds for name, one in found.examples[title].items()}
+
+    def keep(trial: Trial, take: Take, row: Row) -> None:
+        title, name = places[id(trial)]
+        sounds[title][name] = (take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)), row)
+
+    every = [trial for some in found.examples.values() for trial in some.values()]
     for goes_on in (False, True):
-        place = {id(trial): (title, name) for title, some in found.examples.items()
-                 for name, trial in some.items() if (trial.prompt_codes is not None) == goes_on}  # fmt: skip
-
-        def keep(trial: Trial, take: Take, row: Row, place: Any = place) -> None:
-            title, name = place[id(trial)]
-            sounds[title][name] = (take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)), row)
-
-        some = [trial for part in found.examples.values() for trial in part.values() if id(trial) in place]
-        if some:
+        if some := [one for one in every if (one.prompt_codes is not None) == goes_on]:
             run_trials(model, some, ears, seconds=design.seconds, likely=False, on_row=keep, **options)
     found.table.to_csv(found.folder / "table.csv", index=False)
     write_atomically(found.page, evidence_page(found, sounds).encode())
@@ -350,8 +332,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     """Return the page about the evidence, with these sounds by title of its examples."""
     steered = sum(one.steers for one in found.verdicts.values())
     said = "".join(
-        f"<div class='clip' style='border-left-color:var(--{'good' if one.steers else 'bad'})'>"
-        f"{escape(one.sentence)}</div>"
+        card_html(f"var(--{'good' if one.steers else 'bad'})", escape(one.sentence))
         for one in found.verdicts.values()
     )
     shown = {"main": found.main, "control": RANDOM}
@@ -363,6 +344,7 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     facts = {"Model": found.settings["model"].split("#")[0], "Method": found.main}
     facts |= {"Clips": found.settings["clips"].split()[0], "Minutes": found.settings["minutes"].split()[0]}
     controls = {"controls": plots.beside_controls(found.table, found.main, [*CONTROLS, PROMPTED])}
+    turns = table(found.turns.columns, found.turns.to_numpy(), named=True)
     cost = {"effect and quality": plots.frontier(found.curves, found.methods, control=RANDOM)}
     parts = [
         f"<h1>Is the steering real?</h1><p class='lead'>{escape(headline(found.verdicts))}</p>",
@@ -373,14 +355,13 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
         f"<h2>Target and verdict</h2>{figures_html({'target and verdict': matrix}, first=False)}",
         f"<h2>All methods</h2>{figures_html(cost, first=False)}{_by_method(found)}",
         f"<h2>Listen</h2><p>{RULE}</p>{_players(pieces)}",
-        f"<h2>Transitions</h2><p>{TURNS}</p>{_turns(found)}{_players(turned)}" if turned else "",
+        f"<h2>Transitions</h2><p>{TURNS}</p>{turns}{_players(turned)}" if turned else "",
         f"<h2>Can the judges be trusted?</h2><p>{TRUST}</p>{_trusted(found)}",
         "<h2>Settings</h2><dl>"
         + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in found.settings.items())
         + "</dl>",
     ]
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    return document("MusicGen Workbench: is the steering real?", parts, script=script)
+    return document("MusicGen Workbench: is the steering real?", parts, scripts=["page.js"])
 
 
 def _interval(row: Mapping[Any, Any], name: str, form: str = ".0%") -> str:
@@ -406,21 +387,8 @@ def _by_method(found: Evidence) -> str:
          _interval(row, "wrong_way"), *(_interval(row, name, "+.2f") for name in COSTS)]
         for row in found.methods.to_dict("records")
     ]  # fmt: skip
-    head = [
-        "method",
-        "heard as the aim",
-        "gain in P(aim)",
-        "moved away",
-        "NLL (nats)",
-        "level (dB)",
-        "repetition",
-    ]
-    return table(head, rows, named=True)
-
-
-def _turns(found: Evidence) -> str:
-    rows = [[str(cell) for cell in row] for row in found.turns.to_numpy()]
-    return table(found.turns.columns, rows, named=True)
+    head = ["heard as the aim", "gain in P(aim)", "moved away", "NLL (nats)", "level (dB)", "repetition"]
+    return table(["method", *head], rows, named=True)
 
 
 def _trusted(found: Evidence) -> str:
@@ -435,9 +403,8 @@ def _trusted(found: Evidence) -> str:
         rows = [
             [name, row["aim"], row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f")]
             for name, every in found.by_judge.items()
-            for row in every[every["chosen"] & every["method"].isin([found.main, UNSTEERED])].to_dict(
-                "records"
-            )
+            for row in every[every["chosen"]].to_dict("records")
+            if row["method"] in (found.main, UNSTEERED)
         ]
         head = ["judge", "genre", "method", "heard as the genre", "gain in P(genre)"]
         text += "<h3>What each judge says of the steering</h3>" + table(head, rows)
@@ -455,9 +422,7 @@ def _players(sounds: Sounds) -> str:
             judged = next(str(heard) for key, heard in row.items() if key.startswith("judged_"))
             told = f"{name}: heard as {judged}, P({row['aim']}) {row['p']:.0%}"
             inner += f"<p>{escape(told)}</p>{player_html(clip, f'{title}, {name}', kind)}"
-        cards.append(
-            f"<div class='clip' style='border-left-color:{colour}'><h3>{escape(title)}</h3>{inner}</div>"
-        )
+        cards.append(card_html(colour, f"<h3>{escape(title)}</h3>{inner}"))
     return f"<div class='clips'>{''.join(cards)}</div>"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import workbench as wb
 from recipe.card import table
-from workbench.cli.probing import directions_by_method
+from workbench.cli.tasks import directions_by_method
 from workbench.evidence.report import Evidence, headline
 from workbench.stats import Estimate
 

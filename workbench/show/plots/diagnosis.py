@@ -169,16 +169,8 @@ def cosines(table: pd.DataFrame, question: str, *, axis: str) -> go.Figure:
     """Return (k, k) cosines as a heat map, -1 blue, 0 white, 1 orange; `axis` says what the names are."""
     names = [str(name) for name in table.index]
     result = g.figure(question, x=axis, y=axis, height=200 + 44 * len(names))
-    words = [[f"{cosine:.2f}" for cosine in row] for row in table.to_numpy()]
-    look: dict[str, Any] = {
-        "zmin": -1,
-        "colorscale": g.DIVERGING,
-        "tickformat": None,
-        "words": words,
-        "size": 12,
-    }
-    look["hovertemplate"] = "%{y}, %{x}: %{z:.3f}<extra></extra>"
-    g.add_heat(result, table.to_numpy(), names, names, "cosine", **look)
+    look: dict[str, Any] = {"words": ".2f", "size": 12, "reach": 1.0, "tickformat": None}
+    g.add_heat(result, table, names, names, "cosine", hover="%{y}, %{x}: %{z:.3f}", **look)
     return result.update_xaxes(type="category").update_yaxes(type="category")
 
 

@@ -174,31 +174,29 @@ ON_SHADES = "on shades"
 
 
 def add_heat(
-    result: go.Figure, z: Any, x: Sequence[Any], y: Sequence[Any], title: str, **more: Any
-) -> go.Figure:
+    result: go.Figure, z: Any, x: Sequence[Any], y: Sequence[Any], title: str, *, hover: str,
+    words: Any = ".0%", size: int = 13, reach: float = 0.0, tickformat: str | None = ".0%", **more: Any,
+) -> go.Figure:  # fmt: skip
     """Return the figure with a matrix of shades added, a number in each cell, black or white as can be read.
 
-    Args:
-        result: the figure.
-        z: (rows, columns) values; shares from 0 to 1 unless `more` says otherwise.
-        x: names across, (columns,).
-        y: names down, (rows,), the first on top.
-        title: of the colour bar: what is measured.
-        more: `words`, what stands in the cells (rows, columns); `size` of these words in pixels; others are
-            of `go.Heatmap`, in place of the usual settings.
+    `z` (rows, columns) are shares from 0 to 1 or, with a `reach`, changes of either sign on a scale as long
+    on both sides of white; `x` and `y` name columns and rows, the first row on top, `title` what is measured.
+    `words` (rows, columns) stand in the cells, `size` pixels high, or say how values are written there;
+    `hover` is said of a cell under the mouse, `tickformat` is the colour bar's, `more` the heat map's.
     """
-    words, size = np.asarray(more.pop("words")), more.pop("size", 13)
-    bar = scale_bar(title, tickformat=more.pop("tickformat", ".0%"))
-    look = {"zmin": 0, "zmax": 1, "colorscale": SEQUENTIAL, "xgap": 2, "ygap": 2, **more}
-    result.add_trace(go.Heatmap(z=z, x=list(x), y=list(y), colorbar=bar, **look))
-    height = (np.asarray(z, dtype=float) - look["zmin"]) / (look["zmax"] - look["zmin"])
-    shades = sample_colorscale(look["colorscale"], np.clip(np.nan_to_num(height), 0, 1).ravel().tolist())
+    z, low, high = np.asarray(z, dtype=float), -reach, reach or 1.0
+    colours = DIVERGING if reach else SEQUENTIAL
+    written = [f"{one:{words}}" for one in z.flat] if isinstance(words, str) else np.ravel(words).tolist()
+    bar = scale_bar(title, tickformat=tickformat)
+    look = {"zmin": low, "zmax": high, "colorscale": colours, "xgap": 2, "ygap": 2, "colorbar": bar, **more}
+    result.add_trace(go.Heatmap(z=z, x=list(x), y=list(y), hovertemplate=f"{hover}<extra></extra>", **look))
+    height = np.clip(np.nan_to_num((z - low) / (high - low)), 0, 1)
+    shades = sample_colorscale(colours, height.ravel().tolist())
     font = {"size": size, "color": [_readable_on(one) for one in shades]}
     result.add_trace(
         go.Scatter(
             x=[name for _ in y for name in x], y=[name for name in y for _ in x], mode="text",
-            text=words.ravel().tolist(), textfont=font,
-            hoverinfo="skip", showlegend=False, meta=ON_SHADES,
+            text=written, textfont=font, hoverinfo="skip", showlegend=False, meta=ON_SHADES,
         )
     )  # fmt: skip
     result.update_xaxes(range=[-0.5, len(x) - 0.5], showgrid=False)

@@ -1,4 +1,4 @@
-"""Figures about probes: accuracy per layer, and which class is taken for which."""
+"""Figures about probes: accuracy per layer, confusions, the path to the means, and the map of the clips."""
 
 from __future__ import annotations
 
@@ -12,32 +12,30 @@ import plotly.graph_objects as go
 
 from workbench.errors import ProbeError
 from workbench.show.plots import grammar as g
-from workbench.show.plots.maps import RING
+from workbench.sound.dataset import as_text
 
 if TYPE_CHECKING:
     from workbench.probing.diagnosis import RidgeToMeans
+    from workbench.probing.projection import Projection
 
 BLUE = g.GENRE_COLOURS["classical"]
+MANY_POINTS = 2000  # from here on WebGL; SVG takes 16 s at 100,000 points
+MANY_VALUES = 12  # more different numbers than this are a scale, not classes
+EDGE = {"width": 1, "color": g.UNSTEERED}  # the ends of the scale are as light and dark as paper
+RING: dict[str, Any] = {
+    "mode": "markers", "hoverinfo": "skip", "showlegend": False,
+    "marker": {"size": 18, "symbol": "circle-open", "color": "#000000", "line": {"width": 3}},
+}  # fmt: skip
 
 
 def shares(
-    rows: pd.DataFrame,
-    question: str,
-    *,
-    axis: str = "held-out accuracy",
-    chance: float | None = None,
-    marked: Sequence[str] = (),
-    note: str = "",
-) -> go.Figure:
+    rows: pd.DataFrame, question: str, *, axis: str = "held-out accuracy", chance: float | None = None,
+    marked: Sequence[str] = (), note: str = "",
+) -> go.Figure:  # fmt: skip
     """Return points with 95 % bars, one line each, from top to bottom.
 
-    Args:
-        rows: columns name, value, low, high (shares; accuracies lie between 0 and 1).
-        question: the title.
-        axis: what the value is.
-        chance: drawn dashed.
-        marked: names in colour, the others grey; all when none are named.
-        note: under the title.
+    `rows` have the columns name, value, low, high (shares, such as accuracies); `axis` says what the value
+    is. `chance` is drawn dashed; names that are `marked` have a colour, the others are grey (unless none is).
     """
     result = g.figure(question, x=axis, y="", note=note, height=150 + 46 * len(rows))
     for name, value, low, high in rows[["name", "value", "low", "high"]].itertuples(index=False):
@@ -73,12 +71,9 @@ NEEDED = ("layer", "accuracy", "low", "high", "chance")
 def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre", chosen: int | None = None) -> go.Figure:
     """Return held-out accuracy over layers, with its 95 % interval, the majority line and the shuffled band.
 
-    Args:
-        table: one row per layer, as `ProbeSweep.table()` gives it, else it is a ProbeError: layer,
-            accuracy, low, high, chance and, where labels were shuffled, shuffled_low, shuffled_high; all
-            accuracies 0-1.
-        target: the label that the probes read.
-        chosen: the layer that is looked at, which gets a ring and a band.
+    `table` has one row per layer, as `ProbeSweep.table()` gives it, else it is a ProbeError: layer, accuracy,
+    low, high, chance and, where labels were shuffled, shuffled_low, shuffled_high; all accuracies 0-1. The
+    layer that is `chosen` gets a ring and a band; `target` is the label that is read.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
@@ -130,9 +125,7 @@ def confusion(counts: pd.DataFrame) -> go.Figure:
     question, height = "Which class is taken for which?", 180 + 52 * len(names)
     result = g.figure(question, x="called", y="is really", note=note, height=height)
     hover = "%{y} called %{x}: %{customdata} (%{z:.0%})"
-    words = [[f"{share:.0%}" for share in row] for row in shares]
-    look = {"words": words, "hovertemplate": f"{hover}<extra></extra>", "customdata": values}
-    return g.add_heat(result, shares, names, names, "share of row", **look)
+    return g.add_heat(result, shares, names, names, "share of row", hover=hover, customdata=values)
 
 
 PENALTY = "L2 penalty λ per sample (log scale; ∞: difference in means)"
@@ -186,3 +179,94 @@ def _places(walk: RidgeToMeans) -> list[float]:
     """Return where strengths stand on the axis: their decades, infinity one beyond the last."""
     finite = [math.log10(one) for one in walk.l2 if math.isfinite(one)]
     return [*finite, *[max(finite, default=-1.0) + 1] * (len(walk.l2) - len(finite))]
+
+
+def map_scatter(
+    projection: Projection,
+    *,
+    colour_by: str = "genre",
+    playing: str | None = None,
+    joined: Projection | None = None,
+) -> go.Figure:
+    """Return the projected points, coloured by a label; hovering names the clip, `customdata` holds its id.
+
+    Args:
+        projection: (n, 2) `points` (no unit) with their `clips` (ids) and `labels` (one column per label).
+        colour_by: the label, else a ProbeError; numbers with many values get a colour scale.
+        playing: id of a clip to ring.
+        joined: other clips placed on the same map (`Projection.place`), drawn as diamonds with a dark edge.
+    """
+    points = np.asarray(projection.points, dtype=float)
+    if colour_by not in projection.labels or not len(points):
+        found = f"{len(points)} points carry the labels {list(projection.labels)}"
+        asked = f"A map coloured by {colour_by!r} was asked for"
+        raise ProbeError.lookup(asked, found, "Choose one of these labels")
+    method = projection.method.upper()
+    question = f"Do clips of one {colour_by} lie together at layer {projection.layer}?"
+    trust = f"Trustworthiness {projection.trustworthiness:.2f} (1 = every neighbour kept)."
+    more = "Neighbours mean something; distances and sizes of clusters do not."
+    if projection.explained is not None:
+        more = f"The axes hold {sum(projection.explained):.0%} of the variance."
+    note = f"{len(points)} clips. {trust} {more}"
+    result = g.figure(question, x=f"{method} 1 (no unit)", y=f"{method} 2 (no unit)", note=note, height=520)
+    table = _table(projection, colour_by)
+    kind = go.Scattergl if len(points) >= MANY_POINTS else go.Scatter
+    scaled = pd.api.types.is_numeric_dtype(table["value"]) and table["value"].nunique() > MANY_VALUES
+    if scaled:
+        look = {"size": 8, "color": table["value"].to_numpy(dtype=float), "colorscale": g.SEQUENTIAL}
+        look |= {"showscale": True, "colorbar": g.scale_bar(colour_by), "line": EDGE}
+        result.add_trace(_points(kind, table, look, showlegend=False))
+    else:
+        look = {"size": 8, "line": {"width": 0.6, "color": "white"}}
+        result.add_traces(_by_class(kind, table, table, look))
+    if joined is not None:
+        look = {"size": 13, "symbol": "diamond", "line": {"width": 2, "color": g.INK}}
+        result.add_traces(_by_class(kind, _table(joined, colour_by), table, look, suffix=" (joined)"))
+    if playing is not None:
+        places = [shown.points[np.asarray(shown.clips) == playing] for shown in (projection, joined) if shown]
+        x, y = np.concatenate(places).T
+        result.add_trace(go.Scatter(x=x, y=y, name="playing", **RING))
+    result.update_layout(
+        uirevision=projection.method,  # a redrawn map keeps its zoom
+        dragmode="select" if kind is go.Scatter else "zoom",
+        transition={"duration": 600, "easing": "cubic-in-out"},  # from layer to layer points move, not jump
+    )
+    bare = {"showticklabels": False, "ticks": ""}
+    return result.update_xaxes(**bare).update_yaxes(**bare)
+
+
+def _table(projection: Projection, colour_by: str) -> pd.DataFrame:
+    """Return one row per point: x, y, clip, value (what colours it), and hover, the id with all labels."""
+    labels = projection.labels
+    lines = [f"<b>{clip}</b>" for clip in projection.clips]
+    for name in labels:
+        values = [f"{value:g}" if isinstance(value, float) else str(value) for value in labels[name]]
+        lines = [f"{line}<br>{name}: {value}" for line, value in zip(lines, values, strict=True)]
+    return pd.DataFrame({
+        "x": np.asarray(projection.points[:, 0], dtype=float),
+        "y": np.asarray(projection.points[:, 1], dtype=float),
+        "clip": [str(clip) for clip in projection.clips],
+        "value": np.asarray(labels.get(colour_by, pd.Series("generated", labels.index))),
+        "hover": lines,
+    })  # fmt: skip
+
+
+def _by_class(
+    kind: type[go.Scatter], table: pd.DataFrame, first: pd.DataFrame, look: dict[str, Any], suffix: str = ""
+) -> list[go.Scatter]:
+    """Return a trace per class, which the legend can hide; classes of `first` keep their colours."""
+    names = as_text(table["value"].to_numpy())
+    colours = g.colours_for([*as_text(first["value"].to_numpy()), *names])
+    return [
+        _points(kind, table[names == name], {**look, "color": colour}, name=f"{name}{suffix}")
+        for name, colour in colours.items()
+        if name in names
+    ]
+
+
+def _points(kind: type[go.Scatter], table: pd.DataFrame, marker: dict[str, Any], **more: Any) -> go.Scatter:
+    return kind(
+        x=table["x"].to_numpy(), y=table["y"].to_numpy(), mode="markers", marker=marker,
+        text=table["hover"].tolist(), customdata=table["clip"].tolist(),
+        hovertemplate="%{text}<extra></extra>", **more,
+    )  # fmt: skip

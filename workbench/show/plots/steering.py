@@ -1,4 +1,4 @@
-"""Figures about steering: what a dose does, and what the judge hears before and after."""
+"""Figures about steering: what a dose does, what the judge hears, which states and parts are the cause."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from workbench.show.plots import grammar as g
 from workbench.sound.dataset import in_order
 
 if TYPE_CHECKING:
+    from workbench.evidence.causal import DirectEffects, PatchMap
     from workbench.evidence.crosstalk import BlendCurve, Crosstalk
     from workbench.generation.take import ProbeTrace
 
@@ -26,10 +27,8 @@ DASHES = ("solid", "dot", "dashdot", "longdash", "longdashdot")
 def take_scores(traces: Mapping[str, ProbeTrace], class_: str, *, seconds: float) -> go.Figure:
     """Return P(class) along several takes, a line per take in its colour in the player.
 
-    Args:
-        traces: name of the take -> what one probe read in it.
-        class_: one of that probe's classes; else it is an EvidenceError.
-        seconds: length of the time axis, that of the longest clip in the player.
+    `traces` say by the take's name what one probe, which knows the class (else an EvidenceError), read in it;
+    `seconds` is the length of the longest clip in the player.
     """
     if not traces or any(class_ not in trace.classes for trace in traces.values()):
         found = f"the traces know {', '.join(sorted({c for t in traces.values() for c in t.classes}))}"
@@ -79,11 +78,9 @@ NEEDED = ("dose", "hit_rate", "low", "high")
 def dose_response(table: pd.DataFrame, *, chance: float | None = None) -> go.Figure:
     """Return the hit rate over the dose, a line per genre with its 95 % interval, and the random directions.
 
-    Args:
-        table: one row per measurement, else it is an EvidenceError: dose (multiples of the layer's mean
-            residual norm R), hit_rate, low, high (all 0-1); optional `genre` (one line each) and `kind`
-            ("steered" or "random", the control of equal norm, drawn grey and dotted).
-        chance: the judge's chance level, drawn dashed.
+    `table` has one row per measurement, else it is an EvidenceError: dose (multiples of the layer's mean
+    residual norm R), hit_rate, low, high (all 0-1); optional `genre` (one line each) and `kind` ("steered" or
+    "random", the control of equal norm, grey and dotted). `chance` is the judge's level, drawn dashed.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
@@ -115,10 +112,8 @@ def judged_genres(
 ) -> go.Figure:
     """Return what the judge hears in each clip: bars per genre, in the colour of the clip in the player.
 
-    Args:
-        probabilities: clip name -> {genre: probability 0-1}; unless clips share genres, an EvidenceError.
-        wanted: the genre steered towards; its bars are outlined in black.
-        target: what the judge tells apart.
+    `probabilities` are 0-1 by clip and genre (an EvidenceError unless clips share genres); the bars of the
+    `wanted` genre are outlined in black; `target` is what the judge tells apart.
     """
     genres = _judged(probabilities)
     note = "A judge that hears audio only, never the model's activations."
@@ -150,9 +145,7 @@ def judged_table(probabilities: Mapping[str, Mapping[str, float]], *, target: st
     note = "A judge that hears audio only, never the model's activations; each row sums to 100 %."
     result = g.figure(question, x="heard as", y="", note=note, height=170 + 36 * len(clips))
     z = [[probabilities[clip][genre] for genre in genres] for clip in clips]
-    words = [[f"{share:.0%}" for share in row] for row in z]
-    hover = "%{y} is heard as %{x}: %{z:.1%}<extra></extra>"
-    return g.add_heat(result, z, genres, clips, "probability", words=words, hovertemplate=hover)
+    return g.add_heat(result, z, genres, clips, "probability", hover="%{y} is heard as %{x}: %{z:.1%}")
 
 
 def _question(target: str) -> str:
@@ -186,18 +179,16 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
         sure = row["change_low"] > 0 or row["change_high"] < 0
         z[down, across] = row["change"]
         words[down, across] = change if sure else f"({change})"
-        hover[down, across] = _hover(row)
+        hover[down, across] = (
+            f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * row['change']:+.1f} points "
+            f"({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})<br>"
+            f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, n = {row['n']}"
+        )
         if row["own"]:
             corners = {"x0": across - 0.5, "x1": across + 0.5, "y0": down - 0.5, "y1": down + 0.5}
             result.add_shape(type="rect", name=g.ON_SHADES, line={"color": g.INK, "width": 2.5}, **corners)
-    look: dict[str, Any] = {
-        "zmin": -1,
-        "colorscale": g.DIVERGING,
-        "tickformat": "+.0%",
-        "words": words,
-        "size": 12,
-    }
-    look |= {"hovertemplate": "%{customdata}<extra></extra>", "customdata": hover}
+    look: dict[str, Any] = {"words": words, "size": 12, "reach": 1.0, "tickformat": "+.0%"}
+    look |= {"hover": "%{customdata}", "customdata": hover}
     g.add_heat(result, z, range(len(classes)), range(len(plans)), "change of P", **look)
     for place, (one, other) in enumerate(pairwise(classes)):
         if one[0] != other[0]:
@@ -205,14 +196,6 @@ def crosstalk_matrix(value: Crosstalk) -> go.Figure:
     ticks = [f"{target}<br>{name}" for target, name in classes]
     result.update_xaxes(tickvals=list(range(len(classes))), ticktext=ticks)
     return result.update_yaxes(tickvals=list(range(len(plans))), ticktext=plans)
-
-
-def _hover(row: dict[Any, Any]) -> str:
-    return (
-        f"{row['plan']}: {row['target']} {row['class']}<br>P {100 * row['change']:+.1f} points "
-        f"({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})<br>"
-        f"heard in {row['hit_rate']:.0%}, unsteered in {row['unsteered']:.0%}, n = {row['n']}"
-    )
 
 
 def blend_line(value: BlendCurve) -> go.Figure:
@@ -317,3 +300,88 @@ def frontier(curves: pd.DataFrame, methods: pd.DataFrame, *, control: str) -> go
         colour = colours.get(str(name), g.UNSTEERED)
         result.add_trace(g.curve(own["nll_rise"], own["gain"], str(name), colour, **look))
     return result.add_hline(y=0, line=dict(g.DASHED))
+
+
+WORDS_AT_MOST = 150  # numbers in the cells of a larger map would be too small to read
+BLUE, ORANGE = g.GENRE_COLOURS["classical"], g.GENRE_COLOURS["rock"]
+
+
+def patch_heat(found: PatchMap, branch: str = "cond") -> go.Figure:
+    """Return lines x windows of a patch map: the change as a share of the way to the source's reading.
+
+    A clicked cell carries [line, window] for `PatchMap.hear`. EvidenceError for a branch that was not read.
+    """
+    if branch not in found.branches:
+        asked, read = f"The map of the branch {branch!r} was to be drawn", ", ".join(found.branches)
+        raise EvidenceError.lookup(asked, f"it has {read}", "Use one of these")
+    shares = found.values[found.branches.index(branch)] / (found.goal - found.start)
+    half = "prompted" if branch == "cond" else "unprompted"
+    note = (
+        f"Patched in the {half} half of guidance. {_sentence(found.label)}: {found.start:.1f} as it is, "
+        f"{found.goal:.1f} in the source; a cell is the share of that way."
+    )
+    rows, columns = shares.shape
+    height = 190 + max(24 * rows, 120)
+    result = g.figure("Which states carry the difference?", x="window (s)", y="", note=note, height=height)
+    windows = [f"{start:.1f}–{end:.1f}" for start, end in map(found.seconds, range(columns))]
+    words = np.where(shares.size <= WORDS_AT_MOST, np.round(100 * shares).astype(int).astype(str), "")
+    look: dict[str, Any] = {"words": words, "size": 11, "reach": _reach(shares)}
+    look["customdata"] = [[[line, window] for window in range(columns)] for line in range(rows)]
+    names, hover = list(map(str, found.lines)), "%{y}, %{x} s: %{z:.1%}"
+    g.add_heat(result, shares, windows, names, "share of the way", hover=hover, **look)
+    return result.update_xaxes(tickangle=-45)
+
+
+def direct_heat(found: DirectEffects) -> go.Figure:
+    """Return what each head, the attention to the text and the feed-forward part of each layer writes."""
+    table = found.table[found.table["layer"] >= 0]
+    parts = list(dict.fromkeys(table["part"]))
+    effects = table.pivot(index="layer", columns="part", values="effect")[parts]
+    embedded = float(found.table.loc[found.table["layer"] < 0, "effect"].sum())
+    note = (
+        f"{_sentence(found.label)}: {found.total:.2f}, of which the embedding writes {embedded:.2f} and "
+        f"biases {found.rest:.2f}; the cells are the rest."
+    )
+    height = 210 + 30 * len(effects)
+    result = g.figure("Who writes it into the stream?", x="part", y="", note=note, height=height)
+    reach = _reach(effects.to_numpy())
+    words = "z.1f" if reach >= 1 else "z.2f"
+    look: dict[str, Any] = {"words": words, "size": 11, "reach": reach, "tickformat": ".1f"}
+    short = [part.replace("head ", "H") for part in parts]
+    layers = [f"layer {layer}" for layer in effects.index]
+    return g.add_heat(result, effects, short, layers, "direct effect", hover="%{y}, %{x}: %{z:.3f}", **look)
+
+
+def _reach(values: np.ndarray) -> float:
+    return max(float(np.abs(values).max()), 1e-9)
+
+
+def _sentence(label: str) -> str:
+    """Return a label with a capital, as a sentence begins."""
+    return label[0].upper() + label[1:]
+
+
+def reads_and_acts(table: pd.DataFrame, *, target: str = "genre") -> go.Figure:
+    """Return a probe's accuracy beside the effect of steering, per layer, each with its 95 % interval.
+
+    `table` is what `acts_per_layer` returns: accuracies 0-1, effects in changes of P(aim).
+    """
+    best, most = (table.nlargest(1, name)["layer"].iloc[0] for name in ("accuracy", "effect"))
+    note = f"Reads best in layer {best:.0f}; acts most in layer {most:.0f}. Bars are 95 % intervals."
+    reach = [min(-0.05, float(table["effect_low"].min()) - 0.03), 1.04]
+    result = g.figure(
+        f"Where is the {target} read, and where does steering act?",
+        x="layer (0 = first block)", y="share of clips / change of P", note=note, shares=reach,
+    )  # fmt: skip
+    layers = table["layer"]
+    result.add_trace(g.dashed(layers, table["chance"], "chance of reading"))
+    for name, low, high, words, colour, symbol in (
+        ("accuracy", "low", "high", "reads: held-out accuracy", BLUE, "circle"),
+        ("effect", "effect_low", "effect_high", "acts: rise of P(aim)", ORANGE, "diamond"),
+    ):
+        bars = g.interval(table[name], table[low], table[high])
+        look: dict[str, Any] = {"error_y": bars, "marker": {"symbol": symbol}}
+        result.add_trace(g.curve(layers, table[name], words, colour, hover="layer %{x}: %{y:.1%}", **look))
+    legend = {"orientation": "h", "x": 0, "y": -0.3, "yanchor": "top"}
+    result.add_hline(y=0, line={"color": "#888888", "width": 1})
+    return result.update_layout(legend=legend).update_xaxes(tickmode="array", tickvals=layers.tolist())

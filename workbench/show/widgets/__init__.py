@@ -6,10 +6,10 @@ from workbench.show.widgets.base import JobPanel as JobPanel
 from workbench.show.widgets.base import PlotPanel as PlotPanel
 from workbench.show.widgets.history import TakeHistory as TakeHistory
 from workbench.show.widgets.live_desk import LiveDesk as LiveDesk
-from workbench.show.widgets.map_panel import MapPanel as MapPanel
+from workbench.show.widgets.panels import MapPanel as MapPanel
+from workbench.show.widgets.panels import PatchPanel as PatchPanel
 from workbench.show.widgets.panels import ProbePanel as ProbePanel
 from workbench.show.widgets.panels import SteerPanel as SteerPanel
-from workbench.show.widgets.patch_panel import PatchPanel as PatchPanel
 from workbench.show.widgets.players import ComparisonPlayer as ComparisonPlayer
 from workbench.show.widgets.players import LivePlayer as LivePlayer
 from workbench.show.widgets.players import StreamPlayer as StreamPlayer

@@ -65,14 +65,9 @@ class JobPanel(ui.Panel, Generic[T]):
     pressed = False
 
     def __init__(
-        self,
-        work: Callable[[Job], T],
-        *,
-        label: str = "Run",
-        on_done: Callable[[T], object] | None = None,
-        size: Callable[[], float] = lambda: 1.0,
-        kind: Hashable = None,
-    ) -> None:
+        self, work: Callable[[Job], T], *, label: str = "Run", on_done: Callable[[T], object] | None = None,
+        size: Callable[[], float] = lambda: 1.0, kind: Hashable = None,
+    ) -> None:  # fmt: skip
         self._work, self._on_done, self._size = work, on_done, size
         self._kind, self._telling = object() if kind is None else kind, threading.RLock()
         self._thread: threading.Thread | None = None
@@ -80,7 +75,7 @@ class JobPanel(ui.Panel, Generic[T]):
         self._job = Job(self._show_progress)
         self.error: BaseException | None = None
         self.problem = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
-        self.run_button = ui.button(label, label, lambda: self._begin(pressed=True), self.problem)
+        self.run_button = ui.button(label, label, lambda: self.start(pressed=True), self.problem)
         self.run_button.button_style = "primary"
         self.cancel_button = ui.button("Cancel", "Stop this work", self.cancel, self.problem)
         self.cancel_button.disabled = True
@@ -90,11 +85,8 @@ class JobPanel(ui.Panel, Generic[T]):
         controls = ui.in_row(self.run_button, self.cancel_button, self.bar, self.text)
         super().__init__([controls, self.problem, ui.StyleSheet()])
 
-    def start(self) -> JobPanel[T]:
+    def start(self, *, pressed: bool = False) -> JobPanel[T]:
         """Begin the work unless it is running already, and return the panel at once."""
-        return self._begin(pressed=False)
-
-    def _begin(self, *, pressed: bool) -> JobPanel[T]:
         if self.state == "running":
             return self
         job = self._job = Job(self._show_progress)
@@ -103,11 +95,10 @@ class JobPanel(ui.Panel, Generic[T]):
         self._units = self._size()
         self.bar.value = 0.0
         self._enter("running", self._told())
-        thread = threading.Thread(target=lambda: self._run(job), daemon=True, name="workbench job")
-        self._thread = thread
-        thread.start()
-        clock: dict[str, Any] = {"target": self._keep_telling, "args": (thread,), "name": "workbench clock"}
-        threading.Thread(**clock, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(job,), daemon=True, name="workbench job")
+        self._thread.start()
+        clock = (self._thread,)
+        threading.Thread(target=self._keep_telling, args=clock, daemon=True, name="workbench clock").start()
         return self
 
     def wait(self, timeout_s: float | None = None) -> T:

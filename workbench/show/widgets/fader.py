@@ -30,15 +30,12 @@ class Fader(Kept, anywidget.AnyWidget):
         live: whether the kernel hears of a fader that is still being dragged.
 
     A double click, Home or Delete sets it to 0. `m` on the fader, or a right click on its name, binds it to
-    the MIDI knob that is turned next.
+    the MIDI knob that is turned next. A SteeringError where a value is set that is no number, or beyond 2.
 
     >>> fader = Fader("jazz", breaks=0.3)
     >>> fader.value = 0.15
     >>> fader.value, fader.most
     (0.15, 0.4)
-
-    Raises:
-        SteeringError: a value is set that is no number, or beyond 2.
     """
 
     _esm = HERE / "fader.js"
@@ -60,9 +57,8 @@ class Fader(Kept, anywidget.AnyWidget):
         if breaks:
             hint += f"; from {breaks:.2g} on (shaded) the music tends to break"
         traits = {"name": name, "hint": hint, "colour": colours_for([name])[name], **traits}
-        super().__init__(
-            most=most, breaks=breaks or 0.0, live=live, layout={"width": "min(100%, 400px)"}, **traits
-        )
+        traits["layout"] = {"width": "min(100%, 400px)"}
+        super().__init__(most=most, breaks=breaks or 0.0, live=live, **traits)
 
     @traitlets.validate("value")  # type: ignore[untyped-decorator]
     def _checked(self, proposal: Any) -> float:

@@ -18,15 +18,19 @@ from workbench.evidence.judge import Judge, load_judge
 from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
 from workbench.show.widgets import ui
-from workbench.show.widgets.naming import free_name, take_words
 from workbench.show.widgets.players import ComparisonPlayer
-from workbench.show.widgets.takes import code_html
+from workbench.show.widgets.takes import code_html, free_name, take_words
+
+Acts = Mapping[str, tuple[str, Callable[["TakeRow"], object]]]
+"""What can be done with one take: the button's text -> its tooltip, and the deed."""
 
 
 class TakeRow(ipywidgets.Box):
     """A tick, a name that can be changed, what the take is and a judge has `heard` in it, and buttons."""
 
-    def __init__(self, name: str, take: Take, heard: str) -> None:
+    def __init__(
+        self, name: str, take: Take, heard: str, acts: Acts | None = None, problem: Any = None
+    ) -> None:
         self.name, self.take, self.heard = name, take, heard
         self.path: Path | None = None
         self.saved_as = ""
@@ -36,14 +40,10 @@ class TakeRow(ipywidgets.Box):
         self.words = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
         self.code = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
         look = {"align_items": "center", "flex": "0 0 auto", "flex_flow": "row wrap", **ui.FULL}
-        self._parts = [self.tick, self.label, self.words]
-        super().__init__([*self._parts, self.code], layout=look)
+        deeds = (acts or {}).items()
+        made = [ui.button(text, hint, partial(act, self), problem) for text, (hint, act) in deeds]
+        super().__init__([self.tick, self.label, self.words, *made, self.code], layout=look)
         self.describe()
-
-    def add_buttons(self, acts: Mapping[str, tuple[str, Callable[[TakeRow], object]]], problem: Any) -> None:
-        """Add buttons: text -> tooltip and what it does with this row."""
-        made = [ui.button(text, hint, partial(act, self), problem) for text, (hint, act) in acts.items()]
-        self.children = (*self._parts, *made, self.code)
 
     def show_code(self) -> None:
         """Show the code that makes the take again, or fold it up."""
@@ -87,14 +87,9 @@ class TakeHistory(ui.Together, ui.Panel):
     chosen = traitlets.List(traitlets.Unicode())
 
     def __init__(
-        self,
-        folder: Path | str | None = None,
-        judge: Judge | str | None = None,
-        *,
-        most: int = 50,
-        on_play: Callable[[str], object] | None = None,
-        on_open: Callable[[Take], object] | None = None,
-    ) -> None:
+        self, folder: Path | str | None = None, judge: Judge | str | None = None, *, most: int = 50,
+        on_play: Callable[[str], object] | None = None, on_open: Callable[[Take], object] | None = None,
+    ) -> None:  # fmt: skip
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "takes"
         self.folder, self.most = out if folder is None else Path(folder), most
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
@@ -168,23 +163,20 @@ class TakeHistory(ui.Together, ui.Panel):
             (odds,) = self.judge.probabilities([take.new])
             heard = f"{self.judge.classes[int(odds.argmax())]} ({odds.max():.0%})"
         taken = [row.name for row in self._rows]
-        new = TakeRow(free_name(name.strip() or "take", taken), take, heard)
-        new.add_buttons(self._acts(), self.problem)
+        new = TakeRow(free_name(name.strip() or "take", taken), take, heard, self._acts(), self.problem)
         ui.follow([new.tick], self._changed)
         ui.follow([new.label], lambda: self._rename(new))
         self._show([new, *self._rows])
         return new
 
-    def _acts(self) -> dict[str, tuple[str, Callable[[TakeRow], object]]]:
-        """Return what can be done with one take: the button's text -> its tooltip, and the deed."""
-        acts: dict[str, tuple[str, Callable[[TakeRow], object]]] = {
+    def _acts(self) -> Acts:
+        acts: Acts = {
             "▶": ("Play this take", lambda row: self._on_play(row.name)),
             "WAV": ("Download this take as WAV", self._offer),
             "Code": ("Show the code that makes this take again", TakeRow.show_code),
         }
-        if self._on_open is not None:
-            acts["Open"] = ("Open in the lab: doses or plan, prompt and seed become this take's", self._open)
-        return acts
+        hint = "Open in the lab: doses or plan, prompt and seed become this take's"
+        return acts if self._on_open is None else {**acts, "Open": (hint, self._open)}
 
     def _play(self, name: str) -> None:
         self.player.layout.display = ""

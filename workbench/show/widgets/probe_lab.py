@@ -12,25 +12,18 @@ from typing import Any
 import ipywidgets
 
 from workbench.activations import Activations
-from workbench.errors import DatasetError, WorkbenchError, renamed_attribute
-from workbench.probing.diagnosis import (
-    ProbeReport,
-    RidgeToMeans,
-    cosine_classes,
-    cosine_layers,
-    diagnose,
-    ridge_to_means,
-)
-from workbench.probing.probe import ProbeSweep
+from workbench.errors import DatasetError, ProbeError, WorkbenchError, renamed_attribute
+from workbench.probing import ProbeSweep
+from workbench.probing import diagnosis as d
 from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
 from workbench.show.exercises import Verdict
-from workbench.show.page import figure_of, write_probe_page
-from workbench.show.plots import cosines
+from workbench.show.page import figure_of, table, write_probe_page
+from workbench.show.plots import cosines, path_accuracy, path_cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, LookupPanel, PlotPanel
-from workbench.show.widgets.panels import RegularizationPanel, fit_in
+from workbench.show.widgets.panels import fit_in
 from workbench.show.widgets.players import ComparisonPlayer
-from workbench.sound.dataset import Dataset
+from workbench.sound import Dataset
 from workbench.steering import Direction
 
 TABS: dict[str, tuple[str, ...]] = {
@@ -51,7 +44,62 @@ FITTING = ("method", "folds", "seed", "class_weights")
 """Options of the lab by which probes are fitted, too."""
 
 
-class ProbeLab(LookupPanel[int, ProbeReport]):
+MEANING = (
+    "A small penalty λ lets the probe set features against one another; a large one leaves only how far "
+    "the class means lie apart, in units of each feature's spread. That is why the right end may still "
+    "differ from the difference in means of the raw activations. Where the accuracy stays level while the "
+    "direction turns, the clips do not say which direction is the model's own: steer with several, listen. "
+    '<code>lab.direction("jazz")</code> is the direction at the slider\'s λ.'
+)
+
+
+class RegularizationPanel(ui.Panel):
+    """The path of one class at one layer, empty before `show`; λ picks what `direction` returns."""
+
+    def __init__(self) -> None:
+        self.walk: d.RidgeToMeans | None = None
+        self.cosines = PlotPanel(name="ridge_to_means_cosines")
+        self.accuracy = PlotPanel(name="ridge_to_means_accuracy")
+        self.words = ipywidgets.HTML()
+        self.class_ = ui.control(ipywidgets.Dropdown, "class")
+        self.strength = ui.control(ipywidgets.SelectionSlider, "λ", "420px", options=[("none yet", 0.0)])
+        meaning = ipywidgets.HTML(f"<div class='wb-note wb-words'>{MEANING}</div>")
+        head = ui.in_row(self.class_, self.strength)
+        super().__init__([head, self.words, meaning, self.cosines, self.accuracy])
+        ui.follow([self.class_, self.strength], self._redraw)
+
+    def show(self, walk: d.RidgeToMeans) -> None:
+        """Show the paths of a layer; class and λ stay where they were if it has them."""
+        self.walk = None  # setting options moves the values, which must not draw
+        ui.offer(self.class_, walk.classes, walk.classes[0])
+        ui.offer(self.strength, list(zip(walk.labels, walk.l2, strict=True)), walk.l2[len(walk.l2) // 2])
+        self.walk = walk
+        self._redraw()
+
+    def direction(self, class_: str | None = None) -> Direction:
+        """Return the direction of a class (by default the one shown) at the slider's λ; else a ProbeError."""
+        if self.walk is None:
+            found = "nothing has been examined yet"
+            raise ProbeError("A direction of the path was asked for", found, "Call show(...) first")
+        return self.walk.direction(class_ or self.class_.value, self.strength.value)
+
+    def _redraw(self) -> None:
+        if self.walk is None:
+            return
+        chosen, paths = (self.class_.value, self.strength.value), self.walk.table()
+        rows = [
+            [one["class"], f"{one['to_probe']:.2f}", f"{one['to_means']:.2f}",
+             f"{one['accuracy']:.0%} ({one['low']:.0%} to {one['high']:.0%})"]
+            for one in paths[paths["l2"] == chosen[1]].to_dict("records")
+        ]  # fmt: skip
+        shown = table(["class", "cosine to probe", "to means", "held-out accuracy"], rows, named=True)
+        sentence = html.escape(self.walk.sentence(*chosen))
+        self.words.value = f"<div class='wb-takes'><div class='wb-words'>{sentence}</div>{shown}</div>"
+        self.cosines.show(path_cosines(self.walk, *chosen))
+        self.accuracy.show(path_accuracy(self.walk, *chosen))
+
+
+class ProbeLab(LookupPanel[int, d.ProbeReport]):
     """Diagnoses of the probe of one layer; another layer is examined when the slider moves.
 
     Args:
@@ -65,19 +113,13 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
     """
 
     def __init__(
-        self,
-        acts: Activations,
-        dataset: Dataset | None = None,
-        *,
-        target: str = "genre",
-        sweep: ProbeSweep | None = None,
-        layer: int | None = None,
-        **options: Any,
-    ) -> None:
+        self, acts: Activations, dataset: Dataset | None = None, *, target: str = "genre",
+        sweep: ProbeSweep | None = None, layer: int | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         self.acts, self.dataset, self.target, self.options = acts, dataset, target, options
         self.sweep, self._first = sweep, layer
-        self.made: dict[int, ProbeReport] = {}
-        self._paths: dict[int, RidgeToMeans] = {}
+        self.made: dict[int, d.ProbeReport] = {}
+        self._paths: dict[int, d.RidgeToMeans] = {}
         self._findings: dict[str, list[Any]] = defaultdict(lambda: [ipywidgets.HTML(), PlotPanel()])
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
         self.layer = ui.control(ipywidgets.SelectionSlider, "layer", "320px", options=layers, value=layers[0])
@@ -86,9 +128,8 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         self.regularization = RegularizationPanel()
         self.list = ui.ClipList(ui.shows_errors(self._play, self.status))
         self.job = self._make_job(self._examine, "Examine", kind=("Examine", len(acts)))
-        self._save = ui.button(
-            "Save as page", "Write the report as one HTML page", self._save_page, self.status
-        )
+        hint = "Write the report as one HTML page"
+        self._save = ui.button("Save as page", hint, self._save_page, self.status)
         self._save.disabled = True
         head = ui.in_row(self.layer, self._save)
         super().__init__([head, self.job, self.verdict, self.tabs, self.status])
@@ -98,7 +139,7 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         self.start()
 
     @property
-    def report(self) -> ProbeReport | None:
+    def report(self) -> d.ProbeReport | None:
         """The report that is shown; None while the first layer is being examined."""
         return None if self.shown is None else self.made[self.shown]
 
@@ -128,9 +169,9 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         look("the fold of every clip", 0.0)
         if layer not in self.made:
             given = {"layer": layer, "sweep": self.sweep, "on_finding": look, **self.options}
-            report = diagnose(self.acts, self.target, **given)
+            report = d.diagnose(self.acts, self.target, **given)
             look("from ridge to means", 1.0)
-            self._paths[layer] = ridge_to_means(self.acts, report.evaluation, self.sweep[layer])
+            self._paths[layer] = d.ridge_to_means(self.acts, report.evaluation, self.sweep[layer])
             self.made[layer] = report
         return layer
 
@@ -175,15 +216,15 @@ class ProbeLab(LookupPanel[int, ProbeReport]):
         assert self.sweep is not None
         name, layer = self.sweep.classes[0], self.sweep.best.layer
         question = f"How do the {self.target} directions lie to one another at layer {layer}?"
-        figure = cosines(cosine_classes(self.sweep), question, axis=self.target)
+        figure = cosines(d.cosine_classes(self.sweep), question, axis=self.target)
         panels = [PlotPanel(figure, name="cosines_of_classes")]
         if len(self.sweep) > 1:
             question = f"Is {name} the same direction in every layer?"
-            figure = cosines(cosine_layers(self.sweep, name), question, axis="layer")
+            figure = cosines(d.cosine_layers(self.sweep, name), question, axis="layer")
             panels.append(PlotPanel(figure, name="cosines_of_layers"))
         return panels
 
-    def _list_hardest(self, report: ProbeReport) -> None:
+    def _list_hardest(self, report: d.ProbeReport) -> None:
         hardest = report["label noise"].value.table().head(HARDEST)  # type: ignore[attr-defined]
         words = [
             f"{one['clip']}: labelled {one['label']}, read as {one['suggested']} "

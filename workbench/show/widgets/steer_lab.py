@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +15,19 @@ import traitlets
 from workbench.errors import SteeringError, renamed_attribute
 from workbench.evidence.judge import Judges, as_judges
 from workbench.evidence.search import AutoDose
-from workbench.evidence.trials import UNSTEERED, Trial
 from workbench.generation.request import prompt_codes_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
+from workbench.show.widgets import steer_lab_plan as p
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job
 from workbench.show.widgets.fader import LIMIT, Fader
 from workbench.show.widgets.kept import Kept
-from workbench.show.widgets.steer_lab_plan import (
-    NOT_SHOWN,
-    PlanLine,
-    SteeringOptions,
-    fader_dose,
-    groups_of,
-    places_of,
-    plan_of,
-    readers_of,
-)
-from workbench.show.widgets.steer_lab_takes import (
-    Aim,
-    DoseFinder,
-    GeneratePanel,
-    cost_sentence,
-    costs_of,
-    wanted_takes,
-)
+from workbench.show.widgets.steer_lab_takes import Aim, DoseFinder, GeneratePanel, cost_words
 from workbench.show.widgets.takes import TakeComparison
-from workbench.sound.clip import Clip
-from workbench.steering.plan import Direction, Steering
+from workbench.sound import Clip
+from workbench.steering import Direction, Steering
 
 HERE = Path(__file__).parent
 NOTHING = "silence"  # the beginning of a take that continues from nothing
@@ -201,34 +184,24 @@ class SteerLab(GeneratePanel):
     way = renamed_attribute("way", "options")
 
     def __init__(
-        self,
-        model: Model,
-        directions: Any,
-        judges: Judges | None = None,
-        *,
-        probes: Sequence[Any] = (),
-        beginnings: Mapping[str, Clip] | None = None,
-        prompt: str = "a calm tune",
-        seconds: float = 5.0,
-        seed: int = 0,
-        guidance: float | None = None,
-        pad: Sequence[str] | None = None,
+        self, model: Model, directions: Any, judges: Judges | None = None, *, probes: Sequence[Any] = (),
+        beginnings: Mapping[str, Clip] | None = None, prompt: str = "a calm tune", seconds: float = 5.0,
+        seed: int = 0, guidance: float | None = None, pad: Sequence[str] | None = None,
         folder: Path | str | None = None,
-    ) -> None:
-        self.judges, self.groups = as_judges(judges or {}), groups_of(directions)
+    ) -> None:  # fmt: skip
+        self.judges, self.groups = as_judges(judges or {}), p.groups_of(directions)
         watched = tuple(probes) or tuple(group.probe for group in self.groups if group.probe)
         self.beginnings, self.probes = dict(beginnings or {}), watched
         self._add_settings(model, prompt, seconds, seed, guidance)
         names, hint = [NOTHING, *self.beginnings], "the sound that the take begins with"
         self.beginning = ui.control(ipywidgets.Dropdown, "go on from", options=names, tooltip=hint)
         self.beginning.layout.display = "" if self.beginnings else "none"
-        self.prompted = ui.tick_box("also the same in words, without a push")
         self.costs = ipywidgets.HTML()
         named = {group.name: group.names for group in self.groups}
         self.desk = DoseDesk(named, pad, self._rewrite, breaks=model.breaking_dose)
-        self.sliders, self.pad, readers = self.desk.sliders, self.desk.pad, readers_of(watched)
-        self.options = SteeringOptions(self.groups, readers, self._rewrite)
-        self.line = PlanLine(model, self.groups, readers, self._method_of)
+        self.sliders, self.pad, readers = self.desk.sliders, self.desk.pad, p.readers_of(watched)
+        self.options = p.SteeringOptions(self.groups, readers, self._rewrite)
+        self.line = p.PlanLine(model, self.groups, readers, self._method_of)
         self.finder = DoseFinder(
             model, self.groups, self.judges, method_of=self._method_of,
             settings=lambda: {"seconds": self.seconds.value, "guidance": self.guidance.value},
@@ -279,7 +252,7 @@ class SteerLab(GeneratePanel):
         return str(self.options.methods[group].value)
 
     def _rewrite(self) -> None:
-        self.line.write(lambda: plan_of(self._pushes(), **self.options.settings))
+        self.line.write(lambda: p.plan_of(self._pushes(), **self.options.settings))
 
     def _pushes(self) -> list[tuple[float, dict[int, Direction]]]:
         """Return each dose that is not 0, with its direction by layer: at the chosen one, or at all."""
@@ -307,16 +280,9 @@ class SteerLab(GeneratePanel):
             raise self.line.fault
         takes = self._make(self._wanted(), job, probes=self.probes)
         job.progress(0.95, "measuring")
-        others = {name: take for name, take in takes.items() if name != UNSTEERED}
-        costs = costs_of(self.model, others, takes[UNSTEERED]) if others else {}
-        self.costs.value = "".join(
-            ui.note_html(cost_sentence(name, others[name], cost)) for name, cost in costs.items()
-        )
+        told = cost_words(self.model, takes) if len(takes) > 1 else []
+        self.costs.value = "".join(map(ui.note_html, told))
         return takes
-
-    def _wanted(self) -> list[Trial]:
-        more = {"prompted": self.prompted.value, "control": self.control.value}
-        return wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
 
     def _beginning(self) -> Clip | None:
         return self.beginnings.get(self.beginning.value)
@@ -351,7 +317,7 @@ class SteerLab(GeneratePanel):
             with self.options.together():
                 self.options.plain()
                 self.push()
-            self.line.write(lambda: plan, NOT_SHOWN)
+            self.line.write(lambda: plan, p.NOT_SHOWN)
 
     def _follow_plan(self, plan: Steering) -> None:
         """Put faders and options to a plan, as far as they can say it."""
@@ -360,10 +326,11 @@ class SteerLab(GeneratePanel):
             self.options.plain()
             for term in plan.terms:
                 self.options.follow(term)
-                for group, (method, name, layer) in places_of(self.groups, term.direction):
+                places = (place for place in p.every_place(self.groups) if place[0] == term.direction)
+                for _direction, group, method, name, layer in islice(places, 1):
                     self.options.methods[group.name].value = method
                     if group.layers:
                         self.options.layers[group.name].value = layer
                     self.options.spread.value |= name in doses
-                    doses[name] = round(doses.get(name, 0.0) + fader_dose(term), 6)
+                    doses[name] = round(doses.get(name, 0.0) + p.fader_dose(term), 6)
             self.push(**{name: dose for name, dose in doses.items() if abs(dose) <= LIMIT})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,10 @@ import traitlets
 
 from workbench.errors import SteeringError, WorkbenchError
 from workbench.model.musicgen import Model
-from workbench.probing.probe import Probe, ProbeSweep
+from workbench.probing import Probe, ProbeSweep
 from workbench.show.widgets import ui
-from workbench.steering.operations import OPERATIONS
-from workbench.steering.plan import Direction, Steering
+from workbench.steering import OPERATIONS, Direction, Gate, ReadOut, Schedule, Steering, Term, constant
 from workbench.steering.plan_text import Reads, parse_schedule
-from workbench.steering.schedule import Gate, ReadOut, Schedule, Term, constant
 from workbench.steering.together import orthogonalise, split_dose
 
 GIVEN = "as given"
@@ -28,11 +26,8 @@ ALONE = "directions"
 class Group:
     """Directions of one quality, such as genre: given one by one, or read from probes of every layer.
 
-    Args:
-        name: of the quality.
-        found: method -> name -> layer -> direction.
-        layers: to choose from; none where every direction has its own.
-        probe: reads the quality at the last layer, where probes were given.
+    `found` is method -> name -> layer -> direction; `layers` are those to choose from, none where every
+    direction has its own; `probe` reads the quality at the last layer, where probes were given.
     """
 
     name: str
@@ -71,17 +66,13 @@ def groups_of(directions: Any) -> list[Group]:
     return groups
 
 
-def places_of(groups: Sequence[Group], direction: Direction) -> list[tuple[Group, tuple[str, str, int]]]:
-    """Return where a direction stands: group, and method, name and layer in it; empty where in none."""
-    every = [
-        (group, (method, name, layer))
-        for group in groups
-        for method, names in group.found.items()
-        for name, layers in names.items()
-        for layer, one in layers.items()
-        if one == direction
-    ]
-    return every[:1]
+def every_place(groups: Sequence[Group]) -> Iterator[tuple[Direction, Group, str, str, int]]:
+    """Yield every direction with where it stands: group, and method, name and layer in it."""
+    for group in groups:
+        for method, names in group.found.items():
+            for name, layers in names.items():
+                for layer, direction in layers.items():
+                    yield direction, group, method, name, layer
 
 
 def fader_dose(term: Term) -> float:
@@ -140,15 +131,10 @@ def plan_of(
 ) -> Steering | None:
     """Return the plan of all pushes, None without any; a SteeringError if settings do not go together.
 
-    A direction that was made orthogonal is called so: "slow without jazz", or "slow apart from jazz" where
-    both gave way. For `clamp` a dose is turned into the projection that it stands for, dose x R.
-
-    Args:
-        pushes: doses with their directions by layer, in the order in which they act; a dose is shared among
-            several layers. Of directions at right angles the first keeps its place.
-        angles: PLAIN, or a method of `orthogonalise`.
-        operation: as in `Direction.at`.
-        settings: of `Direction.at`: schedule, branch, chance, gate.
+    `pushes` are doses with their directions by layer, in the order in which they act; a dose is shared among
+    several layers. For `clamp` it is turned into the projection that it stands for, dose x R. `angles` is
+    PLAIN or a method of `orthogonalise`, whose directions are called so: "slow without jazz", or "slow apart
+    from jazz" where both gave way. `operation` and `settings` are those of `Direction.at`.
     """
     pushed = [(dose, dict(by_layer)) for dose, by_layer in pushes if dose]
     if angles != PLAIN:
@@ -206,9 +192,7 @@ class PlanLine(ui.Panel):
         self.steering: Steering | None = None
         self.fault: WorkbenchError | None = None
         hint = "the plan: edit it and press Enter"
-        self.box = ui.control(
-            ipywidgets.Text, "plan", "98%", value=self.text, continuous_update=False, tooltip=hint
-        )
+        self.box = _line("plan", self.text, "98%", tooltip=hint)
         self.note = ipywidgets.HTML()
         super().__init__([self.box, self.note])
         traitlets.link((self, "text"), (self.box, "value"))
@@ -245,10 +229,7 @@ class PlanLine(ui.Panel):
         """Return every direction that the text may name, by name and layer."""
         known = {
             f"{name}@{layer}{'' if method == self._method_of(group.name) else f'#{one.fingerprint}'}": one
-            for group in self.groups
-            for method, directions in group.found.items()
-            for name, by_layer in directions.items()
-            for layer, one in by_layer.items()
+            for one, group, method, name, layer in every_place(self.groups)
         }
         used = {} if self.steering is None else self.steering.directions
         return {**known, **self._met, **known, **used}  # what is known now is listed first, and wins
@@ -289,9 +270,7 @@ class SteeringOptions(ui.Together, ui.Panel):
         self.chance = _share("chance", 1.0, "with which each step acts at all")
         self.schedule = choice("when", {words: kind for kind, (words, _numbers) in SCHEDULES.items()})
         self.first, self.second = number(), number()
-        self.points = ui.control(
-            ipywidgets.Text, "points", "320px", value="0s:0, 2s:1, 4s:0", continuous_update=False
-        )
+        self.points = _line("points", "0s:0, 2s:1, 4s:0", "320px")
         self.gate = choice("gate", {"no gate": None, **gates}, "push until a probe reads a class")
         self.side = choice("push", SIDES)
         self.threshold = _share("threshold", 0.8, "P(class) that opens or shuts the gate")
@@ -300,8 +279,7 @@ class SteeringOptions(ui.Together, ui.Panel):
         self.spread = ui.tick_box("share each dose among all layers")
         self.layers = {group.name: _layers(group) for group in groups if group.layers}
         self.methods = {
-            group.name: choice(f"{group.name} by", dict(zip(group.methods, group.methods, strict=True)))
-            for group in groups
+            one.name: choice(f"{one.name} by", {way: way for way in one.methods}) for one in groups
         }
         super().__init__(self._parts())
         self._follow_schedule()
@@ -351,9 +329,8 @@ class SteeringOptions(ui.Together, ui.Panel):
         """Put the controls to how, when and on which branch a term acts, as far as they can say it."""
         gate = term.gate
         with self.together():
-            self.branch.value, self.chance.value, self.schedule.value = (
-                term.branch, term.chance, term.schedule.kind,
-            )  # fmt: skip
+            self.branch.value, self.chance.value = term.branch, term.chance
+            self.schedule.value = term.schedule.kind
             if term.operation in [value for _words, value in self.operation.options]:
                 self.operation.value = term.operation
             if term.schedule.kind == "knots":
@@ -407,6 +384,10 @@ def choice(name: str, options: Mapping[str, Any], tooltip: str = "") -> ipywidge
     """Return a choice among options, by their words."""
     listed = list(options.items())
     return ui.control(ipywidgets.Dropdown, name, "320px", options=listed, tooltip=tooltip or name, **_LABEL)
+
+
+def _line(name: str, text: str, width: str, **more: Any) -> ipywidgets.Text:
+    return ui.control(ipywidgets.Text, name, width, value=text, continuous_update=False, **more)
 
 
 def _share(name: str, value: float, tooltip: str) -> ipywidgets.FloatSlider:

@@ -21,11 +21,11 @@ from workbench.model.musicgen import Model
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job, JobPanel, WorkPanel, spoken
 from workbench.show.widgets.history import TakeHistory
-from workbench.show.widgets.naming import plan_words
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.steer_lab_plan import Group, choice, number, plain_name
-from workbench.sound.clip import Clip
-from workbench.steering.plan import Direction, Steering
+from workbench.show.widgets.takes import plan_words
+from workbench.sound import Clip
+from workbench.steering import Direction, Steering
 from workbench.steering.together import randomised
 
 CONTROL = "random direction"
@@ -62,6 +62,7 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
         )  # fmt: skip
         self.seed = ui.control(ipywidgets.BoundedIntText, "seed", "200px", min=0, max=2**31 - 1, value=seed)
         self.control = ui.tick_box("also random directions of equal norm")
+        self.prompted = ui.tick_box("also the same in words, without a push")
 
     def _add_takes(self, folder: Path | str | None = None, judge: Judge | None = None) -> None:
         """Add the job and the history of what it made."""
@@ -121,11 +122,17 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
     def _beginning(self) -> Clip | None:
         return None
 
-    def _wanted(self) -> list[Trial]:
+    @property
+    def steering(self) -> Steering | None:
+        """The plan; None where nothing is pushed."""
         raise NotImplementedError
 
+    def _wanted(self) -> list[Trial]:
+        more = {"prompted": self.prompted.value, "control": self.control.value}
+        return wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
+
     def _generate(self, job: Job) -> dict[str, Take]:
-        raise NotImplementedError
+        return self._make(self._wanted(), job)
 
     def _hear_takes(self, takes: Mapping[str, Take]) -> None:
         raise NotImplementedError
@@ -194,33 +201,25 @@ def in_words(prompt: str, plan: Steering) -> str:
     return ", ".join([prompt, *dict.fromkeys(towards)])
 
 
-def costs_of(model: Model, takes: Mapping[str, Take], baseline: Take) -> dict[str, dict[str, float]]:
-    """Return, by name, what each take costs against its unsteered baseline, as `DamageBudget` names it."""
-    every = [baseline, *takes.values()]
-    found = likelihood(model, every)
-    rows = [{"nll": one.nll} | damage(take.new) for one, take in zip(found, every, strict=True)]
-    return {
-        name: {cost: row[column] - rows[0][column] for cost, column in COSTS.items()}
-        for name, row in zip(takes, rows[1:], strict=True)
-    }
+def cost_words(model: Model, takes: Mapping[str, Take]) -> list[str]:
+    """Return for each take but the unsteered what was changed, and whether the music holds together."""
+    found = likelihood(model, list(takes.values()))
+    rows = {name: {"nll": one.nll} | damage(takes[name].new) for name, one in zip(takes, found, strict=True)}
+    before, told = rows.pop(UNSTEERED), []
+    for name, row in rows.items():
+        cost = {cost: row[column] - before[column] for cost, column in COSTS.items()}
+        holds = DamageBudget().used(cost) <= 1
+        verdict = "the music holds" if holds else "this breaks the music: use a smaller dose"
+        figures = (
+            f"{cost['nll_rise']:+.2f} nats per code, {cost['level_change_db']:+.1f} dB, "
+            f"{cost['repetition_rise']:+.2f} repetition"
+        )
+        told.append(f"{name}: {takes[name].receipt}; {verdict} ({figures})")
+    return told
 
 
-def cost_sentence(name: str, take: Take, cost: Mapping[str, float]) -> str:
-    """Return in a sentence what the push changed, and whether the music still holds together."""
-    holds = DamageBudget().used(cost) <= 1
-    verdict = "the music holds" if holds else "this breaks the music: use a smaller dose"
-    figures = (
-        f"{cost['nll_rise']:+.2f} nats per code, {cost['level_change_db']:+.1f} dB, "
-        f"{cost['repetition_rise']:+.2f} repetition"
-    )
-    return f"{name}: {take.receipt}; {verdict} ({figures})"
-
-
-EFFORTS = {
-    "quick (3 and 6 seeds)": (3, 6),
-    "usual (6 and 12 seeds)": (6, 12),
-    "thorough (12 and 24 seeds)": (12, 24),
-}
+_SEEDS = {"quick": (3, 6), "usual": (6, 12), "thorough": (12, 24)}
+EFFORTS = {f"{name} ({few} and {more} seeds)": (few, more) for name, (few, more) in _SEEDS.items()}
 """Words -> seeds that choose, further seeds that prove."""
 FURTHER = 1000  # the first of the further seeds
 
@@ -245,16 +244,10 @@ class DoseFinder(WorkPanel["AutoDose"]):
     found = renamed_attribute("found", "result")
 
     def __init__(
-        self,
-        model: Model,
-        groups: Sequence[Group],
-        judges: Mapping[str, Judge],
-        *,
-        method_of: Callable[[str], str],
-        settings: Callable[[], dict[str, Any]],
-        pace: Callable[[], float | None],
-        on_found: Callable[[Aim, AutoDose], object],
-    ) -> None:
+        self, model: Model, groups: Sequence[Group], judges: Mapping[str, Judge], *,
+        method_of: Callable[[str], str], settings: Callable[[], dict[str, Any]],
+        pace: Callable[[], float | None], on_found: Callable[[Aim, AutoDose], object],
+    ) -> None:  # fmt: skip
         self.model, self.groups, self.judges = model, {group.name: group for group in groups}, dict(judges)
         self._method_of, self._settings, self._pace, self._on_found = method_of, settings, pace, on_found
         self.result: AutoDose | None = None

@@ -1,10 +1,11 @@
-"""Takes beside each other: heard on one clock, read by probes, judged, measured, and how each was made."""
+"""Takes in words, and beside each other: on one clock, read by probes, judged, and how each was made."""
 
 from __future__ import annotations
 
 import html
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 from workbench.errors import AudioError, EvidenceError, GenerationError
 from workbench.evidence.damage import Likelihood, damage, likelihood
 from workbench.evidence.judge import Judges, as_judges
+from workbench.evidence.trials import UNSTEERED
 from workbench.generation.reproduce import reproduction_code
 from workbench.generation.take import ProbeTrace, Take
 from workbench.model.musicgen import Model
@@ -23,9 +25,88 @@ from workbench.show.page import table
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import PlotPanel, Points
-from workbench.show.widgets.naming import distinct, take_words
-from workbench.show.widgets.players import ComparisonPlayer
-from workbench.sound.clip import Clip
+from workbench.show.widgets.players import ComparisonPlayer, shortened
+from workbench.show.widgets.scenes import scene_name
+from workbench.show.widgets.steer_lab_plan import plain_name
+from workbench.sound import Clip
+from workbench.steering import Steering, Term
+from workbench.steering.schedule import written_number
+
+_LONGEST = 60  # letters of a name; more are cut
+_WHEN = {
+    "window": "from {} to {} s", "ramp": "rising {} to {} s", "fade": "fading {} to {} s",
+    "pulse": "pulsed", "pulse_steps": "pulsed", "decay": "dying away", "knots": "on a curve",
+}  # fmt: skip
+_BRANCHES = {"both": "both branches", "null": "unprompted branch"}
+
+
+def plan_words(plan: Steering) -> str:
+    """Return a plan in words, terms of one manner together; its doses are those of the plan's text, rounded.
+
+    >>> import numpy as np
+    >>> from workbench.steering import Direction, window
+    >>> jazz = Direction(np.array([0.6, 0.8]), 2, name="jazz", residual_norm=10.0)
+    >>> plan_words(jazz.at(0.15) + jazz.named("rock").at(-0.05))
+    'jazz 0.15, rock -0.05'
+    >>> plan_words(jazz.at(0.15, schedule=window(2, 4), branch="both"))
+    'jazz 0.15, from 2 to 4 s, both branches'
+    """
+    manners: dict[tuple[str, ...], list[Term]] = {}
+    for term in plan.terms:
+        manners.setdefault(_manner(term), []).append(term)
+    words = "; ".join(", ".join([*_pushes(terms), *manner]) for manner, terms in manners.items())
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 2]} …"
+
+
+def take_words(take: Take) -> str:
+    """Return how a take was steered, in words; "unsteered" where it was not."""
+    if take.plan is not None and take.plan.terms:
+        return plan_words(take.plan)
+    return shortened(take.steering)[:_LONGEST] or UNSTEERED
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return the name, with a number behind where it is taken."""
+    names = chain([name], (f"{name} ({number})" for number in count(2)))
+    return next(one for one in names if one not in taken)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number behind those that came before.
+
+    >>> distinct(["jazz 0.1", "jazz 0.1", "rock 0.1"])
+    ['jazz 0.1', 'jazz 0.1 (2)', 'rock 0.1']
+    """
+    made: list[str] = []
+    for name in names:
+        made.append(free_name(name, [*made, *(other for other in names if other != name)]))
+    return made
+
+
+def _pushes(terms: list[Term]) -> list[str]:
+    """Return the doses of terms of one manner, and what else is to be said of their directions."""
+    doses: dict[str, float] = {}
+    for term in terms:
+        name = plain_name(term.direction.name)
+        name = name if term.operation == "add" else f"{term.operation.replace('_', ' ')} {name}"
+        doses[name] = doses.get(name, 0.0) + term.dose
+    layers = {term.at_layer for term in terms}
+    turned = any(plain_name(term.direction.name) != term.direction.name for term in terms)
+    words = [f"over {len(layers)} layers"] if len(layers) > 1 and len(terms) > len(doses) else []
+    return [scene_name(doses), *words, *(["at right angles"] if turned else [])]
+
+
+def _manner(term: Term) -> tuple[str, ...]:
+    """Return when, where and whether a term acts, as far as it does not go without saying."""
+    words = [
+        _WHEN.get(term.schedule.kind, "").format(*map(written_number, term.schedule.numbers)),
+        _BRANCHES.get(term.branch, ""),
+        "by chance" if term.chance < 1 else "",
+    ]
+    if term.gate is not None:
+        words.append(f"{'until' if term.gate.side == 'below' else 'while'} {term.gate.class_}")
+    return tuple(filter(None, words))
+
 
 # name in `damage` or of the likelihood -> heading, what it is multiplied by, format, unit
 MEASURES = {
@@ -137,27 +218,21 @@ class TakeScores(ui.Panel):
 
     def load(self, takes: Mapping[str, Take]) -> None:
         """Show the traces of these takes; probe and class stay chosen where they are still there."""
-        probe, class_ = self.probe.value, self.class_.value
         traces: dict[Reader, dict[str, ProbeTrace]] = {}
         for name, take in takes.items():
             for trace in take.probe_traces:
                 traces.setdefault((trace.target, trace.layer, trace.classes), {})[name] = trace
         self.traces = {}  # setting options moves the values, which must not draw
-        self.probe.options = [(f"{reader[0]}, layer {reader[1]}", reader) for reader in traces]
-        self.class_.options = []
+        readers = [(f"{reader[0]}, layer {reader[1]}", reader) for reader in traces]
+        ui.offer(self.probe, readers, next(iter(traces), None))
         self.traces = traces
         self.layout.display = "" if traces else "none"
-        if traces:
-            self.probe.value = probe if probe in traces else next(iter(traces))
-            self._list_classes()
-            if class_ in self.class_.options:
-                self.class_.value = class_
+        self._list_classes()
 
     def _list_classes(self) -> None:
         if self.traces:
-            kept, classes = self.class_.value, self.probe.value[2]
-            self.class_.options = list(classes)
-            self.class_.value = kept if kept in classes else _most_moved(self.traces[self.probe.value])
+            most = _most_moved(self.traces[self.probe.value])
+            ui.offer(self.class_, self.probe.value[2], most)
             self._draw()
 
     def _draw(self) -> None:

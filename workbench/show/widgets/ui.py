@@ -62,6 +62,14 @@ def follow(controls: Iterable[ipywidgets.Widget], act: Callable[[], object], tra
         one.observe(lambda _change: act(), trait)
 
 
+def offer(control: ipywidgets.Widget, options: Sequence[Any], otherwise: Any) -> None:
+    """Offer options, values or (words, value); a value chosen before stays so where it is among them."""
+    values = [one[1] if isinstance(one, tuple) else one for one in options]
+    value = control.value if control.value in values else otherwise
+    control.options = options  # ipywidgets then chooses the first, whatever was chosen before
+    control.value = value
+
+
 def value_of(number: Any) -> float:
     """Return what a control says; the page adds steps in binary and sends back 0.6000000000000001."""
     return round(float(number.value), 6)
