@@ -64,7 +64,7 @@ def _of_probes() -> dict[str, Any]:
     )  # fmt: skip
     question = "How do the directions of the classes lie to one another?"
     return {
-        "accuracy_per_layer": plots.accuracy_per_layer(_sweep(8)),
+        "accuracy_per_layer": plots.accuracy_per_layer(_sweep(8), chosen=3),
         "accuracy_per_layer, 48": plots.accuracy_per_layer(_sweep(48)),
         "confusion": plots.confusion(counts),
         "cosines": plots.cosines(between, question, axis="genre"),

@@ -73,7 +73,7 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre", chosen: in
 
     `table` has one row per layer, as `ProbeSweep.table()` gives it, else it is a ProbeError: layer, accuracy,
     low, high, chance and, where labels were shuffled, shuffled_low, shuffled_high; all accuracies 0-1. The
-    layer that is `chosen` gets a ring and a band; `target` is the label that is read.
+    layer that is `chosen` gets a ring and a frame; `target` is the label that is read.
     """
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
@@ -105,7 +105,7 @@ def accuracy_per_layer(table: pd.DataFrame, *, target: str = "genre", chosen: in
     if chosen is not None:
         height = table.loc[table["layer"] == chosen, "accuracy"].tolist()
         result.add_trace(go.Scatter(x=[chosen], y=height, name="chosen layer", **RING))
-        result.add_vrect(chosen - margin, chosen + margin, fillcolor=BLUE, opacity=0.15, line_width=0)
+        result.add_vrect(chosen - margin, chosen + margin, line={"color": BLUE, "width": 1.5})
     return result.update_xaxes(tickmode="array", tickvals=ticks, range=room)
 
 
