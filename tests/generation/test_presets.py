@@ -140,7 +140,7 @@ def test_receipts_tell_angle_and_norm_as_plain_hooks_see_them(
         assert np.allclose(mine.angle, expected[:, 0], rtol=1e-3, atol=0.0)
         assert np.allclose(mine.norm_ratio, expected[:, 1], **PUSHED)
     assert f"turned {cells.angle.mean():.1f}°, length x{cells.norm_ratio.mean():.2f}" in str(take.receipt)
-    assert "mean_angle" in take.receipt._repr_html_()
+    assert "<th>angle</th>" in take.receipt._repr_html_()
     still = take_of(tiny_model, one.at(0.0)).receipt.cells
     assert (still.angle == 0).all() and (still.norm_ratio == 1).all()
 

@@ -78,18 +78,19 @@ class Receipt:
         return share + turned + alone + ("" if self.ok else ", NOT as planned")
 
     def _repr_html_(self) -> str:
-        """What became of each term: steps, how many changed the stream, and why the others did not."""
+        """What became of each term: steps, changes and their means, and why other steps were left alone."""
         cells = self.cells.copy()
         cells.loc[~(cells.norm_change > 0), ["angle", "norm_ratio"]] = np.nan  # the means are of changes
         table = cells.groupby(["layer", "site", "row", "term"]).agg(
             steps=("step", "size"),
             changed=("norm_change", lambda changes: int((changes > 0).sum())),
-            mean_change=("norm_change", "mean"),
-            mean_angle=("angle", "mean"),
-            mean_norm_ratio=("norm_ratio", "mean"),
-            left_alone=("reason", lambda reasons: ", ".join(sorted(set(reasons) - {""}))),
+            change=("norm_change", "mean"),
+            angle=("angle", "mean"),
+            ratio=("norm_ratio", "mean"),
+            alone=("reason", lambda reasons: ", ".join(sorted(set(reasons) - {""}))),
         )
-        return f"<div>{html.escape(str(self))}{table.reset_index().to_html(index=False, border=0)}</div>"
+        rounded = table.reset_index().to_html(index=False, border=0, float_format="{:.3g}".format)
+        return f"<div>{html.escape(str(self))}{rounded}</div>"
 
     def to_records(self) -> list[list[object]]:
         """The cells as plain lists in the order of COLUMNS, for JSON."""
