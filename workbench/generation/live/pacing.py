@@ -269,15 +269,14 @@ class LiveFigures:
 
     def __str__(self) -> str:
         gaps = "no gaps" if not self.underruns else f"{self.underruns} gap{'s'[: self.underruns > 1]}"
-        facts = [f"{self.state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
+        state = f"filling: {self.lead_s:.0f} of {self.hold_s:.0f} s" if self.filling else self.state
+        facts = [f"{state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
         if self.steps_per_second:
             facts.append(f"{self.steps_per_second:.0f} steps/s, {self.real_time_factor:.1f} x real time")
         if self.knob_to_ear_s is not None:
             facts.append(f"knob to ear {self.knob_to_ear_s:.1f} s (at most {self.worst_knob_to_ear_s:.1f} s)")
         if self.lost:
             facts.append(f"{self.pushes['failed']} pushes did NOT arrive in the model")
-        if self.filling:
-            facts.insert(0, f"filling: {self.lead_s:.0f} of {self.hold_s:.0f} s")
         words = "; ".join(facts) + "."
         if self.slow:
             words += f" The model is slower than real time: {self.hold_s:.1f} s of sound are held back, so "

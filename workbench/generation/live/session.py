@@ -158,17 +158,14 @@ class LiveSession:
         self.model, self.setup, self.names = model, setup, tuple(directions)
         begin = {self._known(name): number_or_nan(dose) for name, dose in (doses or {}).items()}
         _check_numbers({"lead_s": lead_s, "piece_seconds": piece_seconds, "stretch_s": stretch_s, **begin})
-        rate = model.frame_rate_hz
         self._prompt, self._on_piece, self._scores = prompt, on_piece, Scores(probes)
         self._sliders = LiveSliders([begin.get(name, 0.0) for name in self.names], self._read)
-        self._sound, self._timer = LiveSound(model, frames_for(piece_seconds, rate)), KnobTimer()
+        self._sound, self._timer = (
+            LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz)),
+            KnobTimer(),
+        )
         self.rate = measure_rate(model, piece_seconds=piece_seconds, guidance=guidance, **lengths)
-        latency_s = (max(model.delays) + self._sound.ahead) / rate
-        piece_s = self._sound.piece / rate
-        self._pacing = Pacing(
-            lead_s, latency_s=latency_s, piece_s=piece_s, frame_rate_hz=rate, stretch_s=stretch_s,
-            rate=self.rate, steps=max(100, windows.window - windows.overlap),
-        )  # fmt: skip
+        self._pacing = self._new_pacing(lead_s, stretch_s)
         self.playback = playback or Playback()
         self.playback.hold_s = self._pacing.now().hold_s
         self._carried = setup.begin(model)
@@ -313,6 +310,14 @@ class LiveSession:
             stretch_s=self._pacing.stretch_s,
             filling=pace.slow and self.state == "playing" and not self.playback.running,
         )
+
+    def _new_pacing(self, lead_s: float, stretch_s: float) -> Pacing:
+        rate_hz, new = self.model.frame_rate_hz, self.setup.window - self.setup.overlap
+        latency_s = (max(self.model.delays) + self._sound.ahead) / rate_hz
+        return Pacing(
+            lead_s, latency_s=latency_s, piece_s=self._sound.piece / rate_hz, frame_rate_hz=rate_hz,
+            stretch_s=stretch_s, rate=self.rate, steps=max(100, new),
+        )  # fmt: skip
 
     def _known(self, name: str) -> str:
         if name not in self.names:
