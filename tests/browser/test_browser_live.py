@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from app_fixture import write_notebook
 from browser import Lab, until
+from generation_samples import save_true_shape
 from show_samples import tone
 
 from workbench.generation.live.pacing import Playback
@@ -214,3 +215,66 @@ def _run_last(page: Any, source: str) -> str:
     text = str(page.evaluate(printed))
     assert "FIGURES" in text, text
     return text[text.index("FIGURES") :]
+
+
+SLOW_DESK = [
+    """
+import numpy as np, workbench as wb
+model = wb.load("small", device="cpu", dtype="int8", check=False)
+vector = np.random.default_rng(0).standard_normal(model.d_model).astype("float32")
+push = wb.Direction(vector, 12, name="jazz", residual_norm=10.0, origin={"model_id": model.id}).unit()
+desk = wb.LiveDesk(model, {"jazz": push}, window_seconds=10.0, overlap_seconds=2.0)
+""",
+    "desk",
+    "",
+]
+SLOW_AFTER = """
+told = desk.figures()
+print("FIGURES", told.slow, desk.session.rate, told)
+"""
+HEARD = """() => {
+  const live = [...window.__workbench.engines.values()].find((e) => e.live && e.scheduled);
+  return live ? [live.heard().played_s, live.underruns] : [0, 0];
+}"""  # of the page's own clock
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_desk_on_a_true_shape_plays_on_after_its_stated_buffer(
+    lab: Lab, books: Path, chromium: Any, tmp_path: Path
+) -> None:
+    """musicgen-small's shape in int8, slower than real time: the buffer, then the whole stretch, no gap."""
+    save_true_shape(books / "small", "small")
+    write_notebook(books / "slow.ipynb", *SLOW_DESK, title="")
+    opened = lab.open(chromium, f"{books.name}/slow.ipynb", height=1300)
+    opened.fold_sidebars()
+    opened.run_all(seconds=600)
+    page = opened.page
+    try:
+        until(lambda: page.get_by_text("of sound in a second here").count(), what="the notice", seconds=60)
+        choice = page.locator("select").filter(has_text="s without a gap")
+        labels = [text.replace("\u00a0", " ") for text in choice.locator("option").all_text_contents()]
+        (number,) = [n for n, text in enumerate(labels) if f"then {SECONDS:.0f} s" in text]
+        words = labels[number]
+        stated_s = float(words.split()[1])
+        choice.select_option(index=number)
+        opened.screenshot(tmp_path / "before.png")
+        page.get_by_role("button", name="Play").first.click()
+        pressed = time.monotonic()
+        until(lambda: page.get_by_text("filling: ").count(), what="the buffer", seconds=120)
+        opened.screenshot(tmp_path / "filling.png")
+        until(lambda: page.evaluate(HEARD)[0] > 0, what="sound", seconds=3 * stated_s + 120, every=0.5)
+        waited_s, (heard_s, gaps) = time.monotonic() - pressed, page.evaluate(HEARD)
+        while heard_s < SECONDS and not gaps:
+            page.wait_for_timeout(500)
+            heard_s, gaps = page.evaluate(HEARD)
+        opened.screenshot(tmp_path / "played.png")
+        page.get_by_role("button", name="Stop").click()
+        told = _run_last(page, SLOW_AFTER)
+    finally:
+        opened.screenshot(tmp_path / "end.png")
+        page.close()
+    facts = f"{words}; waited {waited_s:.0f} s, then heard {heard_s:.1f} s; {told}"
+    (tmp_path / "told.txt").write_text(facts)
+    assert heard_s >= SECONDS, f"a gap before the stretch ended: {facts}"
+    assert told.split()[1] == "True", facts

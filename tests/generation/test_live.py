@@ -23,7 +23,7 @@ from workbench.errors import GenerationError, SteeringError
 from workbench.generation import steer as steer_loop
 from workbench.generation.generate import generate_long
 from workbench.generation.live import session as live_session
-from workbench.generation.live.pacing import STRETCH_S, Pacing, Playback, Scores, held_back
+from workbench.generation.live.pacing import Pacing, Playback, Rate, Scores, held_back
 from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import LiveSession
 from workbench.generation.live.window import KnobTimer, LiveSliders, LiveSound
@@ -487,7 +487,7 @@ def test_a_slow_model_holds_back_as_planned() -> None:
     pacing.worked(0.08)
     slow = pacing.now()
     assert pacing.real_time_factor == pytest.approx(0.5)
-    assert slow.slow and slow.hold_s == pytest.approx(0.58 + held_back(STRETCH_S, 0.5))
+    assert slow.slow and slow.hold_s == pytest.approx(0.58 + held_back(10.0, 0.5))
     assert slow.lead_s == pytest.approx(slow.hold_s + 0.32)
     for _step in range(100):
         pacing.worked(0.037)
@@ -497,12 +497,90 @@ def test_a_slow_model_holds_back_as_planned() -> None:
     assert pacing.now() == fast
 
 
+def test_a_rate_that_is_known_counts_from_the_first_step() -> None:
+    lengths = {"latency_s": 0.12, "piece_s": 0.2, "frame_rate_hz": 25}
+    pacing = Pacing(0.9, **lengths, stretch_s=60.0, rate=Rate(0.5, opening_s=4.0))
+    begun = pacing.now()
+    assert begun.slow and begun.hold_s == pytest.approx(0.58 + held_back(60, 0.5) + 4 * 0.5)
+    for _step in range(25):
+        pacing.worked(0.02)
+    assert pacing.now() == begun, "the first steps of a window are its fastest"
+    for _step in range(100):
+        pacing.worked(0.16)
+    assert pacing.now().hold_s == pytest.approx(0.58 + held_back(60, 0.25) + 4 * 0.25)
+    for _step in range(100):
+        pacing.worked(0.02)
+    assert not pacing.now().slow, "a whole window was made in time"
+    assert not Pacing(0.9, **lengths, rate=Rate(1.2)).now().slow
+    assert Pacing(0.9, **lengths, rate=Rate(1.1)).now().slow, "the window that opens has no time to spare"
+
+
+@pytest.mark.parametrize("stretch_s", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_stretch_is_a_length_of_time(stretch_s: float) -> None:
+    with pytest.raises(GenerationError, match="stretch_s=10"):
+        Pacing(0.9, latency_s=0.12, piece_s=0.2, frame_rate_hz=25, stretch_s=stretch_s)
+
+
+@pytest.mark.parametrize("speed", [0.2, 0.55, 0.9])
+@pytest.mark.parametrize("stretch_s", [10.0, 60.0])
+@pytest.mark.parametrize("phase", [0, 30, 59])
+def test_what_a_rate_holds_back_lasts(speed: float, stretch_s: float, phase: int) -> None:
+    """Windows of 6 s, in pieces of 0.1 s, a tenth of whose time passes before the first: no gap."""
+    clock, piece_s, pieces = Clock(), 0.1, 60
+    window_s = pieces * piece_s / speed
+    rate = Rate(speed, opening_s=window_s / 10)
+    playback = Playback(rate.hold_s(stretch_s) + 2 * piece_s, now=clock)
+    made, begun_s = phase, None
+    while playback.played_s < stretch_s:
+        clock.now += window_s * 0.9 / pieces + rate.opening_s * (made % pieces == 0)
+        made += 1
+        playback.deliver(piece_s)
+        if begun_s is None and playback.running:
+            begun_s = clock.now
+    assert playback.underruns == 0
+    assert begun_s is not None and begun_s <= rate.wait_s(stretch_s, 3 * piece_s) + rate.opening_s
+
+
+def test_a_model_s_rate_is_that_of_whole_windows(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def visits(_self: Any, _text: Any, context: int, positions: int = 1) -> list[float]:
+        asked.append((context, positions))
+        return [0.9, 0.02, 0.02] if positions == 1 else [0.9, 0.08, 0.16]
+
+    monkeypatch.setattr(live_session, "_RATES", {})
+    monkeypatch.setattr(type(tiny_model.network), "time_visits", visits)
+    monkeypatch.setattr(live_session, "_piece_seconds", lambda _model, piece: 0.01 * piece)
+    found = live_session.measure_rate(tiny_model, **WINDOWS)
+    assert asked == [(30 - 12, 1), (0, 16)], "the end of a window, and how an overlap is read"
+    opening_s = 0.08 / 16 * 10 + 3 * 0.02  # and the delay pattern
+    assert found.opening_s == pytest.approx(opening_s)
+    assert found.speed == pytest.approx(20 / 25 / (opening_s + 20 * (0.02 + 0.01)))
+    assert live_session.measure_rate(tiny_model, seed=3, **WINDOWS) is found and len(asked) == 2
+    assert session(tiny_model).rate is found
+    assert live_session.measure_rate(tiny_model, guidance=1.0, **WINDOWS) is not found
+
+
+def test_timing_visits_changes_nothing(tiny_model: Any) -> None:
+    run = tiny_model.sampling(["a tune"], seeds=[3], frames=20)
+    before = tiny_model.network.sample(run).clone()
+    state = torch.get_rng_state()
+    for context, positions in ((500, 1), (0, 16)):
+        taken = tiny_model.network.time_visits(run.text, context, positions)
+        assert 3 <= len(taken) <= 12 and min(taken) > 0
+    assert live_session._piece_seconds(tiny_model, 5) > 0
+    again = tiny_model.sampling(["a tune"], seeds=[3], frames=20)
+    assert torch.equal(tiny_model.network.sample(again), before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_slowness_is_told(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_session.Pacing, "worked", lambda self, _seconds: self._busy.append(0.1))
     live = session(tiny_model).start()
     until(lambda: live.figures().frames > 40)
     live.stop()
     assert "slower than real time" in str(live.figures()) and live.playback.hold_s > 4
+    assert "10 s play without a gap" in str(live.figures()) and "filling" not in str(live.figures())
 
 
 def test_sessions_leave_no_thread(tiny_model: Any) -> None:

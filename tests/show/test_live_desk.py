@@ -14,8 +14,10 @@ from steering_fixture import direction
 
 from workbench.errors import GenerationError, SteeringError, WorkbenchError
 from workbench.generation import steer as steer_loop
-from workbench.generation.live.pacing import Playback, Score
+from workbench.generation.live import session as live_session
+from workbench.generation.live.pacing import Playback, Rate, Score
 from workbench.generation.live.recording import replay
+from workbench.show.widgets import live_desk
 from workbench.show.widgets.live_desk import LiveDesk, score_lines
 from workbench.show.widgets.players import LivePlayer
 from workbench.show.widgets.steer_lab import BlendPad
@@ -62,6 +64,58 @@ def test_a_desk_plays_records_and_replays_without_a_browser(tiny_model: Any, tmp
     assert live.save() == tmp_path / "001" / "sound.wav"
     assert read_clip(tmp_path / "001" / "sound.wav").seconds == pytest.approx(recording.seconds)
     assert "Saved" in live.status.value
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Rate:
+    """Every model is measured to be slower than real time."""
+    rate = Rate(0.55, opening_s=2.0)
+    for module in (live_desk, live_session):
+        monkeypatch.setattr(module, "measure_rate", lambda _model, **_settings: rate)
+    monkeypatch.setattr(live_desk, "speeds", lambda _width: {"int8": 4.56, "bfloat16": 1.1})
+    return rate
+
+
+def test_a_slow_model_is_told_before_play_with_choices(tiny_model: Any, tmp_path: Path, slow: Rate) -> None:
+    live = desk(tiny_model, tmp_path)
+    assert "This model makes 0.55 s of sound in a second here" in live.pace.value
+    assert "dtype=&quot;int8&quot;" in live.pace.value and "4.6 x as fast" in live.pace.value
+    assert [label for label, _stretch in live.buffer.options] == [
+        "wait 12 s, then 10 s without a gap",
+        "wait 28 s, then 30 s without a gap",
+        "wait 53 s, then 60 s without a gap",
+    ]
+    assert live.buffer.value == 10.0 and live.buffer.layout.display == live.pace.layout.display == ""
+    live.buffer.value = 30.0
+    live.start()
+    assert live.session.rate is slow
+    holds = live.figures().hold_s
+    assert holds == pytest.approx(30 * 0.45 + 2 * 0.55, abs=0.6) and live.player.lead_s > holds - 0.02
+    until(lambda: f"of {holds:.0f} s" in live.status.value)
+    assert "filling: " in live.status.value and "30 s play without a gap" in live.status.value
+    assert live.session.playback.played_s == 0
+    live.stop()
+    assert "filling" not in live.status.value
+    chosen = desk(tiny_model, tmp_path, stretch_s=45.0)
+    assert chosen.buffer.value == 45.0 and len(chosen.buffer.options) == 4
+
+
+@pytest.mark.usefixtures("slow")
+def test_lower_precision_is_advised_where_it_pays(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleNamespace(id="x/y#12", d_model=8, precision="bfloat16", device=SimpleNamespace(type="cpu"))
+    assert "wb.load('x/y', dtype=\"int8\")" in live_desk.faster_precision(model)
+    assert "4.1 x as fast" in live_desk.faster_precision(model), "bfloat16 is faster than float32 itself"
+    model.precision = "int8"
+    assert live_desk.faster_precision(model) == ""
+    monkeypatch.setattr(live_desk, "speeds", lambda _width: {"int8": 1.1, "bfloat16": 1.0})
+    assert live_desk.faster_precision(tiny_model) == ""
+
+
+def test_a_fast_model_is_offered_no_choice(tiny_model: Any, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_desk, "measure_rate", lambda _model, **_settings: Rate(1.15))
+        live = desk(tiny_model, tmp_path)
+    assert live.buffer.layout.display == live.pace.layout.display == "none" and live.pace.value == ""
 
 
 @pytest.mark.usefixtures("fast")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,11 +17,11 @@ from workbench.errors import GenerationError, message
 from workbench.generation.engine import Readable
 from workbench.model.network import Place
 
-STRETCH_S = 10.0
-"""What a model slower than real time is to play without a gap, before sound is held back again."""
+FASTER = 1.15
+"""The real-time factor from which a model is fast enough to play with a lead of less than a second."""
 
 _ENOUGH = 25  # steps, before the speed is believed
-_SLOWER, _FASTER = 1.0, 1.15  # real-time factors between which the mode that is on stays on
+_SLOWER = 1.0  # the real-time factor under which a model that was fast enough is so no more
 
 
 def held_back(total_s: float, speed: float) -> float:
@@ -30,6 +31,22 @@ def held_back(total_s: float, speed: float) -> float:
     total * (1 / speed - 1) seconds after making; by then total * (1 - speed) seconds of sound are there.
     """
     return max(0.0, total_s * (1.0 - speed))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast music is made: `speed` times real time, `opening_s` without sound where a window begins."""
+
+    speed: float
+    opening_s: float = 0.0
+
+    def hold_s(self, stretch_s: float) -> float:
+        """Seconds of sound to hold back so that `stretch_s` seconds play without a gap."""
+        return held_back(stretch_s, self.speed) + min(1.0, self.speed) * self.opening_s
+
+    def wait_s(self, stretch_s: float, lead_s: float) -> float:
+        """Seconds until it plays: what is held back is made, and the lead that a session has anyway."""
+        return (self.hold_s(stretch_s) + lead_s) / self.speed
 
 
 @dataclass(frozen=True)
@@ -45,10 +62,20 @@ class Pacing:
     """The pace of a session, by the speed of its last steps; `lead_s` while the model is fast enough.
 
     `latency_s` is the way from the step that begins a frame to its sound: delay pattern, look-ahead of the
-    codec. Sound comes in pieces of `piece_s`, and has `frame_rate_hz` steps per second.
+    codec. Sound comes in pieces of `piece_s`, and has `frame_rate_hz` steps per second. A model that is
+    slower than real time holds back what `stretch_s` seconds without a gap need. A `rate` that was measured
+    before counts from the first step on: no more is expected of the model before a window is faster. The
+    speed is that of the last `steps`; those of a window have its opening among them.
     """
 
-    def __init__(self, lead_s: float, *, latency_s: float, piece_s: float, frame_rate_hz: float) -> None:
+    def __init__(
+        self,
+        lead_s: float, *, latency_s: float, piece_s: float, frame_rate_hz: float,
+        stretch_s: float = 10.0, rate: Rate | None = None, steps: int = 100,
+    ) -> None:  # fmt: skip
+        if not 0 < stretch_s < math.inf:
+            asked = f"A stretch of {stretch_s:g} s without a gap was asked for"
+            raise GenerationError(asked, "it is a length of time", "Use such as stretch_s=10")
         least = latency_s + 2 * piece_s
         if not lead_s >= least:
             found = f"a sound takes {latency_s:g} s from first to last step, and has pieces of {piece_s:g} s"
@@ -56,8 +83,9 @@ class Pacing:
             raise GenerationError(f"A lead of {lead_s:g} s was asked for", found, do)
         self._latency_s, self._piece_s, self._rate_hz = latency_s, piece_s, frame_rate_hz
         self._fast = Pace(lead_s, lead_s - latency_s - piece_s)
-        self._busy: deque[float] = deque(maxlen=100)
-        self._slow = False
+        self._busy: deque[float] = deque(maxlen=steps)
+        self.stretch_s, self._rate = stretch_s, rate or Rate(math.inf)
+        self._slow = self._rate.speed < FASTER
 
     def worked(self, seconds: float) -> None:
         """Note how long one step kept the worker busy, waiting left out."""
@@ -65,7 +93,7 @@ class Pacing:
 
     @property
     def steps_per_second(self) -> float:
-        """What the model makes when nothing holds it back, over the last 100 steps; 0 before there is one."""
+        """What the model makes when nothing holds it back, over its last steps; 0 before there is one."""
         spent = sum(self._busy)
         return len(self._busy) / spent if spent else 0.0
 
@@ -76,12 +104,14 @@ class Pacing:
 
     def now(self) -> Pace:
         """The pace for the next step."""
-        speed = self.real_time_factor
-        if len(self._busy) >= _ENOUGH:
-            self._slow = speed < (_FASTER if self._slow else _SLOWER)
+        measured = self.real_time_factor if len(self._busy) >= _ENOUGH else math.inf
+        if len(self._busy) == self._busy.maxlen and measured >= FASTER:
+            self._rate = Rate(math.inf)  # a whole window says otherwise
+        now = replace(self._rate, speed=min(measured, self._rate.speed))
+        self._slow = now.speed < (FASTER if self._slow else _SLOWER)
         if not self._slow:
             return self._fast
-        hold_s = self._fast.hold_s + held_back(STRETCH_S, speed)
+        hold_s = self._fast.hold_s + now.hold_s(self.stretch_s)
         return Pace(hold_s + self._latency_s + self._piece_s, hold_s, True)
 
 
@@ -209,6 +239,7 @@ class LiveFigures:
         sounding: How many frames have been turned into sound.
         steps_per_second, real_time_factor: What the model makes when nothing holds it back.
         hold_s, slow: Sound held back before it plays, and whether because the model is slow.
+        stretch_s, filling: What a slow model is to play without a gap; whether it waits for that now.
         knob_to_ear_s, worst_knob_to_ear_s: From a knob's move to its sound, of the last and of all moves.
         pushes: Steered cells that "changed", were left "alone" (by gate or slider), "failed": the receipt.
     """
@@ -228,6 +259,8 @@ class LiveFigures:
     knob_to_ear_s: float | None = None
     worst_knob_to_ear_s: float | None = None
     pushes: Mapping[str, int] = field(default_factory=dict)
+    stretch_s: float = 10.0
+    filling: bool = False
 
     @property
     def lost(self) -> str:
@@ -236,7 +269,8 @@ class LiveFigures:
 
     def __str__(self) -> str:
         gaps = "no gaps" if not self.underruns else f"{self.underruns} gap{'s'[: self.underruns > 1]}"
-        facts = [f"{self.state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
+        state = f"filling: {self.lead_s:.0f} of {self.hold_s:.0f} s" if self.filling else self.state
+        facts = [f"{state}: {self.played_s:.1f} s heard, {self.lead_s:.1f} s ahead, {gaps}"]
         if self.steps_per_second:
             facts.append(f"{self.steps_per_second:.0f} steps/s, {self.real_time_factor:.1f} x real time")
         if self.knob_to_ear_s is not None:
@@ -246,7 +280,7 @@ class LiveFigures:
         words = "; ".join(facts) + "."
         if self.slow:
             words += f" The model is slower than real time: {self.hold_s:.1f} s of sound are held back, so "
-            words += f"that {STRETCH_S:g} s play without a gap, and a knob is heard that much later."
+            words += f"that {self.stretch_s:g} s play without a gap, and a knob is heard that much later."
         return words
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
 import warnings
@@ -17,28 +18,68 @@ from workbench.errors import GenerationError, number_or_nan, renamed_keywords
 from workbench.files import require_room
 from workbench.generation.engine import Readable, Span, Windows
 from workbench.generation.live.journal import NONE, Doses, Journal, added
-from workbench.generation.live.pacing import LiveFigures, Pacing, Playback, Score, Scores
+from workbench.generation.live.pacing import LiveFigures, Pacing, Playback, Rate, Score, Scores
 from workbench.generation.live.recording import begin_recording, check_free
 from workbench.generation.live.window import KnobTimer, LiveSetup, LiveSliders, LiveSound, draw_window
 from workbench.generation.receipt import ReceiptWriter
 from workbench.generation.request import Tune, melody_of, rows_of, settings_of
 from workbench.model.musicgen import Model
-from workbench.model.network import Place
+from workbench.model.network import TIMED, Place, timed
 from workbench.model.sampling import frames_for
 from workbench.sound.clip import Clip
 from workbench.steering.operations import Operation
 from workbench.steering.plan import Direction
 
 OVER = ("stopped", "failed")
+LEAD_S, PIECE_S = 0.85, 0.2
+_READ = 16  # positions that are read at once to time how a window opens
+_RATES: weakref.WeakKeyDictionary[Model, dict[tuple[int, ...], Rate]] = weakref.WeakKeyDictionary()
 _GLANCE_S = 0.02  # how often a thread that waits looks up
 _FIRST_MINUTES = 1 << 20  # bytes of a recording
 _PATIENCE_S = 30.0  # for the last step and sound when Python ends
 
 
+def measure_rate(model: Model, *, guidance: float | None = None, **settings: Any) -> Rate:
+    """Return how fast a `LiveSession` with these settings makes sound, from about two seconds of work.
+
+    Timed are the decoder's visits at the end of a window, where they take longest, how it reads the overlap,
+    and the codec. It is done once per model and settings, whatever else the computer does at that moment.
+    """
+    _check_numbers({name: settings.get(name, 1.0) for name in ("lead_s", "piece_seconds", "stretch_s")})
+    lengths: dict[str, Any] = {name: settings.get(name) for name in ("window_seconds", "overlap_seconds")}
+    windows = Windows.of(model, 1.0, **lengths)
+    piece = frames_for(settings.get("piece_seconds", PIECE_S), model.frame_rate_hz)
+    guidance = settings_of(model, guidance=guidance).guidance
+    known, key = _RATES.setdefault(model, {}), (windows.window, windows.overlap, guidance > 1, piece)
+    if key not in known:
+        run = model.sampling(["a tune"], seeds=[0], frames=windows.window, guidance=guidance)
+        with model.exclusive():
+            step_s = statistics.median(model.network.time_visits(run.text, max(0, windows.window - TIMED)))
+            read_s = min(model.network.time_visits(run.text, 0, _READ)) * windows.overlap / _READ
+        new, opening_s = windows.window - windows.overlap, read_s + max(model.delays) * step_s
+        busy_s = opening_s + new * (step_s + _piece_seconds(model, piece) / piece)
+        known[key] = Rate(new / model.frame_rate_hz / busy_s, opening_s)
+    return known[key]
+
+
+def _piece_seconds(model: Model, piece: int) -> float:
+    """Return how long the codec takes for a piece, as `LiveSound` has it decoded."""
+    sound, generator = LiveSound(model, piece), torch.Generator().manual_seed(0)
+
+    def decode(count: int) -> list[Clip]:
+        size = model.n_codebooks, count
+        return list(sound.add(torch.randint(model.codebook_size, size, generator=generator)))
+
+    decode(piece + sound.ahead)
+    return statistics.median(timed(lambda: decode(piece)))
+
+
 class LiveSession:
     """One stretch of music without an end. It is used once: what was stopped stays stopped.
 
-    Between the windows that it is drawn in, and while it is paused, the model is free for others.
+    Between the windows that it is drawn in, and while it is paused, the model is free for others. How fast
+    the model is, is measured when its first session is made (a second or two), so that one that is slower
+    than real time holds enough back from the start, with a desk or without.
 
         session = LiveSession(model, {"jazz": jazz, "rock": rock}, on_piece=...)
         session.start().wait(10)
@@ -52,6 +93,7 @@ class LiveSession:
         doses: Where the knobs begin, 0 for those that are left out.
         seed: Of the private generator.
         window_seconds, overlap_seconds: As in `generate_long`.
+        stretch_s: A model slower than real time holds back what so many seconds without a gap need.
         lead_s: How far the step that is drawn may be ahead of the ear: the longest way from knob to ear.
         piece_seconds: Length of the pieces in which sound is delivered.
         on_piece: Called with each piece, from the thread that draws.
@@ -62,6 +104,7 @@ class LiveSession:
         guidance, temperature, top_k: As in `generate`.
 
     Attributes:
+        rate: How fast the model was measured to be, by `measure_rate`.
         state: "ready", "playing", "paused", "stopped" or "failed".
         error: What went wrong in the thread, if something did.
 
@@ -92,8 +135,9 @@ class LiveSession:
         seed: int = 0,
         window_seconds: float | None = None,
         overlap_seconds: float | None = None,
-        lead_s: float = 0.85,
-        piece_seconds: float = 0.2,
+        lead_s: float = LEAD_S,
+        piece_seconds: float = PIECE_S,
+        stretch_s: float = 10.0,
         on_piece: Callable[[Clip], object] | None = None,
         playback: Playback | None = None,
         probes: Sequence[Readable] = (),
@@ -104,7 +148,8 @@ class LiveSession:
         temperature: float | None = None,
         top_k: float | None = None,
     ) -> None:
-        windows = Windows.of(model, 1.0, window_seconds=window_seconds, overlap_seconds=overlap_seconds)
+        lengths: dict[str, Any] = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
+        windows = Windows.of(model, 1.0, **lengths)
         drawn = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
         more: dict[str, Any] = {"operation": operation, "branch": branch, "melody": melody_of(model, melody)}
         knobs = tuple(directions.items())
@@ -112,14 +157,15 @@ class LiveSession:
         rows_of(model, [prompt], setup.plan, seed)  # raises where something does not fit
         self.model, self.setup, self.names = model, setup, tuple(directions)
         begin = {self._known(name): number_or_nan(dose) for name, dose in (doses or {}).items()}
-        _check_numbers({"lead_s": lead_s, "piece_seconds": piece_seconds, **begin})
-        rate = model.frame_rate_hz
+        _check_numbers({"lead_s": lead_s, "piece_seconds": piece_seconds, "stretch_s": stretch_s, **begin})
         self._prompt, self._on_piece, self._scores = prompt, on_piece, Scores(probes)
         self._sliders = LiveSliders([begin.get(name, 0.0) for name in self.names], self._read)
-        self._sound, self._timer = LiveSound(model, frames_for(piece_seconds, rate)), KnobTimer()
-        latency_s = (max(model.delays) + self._sound.ahead) / rate
-        piece_s = self._sound.piece / rate
-        self._pacing = Pacing(lead_s, latency_s=latency_s, piece_s=piece_s, frame_rate_hz=rate)
+        self._sound, self._timer = (
+            LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz)),
+            KnobTimer(),
+        )
+        self.rate = measure_rate(model, piece_seconds=piece_seconds, guidance=guidance, **lengths)
+        self._pacing = self._new_pacing(lead_s, stretch_s)
         self.playback = playback or Playback()
         self.playback.hold_s = self._pacing.now().hold_s
         self._carried = setup.begin(model)
@@ -261,7 +307,17 @@ class LiveSession:
             knob_to_ear_s=self._timer.last_s,
             worst_knob_to_ear_s=self._timer.worst_s,
             pushes=added(self._pushes, self._latest),
+            stretch_s=self._pacing.stretch_s,
+            filling=pace.slow and self.state == "playing" and not self.playback.running,
         )
+
+    def _new_pacing(self, lead_s: float, stretch_s: float) -> Pacing:
+        rate_hz, new = self.model.frame_rate_hz, self.setup.window - self.setup.overlap
+        latency_s = (max(self.model.delays) + self._sound.ahead) / rate_hz
+        return Pacing(
+            lead_s, latency_s=latency_s, piece_s=self._sound.piece / rate_hz, frame_rate_hz=rate_hz,
+            stretch_s=stretch_s, rate=self.rate, steps=max(100, new),
+        )  # fmt: skip
 
     def _known(self, name: str) -> str:
         if name not in self.names:

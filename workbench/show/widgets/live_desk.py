@@ -17,9 +17,10 @@ import ipywidgets
 
 from workbench.errors import GenerationError, WorkbenchError
 from workbench.generation.engine import Readable
-from workbench.generation.live.pacing import LiveFigures, Playback, Score
+from workbench.generation.live.pacing import FASTER, LiveFigures, Playback, Score
 from workbench.generation.live.recording import Recording
-from workbench.generation.live.session import OVER, LiveSession
+from workbench.generation.live.session import LEAD_S, OVER, LiveSession, measure_rate
+from workbench.model.lowbit import speeds
 from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
@@ -30,9 +31,23 @@ from workbench.show.widgets.steer_lab import DoseDesk
 from workbench.steering.plan import Direction
 
 SHOWN_S = 60.0  # of the scores
+STRETCHES_S = (10.0, 30.0, 60.0)
+"""What a desk offers to play without a gap where the model is slower than real time."""
+
 PRESET = 0.2  # of the scenes that a desk begins with: each direction alone
 _EVERY_S = 0.5  # how often figures are shown
+_GAIN = 1.2  # times as fast, from which a lower precision is worth a word
 _WIDTH, _HEIGHT = 420, 90
+
+
+def faster_precision(model: Model) -> str:
+    """Return what to type for a precision that is measured to be faster on this CPU; empty for none."""
+    if model.device.type != "cpu" or model.precision not in ("float32", "bfloat16"):
+        return ""
+    measured = {"float32": 1.0, **speeds(model.d_model)}
+    gain = measured["int8"] / measured[model.precision]
+    typed = f'wb.load({model.id.partition("#")[0]!r}, dtype="int8")'
+    return f" Lower precision: {typed}; its products measure {gain:.1f} x as fast." if gain >= _GAIN else ""
 
 
 def score_lines(scores: Sequence[Score]) -> str:
@@ -78,6 +93,9 @@ class LiveDesk(ui.Panel):
         probes: what they read is drawn once a second.
         settings: those of `LiveSession`: window_seconds, overlap_seconds, lead_s, guidance, temperature ...
 
+    Where the model is slower than real time, `pace` says so, and `buffer` offers what is made before it
+    plays, from the next Play on. The first desk or session of a model measures that for a second or two.
+
     `start()`, `wait(seconds)`, `pause()` and `stop()` do what the buttons do, also without a browser;
     `knobs["jazz"].value = 0.15` turns a knob, `scenes.choose(2)` fades to a scene. Space plays and pauses,
     digits choose a scene, 0 sets all doses to 0. The whole of each session is recorded, unless the button
@@ -120,12 +138,31 @@ class LiveDesk(ui.Panel):
         self.keep = ui.button("⤓ WAV", hint, self._save_aside, problem)
         hint = "Download the last recording: what was played and every move, to be replayed note for note"
         self.pack = ui.button("⤓ Recording", hint, self.download, problem)
-        transport = ui.in_row(self.play, self.halt, self.record, self.keep, self.pack)
-        above = [transport, self.player, self.status, problem, self.prompt]
+        self.pace = ipywidgets.HTML()
+        self.buffer = self._choice()
+        transport = ui.in_row(self.play, self.buffer, self.halt, self.record, self.keep, self.pack)
+        above = [transport, self.pace, self.player, self.status, problem, self.prompt]
         super().__init__([*above, self.desk, self.scenes, self.scores])
         self.add_class("wb-desk")
         self._listen()
         self._say("Press Play. A prompt takes effect with the next window, a knob at once.")
+
+    def _choice(self) -> ipywidgets.Dropdown:
+        """Return the choice of what is held back, and say why; unseen where the model is fast enough."""
+        rate, lead_s = measure_rate(self.model, **self._settings), self._settings.get("lead_s", LEAD_S)
+        slow = rate.speed < FASTER
+        chosen = self._settings.setdefault("stretch_s", STRETCHES_S[0])
+        options = [
+            (f"wait {rate.wait_s(one, lead_s):.0f} s, then {one:g} s without a gap", one)
+            for one in sorted({*STRETCHES_S, chosen})
+        ]
+        made = ui.control(ipywidgets.Dropdown, "buffer", "400px", options=options, value=chosen)
+        made.layout.display = self.pace.layout.display = "" if slow else "none"
+        if slow:
+            text = f"This model makes {rate.speed:.2f} s of sound in a second here: some is made before it "
+            text += f"plays, and a knob is heard that much later.{faster_precision(self.model)}"
+            self.pace.value = ui.note_html(text)
+        return made
 
     def _listen(self) -> None:
         """Let every control but the buttons do what it says."""
@@ -209,7 +246,8 @@ class LiveDesk(ui.Panel):
     def _new_session(self) -> LiveSession:
         return LiveSession(
             self.model, self.directions, prompt=self.prompt.value, doses=self.desk.doses,
-            on_piece=lambda piece: self.player.push(piece.heard), **self._settings,
+            on_piece=lambda piece: self.player.push(piece.heard),
+            **{**self._settings, "stretch_s": self.buffer.value},
         )  # fmt: skip
 
     def _turn(self, name: str, dose: float) -> None:
