@@ -17,9 +17,7 @@ from workbench.errors import GenerationError, message
 from workbench.generation.engine import Readable
 from workbench.model.network import Place
 
-FASTER = 1.15
-"""The real-time factor from which a model is fast enough to play with a lead of less than a second."""
-
+FASTER = 1.15  # the real-time factor from which a model is fast enough to hold nothing back
 _ENOUGH = 25  # steps, before the speed is believed
 _SLOWER = 1.0  # the real-time factor under which a model that was fast enough is so no more
 

@@ -160,10 +160,8 @@ class LiveSession:
         _check_numbers({"lead_s": lead_s, "piece_seconds": piece_seconds, "stretch_s": stretch_s, **begin})
         self._prompt, self._on_piece, self._scores = prompt, on_piece, Scores(probes)
         self._sliders = LiveSliders([begin.get(name, 0.0) for name in self.names], self._read)
-        self._sound, self._timer = (
-            LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz)),
-            KnobTimer(),
-        )
+        self._timer = KnobTimer()
+        self._sound = LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz))
         self.rate = measure_rate(model, piece_seconds=piece_seconds, guidance=guidance, **lengths)
         self._pacing = self._new_pacing(lead_s, stretch_s)
         self.playback = playback or Playback()

@@ -31,9 +31,7 @@ from workbench.show.widgets.steer_lab import DoseDesk
 from workbench.steering.plan import Direction
 
 SHOWN_S = 60.0  # of the scores
-STRETCHES_S = (10.0, 30.0, 60.0)
-"""What a desk offers to play without a gap where the model is slower than real time."""
-
+STRETCHES_S = (10.0, 30.0, 60.0)  # to play without a gap, of which a slow model offers the choice
 PRESET = 0.2  # of the scenes that a desk begins with: each direction alone
 _EVERY_S = 0.5  # how often figures are shown
 _GAIN = 1.2  # times as fast, from which a lower precision is worth a word
