@@ -12,8 +12,16 @@ from tolerances import DOUBLE, ROUNDED
 from toy_judges import Reference, planted
 
 from workbench.errors import EvidenceError, RenamedWarning, SteeringError
-from workbench.evidence.crosstalk import blend, blend_curve, blend_curve_of
-from workbench.evidence.transitions import Way, compare_gains, gain, go_on, transitions
+from workbench.evidence.crosstalk import (
+    Way,
+    blend,
+    blend_curve,
+    blend_curve_of,
+    compare_gains,
+    gain,
+    go_on,
+    transitions,
+)
 from workbench.generation.generate import generate
 from workbench.show import plots
 from workbench.sound import Clip

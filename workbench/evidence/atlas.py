@@ -65,16 +65,12 @@ class Forecast:
 class Atlas:
     """What every layer of one model reads of a data set.
 
-    Attributes:
-        probes: the probes of all layers, by method; directions come from them.
-        about: model, data set and settings, as plain values.
-        doses: a row per aim that was searched for: aim, layer, dose, by ("auto-dose", where a judge heard it;
-            "breaking dose", the largest at which the music held, where nobody listened), steerable, words.
-        folder: where it lies.
+    `doses` has a row per aim that was searched for: aim, layer, dose, by ("auto-dose", where a judge heard
+    it; "breaking dose", the largest at which the music held, where nobody did), steerable, words.
     """
 
-    probes: Mapping[str, ProbeSweep]
-    about: Mapping[str, Any]
+    probes: Mapping[str, ProbeSweep]  # of all layers, by method; directions come from them
+    about: Mapping[str, Any]  # model, data set and settings, as plain values
     doses: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(_DOSES)), repr=False)
     folder: Path | None = None
 
@@ -139,10 +135,8 @@ class Atlas:
         as likely as real music (`breaking_dose`, which takes `search`), at the layer that reads best.
 
         The data set is real music, for the breaking dose. Aims are classes, all where None; the judge chooses
-        among `layers`, the best and three between where None.
-
-        Raises:
-            EvidenceError: the atlas is of another model, or the judge does not know an aim.
+        among `layers`, the best and three between where None. EvidenceError where the atlas is of another
+        model, or the judge does not know an aim.
         """
         check_model(self.about, model)
         best = self._sweep().best.layer
@@ -273,11 +267,8 @@ def atlas(
     if (folder / _FILE).exists():
         found = Atlas.load(folder, model)
         if differ := [name for name, value in about.items() if found.about.get(name) != value]:
-            asked, told = (
-                f"An atlas was to be made in {folder}",
-                f"one of another {', '.join(differ)} is there",
-            )
-            raise EvidenceError(asked, told, "Name another folder")
+            told = f"one of another {', '.join(differ)} is there"
+            raise EvidenceError(f"An atlas was to be made in {folder}", told, "Name another folder")
         return found
     forecast = _forecast(model, dataset, folder, reading, fitting)
     on_forecast(forecast)

@@ -10,7 +10,7 @@ step p of a generation reads before it writes its codes, so a patch is the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -237,24 +237,17 @@ def probe_metric(model: Model, probe: Probe, class_: str, frames: int) -> Metric
 
 @dataclass(frozen=True, eq=False)
 class PatchMap:
-    """By how much a read-out of `onto` changes where a state of `source` is put in, for lines x windows.
-
-    Attributes:
-        values: (branches, lines, windows), the change of the read-out.
-        edges: (windows + 1,), the steps between which a window lies.
-        start: the read-out of `onto` as it is, and `goal` that of `source`.
-        label: what is read.
-    """
+    """By how much a read-out of `onto` changes where a state of `source` is put in, for lines x windows."""
 
     onto: Passage
     source: Passage
     branches: tuple[str, ...]
     lines: tuple[Line, ...]
-    edges: tuple[int, ...]
-    values: np.ndarray
-    start: float
-    goal: float
-    label: str
+    edges: tuple[int, ...]  # the steps between which a window lies (windows + 1,)
+    values: np.ndarray  # the change of the read-out (branches, lines, windows)
+    start: float  # the read-out of `onto` as it is
+    goal: float  # that of `source`
+    label: str  # what is read
     rate_hz: float
 
     def seconds(self, window: int) -> tuple[float, float]:
@@ -355,10 +348,8 @@ def patch_map(
 
     The layers count from 0 (all when None), and sites are some of embed, resid_pre, head_out, attn_out,
     mlp_out, resid_post; with `heads` each head of head_out is patched by itself. The steps are cut into so
-    many `windows`, and `batch` patched variants are read at once, as rows of a batch.
-
-    Raises:
-        EvidenceError: a take is steered, both have the same codes, or the probe does not know the class.
+    many `windows`, and `batch` patched variants are read at once, as rows of a batch. EvidenceError where a
+    take is steered, both have the same codes, or the probe does not know the class.
     """
     one, other = _alike(model, onto, source)
     frames = one.codes.shape[1]
@@ -371,34 +362,21 @@ def patch_map(
     edges = tuple(int(edge) for edge in np.linspace(0, steps, min(count, steps) + 1).round())
     lines = lines_of(model, sites, layers, heads=heads)
     cells = [Cell(line, *edges[number : number + 2]) for line in lines for number in range(len(edges) - 1)]
+    variants: list[list[Cell]] = [[], *([cell] for cell in cells)]
     places, values, start, goal = in_order(line.place for line in lines), [], 0.0, 0.0
     for branch, weight in weights.items():
         donor = read_states(model, other, in_order([*places, metric.place]), branch=branch)
         goal += weight * float(metric(model, donor[metric.place])[0])
         rows = {place: states[0] for place, states in donor.items()}
-        read = np.concatenate([*_readings(model, one, cells, rows, metric, branch=branch, batch=batch)])
+        each: list[np.ndarray] = []  # the read-outs of the passage as it is, and then with each cell
+        for first in range(0, len(variants), batch):
+            some: Any = {"branch": branch, "variants": variants[first : first + batch], "donor": rows}
+            each.append(metric(model, read_states(model, one, [metric.place], **some)[metric.place]))
+        read = np.concatenate(each)
         start += weight * read[0]
         values.append(weight * (read[1:] - read[0]).reshape(len(lines), -1))
     about = (tuple(weights), lines, edges, np.stack(values), start, goal, metric.label, model.frame_rate_hz)
     return PatchMap(one, other, *about)
-
-
-def _readings(
-    model: Model,
-    onto: Passage,
-    cells: Sequence[Cell],
-    donor: States,
-    metric: Metric,
-    *,
-    branch: str,
-    batch: int,
-) -> Iterator[np.ndarray]:
-    """Yield the read-outs of the passage as it is, and then with each cell, batch by batch."""
-    variants: list[list[Cell]] = [[], *([cell] for cell in cells)]
-    for first in range(0, len(variants), batch):
-        some = variants[first : first + batch]
-        read = read_states(model, onto, [metric.place], branch=branch, variants=some, donor=donor)
-        yield metric(model, read[metric.place])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,7 @@
 """What steering may do to music besides what was wanted: guards against broken sound, and the likelihood.
 
-A judge can be won over by noise, so every effect is reported beside these. None of them is a verdict on its
-own: music may be loud, sparse or loop-based. They say most against the unsteered baseline (same prompt, same
-seed).
+A judge can be won over by noise, so every effect is reported beside these. None is a verdict on its own:
+music may be loud, sparse or loop-based. They say most against the unsteered clip of the same prompt and seed.
 
 The *likelihood* hears no sound at all. Steering that breaks the music leads it to codes that the model itself
 would hardly write, and their negative log-likelihood (NLL) rises. A take drawn with guidance or top-k comes
@@ -174,17 +173,14 @@ DOSES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 @dataclass(frozen=True, eq=False)
 class BreakingDose:
-    """From which dose on the music breaks.
+    """From which dose on, either way, the mean over directions is broken; infinite where it never was.
 
-    Attributes:
-        dose: the smallest dose, either way, at which the mean over directions is broken, interpolated between
-            those that were tried; infinite where none was.
-        real: what `share` of the real pieces stay below, in nats per code.
-        table: a row per direction and dose: direction, dose, n, nll (nats per code), broken (nll > real).
+    It is interpolated between those that were tried. `table` has a row per direction and dose: direction,
+    dose, n, nll (nats per code), broken (nll > real).
     """
 
     dose: float
-    real: float
+    real: float  # what `share` of the real pieces stay below, in nats per code
     share: float
     table: pd.DataFrame = field(repr=False)
 
@@ -211,10 +207,8 @@ def breaking_dose(
 
     Unit directions, by name, are each pushed either way, at doses that rise above 0: a clip of so many
     seconds per seed, direction and signed dose. The data set holds some fifty clips of real music, of which
-    `share` are to be likelier than what counts as broken.
-
-    Raises:
-        EvidenceError: there are no directions, no doses that rise above 0, or no share between 0 and 1.
+    `share` are to be likelier than what counts as broken. EvidenceError for no directions, no doses that rise
+    above 0, or no share between 0 and 1.
     """
     ladder = [float(dose) for dose in doses]
     rising = ladder and ladder[0] > 0 and all(a < b for a, b in pairwise(ladder))
@@ -232,11 +226,9 @@ def breaking_dose(
             seconds=seconds, progress=False,
         )  # fmt: skip
         nlls = np.reshape([one.nll for one in likelihood(model, takes)], (len(directions), len(seeds)))
-        rows += [
-            {"direction": name, "dose": dose, "n": len(seeds), "nll": nll, "broken": nll > real}
-            for name, nll in zip(directions, nlls.mean(1), strict=True)
-        ]
-    table = pd.DataFrame(rows)
+        mean = zip(directions, nlls.mean(1), strict=True)
+        rows += [(name, dose, len(seeds), nll, nll > real) for name, nll in mean]
+    table = pd.DataFrame(rows, columns=["direction", "dose", "n", "nll", "broken"])
     means = table.groupby(table["dose"].abs())["nll"].mean()
     return BreakingDose(_crossing(means.index.to_numpy(), means.to_numpy(), real), real, share, table)
 

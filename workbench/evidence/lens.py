@@ -91,9 +91,7 @@ def _stopped(model: Model, one: Passage, layers: Sequence[int]) -> torch.Tensor:
         for _step in tracer.iter[: run.visits]:
             early = []
             for number, layer in enumerate(layers):
-                rows = slice(
-                    number, None, len(layers)
-                )  # its conditional row, and its null row under guidance
+                rows = slice(number, None, len(layers))  # its conditional and, under guidance, null row
                 if layer != last[0]:
                     early.append((rows, live(network, (layer, "resid_post"))[rows]))
             stream = live(network, last)

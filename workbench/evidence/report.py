@@ -19,9 +19,9 @@ from scipy.stats import t
 from tqdm.auto import tqdm
 
 from workbench.errors import EvidenceError
+from workbench.evidence.crosstalk import beginnings, compare_gains, transitions
 from workbench.evidence.judge import Judge, Judges, as_judges, first_to_know
 from workbench.evidence.search import COSTS, DOSES, STEERED, DamageBudget, ranked, settings
-from workbench.evidence.transitions import beginnings, compare_gains, transitions
 from workbench.evidence.trials import UNSTEERED, Trial, pair_prompts, run_trials
 from workbench.evidence.validate import Labelled, prompted_clips, validate_judge
 from workbench.files import digest_of, write_atomically
@@ -51,25 +51,18 @@ Run = partial[pd.DataFrame]  # `run_trials` with everything but the trials
 class Design:
     """What a report measures, and on what.
 
-    Attributes:
-        doses: multiples of the layer's mean residual norm.
-        prompted: the prompt that names an aim, for the comparison with a prompt alone.
-        full: so many methods, the first ones, are reported at all doses, the others at the chosen one.
-        clips: per condition, of those that choose and those that are reported; None: as the budget allows.
-        budget: what steering may cost; a setting that costs more is not chosen while others are left.
-
     >>> Design(doses=(0.1, 0.2), clips=(2, 12)).choosing_prompts
     ('a tune', 'a piece of music')
     """
 
-    doses: tuple[float, ...] = DOSES
+    doses: tuple[float, ...] = DOSES  # multiples of the layer's mean residual norm
     choosing_prompts: tuple[str, ...] = NEUTRAL_PROMPTS[:2]
     reporting_prompts: tuple[str, ...] = NEUTRAL_PROMPTS[2:]
-    prompted: str = "{} music"
-    full: int = 4
-    clips: Clips | None = None
+    prompted: str = "{} music"  # the prompt that names an aim, for the comparison with a prompt alone
+    full: int = 4  # so many methods, the first ones, are reported at all doses, the others at the chosen one
+    clips: Clips | None = None  # per condition, that choose and are reported; None: as time allows
     seconds: float = 5.0
-    budget: DamageBudget = field(default_factory=DamageBudget)
+    budget: DamageBudget = field(default_factory=DamageBudget)  # what costs more is chosen only if all do
     branch: str = "cond"
 
     def __post_init__(self) -> None:
@@ -237,9 +230,8 @@ class Study:
         for name, judge in self.judges.items():
             told[f"judge {name}"] = str(getattr(judge, "fingerprint", type(judge).__qualname__))[:24]
         for name, part in {**self.methods, SHUFFLED: self.shuffled}.items():
-            told[name] = ", ".join(
-                f"{aim}@{one.layer} {one.fingerprint[:8]}" for aim, some in part.items() for one in some
-            )
+            every = [(aim, one) for aim, some in part.items() for one in some]
+            told[name] = ", ".join(f"{aim}@{one.layer} {one.fingerprint[:8]}" for aim, one in every)
         told["doses"] = ", ".join(f"{dose:g}" for dose in design.doses)
         told["prompts that choose, seeds from 0"] = "; ".join(design.choosing_prompts)
         told[f"prompts that are reported, seeds from {FIRST_REPORTED}"] = "; ".join(design.reporting_prompts)
@@ -329,9 +321,8 @@ def headline(found: Mapping[str, Verdict]) -> str:
     """
     missing = [aim for aim, one in found.items() if not one.steers]
     count = len(found) - len(missing)
-    told = (
-        f"{count} of {len(found)} steer{'s' if count == 1 else ''} above every control with intervals apart."
-    )
+    steer = "steers" if count == 1 else "steer"
+    told = f"{count} of {len(found)} {steer} above every control with intervals apart."
     return f"{told} Not shown for: {', '.join(missing)}." if missing else told
 
 
@@ -390,32 +381,22 @@ def validated(model: Model, study: Study, music: Dataset | None) -> pd.DataFrame
 class Evidence:
     """What a report found; `print` says it in a sentence, and the page lies in its folder.
 
-    Attributes:
-        main: the method of the verdicts, the best where layers and doses were chosen.
-        table: a row per aim, method and dose (see `summary`), `chosen` at the settings that were chosen.
-        curves: the same per method and dose over all aims; `methods` at the chosen settings.
-        by_judge: `table` as each judge that knows all aims hears it.
-        judges: how well each judge tells each aim (see `validated`).
-        turns: a row per transition, steered and prompted (see `compare_gains`).
-        clips: a row per aim and clip.
-        examples: title -> the trials whose clips are heard side by side, chosen by rule.
-        settings: what was measured on what, with fingerprints.
-        plans: aim -> the chosen plan of the method of the verdicts.
+    `table` has a row per aim, method and dose (see `summary`), `chosen` at the settings that were chosen.
     """
 
     folder: Path
-    main: str
+    main: str  # the method of the verdicts, the best where layers and doses were chosen
     verdicts: dict[str, Verdict]
     table: pd.DataFrame = field(repr=False)
-    curves: pd.DataFrame = field(repr=False)
-    methods: pd.DataFrame = field(repr=False)
-    by_judge: dict[str, pd.DataFrame] = field(repr=False)
-    judges: pd.DataFrame = field(repr=False)
-    turns: pd.DataFrame = field(repr=False)
-    clips: pd.DataFrame = field(repr=False)
-    plans: dict[str, Steering] = field(repr=False)
-    examples: dict[str, dict[str, Trial]] = field(repr=False)
-    settings: dict[str, str] = field(repr=False)
+    curves: pd.DataFrame = field(repr=False)  # `table` per method and dose over all aims
+    methods: pd.DataFrame = field(repr=False)  # the same at the chosen settings
+    by_judge: dict[str, pd.DataFrame] = field(repr=False)  # `table` as each that knows all aims hears it
+    judges: pd.DataFrame = field(repr=False)  # how well each judge tells each aim (see `validated`)
+    turns: pd.DataFrame = field(repr=False)  # a row per transition, steered and prompted (`compare_gains`)
+    clips: pd.DataFrame = field(repr=False)  # a row per aim and clip
+    plans: dict[str, Steering] = field(repr=False)  # aim -> the chosen plan of the method of the verdicts
+    examples: dict[str, dict[str, Trial]] = field(repr=False)  # title -> trials heard side by side, by rule
+    settings: dict[str, str] = field(repr=False)  # what was measured on what, with fingerprints
 
     @property
     def page(self) -> Path:
@@ -544,9 +525,8 @@ def _turned(
         chooses, reported = music.where(genre=out_of).split(test=0.5)
         some, neutral = beginnings(chooses, out_of, 3), NEUTRAL_PROMPTS[0]
         plans = {f"{dose:g}": study.plan(best[into]._replace(dose=dose)) for dose in study.design.doses}
-        conditions: dict[str, tuple[str, Steering | None]] = {
-            at: (neutral, push) for at, push in plans.items()
-        }
+        conditions: dict[str, tuple[str, Steering | None]]
+        conditions = {at: (neutral, push) for at, push in plans.items()}
         tried = transitions(model, some.clips, conditions, seeds=range(len(some.clips)), **options)
         gains = tried.groupby("method")["gain"].mean().round(2)
         at = max(plans, key=lambda name: (gains[name], -float(name)))

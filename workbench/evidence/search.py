@@ -189,26 +189,18 @@ def _finalists(tried: pd.DataFrame, count: int) -> list[Setting]:
 
 @dataclass(frozen=True, eq=False)
 class AutoDose:
-    """The setting that was found for an aim, and what speaks for it on the further seeds.
-
-    Attributes:
-        rates: share of hits by method (steered, unsteered, random) with Wilson's interval.
-        gains: hit rate steered minus that of the other method (unsteered, random), paired bootstrap.
-        cost: mean change against the baselines by name (see `DamageBudget`), paired bootstrap.
-        tried: every setting, stage by stage, with effect and cost.
-        steering: the plan with this setting, None where nothing but the search was run.
-    """
+    """The setting that was found for an aim, and what speaks for it on the further seeds, in pairs."""
 
     aim: str
     layer: int
     dose: float
-    rates: Mapping[str, Estimate]
-    gains: Mapping[str, Estimate]
-    cost: Mapping[str, Estimate]
+    rates: Mapping[str, Estimate]  # share of hits by method: steered, unsteered, random
+    gains: Mapping[str, Estimate]  # hit rate steered minus that of the other method: unsteered, random
+    cost: Mapping[str, Estimate]  # mean change against the baselines by name (see `DamageBudget`)
     budget: DamageBudget
-    tried: pd.DataFrame = field(repr=False)
+    tried: pd.DataFrame = field(repr=False)  # every setting, stage by stage, with effect and cost
     clips: pd.DataFrame = field(repr=False)
-    steering: Steering | None = None
+    steering: Steering | None = None  # the plan; None where nothing but the search was run
 
     @property
     def hit_rate(self) -> Estimate:
@@ -369,7 +361,8 @@ def acts_per_layer(
     table = run_trials(model, some, {name: one}, **options)
     plain, steered = table[table["aim"].isna()].set_index(["prompt", "seed"]), table[table["aim"].notna()]
     rows = []
-    for layer, part in steered.groupby("layer"):
+    for layer in sweep.layers:
+        part = steered[steered["layer"] == layer]
         asked = zip(part["prompt"], part["seed"], part["aim"], strict=True)
         before = [float(plain.loc[(prompt, seed), f"p_{name}_{aim}"]) for prompt, seed, aim in asked]
         (rise,) = means((part["p"] - before).to_numpy()[:, None], pair_names(part))

@@ -43,21 +43,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """One clip to make and judge.
+    """One clip to make and judge: a hit when the first judge that knows the aim hears it.
 
-    Attributes:
-        plan: what is steered; None leaves the model alone.
-        method: name of the condition, for example "probe", "random" or "unsteered".
-        aim: the class that is steered to; it counts as a hit when the first judge that knows it hears it.
-        prompt_codes: codes `(k, frames)` to go on from; no part of equality.
-        columns: further columns of its row, plain values: layer, dose ...
+    It may go on from `prompt_codes` (k, frames), which are no part of equality; `columns` are further ones of
+    its row, plain values: layer, dose ...
     """
 
     prompt: str
     seed: int
-    plan: Steering | None = None
-    method: str = UNSTEERED
-    aim: str | None = None
+    plan: Steering | None = None  # None leaves the model alone
+    method: str = UNSTEERED  # name of the condition, for example "probe" or "random"
+    aim: str | None = None  # the class that is steered to
     prompt_codes: np.ndarray | None = field(default=None, compare=False, repr=False)
     columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

@@ -49,30 +49,23 @@ ByLayer = Mapping[int, Mapping[str, Direction]]  # not every aim needs a directi
 class Protocol:
     """What a validation does.
 
-    Attributes:
-        prompts: taken in turn; or the prompts of each aim (steering against what they name).
-        choosing_seeds: on which a layer and a dose (multiples of the mean residual norm) are chosen.
-        finalists: settings per aim that are tried again on `second_seeds` before the choice; 0 for none.
-        per_aim: whether each aim has a setting of its own; otherwise all share the best.
-        reporting_seeds: other seeds, on which everything is reported.
-        random_directions: controls per aim, which share the number of clips of a steered aim; 0 for none.
-        unsteered: whether the same prompts and seeds are also heard unsteered, where all aims share them.
-        branch: half of guidance that is steered: "cond", "null" or "both".
+    Prompts are taken in turn, or given for each aim (steering against what they name). The random directions
+    are controls per aim, which share the number of clips of a steered aim.
     """
 
     prompts: tuple[str, ...] | Mapping[str, tuple[str, ...]]
     layers: tuple[int, ...]
-    doses: tuple[float, ...] = (0.3, 0.6, 0.9)
-    choosing_seeds: tuple[int, ...] = tuple(range(4))
-    finalists: int = 0
+    doses: tuple[float, ...] = (0.3, 0.6, 0.9)  # multiples of the mean residual norm
+    choosing_seeds: tuple[int, ...] = tuple(range(4))  # on which a layer and a dose are chosen
+    finalists: int = 0  # settings per aim that are tried again on `second_seeds` before the choice
     second_seeds: tuple[int, ...] = ()
-    per_aim: bool = False
-    reporting_seeds: tuple[int, ...] = tuple(range(1000, 1012))
+    per_aim: bool = False  # whether each aim has a setting of its own; otherwise all share the best
+    reporting_seeds: tuple[int, ...] = tuple(range(1000, 1012))  # others, on which everything is reported
     random_directions: int = 3
-    unsteered: bool = True
+    unsteered: bool = True  # whether the same is also heard unsteered, where all aims share the prompts
     seconds: float = 5.0
     guidance: float | None = None
-    branch: str = "cond"
+    branch: str = "cond"  # half of guidance that is steered: "cond", "null" or "both"
 
 
 @dataclass(frozen=True)
@@ -311,21 +304,16 @@ def validate_judge(
 class Effect:
     """What steering does to the probability of its aim, against controls on the same prompts and seeds.
 
-    Attributes:
-        n: pairs of prompt and seed.
-        directions: random directions among the controls.
-        gains: control -> gain over it with its interval: over pairs, and against random directions over
-            these, as the range in which a further random direction would lie.
-        wrong: share of pairs that steering moved the wrong way.
-        p_value: of steering doing no more than the control that it beats least.
+    Gains over controls have intervals over pairs, that over random directions the range in which a further
+    one would lie.
     """
 
     aim: str
-    n: int
-    directions: int
-    gains: Mapping[str, Estimate]
-    wrong: Estimate
-    p_value: float
+    n: int  # pairs of prompt and seed
+    directions: int  # random directions among the controls
+    gains: Mapping[str, Estimate]  # by control
+    wrong: Estimate  # share of pairs that steering moved the wrong way
+    p_value: float  # of steering doing no more than the control that it beats least
 
     @property
     def effective(self) -> bool:
@@ -352,10 +340,8 @@ def effect(steered: pd.DataFrame, controls: pd.DataFrame, *, judge: str | None =
 
     The steered clips are of one aim and dose, one for each prompt and seed; the controls' `method` is
     "random" (at least two directions, in the order of `random_trials`), "unsteered" or another. The judge is
-    the name in the columns `p_<judge>_<aim>`; by default those are called `p_<aim>` or `p`.
-
-    Raises:
-        EvidenceError: several aims or doses, fewer than two random directions, or no probability of the aim.
+    the name in the columns `p_<judge>_<aim>`; by default those are called `p_<aim>` or `p`. EvidenceError for
+    several aims or doses, fewer than two random directions, or no probability of the aim.
     """
     aims = steered["aim"].unique().tolist()
     wide = {str(name): _by_pair(part, aims, judge) for name, part in controls.groupby("method", sort=False)}

@@ -43,24 +43,17 @@ def directions_by(
 ) -> dict[str, dict[str, Direction]]:
     """Return the unit direction of every class by every method: name of the method -> class -> direction.
 
-    Args:
-        acts: pooled activations with a label `target`, whose values are the classes.
-        target: the label.
-        layer: the decoder block that all are made at.
-        methods: "pairs" (`pair_pca`), "random", "shuffled" (a logistic probe of labels shuffled between
-            groups), and all that `fit_probes` takes: "logistic", "rfm", `decoder_rows(...)`, ridge of one
-            penalty as `replace(PROBE_METHODS["ridge"], name="ridge 10", l2=(10,))` ...
-        site: where in the block.
-        folds: of the held-out accuracy that directions of probes carry in their origin.
-        seed: of folds, shuffling and random directions.
+    All are made at one layer from pooled activations with a label `target`, whose values are the classes. The
+    methods are "pairs" (`pair_pca`), "random", "shuffled" (a logistic probe of labels shuffled between
+    groups), and all that `fit_probes` takes: "logistic", "rfm", `decoder_rows(...)`, ridge of one penalty as
+    `replace(PROBE_METHODS["ridge"], name="ridge 10", l2=(10,))` ... The folds are those of the held-out
+    accuracy that directions of probes carry in their origin.
 
     Raises:
         ProbeError: an unknown method.
         SteeringError: there is a single class.
-        DatasetError: a class has fewer groups than folds.
-        ActivationsError: target, layer or site are not among the activations.
+        DatasetError, ActivationsError: as in `fit_probes`.
 
-    >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
     >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
     >>> samples["label_genre"] = np.where(x[:, 0, 3] > 0, "jazz", "rock")

@@ -139,7 +139,6 @@ def fit_probes(
         DatasetError: there is a single class, or a class has fewer groups than folds.
         ActivationsError: target, layer or site are not among the activations.
 
-    >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
     >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
     >>> samples["label_genre"] = np.where(x[:, 0, 3] > 0, "jazz", "rock")
@@ -220,7 +219,6 @@ def fit_multilabel(
         ProbeError: an unknown method or penalty, or the target is a number.
         DatasetError: there are fewer groups than folds, or fewer than two groups have, or lack, a label.
 
-    >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
     >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
     >>> samples["label_tags"] = np.where(x[:, 0, 3] > 0, "live|loud", np.where(x[:, 0, 1] > 0, "loud", ""))
@@ -266,8 +264,8 @@ def _fit_labels(x: Array, fold: Fold, *, present: Array, recipe: Recipe) -> tupl
     best = np.round(hits, 6).argmax(1) if fold.inner else np.full(len(labels), len(recipe.l2) // 2)
     l2, shared = np.array(recipe.l2)[best], Design.of(x)
     pairs = [_label_path(shared, present[:, one], recipe, [l2[one]])[0] for one in labels]
-    weights, bias = map(np.array, zip(*pairs, strict=True))
-    return Fitted(weights, bias, l2), np.empty((len(fold.test), 0))
+    fitted = Fitted(np.array([weights for weights, _ in pairs]), np.array([bias for _, bias in pairs]), l2)
+    return fitted, np.empty((len(fold.test), 0))
 
 
 def _label_path(
@@ -281,8 +279,8 @@ def _label_path(
         path = solvers.logistic_path(shared, one_hot(y, 2), l2, counts=counts)
     else:
         design = shared if counts is None else Design.of(shared.x, counts)
-        path = method.fit(design, one_hot(y, 2), l2)
-        path = solvers.checked_path(method, path, len(l2), (2, shared.x.shape[1]))
+        found = method.fit(design, one_hot(y, 2), l2)
+        path = solvers.checked_path(method, found, len(l2), (2, shared.x.shape[1]))
     return [(weights[1] - weights[0], float(bias[1] - bias[0])) for weights, bias in path]
 
 
@@ -385,7 +383,6 @@ def fit_regression(
         ProbeError: the target is no number, or a penalty is unknown.
         DatasetError: there are fewer groups than folds, or the number never varies.
 
-    >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((40, 1, 8)).astype(np.float32)
     >>> samples = {"clip": np.arange(40).astype(str), "group": np.arange(40).astype(str)}
     >>> samples["label_tempo_bpm"] = 120 + 10.0 * x[:, 0, 3]

@@ -208,7 +208,8 @@ def plot_bars(bars: Mapping[str, tuple[float, float, float]], probe: LinearProbe
     """Return the figure of named figures (value, low, high) of probes like this one, one line each."""
     from workbench.show.plots.probing import shares
 
-    rows = pd.DataFrame.from_dict(bars, "index", columns=["value", "low", "high"]).reset_index(names="name")
+    columns = ["name", "value", "low", "high"]
+    rows = pd.DataFrame([(name, *one) for name, one in bars.items()], columns=columns)
     return shares(rows, question, axis=probe.axis, chance=getattr(probe.scores, "chance", None))
 
 

@@ -61,9 +61,7 @@ class NamedProbe(LinearProbe):
     ) -> Gate:
         """Return the gate that lets steering through while P(class), over `over` seconds, is below or above.
 
-        Raises:
-            ProbeError: none or both thresholds are given.
-            SteeringError: the class is unknown.
+        ProbeError where none or both thresholds are given, SteeringError where the class is unknown.
         """
         if (below is None) == (above is None):
             found = f"below={below} and above={above} were given"

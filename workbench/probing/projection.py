@@ -58,9 +58,7 @@ class Projection:
     def place(self, acts: Activations) -> Projection:
         """Return where other samples of the same model, such as generated clips, fall on this map.
 
-        Raises:
-            ProbeError: this map was not made by `project`, or the samples have another width.
-            ActivationsError: the layer or the site is not held.
+        ProbeError where this map was not made by `project`, or the samples have another width.
         """
         mapper = self.mapper
         if mapper is None:
@@ -103,13 +101,13 @@ def project(
         ProbeError: an unknown method, fewer than 4 samples, or a `near` of other samples.
         ActivationsError: the layer is not among the activations.
 
-    >>> from workbench.activations import Activations
     >>> x = np.random.default_rng(0).standard_normal((8, 1, 4)).astype(np.float32)
     >>> samples = {"clip": np.arange(8).astype(str), "group": np.arange(8).astype(str)}
     >>> acts = Activations.from_arrays({"resid_post": x}, layers=[0], samples=samples, residual_norm=[2.0])
     >>> project(acts, 0, method="pca").points.shape
     (8, 2)
     """
+    from sklearn.decomposition import PCA
     from sklearn.manifold import trustworthiness
 
     x = acts.matrix(layer, site=site).astype(np.float64)
@@ -126,11 +124,14 @@ def project(
     z = scaling.apply(x)
     # Trustworthiness is defined for neighbourhoods of less than half of the samples.
     neighbours = max(1, min(neighbours, (len(x) - 1) // 2))
+    explained = None
     if method == "pca":
-        fitted, points, explained = _pca(z)
+        fitted: Any = PCA(2, svd_solver="full").fit(z)  # makes the largest loading of a component positive
+        first, second = map(float, fitted.explained_variance_ratio_)
+        points, explained = np.asarray(fitted.transform(z)), (first, second)
     else:
-        fitted, explained = _umap(random_state, max(2, neighbours), min_distance, near), None
-        points = np.asarray(_run(lambda: fitted.fit_transform(z.astype(np.float32))))
+        fitted = _umap(random_state, max(2, neighbours), min_distance, near)
+        points = _run(lambda: fitted.fit_transform(z.astype(np.float32)))
     turn, shift = (np.eye(2), np.zeros(2)) if near is None else _onto(points, near.points.astype(np.float64))
     points = points @ turn + shift
     return Projection(
@@ -164,15 +165,6 @@ def _check_settings(method: str, random_state: int, neighbours: int, min_distanc
         raise ProbeError(given, "min_distance is out of range", "Use a number from 0 to 1")
     if not is_whole(random_state, 0, 2**32 - 1):
         raise ProbeError(given, "random_state is out of range", "Use a whole number from 0 of 32 bits")
-
-
-def _pca(z: Array) -> tuple[Any, Array, tuple[float, float]]:
-    """Return the fitted PCA, the first two components (n, 2), and their shares of the variance."""
-    from sklearn.decomposition import PCA
-
-    fitted = PCA(2, svd_solver="full").fit(z)  # makes the largest loading of a component positive
-    shares = fitted.explained_variance_ratio_
-    return fitted, np.asarray(fitted.transform(z)), (float(shares[0]), float(shares[1]))
 
 
 def _umap(random_state: int, neighbours: int, min_distance: float, near: Projection | None) -> Any:

@@ -304,27 +304,20 @@ def check_l2(l2: Sequence[float]) -> None:
 class ProbeMethod:
     """A way to fit a linear probe.
 
-    Args:
-        name: what probes, tables and files call it.
-        fit: `(design, truth, l2)` -> one pair (weights (classes, d), bias (classes,)) per value of `l2`, for
-            raw features. The design has the training samples as `x` (n, d), standardised as `z`, and what
-            each of them counts for as `counts` (n,); truth (n, classes) is one-hot.
-        link: how logits become probabilities, one of `LINKS` (`probabilities`).
-        l2: the penalties to choose from where none are given; () for a method without (its `fit` gets NaN).
-        fit_roughly: `fit` as near to its optimum as the choice of l2 needs; None: `fit` itself.
-
-    Raises:
-        ProbeError: the name is no text, `fit` is no function, the link is unknown, or an l2 is not above 0.
+    `fit(design, truth, l2)` returns one pair (weights (classes, d), bias (classes,)) per value of `l2`, for
+    raw features. The design has the training samples as `x` (n, d), standardised as `z`, and what each of
+    them counts for as `counts` (n,); truth (n, classes) is one-hot. ProbeError where the name is no text,
+    `fit` is no function, the link is unknown, or an l2 is not above 0.
 
     >>> ProbeMethod("zeros", lambda design, truth, l2: [(0 * truth.T @ design.x, truth.mean(0))]).link
     'softmax'
     """
 
-    name: str
+    name: str  # what probes, tables and files call it
     fit: Path
-    link: str = "softmax"
-    l2: tuple[float, ...] = ()
-    fit_roughly: Path | None = None
+    link: str = "softmax"  # how logits become probabilities, one of `LINKS` (`probabilities`)
+    l2: tuple[float, ...] = ()  # to choose from where none are given; () for a method without: it gets NaN
+    fit_roughly: Path | None = None  # `fit` as near to its optimum as the choice of l2 needs; None: `fit`
 
     def __post_init__(self) -> None:
         if not (is_text(self.name) and self.name and callable(self.fit) and self.link in LINKS):

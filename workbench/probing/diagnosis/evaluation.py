@@ -57,10 +57,10 @@ class Diagnosis:
         raise NotImplementedError
 
 
-def table_of(column: str, estimates: Mapping[Any, Estimate], value: str = "accuracy") -> pd.DataFrame:
-    """Return one row per estimate: its name in `column`, its value, low, high."""
-    rows = [{column: name, value: e.value, "low": e.low, "high": e.high} for name, e in estimates.items()]
-    return pd.DataFrame(rows)
+def table_of(column: str, estimates: Mapping[Any, Estimate]) -> pd.DataFrame:
+    """Return one row per estimate: its name in `column`, accuracy, low, high."""
+    rows = [(name, one.value, one.low, one.high) for name, one in estimates.items()]
+    return pd.DataFrame(rows, columns=[column, "accuracy", "low", "high"])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -180,21 +180,16 @@ def evaluate_probe(
 
     The activations and class weights are those that it was fitted with; folds and seed of `fit_probes` make
     its folds. The unit is what a group is called in sentences; the method is what fitted the probe, where
-    that cannot be found by its name.
-
-    Raises:
-        ProbeError: the activations have other classes or another width, or the method is unknown.
-        DatasetError, ActivationsError: as in `fit_probes`.
+    that cannot be found by its name. ProbeError where the activations have other classes or another width, or
+    the method is unknown; other errors as in `fit_probes`.
     """
     method = find_method(method or probe.method)
     names, y = acts.numbered(probe.target)
     x = acts.matrix(probe.layer, site=probe.site).astype(np.float64)
     if names != probe.classes or x.shape[1] != probe.weights.shape[1]:
-        raise ProbeError(
-            f"A probe of {', '.join(probe.classes)} (width {probe.weights.shape[1]}) was to be examined",
-            f"the activations hold {', '.join(names)} (width {x.shape[1]})",
-            "Pass the activations that it was fitted on",
-        )
+        asked = f"A probe of {', '.join(probe.classes)} (width {probe.weights.shape[1]}) was to be examined"
+        found = f"the activations hold {', '.join(names)} (width {x.shape[1]})"
+        raise ProbeError(asked, found, "Pass the activations that it was fitted on")
     numbered = numbered_weights(class_weights, names, probe.target)
     splits = grouped_folds(np.array(names)[y], acts.groups, folds=folds, seed=seed)
     fitting: dict[str, Any] = {"method": method, "seed": seed, "class_weights": numbered}

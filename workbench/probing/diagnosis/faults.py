@@ -103,10 +103,8 @@ def text_leak(probed: ProbeEvaluation, conditions: Activations) -> TextLeak:
 
     The p-value tests over groups whether more than two points of the clips follow. The conditions are the
     same clips under texts, with the sample coordinates `condition` ("null", "neutral", "correct", "wrong")
-    and `named`, the class that the text names ("" for none).
-
-    Raises:
-        ProbeError: "wrong" or both "neutral" and "null" are missing, or a clip is under one of them only.
+    and `named`, the class that the text names ("" for none). ProbeError where "wrong" or both "neutral" and
+    "null" are missing, or a clip is under one of them only.
     """
     names = conditions.coordinate("condition")
     calm = "neutral" if "neutral" in names else "null"

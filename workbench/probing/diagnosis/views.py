@@ -372,11 +372,8 @@ def ridge_to_means(
     """Return the paths of every class at one layer, each with the cosines to the direction of `probe`.
 
     A small penalty sets features that vary together against one another; a large one only looks at how far
-    the class means lie apart. One decomposition per fold serves all penalties (`regularization_path`).
-
-    Raises:
-        ProbeError: as in `regularization_path`.
-        SteeringError: a class's direction has no length.
+    the class means lie apart. One decomposition per fold serves all penalties (`regularization_path`, whose
+    errors it has). SteeringError where a class's direction has no length.
     """
     steps = tuple(sorted(float(one) for one in l2))
     where = {"target": probed.target, "site": probed.site}

@@ -16,8 +16,8 @@ from recipe.evaluation.bench import Bench
 from recipe.evaluation.prompted import genre_prompt
 from recipe.evaluation.rows import NO_BAR, Bar, Row, seeds_text
 from workbench.activations import Activations
+from workbench.evidence.crosstalk import Beginnings, Gains, beginnings, compare_gains, transitions
 from workbench.evidence.report import TRANSITIONS
-from workbench.evidence.transitions import Beginnings, Gains, beginnings, compare_gains, transitions
 from workbench.probing import ProbeSweep, fit_probes
 from workbench.stats import means
 from workbench.steering import Direction, Steering, random_direction
