@@ -138,7 +138,7 @@ class Step(nn.Module):
             factor, acts = next(visit.given)
             before = stream[edit.rows, -1:]
             meant = edit.after(before, slice(None), factor).to(before.dtype)
-            # Here the vector enters the residual stream.
+            # The marked line of `run_steered`, on all rows: those that do not act keep what they were.
             stream[edit.rows, -1:] = torch.where(acts, meant, before)
             visit.changes.append((before, meant, stream[edit.rows, -1:]))
         if place in self.watched:
@@ -171,9 +171,7 @@ def _entering(decoder: Any, run: Sampling, ids: Tensor, past: int) -> tuple[Tens
     if run.text.prefix and not past:
         embedded = torch.cat([visit["encoder_hidden_states"], embedded], 1)
     positions = torch.arange(past, past + embedded.shape[1], device=embedded.device)
-    inner.embed_positions(
-        ids.new_empty((1, 1, 1)), past + len(positions) - 1
-    )  # lengthens a table that is too short
+    inner.embed_positions(ids.new_empty((1, 1, 1)), past + len(positions) - 1)  # a short table grows
     return embedded + inner.embed_positions.weights[positions], positions
 
 
@@ -203,10 +201,8 @@ def run_compiled(
     gains = StepGains(sliders or Sliders(), edits, run, model.frame_rate_hz)
     receipt, places = ReceiptWriter(gains), in_order([*watched, *gains.places])
     seen: dict[Place, list[Tensor]] = {place: [] for place in places}
-    step, every = (
-        Step(decoder, run, edits, places),
-        [edit for place in in_order(edits) for edit in edits[place]],
-    )
+    every = [edit for place in in_order(edits) for edit in edits[place]]
+    step = Step(decoder, run, edits, places)
     compiled = _compiled(model, step)
     whole = [torch.arange(len(edit.row_edits), device=decoder.device) for edit in every]
     acting = [torch.tensor(edit.acts, device=decoder.device)[..., None, None] for edit in every]
@@ -219,10 +215,7 @@ def run_compiled(
         factors = [gains.at(edit, visit, rows) for edit, rows in zip(every, whole, strict=True)]
         acts = [one[visit] for one in acting]
         out, changes, read = (compiled if past else step)(stream, positions, factors, acts)
-        for edit, change in zip(every, changes, strict=True):
-            if (active := edit.active[visit]) is not None:
-                before, meant, now = (values[active[0]] for values in change)
-                receipt.measure(edit, visit, before=before, meant=meant, now=now)
+        _measure(receipt, every, changes, visit)
         for place, rows in zip(places, read, strict=True):
             seen[place].append(rows.clone())
         for place in gains.places:
@@ -235,6 +228,14 @@ def run_compiled(
     with model.exclusive(), torch._dynamo.config.patch(recompile_limit=_KINDS):
         draw_codes(run, logits_of)
     return receipt, {place: torch.stack(seen[place]) for place in watched}
+
+
+def _measure(receipt: ReceiptWriter, every: Sequence[Edit], changes: Changes, visit: int) -> None:
+    """Note the changes of those rows that acted."""
+    for edit, change in zip(every, changes, strict=True):
+        if (active := edit.active[visit]) is not None:
+            before, meant, now = (values[active[0]] for values in change)
+            receipt.measure(edit, visit, before=before, meant=meant, now=now)
 
 
 def _compiled(model: Model, step: Step) -> Any:

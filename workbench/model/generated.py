@@ -213,33 +213,47 @@ def _draw(
     parts = {(site, kind): list[np.ndarray]() for site in reading.sites for kind in kinds}
     bar = tqdm(desc="Drawing", unit="clip", total=len(texts), disable=not progress, leave=False)
 
-    def draw(clips: Sequence[int]) -> list[int]:
-        some = slice(clips[0], clips[-1] + 1)
+    def draw(numbers: Sequence[int]) -> list[int]:
+        some = slice(numbers[0], numbers[-1] + 1)
         own = {**run, "seeds": run["seeds"][some], "prompt_codes": None if codes is None else codes[some]}
         drawn = model.sampling(texts[some], **own, **model.draws)
-        if clips[0] == 0:  # before anything is drawn
+        if some.start == 0:  # before anything is drawn
             shape = {"clips": len(texts), "rows": len(kinds), "frames": frames}
-            _check_cost(model, reading, len(clips), **shape, guided=drawn.guided)
+            _check_cost(model, reading, len(numbers), **shape, guided=drawn.guided)
         read = read_while_sampling(model, drawn, reading, rows=rows, skipped=skipped)
         for site, values in read.items():
             samples = reading.samples(values, np.full(len(values), frames - skipped))
-            for number, kind in enumerate(kinds):
-                parts[site, kind] += samples[number * drawn.batch : (number + 1) * drawn.batch]
+            for place, kind in enumerate(kinds):
+                parts[site, kind] += samples[place * drawn.batch : (place + 1) * drawn.batch]
         if on_codes is not None:
-            for clip, made in zip(clips, drawn.codes.cpu().numpy(), strict=True):
-                on_codes(clip, made)
+            for number, made in zip(numbers, drawn.codes.cpu().numpy(), strict=True):
+                on_codes(number, made)
         bar.update(drawn.batch)
-        return [*clips]
+        return [*numbers]
 
     with bar:
         for start in range(0, len(texts), batch):
             in_halves(draw, range(len(texts))[start : start + batch])
     joined = {site: [one for kind in kinds for one in parts[site, kind]] for site in reading.sites}
-    lengths, start_s = np.full(len(texts) * len(kinds), frames - skipped), skipped / model.frame_rate_hz
+    return _gathered(model, reading, joined, _with_rows(clips, kinds), attrs, frames=frames, skipped=skipped)
+
+
+def _gathered(
+    model: Model,
+    reading: Reading,
+    found: Mapping[str, list[np.ndarray]],
+    samples: dict[str, np.ndarray],
+    attrs: Mapping[str, Any],
+    *,
+    frames: int,
+    skipped: int,
+) -> Activations:
+    """Return the activations of clips with these coordinates, of which `skipped` frames were not read."""
+    lengths, start_s = np.full(len(samples["clip"]), frames - skipped), skipped / model.frame_rate_hz
     return Activations.from_arrays(
-        {site: np.concatenate(values) for site, values in joined.items()},
+        {site: np.concatenate(values) for site, values in found.items()},
         layers=reading.layers,
-        samples=reading.coordinates(_with_rows(clips, kinds), lengths, model.frame_rate_hz, start_s=start_s),
+        samples=reading.coordinates(samples, lengths, model.frame_rate_hz, start_s=start_s),
         attrs={**attrs, **({"start_s": start_s} if skipped else {}), **reading_attrs(model, reading)},
         residual_norm=model.residual_norms()[list(reading.layers)],
     )
