@@ -76,7 +76,7 @@ def drawn(
     seeds = seeds or [number % 5 for number in range(len(plans))]
     run = model.sampling([PROMPT] * len(plans), seeds=seeds, frames=FRAMES, **{"top_k": 50, **settings})
     seconds = [step / RATE for step in range(VISITS)]
-    edits = compile_plans(plans, seconds, guided=run.guided, device=model.device, seeds=seeds)
+    edits = compile_plans(plans, seconds, guided=run.guided, device_of=model.device_of, seeds=seeds)
     writer, seen = engine(model, run, edits, watched)
     every = [edit for group in edits.values() for edit in group]
     return writer.receipts(len(plans), every, seconds), seen, run.codes.numpy()

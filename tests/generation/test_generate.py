@@ -98,7 +98,7 @@ def test_law_02_nothing_is_left_on_the_model(
 
     run = tiny_model.sampling([PROMPT], seeds=[3], frames=20, on_step=stop, cancel=cancel)
     edits = cells.compile_plans(
-        [plan], [step / 25 for step in range(run.steps)], guided=True, device=tiny_model.device
+        [plan], [step / 25 for step in range(run.steps)], guided=True, device_of=tiny_model.device_of
     )
     last_step_cancel = how == "cancel" and stop_at == run.steps - 1  # set too late to stop anything
     if how == "finish" or last_step_cancel:

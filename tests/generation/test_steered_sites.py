@@ -28,7 +28,7 @@ def seen(model: Any, plan: Steering | None, given: np.ndarray | None = None) -> 
         settings = {"prompt_codes": torch.tensor(given)[None], "frames": 8 + given.shape[-1]}
     run = model.sampling([PROMPT], seeds=[3], top_k=50, **settings)
     seconds = [step / 25 for step in range(run.visits)]
-    edits = compile_plans([plan], seconds, guided=True, device=model.device)
+    edits = compile_plans([plan], seconds, guided=True, device_of=model.device_of)
     writer, held = run_steered(model, run, edits, WATCHED)
     every = [edit for group in edits.values() for edit in group]
     (receipt,) = writer.receipts(1, every, seconds)

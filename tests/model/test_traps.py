@@ -111,7 +111,7 @@ def test_what_is_watched_is_a_copy_without_gradient(tiny_model: Any) -> None:
     run = tiny_model.sampling(["a calm tune"], seeds=[3], frames=10)
     plan = direction(tiny_model, 2, site="resid_pre").at(3.0)
     seconds = [step / 25 for step in range(run.steps)]
-    edits = compile_plans([plan], seconds, guided=True, device=tiny_model.device)
+    edits = compile_plans([plan], seconds, guided=True, device_of=tiny_model.device_of)
     _receipt, seen = run_steered(tiny_model, run, edits, [(1, "resid_post"), (2, "resid_pre")])
     moved = (seen[2, "resid_pre"] - seen[1, "resid_post"]).norm(dim=-1)
     # a difference of two residuals about as long as itself, each stored to 6e-8, over 32 coordinates

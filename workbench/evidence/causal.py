@@ -153,9 +153,9 @@ def read_states(
             stream = live(network, place)[:, text.prefix :]  # a view of the model's own tensor
             for row, (line, start, stop) in writes.get(place, ()):
                 part = line.part(model)
-                stream[row, start:stop, part] = donor[place][start:stop, part].to(stream.dtype)
+                stream[row, start:stop, part] = donor[place][start:stop, part].to(stream)
             if place in places:
-                seen[place] = stream.float().clone()
+                seen[place] = stream.to(model.device, torch.float32, copy=True)
         tracer.stop()
     return seen
 
@@ -432,7 +432,7 @@ def direct_effects(
     vectors, rest = metric.held(model, states[metric.place])
     before, rows = states[0, "embed"], [(-1, "embed", float((states[0, "embed"] * vectors).sum()))]
     for layer in range(last + 1):
-        mixing = model.network.block(layer).self_attn.out_proj.weight.detach().float()
+        mixing = model.network.block(layer).self_attn.out_proj.weight.detach().to(vectors)
         each = states[layer, "head_out"] * (vectors @ mixing)  # (steps, d_model)
         slices = [head_slice(model.d_model, model.n_heads, head) for head in range(model.n_heads)]
         rows += [(layer, f"head {n}", float(each[:, one].sum())) for n, one in enumerate(slices)]

@@ -192,11 +192,16 @@ def run_compiled(
     `run_steered`, unless two candidates of a draw tie within rounding.
 
     Raises:
-        GenerationError: When the decoder's weights are packed (int8, int4), which torch cannot compile.
+        GenerationError: When the decoder's weights are packed (int8, int4), which torch cannot compile, or
+            on several devices.
     """
+    do = 'Use engine="nnsight", or load the model {}'
     if model.precision in LOW_BIT:
-        asked, found = "A compiled run was asked for", f"torch cannot compile weights in {model.precision}"
-        raise GenerationError(asked, found, 'Use engine="nnsight", or load it with dtype="float32"')
+        found = f"torch cannot compile weights in {model.precision}"
+        raise GenerationError("A compiled run was asked for", found, do.format('with dtype="float32"'))
+    if len(model.devices) > 1:
+        found = f"its blocks are on {len(model.devices)} devices"
+        raise GenerationError("A compiled run was asked for", found, do.format("on one of them"))
     decoder = model.musicgen.decoder
     gains = StepGains(sliders or Sliders(), edits, run, model.frame_rate_hz)
     receipt, places = ReceiptWriter(gains), in_order([*watched, *gains.places])

@@ -88,15 +88,16 @@ def compile_plans(
     seconds: Sequence[float],
     *,
     guided: bool,
-    device: torch.device,
+    device_of: Callable[[int], torch.device],
     seeds: Sequence[int] | None = None,
     first_step: int = 0,
 ) -> dict[Place, list[Edit]]:
     """The edits of a batch with a plan, or None, per clip, by place in the order of the forward pass.
 
     `seconds` are the times of the steps in the new part, the first of which is number `first_step` there. In
-    a guided run, row b + B is the null row of clip b; terms for null rows need one. `seeds`, one per clip,
-    are those of terms that act by chance; 0 when None.
+    a guided run, row b + B is the null row of clip b; terms for null rows need one. `device_of` says where a
+    layer's stream is; its edits are made there. `seeds`, one per clip, are those of terms that act by
+    chance; 0 when None.
     """
     stacked: dict[Place, dict[tuple[int, str], list[RowEdit]]] = {}
     for clip, plan in enumerate(plans):
@@ -114,7 +115,7 @@ def compile_plans(
 
     return {
         place: [
-            Edit(place, row_edits, [laid_out(one) for one in row_edits], device)
+            Edit(place, row_edits, [laid_out(one) for one in row_edits], device_of(place[0]))
             for _slot, row_edits in sorted(stacked[place].items())
         ]
         for place in in_order(stacked)
@@ -236,8 +237,8 @@ class StepGains:
         for edit in every:
             keys = [self._keys.index((one.clip, one.term_index)) for one in edit.row_edits]
             gates = [self._gate_index(one) for one in edit.row_edits]
-            self._slider_of[id(edit)] = torch.tensor(keys, device=self._device)
-            self._gate_of[id(edit)] = torch.tensor(gates, device=self._device)
+            self._slider_of[id(edit)] = torch.tensor(keys, device=edit.weights.device)
+            self._gate_of[id(edit)] = torch.tensor(gates, device=edit.weights.device)
         self._read_outs = {
             one: (torch.tensor(one.weights).to(self._device), torch.tensor(one.bias).to(self._device))
             for one in dict.fromkeys(gate.read_out for gate in self._gates)
@@ -273,9 +274,9 @@ class StepGains:
         """The factors (rows, 1, 1) of some row edits of an edit: schedule x slider x gate."""
         factor = edit.weights[step, indices]
         if self._slider_values is not None:
-            factor = factor * self._slider_values[self._slider_of[id(edit)][indices]]
+            factor = factor * self._slider_values.to(factor.device)[self._slider_of[id(edit)][indices]]
         if self._opened:
-            factor = factor * self._opened[-1][self._gate_of[id(edit)][indices]]
+            factor = factor * self._opened[-1].to(factor.device)[self._gate_of[id(edit)][indices]]
         return factor[:, None, None]
 
     def read(self, place: Place, rows: torch.Tensor) -> None:
@@ -284,7 +285,8 @@ class StepGains:
             return
         for one, (weights, bias) in self._read_outs.items():
             if (one.layer, one.site) == place:
-                self._sliders.readings[one].append(probabilities(rows, weights, bias, one.link))
+                read = probabilities(rows.to(self._device), weights, bias, one.link)
+                self._sliders.readings[one].append(read)
 
     def sliders_of(self, edit: Edit) -> np.ndarray:
         """What was read at the sliders of an edit, (steps, n)."""
@@ -294,8 +296,8 @@ class StepGains:
         """Whether the gates of an edit were open, bool (steps, n)."""
         if not self._gates:
             return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
-        opened = torch.stack(self._opened)[:, self._gate_of[id(edit)]]
-        return np.asarray(opened.cpu().numpy() != 0)
+        opened = torch.stack(self._opened).cpu()[:, self._gate_of[id(edit)].cpu()]
+        return np.asarray(opened.numpy() != 0)
 
     def _gate_index(self, row_edit: RowEdit) -> int:
         """The index of its gate for its clip; that of the gate that is always open when it has none."""

@@ -326,7 +326,7 @@ def lay_out(
         [row.plan for row in rows],
         seconds,
         guided=run.guided,
-        device=model.device,
+        device_of=model.device_of,
         seeds=seeds,
         first_step=span.start,
     )

@@ -165,7 +165,8 @@ class ReceiptWriter:
         found = {id(edit): np.full((4, *edit.acts.shape), _UNSEEN) for edit, _step in self._visits}
         if self._visits:
             # What has no target meant what it did.
-            whole = [one if len(one) == 4 else torch.cat([one, one[:1]]) for one in self._norms]
+            norms = [one.to(self._norms[0].device) for one in self._norms]
+            whole = [one if len(one) == 4 else torch.cat([one, one[:1]]) for one in norms]
             flat = torch.cat(whole, dim=1).cpu().numpy()
             start = 0
             for edit, step in self._visits:

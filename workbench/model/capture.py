@@ -351,7 +351,7 @@ def on_workers(
         found = f"{model.id} exists in this process only"
         do = "Write it with save_pretrained to a folder that the workers see, and load it from there"
         raise error("Work on a cluster was asked for", found, do)
-    how = (str(model.folder), str(model.device), model.precision, model.id)
+    how = (str(model.folder), tuple(map(str, model.devices)), model.precision, model.id)
     futures = {client.submit(_with_model, how, function, one, pure=False): one for one in work}
     try:
         for future in as_completed(list(futures)):
@@ -365,7 +365,7 @@ def on_workers(
 _loaded = lru_cache(maxsize=1)(load)  # a worker loads its model once
 
 
-def _with_model(how: tuple[str, str, str, str], function: Callable[[Model, T], R], one: T) -> R:
+def _with_model(how: tuple[str, tuple[str, ...], str, str], function: Callable[[Model, T], R], one: T) -> R:
     folder, device, dtype, id_ = how
     with _LOADING:
         model = _loaded(folder, device=device, dtype=dtype, check=False)

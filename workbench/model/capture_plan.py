@@ -159,11 +159,15 @@ def spec_for(model: Model, dataset: Dataset, cases: Cases, job: Job, frames: np.
 
 
 def free_on_device(model: Model) -> int | None:
-    """Return the free bytes on the model's accelerator; None on the CPU, or where they are not known."""
+    """Return the free bytes on the model's fullest accelerator; None on the CPU, or where unknown."""
     if model.device.type != "cuda":
         return None
-    unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-    return int(torch.cuda.mem_get_info(model.device)[0] + unused)
+
+    def free(place: torch.device) -> int:
+        unused = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
+        return int(torch.cuda.mem_get_info(place)[0] + unused)
+
+    return min(map(free, model.devices))
 
 
 def forced_cost(

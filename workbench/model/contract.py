@@ -118,8 +118,10 @@ def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.
     with model.exclusive(), network.score(ids, text) as tracer:
         for row, place in enumerate(places, start=4):
             values = live(network, place)[row, -1]
-            size = torch.maximum(size, values.float().square().mean().sqrt())  # that of the residual stream
-            values += (size * push).to(model.dtype)
+            size = torch.maximum(
+                size.to(values.device), values.float().square().mean().sqrt()
+            )  # of the stream
+            values += size * push.to(values)
         found = tracer.result.save()
     return found.flatten(1)
 

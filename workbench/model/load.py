@@ -29,6 +29,7 @@ from workbench.model.contract import check_contract, settle_codec
 from workbench.model.folders import builtin_folder, folder_fingerprint, weight_files
 from workbench.model.lowbit import LOW_BIT, quantise, speeds
 from workbench.model.musicgen import Model
+from workbench.model.network import spread_blocks
 from workbench.model.sampling import apply_delay
 from workbench.sound.dataset import some
 
@@ -61,13 +62,14 @@ _MERGE = "Merge it first (merge_and_unload() of peft, then save_pretrained) and 
 _NAMED = 'Use "embedded", an existing folder, or an id such as "facebook/musicgen-small"'
 # transformers builds models on a process-wide "meta" device: two loads at once both lose their weights
 _LOADING = threading.Lock()
+Device = str | int | torch.device
 
 
 class _Refused(Exception):
     """What was found and what to do about it; `_refusing` adds which model was asked for."""
 
 
-def choose_device(asked: str | int | torch.device | None) -> torch.device:
+def choose_device(asked: Device | None) -> torch.device:
     """Return the device that was asked for, or the best one that is present: CUDA, then Apple MPS, then CPU.
 
     "gpu" is the accelerator that is present, a number alone is that CUDA device, and others are a ModelError.
@@ -140,7 +142,7 @@ def divergence(exact: torch.Tensor, coarse: torch.Tensor) -> float:
 def load(
     name: str | Path = "embedded",
     *,
-    device: str | torch.device | None = None,
+    device: Device | Sequence[Device] | None = None,
     dtype: str | torch.dtype | None = None,
     check: bool = True,
 ) -> Model:
@@ -150,7 +152,8 @@ def load(
         name: "embedded" (the built-in model), a folder written by `save_pretrained`, or a hub id such as
             "facebook/musicgen-small".
         device: "cpu", "cuda" (or "cuda:1"), "mps"; the best one present when None. The codec goes there too
-            if it gives what it gives on the CPU, else it stays on the CPU.
+            if it gives what it gives on the CPU, else it stays on the CPU. Several, as ["cuda:0", "cuda:1"],
+            share the decoder's blocks, for a model that is too large for one.
         dtype: "float32", "bfloat16", "float16", or on a CPU "int8" or "int4", which are the decoder's weights
             only (`workbench.model.lowbit`); when None, of float32, bfloat16 and int8 the one that is measured
             to be fastest and to move the odds of the next codes by at most 0.02 nats. The codec stays in
@@ -161,19 +164,20 @@ def load(
         ModelError: Nothing loadable is there, the checkpoint is not whole, the kind of model is not
             supported, or the contract breaks.
     """
-    return _load(name, choose_device(device), dtype, check, tried={})
+    several = device if isinstance(device, Sequence) and not isinstance(device, str) else [device]
+    return _load(name, [choose_device(one) for one in several or [None]], dtype, check, tried={})
 
 
 def _load(
     name: str | Path,
-    place: torch.device,
+    places: Sequence[torch.device],
     dtype: str | torch.dtype | None,
     check: bool,
     *,
     tried: Mapping[str, str],
 ) -> Model:
     """Load in the asked or best precision, of which those in `tried` were too far from what is stored."""
-    local = _locate(name)
+    local, place = _locate(name), places[0]
     source = str(local or name)
     with _LOADING, _quiet(), _refusing(source, "transformers cannot load it"):
         musicgen, tokenizer, folder = _read(source, local)
@@ -197,13 +201,15 @@ def _load(
                 module.to(dtype=torch.float32)
             else:
                 module.to(device=place, dtype=typed)
+        if len(places) > 1:
+            spread_blocks(musicgen.decoder, places)
         model.notes += settle_codec(musicgen, place)
     if exact is not None:
         lost = divergence(exact, next_codes(model))
         told = f"{precision} moves the odds of the next codes by {lost:.1g} nats"
         if not lost <= MOST_NATS:  # also where the odds are no numbers any more
             del model, musicgen
-            return _load(name, place, None, check, tried={**tried, precision: f"{told}, which is too far"})
+            return _load(name, places, None, check, tried={**tried, precision: f"{told}, which is too far"})
         model.notes += f", {told}"
     if check:
         with _refusing(source, "the check of its contract fails"):

@@ -61,7 +61,7 @@ def measure_residual_norms(model: Model, *, seconds: float = SECONDS) -> np.ndar
             for layer in layers:
                 norms = live(network, (layer, "resid_post"))[: run.batch].float().norm(dim=-1)
                 if step > 0:
-                    totals[layer] += norms.mean()
+                    totals[layer] += norms.mean().to(totals.device)
     return (totals / max(1, run.steps - 1)).cpu().numpy().astype(np.float32)
 
 
@@ -153,8 +153,17 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the decoder runs."""
+        """Where the decoder runs; of several `devices` the first, which has embeddings and heads."""
         return torch.device(self.musicgen.decoder.device)
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Where the decoder's blocks are, each device once; more than one where `load` was given several."""
+        return tuple(dict.fromkeys(map(self.device_of, self.layers)))
+
+    def device_of(self, layer: int) -> torch.device:
+        """Return where a block is, with its residual stream."""
+        return next(self.musicgen.decoder.model.decoder.layers[layer].parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -295,7 +304,7 @@ class Model:
             f"{self.n_parameters / 1e6:.1f} M decoder parameters\n"
             f"codec: {self.n_codebooks} codebooks x {self.codebook_size}, "
             f"{self.frame_rate_hz:g} frames/s, {self.rate_hz} Hz, at most {self.max_seconds:.0f} s\n{more}"
-            f"runs on {self.device} in {self.precision} ({self.notes or 'as given'})"
+            f"runs on {', '.join(map(str, self.devices))} in {self.precision} ({self.notes or 'as given'})"
         )
 
     def __repr__(self) -> str:

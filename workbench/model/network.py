@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from nnsight import NNsight
 from nnsight.intervention.envoy import Envoy, traceable
+from torch.utils._pytree import tree_map_only
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from workbench.errors import Cancelled, ModelError
@@ -80,6 +82,23 @@ def places_for(sites: Sequence[str], layers: Sequence[int]) -> list[Place]:
         do = f"Use one or more of {', '.join(SITES)}"
         raise ModelError.lookup(f"{asked} asked for", f"{found} captured", do)
     return in_order((0 if site == "embed" else layer, site) for site in sites for layer in layers)
+
+
+def spread_blocks(decoder: Any, devices: Sequence[torch.device]) -> None:
+    """Move the blocks of a decoder to several devices, about as many to each, in the order of the blocks.
+
+    What a block reads follows it, and its keys and values stay with it. All else is on the first device.
+    """
+    inner = decoder.model.decoder
+    for index, block in enumerate(inner.layers):
+        place = devices[index * len(devices) // len(inner.layers)]
+        block.to(device=place).register_forward_pre_hook(partial(_bring, place), with_kwargs=True)
+    inner.layer_norm.register_forward_pre_hook(partial(_bring, devices[0]), with_kwargs=True)
+
+
+def _bring(place: torch.device, _module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+    """Return what a module is called with, all tensors on a device."""
+    return tree_map_only(torch.Tensor, lambda one: one.to(place), (args, kwargs))
 
 
 def draw_codes(run: Sampling, logits_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

@@ -64,6 +64,7 @@ class Reading:
 
     def pooled(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Pool `frames` to (rows, [windows or frames,] d_model), fp32 on the CPU, NaN behind `lengths`."""
+        lengths = lengths.to(frames.device)
         if self.window is None:
             return _pooled(frames, lengths, self.pool)
         counts = torch.as_tensor(self.counts(lengths.cpu().numpy()))
