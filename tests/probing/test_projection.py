@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +144,13 @@ def test_a_map_leaves_the_threads_of_pytorch_alone():
     before = torch.get_num_threads()
     project(acts, 1, method="umap", neighbours=5)
     assert torch.get_num_threads() == before
+
+
+def test_what_is_compiled_of_umap_is_kept_for_the_next_process():
+    from umap.umap_ import smooth_knn_dist
+
+    project(planted(5.0)[0], 1)
+    assert [*Path(smooth_knn_dist.stats.cache_path).glob("umap_.smooth_knn_dist-*.nbi")]
 
 
 def test_waiting_threads_sleep_unless_the_user_says_otherwise():

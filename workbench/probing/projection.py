@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -170,6 +173,7 @@ def _check_settings(method: str, random_state: int, neighbours: int, min_distanc
 def _umap(random_state: int, neighbours: int, min_distance: float, near: Projection | None) -> Any:
     import umap
 
+    _keep_compiled()
     start = "spectral" if near is None else near.points.astype(np.float32)
     # n_jobs=1 is what a fixed seed forces anyway; saying so keeps umap from warning about it.
     return umap.UMAP(
@@ -177,11 +181,23 @@ def _umap(random_state: int, neighbours: int, min_distance: float, near: Project
     )
 
 
+@cache
+def _keep_compiled() -> None:
+    """Have numba keep what it compiles of umap, which does so for few of its functions: 10 s a process."""
+    from numba.core.dispatcher import Dispatcher
+
+    modules = [one for name, one in sys.modules.items() if name.partition(".")[0] in ("umap", "pynndescent")]
+    for function in [one for module in modules for one in vars(module).values()]:
+        if isinstance(function, Dispatcher):
+            function.enable_caching()
+
+
 def _run(work: Any) -> Array:
     """Do what may run umap's compiler, and leave the process's threads as they were."""
     # The compiler raises the OpenMP threads to the number of cores, PyTorch's among them; where another
     # program keeps a core busy, generation then takes a hundred times as long.
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Cannot cache compiled function")  # two of pynndescent's
         return np.asarray(work(), dtype=np.float64)
 
 
