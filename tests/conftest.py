@@ -25,19 +25,20 @@ from workbench.evidence import judge
 from workbench.probing import solvers
 from workbench.steering import operations
 
-PROCESSES = 2  # of the quick part; two threads are what it is timed on
+PROCESSES = 2  # of the parts of `make test`; two threads are what they are timed on
 # The longest first; the other notebooks later, since they use what notebook 0 captures.
 FIRST = (
     "notebook-0", "test_true_shapes.py", "test_cli.py", "test_project.py", "test_reproduce.py",
-    "test_evaluation.py", "test_trials.py", "test_diagnosis", "notebook-",
+    "test_evaluation.py", "test_trials.py", "test_diagnosis", "notebook-", "test_browser_themes.py",
+    "test_browser_notebooks.py", "test_browser_app.py", "test_browser_lab.py", "test_browser_takes.py",
 )  # fmt: skip
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes for the whole quick part; none for single files, nor where a browser plays."""
+    """Two processes for what is not `long`, of which some is timed; none for single files."""
     asked = [Path(argument.partition("::")[0]) for argument in config.args]
     whole = all(path.is_dir() for path in asked) and not config.option.keyword
-    return min(PROCESSES, os.cpu_count() or 1) if whole and "not browser" in config.option.markexpr else 0
+    return min(PROCESSES, os.cpu_count() or 1) if whole and "not long" in config.option.markexpr else 0
 
 
 @pytest.hookimpl(tryfirst=True)
