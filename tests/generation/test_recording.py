@@ -96,11 +96,13 @@ def test_a_recording_of_a_part_begins_and_ends_in_the_middle(tiny_model: Any, tm
 
 
 def test_a_recording_ends_with_the_step_at_which_it_is_ended(tiny_model: Any, tmp_path: Path) -> None:
-    pieces = Heard()
+    pieces, drawn = Heard(), 0
 
     def end(piece: Any) -> None:
+        nonlocal drawn
         pieces(piece)
         if len(pieces) == 3:
+            drawn = live.figures().frames
             live.end_recording()
 
     live = session(tiny_model, on_piece=end)
@@ -109,7 +111,8 @@ def test_a_recording_ends_with_the_step_at_which_it_is_ended(tiny_model: Any, tm
     until(lambda: live.figures().frames > 50)
     live.stop()
     recording = Recording.load(tmp_path / "one")
-    assert recording.codes.shape[-1] == 15 + 6, "the codec looks 6 ahead"
+    assert recording.codes.shape[-1] in (drawn, drawn + 1), "between two steps the next one ends it"
+    assert drawn >= 15 + 6, "the codec looks 6 ahead, and decodes beside the steps"
     assert np.array_equal(replay(tiny_model, recording), recording.codes)
 
 
@@ -134,11 +137,13 @@ def test_a_cut_recording_replays(tiny_model: Any, tmp_path: Path, frames: int) -
 
 
 def test_a_failed_recording_replays(tiny_model: Any, tmp_path: Path) -> None:
-    pieces = Heard()
+    pieces, drawn = Heard(), 0
 
     def fail(piece: Any) -> None:
+        nonlocal drawn
         pieces(piece)
         if len(pieces) == 7:
+            drawn = live.figures().frames
             raise ZeroDivisionError("planted")
 
     live = session(tiny_model, on_piece=fail)
@@ -149,7 +154,7 @@ def test_a_failed_recording_replays(tiny_model: Any, tmp_path: Path) -> None:
         live.start().wait()
     hands.done.set()
     recording = Recording.load(tmp_path / "one")
-    assert recording.ended == "failed" and recording.codes.shape[-1] == 35 + 6, "the codec looks 6 ahead"
+    assert recording.ended == "failed" and recording.codes.shape[-1] == drawn >= 35 + 6
     assert np.array_equal(replay(tiny_model, recording), recording.codes)
 
 

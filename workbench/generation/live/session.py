@@ -9,7 +9,9 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -79,7 +81,8 @@ class LiveSession:
 
     Between the windows that it is drawn in, and while it is paused, the model is free for others. How fast
     the model is, is measured when its first session is made (a second or two), so that one that is slower
-    than real time holds enough back from the start, with a desk or without.
+    than real time holds enough back from the start, with a desk or without. The codec works beside the next
+    step, in a thread of its own; the measured rate counts it as if it did not.
 
         session = LiveSession(model, {"jazz": jazz, "rock": rock}, on_piece=...)
         session.start().wait(10)
@@ -120,6 +123,7 @@ class LiveSession:
     _recorded: Path | None = None
     _journal: Journal | None = None
     _writer: ReceiptWriter | None = None
+    _decoding: Future[list[Clip]] | None = None  # pieces of the latest frames
     _pushes = _latest = NONE  # of the windows before, and of the present one
     _steps = _frames = _windows = _start = 0
     _free_at = 0.0
@@ -162,6 +166,7 @@ class LiveSession:
         self._sliders = LiveSliders([begin.get(name, 0.0) for name in self.names], self._read)
         self._timer = KnobTimer()
         self._sound = LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz))
+        self._to_decode: SimpleQueue[tuple[torch.Tensor, Future[list[Clip]]] | None] = SimpleQueue()
         self.rate = measure_rate(model, piece_seconds=piece_seconds, guidance=guidance, **lengths)
         self._pacing = self._new_pacing(lead_s, stretch_s)
         self.playback = playback or Playback()
@@ -194,6 +199,8 @@ class LiveSession:
             self.state = "playing"
             self._thread = threading.Thread(target=self._run, daemon=True, name="workbench-live")
             self._thread.start()
+            told = self._sound, self._to_decode
+            threading.Thread(target=_decode, args=told, daemon=True, name="workbench-codec").start()
             weakref.finalize(self, _end, self._thread, self._stopping, self._cut)
         return self
 
@@ -332,6 +339,7 @@ class LiveSession:
             self._deliver(self._sound.rest())
         except BaseException as error:
             self.error = error
+        self._to_decode.put(None)
         try:
             self._end_journal()
         except (OSError, GenerationError) as error:
@@ -375,6 +383,7 @@ class LiveSession:
             cut = draw_window(*drawn, **calls, cancel=self._cut, watched=self._scores.places)
             if self._journal is not None and cut is not None:
                 self._journal.note(cut=cut)
+            self._hear(wait=True)
         finally:
             self._count()
             if self._journal is not None:
@@ -398,11 +407,19 @@ class LiveSession:
             self._timer.read(moved, (self._start + visit) / self.model.frame_rate_hz)
 
     def _add(self, frames: torch.Tensor) -> None:
-        """Take over finished frames: into the journal, then into sound."""
+        """Take over finished frames: into the journal, and to the codec, which works beside the next step."""
         self._frames += frames.shape[-1]
         if self._journal is not None:
             self._journal.add(frames.cpu().numpy())
-        self._deliver(self._sound.add(frames))
+        self._hear(wait=True)
+        self._decoding = Future()
+        self._to_decode.put((frames, self._decoding))
+
+    def _hear(self, *, wait: bool = False) -> None:
+        """Deliver the pieces that the codec has made; those that it still makes if it is to be waited for."""
+        if self._decoding is not None and (wait or self._decoding.done()):
+            pieces, self._decoding = self._decoding.result(), None
+            self._deliver(pieces)
 
     def _deliver(self, pieces: Iterable[Clip]) -> None:
         for piece in pieces:
@@ -414,6 +431,7 @@ class LiveSession:
         """Do what is due after a step, then wait until the next one may be drawn."""
         position_s = (self._start + visits) / self.model.frame_rate_hz
         self._scores.step(position_s)
+        self._hear()
         self._timer.heard(self.playback.played_s)
         if visits % round(self.model.frame_rate_hz) == 0:
             self._count()
@@ -428,6 +446,7 @@ class LiveSession:
     def _keep_pace(self, position_s: float) -> None:
         """Wait while the step that was drawn is further ahead of the ear than the lead."""
         while not self._cut.is_set():
+            self._hear()
             pace = self._pacing.now()
             self.playback.hold_s = pace.hold_s
             too_early_s = position_s - self.playback.played_s - pace.lead_s
@@ -453,6 +472,16 @@ class LiveSession:
                 self._journal.note(pushes=[*self._latest.values()])
             self._journal.end("failed" if self.error else "stopped")
         self._journal = self._recorded = None
+
+
+def _decode(sound: LiveSound, wanted: SimpleQueue[tuple[torch.Tensor, Future[list[Clip]]] | None]) -> None:
+    """Turn frames into pieces as they come, until None does; a thread's outermost function."""
+    while (one := wanted.get()) is not None:
+        frames, pieces = one
+        try:
+            pieces.set_result(list(sound.add(frames)))
+        except BaseException as error:
+            pieces.set_exception(error)
 
 
 def _end(thread: threading.Thread, *wishes: threading.Event) -> None:
