@@ -19,9 +19,8 @@ from show_samples import JUDGED, tone
 from workbench.show import plots
 from workbench.show.page import write_page
 from workbench.show.widgets.base import PlotPanel
-from workbench.show.widgets.fader import Fader
+from workbench.show.widgets.fader import BlendPad, Fader
 from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamPlayer
-from workbench.show.widgets.steer_lab import BlendPad
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

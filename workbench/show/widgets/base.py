@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -267,11 +266,6 @@ class PlotlyLibrary(ipywidgets.Widget):
     source = traitlets.Unicode().tag(sync=True)  # base64 of gzip: text survives front ends that drop buffers
 
 
-@cache
-def _packed_plotly() -> str:
-    return base64.b64encode(gzip.compress(plotly_source().encode(), 6)).decode()
-
-
 _library: PlotlyLibrary | None = None
 
 
@@ -279,7 +273,8 @@ def shared_library() -> PlotlyLibrary:
     """Return this kernel's one library model; made anew if it was closed (`Widget.close_all`)."""
     global _library
     if _library is None or _library.comm is None:
-        _library = PlotlyLibrary(source=_packed_plotly())
+        packed = gzip.compress(plotly_source().encode(), 6)
+        _library = PlotlyLibrary(source=base64.b64encode(packed).decode())
     return _library
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets
 import numpy as np
 import traitlets
@@ -18,148 +17,16 @@ from workbench.evidence.search import AutoDose
 from workbench.generation.request import prompt_codes_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
-from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import steer_lab_plan as p
 from workbench.show.widgets import ui
 from workbench.show.widgets.base import Job
-from workbench.show.widgets.fader import LIMIT, Fader
-from workbench.show.widgets.kept import Kept
+from workbench.show.widgets.fader import LIMIT, DoseDesk
 from workbench.show.widgets.steer_lab_takes import Aim, DoseFinder, GeneratePanel, cost_words
 from workbench.show.widgets.takes import TakeComparison
 from workbench.sound import Clip
 from workbench.steering import Direction, Steering
 
-HERE = Path(__file__).parent
 NOTHING = "silence"  # the beginning of a take that continues from nothing
-
-
-class BlendPad(Kept, anywidget.AnyWidget):
-    """A square with a name in each corner; the nearer the point is to one, the larger its share.
-
-    Args:
-        names: of the corners top left, top right, bottom left, bottom right; four, else a SteeringError.
-        strength: the sum of the doses, 0 or more; a share is multiplied by it.
-
-    `doses` follows the point (`x` and `y` from 0 to 1, y upwards): observe it. The shares are bilinear. The
-    legend shows `now`, the doses in truth, where faders beside the pad have moved them.
-
-    >>> pad = BlendPad(["jazz", "rock", "classical", "reggae"], strength=0.2)
-    >>> pad.move(0.25, 1)
-    >>> pad.doses
-    {'jazz': 0.15, 'rock': 0.05, 'classical': 0.0, 'reggae': 0.0}
-    """
-
-    _esm = HERE / "blend_pad.js"
-    _css = HERE / "style.css"
-    names = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    colours = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    x = traitlets.Float(0.5).tag(sync=True)
-    y = traitlets.Float(0.5).tag(sync=True)
-    strength = traitlets.Float(0.15).tag(sync=True)
-    now = traitlets.Dict().tag(sync=True)
-    doses = traitlets.Dict()
-
-    def __init__(self, names: Sequence[str], *, strength: float = 0.15) -> None:
-        names = [str(name) for name in names]
-        if len(names) != 4 or len(set(names)) != 4 or not strength >= 0:
-            asked = f"A blend of {', '.join(names) or 'nothing'} with strength {strength:g} was asked for"
-            found = "a pad has four corners with different names, and a strength of 0 or more"
-            raise SteeringError(asked, found, "Give four names")
-        shades = colours_for(names)
-        super().__init__(names=names, colours=[shades[name] for name in names], strength=strength)
-        self.observe(lambda _change: self._follow(), ["x", "y", "strength"])
-        self._follow()
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """What each name has of the whole; together 1."""
-        x, y = (min(1.0, max(0.0, value)) for value in (self.x, self.y))
-        return dict(zip(self.names, ((1 - x) * y, x * y, (1 - x) * (1 - y), x * (1 - y)), strict=True))
-
-    def move(self, x: float, y: float) -> None:
-        """Put the point at x (0 left, 1 right) and y (0 bottom, 1 top), both at once."""
-        with self.hold_trait_notifications():
-            self.x, self.y = float(x), float(y)
-
-    def _follow(self) -> None:
-        self.doses = {name: round(self.strength * share, 6) for name, share in self.shares.items()}
-
-
-class DoseDesk(ui.Together, ipywidgets.Box):
-    """A fader for every direction, in columns by group, and a pad or none; `doses` is what they say.
-
-    Args:
-        groups: heading -> names of directions; small groups share a column.
-        pad: four of the names (else a SteeringError), or None.
-        on_change: called after faders were moved.
-        settings: of `Fader`: most, breaks, live.
-    """
-
-    def __init__(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        pad: Sequence[str] | None,
-        on_change: Callable[[], object],
-        **settings: Any,
-    ) -> None:
-        self._on_change = on_change
-        self.sliders = {name: Fader(name, **settings) for name in chain.from_iterable(groups.values())}
-        self._check("A pad of", pad or ())
-        self.pad = None if pad is None else BlendPad(pad)
-        parts: list[ipywidgets.Widget] = [self._column(each) for each in _packed(groups)]
-        if self.pad is not None:
-            self.pad.layout.width = "250px"
-            self.pad.observe(lambda change: self.move(change["new"]), "doses")
-            parts.append(self.pad)
-        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "4px 24px"}
-        super().__init__(parts, layout=look)
-        ui.follow(self.sliders.values(), self._changed)
-
-    @property
-    def doses(self) -> dict[str, float]:
-        """What the sliders say, by name."""
-        return {name: ui.value_of(slider) for name, slider in self.sliders.items()}
-
-    def move(self, doses: Mapping[str, float]) -> None:
-        """Move several faders, reported once; refuse names without a fader and what is no dose."""
-        self._check("A push towards", doses)
-        beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= LIMIT]
-        if beyond:
-            found, do = f"faders go to {LIMIT:g} either way", "Write larger doses into the plan's line"
-            raise SteeringError(f"Doses of {', '.join(beyond)} were asked for", found, do)
-        with self.together():
-            for name, dose in doses.items():
-                self.sliders[name].value = dose
-
-    def _changed(self) -> None:
-        if self.pad is not None:
-            self.pad.now = self.doses
-        super()._changed()
-
-    def _column(self, groups: Mapping[str, Sequence[str]]) -> ipywidgets.VBox:
-        parts: list[ipywidgets.Widget] = []
-        for heading, names in groups.items():
-            head = [ipywidgets.Label(heading, style={"font_weight": "bold"})] if heading else []
-            parts += [*head, *(self.sliders[name] for name in names)]
-        return ipywidgets.VBox(parts, layout={"width": "min(100%, 400px)"})
-
-    def _check(self, asked: str, names: Mapping[str, float] | Sequence[str]) -> None:
-        strange = [name for name in names if name not in self.sliders]
-        if strange or not self.sliders:
-            found = ", ".join(self.sliders) or "none"
-            asked = f"{asked} {', '.join(strange) or 'directions'} was asked for"
-            raise SteeringError.lookup(asked, f"the directions are {found}", "Use these names")
-
-
-def _packed(groups: Mapping[str, Sequence[str]]) -> list[dict[str, Sequence[str]]]:
-    """Return the groups in columns, none of which is much higher than the largest group."""
-    highest = max(map(len, groups.values())) + 3
-    columns: list[dict[str, Sequence[str]]] = [{}]
-    for heading, names in groups.items():
-        if columns[-1] and sum(len(each) + 1 for each in [*columns[-1].values(), names]) > highest:
-            columns.append({})
-        columns[-1][heading] = names
-    return columns
 
 
 class SteerLab(GeneratePanel):
@@ -202,11 +69,7 @@ class SteerLab(GeneratePanel):
         self.sliders, self.pad, readers = self.desk.sliders, self.desk.pad, p.readers_of(watched)
         self.options = p.SteeringOptions(self.groups, readers, self._rewrite)
         self.line = p.PlanLine(model, self.groups, readers, self._method_of)
-        self.finder = DoseFinder(
-            model, self.groups, self.judges, method_of=self._method_of,
-            settings=lambda: {"seconds": self.seconds.value, "guidance": self.guidance.value},
-            pace=lambda: self.pace, on_found=self._use,
-        )  # fmt: skip
+        self.finder = DoseFinder(self)
         self.comparison = TakeComparison(None, judges=self.judges)
         self.player = self.comparison.player
         self._add_takes(folder, next(iter(self.judges.values()), None))
@@ -241,6 +104,11 @@ class SteerLab(GeneratePanel):
         self.desk.move({**dict.fromkeys(self.sliders, 0.0), **doses})
         return self
 
+    def directions_of(self, name: str) -> dict[int, Direction]:
+        """Return the directions of a name by layer, as the chosen method of its group has found them."""
+        (group,) = (one for one in self.groups if name in one.names)
+        return dict(group.found[self._method_of(group.name)][name])
+
     def close(self) -> None:
         """Stop what is running, then close."""
         if hasattr(self, "job"):
@@ -259,14 +127,14 @@ class SteerLab(GeneratePanel):
         pushes, doses = [], self.doses
         for group in self.groups:
             for name in filter(doses.get, group.names):
-                directions = dict(group.found[self._method_of(group.name)][name])
+                directions = self.directions_of(name)
                 if group.layers and not self.options.spread.value:
                     layer = self.options.layers[group.name].value
                     directions = {layer: directions[layer]}
                 pushes.append((doses[name], directions))
         return pushes
 
-    def _use(self, aim: Aim, found: AutoDose) -> None:
+    def use(self, aim: Aim, found: AutoDose) -> None:
         """Set the layer and the dose that a search has found, and all else to how it was tried."""
         with self.options.together():
             self.options.plain()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
@@ -25,8 +25,11 @@ from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.steer_lab_plan import Group, choice, number, plain_name
 from workbench.show.widgets.takes import plan_words
 from workbench.sound import Clip
-from workbench.steering import Direction, Steering
+from workbench.steering import Steering
 from workbench.steering.together import randomised
+
+if TYPE_CHECKING:
+    from workbench.show.widgets.steer_lab import SteerLab
 
 CONTROL = "random direction"
 KEPT = 16  # unsteered takes that are kept
@@ -234,24 +237,18 @@ class Aim:
 
 
 class DoseFinder(WorkPanel["AutoDose"]):
-    """Searches the layer and dose at which one aim is best reached within a damage budget.
+    """Searches the layer and dose at which one aim of a lab is best reached within a damage budget.
 
-    Aims are the names in `groups` that one of `judges` (by target) knows as a class. `pace` is the seconds of
-    sound made in a second, if known. `on_found` gets the aim and what was found, where it kept within the
-    budget; `result` is what was found last.
+    Aims are the lab's directions whose names one of its judges knows as a class. What kept within the budget
+    is set in the lab; `result` is what was found last.
     """
 
     found = renamed_attribute("found", "result")
 
-    def __init__(
-        self, model: Model, groups: Sequence[Group], judges: Mapping[str, Judge], *,
-        method_of: Callable[[str], str], settings: Callable[[], dict[str, Any]],
-        pace: Callable[[], float | None], on_found: Callable[[Aim, AutoDose], object],
-    ) -> None:  # fmt: skip
-        self.model, self.groups, self.judges = model, {group.name: group for group in groups}, dict(judges)
-        self._method_of, self._settings, self._pace, self._on_found = method_of, settings, pace, on_found
+    def __init__(self, lab: SteerLab) -> None:
+        self.lab = lab
         self.result: AutoDose | None = None
-        self.aim, self.effort = choice("aim", aims_of(groups, judges)), choice("effort", EFFORTS)
+        self.aim, self.effort = choice("aim", aims_of(lab.groups, lab.judges)), choice("effort", EFFORTS)
         self.aim.disabled = not self.aims
         self.nll_rise = _cost("nats lost", DamageBudget.nll_rise, "nats per code that may be lost")
         self.level_db = _cost("level (dB)", DamageBudget.level_change_db, "decibels that it may change")
@@ -292,7 +289,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
         if not self.aims:
             self.note.value = ui.note_html("No judge hears any of these directions: give judges to the lab.")
             return
-        clips, seconds, pace = self._space().clips, self._settings()["seconds"], self._pace()
+        clips, seconds, pace = self._space().clips, self.lab.seconds.value, self.lab.pace
         length = "how long that takes is known once something has been generated"
         if pace is not None:
             length = f"about {spoken(clips * seconds / pace)}, or less, at the pace of the last run"
@@ -301,21 +298,19 @@ class DoseFinder(WorkPanel["AutoDose"]):
             "Layer and dose are chosen on some seeds and proved on others."
         )
 
-    def _directions(self, aim: Aim) -> dict[int, Direction]:
-        return dict(self.groups[aim.group].found[self._method_of(aim.group)][aim.name])
-
     def _space(self) -> Space:
         few, further = self.effort.value
-        layers = tuple(self._directions(self.aim.value))
+        layers = tuple(self.lab.directions_of(self.aim.value.name))
         return Space(layers, DOSES, tuple(range(few)), tuple(range(FURTHER, FURTHER + further)))
 
     def _search(self, job: Job) -> tuple[Aim, AutoDose]:
         if not self.aims:
             asked, missing = "A dose was to be searched", "no judge hears any of the directions"
             raise WorkbenchError(asked, missing, "Give judges to the lab")
-        aim, space, settings, budget = self.aim.value, self._space(), self._settings(), self.budget
-        directions = self._directions(aim)  # now: the controls may move while the model is waited for
-        wait_for_model(self.model, job)
+        lab, aim, space, budget = self.lab, self.aim.value, self._space(), self.budget
+        directions = lab.directions_of(aim.name)  # now: the controls may move while the model is waited for
+        settings = {"seconds": lab.seconds.value, "guidance": lab.guidance.value}
+        wait_for_model(lab.model, job)
         job.progress(0.0, f"about {space.clips} clips")
 
         def report(made: float) -> None:
@@ -324,7 +319,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
                 job.progress(share, f"clip {made:.0f} of about {space.clips}")
 
         result = auto_dose(
-            self.model, directions, aim.name, self.judges[aim.target], budget=budget,
+            lab.model, directions, aim.name, lab.judges[aim.target], budget=budget,
             seeds=space.seeds, further_seeds=space.further_seeds, doses=space.doses, progress=False,
             on_clips=report, cancel=job.cancel, **settings,
         )  # fmt: skip
@@ -337,7 +332,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
             done = "Layer and slider are set, the rest to how it was tried."
         self.verdict.value = ui.note_html(f"{self.result.verdict} {done}")
         if self.result.within:
-            self._on_found(aim, self.result)
+            self.lab.use(aim, self.result)
 
 
 def aims_of(groups: Sequence[Group], judges: Mapping[str, Judge]) -> dict[str, Aim]:
