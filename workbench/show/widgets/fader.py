@@ -126,21 +126,14 @@ class Scenes(ipywidgets.VBox):
         return {name: ui.value_of(fader) for name, fader in self.faders.items()}
 
     def store(self) -> int:
-        """Keep the faders as they stand; return the number of the scene.
-
-        Where there are nine, the last is written over.
-        """
+        """Keep the faders as they stand, in place of the last of nine scenes; return its number."""
         if len(self.scenes) == MOST_SCENES:
             self.scenes.pop()
             self.buttons.children = self.buttons.children[:-1]
         return self._add(self.doses)
 
     def choose(self, number: int) -> None:
-        """Fade to a scene, counted from 1, in `seconds.value`; return at once.
-
-        Raises:
-            SteeringError: there is no such scene.
-        """
+        """Fade to a scene, counted from 1 (else a SteeringError), in `seconds.value`; return at once."""
         if not 1 <= number <= len(self.scenes):
             found = f"there are {len(self.scenes)}"
             raise SteeringError.lookup(f"Scene {number} was asked for", found, "Store it first")

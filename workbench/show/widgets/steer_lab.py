@@ -160,8 +160,7 @@ class SteerLab(GeneratePanel):
         self.finder.describe()
 
     def _hear_takes(self, takes: Mapping[str, Take]) -> None:
-        with self.comparison.loading:
-            self.comparison.load(takes)
+        self.comparison.load(takes)
 
     def set_to(self, take: Take) -> None:
         """Set prompt, beginning, seed, seconds, guidance and plan to a take's, by the faders or in the line.

@@ -261,10 +261,6 @@ class DoseFinder(WorkPanel["AutoDose"]):
         ui.follow([self.aim, self.effort], self.describe)
         self.describe()
 
-    def wait(self, timeout_s: float | None = None) -> AutoDose:
-        """Return the result once the search has ended; raises what the search raised."""
-        return self.job.wait(timeout_s)[1]
-
     def aim_at(self, name: str) -> DoseFinder:
         """Choose an aim by its name; a WorkbenchError where no judge hears a direction of this name."""
         aims = {aim.name: aim for aim in self.aims}
@@ -303,11 +299,12 @@ class DoseFinder(WorkPanel["AutoDose"]):
         layers = tuple(self.lab.directions_of(self.aim.value.name))
         return Space(layers, DOSES, tuple(range(few)), tuple(range(FURTHER, FURTHER + further)))
 
-    def _search(self, job: Job) -> tuple[Aim, AutoDose]:
+    def _search(self, job: Job) -> AutoDose:
         if not self.aims:
             asked, missing = "A dose was to be searched", "no judge hears any of the directions"
             raise WorkbenchError(asked, missing, "Give judges to the lab")
-        lab, aim, space, budget = self.lab, self.aim.value, self._space(), self.budget
+        lab, space, budget, aim = self.lab, self._space(), self.budget, self.aim.value
+        self._sought = aim
         directions = lab.directions_of(aim.name)  # now: the controls may move while the model is waited for
         settings = {"seconds": lab.seconds.value, "guidance": lab.guidance.value}
         wait_for_model(lab.model, job)
@@ -318,21 +315,18 @@ class DoseFinder(WorkPanel["AutoDose"]):
             if not job.cancel.is_set():
                 job.progress(share, f"clip {made:.0f} of about {space.clips}")
 
-        result = auto_dose(
+        return auto_dose(
             lab.model, directions, aim.name, lab.judges[aim.target], budget=budget,
             seeds=space.seeds, further_seeds=space.further_seeds, doses=space.doses, progress=False,
             on_clips=report, cancel=job.cancel, **settings,
         )  # fmt: skip
-        return aim, result
 
-    def _show(self, result: tuple[Aim, AutoDose]) -> None:
-        aim, self.result = result
-        done = "Nothing was set."
-        if self.result.within:
+    def _show(self, result: AutoDose) -> None:
+        self.result, done = result, "Nothing was set."
+        if result.within:
             done = "Layer and slider are set, the rest to how it was tried."
-        self.verdict.value = ui.note_html(f"{self.result.verdict} {done}")
-        if self.result.within:
-            self.lab.use(aim, self.result)
+            self.lab.use(self._sought, result)
+        self.verdict.value = ui.note_html(f"{result.verdict} {done}")
 
 
 def aims_of(groups: Sequence[Group], judges: Mapping[str, Judge]) -> dict[str, Aim]:
