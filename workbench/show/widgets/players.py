@@ -20,7 +20,7 @@ from workbench.errors import AudioError
 from workbench.files import file_names
 from workbench.generation.live.pacing import Playback
 from workbench.show.page import player_html
-from workbench.show.plots.grammar import colours_for, colours_of_clips
+from workbench.show.plots.grammar import colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
 from workbench.show.widgets.kept import Kept
 from workbench.sound.clip import Clip
@@ -86,17 +86,11 @@ class ComparisonPlayer(SoundWidget):
         self._as_text = True  # what it offers is small, and text arrives on every host
         self.load(clips or {})
 
-    def load(
-        self,
-        clips: Mapping[str, Clip],
-        *,
-        colours: Mapping[str, str] | None = None,
-        details: Mapping[str, str] | None = None,
-    ) -> None:
+    def load(self, clips: Mapping[str, Clip], *, details: Mapping[str, str] | None = None) -> None:
         """Replace the clips; what plays stops. `details` are shown where the mouse rests on a name."""
         self.sounds = dict(clips)
         gain = 1.0 / max([1.0, *(float(clip.peak) for clip in clips.values())])  # the loudest at full scale
-        shades = {**colours_of_clips(self.sounds), **(colours or {})}
+        shades = colours_of_clips(self.sounds)
         self._copied_sounds = cache(partial(_sounds_html, self.sounds, shades, gain))
         with self.hold_sync():
             self.current = 0
@@ -111,9 +105,9 @@ class ComparisonPlayer(SoundWidget):
         return self._copied_sounds()
 
     def play_one(self, clip_id: str, clip: Clip, label: str = "") -> None:
-        """Load a single clip, named and coloured by its label if it has one, and start it."""
+        """Load a single clip, named (and so coloured) by its label first if it has one, and start it."""
         name = f"{label}: {clip_id}" if label else clip_id
-        self.load({name: clip}, colours={name: colours_for([label])[label]} if label else None)
+        self.load({name: clip})
         self.play(name)
 
     def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
