@@ -10,9 +10,8 @@ from browser import Stage, until
 from show_samples import tone
 
 from workbench.generation.live.pacing import Playback
-from workbench.show.widgets.fader import Fader
+from workbench.show.widgets.fader import BlendPad, Fader
 from workbench.show.widgets.players import LivePlayer, StreamPlayer
-from workbench.show.widgets.steer_lab import BlendPad
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -16,8 +16,8 @@ from show_samples import tone
 
 from workbench.generation.live.pacing import Playback
 from workbench.model.folders import builtin_folder
+from workbench.show.widgets.fader import BlendPad
 from workbench.show.widgets.players import LivePlayer
-from workbench.show.widgets.steer_lab import BlendPad
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

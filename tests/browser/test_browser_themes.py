@@ -18,10 +18,9 @@ from show_samples import JUDGED, tone
 
 from workbench.show import plots
 from workbench.show.page import write_page
-from workbench.show.widgets.base import PlotPanel
-from workbench.show.widgets.fader import Fader
+from workbench.show.widgets.fader import BlendPad, Fader
 from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamPlayer
-from workbench.show.widgets.steer_lab import BlendPad
+from workbench.show.widgets.ui import PlotPanel
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

@@ -17,8 +17,8 @@ from show_samples import JUDGED, projection, tone
 from workbench.generation.live.pacing import Playback
 from workbench.show import plots
 from workbench.show.page import document, figures_html
-from workbench.show.widgets.base import PlotPanel
 from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamPlayer
+from workbench.show.widgets.ui import PlotPanel
 from workbench.sound.clip import Clip
 
 pytestmark = pytest.mark.browser

@@ -10,8 +10,7 @@ import pytest
 from live_fixture import until
 
 from workbench.errors import SteeringError
-from workbench.show.widgets.fader import Fader
-from workbench.show.widgets.scenes import MOST_SCENES, Scenes, scene_name
+from workbench.show.widgets.fader import MOST_SCENES, Fader, Scenes, scene_name
 
 
 def test_a_fader_reaches_as_far_as_it_was_set() -> None:

@@ -17,11 +17,10 @@ from show_samples import EVIL, JUDGED, projection, tone
 
 from workbench.show import plots
 from workbench.show.widgets import BlendPad, LivePlayer, kept
-from workbench.show.widgets.base import PlotPanel
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.kept import ASK
 from workbench.show.widgets.players import ComparisonPlayer
-from workbench.show.widgets.ui import Panel
+from workbench.show.widgets.ui import Panel, PlotPanel
 from workbench.sound.clip import Clip
 
 PICTURE = "data:image/webp;base64,AAAA"

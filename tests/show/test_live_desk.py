@@ -18,9 +18,9 @@ from workbench.generation.live import session as live_session
 from workbench.generation.live.pacing import Playback, Rate, Score
 from workbench.generation.live.recording import replay
 from workbench.show.widgets import live_desk
+from workbench.show.widgets.fader import BlendPad
 from workbench.show.widgets.live_desk import LiveDesk, score_lines
 from workbench.show.widgets.players import LivePlayer
-from workbench.show.widgets.steer_lab import BlendPad
 from workbench.sound import read_clip
 
 FOUR = ("jazz", "rock", "classical", "reggae")

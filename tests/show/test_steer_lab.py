@@ -20,8 +20,7 @@ from workbench.evidence.search import DamageBudget
 from workbench.evidence.trials import UNSTEERED
 from workbench.generation.generate import generate
 from workbench.show.widgets.fader import Fader
-from workbench.show.widgets.steer_lab import SteerLab
-from workbench.show.widgets.steer_lab_takes import CONTROL, in_words
+from workbench.show.widgets.steer_lab import CONTROL, SteerLab, in_words
 from workbench.sound import Clip
 from workbench.steering import window
 
@@ -222,7 +221,7 @@ def test_probes_make_layers_a_choice_and_are_read_while_takes_are_made(
 
 
 def test_a_dose_is_searched_set_and_told(tiny_model: Any, own: Any, judge: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("workbench.show.widgets.steer_lab_takes.DOSES", (0.05, DOSE / 4, DOSE / 2))
+    monkeypatch.setattr("workbench.show.widgets.steer_lab.DOSES", (0.05, DOSE / 4, DOSE / 2))
     lab = lab_of(tiny_model, own, judges={"genre": judge})
     assert "known once something has been generated" in lab.finder.note.value
     lab.start().wait(60)
@@ -240,7 +239,7 @@ def test_a_dose_is_searched_set_and_told(tiny_model: Any, own: Any, judge: Any, 
 
 
 def test_what_breaks_the_budget_is_not_set(tiny_model: Any, own: Any, judge: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("workbench.show.widgets.steer_lab_takes.DOSES", (6.0,))
+    monkeypatch.setattr("workbench.show.widgets.steer_lab.DOSES", (6.0,))
     lab = lab_of(tiny_model, own, judges={"genre": judge})
     lab.finder.nll_rise.value = 0.01
     found = lab.finder.aim_at("rock").start().wait(200)

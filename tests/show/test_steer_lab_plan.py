@@ -13,6 +13,7 @@ from workbench.errors import SteeringError
 from workbench.model.capture import capture
 from workbench.probing import fit_probes
 from workbench.probing.probe import ProbeSweep
+from workbench.show.widgets.steer_lab import in_words, wanted_takes
 from workbench.show.widgets.steer_lab_plan import (
     GIVEN,
     Group,
@@ -22,7 +23,6 @@ from workbench.show.widgets.steer_lab_plan import (
     plan_of,
     readers_of,
 )
-from workbench.show.widgets.steer_lab_takes import in_words, wanted_takes
 from workbench.steering import Steering, ramp
 
 LAYERS = range(4)

@@ -20,9 +20,9 @@ from workbench.generation.live.pacing import held_back
 from workbench.show import plots
 from workbench.show.plots.grammar import GENRE_COLOURS, UNSTEERED
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import JobPanel, PlotlyLibrary, PlotPanel, shared_library
 from workbench.show.widgets.players import ComparisonPlayer, StreamPlayer
 from workbench.show.widgets.takes import compare
+from workbench.show.widgets.ui import JobPanel, PlotlyLibrary, PlotPanel, shared_library
 from workbench.sound.clip import Clip
 
 

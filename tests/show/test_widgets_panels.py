@@ -17,7 +17,7 @@ from workbench.model.capture import capture
 from workbench.probing import fit_probes, project
 from workbench.show.plots import GENRE_COLOURS
 from workbench.show.widgets.panels import MapPanel, ProbePanel, SteerPanel
-from workbench.show.widgets.steer_lab_takes import CONTROL
+from workbench.show.widgets.steer_lab import CONTROL
 from workbench.show.widgets.takes import compare
 from workbench.steering import Steering, random_direction
 

@@ -80,11 +80,7 @@ _INK, _GRID, _BAND = "#222222", "#e4e4e4", "#d9d9d9"
 
 
 def accuracy_png(table: pd.DataFrame, target: str) -> bytes:
-    """Return a PNG of 1200 x 700 pixels: what `show.plots.accuracy_per_layer` draws of the same table.
-
-    Held-out accuracy per layer with its 95 % interval, the majority class dashed and, where labels were
-    shuffled, the band of their runs.
-    """
+    """Return a PNG of 1200 x 700 pixels: what `show.plots.accuracy_per_layer` draws of the same table."""
     table = table.sort_values("layer")
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)

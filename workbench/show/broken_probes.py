@@ -38,15 +38,10 @@ CLUES: Mapping[str, str] = {
     "label noise": "under Labels, listen to the hardest clips: do their labels fit?",
     "too few clips": "under Numbers, see whether the learning curve still rises",
 }
-ALARMS: Mapping[str, str] = {
-    "text leak": "text leak",
-    "track leak": "group leak",
-    "tempo confound": "confound: tempo_bpm",
-    "imbalance": "class imbalance",
-    "label noise": "label noise",
-    "too few clips": "too few clips",
-}
-"""The finding of a report that raises an alarm for each of CAUSES."""
+ALARMS: Mapping[str, str] = {name: name for name in CAUSES} | {
+    "track leak": "group leak", "tempo confound": "confound: tempo_bpm", "imbalance": "class imbalance",
+}  # fmt: skip
+"""The finding of a report that raises an alarm for each of CAUSES; most are called like their cause."""
 NOISE, SLOWEST, RATIO, FEW = 0.15, 0.08, 9, 8
 FEWEST = 10  # clips of a class, so that most of five folds have some
 GROOVES, CLIPS = 4, 8  # of each genre, and of each of these grooves: what the track leak needs

@@ -17,8 +17,7 @@ import pandas as pd
 
 from workbench.files import size_text
 from workbench.model.checkpoints import CHECKPOINTS
-from workbench.steering import Direction, Gate, Steering
-from workbench.steering.operations import OPERATIONS
+from workbench.steering import OPERATIONS, Direction, Gate, Steering
 
 if TYPE_CHECKING:
     from workbench.activations import Activations

@@ -242,11 +242,7 @@ def linted(report: LintReport) -> Seen:
 
 
 def grouped(songs: Dataset, rule: object = None) -> Seen:
-    """Return how many groups the clips fall into.
-
-    Raises:
-        DatasetError: every genre is one single group, so that no split could test a probe: the rule is wrong.
-    """
+    """Return how many groups the clips fall into; a DatasetError where every genre is one single group."""
     groups, labels = songs.groups, songs.labels()
     each = {genre: len(set(groups[labels == genre])) for genre in songs.genres}
     whose = "the rule GROUP made" if rule is not None else "without a rule, files by themselves made"
@@ -375,15 +371,12 @@ def stopped(found: Lens) -> Seen:
 
 def erased(rates: pd.DataFrame, aim: str) -> Seen:
     """Return how often an erased class is still heard under its own prompt, and others under theirs."""
-    table: dict[str, dict[str, Any]] = {}
-    for row in rates.to_dict("records"):
-        table.setdefault(str(row["aim"]), {})[str(row["method"])] = row
     parts = []
-    for name in (aim, *(other for other in table if other != aim)):
-        told = [f"{_pc(row['hit_rate'])} ({method})" for method, row in table[name].items()]
+    for name, part in sorted(rates.groupby("aim", sort=False), key=lambda group: group[0] != aim):
+        told = [f"{_pc(row['hit_rate'])} ({row['method']})" for row in part.to_dict("records")]
         parts.append(f"{name} is heard in {', '.join(told)}")
-    mine = table[aim]
-    fell = [method for method, row in mine.items() if row["high"] < mine["unsteered"]["low"]]
+    mine = rates[rates["aim"] == aim].set_index("method")
+    fell = list(mine.index[mine["high"] < mine.loc["unsteered", "low"]])
     verdict = f"For {aim}, the interval lies below the unsteered one with {_and(fell)}."
     return Seen(f"{'; '.join(parts)}. {verdict if fell else 'No interval lies below the unsteered one.'}")
 

@@ -430,6 +430,6 @@ def player_html(clip: Clip, label: str, kind: str = "flac") -> str:
     """Return a player that holds its sound."""
     sound = base64.b64encode(clip.encode(kind)).decode()
     return (
-        f"<audio controls preload='metadata' aria-label='{escape(label, quote=True)}' "
-        f"src='data:audio/{kind};base64,{sound}'></audio>"
+        f"<audio controls preload='metadata' src='data:audio/{kind};base64,{sound}' "
+        f"aria-label='{escape(label, quote=True)}'></audio>"
     )

@@ -48,8 +48,7 @@ def shares(
             )
         )  # fmt: skip
     if chance is not None:
-        result.add_vline(x=chance, line=dict(g.DASHED))
-        result.add_annotation(x=chance, y=1, yref="paper", yanchor="bottom", text="chance", showarrow=False)
+        result.add_vline(x=chance, line=dict(g.DASHED), annotation_text="chance", annotation_position="top")
     low, high = (rows[end].fillna(rows["value"]) for end in ("low", "high"))
     reach = [min(-0.02, float(low.min()) - 0.03), max(1.02, float(high.max()) + 0.03)]
     result.update_xaxes(range=reach, tickformat=".0%")

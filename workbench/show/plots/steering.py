@@ -220,9 +220,8 @@ def blend_line(value: BlendCurve) -> go.Figure:
     bars, hover = g.interval(odds, table["low"], table["high"]), "weight %{x}: %{y:.2f}"
     name = "mean, 95 % interval"
     result.add_trace(g.curve(table["weight"], odds, name, colour, error_y=bars, hover=hover))
-    place = {"x": 1, "xref": "paper", "y": 0, "xanchor": "right", "yanchor": "bottom"}
-    result.add_hline(y=0, line=dict(g.DASHED))
-    return result.add_annotation(text="as much of both", showarrow=False, **place)
+    named = {"annotation_text": "as much of both", "annotation_position": "top right"}
+    return result.add_hline(y=0, line=dict(g.DASHED), **named)
 
 
 SYMBOLS = ("circle", "x", "square-open", "diamond-open", "triangle-up-open", "cross", "star", "hexagon-open")

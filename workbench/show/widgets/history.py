@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ipywidgets
 import traitlets
@@ -21,16 +19,11 @@ from workbench.show.widgets import ui
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.takes import code_html, free_name, take_words
 
-Acts = Mapping[str, tuple[str, Callable[["TakeRow"], object]]]
-"""What can be done with one take: the button's text -> its tooltip, and the deed."""
-
 
 class TakeRow(ipywidgets.Box):
-    """A tick, a name that can be changed, what the take is and a judge has `heard` in it, and buttons."""
+    """A tick, a name that can be changed, what the take is and a judge has `heard` in it, and its code."""
 
-    def __init__(
-        self, name: str, take: Take, heard: str, acts: Acts | None = None, problem: Any = None
-    ) -> None:
+    def __init__(self, name: str, take: Take, heard: str) -> None:
         self.name, self.take, self.heard = name, take, heard
         self.path: Path | None = None
         self.saved_as = ""
@@ -40,9 +33,7 @@ class TakeRow(ipywidgets.Box):
         self.words = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
         self.code = ipywidgets.HTML(layout={"display": "none", **ui.FULL})
         look = {"align_items": "center", "flex": "0 0 auto", "flex_flow": "row wrap", **ui.FULL}
-        deeds = (acts or {}).items()
-        made = [ui.button(text, hint, partial(act, self), problem) for text, (hint, act) in deeds]
-        super().__init__([self.tick, self.label, self.words, *made, self.code], layout=look)
+        super().__init__([self.tick, self.label, self.words, self.code], layout=look)
         self.describe()
 
     def show_code(self) -> None:
@@ -163,20 +154,23 @@ class TakeHistory(ui.Together, ui.Panel):
             (odds,) = self.judge.probabilities([take.new])
             heard = f"{self.judge.classes[int(odds.argmax())]} ({odds.max():.0%})"
         taken = [row.name for row in self._rows]
-        new = TakeRow(free_name(name.strip() or "take", taken), take, heard, self._acts(), self.problem)
+        new = TakeRow(free_name(name.strip() or "take", taken), take, heard)
+        new.children = [*new.children[:-1], *self._buttons(new), new.code]
         ui.follow([new.tick], self._changed)
         ui.follow([new.label], lambda: self._rename(new))
         self._show([new, *self._rows])
         return new
 
-    def _acts(self) -> Acts:
-        acts: Acts = {
-            "▶": ("Play this take", lambda row: self._on_play(row.name)),
-            "WAV": ("Download this take as WAV", self._offer),
-            "Code": ("Show the code that makes this take again", TakeRow.show_code),
-        }
-        hint = "Open in the lab: doses or plan, prompt and seed become this take's"
-        return acts if self._on_open is None else {**acts, "Open": (hint, self._open)}
+    def _buttons(self, row: TakeRow) -> list[ipywidgets.Button]:
+        deeds: list[tuple[str, str, Callable[[], object]]] = [
+            ("▶", "Play this take", lambda: self._on_play(row.name)),
+            ("WAV", "Download this take as WAV", lambda: self._offer(row)),
+            ("Code", "Show the code that makes this take again", row.show_code),
+        ]
+        if self._on_open is not None:
+            hint = "Open in the lab: doses or plan, prompt and seed become this take's"
+            deeds.append(("Open", hint, lambda: self._open(row)))
+        return [ui.button(*deed, self.problem) for deed in deeds]
 
     def _play(self, name: str) -> None:
         self.player.layout.display = ""

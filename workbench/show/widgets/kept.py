@@ -6,7 +6,6 @@ widget leaves two outputs, itself and its copy, and a rule of style, which finds
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,12 +95,3 @@ def picture_html(url: str, title: str, model_id: str) -> str:
     if url:
         return f"<img alt='{title}' src='{html.escape(url, quote=True)}' style='max-width: min(100%, 800px)'>"
     return f"<div data-wb-figure='{model_id}'>Run this cell to draw the figure: {title}</div>"
-
-
-def sound_html(name: str, colour: str, ogg: bytes) -> str:
-    """Return a clip's name in its colour over the browser's own player."""
-    sound, look = base64.b64encode(ogg).decode(), "padding-left: 8px; margin: 6px 0"
-    return (
-        f"<div style='border-left: 5px solid {colour}; {look}'>{html.escape(name)}<br>"
-        f"<audio controls preload='metadata' src='data:audio/ogg;base64,{sound}'></audio></div>"
-    )

@@ -24,10 +24,8 @@ from workbench.model.lowbit import speeds
 from workbench.model.musicgen import Model
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
-from workbench.show.widgets.fader import MOST
+from workbench.show.widgets.fader import MOST, DoseDesk, Scenes
 from workbench.show.widgets.players import LivePlayer
-from workbench.show.widgets.scenes import Scenes
-from workbench.show.widgets.steer_lab import DoseDesk
 from workbench.steering.plan import Direction
 
 SHOWN_S = 60.0  # of the scores
@@ -113,9 +111,11 @@ class LiveDesk(ui.Panel):
         probes: Sequence[Readable] = (),
         **settings: Any,
     ) -> None:
+        self.problem = problem = ipywidgets.HTML()
         look = {"most": most, "breaks": model.breaking_dose, "live": True}
         self.desk = desk = DoseDesk({"": [*directions]}, pad, lambda: None, **look)
-        self.knobs, self.pad, self.scenes = desk.sliders, desk.pad, Scenes(desk.sliders, preset=PRESET)
+        self.knobs, self.pad = desk.sliders, desk.pad
+        self.scenes = Scenes(self.knobs, preset=PRESET, problem=problem)
         self.model, self.directions = model, dict(directions)
         out = Path(os.environ.get("WORKBENCH_OUT", "out")) / "live"
         self.folder = out if folder is None else Path(folder)
@@ -123,7 +123,6 @@ class LiveDesk(ui.Panel):
         self.session: LiveSession | None = None
         self.folders: list[Path] = []
         self.status, self.scores = ipywidgets.HTML(), ipywidgets.HTML()
-        self.problem = problem = ipywidgets.HTML()
         self.player = LivePlayer(model.rate_hz)
         self.prompt = ui.control(ipywidgets.Text, "prompt", "560px", value=prompt, continuous_update=False)
         self.play = ui.button("▶ Play", "Play or pause (Space)", self._toggle, problem)

@@ -19,10 +19,10 @@ from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep, Projection, fit_probes, project
 from workbench.show.plots import accuracy_per_layer, confusion, judged_genres, map_scatter
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import Job, JobPanel, LookupPanel, PlotPanel, Points
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.players import ComparisonPlayer, shortened
-from workbench.show.widgets.steer_lab_takes import GeneratePanel
+from workbench.show.widgets.steer_lab import GeneratePanel
+from workbench.show.widgets.ui import Job, JobPanel, LookupPanel, PlotPanel, Points
 from workbench.sound import Clip, Dataset
 from workbench.steering import Direction, Steering
 
@@ -140,7 +140,6 @@ class SteerPanel(GeneratePanel):
         self.sliders = {name: Fader(name, breaks=model.breaking_dose) for name in self.directions}
         self.plan_text, self.player = ipywidgets.HTML(), ComparisonPlayer()
         self.verdict = PlotPanel(name="judged")
-        self._add_takes()
         settings = ui.in_row(self.layer, self.guidance, self.seconds, self.seed, self.control)
         above = [self.prompt, ui.in_row(*self.sliders.values()), settings, self.plan_text]
         super().__init__([*above, self.job, self.history, self.player, self.verdict])

@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import traitlets
 from workbench.errors import AudioError
 from workbench.files import file_names
 from workbench.generation.live.pacing import Playback
-from workbench.show.plots.grammar import colours_for, colours_of_clips
+from workbench.show.page import player_html
+from workbench.show.plots.grammar import colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
-from workbench.show.widgets.kept import Kept, sound_html
+from workbench.show.widgets.kept import Kept
 from workbench.sound.clip import Clip
 
 HERE = Path(__file__).parent
@@ -68,9 +70,8 @@ class ComparisonPlayer(SoundWidget):
     """Clips one below the other: press Play, then change between them while they run, or click a waveform.
 
     Args:
-        clips: name -> clip; rates and lengths may differ.
-        colours: name -> hex colour; by default the genre named in the clip's name, grey for the unsteered.
-        spectrogram: whether a log-mel spectrogram stands under each waveform.
+        clips: name -> clip; rates and lengths may differ. The colour is that of the genre in the name, grey
+            for the unsteered.
 
     All clips play at one gain, so that a clip which steering has made louder, or destroyed, sounds like that.
     """
@@ -80,35 +81,22 @@ class ComparisonPlayer(SoundWidget):
     current = traitlets.Int(0).tag(sync=True)
     copied = ("clips",)
 
-    def __init__(
-        self,
-        clips: Mapping[str, Clip] | None = None,
-        *,
-        colours: Mapping[str, str] | None = None,
-        spectrogram: bool = True,
-    ) -> None:
+    def __init__(self, clips: Mapping[str, Clip] | None = None) -> None:
         super().__init__()
         self._as_text = True  # what it offers is small, and text arrives on every host
-        self.spectrogram = spectrogram
-        self.load(clips or {}, colours=colours)
+        self.load(clips or {})
 
-    def load(
-        self,
-        clips: Mapping[str, Clip],
-        *,
-        colours: Mapping[str, str] | None = None,
-        details: Mapping[str, str] | None = None,
-    ) -> None:
+    def load(self, clips: Mapping[str, Clip], *, details: Mapping[str, str] | None = None) -> None:
         """Replace the clips; what plays stops. `details` are shown where the mouse rests on a name."""
         self.sounds = dict(clips)
         gain = 1.0 / max([1.0, *(float(clip.peak) for clip in clips.values())])  # the loudest at full scale
-        shades = {**colours_of_clips(self.sounds), **(colours or {})}
+        shades = colours_of_clips(self.sounds)
         self._copied_sounds = cache(partial(_sounds_html, self.sounds, shades, gain))
         with self.hold_sync():
             self.current = 0
             self.clips = [
                 {"name": name, "colour": shades[name], "detail": (details or {}).get(name, "")}
-                | _described(clip, gain, spectrogram=self.spectrogram)
+                | _described(clip, gain)
                 for name, clip in self.sounds.items()
             ]
 
@@ -117,9 +105,9 @@ class ComparisonPlayer(SoundWidget):
         return self._copied_sounds()
 
     def play_one(self, clip_id: str, clip: Clip, label: str = "") -> None:
-        """Load a single clip, named and coloured by its label if it has one, and start it."""
+        """Load a single clip, named (and so coloured) by its label first if it has one, and start it."""
         name = f"{label}: {clip_id}" if label else clip_id
-        self.load({name: clip}, colours={name: colours_for([label])[label]} if label else None)
+        self.load({name: clip})
         self.play(name)
 
     def play(self, name: str | None = None, *, at_s: float = 0.0) -> None:
@@ -151,25 +139,26 @@ def _scaled(clip: Clip, gain: float) -> Clip:
 
 def _sounds_html(clips: Mapping[str, Clip], colours: Mapping[str, str], gain: float) -> str:
     """Return all clips in the browser's own players: as Ogg Vorbis, a fifth of FLAC or less."""
-    sounds = {name: _scaled(clip, gain).encode("ogg") for name, clip in clips.items()}
-    return "".join(sound_html(name, colours[name], sound) for name, sound in sounds.items())
+    return "".join(
+        f"<div style='border-left: 5px solid {colours[name]}; padding-left: 8px; margin: 6px 0'>"
+        f"{escape(name)}<br>{player_html(_scaled(clip, gain), name, 'ogg')}</div>"
+        for name, clip in clips.items()
+    )
 
 
-def _described(clip: Clip, gain: float, *, spectrogram: bool) -> dict[str, Any]:
+def _described(clip: Clip, gain: float) -> dict[str, Any]:
     """Return what the page needs of a clip: lossless FLAC as text, outlines of the sides, spectrogram."""
     scaled = _scaled(clip, gain)
     sides = [Clip(side, clip.rate_hz) for side in np.atleast_2d(scaled.heard)]  # drawn left over right
-    spectrum = None
-    if spectrogram:  # log-mel levels as bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order
-        grey = np.round((log_mel(scaled) - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)
-        levels = base64.b64encode(grey.tobytes()).decode()
-        spectrum = {"bands": grey.shape[0], "frames": grey.shape[1], "levels": levels}
+    # log-mel levels as bytes: 0 = FLOOR_DB, 255 = full scale, (bands, frames) in C order
+    grey = np.round((log_mel(scaled) - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)
+    levels = base64.b64encode(grey.tobytes()).decode()
     return {
         "rate_hz": clip.rate_hz,
         "seconds": clip.seconds,
         "audio": base64.b64encode(scaled.encode("flac")).decode(),
         "outlines": [np.round(outline(side), 3).tolist() for side in sides],
-        "spectrum": spectrum,
+        "spectrum": {"bands": grey.shape[0], "frames": grey.shape[1], "levels": levels},
     }
 
 

@@ -20,9 +20,9 @@ from workbench.show.exercises import Verdict
 from workbench.show.page import figure_of, table, write_probe_page
 from workbench.show.plots import cosines, path_accuracy, path_cosines
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import Job, LookupPanel, PlotPanel
 from workbench.show.widgets.panels import fit_in
 from workbench.show.widgets.players import ComparisonPlayer
+from workbench.show.widgets.ui import Job, LookupPanel, PlotPanel
 from workbench.sound import Dataset
 from workbench.steering import Direction
 

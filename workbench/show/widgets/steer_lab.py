@@ -1,165 +1,349 @@
-"""The steering lab: several attributes at once, in any manner, written as one plan, heard side by side."""
+"""The steering lab: one plan in words for several attributes, takes on one beginning and seed, searches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, islice
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets
 import numpy as np
 import traitlets
 
-from workbench.errors import SteeringError, renamed_attribute
-from workbench.evidence.judge import Judges, as_judges
-from workbench.evidence.search import AutoDose
+from workbench.errors import SteeringError, WorkbenchError, renamed_attribute
+from workbench.evidence.damage import damage, likelihood
+from workbench.evidence.judge import Judge, Judges, as_judges
+from workbench.evidence.search import COSTS, DOSES, AutoDose, DamageBudget, Space, auto_dose
+from workbench.evidence.trials import UNSTEERED, Trial, make_takes
 from workbench.generation.request import prompt_codes_of
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
-from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import steer_lab_plan as p
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import Job
-from workbench.show.widgets.fader import LIMIT, Fader
-from workbench.show.widgets.kept import Kept
-from workbench.show.widgets.steer_lab_takes import Aim, DoseFinder, GeneratePanel, cost_words
-from workbench.show.widgets.takes import TakeComparison
+from workbench.show.widgets.fader import LIMIT, DoseDesk
+from workbench.show.widgets.history import TakeHistory
+from workbench.show.widgets.players import ComparisonPlayer
+from workbench.show.widgets.takes import TakeComparison, plan_words
+from workbench.show.widgets.ui import Job, JobPanel, WorkPanel, spoken
 from workbench.sound import Clip
 from workbench.steering import Direction, Steering
+from workbench.steering.together import randomised
 
-HERE = Path(__file__).parent
+CONTROL = "random direction"
+KEPT = 16  # unsteered takes that are kept
+DRAWN = 0.9  # share of a run that is drawing; the rest is decoding, measuring, judging
 NOTHING = "silence"  # the beginning of a take that continues from nothing
 
 
-class BlendPad(Kept, anywidget.AnyWidget):
-    """A square with a name in each corner; the nearer the point is to one, the larger its share.
+class GeneratePanel(WorkPanel[dict[str, Take]]):
+    """Prompt, seconds, guidance, seed, a control of random directions, and Generate.
 
-    Args:
-        names: of the corners top left, top right, bottom left, bottom right; four, else a SteeringError.
-        strength: the sum of the doses, 0 or more; a share is multiplied by it.
-
-    `doses` follows the point (`x` and `y` from 0 to 1, y upwards): observe it. The shares are bilinear. The
-    legend shows `now`, the doses in truth, where faders beside the pad have moved them.
-
-    >>> pad = BlendPad(["jazz", "rock", "classical", "reggae"], strength=0.2)
-    >>> pad.move(0.25, 1)
-    >>> pad.doses
-    {'jazz': 0.15, 'rock': 0.05, 'classical': 0.0, 'reggae': 0.0}
+    Takes without a plan are kept, since moving a slider changes none. `wait()` returns the takes by name,
+    "unsteered" first; `pace` is the seconds of sound made in a second the last time, None before. What was
+    made is kept in `history`, whose ticked takes are compared; after its button the newest steered one plays.
     """
 
-    _esm = HERE / "blend_pad.js"
-    _css = HERE / "style.css"
-    names = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    colours = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    x = traitlets.Float(0.5).tag(sync=True)
-    y = traitlets.Float(0.5).tag(sync=True)
-    strength = traitlets.Float(0.15).tag(sync=True)
-    now = traitlets.Dict().tag(sync=True)
-    doses = traitlets.Dict()
+    history: TakeHistory
+    player: ComparisonPlayer
 
-    def __init__(self, names: Sequence[str], *, strength: float = 0.15) -> None:
-        names = [str(name) for name in names]
-        if len(names) != 4 or len(set(names)) != 4 or not strength >= 0:
-            asked = f"A blend of {', '.join(names) or 'nothing'} with strength {strength:g} was asked for"
-            found = "a pad has four corners with different names, and a strength of 0 or more"
-            raise SteeringError(asked, found, "Give four names")
-        shades = colours_for(names)
-        super().__init__(names=names, colours=[shades[name] for name in names], strength=strength)
-        self.observe(lambda _change: self._follow(), ["x", "y", "strength"])
-        self._follow()
+    def _add_settings(
+        self, model: Model, prompt: str, seconds: float, seed: int, guidance: float | None,
+        *, folder: Path | str | None = None, judge: Judge | None = None,
+    ) -> None:  # fmt: skip
+        """Add the controls, the job and the history of what it made."""
+        self.model = model
+        self.takes: dict[str, Take] = {}
+        self.pace: float | None = None
+        self._kept: dict[tuple[object, ...], Take] = {}
+        longest, follows = float(model.max_seconds), model.guidance if guidance is None else guidance
+        slider = ipywidgets.FloatSlider
+        lengths = {"min": min(1.0, longest), "max": longest, "step": 0.5, "value": min(seconds, longest)}
+        self.prompt = ui.control(ipywidgets.Text, "prompt", "460px", value=prompt)
+        self.seconds = ui.control(slider, "seconds", "340px", **lengths)
+        self.guidance = ui.control(
+            slider, "guidance", "340px", min=1, max=8, step=0.5, value=follows,
+            tooltip="how closely the text is followed",
+        )  # fmt: skip
+        self.seed = ui.control(ipywidgets.BoundedIntText, "seed", "200px", min=0, max=2**31 - 1, value=seed)
+        self.control = ui.tick_box("also random directions of equal norm")
+        self.prompted = ui.tick_box("also the same in words, without a push")
+        self.job = JobPanel(
+            self._generate, label="Generate", on_done=self._show,
+            size=self._seconds_wanted, kind=("Generate", self.model.id, str(self.model.device)),
+        )  # fmt: skip
+        self.history = TakeHistory(folder, judge, on_play=self._play, on_open=self.set_to)
+        ui.follow([self.history], lambda: self._hear_takes(self.history.chosen_takes), "chosen")
+        ui.follow([self.seconds, self.prompt, self.seed, self.guidance, self.control], self.job.foretell)
+
+    def set_to(self, take: Take) -> None:
+        """Set prompt, seed, seconds, guidance and plan to a take's.
+
+        A SteeringError where the take does not carry its plan, it does not fit, or cannot be said here.
+        """
+        if take.steering and take.plan is None:
+            asked = f"The take steered by {take.steering!r} was to be opened"
+            raise SteeringError(asked, "its directions were not kept with it", "Generate it again")
+        plan = take.plan or Steering()
+        plan.check(self.model)
+        self._say_plan(plan)
+        self.prompt.value, self.seed.value = take.prompt, take.seed
+        self.seconds.value, self.guidance.value = round(take.new.seconds, 2), take.guidance
+
+    def _show(self, takes: dict[str, Take]) -> None:
+        self.takes = takes
+        listed = {self._listed(name, take): take for name, take in takes.items()}
+        kept = [name for name in listed if name in self.history.takes]  # a full list drops some
+        self.history.chosen = kept
+        if self.job.pressed and kept:
+            self._play(next((name for name in kept if listed[name].steering), kept[0]))
+
+    def _listed(self, name: str, take: Take) -> str:
+        """Return the name of a take in the history, which gets it unless it is there already."""
+        names = (old for old, one in self.history.takes.items() if one == take)
+        return next(names, None) or self.history.add(name, take)
+
+    def _play(self, name: str) -> None:
+        """Let a take of the history be heard among those that are ticked."""
+        if name not in self.history.chosen:
+            self.history.chosen = [*self.history.chosen, name]
+        self.player.play(name)
+
+    def _seconds_wanted(self) -> float:
+        """Return how many seconds of sound the next run makes."""
+        return float(self.seconds.value) * len(self._missing(self._wanted()))
+
+    def _missing(self, wanted: Sequence[Trial]) -> list[Trial]:
+        return [one for one in wanted if one.plan is not None or self._place(one) not in self._kept]
+
+    def _place(self, one: Trial) -> tuple[object, ...]:
+        """Return what an unsteered take is kept by."""
+        settings = float(self.seconds.value), float(self.guidance.value)
+        return (one.prompt, one.seed, self._beginning(), *settings)
+
+    def _beginning(self) -> Clip | None:
+        return None
 
     @property
-    def shares(self) -> dict[str, float]:
-        """What each name has of the whole; together 1."""
-        x, y = (min(1.0, max(0.0, value)) for value in (self.x, self.y))
-        return dict(zip(self.names, ((1 - x) * y, x * y, (1 - x) * (1 - y), x * (1 - y)), strict=True))
+    def steering(self) -> Steering | None:
+        """The plan; None where nothing is pushed."""
+        raise NotImplementedError
 
-    def move(self, x: float, y: float) -> None:
-        """Put the point at x (0 left, 1 right) and y (0 bottom, 1 top), both at once."""
-        with self.hold_trait_notifications():
-            self.x, self.y = float(x), float(y)
+    def _wanted(self) -> list[Trial]:
+        more = {"prompted": self.prompted.value, "control": self.control.value}
+        return wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
 
-    def _follow(self) -> None:
-        self.doses = {name: round(self.strength * share, 6) for name, share in self.shares.items()}
+    def _generate(self, job: Job) -> dict[str, Take]:
+        return self._make(self._wanted(), job)
+
+    def _hear_takes(self, takes: Mapping[str, Take]) -> None:
+        raise NotImplementedError
+
+    def _say_plan(self, plan: Steering) -> None:
+        raise NotImplementedError
+
+    def _make(self, wanted: Sequence[Trial], job: Job, **options: Any) -> dict[str, Take]:
+        """Return the takes by the trials' methods, drawn in one batch; nothing is kept of a cancelled job."""
+        settings = {"seconds": float(self.seconds.value), "guidance": float(self.guidance.value)}
+        places, beginning = {one.method: self._place(one) for one in wanted}, self._beginning()
+        missing = self._missing(wanted)
+        made: dict[str, Take] = {}
+        if missing:
+            wait_for_model(self.model, job)
+            job.progress(0.0, f"generating {len(missing)} version{'s' * (len(missing) > 1)}")
+            began, frames = time.monotonic(), settings["seconds"] * self.model.frame_rate_hz
+            if beginning is not None:
+                codes = prompt_codes_of(self.model, beginning)
+                missing = [replace(one, prompt_codes=codes) for one in missing]
+                frames += codes.shape[-1]
+
+            def report(done: int, _codes: object) -> None:
+                share = min(done / max(frames, 1.0), 1.0)
+                if not job.cancel.is_set():  # stopping is the event's affair
+                    job.progress(DRAWN * share, f"{share:.0%} of the sound")
+
+            more = {"progress": False, "on_frame": report, "cancel": job.cancel, **options}
+            takes = make_takes(self.model, missing, **settings, **more)
+            self.pace = settings["seconds"] * len(missing) / max(time.monotonic() - began, 1e-6)
+            made = {one.method: take for one, take in zip(missing, takes, strict=True)}
+        every = self._kept | {places[one.method]: made[one.method] for one in missing if one.plan is None}
+        self._kept = dict(list(every.items())[-KEPT:])
+        return {name: made[name] if name in made else every[place] for name, place in places.items()}
 
 
-class DoseDesk(ui.Together, ipywidgets.Box):
-    """A fader for every direction, in columns by group, and a pad or none; `doses` is what they say.
+def wait_for_model(model: Model, job: Job) -> None:
+    """Return once nobody else uses the model, and say meanwhile that it is waited for; raises `Cancelled`."""
+    while not model.lock.acquire(timeout=0.2):
+        job.progress(0.0, "waiting: the model plays or works elsewhere")
+    model.lock.release()
 
-    Args:
-        groups: heading -> names of directions; small groups share a column.
-        pad: four of the names (else a SteeringError), or None.
-        on_change: called after faders were moved.
-        settings: of `Fader`: most, breaks, live.
+
+def wanted_takes(
+    prompt: str, seed: int, plan: Steering | None, *, prompted: bool = False, control: bool = False
+) -> list[Trial]:
+    """Return the trials, unsteered first; also in words (`prompted`) and random directions (`control`)."""
+    wanted = [Trial(prompt, seed, None, UNSTEERED)]
+    if plan is None:
+        return wanted
+    wanted.append(Trial(prompt, seed, plan, plan_words(plan)))
+    if prompted and (words := in_words(prompt, plan)) != prompt:
+        wanted.append(Trial(words, seed, None, f"in words: {words}"))
+    if control:
+        wanted.append(Trial(prompt, seed, randomised(plan, seed), CONTROL))
+    return wanted
+
+
+def in_words(prompt: str, plan: Steering) -> str:
+    """Return the prompt with the names that a plan pushes towards."""
+    towards = [
+        p.plain_name(term.direction.name)
+        for term in plan.terms
+        if term.operation != "remove" and (-term.dose if term.branch == "null" else term.dose) > 0
+    ]
+    return ", ".join([prompt, *dict.fromkeys(towards)])
+
+
+def cost_words(model: Model, takes: Mapping[str, Take]) -> list[str]:
+    """Return for each take but the unsteered what was changed, and whether the music holds together."""
+    found = likelihood(model, list(takes.values()))
+    rows = {name: {"nll": one.nll} | damage(takes[name].new) for name, one in zip(takes, found, strict=True)}
+    before, told = rows.pop(UNSTEERED), []
+    for name, row in rows.items():
+        cost = {cost: row[column] - before[column] for cost, column in COSTS.items()}
+        holds = DamageBudget().used(cost) <= 1
+        verdict = "the music holds" if holds else "this breaks the music: use a smaller dose"
+        figures = (
+            f"{cost['nll_rise']:+.2f} nats per code, {cost['level_change_db']:+.1f} dB, "
+            f"{cost['repetition_rise']:+.2f} repetition"
+        )
+        told.append(f"{name}: {takes[name].receipt}; {verdict} ({figures})")
+    return told
+
+
+_SEEDS = {"quick": (3, 6), "usual": (6, 12), "thorough": (12, 24)}
+EFFORTS = {f"{name} ({few} and {more} seeds)": (few, more) for name, (few, more) in _SEEDS.items()}
+"""Words -> seeds that choose, further seeds that prove."""
+FURTHER = 1000  # the first of the further seeds
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is searched for: a class of the judge of `target`, pushed by the direction of this name."""
+
+    group: str
+    name: str
+    target: str
+
+
+class DoseFinder(WorkPanel["AutoDose"]):
+    """Searches the layer and dose at which one aim of a lab is best reached within a damage budget.
+
+    Aims are the lab's directions whose names one of its judges knows as a class. What kept within the budget
+    is set in the lab; `result` is what was found last.
     """
 
-    def __init__(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        pad: Sequence[str] | None,
-        on_change: Callable[[], object],
-        **settings: Any,
-    ) -> None:
-        self._on_change = on_change
-        self.sliders = {name: Fader(name, **settings) for name in chain.from_iterable(groups.values())}
-        self._check("A pad of", pad or ())
-        self.pad = None if pad is None else BlendPad(pad)
-        parts: list[ipywidgets.Widget] = [self._column(each) for each in _packed(groups)]
-        if self.pad is not None:
-            self.pad.layout.width = "250px"
-            self.pad.observe(lambda change: self.move(change["new"]), "doses")
-            parts.append(self.pad)
-        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "4px 24px"}
-        super().__init__(parts, layout=look)
-        ui.follow(self.sliders.values(), self._changed)
+    found = renamed_attribute("found", "result")
+
+    def __init__(self, lab: SteerLab) -> None:
+        self.lab = lab
+        self.result: AutoDose | None = None
+        self.aim, self.effort = p.choice("aim", aims_of(lab.groups, lab.judges)), p.choice("effort", EFFORTS)
+        self.aim.disabled = not self.aims
+        self.nll_rise = _cost("nats lost", DamageBudget.nll_rise, "nats per code that may be lost")
+        self.level_db = _cost("level (dB)", DamageBudget.level_change_db, "decibels that it may change")
+        self.repetition = _cost("repetition", DamageBudget.repetition_rise, "share that may be added")
+        self.note, self.verdict = ipywidgets.HTML(), ipywidgets.HTML()
+        self.job = JobPanel(self._search, label="Find layer and dose", on_done=self._show)
+        budget = ipywidgets.HTML("<b>Budget</b>"), self.nll_rise, self.level_db, self.repetition
+        above = [ui.in_row(self.aim, self.effort), ui.in_row(*budget)]
+        super().__init__([*above, self.note, self.job, self.verdict])
+        ui.follow([self.aim, self.effort], self.describe)
+        self.describe()
+
+    def aim_at(self, name: str) -> DoseFinder:
+        """Choose an aim by its name; a WorkbenchError where no judge hears a direction of this name."""
+        aims = {aim.name: aim for aim in self.aims}
+        if name not in aims:
+            asked, found = f"A dose for {name!r} was to be searched", ", ".join(aims) or "nothing"
+            raise WorkbenchError(asked, f"judges hear directions of: {found}", "Aim at one of these")
+        self.aim.value = aims[name]
+        return self
 
     @property
-    def doses(self) -> dict[str, float]:
-        """What the sliders say, by name."""
-        return {name: ui.value_of(slider) for name, slider in self.sliders.items()}
+    def aims(self) -> list[Aim]:
+        """What can be aimed at."""
+        return [aim for _words, aim in self.aim.options]
 
-    def move(self, doses: Mapping[str, float]) -> None:
-        """Move several faders, reported once; refuse names without a fader and what is no dose."""
-        self._check("A push towards", doses)
-        beyond = [f"{name}={dose:g}" for name, dose in doses.items() if not abs(dose) <= LIMIT]
-        if beyond:
-            found, do = f"faders go to {LIMIT:g} either way", "Write larger doses into the plan's line"
-            raise SteeringError(f"Doses of {', '.join(beyond)} were asked for", found, do)
-        with self.together():
-            for name, dose in doses.items():
-                self.sliders[name].value = dose
+    @property
+    def budget(self) -> DamageBudget:
+        """What steering may cost."""
+        return DamageBudget(*(float(one.value) for one in (self.nll_rise, self.level_db, self.repetition)))
 
-    def _changed(self) -> None:
-        if self.pad is not None:
-            self.pad.now = self.doses
-        super()._changed()
+    def describe(self) -> None:
+        """Say how many clips the search makes as a rule, and at most how long that takes."""
+        if not self.aims:
+            self.note.value = ui.note_html("No judge hears any of these directions: give judges to the lab.")
+            return
+        clips, seconds, pace = self._space().clips, self.lab.seconds.value, self.lab.pace
+        length = "how long that takes is known once something has been generated"
+        if pace is not None:
+            length = f"about {spoken(clips * seconds / pace)}, or less, at the pace of the last run"
+        self.note.value = ui.note_html(
+            f"About {clips} clips of {seconds:g} s from neutral prompts and seeds of their own; {length}. "
+            "Layer and dose are chosen on some seeds and proved on others."
+        )
 
-    def _column(self, groups: Mapping[str, Sequence[str]]) -> ipywidgets.VBox:
-        parts: list[ipywidgets.Widget] = []
-        for heading, names in groups.items():
-            head = [ipywidgets.Label(heading, style={"font_weight": "bold"})] if heading else []
-            parts += [*head, *(self.sliders[name] for name in names)]
-        return ipywidgets.VBox(parts, layout={"width": "min(100%, 400px)"})
+    def _space(self) -> Space:
+        few, further = self.effort.value
+        layers = tuple(self.lab.directions_of(self.aim.value.name))
+        return Space(layers, DOSES, tuple(range(few)), tuple(range(FURTHER, FURTHER + further)))
 
-    def _check(self, asked: str, names: Mapping[str, float] | Sequence[str]) -> None:
-        strange = [name for name in names if name not in self.sliders]
-        if strange or not self.sliders:
-            found = ", ".join(self.sliders) or "none"
-            asked = f"{asked} {', '.join(strange) or 'directions'} was asked for"
-            raise SteeringError.lookup(asked, f"the directions are {found}", "Use these names")
+    def _search(self, job: Job) -> AutoDose:
+        if not self.aims:
+            asked, missing = "A dose was to be searched", "no judge hears any of the directions"
+            raise WorkbenchError(asked, missing, "Give judges to the lab")
+        lab, space, budget, aim = self.lab, self._space(), self.budget, self.aim.value
+        self._sought = aim
+        directions = lab.directions_of(aim.name)  # now: the controls may move while the model is waited for
+        settings = {"seconds": lab.seconds.value, "guidance": lab.guidance.value}
+        wait_for_model(lab.model, job)
+        job.progress(0.0, f"about {space.clips} clips")
+
+        def report(made: float) -> None:
+            share = min(made / space.clips, 0.99)
+            if not job.cancel.is_set():
+                job.progress(share, f"clip {made:.0f} of about {space.clips}")
+
+        return auto_dose(
+            lab.model, directions, aim.name, lab.judges[aim.target], budget=budget,
+            seeds=space.seeds, further_seeds=space.further_seeds, doses=space.doses, progress=False,
+            on_clips=report, cancel=job.cancel, **settings,
+        )  # fmt: skip
+
+    def _show(self, result: AutoDose) -> None:
+        self.result, done = result, "Nothing was set."
+        if result.within:
+            done = "Layer and slider are set, the rest to how it was tried."
+            self.lab.use(self._sought, result)
+        self.verdict.value = ui.note_html(f"{result.verdict} {done}")
 
 
-def _packed(groups: Mapping[str, Sequence[str]]) -> list[dict[str, Sequence[str]]]:
-    """Return the groups in columns, none of which is much higher than the largest group."""
-    highest = max(map(len, groups.values())) + 3
-    columns: list[dict[str, Sequence[str]]] = [{}]
-    for heading, names in groups.items():
-        if columns[-1] and sum(len(each) + 1 for each in [*columns[-1].values(), names]) > highest:
-            columns.append({})
-        columns[-1][heading] = names
-    return columns
+def aims_of(groups: Sequence[p.Group], judges: Mapping[str, Judge]) -> dict[str, Aim]:
+    """Return what can be aimed at, by its words: names that a judge knows, the group's own judge first."""
+    aims = {}
+    for group in groups:
+        own = [group.name] if group.name in judges else []
+        for name in group.names:
+            heard = [target for target in [*own, *judges] if name in judges[target].classes]
+            if heard:
+                aims[f"{heard[0]}: {name}"] = Aim(group.name, name, heard[0])
+    return aims
+
+
+def _cost(name: str, value: float, tooltip: str) -> ipywidgets.BoundedFloatText:
+    return p.number(name, value, min=0.01, max=100, tooltip=f"{name}: {tooltip}")
 
 
 class SteerLab(GeneratePanel):
@@ -192,7 +376,8 @@ class SteerLab(GeneratePanel):
         self.judges, self.groups = as_judges(judges or {}), p.groups_of(directions)
         watched = tuple(probes) or tuple(group.probe for group in self.groups if group.probe)
         self.beginnings, self.probes = dict(beginnings or {}), watched
-        self._add_settings(model, prompt, seconds, seed, guidance)
+        judge = next(iter(self.judges.values()), None)
+        self._add_settings(model, prompt, seconds, seed, guidance, folder=folder, judge=judge)
         names, hint = [NOTHING, *self.beginnings], "the sound that the take begins with"
         self.beginning = ui.control(ipywidgets.Dropdown, "go on from", options=names, tooltip=hint)
         self.beginning.layout.display = "" if self.beginnings else "none"
@@ -202,14 +387,9 @@ class SteerLab(GeneratePanel):
         self.sliders, self.pad, readers = self.desk.sliders, self.desk.pad, p.readers_of(watched)
         self.options = p.SteeringOptions(self.groups, readers, self._rewrite)
         self.line = p.PlanLine(model, self.groups, readers, self._method_of)
-        self.finder = DoseFinder(
-            model, self.groups, self.judges, method_of=self._method_of,
-            settings=lambda: {"seconds": self.seconds.value, "guidance": self.guidance.value},
-            pace=lambda: self.pace, on_found=self._use,
-        )  # fmt: skip
+        self.finder = DoseFinder(self)
         self.comparison = TakeComparison(None, judges=self.judges)
         self.player = self.comparison.player
-        self._add_takes(folder, next(iter(self.judges.values()), None))
         super().__init__(self._parts())
         traitlets.link((self.line, "text"), (self, "text"))
         ui.follow([self.seconds], self.finder.describe)
@@ -241,9 +421,14 @@ class SteerLab(GeneratePanel):
         self.desk.move({**dict.fromkeys(self.sliders, 0.0), **doses})
         return self
 
+    def directions_of(self, name: str) -> dict[int, Direction]:
+        """Return the directions of a name by layer, as the chosen method of its group has found them."""
+        (group,) = (one for one in self.groups if name in one.names)
+        return dict(group.found[self._method_of(group.name)][name])
+
     def close(self) -> None:
         """Stop what is running, then close."""
-        if hasattr(self, "job"):
+        if hasattr(self, "finder"):
             self.job.cancel()
             self.finder.job.cancel()
         super().close()
@@ -259,14 +444,14 @@ class SteerLab(GeneratePanel):
         pushes, doses = [], self.doses
         for group in self.groups:
             for name in filter(doses.get, group.names):
-                directions = dict(group.found[self._method_of(group.name)][name])
+                directions = self.directions_of(name)
                 if group.layers and not self.options.spread.value:
                     layer = self.options.layers[group.name].value
                     directions = {layer: directions[layer]}
                 pushes.append((doses[name], directions))
         return pushes
 
-    def _use(self, aim: Aim, found: AutoDose) -> None:
+    def use(self, aim: Aim, found: AutoDose) -> None:
         """Set the layer and the dose that a search has found, and all else to how it was tried."""
         with self.options.together():
             self.options.plain()
@@ -292,8 +477,7 @@ class SteerLab(GeneratePanel):
         self.finder.describe()
 
     def _hear_takes(self, takes: Mapping[str, Take]) -> None:
-        with self.comparison.loading:
-            self.comparison.load(takes)
+        self.comparison.load(takes)
 
     def set_to(self, take: Take) -> None:
         """Set prompt, beginning, seed, seconds, guidance and plan to a take's, by the faders or in the line.

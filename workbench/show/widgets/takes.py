@@ -24,10 +24,10 @@ from workbench.model.musicgen import Model
 from workbench.show.page import table
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets import ui
-from workbench.show.widgets.base import PlotPanel, Points
+from workbench.show.widgets.fader import scene_name
 from workbench.show.widgets.players import ComparisonPlayer, shortened
-from workbench.show.widgets.scenes import scene_name
 from workbench.show.widgets.steer_lab_plan import plain_name
+from workbench.show.widgets.ui import PlotPanel, Points
 from workbench.sound import Clip
 from workbench.steering import Steering, Term
 from workbench.steering.schedule import written_number
