@@ -57,6 +57,14 @@ def group(number: str) -> pytest.MarkDecorator:
     return pytest.mark.xdist_group(f"notebook-{number}")
 
 
+LONG = ("7", "9")  # a minute each; what they show has tests of its own, and `make verify-laws` runs them
+
+
+def marks(number: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a notebook's tests."""
+    return [group(number), *([pytest.mark.long] if number in LONG else [])]
+
+
 FEW = "10"  # clips of each genre: five folds need five grooves of each
 
 pytestmark = [
@@ -148,7 +156,7 @@ def test_the_notebooks_are_there_and_all_are_for_any_kernel() -> None:
         assert book.metadata.kernelspec.name == "python3"
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, marks=group(number(path))) for path in BOOKS], ids=stem)
+@pytest.mark.parametrize("path", [pytest.param(path, marks=marks(number(path))) for path in BOOKS], ids=stem)
 def test_a_notebook_runs_and_ends_with_two_exercises(path: Path, executed: Callable[[Path], Any]) -> None:
     client = executed(path)  # an error in a cell raises here
     kinds = [out.output_type for out in outputs(client)]
@@ -287,6 +295,7 @@ def test_the_broken_probes_come_with_their_claims(executed: Callable[[Path], Any
     assert all(f"{name}: No answer yet." in text for name in "ABCDEF")
 
 
+@pytest.mark.long
 @group("7")
 def test_the_steering_lab_combines_gates_goes_on_and_searches(executed: Callable[[Path], Any]) -> None:
     client = executed(next(path for path in BOOKS if number(path) == "7"))
@@ -320,6 +329,7 @@ def test_the_live_desk_plays_and_its_recording_replays(executed: Callable[[Path]
     assert ["with the knob", "unsteered"] in heard(client)
 
 
+@pytest.mark.long
 @group("9")
 def test_the_notebook_of_causes_patches_counts_and_erases(executed: Callable[[Path], Any]) -> None:
     client = executed(next(path for path in BOOKS if number(path) == "9"))
