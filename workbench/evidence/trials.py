@@ -459,20 +459,6 @@ def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer"
     return rates
 
 
-@dataclass(frozen=True)
-class Keep:
-    """Where judged clips are kept: `<folder>/<method, or its subfolder>/<aim, or what the judge heard>/`."""
-
-    folder: Path
-    subfolders: Mapping[str, str]
-
-    def write(self, trial: Trial, take: Take, *, judged: str, prompt: int) -> Path:
-        """Write one clip as 16-bit WAV and return its path."""
-        folder = self.folder / self.subfolders.get(trial.method, trial.method) / (trial.aim or judged)
-        name = f"{trial.plan.terms[0].direction.name}-" if trial.method == "random" and trial.plan else ""
-        return take.clip.write(folder / f"{name}prompt-{prompt}-seed-{take.seed}.wav")
-
-
 def __getattr__(name: str) -> Any:
     renamed = {"hear": run_trials, "asks": trials, "beside": pair_with_baseline, "paired": pair_prompts}
     if name not in renamed:
