@@ -205,8 +205,7 @@ def codes_metric(model: Model, towards: np.ndarray, against: np.ndarray | None =
     """Return how much the model leans towards codes (k, frames): the mean difference of logits, in nats.
 
     It is log p(towards) - log p(against), averaged over the codes in which they differ; without `against`,
-    the logit of each code less the mean over its codebook. No probe and no judge takes part. EvidenceError
-    where both have the same codes.
+    the logit of each code less the mean over its codebook. EvidenceError where both have the same codes.
     """
     frames = towards.shape[1]
     vectors = torch.zeros(frames + max(model.delays), model.d_model, device=model.device)
@@ -525,9 +524,6 @@ def _stopped(model: Model, one: Passage, layers: Sequence[int]) -> torch.Tensor:
 
 def _nll(model: Model, codes: np.ndarray, stream: torch.Tensor) -> float:
     """Return the mean negative log-likelihood of codes (k, frames) by a stream (steps, d_model), in nats."""
-    odds, frames = code_logits(model, stream).log_softmax(-1), codes.shape[1]
-    each = [
-        odds[book, delay : delay + frames].gather(-1, torch.as_tensor(row).long().to(odds.device)[:, None])
-        for book, (row, delay) in enumerate(zip(codes, model.delays, strict=True))
-    ]
-    return -float(torch.stack(each).double().mean())
+    odds, delays = code_logits(model, stream).log_softmax(-1), np.array(model.delays)
+    books, frames = np.indices(codes.shape)
+    return -float(odds[books, frames + delays[:, None], codes.astype(int)].double().mean())

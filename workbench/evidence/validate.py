@@ -1,7 +1,6 @@
 """Does steering work? Layer and dose are chosen on some seeds and reported on others, beside controls.
 
-Before that, is the judge to be trusted (`validate_judge`)? After it, is an effect more than what random
-directions do (`is_effective`, `effects`)?
+Before it, is the judge to be trusted (`validate_judge`)? After it, is the effect beyond chance (`effects`)?
 """
 
 from __future__ import annotations
@@ -112,8 +111,7 @@ def validate_steering(
     """Return a validation of every class of the probes that the judge can hear.
 
     The weights of the probes are the directions. `keep` is called as `on_row`, with what is reported alone;
-    other options are those of `run_trials` (seconds and guidance are the protocol's). EvidenceError where the
-    judge hears none of the classes.
+    other options are those of `run_trials`. EvidenceError where the judge hears none of the classes.
     """
     (classes,) = (one.classes for one in as_judges(judge).values())
     every = {layer: probes.directions(layer) for layer in protocol.layers}
@@ -296,8 +294,7 @@ def validate_judge(
 class Effect:
     """What steering does to the probability of its aim, against controls on the same prompts and seeds.
 
-    Gains over controls have intervals over pairs, that over random directions the range in which a further
-    one would lie.
+    Gains have intervals over pairs, that over random directions the range in which a further one would lie.
     """
 
     aim: str
