@@ -17,8 +17,7 @@ from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import EvidenceError
 from workbench.evidence import causal
-from workbench.evidence.causal import Cell, Line, Passage
-from workbench.evidence.lens import code_logits, lens
+from workbench.evidence.causal import Cell, Line, Passage, code_logits, lens
 from workbench.evidence.search import acts_per_layer
 from workbench.generation.generate import generate
 from workbench.generation.take import Window

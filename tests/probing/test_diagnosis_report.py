@@ -99,18 +99,14 @@ def test_alarms_survive_the_correction_and_words_follow_them():
             return f"alarm is {alarm}"
 
     tests = {"a": Fault(0.02), "b": Fault(0.001), "c": Fault(0.5), "d": Fault(None)}
-    found = {finding.name: finding for finding in _judged(tests, {})}
+    found = {finding.name: finding for finding in _judged(tests)}
     # 0.02 alone would do; the second of three it must be below 0.025.
     assert [name for name, finding in found.items() if finding.alarm] == ["a", "b"]
-    assert [finding.alarm for finding in _judged({**tests, "e": Fault(0.9)}, {})] == [
-        False,
-        True,
-        *[False] * 3,
-    ]
+    assert [finding.alarm for finding in _judged({**tests, "e": Fault(0.9)})] == [False, True, *[False] * 3]
     assert found["a"].sentence() == "alarm is True"
     assert found["d"].adjusted is None
-    few = _judged({"label noise": Fault(0.001, effect=0.029)}, {})
-    many = _judged({"label noise": Fault(0.001, effect=0.031)}, {})
+    few = _judged({"label noise": Fault(0.001, effect=0.029)})
+    many = _judged({"label noise": Fault(0.001, effect=0.031)})
     assert (few[0].alarm, many[0].alarm) == (False, True)
 
 

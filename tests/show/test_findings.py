@@ -14,9 +14,8 @@ from figure_samples import patches
 from planted import planted
 
 from workbench.errors import DatasetError
-from workbench.evidence.causal import DirectEffects
+from workbench.evidence.causal import DirectEffects, Lens
 from workbench.evidence.crosstalk import crosstalk_of
-from workbench.evidence.lens import Lens
 from workbench.generation.live.pacing import LiveFigures
 from workbench.probing import fit_probes, project
 from workbench.show import findings

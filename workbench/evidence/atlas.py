@@ -135,8 +135,7 @@ class Atlas:
         as likely as real music (`breaking_dose`, which takes `search`), at the layer that reads best.
 
         The data set is real music, for the breaking dose. Aims are classes, all where None; the judge chooses
-        among `layers`, the best and three between where None. EvidenceError where the atlas is of another
-        model, or the judge does not know an aim.
+        among `layers`, the best and three between where None. EvidenceError for another model or unknown aim.
         """
         check_model(self.about, model)
         best = self._sweep().best.layer

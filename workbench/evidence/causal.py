@@ -3,6 +3,8 @@
 - `patch_map`: activation patching between two takes or clips (Meng et al. 2022, arXiv 2202.05262; Heimersheim
   and Nanda 2024, arXiv 2404.15255), teacher-forced; `PatchMap.hear` generates with one of its patches
 - `direct_effects`: what each head and layer writes towards a read-out (Elhage et al. 2021)
+- `lens`: what plays when the model stops after an earlier block, whose stream its final norm and heads read
+  (DecoderLens, Langedijk et al. 2023, arXiv 2310.03686)
 
 All read-outs here are linear in a stream (`Metric`). Time counts steps: position p of the decoder is what
 step p of a generation reads before it writes its codes, so a patch is the same here and there.
@@ -11,7 +13,7 @@ step p of a generation reads before it writes its codes, so a patch is the same 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +29,7 @@ from workbench.model.capture import NEUTRAL_TEXT
 from workbench.model.conditioning import Melody, TextStates
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, in_order, live, places_for
-from workbench.model.sampling import frames_for, seconds_at
+from workbench.model.sampling import Sampling, draw, frames_for, guide, seconds_at, write_step
 from workbench.model.teacher_forcing import check_frames, padded_ids, reading_of
 from workbench.probing import Probe
 from workbench.sound import Clip
@@ -203,8 +205,7 @@ def codes_metric(model: Model, towards: np.ndarray, against: np.ndarray | None =
     """Return how much the model leans towards codes (k, frames): the mean difference of logits, in nats.
 
     It is log p(towards) - log p(against), averaged over the codes in which they differ; without `against`,
-    the logit of each code less the mean over its codebook. No probe and no judge takes part. EvidenceError
-    where both have the same codes.
+    the logit of each code less the mean over its codebook. EvidenceError where both have the same codes.
     """
     frames = towards.shape[1]
     vectors = torch.zeros(frames + max(model.delays), model.d_model, device=model.device)
@@ -442,3 +443,87 @@ def direct_effects(
         before = after
     total = float(metric(model, states[metric.place][None])[0])
     return DirectEffects(pd.DataFrame(rows, columns=["layer", "part", "effect"]), rest, total, metric.label)
+
+
+def code_logits(model: Model, stream: torch.Tensor) -> torch.Tensor:
+    """Return the logits (..., k, steps, V) fp32 that the final norm and the heads give a block's stream."""
+    decoder = model.musicgen.decoder
+    with torch.no_grad():
+        normed = decoder.model.decoder.layer_norm(stream.to(model.dtype))
+        return torch.stack([head(normed) for head in decoder.lm_heads], dim=-3).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """What plays where the model stops after a block: its final norm and heads read that block's stream.
+
+    `clips` and `codes` (layers, k, frames) are drawn with the take's own seed, text and settings. `table` has
+    for each layer `nll`, how unlikely it finds the take's codes (nats per code, without guidance), and
+    `same`, the share of the take's codes that it plays, too.
+    """
+
+    clips: Mapping[int, Clip]
+    codes: np.ndarray
+    table: pd.DataFrame = field(repr=False)
+
+
+def lens(model: Model, take: Take, layers: Sequence[int] | None = None, *, forced: bool = True) -> Lens:
+    """Return what the model would have played had it stopped after each of `layers` (all when None).
+
+    With `forced` each step hears the take up to there; without, the codes that the block itself has played.
+    """
+    one, chosen = Passage.of(model, take), reading_of(model, layers=layers).layers
+    places = [(layer, "resid_post") for layer in chosen]
+    check_frames(model, one.codes.shape[1])
+    read = [read_states(model, one, places, branch=branch) for branch in one.weights()]
+    if forced:
+        codes = torch.stack([_forced(model, one, [states[place][0] for states in read]) for place in places])
+    else:
+        codes = _stopped(model, one, chosen)
+    nll = [_nll(model, one.codes, read[0][place][0]) for place in places]
+    same = (codes.cpu().numpy() == one.codes)[:, :, one.given or 0 :].mean((1, 2))
+    table = pd.DataFrame({"layer": chosen, "nll": nll, "same": same})
+    clips = dict(zip(chosen, model.decode_batch(list(codes)), strict=True))
+    return Lens(clips, codes.cpu().numpy(), table)
+
+
+def _sampling(model: Model, one: Passage, rows: int) -> Sampling:
+    """Return a run that draws the passage again, in so many equal rows."""
+    given = torch.as_tensor(one.codes[:, : one.given or 0]).expand(rows, -1, -1) if one.given else None
+    more: dict[str, Any] = {"melodies": [one.melody] * rows, "prompt_codes": given, **vars(one.settings)}
+    frames = one.codes.shape[1]
+    return model.sampling([one.prompt] * rows, seeds=[one.seed] * rows, frames=frames, **more)
+
+
+def _forced(model: Model, one: Passage, streams: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the codes (k, frames) drawn from a block's streams (steps, d_model), one for each branch."""
+    run = _sampling(model, one, 1)
+    logits = torch.stack([code_logits(model, stream) for stream in streams])  # (branches, k, steps, V)
+    logits = guide(logits, run.guidance) if run.guided else logits
+    for step in range(run.prompt_frames, run.steps):
+        tokens = draw(logits[:, :, step], run)
+        write_step(tokens, run.codes, step, run.delays, run.bos, prompt=run.prompt_frames)
+    return run.codes[0]
+
+
+def _stopped(model: Model, one: Passage, layers: Sequence[int]) -> torch.Tensor:
+    """Return the codes (layers, k, frames) of runs whose last stream is that of each of `layers`."""
+    run, last, network = _sampling(model, one, len(layers)), final_place(model), model.network
+    with model.exclusive(), network.sample(run) as tracer:
+        for _step in tracer.iter[: run.visits]:
+            early = []
+            for number, layer in enumerate(layers):
+                rows = slice(number, None, len(layers))  # its conditional and, under guidance, null row
+                if layer != last[0]:
+                    early.append((rows, live(network, (layer, "resid_post"))[rows]))
+            stream = live(network, last)
+            for rows, state in early:
+                stream[rows] = state
+    return run.codes
+
+
+def _nll(model: Model, codes: np.ndarray, stream: torch.Tensor) -> float:
+    """Return the mean negative log-likelihood of codes (k, frames) by a stream (steps, d_model), in nats."""
+    odds, delays = code_logits(model, stream).log_softmax(-1), np.array(model.delays)
+    books, frames = np.indices(codes.shape)
+    return -float(odds[books, frames + delays[:, None], codes.astype(int)].double().mean())

@@ -94,9 +94,8 @@ def crosstalk(
     """Return what every judge hears under every plan, against the unsteered baselines.
 
     Plans, judges and aims go by name; a random direction of the same dose belongs among the plans. By default
-    a plan aims at the class of a judge that is called as it is. A clip is made per plan and seed; prompts are
-    taken in turn, seed by seed. Options are those of `run_trials`. EvidenceError where there is no plan or no
-    judge, or an aim that no judge hears.
+    a plan aims at the class of a judge that is called as it is. A clip is made per plan and seed, prompts in
+    turn. Options are those of `run_trials`. EvidenceError for no plan, no judge, or an aim that none hears.
     """
     judges = as_judges(judges)
     if not plans or not judges:
@@ -149,8 +148,7 @@ def aims_of(
 class Pairs:
     """Hit rates by aim under its own plan, all plans and none, with bootstraps over (prompt, seed).
 
-    `ratio` is together over alone, NaN where alone never hits; `all_hit` is the share of the clips steered
-    together that hit every aim at once.
+    `ratio` is together over alone, NaN where alone never hits; `all_hit` the share that hits every aim.
     """
 
     alone: Mapping[str, Estimate]

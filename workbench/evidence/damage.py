@@ -205,10 +205,9 @@ def breaking_dose(
 ) -> BreakingDose:
     """Return the dose from which steering along these directions breaks the music.
 
-    Unit directions, by name, are each pushed either way, at doses that rise above 0: a clip of so many
-    seconds per seed, direction and signed dose. The data set holds some fifty clips of real music, of which
-    `share` are to be likelier than what counts as broken. EvidenceError for no directions, no doses that rise
-    above 0, or no share between 0 and 1.
+    Unit directions, by name, are pushed either way: a clip of so many seconds per seed, direction and signed
+    dose. The data set holds some fifty clips of real music, of which `share` are to be likelier than what
+    counts as broken. EvidenceError for no directions, doses that do not rise above 0, or a share outside 0-1.
     """
     ladder = [float(dose) for dose in doses]
     rising = ladder and ladder[0] > 0 and all(a < b for a, b in pairwise(ladder))

@@ -81,8 +81,7 @@ def interval_profile(notes: np.ndarray) -> np.ndarray:
 def key_profile(notes: np.ndarray) -> np.ndarray:
     """Return what tells major from minor: chroma, absolute and from the best tonic, and 24 key correlations.
 
-    Then follow the best key in either mode and the distance between the two, and how much the moment's major
-    and minor triads on each degree are heard.
+    Then follow the best key in either mode, their distance, and how much each degree's triads are heard.
     """
     registers = [_chroma(notes, a, b).mean(axis=0) for a, b in _REGISTERS]
     registers = [np.sqrt(c / max(float(c.sum()), 1e-9)) for c in registers]

@@ -1,8 +1,7 @@
 """Trials: clips that are made to be compared, and the one runner that makes and judges them.
 
 `trials`, `dose_trials` and `random_trials` list what is to be made, `run_trials` returns a table with a row
-per clip in which nothing is averaged away, and `hit_rates` and `pair_with_baseline` read it, as do searches,
-crosstalk, blends and transitions.
+per clip in which nothing is averaged away, and `hit_rates` and `pair_with_baseline` read it.
 """
 
 from __future__ import annotations
@@ -45,8 +44,7 @@ Row = dict[str, Any]
 class Trial:
     """One clip to make and judge: a hit when the first judge that knows the aim hears it.
 
-    It may go on from `prompt_codes` (k, frames), which are no part of equality; `columns` are further ones of
-    its row, plain values: layer, dose ...
+    It may go on from `prompt_codes` (k, frames), no part of equality; `columns` are plain values for its row.
     """
 
     prompt: str
@@ -146,9 +144,8 @@ def dose_trials(
 ) -> list[Trial]:
     """Return a trial per direction, dose and seed, with layer and dose as columns.
 
-    Directions are given by aim, a class of the judge; doses are multiples of the layer's mean residual norm.
-    Prompts are taken in turn, seed by seed. The branch is the half of guidance that is steered: "cond",
-    "null" or "both".
+    Directions are given by aim, a class of the judge; doses are multiples of the layer's mean residual norm,
+    prompts taken in turn. The branch is the half of guidance that is steered: "cond", "null" or "both".
     """
     return [
         Trial(*pair, plan, method, aim, columns={"layer": direction.layer, "dose": dose})
@@ -457,20 +454,6 @@ def hit_rates(table: pd.DataFrame, by: Sequence[str] = ("aim", "method", "layer"
     bounds = [wilson(round(rate * n), n) for n, rate in zip(rates["n"], rates["hit_rate"], strict=True)]
     rates["low"], rates["high"] = zip(*bounds, strict=True)
     return rates
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Where judged clips are kept: `<folder>/<method, or its subfolder>/<aim, or what the judge heard>/`."""
-
-    folder: Path
-    subfolders: Mapping[str, str]
-
-    def write(self, trial: Trial, take: Take, *, judged: str, prompt: int) -> Path:
-        """Write one clip as 16-bit WAV and return its path."""
-        folder = self.folder / self.subfolders.get(trial.method, trial.method) / (trial.aim or judged)
-        name = f"{trial.plan.terms[0].direction.name}-" if trial.method == "random" and trial.plan else ""
-        return take.clip.write(folder / f"{name}prompt-{prompt}-seed-{take.seed}.wav")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,6 @@
 """Does steering work? Layer and dose are chosen on some seeds and reported on others, beside controls.
 
-Before that, is the judge to be trusted (`validate_judge`)? After it, is an effect more than what random
-directions do (`is_effective`, `effects`)?
+Before it, is the judge to be trusted (`validate_judge`)? After it, is the effect beyond chance (`effects`)?
 """
 
 from __future__ import annotations
@@ -22,20 +21,17 @@ from workbench.evidence.judge import Judge, as_judges
 from workbench.evidence.search import RANDOM, Setting
 from workbench.evidence.trials import (
     UNSTEERED,
-    Keep,
-    Row,
+    OnRow,
     RunOptions,
     Trial,
     dose_trials,
     hit_rates,
-    of_aim,
     pair_prompts,
     random_trials,
     run_trials,
     without_judge_name,
 )
 from workbench.generation.generate import generate
-from workbench.generation.take import Take
 from workbench.model.musicgen import Model
 from workbench.probing import ProbeSweep
 from workbench.sound import Clip
@@ -109,14 +105,13 @@ def validate_steering(
     judge: Judge | str,
     protocol: Protocol,
     *,
-    keep: Keep | None = None,
+    keep: OnRow | None = None,
     **options: Unpack[RunOptions],
 ) -> Validation:
     """Return a validation of every class of the probes that the judge can hear.
 
-    The weights of the probes are the directions. `keep` says where the clips that are reported on are kept,
-    by default nowhere; options are those of `run_trials` (seconds and guidance are the protocol's).
-    EvidenceError where the judge hears none of the classes.
+    The weights of the probes are the directions. `keep` is called as `on_row`, with what is reported alone;
+    other options are those of `run_trials`. EvidenceError where the judge hears none of the classes.
     """
     (classes,) = (one.classes for one in as_judges(judge).values())
     every = {layer: probes.directions(layer) for layer in protocol.layers}
@@ -130,7 +125,7 @@ def validate_directions(
     judge: Judge | str,
     protocol: Protocol,
     *,
-    keep: Keep | None = None,
+    keep: OnRow | None = None,
     **options: Unpack[RunOptions],
 ) -> Validation:
     """Return a validation of any directions by layer and aim, as `validate_steering` does."""
@@ -145,18 +140,13 @@ def validate_directions(
     def run(some: Sequence[Trial]) -> pd.DataFrame:
         return without_judge_name(run_trials(model, some, {name: one}, **options), name)
 
-    def write(trial: Trial, take: Take, row: Row) -> None:
-        assert keep is not None
-        number = of_aim(protocol.prompts, str(trial.aim)).index(trial.prompt)
-        keep.write(trial, take, judged=row[f"judged_{name}"], prompt=number)
-
     choosing, deciding = _tried(run, by_layer, protocol)
     layer, dose = ranked_settings(choosing if protocol.per_aim else deciding)[0]
     chosen = dict.fromkeys(aims, (layer, dose))
     if protocol.per_aim:
         chosen = {aim: ranked_settings(deciding[deciding["aim"] == aim])[0] for aim in aims}
     if keep is not None:
-        options["on_row"] = write
+        options["on_row"] = keep
     options["chosen_on"] = choosing
     return Validation(layer, dose, chosen, choosing, run(_reported(by_layer, chosen, protocol)))
 
@@ -304,8 +294,7 @@ def validate_judge(
 class Effect:
     """What steering does to the probability of its aim, against controls on the same prompts and seeds.
 
-    Gains over controls have intervals over pairs, that over random directions the range in which a further
-    one would lie.
+    Gains have intervals over pairs, that over random directions the range in which a further one would lie.
     """
 
     aim: str

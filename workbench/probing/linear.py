@@ -16,16 +16,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 import pandas as pd
 
+from workbench import files
 from workbench.errors import ProbeError, is_nan, is_number, is_text, is_whole, reason
-from workbench.files import (
-    DIGEST,
-    check_digest,
-    file_in,
-    pack_arrays,
-    unpack_arrays,
-    write_atomically,
-    write_together,
-)
 from workbench.probing.solvers import LINKS
 from workbench.steering import Direction
 
@@ -132,28 +124,28 @@ class LinearProbe:
 
     def save(self, path: Path | str) -> Path:
         """Write the probe and return the path; on a DiskError (full, read-only) an older file stays whole."""
-        return write_atomically(path, self.packed())
+        return files.write_atomically(path, self.packed())
 
     def packed(self) -> bytes:
         """Return the bytes of the file that `save` writes."""
         arrays = {self.saved_as.get(name, name): getattr(self, name) for name in self.tensors}
-        return pack_arrays({"format": self._format()} | self._record(), arrays)
+        return files.pack_arrays({"format": self._format()} | self._record(), arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Return the probe that `save` wrote; raise ProbeError for a damaged file or one of another kind."""
         named = {saved: name for name, saved in cls.saved_as.items()}
         try:
-            kept, arrays = unpack_arrays(path)
+            kept, arrays = files.unpack_arrays(path)
             if kept["format"] != cls._format():
                 raise ValueError(f"it is of the format {kept['format']!r}, not {cls._format()!r}")
-            fields = kept.keys() - {"format", "scores", DIGEST}
+            fields = kept.keys() - {"format", "scores", files.DIGEST}
             record = {named.get(name, name): kept[name] for name in fields}
             record |= {name: arrays[cls.saved_as.get(name, name)] for name in cls.tensors}
             scores = kept["scores"].items()
             tables = {name: pd.DataFrame(one) if isinstance(one, dict) else one for name, one in scores}
             probe = cls(scores=cls.scores_type(**tables), **record)
-            check_digest(path, kept, arrays)
+            files.check_digest(path, kept, arrays)
             return probe
         except Exception as error:  # a damaged file can be wrong in any way
             found, do = f"the file holds none ({reason(error)})", f"Use a file that {cls.__name__}.save wrote"
@@ -276,28 +268,28 @@ class Layered(Generic[P]):
     def save(self, folder: Path | str) -> Path:
         """Write one file per probe and what was held out; on a DiskError an older sweep stays whole."""
         older = {path.name: b"" for path in Path(folder).glob("layer-*.safetensors")}  # of more layers
-        return write_together(folder, older | self._files())
+        return files.write_together(folder, older | self._files())
 
     def _files(self) -> dict[str, bytes]:
         """Return the files that `save` writes, by name."""
-        files = {f"layer-{probe.layer}.safetensors": probe.packed() for probe in self.probes}
+        parts = {f"layer-{probe.layer}.safetensors": probe.packed() for probe in self.probes}
         words, arrays = self._tables()
-        digests = [hashlib.sha256(data).hexdigest() for data in files.values()]
+        digests = [hashlib.sha256(data).hexdigest() for data in parts.values()]
         record = {"format": self._format(), "layers": self.layers, "probes": digests, "columns": words}
-        return files | {SWEEP: pack_arrays(record, arrays)}
+        return parts | {SWEEP: files.pack_arrays(record, arrays)}
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
         """Return the probes that `save` wrote; raise ProbeError where they are damaged or of another kind."""
         folder = Path(folder)
         try:
-            record, arrays = unpack_arrays(file_in(folder, SWEEP))
+            record, arrays = files.unpack_arrays(files.file_in(folder, SWEEP))
             if record["format"] != cls._format():
                 raise ValueError(f"it is of the format {record['format']!r}, not {cls._format()!r}")
-            check_digest(folder, record, arrays)
+            files.check_digest(folder, record, arrays)
             probes = []
             for layer, digest in zip(record["layers"], record["probes"], strict=True):
-                path = file_in(folder, f"layer-{layer}.safetensors")
+                path = files.file_in(folder, f"layer-{layer}.safetensors")
                 if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
                     raise ValueError(f"{path.name} is not the file that was saved with it")
                 probes.append(cls.probe_type.load(path))

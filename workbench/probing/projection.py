@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,6 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class _Mapper:
-    """How a sample comes to its place: scaled, projected by what was fitted, turned onto another map."""
-
-    scaling: Scaling
-    fitted: Any  # a PCA or a UMAP of scikit-learn's kind
-    turn: Array  # (2, 2), rotation or mirror times scale
-    shift: Array  # (2,)
-
-
-@dataclass(frozen=True, eq=False)
 class Projection:
     """A map of samples."""
 
@@ -44,7 +34,7 @@ class Projection:
     seed: int
     trustworthiness: float  # how many neighbours here are neighbours there: 1: all; about 0.5: a random map
     explained: tuple[float, float] | None = None  # share of the variance along each axis (PCA)
-    mapper: _Mapper | None = None
+    mapper: Callable[[Array], Array] | None = None  # from samples (n, d) to their points (n, 2)
 
     def table(self) -> pd.DataFrame:
         """Return one row per point: clip, x, y and all labels."""
@@ -63,17 +53,10 @@ class Projection:
 
         ProbeError where this map was not made by `project`, or the samples have another width.
         """
-        mapper = self.mapper
-        if mapper is None:
+        if self.mapper is None:
             found = "this map holds points only, not how they were found"
             raise ProbeError("Other samples were to be placed on a map", found, "Make it by project()")
-        x = acts.matrix(self.layer, site=self.site).astype(np.float64)
-        if x.shape[1] != (width := len(mapper.scaling.mean)):
-            asked = f"Samples of width {x.shape[1]} were to be placed on a map"
-            found = f"the map was made of residuals of width {width}"
-            raise ProbeError(asked, found, "Pass activations of the same model")
-        z = mapper.scaling.apply(x).astype(np.float32)
-        points = (_run(lambda: mapper.fitted.transform(z)) @ mapper.turn + mapper.shift).astype(np.float32)
+        points = self.mapper(acts.matrix(self.layer, site=self.site).astype(np.float64))
         return replace(self, points=points, clips=acts.clips, labels=_labels(acts), mapper=None)
 
 
@@ -139,9 +122,19 @@ def project(
     points = points @ turn + shift
     return Projection(
         points=points.astype(np.float32), clips=acts.clips, labels=_labels(acts), layer=layer, site=site,
-        method=method, seed=random_state, explained=explained, mapper=_Mapper(scaling, fitted, turn, shift),
-        trustworthiness=float(trustworthiness(z, points, n_neighbors=neighbours)),
+        method=method, seed=random_state, mapper=partial(_placed, scaling, fitted, turn, shift),
+        trustworthiness=float(trustworthiness(z, points, n_neighbors=neighbours)), explained=explained,
     )  # fmt: skip
+
+
+def _placed(scaling: Scaling, fitted: Any, turn: Array, shift: Array, x: Array) -> Array:
+    """Return the points (n, 2) of samples (n, d): scaled, projected as was `fitted`, turned onto the map."""
+    if x.shape[1] != (width := len(scaling.mean)):
+        found = f"the map was made of residuals of width {width}"
+        do = "Pass activations of the same model"
+        raise ProbeError(f"Samples of width {x.shape[1]} were to be placed on a map", found, do)
+    z = scaling.apply(x).astype(np.float32)
+    return (_run(lambda: fitted.transform(z)) @ turn + shift).astype(np.float32)
 
 
 def _labels(acts: Activations) -> pd.DataFrame:

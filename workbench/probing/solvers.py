@@ -393,8 +393,7 @@ def checked_path(
 def probabilities(logits: Array, link: str) -> Array:
     """Return P(class) (..., classes) from logits (..., classes), by the link of a method.
 
-    "softmax"; "sigmoid", each class for itself; or "shares", for solvers that fit 0 and 1 directly, as ridge
-    does: cut to 0-1 and made to sum to 1.
+    "softmax"; "sigmoid", each class for itself; or "shares", for fits of 0 and 1: cut to 0-1, summing to 1.
     """
     if link == "sigmoid":
         return np.asarray(expit(logits))

@@ -24,9 +24,8 @@ from workbench.stats import wilson
 
 if TYPE_CHECKING:
     from workbench.evidence.atlas import Atlas
-    from workbench.evidence.causal import DirectEffects, PatchMap
+    from workbench.evidence.causal import DirectEffects, Lens, PatchMap
     from workbench.evidence.crosstalk import Crosstalk
-    from workbench.evidence.lens import Lens
     from workbench.generation.live.pacing import LiveFigures
     from workbench.probing.probe import ProbeSweep
     from workbench.probing.projection import Projection

@@ -45,13 +45,10 @@ class Diagnosis:
         figure = getattr(self, self.figure) if self.tested else None
         return None if figure is None or np.isnan(figure.value) else float(figure.p_value)
 
-    def raises_alarm(self, alarm: bool | None) -> bool:
-        """Return `alarm`, the verdict of all tests together; None: that of its own p-value."""
-        return self.p_value is not None and self.p_value <= SURE if alarm is None else alarm
-
     def sentence(self, alarm: bool | None = None) -> str:
-        """Return what was found, with its numbers; `alarm` as in `raises_alarm`."""
-        return self._words(self.raises_alarm(alarm))
+        """Return what was found, with its numbers; `alarm` is the verdict of all tests, None its own."""
+        own = self.p_value is not None and self.p_value <= SURE
+        return self._words(own if alarm is None else alarm)
 
     def _words(self, alarm: bool) -> str:
         raise NotImplementedError

@@ -547,8 +547,7 @@ def learning_curve(
 ) -> LearningCurve:
     """Return accuracy over the number of training groups per class, always judged on the same held-out clips.
 
-    The sizes are groups per class, by default 1, 2, 4 ... below half of all, which is drawn `repeats` times.
-    ProbeError where one is below 1.
+    Sizes (groups per class; ProbeError below 1) are by default 1, 2, 4 ... and a half, drawn `repeats` times.
     """
     numbers = range(len(probed.classes))
     parts = [train[probed.y[train] == one] for train, _ in probed.splits for one in numbers]

@@ -13,19 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from workbench.activations import Activations
 from workbench.errors import ProbeError, renamed_attribute
+from workbench.probing.diagnosis import faults
 from workbench.probing.diagnosis.baselines import baselines as compare_baselines
 from workbench.probing.diagnosis.baselines import control_task
 from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation, evaluate_probe
-from workbench.probing.diagnosis.faults import (
-    BELIEVABLE,
-    class_imbalance,
-    confound,
-    group_leak,
-    label_noise,
-    learning_curve,
-    text_leak,
-    transfer,
-)
 from workbench.probing.diagnosis.views import accuracy_by_layer, calibration, confusion, direction_stability
 from workbench.probing.fit import fit_probes
 from workbench.probing.probe import ProbeSweep
@@ -41,7 +32,6 @@ class Finding:
 
     name: str  # "group leak", "confound: level_db" ...
     value: Diagnosis
-    words: str  # what was found, in a sentence that agrees with the alarm
     adjusted: float | None = None  # p-value after Holm's correction for all that was tested
     alarm: bool = False
 
@@ -51,8 +41,8 @@ class Finding:
         return self.value.effect
 
     def sentence(self) -> str:
-        """Return what was found, with its number."""
-        return self.words
+        """Return what was found, with its number, in words that agree with the alarm."""
+        return self.value.sentence(self.alarm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +75,15 @@ class ProbeReport:
     def table(self) -> pd.DataFrame:
         """Return one row per finding: finding, effect, p_value, adjusted, alarm, sentence."""
         columns = ["finding", "effect", "p_value", "adjusted", "alarm", "sentence"]
-        rows = [(one.name, one.effect, one.value.p_value, one.adjusted, one.alarm, one.words) for one in self]
+        rows = [
+            (one.name, one.effect, one.value.p_value, one.adjusted, one.alarm, one.sentence()) for one in self
+        ]
         return pd.DataFrame(rows, columns=columns).astype({"p_value": float, "adjusted": float})
 
     def sentences(self) -> tuple[str, ...]:
         """Return the verdict, then a sentence for each finding, alarms first."""
         rest = (finding for finding in self.findings if not finding.alarm)
-        return (self.verdict(), *(one.words for one in (*self.alarms, *rest)))
+        return (self.verdict(), *(one.sentence() for one in (*self.alarms, *rest)))
 
     def verdict(self) -> str:
         """Return the result in one sentence."""
@@ -162,45 +154,46 @@ def diagnose(
     given = {"conditions": conditions, "confounds": confounds, "baselines": baselines, "generated": generated}
     with threadpool_limits(limits=1):
         probed = evaluate_probe(acts, probe, **fitting)
-        tests, seen = _tests(probed, conditions, confounds or {}), dict[str, Callable[[], Diagnosis]]()
+        asked = _tests(probed, conditions, confounds or {})
         if views:
-            seen["accuracy"] = partial(accuracy_by_layer, sweep)
-            seen |= {"control task": partial(control_task, probed), "confusion": partial(confusion, probed)}
-            seen["calibration"] = partial(calibration, probed)
-            seen["direction stability"] = partial(direction_stability, probed)
+            asked["accuracy"] = partial(accuracy_by_layer, sweep)
+            asked |= {"control task": partial(control_task, probed), "confusion": partial(confusion, probed)}
+            asked["calibration"] = partial(calibration, probed)
+            asked["direction stability"] = partial(direction_stability, probed)
         if baselines:
-            seen["baselines"] = partial(compare_baselines, probed, baselines)
+            asked["baselines"] = partial(compare_baselines, probed, baselines)
         if generated is not None:
-            seen["transfer"] = lambda: transfer(probed, evaluate_probe(generated, probe, **fitting))
+            asked["transfer"] = lambda: faults.transfer(probed, evaluate_probe(generated, probe, **fitting))
         found: dict[str, Diagnosis] = {}
-        for name, examine in (tests | seen).items():
-            on_finding(name, len(found) / len(tests | seen))
+        for name, examine in asked.items():
+            on_finding(name, len(found) / len(asked))
             found[name] = examine()
     skipped = tuple(_NEEDED[name] for name, value in given.items() if value is None)
-    tested, viewed = ({name: found[name] for name in part} for part in (tests, seen))
-    return ProbeReport(probed, _judged(tested, viewed), skipped)
+    return ProbeReport(probed, _judged(found), skipped)
 
 
 def _tests(
     probed: ProbeEvaluation, conditions: Activations | None, confounds: Mapping[str, Array]
 ) -> dict[str, Callable[[], Diagnosis]]:
     """Return what can raise an alarm, by name, to be examined."""
-    tests: dict[str, Callable[[], Diagnosis]] = {"group leak": partial(group_leak, probed)}
+    tests: dict[str, Callable[[], Diagnosis]] = {"group leak": partial(faults.group_leak, probed)}
     if conditions is not None:
-        tests["text leak"] = partial(text_leak, probed, conditions)
-    tests |= {f"confound: {name}": partial(confound, probed, name, one) for name, one in confounds.items()}
-    tests |= {"label noise": partial(label_noise, probed), "too few clips": partial(learning_curve, probed)}
-    return tests | {"class imbalance": partial(class_imbalance, probed)}
+        tests["text leak"] = partial(faults.text_leak, probed, conditions)
+    tests |= {
+        f"confound: {name}": partial(faults.confound, probed, name, one) for name, one in confounds.items()
+    }
+    tests["label noise"] = partial(faults.label_noise, probed)
+    tests["too few clips"] = partial(faults.learning_curve, probed)
+    return tests | {"class imbalance": partial(faults.class_imbalance, probed)}
 
 
-def _judged(tests: Mapping[str, Diagnosis], views: Mapping[str, Diagnosis]) -> tuple[Finding, ...]:
+def _judged(found: Mapping[str, Diagnosis]) -> tuple[Finding, ...]:
     """Return the findings with p-values corrected for all that were tested, and the alarms decided."""
-    tested = {name: value.p_value for name, value in tests.items() if value.p_value is not None}
+    tested = {name: value.p_value for name, value in found.items() if value.p_value is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())).tolist(), strict=True))
     findings = []
-    for name, value in tests.items():
+    for name, value in found.items():
         chance = adjusted.get(name)
-        matters = name != "label noise" or value.effect > BELIEVABLE
-        alarm = chance is not None and chance <= SURE and matters
-        findings.append(Finding(name, value, value.sentence(alarm), chance, alarm))
-    return (*findings, *(Finding(name, value, value.sentence()) for name, value in views.items()))
+        matters = name != "label noise" or value.effect > faults.BELIEVABLE
+        findings.append(Finding(name, value, chance, chance is not None and chance <= SURE and matters))
+    return tuple(findings)

@@ -127,11 +127,6 @@ class AccuracyByLayer(Diagnosis):
         return self.rows
 
     @property
-    def best(self) -> int:
-        """The layer with the highest accuracy."""
-        return self.layer
-
-    @property
     def _row(self) -> pd.Series[Any]:
         return self.rows[self.rows["layer"] == self.layer].iloc[0]
 
@@ -255,8 +250,7 @@ def score_over_time(acts: Activations, probe: Probe) -> ScoreOverTime:
     """Return what a probe says along each clip.
 
     The activations keep their frames (capture with pool=None), or windows (coordinate `start_s`); ProbeError
-    where they are pooled over whole clips. Single frames are noisier than the averages over longer stretches
-    that the probe was fitted on.
+    where they are pooled over whole clips. Single frames are noisier than the averages of the probe's fit.
     """
     if acts.per_frame:
         clips, seconds, x = _frames(acts, probe)

@@ -72,7 +72,7 @@ def _validate(bench: Bench, probes: ProbeSweep, target: str) -> Validation:
         unsteered=False,
         seconds=bench.seconds,
     )
-    keep = bench.keep(f"attributes/{target}", probe=".")
+    keep = bench.keep(f"attributes/{target}", BARE_PROMPTS, probe=".")
     return validate_directions(bench.model, directions, judge, protocol, keep=keep, progress=bench.progress)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from recipe.prompts import BARE_PROMPTS
 from workbench.evidence.features import features
 from workbench.evidence.judge import TrainedJudge
-from workbench.evidence.trials import Keep, Trial
+from workbench.evidence.trials import OnRow, PerAim, Row, Trial, of_aim
 from workbench.generation.generate import generate
 from workbench.generation.take import Take
 from workbench.model.musicgen import Model
@@ -131,9 +131,16 @@ class Bench:
         """Return neutral prompts, taken in turn, one per seed."""
         return [BARE_PROMPTS[i % len(BARE_PROMPTS)] for i in range(len(seeds))]
 
-    def keep(self, folder: str, **subfolders: str) -> Keep:
-        """Return where a sweep keeps its clips, inside the folder of this evaluation."""
-        return KeepScores(self.out / folder, subfolders)
+    def keep(self, folder: str, prompts: PerAim, **subfolders: str) -> OnRow:
+        """Return what keeps clips and their codes in `<folder>/<method, or its subfolder>/<aim>/`."""
+
+        def write(trial: Trial, take: Take, _row: Row) -> None:
+            place = self.out / folder / subfolders.get(trial.method, trial.method) / str(trial.aim)
+            name = f"{trial.plan.terms[0].direction.name}-" if trial.method == "random" and trial.plan else ""
+            name += f"prompt-{of_aim(prompts, str(trial.aim)).index(trial.prompt)}-seed-{take.seed}.wav"
+            self.write(place / name, take.clip, take.codes)
+
+        return write
 
     def write(self, path: Path, clip: Clip, codes: np.ndarray) -> None:
         """Keep a clip as WAV, and its codes (k, frames) beside it."""
@@ -144,16 +151,6 @@ class Bench:
         """Remove the clips of an earlier evaluation, so that no two models lie side by side."""
         for name in FOLDERS:
             shutil.rmtree(self.out / name, ignore_errors=True)
-
-
-class KeepScores(Keep):
-    """Keeps the codes of every clip beside its WAV, so that what was played can be read."""
-
-    def write(self, trial: Trial, take: Take, *, judged: str, prompt: int) -> Path:
-        """Write one clip and its codes, and return the clip's path."""
-        path = super().write(trial, take, judged=judged, prompt=prompt)
-        np.save(path.with_suffix(".npy"), take.codes)
-        return path
 
 
 @dataclass(frozen=True, eq=False)

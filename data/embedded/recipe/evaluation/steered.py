@@ -105,8 +105,9 @@ def _protocol(bench: Bench) -> Protocol:
 
 
 def _from_neutral(bench: Bench, probes: ProbeSweep) -> Validation:
-    keep, judge = bench.keep(".", probe="steered"), bench.judges["genre"]
-    return validate_steering(bench.model, probes, judge, _protocol(bench), keep=keep, progress=bench.progress)
+    protocol, judge = _protocol(bench), bench.judges["genre"]
+    keep = bench.keep(".", protocol.prompts, probe="steered")
+    return validate_steering(bench.model, probes, judge, protocol, keep=keep, progress=bench.progress)
 
 
 def _from_neutral_by_weight(bench: Bench, logistic: ProbeSweep) -> Validation:
@@ -144,7 +145,7 @@ def _against(bench: Bench, probes: ProbeSweep, chosen: Validation) -> Validation
         unsteered=False,
         seconds=bench.seconds,
     )
-    keep = bench.keep("against", probe=".", random="random")
+    keep = bench.keep("against", prompts, probe=".", random="random")
     return validate_directions(
         bench.model, directions, bench.judges["genre"], protocol, keep=keep, progress=bench.progress
     )
