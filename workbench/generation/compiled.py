@@ -195,13 +195,7 @@ def run_compiled(
         GenerationError: When the decoder's weights are packed (int8, int4), which torch cannot compile, or
             on several devices.
     """
-    do = 'Use engine="nnsight", or load the model {}'
-    if model.precision in LOW_BIT:
-        found = f"torch cannot compile weights in {model.precision}"
-        raise GenerationError("A compiled run was asked for", found, do.format('with dtype="float32"'))
-    if len(model.devices) > 1:
-        found = f"its blocks are on {len(model.devices)} devices"
-        raise GenerationError("A compiled run was asked for", found, do.format("on one of them"))
+    _check(model)
     decoder = model.musicgen.decoder
     gains = StepGains(sliders or Sliders(), edits, run, model.frame_rate_hz)
     receipt, places = ReceiptWriter(gains), in_order([*watched, *gains.places])
@@ -233,6 +227,17 @@ def run_compiled(
     with model.exclusive(), torch._dynamo.config.patch(recompile_limit=_KINDS):
         draw_codes(run, logits_of)
     return receipt, {place: torch.stack(seen[place]) for place in watched}
+
+
+def _check(model: Model) -> None:
+    """Raise GenerationError where torch cannot compile a model."""
+    do = 'Use engine="nnsight", or load the model {}'
+    if model.precision in LOW_BIT:
+        found = f"torch cannot compile weights in {model.precision}"
+        raise GenerationError("A compiled run was asked for", found, do.format('with dtype="float32"'))
+    if len(model.devices) > 1:
+        found = f"its blocks are on {len(model.devices)} devices"
+        raise GenerationError("A compiled run was asked for", found, do.format("on one of them"))
 
 
 def _measure(receipt: ReceiptWriter, every: Sequence[Edit], changes: Changes, visit: int) -> None:

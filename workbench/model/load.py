@@ -196,13 +196,7 @@ def _load(
     with _refusing(source, f"it cannot be moved to {place}"):
         if low:
             quantise(musicgen.decoder, precision)
-        for part, module in musicgen.named_children():
-            if part == "audio_encoder":  # bfloat16 is audible, and `settle_codec` says where it goes
-                module.to(dtype=torch.float32)
-            else:
-                module.to(device=place, dtype=typed)
-        if len(places) > 1:
-            spread_blocks(musicgen.decoder, places)
+        _move(musicgen, places, typed)
         model.notes += settle_codec(musicgen, place)
     if exact is not None:
         lost = divergence(exact, next_codes(model))
@@ -216,6 +210,17 @@ def _load(
             difference = check_contract(model)
         model.notes += f"; teacher forcing repeats generation to {difference:.0e}"
     return model
+
+
+def _move(musicgen: Any, places: Sequence[torch.device], typed: torch.dtype) -> None:
+    """Move all but the codec to a device, and the decoder's blocks to all of several."""
+    for part, module in musicgen.named_children():
+        if part == "audio_encoder":  # bfloat16 is audible, and `settle_codec` says where it goes
+            module.to(dtype=torch.float32)
+        else:
+            module.to(device=places[0], dtype=typed)
+    if len(places) > 1:
+        spread_blocks(musicgen.decoder, places)
 
 
 def _locate(name: str | Path) -> Path | None:
