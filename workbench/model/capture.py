@@ -209,8 +209,7 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
             again = replace(job, batch=batch)
             return _forecast(model, dataset, cases, again, frames=guess, output=output)[1]
 
-        smaller = partial(capture_plan.fitting_batch, job.batch, cost_of, free)
-        forecast.check(place, free_device=free, smaller=smaller)
+        capture_plan.check_batch(job.batch, cost_of, free_device=free, path=place)
     coded, own, frames = dataset, job, None
     if job.counts_frames:  # sounds are encoded once: to count their frames and to read them
         how: dict[str, Any] = {"seconds": job.seconds, "stored": job.stored, "cache": job.cache}

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -240,10 +240,14 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or words is not None
 
 
-def fitting_batch(batch: int, cost_of: Callable[[int], Cost], free_device: int | None) -> int | None:
-    """Return the batch, halved as often as needed, whose cost fits; None where not even one clip does."""
+def check_batch(batch: int, cost_of: Callable[..., Cost], *, free_device: int | None, **told: Any) -> None:
+    """Raise an error where `cost_of(batch=batch)` does not fit; it names the half, quarter ... that would.
+
+    `told` is for `Cost.check`.
+    """
     halves = (batch >> times for times in range(1, batch.bit_length()))
-    return next((one for one in halves if cost_of(one).fits(free_device)), None)
+    fitting = (one for one in halves if cost_of(batch=one).fits(free_device))
+    cost_of(batch=batch).check(free_device=free_device, smaller=lambda: next(fitting, None), **told)
 
 
 def _forward(model: Model, rows: int, positions: int) -> int:

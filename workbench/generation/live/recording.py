@@ -26,7 +26,6 @@ from safetensors.numpy import load_file, save
 from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason, renamed_attribute
 from workbench.files import DIGEST, check_digest, digest_of, disk_errors, write_atomically
 from workbench.generation.edits import Sliders
-from workbench.generation.engine import most_frames
 from workbench.generation.live.journal import (
     CODES,
     EVENTS,
@@ -364,8 +363,8 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
         words = "The replay may differ from the recording in single bits, and so in codes"
         warnings.warn(f"{words}: {'; '.join(differ)}.", stacklevel=2)
     asked = f"The recording in {recording.folder} was to be replayed"
-    if recording.setup.window > most_frames(model):
-        found = f"its windows have {recording.setup.window} frames, and {model.id} holds {most_frames(model)}"
+    if recording.setup.window > model.max_frames:
+        found = f"its windows have {recording.setup.window} frames, and {model.id} holds {model.max_frames}"
         raise GenerationError(asked, found, "Use a folder that a session recorded, unchanged")
     state = torch.tensor(recording.generator_state)
     on_cpu = len(state) == len(torch.Generator().get_state())
