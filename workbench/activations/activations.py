@@ -185,8 +185,7 @@ class Activations:
     def matrix(self, layer: int, *, site: str = "resid_post") -> np.ndarray:
         """Return pooled activations of one layer, shape (sample, feature) float32; only this layer is read.
 
-        Raises:
-            ActivationsError: There is no such layer or site, time is not pooled, or the store is damaged.
+        ActivationsError for no such layer or site, frames that are not pooled, or a damaged store.
         """
         if self.per_frame:
             found = "these activations keep their frames"

@@ -223,21 +223,16 @@ def in_halves(work: Callable[[Sequence[_One]], list[_Result]], some: Sequence[_O
     try:
         return work(some)
     except (RuntimeError, MemoryError) as error:
-        if len(some) < 2 or not _out_of_memory(error):
+        told = re.search(r"out of memory|not enough memory|can't allocate memory", str(error), re.IGNORECASE)
+        if len(some) < 2 or not (told or isinstance(error, torch.OutOfMemoryError | MemoryError)):
             raise
     gc.collect()  # what the failed attempt held
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = -(-len(some) // 2)
-    told = f"Memory ran out with a batch of {len(some)}, so {half} are done at once. Use batch={half}."
-    warnings.warn(told, stacklevel=3)
+    what = f"Memory ran out with a batch of {len(some)}, so {half} are done at once. Use batch={half}."
+    warnings.warn(what, stacklevel=3)
     return [*work(some[:half]), *work(some[half:])]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Return whether torch, on any device, or Python found no memory."""
-    words = re.search(r"out of memory|not enough memory|can't allocate memory", str(error), re.IGNORECASE)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or words is not None
 
 
 def check_batch(batch: int, cost_of: Callable[..., Cost], *, free_device: int | None, **told: Any) -> None:

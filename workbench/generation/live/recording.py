@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,9 @@ class Recording:
     @property
     def prompts(self) -> list[tuple[float, str]]:
         """(seconds, prompt) wherever a window began under another prompt than the one before."""
-        found: list[tuple[float, str]] = []
-        for one in self.windows:
-            text = one.span.prompt or ""
-            if not found or found[-1][1] != text:
-                found.append((seconds_at(one.span.start - self._first, self.frame_rate_hz), text))
-        return found
+        runs = groupby(self.windows, key=lambda one: one.span.prompt or "")
+        starts = [(next(windows).span.start - self._first, text) for text, windows in runs]
+        return [(seconds_at(frame, self.frame_rate_hz), text) for frame, text in starts]
 
     def knobs(self) -> pd.DataFrame:
         """Where the knobs stood: a line per change, `seconds` of the recording and a dose per knob."""
@@ -193,11 +191,7 @@ class Recording:
         return pd.Series(facts).to_frame().to_html(header=False, border=0)
 
     def clip(self, model: Model) -> Clip:
-        """The sound, decoded by `model`.
-
-        Raises:
-            GenerationError: When another model made the codes, or nothing was recorded.
-        """
+        """The sound, decoded by `model`; GenerationError where another made the codes, or there are none."""
         self.check(model)
         if not self.codes.shape[-1]:
             asked = "The sound of a recording was asked for"
@@ -263,11 +257,7 @@ class Recording:
 
     @classmethod
     def load(cls, folder: Path | str) -> Recording:
-        """The recording in `folder`, also one whose process was killed.
-
-        Raises:
-            GenerationError: When the folder holds none, or one of its files is damaged.
-        """
+        """The recording in `folder`, also of a killed process; GenerationError for none, or a damaged one."""
         folder = Path(folder)
         try:
             kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))

@@ -180,11 +180,7 @@ class LiveSession:
         self._prompt = text
 
     def start(self) -> LiveSession:
-        """Begin to play, or go on after a pause; return at once.
-
-        Raises:
-            GenerationError: The session is over.
-        """
+        """Begin to play, or go on after a pause; return at once. GenerationError where it is over."""
         if self.state in OVER:
             asked = f"A session that has {self.state} was to be started"
             raise GenerationError(asked, "it is over", "Make a new one")
@@ -246,11 +242,7 @@ class LiveSession:
         return self._over.wait(timeout_s)
 
     def slide(self, name: str, dose: float) -> None:
-        """Set the dose of a knob, from any thread; the next step reads it.
-
-        Raises:
-            GenerationError: There is no such knob, or the dose is not finite.
-        """
+        """Set a knob's dose for the next step, from any thread; GenerationError where either is none."""
         self._sliders.slide(self.names.index(self._known(name)), dose)
 
     @property
