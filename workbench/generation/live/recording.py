@@ -27,16 +27,7 @@ from safetensors.numpy import load_file, save
 from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason, renamed_attribute
 from workbench.files import DIGEST, check_digest, digest_of, disk_errors, write_atomically
 from workbench.generation.edits import Sliders
-from workbench.generation.live.journal import (
-    CODES,
-    EVENTS,
-    NONE,
-    Events,
-    Journal,
-    RecordedWindow,
-    read_codes,
-    read_events,
-)
+from workbench.generation.live import journal
 from workbench.generation.live.pacing import lost_words
 from workbench.generation.live.window import LiveSetup, LiveSound, WindowState, draw_window
 from workbench.generation.request import Settings
@@ -51,7 +42,7 @@ FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench record
 HEADER, BEGIN = "header.json", "begin.safetensors"
 
 
-def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> Journal:
+def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> journal.Journal:
     """Write what is known at the beginning into `folder`; return the journal for the rest."""
     check_free(folder)
     knobs = []
@@ -83,20 +74,20 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Windo
     }
     header[DIGEST] = digest_of(header, begin)
     with disk_errors(folder):
-        for name in (EVENTS, CODES):
+        for name in (journal.EVENTS, journal.CODES):
             (folder / name).unlink(missing_ok=True)  # empty: of a recording that could not begin
-        journal = Journal(folder)
+        begun = journal.Journal(folder)
     try:  # last: with a header there is all that a recording needs
         write_atomically(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False).encode())
     except BaseException:
-        journal.discard()
+        begun.discard()
         raise
-    return journal
+    return begun
 
 
 def check_free(folder: Path) -> None:
     """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
-    files = folder / HEADER, folder / EVENTS
+    files = folder / HEADER, folder / journal.EVENTS
     if any(file.is_file() and file.stat().st_size for file in files):  # empty: of one that could not begin
         asked, do = f"A recording into {folder} was asked for", "Name another folder, or remove that one"
         raise GenerationError(asked, "there is one already", do)
@@ -126,7 +117,7 @@ class Recording:
     model_id: str
     model_fingerprint: str
     environment: Mapping[str, str]
-    windows: tuple[RecordedWindow, ...]
+    windows: tuple[journal.RecordedWindow, ...]
     codes: np.ndarray
     context: np.ndarray
     generator_state: np.ndarray
@@ -152,7 +143,7 @@ class Recording:
     @property
     def pushes(self) -> Mapping[str, int]:
         """How many pushes "changed" the stream, were left "alone" (by gate or slider), "failed"."""
-        return {what: sum(one.pushes[what] for one in self.windows) for what in NONE}
+        return {what: sum(one.pushes[what] for one in self.windows) for what in journal.NONE}
 
     @property
     def lost(self) -> str:
@@ -267,8 +258,8 @@ class Recording:
             checked = kept["format"] == FORMAT
             check_digest(folder, kept, begin)
             setup = _setup(folder, kept, notice=checked)
-            events = read_events(folder, len(setup.directions), checked=checked)
-            codes = read_codes(folder, kept["n_codebooks"], events, checked=checked)
+            events = journal.read_events(folder, len(setup.directions), checked=checked)
+            codes = journal.read_codes(folder, kept["n_codebooks"], events, checked=checked)
             if events.damaged:
                 codes = _explained(folder, events, codes, kept.get("delay", len(codes) - 1))
             elif checked and not events.ended:
@@ -290,7 +281,7 @@ class Recording:
             raise GenerationError(asked, f"it cannot be read ({reason(error)})", do) from error
 
 
-def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> np.ndarray:
+def _explained(folder: Path, events: journal.Events, codes: np.ndarray, delay: int) -> np.ndarray:
     """The codes up to where a damaged journal, whose last window is cut there, tells how they were drawn."""
     frames = 0
     if events.windows:
@@ -299,7 +290,7 @@ def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> n
         frames = last.span.start - first.span.start + max(0, last.cut - delay)
     kept = codes[:, :frames]
     warnings.warn(
-        f"Line {events.damaged} of {folder / EVENTS} is damaged: it is known how the first "
+        f"Line {events.damaged} of {folder / journal.EVENTS} is damaged: it is known how the first "
         f"{kept.shape[-1]} of {codes.shape[-1]} frames were drawn, and the others are left out.",
         stacklevel=4,
     )
