@@ -205,15 +205,9 @@ class _Drawn:
 
 
 def draw_all(
-    model: Model,
-    rows: Sequence[Row],
-    spans_after: Callable[[int], Sequence[Span]],
-    settings: Settings,
-    callbacks: Callbacks,
-    *,
-    batch: int,
-    progress: bool,
-) -> list[Take]:
+    model: Model, rows: Sequence[Row], spans_after: Callable[[int], Sequence[Span]], settings: Settings,
+    callbacks: Callbacks, *, batch: int, progress: bool,
+) -> list[Take]:  # fmt: skip
     """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many given ones."""
     parts = [(part, spans_after(rows[part[0]].prompt_frames)) for part in alike(rows, batch)]
     _check_memory(model, rows, parts, settings)

@@ -50,23 +50,12 @@ def read_while_sampling(
 
 @renamed_keywords(window="window_seconds")
 def capture_generated(
-    model: Model,
-    prompts: Sequence[str],
-    *,
-    seeds: Sequence[int],
-    seconds: float = 5.0,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    pool: str | None = "mean",
-    window_seconds: float | None = None,
-    rows: str = "cond",
-    guidance: float | None = None,
-    labels: Mapping[str, Sequence[str]] | None = None,
-    batch: int = 8,
-    progress: bool = True,
-    cancel: threading.Event | None = None,
-    on_codes: OnCodes | None = None,
-) -> Activations:
+    model: Model, prompts: Sequence[str], *, seeds: Sequence[int], seconds: float = 5.0,
+    sites: Sequence[str] = ("resid_post",), layers: Sequence[int] | None = None, pool: str | None = "mean",
+    window_seconds: float | None = None, rows: str = "cond", guidance: float | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None, batch: int = 8, progress: bool = True,
+    cancel: threading.Event | None = None, on_codes: OnCodes | None = None,
+) -> Activations:  # fmt: skip
     """Return activations of unsteered generations, one sample per prompt and seed.
 
     Args:
@@ -110,18 +99,10 @@ def capture_generated(
 
 @renamed_keywords(window="window_seconds", heard="context_seconds")
 def capture_continued(
-    model: Model,
-    dataset: Dataset,
-    prompts: str | Sequence[str],
-    *,
-    context_seconds: float = 2.0,
-    seconds: float = 3.0,
-    part: str = "new",
-    seeds: Sequence[int] | None = None,
-    guidance: float | None = None,
-    cancel: threading.Event | None = None,
-    **settings: Any,
-) -> Activations:
+    model: Model, dataset: Dataset, prompts: str | Sequence[str], *, context_seconds: float = 2.0,
+    seconds: float = 3.0, part: str = "new", seeds: Sequence[int] | None = None,
+    guidance: float | None = None, cancel: threading.Event | None = None, **settings: Any,
+) -> Activations:  # fmt: skip
     """Return activations while the model continues each clip of `dataset`, with the clips' groups and labels.
 
     Args:
@@ -183,20 +164,10 @@ def _openings(model: Model, dataset: Dataset, seconds: float, frames: int) -> np
 
 
 def _draw(
-    model: Model,
-    reading: Reading,
-    texts: Sequence[str],
-    clips: Mapping[str, np.ndarray],
-    attrs: Mapping[str, Any],
-    *,
-    run: Mapping[str, Any],
-    codes: torch.Tensor | None = None,
-    skipped: int = 0,
-    rows: str = "cond",
-    batch: int = 8,
-    progress: bool = True,
-    on_codes: OnCodes | None = None,
-) -> Activations:
+    model: Model, reading: Reading, texts: Sequence[str], clips: Mapping[str, np.ndarray],
+    attrs: Mapping[str, Any], *, run: Mapping[str, Any], codes: torch.Tensor | None = None, skipped: int = 0,
+    rows: str = "cond", batch: int = 8, progress: bool = True, on_codes: OnCodes | None = None,
+) -> Activations:  # fmt: skip
     """Return activations of clips with these coordinates while they are drawn, without `skipped` frames."""
     whole_number(batch, "A batch of", ActivationsError, least=1)
     kinds, frames = ("cond", "null") if rows == "both" else (rows,), run["frames"]
@@ -231,15 +202,9 @@ def _draw(
 
 
 def _gathered(
-    model: Model,
-    reading: Reading,
-    found: Mapping[str, Mapping[int, np.ndarray]],
-    samples: dict[str, np.ndarray],
-    attrs: Mapping[str, Any],
-    *,
-    frames: int,
-    skipped: int,
-) -> Activations:
+    model: Model, reading: Reading, found: Mapping[str, Mapping[int, np.ndarray]],
+    samples: dict[str, np.ndarray], attrs: Mapping[str, Any], *, frames: int, skipped: int,
+) -> Activations:  # fmt: skip
     """Return the activations of clips with these coordinates, of which `skipped` frames were not read."""
     lengths, start_s = np.full(len(samples["clip"]), frames - skipped), skipped / model.frame_rate_hz
     return Activations.from_arrays(

@@ -126,28 +126,14 @@ class LiveSession:
 
     @renamed_keywords(rows="branch")
     def __init__(
-        self,
-        model: Model,
-        directions: Mapping[str, Direction],
-        *,
-        prompt: str = "a tune",
-        doses: Mapping[str, float] | None = None,
-        seed: int = 0,
-        window_seconds: float | None = None,
-        overlap_seconds: float | None = None,
-        lead_s: float = LEAD_S,
-        piece_seconds: float = PIECE_S,
-        stretch_s: float = 10.0,
-        on_piece: Callable[[Clip], object] | None = None,
-        playback: Playback | None = None,
-        probes: Sequence[Readable] = (),
-        melody: Tune | None = None,
-        operation: str | Operation = "add",
-        branch: str = "cond",
-        guidance: float | None = None,
-        temperature: float | None = None,
-        top_k: float | None = None,
-    ) -> None:
+        self, model: Model, directions: Mapping[str, Direction], *, prompt: str = "a tune",
+        doses: Mapping[str, float] | None = None, seed: int = 0, window_seconds: float | None = None,
+        overlap_seconds: float | None = None, lead_s: float = LEAD_S, piece_seconds: float = PIECE_S,
+        stretch_s: float = 10.0, on_piece: Callable[[Clip], object] | None = None,
+        playback: Playback | None = None, probes: Sequence[Readable] = (), melody: Tune | None = None,
+        operation: str | Operation = "add", branch: str = "cond", guidance: float | None = None,
+        temperature: float | None = None, top_k: float | None = None,
+    ) -> None:  # fmt: skip
         lengths: dict[str, Any] = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
         windows = Windows.of(model, 1.0, **lengths)
         drawn = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
