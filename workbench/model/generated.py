@@ -198,15 +198,7 @@ def _draw(
     samples = {name: np.tile(values, len(kinds)) for name, values in clips.items()}
     samples["row"] = np.repeat(kinds, len(texts))
     samples["text"] = np.where(samples["row"] == "null", "", samples["text"])
-    return _gathered(model, reading, found, samples, attrs, frames=frames, skipped=skipped)
-
-
-def _gathered(
-    model: Model, reading: Reading, found: Mapping[str, Mapping[int, np.ndarray]],
-    samples: dict[str, np.ndarray], attrs: Mapping[str, Any], *, frames: int, skipped: int,
-) -> Activations:  # fmt: skip
-    """Return the activations of clips with these coordinates, of which `skipped` frames were not read."""
-    lengths, start_s = np.full(len(samples["clip"]), frames - skipped), skipped / model.frame_rate_hz
+    lengths, start_s = np.full(len(samples["row"]), frames - skipped), skipped / model.frame_rate_hz
     return Activations.from_arrays(
         {site: np.concatenate([own[row] for row in sorted(own)]) for site, own in found.items()},
         layers=reading.layers,

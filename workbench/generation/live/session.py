@@ -149,7 +149,12 @@ class LiveSession:
         self._timer = KnobTimer()
         self._sound = LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz))
         self.rate = measure_rate(model, piece_seconds=piece_seconds, guidance=guidance, **lengths)
-        self._pacing = self._new_pacing(lead_s, stretch_s)
+        rate_hz = model.frame_rate_hz
+        self._pacing = Pacing(
+            lead_s, latency_s=(max(model.delays) + self._sound.ahead) / rate_hz, frame_rate_hz=rate_hz,
+            piece_s=self._sound.piece / rate_hz, stretch_s=stretch_s, rate=self.rate,
+            steps=max(100, windows.window - windows.overlap),
+        )  # fmt: skip
         self.playback = playback or Playback()
         self.playback.hold_s = self._pacing.now().hold_s
         self._carried = setup.begin(model)
@@ -286,14 +291,6 @@ class LiveSession:
             stretch_s=self._pacing.stretch_s,
             filling=pace.slow and self.state == "playing" and not self.playback.running,
         )
-
-    def _new_pacing(self, lead_s: float, stretch_s: float) -> Pacing:
-        rate_hz, new = self.model.frame_rate_hz, self.setup.window - self.setup.overlap
-        latency_s = (max(self.model.delays) + self._sound.ahead) / rate_hz
-        return Pacing(
-            lead_s, latency_s=latency_s, piece_s=self._sound.piece / rate_hz, frame_rate_hz=rate_hz,
-            stretch_s=stretch_s, rate=self.rate, steps=max(100, new),
-        )  # fmt: skip
 
     def _known(self, name: str) -> str:
         if name not in self.names:
