@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 
@@ -37,10 +37,27 @@ from workbench.sound.clip import Clip
 from workbench.sound.dataset import Dataset, Entry, Label
 
 
+class Common(TypedDict, total=False):
+    """What means the same for one clip and for many."""
+
+    seconds: float | Windows
+    guidance: float | None
+    temperature: float | None
+    top_k: int | None
+    progress: bool
+    on_frame: OnFrame | None
+    cancel: threading.Event | None
+    probes: Sequence[Readable] | None
+    batch: int
+    audio_seconds: float | None
+    sliders: Mapping[str, SliderFunction] | None
+    engine: str
+
+
 @overload
 def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to the type checker
     model: Model, prompt: str, *, steering: Plan = ..., seed: int = ..., audio: Audio | None = ...,
-    melody: Tune | None = ..., **common: Any,
+    melody: Tune | None = ..., **common: Unpack[Common],
 ) -> Take: ...  # fmt: skip
 
 
@@ -48,7 +65,7 @@ def generate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] to t
 def generate(
     model: Model, prompt: str | Sequence[str], *, steering: Plan | Sequence[Plan] = ...,
     seed: int | Sequence[int] = ..., audio: Audio | Sequence[Audio | None] | None = ...,
-    melody: Tune | Sequence[Tune | None] | None = ..., **common: Any,
+    melody: Tune | Sequence[Tune | None] | None = ..., **common: Unpack[Common],
 ) -> list[Take]: ...  # fmt: skip
 
 
