@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from workbench.activations.spec import LABEL, check_complete, check_parts
@@ -31,14 +32,6 @@ STORE_KEY = "workbench_store"  # the attribute in which a store keeps its own re
 HEAD_SITE = "head_out"  # a row of d_model numbers, head after head: what the output projection reads
 _SHOWN = 6  # samples that a notebook shows
 _SAME = ("model_fingerprint", "pool", "window")  # attributes in which joined parts must agree
-
-
-def pool(frames: np.ndarray, how: str) -> np.ndarray:
-    """Return (sample, feature) of (sample, frame, feature); frames of NaN lie behind the end of a clip."""
-    if how == "last":
-        counts = np.isfinite(frames[:, :, 0]).sum(axis=1)
-        return np.asarray(frames[np.arange(len(frames)), counts - 1])
-    return np.asarray((np.nanmean if how == "mean" else np.nanmax)(frames, axis=1), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +178,7 @@ class Activations:
     def matrix(self, layer: int, *, site: str = "resid_post") -> np.ndarray:
         """Return pooled activations of one layer, shape (sample, feature) float32; only this layer is read.
 
-        Raises:
-            ActivationsError: There is no such layer or site, time is not pooled, or the store is damaged.
+        ActivationsError for no such layer or site, frames that are not pooled, or a damaged store.
         """
         if self.per_frame:
             found = "these activations keep their frames"
@@ -226,17 +218,19 @@ class Activations:
             raise ActivationsError(asked, f"these activations {found}", do)
         samples = {name: self.coordinate(name) for name in self.coordinates if name != "frames_held"}
         attrs = {**self.data.attrs, "pool": how}
-        window, counts = int(self.data.sizes["frame"]), np.ones(len(self), int)
+        lengths = np.isfinite(self.frames(int(self.layers[0]), site=self.sites[0])[:, :, 0]).sum(axis=1)
+        window, counts = None, np.ones(len(self), int)
         if window_seconds is not None:
             attrs["window"] = window = window_frames(window_seconds, float(rate))
-            lengths = np.isfinite(self.frames(int(self.layers[0]), site=self.sites[0])[:, :, 0]).sum(axis=1)
             counts, start_s = window_counts(lengths, window), float(self.data.attrs.get("start_s", 0.0))
             samples = {name: np.repeat(values, counts) for name, values in samples.items()}
             samples |= window_times(lengths, window, float(rate), start_s=start_s)
+        kept = np.arange(counts.max()) < counts[:, None]
         arrays = {}
         for site in self.sites:
-            layers = (self.frames(layer, site=site) for layer in self.layers.tolist())
-            arrays[site] = np.stack([_pool_windows(one, counts, window, how) for one in layers], axis=1)
+            layers = (torch.tensor(self.frames(layer, site=site)) for layer in self.layers.tolist())
+            made = [pool_frames(one, torch.tensor(lengths), how, window) for one in layers]
+            arrays[site] = np.stack([one.view(*kept.shape, -1).numpy()[kept] for one in made], axis=1)
         norms = self.data["residual_norm"].values
         return self.from_arrays(arrays, layers=self.layers, samples=samples, attrs=attrs, residual_norm=norms)
 
@@ -373,15 +367,35 @@ def window_times(
     return {"start_s": start_s + first / frame_rate_hz, "length_s": length / frame_rate_hz}
 
 
-def _pool_windows(frames: np.ndarray, counts: np.ndarray, window: int, how: str) -> np.ndarray:
-    """Return (windows, feature), clip after clip, of (clip, frame, feature)."""
-    result = np.empty((counts.sum(), frames.shape[-1]), dtype=np.float32)
-    first = np.cumsum(counts) - counts
-    for number in range(counts.max()):
-        members = np.flatnonzero(counts > number)
-        stretch = frames[members, number * window : (number + 1) * window]
-        result[first[members] + number] = pool(stretch, how)
-    return result
+def pool_frames(
+    frames: torch.Tensor, lengths: torch.Tensor, how: str | None, window: int | None = None
+) -> torch.Tensor:
+    """Return a copy on the CPU, in float32, of frames (rows, frame, feature) pooled as one of POOLS says.
+
+    So many frames of each row are sound as `lengths` (rows,) say. Without a window it is (rows, feature), or
+    for None as a pool (rows, frame, feature); with one (rows, windows, feature). NaN lies behind the end.
+    """
+    if window is not None:
+        counts = torch.as_tensor(window_counts(lengths.cpu().numpy(), window))
+        most = int(counts.max())
+        # padded, or cut, to whole windows
+        whole = torch.nn.functional.pad(frames, (0, 0, 0, most * window - frames.shape[1]))
+        inside = (lengths[:, None] - window * torch.arange(most, device=lengths.device)).clamp(1, window)
+        windows = whole.reshape(-1, window, frames.shape[-1])
+        result = pool_frames(windows, inside.flatten(), how).reshape(len(lengths), most, -1)
+        result[torch.arange(most) >= counts[:, None]] = torch.nan
+        return result
+    values = frames.float()
+    behind = (torch.arange(values.shape[1], device=values.device) >= lengths[:, None])[..., None]
+    if how == "mean":
+        result = values.masked_fill(behind, 0).sum(1) / lengths[:, None]
+    elif how == "max":
+        result = values.masked_fill(behind, -torch.inf).amax(1)
+    elif how == "last":
+        result = values[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+    else:
+        result = values.masked_fill(behind, torch.nan)
+    return result.detach().cpu().clone()
 
 
 def head_slice(d_model: int, n_heads: int, head: int) -> slice:

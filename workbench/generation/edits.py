@@ -234,9 +234,10 @@ class StepGains:
         self._averaged = {gate: max(1, round(gate.over * rate_hz)) for gate in self._gates}  # readings
         self._device = every[0].weights.device if every else torch.device("cpu")
         self._slider_of, self._gate_of = {}, {}
+        choices = [*self._gates, None]  # the last one stands for gates that are always open
         for edit in every:
             keys = [self._keys.index((one.clip, one.term_index)) for one in edit.row_edits]
-            gates = [self._gate_index(one) for one in edit.row_edits]
+            gates = [choices.index(one.term.gate) * run.batch + one.clip for one in edit.row_edits]
             self._slider_of[id(edit)] = torch.tensor(keys, device=edit.weights.device)
             self._gate_of[id(edit)] = torch.tensor(gates, device=edit.weights.device)
         self._read_outs = {
@@ -267,7 +268,7 @@ class StepGains:
         if any(value != 1 for value in values):
             self._slider_values = torch.tensor(values, dtype=torch.float32, device=self._device)
         if self._gates:
-            always = torch.ones(1, device=self._device)
+            always = torch.ones(self._batch, device=self._device)
             self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
 
     def at(self, edit: Edit, step: int, indices: torch.Tensor) -> torch.Tensor:
@@ -298,11 +299,6 @@ class StepGains:
             return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
         opened = torch.stack(self._opened).cpu()[:, self._gate_of[id(edit)].cpu()]
         return np.asarray(opened.numpy() != 0)
-
-    def _gate_index(self, row_edit: RowEdit) -> int:
-        """The index of its gate for its clip; that of the gate that is always open when it has none."""
-        gate, gates = row_edit.term.gate, self._gates
-        return len(gates) * self._batch if gate is None else gates.index(gate) * self._batch + row_edit.clip
 
     def _is_open(self, gate: Gate) -> torch.Tensor:
         """Whether a gate is open now, bool (B,)."""

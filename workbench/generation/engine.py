@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from workbench.activations import Cost
 from workbench.errors import GenerationError, number_or_nan
 from workbench.generation.compiled import run_compiled
 from workbench.generation.edits import Edit, Slider, Sliders, compile_plans
@@ -25,7 +24,7 @@ from workbench.generation.receipt import Receipt, joined
 from workbench.generation.request import Row, Settings, alike
 from workbench.generation.steer import run_steered
 from workbench.generation.take import ProbeTrace, Take, Window, environment
-from workbench.model.capture_plan import fitting_batch, free_on_device, generation_cost, in_halves
+from workbench.model.capture_plan import check_batch, free_on_device, generation_cost, in_halves
 from workbench.model.conditioning import shifted
 from workbench.model.musicgen import Model
 from workbench.model.network import Place
@@ -58,15 +57,10 @@ class Span:
         return Window(start, end, context, prompt if self.prompt is None else self.prompt)
 
 
-def most_frames(model: Model) -> int:
-    """The most frames, context and new, that one run can hold."""
-    return round(model.max_seconds * model.frame_rate_hz)
-
-
 def one_span(model: Model, seconds: float, context: int) -> Span:
     """The span of one run after `context` frames; a GenerationError where both do not fit the model."""
     frames = model.frames_for(seconds)
-    if context + frames > most_frames(model):
+    if context + frames > model.max_frames:
         asked = f"{seconds:g} s of sound after {context / model.frame_rate_hz:g} s were asked for"
         do = "Give it less to go on from (audio_seconds=...), or use generate_long"
         raise GenerationError(asked, f"{model.id} holds at most {model.max_seconds:.1f} s at a time", do)
@@ -96,7 +90,7 @@ class Windows:
         changes: Sequence[tuple[float, str]] = (),
     ) -> Windows:
         """The windows for `seconds` of new music; arguments and errors are those of `generate_long`."""
-        rate, most = model.frame_rate_hz, most_frames(model)
+        rate, most = model.frame_rate_hz, model.max_frames
         if window_seconds is None:
             window_seconds = min(model.musicgen.generation_config.max_length or most, most) / rate
         if overlap_seconds is None:
@@ -211,15 +205,9 @@ class _Drawn:
 
 
 def draw_all(
-    model: Model,
-    rows: Sequence[Row],
-    spans_after: Callable[[int], Sequence[Span]],
-    settings: Settings,
-    callbacks: Callbacks,
-    *,
-    batch: int,
-    progress: bool,
-) -> list[Take]:
+    model: Model, rows: Sequence[Row], spans_after: Callable[[int], Sequence[Span]], settings: Settings,
+    callbacks: Callbacks, *, batch: int, progress: bool,
+) -> list[Take]:  # fmt: skip
     """The takes of all rows, at most `batch` at once; `spans_after` says what follows so many given ones."""
     parts = [(part, spans_after(rows[part[0]].prompt_frames)) for part in alike(rows, batch)]
     _check_memory(model, rows, parts, settings)
@@ -245,18 +233,14 @@ def _check_memory(
     """Raise GenerationError, which names the batch that would fit, where memory will not do."""
     context, frames = max(((span.context, span.frames) for _part, spans in parts for span in spans), key=sum)
     whole = max(rows[part[0]].prompt_frames + spans[-1].end for part, spans in parts)
-
-    def cost_of(batch: int) -> Cost:
-        shape = {"clips": len(rows), "context": context, "frames": frames, "whole": whole}
-        return generation_cost(model, batch=batch, **shape, guided=settings.guidance > 1)
-
-    free, most = free_on_device(model), max(len(part) for part, _spans in parts)
-    cost_of(most).check(
+    shape: dict[str, Any] = {"clips": len(rows), "context": context, "frames": frames, "whole": whole}
+    check_batch(
+        max(len(part) for part, _spans in parts),
+        partial(generation_cost, model, **shape, guided=settings.guidance > 1),
+        free_device=free_on_device(model),
         asked=f"{len(rows)} clip(s) of {whole / model.frame_rate_hz:.1f} s were asked for",
         do="or shorter clips",
         error=GenerationError,
-        free_device=free,
-        smaller=partial(fitting_batch, most, cost_of, free),
     )
 
 

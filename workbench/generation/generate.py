@@ -70,26 +70,15 @@ def generate(
 
 
 def generate(
-    model: Model,
-    prompt: str | Sequence[str],
-    *,
-    steering: Plan | Sequence[Plan] = None,
-    seed: int | Sequence[int] = 0,
-    seconds: float | Windows = 5.0,
-    guidance: float | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    progress: bool = True,
-    on_frame: OnFrame | None = None,
-    cancel: threading.Event | None = None,
-    probes: Sequence[Readable] | None = None,
-    batch: int = 32,
-    audio: Audio | Sequence[Audio | None] | None = None,
-    audio_seconds: float | None = None,
-    melody: Tune | Sequence[Tune | None] | None = None,
-    sliders: Mapping[str, SliderFunction] | None = None,
+    model: Model, prompt: str | Sequence[str], *, steering: Plan | Sequence[Plan] = None,
+    seed: int | Sequence[int] = 0, seconds: float | Windows = 5.0, guidance: float | None = None,
+    temperature: float | None = None, top_k: int | None = None, progress: bool = True,
+    on_frame: OnFrame | None = None, cancel: threading.Event | None = None,
+    probes: Sequence[Readable] | None = None, batch: int = 32,
+    audio: Audio | Sequence[Audio | None] | None = None, audio_seconds: float | None = None,
+    melody: Tune | Sequence[Tune | None] | None = None, sliders: Mapping[str, SliderFunction] | None = None,
     engine: str = "nnsight",
-) -> Take | list[Take]:
+) -> Take | list[Take]:  # fmt: skip
     """A take, or a list when prompt, steering, seed, audio or melody is one; single values go with all.
 
     Args:
@@ -153,15 +142,9 @@ def generate_long(model: Model, prompt: str | Sequence[str], **more: Any) -> lis
 
 
 def generate_long(
-    model: Model,
-    prompt: str | Sequence[str],
-    *,
-    seconds: float = 60.0,
-    window_seconds: float | None = None,
-    overlap_seconds: float | None = None,
-    changes: Sequence[tuple[float, str]] = (),
-    **more: Any,
-) -> Take | list[Take]:
+    model: Model, prompt: str | Sequence[str], *, seconds: float = 60.0, window_seconds: float | None = None,
+    overlap_seconds: float | None = None, changes: Sequence[tuple[float, str]] = (), **more: Any,
+) -> Take | list[Take]:  # fmt: skip
     """A take of any length (a list of them where `generate` gives one), drawn in windows that slide on.
 
     Each window continues from the end of what is there, with the same generators. Schedules, gates and

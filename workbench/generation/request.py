@@ -126,15 +126,10 @@ def settings_of(model: Model, **given: float | None) -> Settings:
 
 
 def rows_of(
-    model: Model,
-    prompt: str | Sequence[str],
-    steering: Plan | Sequence[Plan],
-    seed: int | Sequence[int],
-    *,
-    audio: Audio | Sequence[Audio | None] | None = None,
-    audio_seconds: float | None = None,
+    model: Model, prompt: str | Sequence[str], steering: Plan | Sequence[Plan], seed: int | Sequence[int], *,
+    audio: Audio | Sequence[Audio | None] | None = None, audio_seconds: float | None = None,
     melody: Tune | Sequence[Tune | None] | None = None,
-) -> tuple[list[Row], bool]:
+) -> tuple[list[Row], bool]:  # fmt: skip
     """One Row per clip, and whether the caller gave a list; a single value goes with every clip.
 
     Raises:

@@ -189,11 +189,7 @@ class Take:
         return self.versions.get("codec") == BAND
 
     def score(self) -> Score:
-        """The notes that its codes stand for.
-
-        Raises:
-            GenerationError: The model's codes are no score.
-        """
+        """The notes that its codes stand for; GenerationError where the model's codes are no score."""
         if not self.has_score:
             codec = self.versions.get("codec", "unknown")
             found = f"the codes of {self.model_id or 'its model'} (codec: {codec}) are no score but sound"
@@ -269,11 +265,7 @@ class Take:
 
     @classmethod
     def load(cls, folder: Path | str) -> Take:
-        """The take that `save` wrote; an equal value.
-
-        Raises:
-            GenerationError: When the folder holds no take, or one of its files is damaged.
-        """
+        """The equal value of what `save` wrote; GenerationError where there is none, or a file is damaged."""
         folder = Path(folder)
         try:
             record = json.loads(file_in(folder, "take.json").read_text(encoding="utf-8"))

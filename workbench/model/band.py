@@ -19,8 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 BAND = "workbench_band"  # the codec whose codes are read here
 FRAME_RATE_HZ = 25
@@ -48,66 +50,11 @@ class Instrument:
     glide: float = 0.0  # semitones from below which an accented tone is reached
 
 
-_KITS = {"standard kit": 0, "power kit": 16, "machine kit": 25, "jazz kit": 32, "brush kit": 40}
-KITS = tuple(Instrument(name, program) for name, program in _KITS.items())
-BASSES = (
-    Instrument("upright bass", 32, 28),
-    Instrument("finger bass", 33, 28, level_db=2.5),
-    Instrument("picked bass", 34, 28),
-    Instrument("synth bass", 38, 28, sustained=True),
-    Instrument("cello bass", 42, 36, sustained=True, release_s=0.15),
-)
-PADS = (
-    Instrument("string pad", 49, sustained=True, release_s=0.3),
-    Instrument("synth pad", 89, sustained=True, release_s=0.3),
-)
-ACCOMPANIMENTS = (
-    Instrument("piano", 0, release_s=0.12),
-    Instrument("honky-tonk piano", 3, release_s=0.12),
-    Instrument("electric piano", 4, release_s=0.12),
-    Instrument("harpsichord", 6),
-    Instrument("vibraphone", 11, release_s=0.3),
-    Instrument("drawbar organ", 16, sustained=True),
-    Instrument("rock organ", 18, sustained=True),
-    Instrument("nylon guitar", 24, release_s=0.15),
-    Instrument("steel guitar", 25, release_s=0.15),
-    Instrument("jazz guitar", 26),
-    Instrument("clean guitar", 27),
-    Instrument("muted guitar", 28),
-    Instrument("overdriven guitar", 29, sustained=True),
-    Instrument("distorted guitar", 30, sustained=True),
-    Instrument("pizzicato strings", 45, release_s=0.2),
-    Instrument("harp", 46, release_s=0.4),
-    Instrument("strings", 48, sustained=True, release_s=0.2),
-    Instrument("brass section", 61, sustained=True),
-    Instrument("synth brass", 62, sustained=True),
-    Instrument("square synth", 80, sustained=True),
-    Instrument("saw synth", 81, sustained=True),
-    Instrument("poly synth", 90, sustained=True),
-    Instrument("banjo", 105, release_s=0.15),
-    Instrument("fiddle", 110, sustained=True),
-    Instrument("flute", 73, sustained=True, release_s=0.12),
-    Instrument("clarinet", 71, sustained=True, release_s=0.12),
-)
-LEADS = (
-    Instrument("piano", 0, 60, release_s=0.12),
-    Instrument("vibraphone", 11, 58, release_s=0.3),
-    Instrument("jazz guitar", 26, 52),
-    Instrument("steel guitar", 25, 52, release_s=0.15),
-    Instrument("overdriven guitar", 29, 55, sustained=True, glide=1.0),
-    Instrument("banjo", 105, 55, release_s=0.15),
-    Instrument("pedal steel", 27, 57, release_s=0.3, glide=2.0),
-    Instrument("violin", 40, 62, sustained=True, release_s=0.12),
-    Instrument("fiddle", 110, 60, sustained=True, glide=1.0),
-    Instrument("cello", 42, 48, sustained=True, release_s=0.15),
-    Instrument("saxophone", 66, 52, sustained=True, glide=0.5),
-    Instrument("trumpet", 56, 57, sustained=True),
-    Instrument("flute", 73, 65, sustained=True, release_s=0.12),
-    Instrument("clarinet", 71, 57, sustained=True, release_s=0.1),
-    Instrument("harmonica", 22, 60, sustained=True, glide=0.5),
-    Instrument("melodica", 21, 60, sustained=True),
-    Instrument("saw synth", 81, 60, sustained=True),
-    Instrument("square synth", 80, 60, sustained=True),
+# The instruments of each part, in the order of their tokens.
+_LISTED = pd.read_csv(Path(__file__).with_name("instruments.csv"), true_values=["yes"], false_values=["no"])
+KITS, BASSES, PADS, ACCOMPANIMENTS, LEADS = (
+    tuple(Instrument(*fields) for owner, *fields in _LISTED.itertuples(index=False) if owner == part)
+    for part in ("drums", "bass", "harmony", "accompaniment", "lead")
 )
 _TABLES = {
     "drums": KITS, "bass": BASSES, "harmony": PADS, "accompaniment": ACCOMPANIMENTS, "colour": ACCOMPANIMENTS,

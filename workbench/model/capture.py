@@ -53,23 +53,12 @@ R = TypeVar("R")
 
 @renamed_keywords(window="window_seconds")
 def capture(
-    model: Model,
-    dataset: Dataset,
-    *,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    pool: str | None = "mean",
-    window_seconds: float | None = None,
-    text: str | Sequence[str] | None = None,
-    rows: str = "cond",
-    seconds: float | None = None,
-    batch: int = 8,
-    cache: bool = True,
-    path: Path | str | None = None,
-    progress: bool = True,
-    client: Any = None,
+    model: Model, dataset: Dataset, *, sites: Sequence[str] = ("resid_post",),
+    layers: Sequence[int] | None = None, pool: str | None = "mean", window_seconds: float | None = None,
+    text: str | Sequence[str] | None = None, rows: str = "cond", seconds: float | None = None, batch: int = 8,
+    cache: bool = True, path: Path | str | None = None, progress: bool = True, client: Any = None,
     cancel: threading.Event | None = None,
-) -> Activations:
+) -> Activations:  # fmt: skip
     """Return the labelled activations of each clip in `dataset`; what an earlier call finished is kept.
 
     Sound that has no codes yet is encoded. The built-in model reads its band's arrangement of such a clip.
@@ -106,15 +95,9 @@ def capture(
 
 @renamed_keywords(window="window_seconds")
 def capture_cost(
-    model: Model,
-    dataset: Dataset,
-    *,
-    text: str | Sequence[str] | None = None,
-    rows: str = "cond",
-    cache: bool = True,
-    path: Path | str | None = None,
-    **settings: Any,
-) -> Cost:
+    model: Model, dataset: Dataset, *, text: str | Sequence[str] | None = None, rows: str = "cond",
+    cache: bool = True, path: Path | str | None = None, **settings: Any,
+) -> Cost:  # fmt: skip
     """Return what `capture` with these arguments would take of memory and disk, without reading a clip."""
     job, cases = job_for(model, dataset, **settings), cases_for(dataset, text, rows)
     frames = teacher_forcing.guessed_frames(model, dataset, seconds=job.seconds, stored=job.stored)
@@ -209,8 +192,7 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
             again = replace(job, batch=batch)
             return _forecast(model, dataset, cases, again, frames=guess, output=output)[1]
 
-        smaller = partial(capture_plan.fitting_batch, job.batch, cost_of, free)
-        forecast.check(place, free_device=free, smaller=smaller)
+        capture_plan.check_batch(job.batch, cost_of, free_device=free, path=place)
     coded, own, frames = dataset, job, None
     if job.counts_frames:  # sounds are encoded once: to count their frames and to read them
         how: dict[str, Any] = {"seconds": job.seconds, "stored": job.stored, "cache": job.cache}
@@ -268,16 +250,9 @@ def _capture_planned(model: Model, own: _Plan, output: CaptureOutput) -> Activat
 
 @renamed_keywords(window="window_seconds")
 def capture_conditions(
-    model: Model,
-    dataset: Dataset,
-    target: str = "genre",
-    *,
-    conditions: Sequence[str] = CONDITIONS,
-    prompts: Mapping[str, str] | None = None,
-    neutral: str = NEUTRAL_TEXT,
-    seed: int = 0,
-    **settings: Any,
-) -> Activations:
+    model: Model, dataset: Dataset, target: str = "genre", *, conditions: Sequence[str] = CONDITIONS,
+    prompts: Mapping[str, str] | None = None, neutral: str = NEUTRAL_TEXT, seed: int = 0, **settings: Any,
+) -> Activations:  # fmt: skip
     """Return the activations of every clip under each condition: all clips under the first, then the next.
 
     Besides the coordinates of `capture` each sample has `condition`, and `named`, the class that its text

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -227,27 +227,26 @@ def in_halves(work: Callable[[Sequence[_One]], list[_Result]], some: Sequence[_O
     try:
         return work(some)
     except (RuntimeError, MemoryError) as error:
-        if len(some) < 2 or not _out_of_memory(error):
+        told = re.search(r"out of memory|not enough memory|can't allocate memory", str(error), re.IGNORECASE)
+        if len(some) < 2 or not (told or isinstance(error, torch.OutOfMemoryError | MemoryError)):
             raise
     gc.collect()  # what the failed attempt held
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = -(-len(some) // 2)
-    told = f"Memory ran out with a batch of {len(some)}, so {half} are done at once. Use batch={half}."
-    warnings.warn(told, stacklevel=3)
+    what = f"Memory ran out with a batch of {len(some)}, so {half} are done at once. Use batch={half}."
+    warnings.warn(what, stacklevel=3)
     return [*work(some[:half]), *work(some[half:])]
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Return whether torch, on any device, or Python found no memory."""
-    words = re.search(r"out of memory|not enough memory|can't allocate memory", str(error), re.IGNORECASE)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or words is not None
+def check_batch(batch: int, cost_of: Callable[..., Cost], *, free_device: int | None, **told: Any) -> None:
+    """Raise an error where `cost_of(batch=batch)` does not fit; it names the half, quarter ... that would.
 
-
-def fitting_batch(batch: int, cost_of: Callable[[int], Cost], free_device: int | None) -> int | None:
-    """Return the batch, halved as often as needed, whose cost fits; None where not even one clip does."""
+    `told` is for `Cost.check`.
+    """
     halves = (batch >> times for times in range(1, batch.bit_length()))
-    return next((one for one in halves if cost_of(one).fits(free_device)), None)
+    fitting = (one for one in halves if cost_of(batch=one).fits(free_device))
+    cost_of(batch=batch).check(free_device=free_device, smaller=lambda: next(fitting, None), **told)
 
 
 def _forward(model: Model, rows: int, positions: int) -> int:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from workbench.activations import Activations, Cost
+from workbench.activations import Activations
 from workbench.errors import ActivationsError, number_or_nan, renamed_keywords, whole_number
-from workbench.model.capture_plan import drawn_cost, fitting_batch, free_on_device, in_halves
+from workbench.model.capture_plan import check_batch, drawn_cost, free_on_device, in_halves
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, live
 from workbench.model.sampling import Sampling, frames_for
@@ -50,23 +50,12 @@ def read_while_sampling(
 
 @renamed_keywords(window="window_seconds")
 def capture_generated(
-    model: Model,
-    prompts: Sequence[str],
-    *,
-    seeds: Sequence[int],
-    seconds: float = 5.0,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    pool: str | None = "mean",
-    window_seconds: float | None = None,
-    rows: str = "cond",
-    guidance: float | None = None,
-    labels: Mapping[str, Sequence[str]] | None = None,
-    batch: int = 8,
-    progress: bool = True,
-    cancel: threading.Event | None = None,
-    on_codes: OnCodes | None = None,
-) -> Activations:
+    model: Model, prompts: Sequence[str], *, seeds: Sequence[int], seconds: float = 5.0,
+    sites: Sequence[str] = ("resid_post",), layers: Sequence[int] | None = None, pool: str | None = "mean",
+    window_seconds: float | None = None, rows: str = "cond", guidance: float | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None, batch: int = 8, progress: bool = True,
+    cancel: threading.Event | None = None, on_codes: OnCodes | None = None,
+) -> Activations:  # fmt: skip
     """Return activations of unsteered generations, one sample per prompt and seed.
 
     Args:
@@ -110,18 +99,10 @@ def capture_generated(
 
 @renamed_keywords(window="window_seconds", heard="context_seconds")
 def capture_continued(
-    model: Model,
-    dataset: Dataset,
-    prompts: str | Sequence[str],
-    *,
-    context_seconds: float = 2.0,
-    seconds: float = 3.0,
-    part: str = "new",
-    seeds: Sequence[int] | None = None,
-    guidance: float | None = None,
-    cancel: threading.Event | None = None,
-    **settings: Any,
-) -> Activations:
+    model: Model, dataset: Dataset, prompts: str | Sequence[str], *, context_seconds: float = 2.0,
+    seconds: float = 3.0, part: str = "new", seeds: Sequence[int] | None = None,
+    guidance: float | None = None, cancel: threading.Event | None = None, **settings: Any,
+) -> Activations:  # fmt: skip
     """Return activations while the model continues each clip of `dataset`, with the clips' groups and labels.
 
     Args:
@@ -182,35 +163,15 @@ def _openings(model: Model, dataset: Dataset, seconds: float, frames: int) -> np
     return np.stack([array[:, :frames] for array in codes])
 
 
-def _check_cost(model: Model, reading: Reading, batch: int, **shape: Any) -> None:
-    """Raise ActivationsError, which names the batch that would fit, where this one does not."""
-
-    def cost_of(batch: int) -> Cost:
-        return drawn_cost(model, reading, batch=batch, **shape)
-
-    free = free_on_device(model)
-    cost_of(batch).check(free_device=free, smaller=partial(fitting_batch, batch, cost_of, free))
-
-
 def _draw(
-    model: Model,
-    reading: Reading,
-    texts: Sequence[str],
-    clips: Mapping[str, np.ndarray],
-    attrs: Mapping[str, Any],
-    *,
-    run: Mapping[str, Any],
-    codes: torch.Tensor | None = None,
-    skipped: int = 0,
-    rows: str = "cond",
-    batch: int = 8,
-    progress: bool = True,
-    on_codes: OnCodes | None = None,
-) -> Activations:
+    model: Model, reading: Reading, texts: Sequence[str], clips: Mapping[str, np.ndarray],
+    attrs: Mapping[str, Any], *, run: Mapping[str, Any], codes: torch.Tensor | None = None, skipped: int = 0,
+    rows: str = "cond", batch: int = 8, progress: bool = True, on_codes: OnCodes | None = None,
+) -> Activations:  # fmt: skip
     """Return activations of clips with these coordinates while they are drawn, without `skipped` frames."""
     whole_number(batch, "A batch of", ActivationsError, least=1)
     kinds, frames = ("cond", "null") if rows == "both" else (rows,), run["frames"]
-    parts = {(site, kind): list[np.ndarray]() for site in reading.sites for kind in kinds}
+    found: dict[str, dict[int, np.ndarray]] = {site: {} for site in reading.sites}  # of each row of each clip
     bar = tqdm(desc="Drawing", unit="clip", total=len(texts), disable=not progress, leave=False)
 
     def draw(numbers: Sequence[int]) -> list[int]:
@@ -218,13 +179,13 @@ def _draw(
         own = {**run, "seeds": run["seeds"][some], "prompt_codes": None if codes is None else codes[some]}
         drawn = model.sampling(texts[some], **own, **model.draws)
         if some.start == 0:  # before anything is drawn
-            shape = {"clips": len(texts), "rows": len(kinds), "frames": frames}
-            _check_cost(model, reading, len(numbers), **shape, guided=drawn.guided)
-        read = read_while_sampling(model, drawn, reading, rows=rows, skipped=skipped)
-        for site, values in read.items():
-            samples = reading.samples(values, np.full(len(values), frames - skipped))
-            for place, kind in enumerate(kinds):
-                parts[site, kind] += samples[place * drawn.batch : (place + 1) * drawn.batch]
+            shape: dict[str, Any] = {"clips": len(texts), "rows": len(kinds), "frames": frames}
+            cost_of = partial(drawn_cost, model, reading, **shape, guided=drawn.guided)
+            check_batch(len(numbers), cost_of, free_device=free_on_device(model))
+        read = [place * len(texts) + number for place in range(len(kinds)) for number in numbers]
+        lengths = np.full(len(read), frames - skipped)
+        for site, values in read_while_sampling(model, drawn, reading, rows=rows, skipped=skipped).items():
+            found[site].update(zip(read, reading.samples(values, lengths), strict=True))
         if on_codes is not None:
             for number, made in zip(numbers, drawn.codes.cpu().numpy(), strict=True):
                 on_codes(number, made)
@@ -234,34 +195,14 @@ def _draw(
     with bar:
         for start in range(0, len(texts), batch):
             in_halves(draw, range(len(texts))[start : start + batch])
-    joined = {site: [one for kind in kinds for one in parts[site, kind]] for site in reading.sites}
-    return _gathered(model, reading, joined, _with_rows(clips, kinds), attrs, frames=frames, skipped=skipped)
-
-
-def _gathered(
-    model: Model,
-    reading: Reading,
-    found: Mapping[str, list[np.ndarray]],
-    samples: dict[str, np.ndarray],
-    attrs: Mapping[str, Any],
-    *,
-    frames: int,
-    skipped: int,
-) -> Activations:
-    """Return the activations of clips with these coordinates, of which `skipped` frames were not read."""
-    lengths, start_s = np.full(len(samples["clip"]), frames - skipped), skipped / model.frame_rate_hz
+    samples = {name: np.tile(values, len(kinds)) for name, values in clips.items()}
+    samples["row"] = np.repeat(kinds, len(texts))
+    samples["text"] = np.where(samples["row"] == "null", "", samples["text"])
+    lengths, start_s = np.full(len(samples["row"]), frames - skipped), skipped / model.frame_rate_hz
     return Activations.from_arrays(
-        {site: np.concatenate(values) for site, values in found.items()},
+        {site: np.concatenate([own[row] for row in sorted(own)]) for site, own in found.items()},
         layers=reading.layers,
         samples=reading.coordinates(samples, lengths, model.frame_rate_hz, start_s=start_s),
         attrs={**attrs, **({"start_s": start_s} if skipped else {}), **reading_attrs(model, reading)},
         residual_norm=model.residual_norms()[list(reading.layers)],
     )
-
-
-def _with_rows(clips: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the coordinates of the clips once for each kind of rows; the text of a null row is empty."""
-    samples = {name: np.tile(values, len(kinds)) for name, values in clips.items()}
-    samples["row"] = np.repeat(kinds, len(clips["clip"]))
-    samples["text"] = np.where(samples["row"] == "null", "", samples["text"])
-    return samples

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import torch
 
-from workbench.activations.activations import window_counts, window_frames, window_times
+from workbench.activations.activations import pool_frames, window_counts, window_frames, window_times
 from workbench.errors import ActivationsError, ModelError, is_whole
 from workbench.files import check_digest, pack_arrays, unpack_arrays
 from workbench.model.conditioning import TextStates
@@ -64,18 +64,7 @@ class Reading:
 
     def pooled(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Pool `frames` to (rows, [windows or frames,] d_model), fp32 on the CPU, NaN behind `lengths`."""
-        lengths = lengths.to(frames.device)
-        if self.window is None:
-            return _pooled(frames, lengths, self.pool)
-        counts = torch.as_tensor(self.counts(lengths.cpu().numpy()))
-        most, window = int(counts.max()), self.window
-        # padded, or cut, to whole windows
-        whole = torch.nn.functional.pad(frames, (0, 0, 0, most * window - frames.shape[1]))
-        inside = (lengths[:, None] - window * torch.arange(most, device=lengths.device)).clamp(1, window)
-        windows = whole.reshape(-1, window, frames.shape[-1])
-        result = _pooled(windows, inside.flatten(), self.pool).reshape(len(lengths), most, -1)
-        result[torch.arange(most) >= counts[:, None]] = torch.nan
-        return result
+        return pool_frames(frames, lengths.to(frames.device), self.pool, self.window)
 
     def stacked(self, read: dict[Place, torch.Tensor]) -> dict[str, np.ndarray]:
         """Return arrays by site, (rows, layers, ...) fp32; `embed` exists once and is repeated per layer."""
@@ -99,21 +88,6 @@ class Reading:
             return clips
         samples = {name: np.repeat(values, self.counts(lengths)) for name, values in clips.items()}
         return samples | window_times(lengths, self.window, rate_hz, start_s=start_s)
-
-
-def _pooled(frames: torch.Tensor, lengths: torch.Tensor, pool: str | None) -> torch.Tensor:
-    """Return a copy on the CPU: vectors (rows, d_model), or without a pool frames with NaN behind the end."""
-    values = frames.float()
-    behind = (torch.arange(values.shape[1], device=values.device) >= lengths[:, None])[..., None]
-    if pool == "mean":
-        result = values.masked_fill(behind, 0).sum(1) / lengths[:, None]
-    elif pool == "max":
-        result = values.masked_fill(behind, -torch.inf).amax(1)
-    elif pool == "last":
-        result = values[torch.arange(len(lengths), device=lengths.device), lengths - 1]
-    else:
-        result = values.masked_fill(behind, torch.nan)
-    return result.detach().cpu().clone()
 
 
 def reading_of(

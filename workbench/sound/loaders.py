@@ -203,16 +203,9 @@ def _files(folder: Path, faults: list[str], above: frozenset[str] = frozenset())
 
 
 def from_csv(
-    path: Path | str,
-    *,
-    audio: str = "file",
-    target: str = "genre",
-    group: str | None = None,
-    root: Path | str | None = None,
-    seconds: float | None = None,
-    strict: bool = False,
-    progress: bool = True,
-) -> Dataset:
+    path: Path | str, *, audio: str = "file", target: str = "genre", group: str | None = None,
+    root: Path | str | None = None, seconds: float | None = None, strict: bool = False, progress: bool = True,
+) -> Dataset:  # fmt: skip
     """Return the dataset of a table with one line per sound file; comma, semicolon and tab separate columns.
 
     All columns but `audio` and `group` become labels: numbers where every value is one, text otherwise.

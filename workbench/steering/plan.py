@@ -386,16 +386,9 @@ class Direction:
 
     @renamed_keywords(rows="branch")
     def at(
-        self,
-        dose: float,
-        *,
-        schedule: Schedule | None = None,
-        operation: str | Operation = "add",
-        branch: str = "cond",
-        layer: int | None = None,
-        chance: float = 1.0,
-        gate: Gate | None = None,
-    ) -> Steering:
+        self, dose: float, *, schedule: Schedule | None = None, operation: str | Operation = "add",
+        branch: str = "cond", layer: int | None = None, chance: float = 1.0, gate: Gate | None = None,
+    ) -> Steering:  # fmt: skip
         """Return the plan with this one term, whose settings and errors `Term` explains.
 
         The direction must have length 1 (`.unit()`). The schedule is constant when None, and `probe.gate`

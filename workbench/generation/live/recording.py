@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,7 @@ from safetensors.numpy import load_file, save
 from workbench.errors import Cancelled, GenerationError, is_number, is_text, reason, renamed_attribute
 from workbench.files import DIGEST, check_digest, digest_of, disk_errors, write_atomically
 from workbench.generation.edits import Sliders
-from workbench.generation.engine import most_frames
-from workbench.generation.live.journal import (
-    CODES,
-    EVENTS,
-    NONE,
-    Events,
-    Journal,
-    RecordedWindow,
-    read_codes,
-    read_events,
-)
+from workbench.generation.live import journal
 from workbench.generation.live.pacing import lost_words
 from workbench.generation.live.window import LiveSetup, LiveSound, WindowState, draw_window
 from workbench.generation.request import Settings
@@ -51,7 +42,7 @@ FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench record
 HEADER, BEGIN = "header.json", "begin.safetensors"
 
 
-def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> Journal:
+def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> journal.Journal:
     """Write what is known at the beginning into `folder`; return the journal for the rest."""
     check_free(folder)
     knobs = []
@@ -83,20 +74,20 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Windo
     }
     header[DIGEST] = digest_of(header, begin)
     with disk_errors(folder):
-        for name in (EVENTS, CODES):
+        for name in (journal.EVENTS, journal.CODES):
             (folder / name).unlink(missing_ok=True)  # empty: of a recording that could not begin
-        journal = Journal(folder)
+        begun = journal.Journal(folder)
     try:  # last: with a header there is all that a recording needs
         write_atomically(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False).encode())
     except BaseException:
-        journal.discard()
+        begun.discard()
         raise
-    return journal
+    return begun
 
 
 def check_free(folder: Path) -> None:
     """Raise GenerationError when `folder` holds a recording already: nothing is overwritten."""
-    files = folder / HEADER, folder / EVENTS
+    files = folder / HEADER, folder / journal.EVENTS
     if any(file.is_file() and file.stat().st_size for file in files):  # empty: of one that could not begin
         asked, do = f"A recording into {folder} was asked for", "Name another folder, or remove that one"
         raise GenerationError(asked, "there is one already", do)
@@ -126,7 +117,7 @@ class Recording:
     model_id: str
     model_fingerprint: str
     environment: Mapping[str, str]
-    windows: tuple[RecordedWindow, ...]
+    windows: tuple[journal.RecordedWindow, ...]
     codes: np.ndarray
     context: np.ndarray
     generator_state: np.ndarray
@@ -152,7 +143,7 @@ class Recording:
     @property
     def pushes(self) -> Mapping[str, int]:
         """How many pushes "changed" the stream, were left "alone" (by gate or slider), "failed"."""
-        return {what: sum(one.pushes[what] for one in self.windows) for what in NONE}
+        return {what: sum(one.pushes[what] for one in self.windows) for what in journal.NONE}
 
     @property
     def lost(self) -> str:
@@ -162,12 +153,9 @@ class Recording:
     @property
     def prompts(self) -> list[tuple[float, str]]:
         """(seconds, prompt) wherever a window began under another prompt than the one before."""
-        found: list[tuple[float, str]] = []
-        for one in self.windows:
-            text = one.span.prompt or ""
-            if not found or found[-1][1] != text:
-                found.append((seconds_at(one.span.start - self._first, self.frame_rate_hz), text))
-        return found
+        runs = groupby(self.windows, key=lambda one: one.span.prompt or "")
+        starts = [(next(windows).span.start - self._first, text) for text, windows in runs]
+        return [(seconds_at(frame, self.frame_rate_hz), text) for frame, text in starts]
 
     def knobs(self) -> pd.DataFrame:
         """Where the knobs stood: a line per change, `seconds` of the recording and a dose per knob."""
@@ -194,11 +182,7 @@ class Recording:
         return pd.Series(facts).to_frame().to_html(header=False, border=0)
 
     def clip(self, model: Model) -> Clip:
-        """The sound, decoded by `model`.
-
-        Raises:
-            GenerationError: When another model made the codes, or nothing was recorded.
-        """
+        """The sound, decoded by `model`; GenerationError where another made the codes, or there are none."""
         self.check(model)
         if not self.codes.shape[-1]:
             asked = "The sound of a recording was asked for"
@@ -264,11 +248,7 @@ class Recording:
 
     @classmethod
     def load(cls, folder: Path | str) -> Recording:
-        """The recording in `folder`, also one whose process was killed.
-
-        Raises:
-            GenerationError: When the folder holds none, or one of its files is damaged.
-        """
+        """The recording in `folder`, also of a killed process; GenerationError for none, or a damaged one."""
         folder = Path(folder)
         try:
             kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
@@ -278,8 +258,8 @@ class Recording:
             checked = kept["format"] == FORMAT
             check_digest(folder, kept, begin)
             setup = _setup(folder, kept, notice=checked)
-            events = read_events(folder, len(setup.directions), checked=checked)
-            codes = read_codes(folder, kept["n_codebooks"], events, checked=checked)
+            events = journal.read_events(folder, len(setup.directions), checked=checked)
+            codes = journal.read_codes(folder, kept["n_codebooks"], events, checked=checked)
             if events.damaged:
                 codes = _explained(folder, events, codes, kept.get("delay", len(codes) - 1))
             elif checked and not events.ended:
@@ -301,7 +281,7 @@ class Recording:
             raise GenerationError(asked, f"it cannot be read ({reason(error)})", do) from error
 
 
-def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> np.ndarray:
+def _explained(folder: Path, events: journal.Events, codes: np.ndarray, delay: int) -> np.ndarray:
     """The codes up to where a damaged journal, whose last window is cut there, tells how they were drawn."""
     frames = 0
     if events.windows:
@@ -310,7 +290,7 @@ def _explained(folder: Path, events: Events, codes: np.ndarray, delay: int) -> n
         frames = last.span.start - first.span.start + max(0, last.cut - delay)
     kept = codes[:, :frames]
     warnings.warn(
-        f"Line {events.damaged} of {folder / EVENTS} is damaged: it is known how the first "
+        f"Line {events.damaged} of {folder / journal.EVENTS} is damaged: it is known how the first "
         f"{kept.shape[-1]} of {codes.shape[-1]} frames were drawn, and the others are left out.",
         stacklevel=4,
     )
@@ -364,8 +344,8 @@ def replay(model: Model, recording: Recording, *, cancel: threading.Event | None
         words = "The replay may differ from the recording in single bits, and so in codes"
         warnings.warn(f"{words}: {'; '.join(differ)}.", stacklevel=2)
     asked = f"The recording in {recording.folder} was to be replayed"
-    if recording.setup.window > most_frames(model):
-        found = f"its windows have {recording.setup.window} frames, and {model.id} holds {most_frames(model)}"
+    if recording.setup.window > model.max_frames:
+        found = f"its windows have {recording.setup.window} frames, and {model.id} holds {model.max_frames}"
         raise GenerationError(asked, found, "Use a folder that a session recorded, unchanged")
     state = torch.tensor(recording.generator_state)
     on_cpu = len(state) == len(torch.Generator().get_state())

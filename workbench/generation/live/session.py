@@ -130,28 +130,14 @@ class LiveSession:
 
     @renamed_keywords(rows="branch")
     def __init__(
-        self,
-        model: Model,
-        directions: Mapping[str, Direction],
-        *,
-        prompt: str = "a tune",
-        doses: Mapping[str, float] | None = None,
-        seed: int = 0,
-        window_seconds: float | None = None,
-        overlap_seconds: float | None = None,
-        lead_s: float = LEAD_S,
-        piece_seconds: float = PIECE_S,
-        stretch_s: float = 10.0,
-        on_piece: Callable[[Clip], object] | None = None,
-        playback: Playback | None = None,
-        probes: Sequence[Readable] = (),
-        melody: Tune | None = None,
-        operation: str | Operation = "add",
-        branch: str = "cond",
-        guidance: float | None = None,
-        temperature: float | None = None,
-        top_k: float | None = None,
-    ) -> None:
+        self, model: Model, directions: Mapping[str, Direction], *, prompt: str = "a tune",
+        doses: Mapping[str, float] | None = None, seed: int = 0, window_seconds: float | None = None,
+        overlap_seconds: float | None = None, lead_s: float = LEAD_S, piece_seconds: float = PIECE_S,
+        stretch_s: float = 10.0, on_piece: Callable[[Clip], object] | None = None,
+        playback: Playback | None = None, probes: Sequence[Readable] = (), melody: Tune | None = None,
+        operation: str | Operation = "add", branch: str = "cond", guidance: float | None = None,
+        temperature: float | None = None, top_k: float | None = None,
+    ) -> None:  # fmt: skip
         lengths: dict[str, Any] = {"window_seconds": window_seconds, "overlap_seconds": overlap_seconds}
         windows = Windows.of(model, 1.0, **lengths)
         drawn = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
@@ -168,7 +154,12 @@ class LiveSession:
         self._sound = LiveSound(model, frames_for(piece_seconds, model.frame_rate_hz))
         self._to_decode: SimpleQueue[tuple[torch.Tensor, Future[list[Clip]]] | None] = SimpleQueue()
         self.rate = measure_rate(model, piece_seconds=piece_seconds, guidance=guidance, **lengths)
-        self._pacing = self._new_pacing(lead_s, stretch_s)
+        rate_hz = model.frame_rate_hz
+        self._pacing = Pacing(
+            lead_s, latency_s=(max(model.delays) + self._sound.ahead) / rate_hz, frame_rate_hz=rate_hz,
+            piece_s=self._sound.piece / rate_hz, stretch_s=stretch_s, rate=self.rate,
+            steps=max(100, windows.window - windows.overlap),
+        )  # fmt: skip
         self.playback = playback or Playback()
         self.playback.hold_s = self._pacing.now().hold_s
         self._carried = setup.begin(model)
@@ -185,11 +176,7 @@ class LiveSession:
         self._prompt = text
 
     def start(self) -> LiveSession:
-        """Begin to play, or go on after a pause; return at once.
-
-        Raises:
-            GenerationError: The session is over.
-        """
+        """Begin to play, or go on after a pause; return at once. GenerationError where it is over."""
         if self.state in OVER:
             asked = f"A session that has {self.state} was to be started"
             raise GenerationError(asked, "it is over", "Make a new one")
@@ -253,11 +240,7 @@ class LiveSession:
         return self._over.wait(timeout_s)
 
     def slide(self, name: str, dose: float) -> None:
-        """Set the dose of a knob, from any thread; the next step reads it.
-
-        Raises:
-            GenerationError: There is no such knob, or the dose is not finite.
-        """
+        """Set a knob's dose for the next step, from any thread; GenerationError where either is none."""
         self._sliders.slide(self.names.index(self._known(name)), dose)
 
     @property
@@ -315,14 +298,6 @@ class LiveSession:
             stretch_s=self._pacing.stretch_s,
             filling=pace.slow and self.state == "playing" and not self.playback.running,
         )
-
-    def _new_pacing(self, lead_s: float, stretch_s: float) -> Pacing:
-        rate_hz, new = self.model.frame_rate_hz, self.setup.window - self.setup.overlap
-        latency_s = (max(self.model.delays) + self._sound.ahead) / rate_hz
-        return Pacing(
-            lead_s, latency_s=latency_s, piece_s=self._sound.piece / rate_hz, frame_rate_hz=rate_hz,
-            stretch_s=stretch_s, rate=self.rate, steps=max(100, new),
-        )  # fmt: skip
 
     def _known(self, name: str) -> str:
         if name not in self.names:

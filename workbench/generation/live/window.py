@@ -187,17 +187,10 @@ class WindowState:
 
 
 def draw_window(
-    model: Model,
-    setup: LiveSetup,
-    span: Span,
-    carried: WindowState,
-    sliders: Sliders,
-    *,
-    on_frames: Callable[[torch.Tensor], object],
-    on_step: Callable[[int], object],
-    cancel: threading.Event,
+    model: Model, setup: LiveSetup, span: Span, carried: WindowState, sliders: Sliders, *,
+    on_frames: Callable[[torch.Tensor], object], on_step: Callable[[int], object], cancel: threading.Event,
     **more: Any,
-) -> int | None:
+) -> int | None:  # fmt: skip
     """Draw a window; say after how many visits it was cut by `cancel`, None where it came to its end.
 
     `on_frames` is called with each finished frame, codes (k, 1), and `on_step` after each visit of the
