@@ -28,7 +28,8 @@ def played(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_the_first_step_that_read_a_knob_is_known(played: dict[str, Recording]) -> None:
     moved = played["moved"]
     assert exercises.first_touch(moved, "jazz", None).right is None
-    assert exercises.first_touch(moved, "jazz", 14 / 25).right
+    seconds = moved.knobs()["seconds"].iloc[1]
+    assert exercises.first_touch(moved, "jazz", seconds).right
     assert exercises.first_touch(moved, "jazz", 0.2).right is False
     assert exercises.first_touch(moved, "blues", 0.2).right is False
     untouched = exercises.first_touch(played["still"], "jazz", 0.2)
@@ -58,7 +59,8 @@ def test_odd_seconds_are_refused_in_words(played: dict[str, Recording], answer: 
 def test_wrong_seconds_get_a_hint_and_then_the_answer(played: dict[str, Recording]) -> None:
     exercises.start_again()
     words = [exercises.first_touch(played["moved"], "jazz", answer).words for answer in (5, 6, 7)]
-    assert "Hint" not in words[0] and "first line" in words[1] and "The answer: 0.56 s" in words[2]
+    seconds = played["moved"].knobs()["seconds"].iloc[1]
+    assert "Hint" not in words[0] and "first line" in words[1] and f"The answer: {seconds:.2f} s" in words[2]
     moved, still = played["moved"], played["still"]
     words = [exercises.parting(moved, still, answer).words for answer in (5, 6, 7)]
     assert "Hint" not in words[0] and "np.flatnonzero" in words[1] and "(frame" in words[2]
