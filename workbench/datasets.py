@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def builtin_dataset(folder: Path | None = None) -> Dataset:
     codes = load_file(folder / "codes.safetensors")["codes"]
     with (folder / "labels.csv").open(newline="") as file:
         entries = tuple(_entry(row, codes[i]) for i, row in enumerate(csv.DictReader(file)))
-    return Dataset(entries, "embedded", _decode)
+    return Dataset(entries, "embedded", _Player())
 
 
 def _entry(row: dict[str, str], codes: np.ndarray) -> Entry:
@@ -44,10 +45,18 @@ def _entry(row: dict[str, str], codes: np.ndarray) -> Entry:
 _codec = lru_cache(maxsize=1)(codec_of)
 
 
-def _decode(entry: Entry) -> Clip:
-    assert entry.codes is not None
-    codec = _codec(builtin_folder())
-    return Clip(codec.player().play(entry.codes), codec.config.sampling_rate)
+class _Player:
+    """Reads entries by playing their codes; a beginning is played no further, to the same samples."""
+
+    def __call__(self, entry: Entry) -> Clip:
+        return self.beginning(entry, math.inf)
+
+    def beginning(self, entry: Entry, seconds: float) -> Clip:
+        assert entry.codes is not None
+        codec, frames = _codec(builtin_folder()), entry.codes.shape[-1]
+        if seconds < frames / codec.config.frame_rate:
+            frames = max(1, math.ceil(seconds * codec.config.frame_rate))
+        return Clip(codec.player().play(entry.codes[:, :frames]), codec.config.sampling_rate)
 
 
 def dataset(source: str | Path = "embedded", **options: Any) -> Dataset:

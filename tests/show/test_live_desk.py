@@ -239,6 +239,7 @@ def test_the_pad_turns_four_knobs(tiny_model: Any, tmp_path: Path) -> None:
     four = {name: direction(tiny_model, 1, seed=place, name=name) for place, name in enumerate(FOUR)}
     live = LiveDesk(tiny_model, four, folder=tmp_path, pad=FOUR)
     assert live.pad is not None
+    assert live.pad.now == dict.fromkeys(FOUR, 0.0), "the legend says what the knobs are"
     live.pad.move(0.25, 1.0)
     assert {name: knob.value for name, knob in live.knobs.items()} == pytest.approx(
         {"jazz": 0.1125, "rock": 0.0375, "classical": 0, "reggae": 0}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from workbench.datasets import builtin_dataset
 from workbench.errors import DatasetError
 from workbench.sound import Clip, Dataset, Entry, grouped_folds
 
@@ -180,6 +181,13 @@ def test_the_fingerprint_changes_with_sound_labels_groups_and_order(songs: Datas
     ]
     assert len({songs.fingerprint, *(one.fingerprint for one in others)}) == 7
     assert replace(songs, name="renamed").fingerprint == songs.fingerprint
+
+
+@pytest.mark.parametrize("seconds", [0.01, 2.03, 5.0, 12.0])
+def test_the_beginning_of_a_clip_is_its_first_seconds(songs: Dataset, seconds: float) -> None:
+    for music in (songs, builtin_dataset()):  # of which the second plays codes, and no further
+        whole = music.clip(3).section(0, seconds)
+        assert np.array_equal(music.clip(3, seconds=seconds).samples, whole.samples)
 
 
 def test_the_table_has_one_line_per_clip(songs: Dataset) -> None:

@@ -154,8 +154,9 @@ class _Breaker:
         sad, other = (self.rng.permutation(np.flatnonzero(mood == name)) for name in ("sad", "other"))
         kept = np.sort(np.concatenate([other, sad[: max(FEWEST, len(other) // RATIO)]]))
         acts, songs = _labelled(self.acts.subset(kept), "sadness", mood[kept]), self.few.subset(kept)
+        options = {**self.measured, "confounds": {"level_db": self.measured["confounds"]["level_db"][kept]}}
         claim = "Sad clips are told from all others with {} on held-out grooves."
-        return _broken("imbalance", claim, acts, "sadness", songs, self._measured(songs, mood=True))
+        return _broken("imbalance", claim, acts, "sadness", songs, options)
 
     def label_noise(self) -> BrokenProbe:
         """Label: the genre, but wrong in a share NOISE of the clips."""

@@ -175,9 +175,13 @@ class Dataset:
         """Distinct genres, sorted."""
         return self.classes("genre")
 
-    def clip(self, id_or_index: str | int) -> Clip:
-        """Return the sound of one entry, by id or by position."""
-        return self.reader(self.entries[self._index(id_or_index)])
+    def clip(self, id_or_index: str | int, *, seconds: float | None = None) -> Clip:
+        """Return the sound of one entry, by id or by position; its first `seconds`, all of it if None."""
+        entry = self.entries[self._index(id_or_index)]
+        if seconds is None:
+            return self.reader(entry)
+        clip = getattr(self.reader, "beginning", lambda one, _seconds: self.reader(one))(entry, seconds)
+        return clip.section(0, seconds)
 
     @property
     def fingerprint(self) -> str:

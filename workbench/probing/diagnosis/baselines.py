@@ -46,8 +46,7 @@ def codec_histogram(model: Model, dataset: Dataset, *, seconds: float | None = N
 
 def sound_statistics(dataset: Dataset, *, seconds: float | None = None) -> Array:
     """Return mean and deviation over time of log-mel bands, MFCC and chroma, (n, 192)."""
-    clips = (dataset.clip(number) for number in range(len(dataset)))
-    parts = (clip if seconds is None else clip.section(0, seconds) for clip in clips)
+    parts = (dataset.clip(number, seconds=seconds) for number in range(len(dataset)))
     return np.array([clip_statistics(part) for part in parts])
 
 

@@ -253,7 +253,7 @@ class DoseDesk(ui.Together, ipywidgets.Box):
         self.pad = None if pad is None else BlendPad(pad)
         parts: list[ipywidgets.Widget] = [self._column(each) for each in _packed(groups)]
         if self.pad is not None:
-            self.pad.layout.width = "250px"
+            self.pad.layout.width, self.pad.now = "250px", self.doses
             self.pad.observe(lambda change: self.move(change["new"]), "doses")
             parts.append(self.pad)
         look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "4px 24px"}
