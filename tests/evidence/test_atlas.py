@@ -92,9 +92,8 @@ module.atlas(model, from_folder(music), path=path, folds=2, seconds=1.0, progres
 """
 
 
-@pytest.mark.parametrize(
-    ("where", "left"), [pytest.param("reading", 9, marks=pytest.mark.long), ("saving", 0)]
-)
+@pytest.mark.long  # without a kill, the same is asked above
+@pytest.mark.parametrize(("where", "left"), [("reading", 9), ("saving", 0)])
 def test_law_a_killed_atlas_goes_on_and_is_the_same(
     tiny_model: Any, tiny_dataset: Any, tiny_folder: Path, tiny_music: Path, made: Atlas, tmp_path: Path,
     where: str, left: int,

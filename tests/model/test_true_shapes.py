@@ -41,10 +41,8 @@ def short_clips() -> Dataset:
     return Dataset(entries, "short clips", lambda entry: sounds[entry.id])
 
 
-@pytest.mark.parametrize(
-    "size",
-    ["shallow", *(pytest.param(size, marks=pytest.mark.long) for size in list(SHAPES)[1:])],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.timeout(1800)
 def test_true_shape_loads_captures_probes_and_generates_steered(tmp_path: Path, size: str) -> None:
     layers, width, _heads = SHAPES[size]

@@ -41,6 +41,7 @@ def report(bench) -> dict:
     return {"stamp": {"weights": "w"}, "code": "c", **found}
 
 
+@pytest.mark.long
 def test_every_row_says_on_how_much_it_rests(report):
     rows = {row["id"]: row for row in report["rows"]}
     wanted = "turns.jazz to rock, turns.jazz to rock.heard, pairs.jazz + slow.jazz, pairs.jazz + slow.slow"
@@ -57,6 +58,7 @@ def test_transitions_begin_with_other_grooves_than_those_that_chose(bench):
     assert not set(some.grooves) & set(learnt.groups) and len(some.clips) == 5
 
 
+@pytest.mark.long
 def test_every_way_of_a_transition_is_told(report):
     told = report["turns"]["jazz to rock"]
     assert list(told) == ["steered", "prompted", "both", "random", "unsteered"]
@@ -64,6 +66,7 @@ def test_every_way_of_a_transition_is_told(report):
     assert row["value"] == pytest.approx(told["steered"]["gain"] - told["prompted"]["gain"], abs=2e-4)
 
 
+@pytest.mark.long
 def test_the_matrix_holds_every_plan_and_class(report):
     cells = report["crosstalk"]
     plans = {cell["plan"] for cell in cells}
@@ -78,6 +81,7 @@ def test_seeds_that_choose_are_never_reported():
     assert apart.min() >= 100
 
 
+@pytest.mark.long
 def test_the_page_shows_every_part(report, bench):
     path = write_page(bench.data, report)
     text = path.read_text()

@@ -340,6 +340,7 @@ def report(bench) -> dict:
     return found
 
 
+@pytest.mark.long
 def test_every_row_of_the_table_is_reported(report):
     rows = {row["id"]: row for row in report["rows"]}
     measured = """prompted.mean prompted.jazz neutral.rock judge.real probe.best probe.shuffled probe.rise
@@ -366,6 +367,7 @@ def test_every_row_of_the_table_is_reported(report):
     json.dumps(report, allow_nan=False)
 
 
+@pytest.mark.long
 def test_the_judged_clips_are_kept_as_wav_where_anyone_finds_them(report, bench):
     counts = {
         name: len(list((bench.out / name).rglob("*.wav"))) for name in ("prompted", "unsteered", "steered")
@@ -387,11 +389,13 @@ def test_the_judged_clips_are_kept_as_wav_where_anyone_finds_them(report, bench)
     assert steered["n"] == counts["steered"], "every clip that counts is kept, and no other"
 
 
+@pytest.mark.long
 def test_layer_and_dose_of_the_logistic_weight_are_chosen_for_it(report):
     assert set(report["steering_logistic"]) == set(report["steering"])
     assert all("random_direction" not in told for told in report["steering_logistic"].values())
 
 
+@pytest.mark.long
 def test_the_card_tells_all_rows_and_can_be_written_again(report, bench):
     whole = report | {
         "stamp": {"weights": "1"},
@@ -411,6 +415,7 @@ def test_the_card_tells_all_rows_and_can_be_written_again(report, bench):
     assert text.count("**no**") == len(missed) > 0
 
 
+@pytest.mark.long
 def test_the_card_shows_what_codes_say_and_no_empty_rows(report):
     one = {"n": 4, "stuck": 0.25, "jumps": 0.0125, "chord_changes": 0.5}
     told = {"real": {"jazz": one, "rock": one}, "random": {"rock": one}}
