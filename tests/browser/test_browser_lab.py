@@ -169,8 +169,13 @@ def _open_in_the_lab(page) -> None:
     lab.scroll_into_view_if_needed()
     dose = lab.locator(".wb-fader", has_text="rock").locator(".wb-fader-number")
     assert float(dose.input_value()) == 0
-    lab.get_by_title("Open in the lab").first.click()
-    until(lambda: float(dose.input_value()) == -0.1, what="the take's dose")
+
+    def opened() -> bool:  # a click is lost where the list of takes is drawn anew under the hand
+        lab.get_by_title("Open in the lab").first.click()
+        page.wait_for_timeout(700)
+        return float(dose.input_value()) == -0.1
+
+    until(opened, what="the take's dose")
     assert lab.get_by_label("prompt").input_value() == "a calm tune"
     lab.get_by_title("Show the code").first.click()
     until(
