@@ -280,9 +280,10 @@ class Lab:
         for session in json.loads(self.ask("sessions")):
             self.ask(f"sessions/{session['id']}", "DELETE")
 
-    def open(self, browser: Any, notebook: str, *, height: int = 1400) -> LabPage:
-        """Return the page of a notebook whose kernel is there and answers."""
+    def open(self, browser: Any, notebook: str, *, height: int = 1400, before: str = "") -> LabPage:
+        """Return the page of a notebook whose kernel is there and answers; a script may run before all."""
         page, requests = browser.new_page(viewport={"width": 1280, "height": height}), []
+        page.add_init_script(before)
         page.on("request", lambda request: requests.append(request.url))
         base = f"http://127.0.0.1:{self.port}/"
         page.goto(f"{base}lab/tree/{notebook}?token={self.token}&reset", timeout=120_000)

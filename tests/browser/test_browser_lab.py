@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
 import soundfile
@@ -70,22 +71,58 @@ def test_the_panels_work_in_jupyterlab(lab, notebook, tmp_path):
             opened.screenshot(tmp_path / "lab.png")
 
 
+HASTY = "const timeout = AbortSignal.timeout; AbortSignal.timeout = () => timeout.call(AbortSignal, 0)"
+LATE = [
+    """
+from workbench.show.widgets.fader import Fader
+from workbench.show.widgets.players import ComparisonPlayer
+from workbench.sound import Clip
+import ipywidgets, numpy as np
+fader, player = Fader("jazz"), ComparisonPlayer()
+ipywidgets.VBox([fader, player])
+""",
+    "fader.value = 0.25\nplayer.load({'a tone': Clip(0.1 * np.sin(np.arange(32_000) / 9), 32_000)})",
+]
+
+
+def test_widgets_whose_script_came_too_late_for_anywidget_still_hear(lab, books):
+    write_notebook(books / "late.ipynb", *LATE, title="")
+    with browser() as chromium:
+        opened = lab.open(chromium, f"{books.name}/late.ipynb", before=HASTY)
+        opened.run_all()
+        page = opened.page
+        until(lambda: page.locator(".wb-fader-number").input_value() == "0.25", what="the kernel's dose")
+        until(lambda: page.get_by_text("a tone").count(), what="the kernel's clip")
+
+
 def _click_a_map_point(page) -> None:
     """Clicking a point must be heard; whether the page drew everything is measured first."""
     until(lambda: page.locator(".wb-panel .main-svg").count() >= 6, what="three figures", seconds=60)
     point = page.locator(".scatterlayer .trace .point[style*='fill']").last
     point.scroll_into_view_if_needed()
 
+    def heard() -> bool:
+        return page.get_by_text("Playing ").count() > 0
+
     def pressed() -> bool:
+        _until_drawn(page)
         box = point.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 - 3)
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        page.wait_for_timeout(700)
-        return page.get_by_text("Playing ").count() > 0
+        with suppress(AssertionError):  # a click on a figure that is just drawn anew is lost
+            until(heard, seconds=10)
+        return heard()
 
     until(pressed, what="the clicked clip", seconds=60)
     until(lambda: loudest(page) > 0.01, what="sound after the click on the map")
+    until(lambda: page.evaluate(BESIDE)["ring"], what="the ring round the point that plays")
+
+
+def _until_drawn(page) -> None:
+    """Wait until no figure is drawn anew and no picture taken: plotly would lose what a hand does."""
+    working = page.locator("[role=figure][aria-busy=true], [role=figure][data-keeping]")
+    until(lambda: working.count() == 0, what="figures that stay")
 
 
 BESIDE = """() => {
@@ -95,7 +132,8 @@ BESIDE = """() => {
   const player = [...output.querySelectorAll('.wb-panel')].find((e) => e.getAttribute('role') === 'group');
   const list = output.querySelector('select[size]');
   const box = (e) => e.getBoundingClientRect().toJSON();
-  return { figure: box(figure), player: box(player), output: box(output),
+  return { ring: figure.data.some((trace) => trace.name === "playing"),
+    figure: box(figure), player: box(player), output: box(output),
     area: box(figure.querySelector('.nsewdrag')),
     list: list?.checkVisibility() ? { ...box(list), lines: list.options.length,
       wide: list.scrollWidth - list.clientWidth, scrolls: getComputedStyle(list).overflowY } : null,
@@ -122,6 +160,7 @@ def _box_on_the_map(page) -> None:
 
 
 def _draw_box(page) -> None:
+    _until_drawn(page)
     area = page.evaluate(BESIDE)["area"]
     page.mouse.move(area["left"] + 3, area["top"] + 3)
     page.mouse.down()
@@ -170,12 +209,8 @@ def _open_in_the_lab(page) -> None:
     dose = lab.locator(".wb-fader", has_text="rock").locator(".wb-fader-number")
     assert float(dose.input_value()) == 0
 
-    def opened() -> bool:  # a click is lost where the list of takes is drawn anew under the hand
-        lab.get_by_title("Open in the lab").first.click()
-        page.wait_for_timeout(700)
-        return float(dose.input_value()) == -0.1
-
-    until(opened, what="the take's dose")
+    lab.get_by_title("Open in the lab").first.click()
+    until(lambda: float(dose.input_value()) == -0.1, what="the take's dose")
     assert lab.get_by_label("prompt").input_value() == "a calm tune"
     lab.get_by_title("Show the code").first.click()
     until(

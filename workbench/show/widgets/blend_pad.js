@@ -76,4 +76,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default hearing({ render });

@@ -80,4 +80,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default hearing({ render });

@@ -8,19 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets
 import traitlets
 
 from workbench.errors import SteeringError, number_or_nan
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
-from workbench.show.widgets.kept import Kept
+from workbench.show.widgets.kept import ScriptedWidget, script
 
-HERE = Path(__file__).parent
 MOST = 0.4
 """Where a fader ends, either way, unless it is asked for more: one range in every panel."""
 LIMIT = 2.0
@@ -29,7 +26,7 @@ MOST_SCENES = 9  # one for each digit of the keyboard
 _EVERY_S = 0.05  # how often a fade moves the faders
 
 
-class Fader(Kept, anywidget.AnyWidget):
+class Fader(ScriptedWidget):
     """The dose of one direction, in multiples of the layer's mean residual norm; `value` is what it says.
 
     Args:
@@ -47,8 +44,7 @@ class Fader(Kept, anywidget.AnyWidget):
     (0.15, 0.4)
     """
 
-    _esm = HERE / "fader.js"
-    _css = HERE / "style.css"
+    _esm = script("fader.js")
     name = traitlets.Unicode().tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
     colour = traitlets.Unicode().tag(sync=True)
@@ -178,7 +174,7 @@ class Scenes(ipywidgets.VBox):
         return number
 
 
-class BlendPad(Kept, anywidget.AnyWidget):
+class BlendPad(ScriptedWidget):
     """A square with a name in each corner; the nearer the point is to one, the larger its share.
 
     Args:
@@ -194,8 +190,7 @@ class BlendPad(Kept, anywidget.AnyWidget):
     {'jazz': 0.15, 'rock': 0.05, 'classical': 0.0, 'reggae': 0.0}
     """
 
-    _esm = HERE / "blend_pad.js"
-    _css = HERE / "style.css"
+    _esm = script("blend_pad.js")
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     colours = traitlets.List(traitlets.Unicode()).tag(sync=True)
     x = traitlets.Float(0.5).tag(sync=True)

@@ -7,15 +7,19 @@ widget leaves two outputs, itself and its copy, and a rule of style, which finds
 from __future__ import annotations
 
 import html
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets
+import traitlets
 from IPython.display import DisplayHandle, display
 
 ASK = "Run this cell to use the panel."
-DRAW = (Path(__file__).parent / "kept.js").read_text(encoding="utf-8")
+HERE = Path(__file__).parent
+DRAW = (HERE / "kept.js").read_text(encoding="utf-8")
 RUN = "Run this cell to see what stood here."  # other widgets, such as progress bars, say this in JupyterLab
 _DEAD = ".lm-Panel.jp-OutputArea-output:not([data-mime-type]):not(:has(*))"  # JupyterLab's place of a widget
 WAIT_S = 3  # for a widget to come alive, before its copy is shown
@@ -74,6 +78,23 @@ class Kept(ipywidgets.DOMWidget):
             self._copy = copy
             for shown in self._copies:
                 shown.update({"text/html": copy}, raw=True)
+
+
+def script(*names: str) -> str:
+    """Return these files of this folder as the one script of a widget, which hears the kernel."""
+    return "".join((HERE / name).read_text(encoding="utf-8") for name in ("hearing.js", *names))
+
+
+class ScriptedWidget(Kept, anywidget.AnyWidget):
+    """A widget with a `script` of ours: what is drawn and heard in the page."""
+
+    _css = HERE / "style.css"
+    key = traitlets.Unicode().tag(sync=True)
+    """The id of its model, under which the page finds it and keeps the one engine of all its outputs."""
+
+    def __init__(self, **traits: Any) -> None:
+        key = uuid.uuid4().hex
+        super().__init__(key=key, model_id=key, **traits)
 
 
 def _copy_of(part: Any) -> str:

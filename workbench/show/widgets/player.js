@@ -259,7 +259,7 @@ class ComparisonView {
   }
 }
 
-export default {
+export default hearing({
   initialize({ model }) {
     const engine = new Comparison(model);
     page.engines.set(model.get("key"), engine);
@@ -275,4 +275,4 @@ export default {
       if (!engine.views.size) engine.stop(); // nobody could press Pause any more
     };
   },
-};
+});

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -12,7 +11,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 
@@ -22,28 +20,24 @@ from workbench.generation.live.pacing import Playback
 from workbench.show.page import player_html
 from workbench.show.plots.grammar import colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
-from workbench.show.widgets.kept import Kept
+from workbench.show.widgets.kept import ScriptedWidget, script
 from workbench.sound.clip import Clip
 
-HERE = Path(__file__).parent
 ANSWER_S = 2.0  # a page that has had no sound for so long gets it as text
-SOUND = (HERE / "sound.js").read_text(encoding="utf-8")  # what all players have in common in the page
 
 
-class SoundWidget(Kept, anywidget.AnyWidget):
+class SoundWidget(ScriptedWidget):
     """A player in a page: messages wait until the page is there, and the page reports its level.
 
     `level` is the loudest RMS (0-1) measured at the loudspeaker since the sound began; 0 means silence.
     """
 
-    _css = HERE / "style.css"
-    key = traitlets.Unicode().tag(sync=True)  # under which the page keeps the one engine of all outputs
     ready = traitlets.Bool(False).tag(sync=True)
     playing = traitlets.Bool(False).tag(sync=True)
     level = traitlets.Float(0.0).tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
-        super().__init__(key=uuid.uuid4().hex, **traits)
+        super().__init__(**traits)
         self._waiting: deque[tuple[dict[str, Any], bytes | None]] = deque()
         self._as_text = False  # some hosted notebooks drop binary buffers
         self.observe(self._flush, "ready")
@@ -76,7 +70,7 @@ class ComparisonPlayer(SoundWidget):
     All clips play at one gain, so that a clip which steering has made louder, or destroyed, sounds like that.
     """
 
-    _esm = SOUND + (HERE / "player.js").read_text(encoding="utf-8")
+    _esm = script("sound.js", "player.js")
     clips = traitlets.List().tag(sync=True)
     current = traitlets.Int(0).tag(sync=True)
     copied = ("clips",)
@@ -170,7 +164,7 @@ class StreamPlayer(SoundWidget):
     heard), `lead_now_s` (scheduled ahead), `received_s` and `level`.
     """
 
-    _esm = SOUND + (HERE / "stream_player.js").read_text(encoding="utf-8")
+    _esm = script("sound.js", "stream_player.js")
     rate_hz = traitlets.Int().tag(sync=True)
     lead_s = traitlets.Float(0.3).tag(sync=True)
     lead_now_s = traitlets.Float(0.0).tag(sync=True)

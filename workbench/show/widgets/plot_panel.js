@@ -66,15 +66,26 @@ async function render({ model, el }) {
     chart.textContent = `The figure cannot be drawn here: ${error.message}. Reload the page or use a current browser.`;
     return;
   }
+  // plotly loses a box that is being drawn where it draws a figure anew, or takes a picture of any: both wait for its end.
+  let held = Promise.resolve();
+  const hold = () => {
+    held = new Promise((done) => {
+      for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => setTimeout(done, 150), { once: true, capture: true });
+    });
+  };
+  window.addEventListener("pointerdown", hold, true);
   // The kernel keeps a picture in the colours of paper for those who read the notebook without a kernel.
   let keeping;
   const keep = async () => {
+    await held;
     const { data, layout } = model.get("figure");
     const size = { width: Math.min(chart.clientWidth || 700, 800), height: chart.clientHeight || layout.height || 400 };
     model.send({ kind: "picture", url: await Plotly.toImage({ data, layout }, { format: "webp", scale: 1.25, ...size }) });
+    delete chart.dataset.keeping;
   };
   let shown = 0, width = 0, last = Promise.resolve(); // drawn again for a theme or a width, a figure keeps its zoom
   const drawNow = async (still) => {
+    await held;
     if (!chart.isConnected) return;
     const { data, layout } = model.get("figure");
     if (!data) return; // nothing to show yet: the panel is hidden
@@ -85,6 +96,7 @@ async function render({ model, el }) {
       config: structuredClone(model.get("config")) });
     clearTimeout(keeping);
     keeping = setTimeout(keep, 500);
+    chart.dataset.keeping = "soon";
     if (!first) return;
     let boxed = false, clicks = 0;
     const select = (points) => { boxed = points.length > 0; model.send({ kind: "select", points: points.map(pointOf) }); };
@@ -122,6 +134,6 @@ async function render({ model, el }) {
   const watch = new ResizeObserver(() => chart.isConnected && chart.offsetParent && el.clientWidth !== width && draw());
   watch.observe(el);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
-  return () => { clearTimeout(keeping); leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
+  return () => { clearTimeout(keeping); window.removeEventListener("pointerdown", hold, true); leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
 }
-export default { render };
+export default hearing({ render });

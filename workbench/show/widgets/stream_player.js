@@ -205,7 +205,7 @@ class StreamView {
   }
 }
 
-export default {
+export default hearing({
   initialize({ model }) {
     const engine = new Stream(model);
     page.engines.set(model.get("key"), engine);
@@ -217,4 +217,4 @@ export default {
     engine.views.add(view);
     return () => { engine.views.delete(view); };
   },
-};
+});

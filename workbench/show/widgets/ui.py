@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import anywidget
@@ -21,10 +20,9 @@ import pandas as pd
 import traitlets
 
 from workbench.errors import Cancelled, WorkbenchError
-from workbench.show.plots.grammar import CONFIG, FIGURE_SCRIPT, plotly_source
-from workbench.show.widgets.kept import Kept, picture_html
+from workbench.show.plots.grammar import CONFIG, plotly_source
+from workbench.show.widgets.kept import HERE, Kept, ScriptedWidget, picture_html, script
 
-HERE = Path(__file__).parent
 FULL = {"width": "100%"}
 ROWS = 8  # lines of a list that are seen at once
 SURE = 0.05  # from this share on the rest of the time is reckoned from it
@@ -433,7 +431,7 @@ def shared_library() -> PlotlyLibrary:
     return _library
 
 
-class PlotPanel(Kept, anywidget.AnyWidget):
+class PlotPanel(ScriptedWidget):
     """One figure, with `on_click` and `on_select`, and buttons that save it as PNG and its data as CSV.
 
     Args:
@@ -443,8 +441,7 @@ class PlotPanel(Kept, anywidget.AnyWidget):
         clock: the `key` of a player of the same page: a line on the time axis stands where that player is.
     """
 
-    _esm = FIGURE_SCRIPT.read_text(encoding="utf-8") + (HERE / "plot_panel.js").read_text(encoding="utf-8")
-    _css = HERE / "style.css"
+    _esm = script("../figure.js", "plot_panel.js")
     library = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
     figure = traitlets.Dict().tag(sync=True)
     config = traitlets.Dict(PANEL_CONFIG).tag(sync=True)
