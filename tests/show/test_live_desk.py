@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,8 +69,15 @@ def test_a_desk_plays_records_and_replays_without_a_browser(tiny_model: Any, tmp
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Rate:
-    """Every model is measured to be slower than real time."""
-    rate = Rate(0.55, opening_s=2.0)
+    """Every model is measured to be slower than real time, and is so: a step waits for its time."""
+    rate, worked = Rate(0.55, opening_s=2.0), live_session.Pacing.worked
+
+    def slowly(pacing: Any, took_s: float) -> None:
+        step_s = max(took_s, 0.04 / rate.speed)  # 25 steps are a second of sound
+        time.sleep(step_s - took_s)
+        worked(pacing, step_s)
+
+    monkeypatch.setattr(live_session.Pacing, "worked", slowly)
     for module in (live_desk, live_session):
         monkeypatch.setattr(module, "measure_rate", lambda _model, **_settings: rate)
     monkeypatch.setattr(live_desk, "speeds", lambda _width: {"int8": 4.56, "bfloat16": 1.1})
