@@ -123,6 +123,8 @@ window.audit = (() => {
       for (const [name, box] of clips(el, root)) if (quads.some((q) => outside(q, box))) yield `cut by ${name}: ${told(says)}`;
       if (!el.closest(SCROLLS) && quads.some((q) => outside(q, [left, -1e9, right, 1e9]))) yield `sticks out of its column: ${told(says)}`;
     }
+    for (const el of root.querySelectorAll("select:not([size])"))
+      if (seen(el) && el.options.length && !el.selectedOptions[0]?.textContent.trim()) yield `a choice that shows nothing: ${told(el.textContent)}`;
     for (const el of root.querySelectorAll("*")) {
       const style = getComputedStyle(el);
       if (el.matches(SCROLLS) || el.matches("pre, select, svg *, .jp-OutputArea-prompt *") || !seen(el) || el.clientWidth === 0) continue;

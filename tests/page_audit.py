@@ -1,7 +1,8 @@
 """What is wrong with what a page shows, by boxes and computed colours, so that any font will do.
 
-Texts that overlap, are cut or stick out, scrollbars, text over a plot, contrast below WCAG AA (4.5 for text,
-3 for large text, lines and marks), controls without a name, without a focus ring, or that Tab does not reach.
+Texts that overlap, are cut or stick out, scrollbars, choices that show nothing, text over a plot, contrast
+below WCAG AA (4.5 for text, 3 for large text, lines and marks), controls without a name, without a focus
+ring, or that Tab does not reach.
 """
 
 from __future__ import annotations

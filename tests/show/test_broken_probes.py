@@ -78,6 +78,17 @@ def test_the_verdict_is_hidden_until_a_cause_is_named(room):
     assert "wb-unanswered" not in lab._dom_classes and "Right." in room.told.value
 
 
+def test_the_choice_of_a_cause_always_shows_its_words(room):
+    room.broken_probes = room.broken_probes | {"B": room.broken_probes["A"]}
+    room.chosen.options = ["A", "B"]
+    assert room.cause.label == "your diagnosis ..."
+    room.cause.value = "text leak"
+    room.chosen.value = "B"
+    assert room.cause.label == "your diagnosis ..." and "B" not in room.answers
+    room.chosen.value = "A"
+    assert room.cause.value == "text leak"
+
+
 def test_a_second_fault_whose_alarm_is_raised_is_accepted(room):
     report = room.labs["A"].wait()
     assert "group leak" in [finding.name for finding in report.alarms]

@@ -214,10 +214,13 @@ def test_probes_make_layers_a_choice_and_are_read_while_takes_are_made(
     lab.options.layers["genre"].value = 1
     assert lab.text.startswith("0.5*jazz@1 |")
     assert lab.steering.terms[0].direction == sweep[1].direction("jazz")
+    assert lab.options.gate.label == "no gate"
     lab.options.gate.label = "jazz (genre, layer 3)"
     steered = list(lab.start().wait(120).values())[1]
     assert [(trace.target, trace.layer) for trace in steered.probe_traces] == [("genre", 3)]
     assert "gate(jazz@3 < 0.8 over 1s)" in steered.steering
+    lab.options.plain()
+    assert lab.options.gate.label == "no gate"
 
 
 def test_a_dose_is_searched_set_and_told(tiny_model: Any, own: Any, judge: Any, monkeypatch: Any) -> None:

@@ -261,7 +261,7 @@ class BrokenProbes(ui.Panel):
         self.answers: dict[str, str] = {}
         names = list(self.broken_probes)
         self.chosen = ipywidgets.ToggleButtons(options=names, value=names[0], description="probe")
-        causes = [("your diagnosis ...", None), *((words, name) for name, words in CAUSES.items())]
+        causes = [("your diagnosis ...", ""), *((words, name) for name, words in CAUSES.items())]
         self.cause = ui.control(ipywidgets.Dropdown, "it is", "520px", options=causes)
         self.claim, self.told = ipywidgets.HTML(), ipywidgets.HTML()
         super().__init__([self.chosen, self.claim, self.cause, self.told])
@@ -292,13 +292,13 @@ class BrokenProbes(ui.Panel):
         return self.labs[name]
 
     def _answer(self) -> None:
-        if self.cause.value is not None:
+        if self.cause.value:
             self.told.value = self.check(self.chosen.value, self.cause.value)._repr_html_()
 
     def _open(self) -> None:
         name = self.chosen.value
         self.told.value = ""
-        self.cause.value = self.answers.get(name)
+        self.cause.value = self.answers.get(name, "")
         claim = html.escape(self.broken_probes[name].claim)
         self.claim.value = f"<style>{HIDDEN}</style><p><b>Its claim:</b> {claim}</p>"
         self.children = [self.chosen, self.claim, self.cause, self.told, self._make(name)]

@@ -271,7 +271,7 @@ class SteeringOptions(ui.Together, ui.Panel):
         self.schedule = choice("when", {words: kind for kind, (words, _numbers) in SCHEDULES.items()})
         self.first, self.second = number(), number()
         self.points = _line("points", "0s:0, 2s:1, 4s:0", "320px")
-        self.gate = choice("gate", {"no gate": None, **gates}, "push until a probe reads a class")
+        self.gate = choice("gate", {"no gate": "", **gates}, "push until a probe reads a class")
         self.side = choice("push", SIDES)
         self.threshold = _share("threshold", 0.8, "P(class) that opens or shuts the gate")
         self.over = number("mean of (s)", 1.0)
@@ -310,7 +310,7 @@ class SteeringOptions(ui.Together, ui.Panel):
     def settings(self) -> dict[str, Any]:
         """What the controls say, as `plan_of` takes it; a SteeringError if they make no schedule or gate."""
         gate, kind = None, self.schedule.value
-        if self.gate.value is not None:
+        if self.gate.value:
             reader, class_ = self.gate.value
             gate = Gate(reader, class_, self.side.value, ui.value_of(self.threshold), ui.value_of(self.over))
         if kind == "constant":
@@ -346,7 +346,7 @@ class SteeringOptions(ui.Together, ui.Panel):
         """Put every control to a plain push all the time; layers and methods stay."""
         with self.together():
             self.operation.value, self.schedule.value, self.branch.value = "add", "constant", "cond"
-            self.chance.value, self.gate.value, self.angles.value, self.spread.value = 1.0, None, PLAIN, False
+            self.chance.value, self.gate.value, self.angles.value, self.spread.value = 1.0, "", PLAIN, False
 
     def _follow_schedule(self) -> None:
         _words, numbers = SCHEDULES[self.schedule.value]
@@ -359,7 +359,7 @@ class SteeringOptions(ui.Together, ui.Panel):
             self._follow_gate()
 
     def _follow_gate(self) -> None:
-        self._gate_parts.layout.display = "none" if self.gate.value is None else ""
+        self._gate_parts.layout.display = "" if self.gate.value else "none"
         self._changed()
 
 
