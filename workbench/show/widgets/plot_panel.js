@@ -67,13 +67,13 @@ async function render({ model, el }) {
     return;
   }
   // plotly loses a box that is being drawn where it draws a figure anew, or takes a picture of any: both wait for its end.
-  let held = Promise.resolve();
-  const hold = () => {
-    held = new Promise((done) => {
-      for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => setTimeout(done, 150), { once: true, capture: true });
-    });
+  let held = Promise.resolve(), letGo = () => {};
+  const hold = ({ type, target }) => {
+    if (type !== "pointerdown") setTimeout(letGo, 150);
+    else if (target.closest?.(".js-plotly-plot")) { letGo(); held = new Promise((done) => { letGo = done; }); }
   };
-  window.addEventListener("pointerdown", hold, true);
+  const moments = ["pointerdown", "pointerup", "pointercancel"];
+  for (const moment of moments) window.addEventListener(moment, hold, true);
   // The kernel keeps a picture in the colours of paper for those who read the notebook without a kernel.
   let keeping;
   const keep = async () => {
@@ -134,6 +134,6 @@ async function render({ model, el }) {
   const watch = new ResizeObserver(() => chart.isConnected && chart.offsetParent && el.clientWidth !== width && draw());
   watch.observe(el);
   const leave = model.get("clock") ? follow(model.get("clock"), chart, line) : () => {};
-  return () => { clearTimeout(keeping); window.removeEventListener("pointerdown", hold, true); leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
+  return () => { clearTimeout(keeping); moments.forEach((moment) => window.removeEventListener(moment, hold, true)); leave(); watch.disconnect(); theme.disconnect(); model.off("change:figure", redraw); Plotly.purge(chart); };
 }
 export default hearing({ render });
