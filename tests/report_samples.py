@@ -15,14 +15,21 @@ from workbench.evidence.search import COSTS, DamageBudget
 from workbench.generation.generate import generate
 from workbench.sound import Dataset, Entry
 from workbench.steering import Direction, random_direction
+from workbench.steering.together import WAYS
 
 NAMES = {"jazz": 3, "rock": 9}
 HEARD = {**NAMES, "country": 1, "reggae": 12}  # what the judge tells apart
+OTHERS = {
+    "away": lambda some, dose: some[0].at(-dose),
+    "the same": lambda some, dose: some[0].at(dose),
+    "both branches": WAYS["both branches"],
+}
 SHORT = Design(
-    doses=(0.5, 2.0), clips=(2, 12), seconds=1.0, full=1, budget=DamageBudget(nll_rise=9, level_change_db=60)
-)
+    doses=(0.5, 2.0), clips=(2, 12), seconds=1.0, full=1, ways=OTHERS,
+    budget=DamageBudget(nll_rise=9, level_change_db=60),
+)  # fmt: skip
 
-FEW = replace(SHORT, doses=(2.0,), clips=(1, 3))
+FEW = replace(SHORT, doses=(2.0,), clips=(1, 3), ways={})
 
 
 def methods(model: Any) -> dict[str, dict[str, Direction]]:

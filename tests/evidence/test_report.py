@@ -34,6 +34,8 @@ from workbench.evidence.report import (
     verdicts,
 )
 from workbench.evidence.search import DamageBudget
+from workbench.steering import Direction
+from workbench.steering.together import WAYS
 
 TOOK = re.compile(r"[\d.]+ in this call")
 
@@ -71,6 +73,25 @@ def test_every_control_stands_beside_every_aim_in_pairs(found):
     )
     same = found.clips[found.clips["method"] == UNSTEERED]
     assert np.allclose(same["gain"], 0, **DOUBLE) and set(same["base"]) == {"a song", "a track"}
+
+
+def test_other_ways_to_push_meet_the_same_pairs_and_doses(found):
+    assert set(found.ways["method"]) == {"planted", "away", "both branches"}  # not "the same"
+    area = found.ways.groupby("method")["area"].first()
+    assert area["away"] == 0 < 0.2 < min(area["planted"], area["both branches"]) <= 1
+    assert found.ways["method"].iloc[-1] == "away" and set(found.ways["dose"]) == {2.0}
+    mine, other = (found.clips[(found.clips["method"] == name) & (found.clips["dose"] == 2.0)]
+                   for name in ("planted", "both branches"))  # fmt: skip
+    pairs = [sorted(zip(one["aim"], one["base"], one["seed"], strict=True)) for one in (mine, other)]
+    assert pairs[0] == pairs[1] and not other["chosen"].any()
+    assert "Ways to push" in found.page.read_text("utf-8")
+
+
+def test_every_way_to_push_is_a_plan_of_its_own():
+    some = [Direction(np.eye(4)[n], n, name="jazz", residual_norm=10.0) for n in (2, 0)]
+    plans = [str(way(some, 0.3)) for way in WAYS.values()]
+    assert len({str(some[0].at(0.3)), *plans}) == len(WAYS) + 1
+    assert all("jazz@2" in plan for plan in plans)
 
 
 def test_what_chose_is_never_reported(found):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from recipe.evidence import results_text
 from report_samples import judged, judged_table, study_clips
 
-from workbench.evidence.report import Evidence, summary, verdicts
+from workbench.evidence.report import Design, Evidence, compared_ways, summary, verdicts
 from workbench.evidence.search import DamageBudget
 from workbench.stats import Estimate
 
@@ -21,9 +22,10 @@ def evidence(rates: dict[str, tuple[float, float]]) -> Evidence:
     said = verdicts(table, "probe", DamageBudget(), judges)
     settings = {"model": "m 123", "minutes": "3.0 in this call", "doses": "0.1, 0.2"}
     methods = summary(clips, ("method",))
-    return Evidence(
-        Path("out"), "probe", said, table, methods, methods, {}, judges, turns, clips, {}, {}, settings
-    )
+    kept = clips[clips["method"] == "probe"].assign(method="norm kept", gain=-0.5, hit=False)
+    ways = compared_ways(pd.concat([clips, kept]), "probe", Design(doses=(0.2,)))
+    rest: tuple[Any, ...] = ({}, judges, turns, clips, {}, {}, settings)
+    return Evidence(Path("out"), "probe", said, table, methods, methods, ways, *rest)
 
 
 def test_the_page_of_results_says_what_the_figures_say():
@@ -32,6 +34,9 @@ def test_the_page_of_results_says_what_the_figures_say():
     row = next(line for line in text.splitlines() if line.startswith("| jazz | 3 | 0.2 | 40 |"))
     assert "95% (83% to 99%)" in row and "10% (4% to 23%)" in row
     assert "| jazz to rock | 0.70 (0.60 to 0.80) |" in text and "0.87 (0.82 to 0.92)" in text
+    ways = text[text.index("## Ways to push") :]
+    assert "| add, by probe | 57% (46% to 68%) | +0.00 | 0.38 |" in ways  # (0.95 + 0.2) / 2, gains 0.2 less
+    assert next(line for line in ways.splitlines() if "| norm kept | 0%" in line).endswith("| +0.00 | 0.00 |")
     assert "workbench evaluate --model facebook/musicgen-small" in text and "- doses: 0.1, 0.2" in text
     better = results_text(evidence({"jazz": (0.95, 0.1), "rock": (0.9, 0.2)}))
     assert "2 of 2 steer above every control" in better

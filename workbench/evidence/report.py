@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from workbench.errors import EvidenceError
 from workbench.evidence.crosstalk import beginnings, compare_gains, transitions
 from workbench.evidence.judge import Judge, Judges, as_judges, first_to_know
+from workbench.evidence.metrics import frontier_area
 from workbench.evidence.search import COSTS, DOSES, STEERED, DamageBudget, ranked, settings
 from workbench.evidence.trials import UNSTEERED, Trial, pair_prompts, run_trials
 from workbench.evidence.validate import Labelled, prompted_clips, validate_judge
@@ -30,6 +31,7 @@ from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
 from workbench.sound import Dataset
 from workbench.stats import SURE, holm, mean_over_groups, means, proportion, rate_over_groups
 from workbench.steering import Direction, Steering, random_direction
+from workbench.steering.together import WAYS, Way
 
 RANDOM, SHRINK, PROMPTED = "random directions", "norm shrink only", "prompt only"
 OTHER, SHUFFLED = "another genre's direction", "shuffled labels"
@@ -64,6 +66,12 @@ class Design:
     seconds: float = 5.0
     budget: DamageBudget = field(default_factory=DamageBudget)  # what costs more is chosen only if all do
     branch: str = "cond"
+    ways: Mapping[str, Way] = field(default_factory=lambda: WAYS)  # also tried with the directions reported
+
+    @property
+    def doses_of_ways(self) -> tuple[float, ...]:
+        """The doses at which ways to push are compared: every second, with the largest."""
+        return self.doses[::-2][::-1]
 
     def __post_init__(self) -> None:
         shared = sorted(set(self.choosing_prompts) & set(self.reporting_prompts))
@@ -151,8 +159,12 @@ class Study:
                 for drawn in range(several):
                     setting = Setting(random_direction(like, drawn), dose)
                     some += self._trials(pairs[drawn::several], RANDOM, setting, drawn=drawn)
+        for aim, setting in best.items():
+            for way, other, push in self.other_ways(setting, self.methods[main][aim]):
+                some += self._trials(pairs, way, other, push, aim=aim)
         for one in {(one.direction.layer, one.dose): one for one in best.values()}.values():
-            some += self._trials(pairs, SHRINK, one, operation="norm_shrink")
+            shrink = one.direction.at(one.dose, operation="norm_shrink", branch=self.design.branch)
+            some += self._trials(pairs, SHRINK, one, shrink)
         for aim, setting in best.items():
             some += self._trials(pairs, PROMPTED, aim=aim, prompt=self.design.prompted.format(aim))
             every = self.shuffled.get(aim, ())
@@ -162,19 +174,33 @@ class Study:
                 some += self._trials([pair], SHUFFLED, other, aim=aim)
         return some
 
-    def plan(self, setting: Setting, *, operation: str = "add") -> Steering:
+    def plan(self, setting: Setting) -> Steering:
         """Return the plan of a setting."""
-        return setting.direction.at(setting.dose, operation=operation, branch=self.design.branch)
+        return setting.direction.at(setting.dose, branch=self.design.branch)
+
+    def other_ways(
+        self, setting: Setting, candidates: Sequence[Direction]
+    ) -> Iterator[tuple[str, Setting, Steering]]:
+        """Yield name, dose and plan of each way to push that differs from the setting's own plan."""
+        some = sorted(candidates, key=lambda one: one.layer != setting.direction.layer)
+        for name, way in self.design.ways.items():
+            for other in map(partial(Setting, setting.direction), self.design.doses_of_ways):
+                push = way(some, other.dose)
+                if str(push) != str(self.plan(other)):
+                    yield name, other, push
 
     def _trials(
-        self, pairs: Sequence[tuple[str, int]], method: str, setting: Setting | None = None, *,
-        aim: str | None = None, stage: str = "reporting", prompt: str | None = None,
-        operation: str = "add", drawn: int | None = None,
+        self, pairs: Sequence[tuple[str, int]], method: str, setting: Setting | None = None,
+        push: Steering | None = None, *, aim: str | None = None, stage: str = "reporting",
+        prompt: str | None = None, drawn: int | None = None,
     ) -> list[Trial]:  # fmt: skip
-        """Return a trial of each (prompt, seed); `drawn` is the number of a random direction."""
+        """Return a trial of each (prompt, seed), by default of the setting's plan.
+
+        `drawn` is the number of a random direction.
+        """
         place = (None, 0.0) if setting is None else (setting.direction.layer, setting.dose)
         columns = {"stage": stage, "layer": place[0], "dose": place[1], "drawn": drawn}
-        push = setting and self.plan(setting, operation=operation)
+        push = push or (setting and self.plan(setting))
         return [
             Trial(prompt or base, seed, push, method, aim, columns={**columns, "base": base})
             for base, seed in pairs
@@ -232,6 +258,9 @@ class Study:
         for name, part in {**self.methods, SHUFFLED: self.shuffled}.items():
             every = [(aim, one) for aim, some in part.items() for one in some]
             told[name] = ", ".join(f"{aim}@{one.layer} {one.fingerprint[:8]}" for aim, one in every)
+        for name, way in design.ways.items():
+            some = self.methods[self.in_full[0]][self.aims[0]]
+            told[f"way to push: {name}"] = str(way(some, design.doses[0]))
         told["doses"] = ", ".join(f"{dose:g}" for dose in design.doses)
         told["prompts that choose, seeds from 0"] = "; ".join(design.choosing_prompts)
         told[f"prompts that are reported, seeds from {FIRST_REPORTED}"] = "; ".join(design.reporting_prompts)
@@ -259,6 +288,21 @@ def summary(clips: pd.DataFrame, by: Sequence[str] = ("aim", "method", "dose", "
             row |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def compared_ways(clips: pd.DataFrame, main: str, design: Design) -> pd.DataFrame:
+    """Return the summary of the main method and of all other ways to push by dose, over all aims.
+
+    `area` is that under effect against quality, of 1 at most (see `metrics.effect_quality`): a way that needs
+    larger doses for the same effect loses nothing by it, one that damages the music more does.
+    """
+    some = clips["method"].isin([main, *design.ways]) & clips["dose"].isin(design.doses_of_ways)
+    table = summary(clips[some].sort_values("dose", kind="stable"), ("method", "dose"))
+    used = np.array([design.budget.used({name: row[name] for name in COSTS}) for _, row in table.iterrows()])
+    table["quality"] = np.clip(1 - used, 0.0, 1.0)
+    for _, part in table.groupby("method"):
+        table.loc[part.index, "area"] = frontier_area(part["gain"].to_numpy(), part["quality"].to_numpy())
+    return table.sort_values("area", ascending=False, kind="stable", ignore_index=True)
 
 
 class Verdict(NamedTuple):
@@ -390,6 +434,7 @@ class Evidence:
     table: pd.DataFrame = field(repr=False)
     curves: pd.DataFrame = field(repr=False)  # `table` per method and dose over all aims
     methods: pd.DataFrame = field(repr=False)  # the same at the chosen settings
+    ways: pd.DataFrame = field(repr=False)  # other ways to push along the same directions (`compared_ways`)
     by_judge: dict[str, pd.DataFrame] = field(repr=False)  # `table` as each that knows all aims hears it
     judges: pd.DataFrame = field(repr=False)  # how well each judge tells each aim (see `validated`)
     turns: pd.DataFrame = field(repr=False)  # a row per transition, steered and prompted (`compare_gains`)
@@ -459,8 +504,8 @@ def gather(
     }
     return Evidence(
         folder, main, verdicts(table, main, design.budget, heard),
-        table, curves,
-        summary(clips[clips["chosen"]], ("method",)), by_judge, heard, turns, clips, plans, examples,
+        table, curves, summary(clips[clips["chosen"]], ("method",)), compared_ways(clips, main, design),
+        by_judge, heard, turns, clips, plans, examples,
         {**study.about(model), **told},
     )  # fmt: skip
 

@@ -274,6 +274,12 @@ CONTROLLED = (
     "directions in turn, directions from shuffled labels, those of the other genres, and the shrinking of "
     "the stream's norm alone. A prompt that names the genre is no control but the alternative."
 )
+PUSHED = (
+    "The same directions at the same doses, pushed in other ways: by other formulas, in both branches of "
+    "guidance, at several layers, and as two published systems push. Area: that under effect against "
+    "quality, which is 1 minus the share of the damage budget that is used; 1 is a certain effect at no "
+    "cost."
+)
 DOSED = "A dose counts in multiples of R, the layer's mean residual norm; dose 0 is the unsteered model."
 Sounds = dict[str, dict[str, tuple[Clip, Row]]]
 """Title -> name of the clip -> its sound and what was heard in it."""
@@ -346,6 +352,8 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     controls = {"controls": plots.beside_controls(found.table, found.main, [*CONTROLS, PROMPTED])}
     turns = table(found.turns.columns, found.turns.to_numpy(), named=True)
     cost = {"effect and quality": plots.frontier(found.curves, found.methods, control=RANDOM)}
+    drawn_ways = plots.frontier(found.ways, found.ways[:0], title="What does each way to push cost?")
+    ways = {"ways to push": drawn_ways}
     parts = [
         f"<h1>Is the steering real?</h1><p class='lead'>{escape(headline(found.verdicts))}</p>",
         facts_html(facts, {"Genres that steer": (f"{steered} of {len(found.verdicts)}", steered > 0)}),
@@ -353,7 +361,9 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
         f"<h2>Beside controls</h2><p>{CONTROLLED}</p>{figures_html(controls)}{_numbers_by_aim(found)}",
         f"<h2>Dose and response</h2><p>{DOSED}</p>{figures_html(drawn, first=False)}",
         f"<h2>Target and verdict</h2>{figures_html({'target and verdict': matrix}, first=False)}",
-        f"<h2>All methods</h2>{figures_html(cost, first=False)}{_by_method(found)}",
+        f"<h2>All methods</h2>{figures_html(cost, first=False)}{table(*method_rows(found), named=True)}",
+        f"<h2>Ways to push</h2><p>{PUSHED}</p>{figures_html(ways, first=False)}"
+        f"{table(*way_rows(found), named=True)}" if found.ways["method"].nunique() > 1 else "",
         f"<h2>Listen</h2><p>{RULE}</p>{_players(pieces)}",
         f"<h2>Transitions</h2><p>{TURNS}</p>{turns}{_players(turned)}" if turned else "",
         f"<h2>Can the judges be trusted?</h2><p>{TRUST}</p>{_trusted(found)}",
@@ -381,24 +391,43 @@ def _numbers_by_aim(found: Evidence) -> str:
     return f"<details><summary>All figures</summary>{table(head, rows)}</details>"
 
 
-def _by_method(found: Evidence) -> str:
+def method_rows(found: Evidence) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and rows that compare all methods at the chosen settings, over all aims."""
+    names = {"hit_rate": ".0%", "gain": "+.2f", "wrong_way": ".0%", **dict.fromkeys(COSTS, "+.2f")}
     rows = [
-        [row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f"),
-         _interval(row, "wrong_way"), *(_interval(row, name, "+.2f") for name in COSTS)]
+        [row["method"], *(_interval(row, name, form) for name, form in names.items())]
         for row in found.methods.to_dict("records")
-    ]  # fmt: skip
+    ]
     head = ["heard as the aim", "gain in P(aim)", "moved away", "NLL (nats)", "level (dB)", "repetition"]
-    return table(["method", *head], rows, named=True)
+    return ["method", *head], rows
+
+
+def way_rows(found: Evidence) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and rows that compare ways to push by dose, the largest area first."""
+    doses = [f"{dose:g}" for dose in sorted(found.ways["dose"].unique())]
+    rows = []
+    for name, part in found.ways.groupby("method", sort=False):
+        own = part.sort_values("dose").to_dict("records")
+        called = f"add, by {name!s}" if name == found.main else str(name)
+        rows.append([called, *(_interval(row, "hit_rate") for row in own),
+                     *(f"{row['nll_rise']:+.2f}" for row in own), f"{own[0]['area']:.2f}"])  # fmt: skip
+    head = [*(f"heard at {dose}" for dose in doses), *(f"NLL at {dose} (nats)" for dose in doses), "area"]
+    return ["way to push", *head], rows
+
+
+def judge_rows(found: Evidence) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and rows of how well each judge tells each aim."""
+    rows = [
+        [row["judge"], row["class"], row["material"], str(row["n"]), row["figure"],
+         str(Estimate(row["value"], row["low"], row["high"])), "yes" if row["ok"] else "no"]
+        for row in found.judges.to_dict("records")
+    ]  # fmt: skip
+    return ["judge", "genre", "on", "clips", "figure", "value", "passed"], rows
 
 
 def _trusted(found: Evidence) -> str:
     """Return how well judges tell genres, and what each of several says of the steering."""
-    rows = [
-        [row["judge"], row["class"], row["material"], row["n"], row["figure"],
-         str(Estimate(row["value"], row["low"], row["high"])), "yes" if row["ok"] else "no"]
-        for row in found.judges.to_dict("records")
-    ]  # fmt: skip
-    text = table(["judge", "genre", "on", "clips", "figure", "value", "passed"], rows)
+    text = table(*judge_rows(found))
     if len(found.by_judge) > 1:
         rows = [
             [name, row["aim"], row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f")]

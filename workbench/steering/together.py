@@ -192,6 +192,19 @@ PRESETS: Mapping[str, Callable[..., Steering]] = {
 """Plans as published systems steer, by name; each takes directions and a dose, and names its source."""
 
 
+Way = Callable[[Sequence[Direction], float], Steering]
+WAYS: Mapping[str, Way] = {
+    "norm-scaled add": lambda some, dose: some[0].at(dose, operation="norm_scaled_add"),
+    "norm kept": lambda some, dose: some[0].at(dose, operation="keep_norm"),
+    "both branches": lambda some, dose: some[0].at(dose, branch="both"),
+    "one dose over the layers": split_dose,
+    "the dose at each layer": means_everywhere,
+    "the genre paper's pulses": lambda some, dose: genre_paper(some[:1], dose),
+    "MusicRFM's schedule": musicrfm,
+}
+"""What else can be done at a dose with directions of one quality, one per layer, than to add the first."""
+
+
 def _each(directions: Sequence[Direction], dose: float, fall: float = 1.0, **settings: Any) -> Steering:
     if not directions:
         raise SteeringError("A preset was asked for", "no direction was given", "Give at least one")

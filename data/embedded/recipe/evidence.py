@@ -10,7 +10,7 @@ import workbench as wb
 from recipe.card import table
 from workbench.cli.tasks import directions_by_method
 from workbench.evidence.report import Evidence, headline
-from workbench.stats import Estimate
+from workbench.show.page import PUSHED, judge_rows, method_rows, way_rows
 
 PAGE = "results.md"
 CAVEAT = (
@@ -55,6 +55,7 @@ def results_text(found: Evidence) -> str:
         "\n".join(f"- {one.sentence}" for one in found.verdicts.values()) + "\n",
         *_chosen(found),
         *_methods(found),
+        *_ways(found),
         *_turns(found),
         *_judges(found),
         "## Settings\n",
@@ -96,13 +97,13 @@ def _chosen(found: Evidence) -> Iterator[str]:
 
 def _methods(found: Evidence) -> Iterator[str]:
     yield "## Methods, over all genres\n"
-    names = {"gain": "+.2f", "wrong_way": ".0%", "nll_rise": "+.2f", "level_change_db": "+.1f"}
-    names |= {"repetition_rise": "+.2f"}
-    head = ["method", "heard", "gain in P", "moved away", "NLL (nats)", "level (dB)", "repetition"]
-    yield table(head, [
-        [row["method"], _interval(row, "hit_rate"), *(_interval(row, *name) for name in names.items())]
-        for row in found.methods.to_dict("records")
-    ])  # fmt: skip
+    yield table(*method_rows(found))
+
+
+def _ways(found: Evidence) -> Iterator[str]:
+    yield "## Ways to push\n"
+    yield f"{PUSHED} Over all genres, layers as chosen above.\n"
+    yield table(*way_rows(found))
 
 
 def _turns(found: Evidence) -> Iterator[str]:
@@ -117,8 +118,4 @@ def _turns(found: Evidence) -> Iterator[str]:
 def _judges(found: Evidence) -> Iterator[str]:
     yield "## Judges\n"
     yield "AUC by rank, and by how much the codec's round trip alone moves the mean probability.\n"
-    yield table(["judge", "genre", "on", "clips", "figure", "value", "passed"], [
-        [row["judge"], row["class"], row["material"], str(row["n"]), row["figure"],
-         str(Estimate(row["value"], row["low"], row["high"])), "yes" if row["ok"] else "no"]
-        for row in found.judges.to_dict("records")
-    ])  # fmt: skip
+    yield table(*judge_rows(found))

@@ -275,7 +275,10 @@ def beside_controls(table: pd.DataFrame, main: str, names: Sequence[str]) -> go.
     return result.update_yaxes(range=[len(aims) - 0.5, -0.5], **ticks)
 
 
-def frontier(curves: pd.DataFrame, methods: pd.DataFrame, *, control: str) -> go.Figure:
+def frontier(
+    curves: pd.DataFrame, methods: pd.DataFrame, *, control: str = "",
+    title: str = "What does the effect cost?",
+) -> go.Figure:  # fmt: skip
     """Return effect against quality: gain in P(aim) over the rise of the NLL, a curve over doses per method.
 
     Both tables are those of an `Evidence`: method, gain and nll_rise with _low and _high. Methods that were
@@ -283,7 +286,7 @@ def frontier(curves: pd.DataFrame, methods: pd.DataFrame, *, control: str) -> go
     """
     note = "Means over genres, 95 % intervals; NLL under the unsteered model. Up is more effect."
     across = "rise of the NLL (nats per code)"
-    result = g.figure("What does the effect cost?", x=across, y="gain in P(genre)", note=note, height=440)
+    result = g.figure(title, x=across, y="gain in P(genre)", note=note, height=440)
     single = methods[~methods["method"].isin([*curves["method"], "unsteered"])].assign(dose=np.nan)
     rows = pd.concat([curves, single], ignore_index=True)
     colours = g.colours_for(name for name in rows["method"].unique() if name != control)
