@@ -21,7 +21,7 @@ from workbench.evidence.trials import (
     run_trials,
     trials,
 )
-from workbench.evidence.validate import Protocol, effect, effects, is_effective, validate_directions
+from workbench.evidence.validate import effect, effects, is_effective
 from workbench.model.musicgen import NEUTRAL_PROMPTS
 from workbench.stats import holm
 from workbench.steering import random_direction
@@ -149,25 +149,6 @@ def test_pairs_are_told_apart_by_prompt_and_seed_in_every_form():
         refuse_chosen(chosen, [Trial("a", 2), Trial("b", 1)])
         with pytest.raises(EvidenceError, match=r"1 of 2 pairs .* 'b' with seed 2"):
             refuse_chosen(chosen, [("a", 2), ("b", 2)])
-
-
-def test_a_validation_does_not_report_on_what_chose(tiny_model):
-    aims = {1: {"loud": direction(tiny_model, 1, name="loud")}}
-    how = {
-        "layers": (1,),
-        "doses": (0.2, 0.5),
-        "choosing_seeds": (1, 2),
-        "seconds": 0.4,
-        "random_directions": 0,
-    }
-    with pytest.raises(EvidenceError, match="1 of 2 pairs of prompt and seed have chosen"):
-        validate_directions(
-            tiny_model, aims, Peak(), Protocol(("a tune",), reporting_seeds=(2, 3), **how), progress=False
-        )
-    found = validate_directions(
-        tiny_model, aims, Peak(), Protocol(("a tune",), reporting_seeds=(3, 4), **how), progress=False
-    )
-    assert set(found.reporting["seed"]) == {3, 4}
 
 
 @pytest.mark.long

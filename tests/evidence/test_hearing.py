@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,6 @@ from steering_fixture import direction
 from toy_judges import DOSE, Reference, planted
 
 from workbench.errors import EvidenceError
-from workbench.evidence import validate
 from workbench.evidence.damage import damage, likelihood
 from workbench.evidence.judge import Judge, load_judge
 from workbench.evidence.trials import (
@@ -93,27 +90,6 @@ def test_every_control_has_a_random_direction_of_its_own(tiny_model):
     vectors = np.stack([one.plan.terms[0].direction.vector for one in controls])
     apart = vectors @ vectors.T / np.linalg.norm(vectors[0]) ** 2 - np.eye(4)
     assert np.abs(apart).max() < 0.9, "no two of them are the same"
-
-
-def test_controls_of_an_aim_have_the_dose_that_was_chosen_for_it(tiny_model, monkeypatch):
-    best = {"jazz": 0.3, "rock": 0.6}
-    aims = {name: direction(tiny_model, 1, seed=seed, name=name) for seed, name in enumerate(best)}
-
-    def judged(_model, some, *_judges, **_options):
-        rows = []
-        for one in some:
-            odds = {f"p_letter_{name}": one.columns["dose"] == best[name] for name in best}
-            rows.append({"aim": one.aim, "method": one.method, **one.columns, "judged_letter": one.aim,
-                         **odds, "hit": odds[f"p_letter_{one.aim}"]})  # fmt: skip
-        return pd.DataFrame(rows)
-
-    monkeypatch.setattr(validate, "run_trials", judged)
-    protocol = validate.Protocol(("a tune",), (1,), doses=(0.3, 0.6), per_aim=True, unsteered=False)
-    judge = SimpleNamespace(target="letter", classes=("jazz", "rock"))
-    found = validate.validate_directions(tiny_model, {1: aims}, judge, protocol)
-    for method in ("probe", "random"):
-        part = found.part(method)
-        assert dict(zip(part["aim"], part["dose"], strict=True)) == best
 
 
 def test_a_sweep_tells_the_likelihood_where_it_is_asked_for(tiny_model):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from evaluation_fixture import RATE_HZ, DeafJudge, tiny_bench
+from evidence_samples import Peak
 from recipe import __main__ as command_line
 from recipe import evaluate
 from recipe.card import BEGIN, END, figures_text, write_card
 from recipe.evaluate import code_hash, load_judges, measure
+from recipe.evaluation import validation
 from recipe.evaluation.bench import FIRST_SEED, Bench, Budget
 from recipe.evaluation.curves import draw_curves, read_log
 from recipe.evaluation.prompted import TEMPLATES, genre_prompt
@@ -23,12 +26,13 @@ from recipe.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
 from recipe.evaluation.sound import measure_size
 from recipe.evaluation.spectrograms import draw_spectrograms
 from recipe.evaluation.tempo import correlation, librosa_bpm
+from recipe.evaluation.validation import Protocol, ranked_settings, validate_directions
+from steering_fixture import direction
 from tolerances import ROUNDED
 
 from workbench.errors import EvidenceError
 from workbench.evidence.features import groove_score
 from workbench.evidence.judge import TrainedJudge
-from workbench.evidence.validate import Protocol, ranked_settings, validate_directions
 from workbench.sound import Clip, read_clip
 from workbench.stats import bootstrap, wilson
 from workbench.steering import Direction
@@ -170,15 +174,6 @@ def test_settings_are_ranked_by_hits_and_ties_go_to_the_smaller_dose():
     assert ranked_settings(table) == [(2, 0.3), (2, 0.6), (1, 0.6), (1, 0.3)]
 
 
-def test_each_aim_weighs_the_same_however_many_clips_it_has():
-    table = pd.DataFrame(
-        [judged("jazz", 1, 0.3, True, 1.0)] * 9
-        + [judged("rock", 1, 0.3, False, 0.0)]
-        + [judged("jazz", 2, 0.3, True, 0.7), judged("rock", 2, 0.3, True, 0.7)]
-    )
-    assert ranked_settings(table)[0] == (2, 0.3)
-
-
 def planted_directions(model, layers=(1, 2)) -> dict[int, dict[str, Direction]]:
     rng = np.random.default_rng(0)
     return {
@@ -204,10 +199,8 @@ def test_a_validation_chooses_and_reports_on_different_seeds(tiny_model):
         choosing_seeds=(1,),
         finalists=2,
         second_seeds=(2, 3),
-        per_aim=True,
         reporting_seeds=(10, 11),
         random_directions=2,
-        unsteered=False,
         seconds=1.0,
     )
     judge = DeafJudge("letter", ("a", "b"))
@@ -225,6 +218,46 @@ def test_a_validation_chooses_and_reports_on_different_seeds(tiny_model):
     assert len(found.part("random")) == 4
     assert found.reporting["ok"].all()
     assert set(found.summary()) == {"a", "b"}
+
+
+def test_a_validation_does_not_report_on_what_chose(tiny_model):
+    aims = {1: {"loud": direction(tiny_model, 1, name="loud")}}
+    how = {
+        "layers": (1,),
+        "doses": (0.2, 0.5),
+        "choosing_seeds": (1, 2),
+        "seconds": 0.4,
+        "random_directions": 0,
+    }
+    with pytest.raises(EvidenceError, match="1 of 2 pairs of prompt and seed have chosen"):
+        validate_directions(
+            tiny_model, aims, Peak(), Protocol(("a tune",), reporting_seeds=(2, 3), **how), progress=False
+        )
+    found = validate_directions(
+        tiny_model, aims, Peak(), Protocol(("a tune",), reporting_seeds=(3, 4), **how), progress=False
+    )
+    assert set(found.reporting["seed"]) == {3, 4}
+
+
+def test_controls_of_an_aim_have_the_dose_that_was_chosen_for_it(tiny_model, monkeypatch):
+    best = {"jazz": 0.3, "rock": 0.6}
+    aims = {name: direction(tiny_model, 1, seed=seed, name=name) for seed, name in enumerate(best)}
+
+    def judged(_model, some, *_judges, **_options):
+        rows = []
+        for one in some:
+            odds = {f"p_letter_{name}": one.columns["dose"] == best[name] for name in best}
+            rows.append({"aim": one.aim, "method": one.method, **one.columns, "judged_letter": one.aim,
+                         **odds, "hit": odds[f"p_letter_{one.aim}"]})  # fmt: skip
+        return pd.DataFrame(rows)
+
+    monkeypatch.setattr(validation, "run_trials", judged)
+    protocol = Protocol(("a tune",), (1,), doses=(0.3, 0.6), choosing_seeds=(0, 1), reporting_seeds=(2, 3))
+    judge = SimpleNamespace(target="letter", classes=("jazz", "rock"))
+    found = validate_directions(tiny_model, {1: aims}, judge, protocol)
+    for method in ("probe", "random"):
+        part = found.part(method)
+        assert dict(zip(part["aim"], part["dose"], strict=True)) == best
 
 
 # ------------------------------------------------------------------------------ the rest, small parts

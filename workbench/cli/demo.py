@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import workbench as wb
-from workbench.evidence.trials import hit_rates, sweep
-from workbench.evidence.validate import Protocol, Validation, validate_steering
+from workbench.evidence.search import RANDOM, AutoDose, auto_dose
+from workbench.evidence.trials import UNSTEERED, hit_rates, sweep
 from workbench.files import file_names, write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS
 from workbench.probing import ProbeSweep
@@ -42,11 +45,17 @@ def run_demo(
     songs, target = _labelled(songs, ear)
     acts = wb.capture(network, songs, seconds=5)
     probes = wb.fit_probes(acts, target=target)
-    protocol = _protocol(probes, clips)
     methods = {"logistic": probes, "means": wb.fit_probes(acts, target=target, method="means", shuffles=0)}
-    method = _best_method(network, ear, methods, protocol)
-    validation = validate_steering(network, methods[method], ear, protocol)
-    takes, speed = _takes(network, methods[method], validation, prompt, seed)
+    seeds = range(min(3, clips))
+    method = _best_method(network, ear, methods, seeds)
+    how = {"seeds": seeds, "further_seeds": range(1000, 1000 + clips)}
+    searches = _searched(network, methods[method], ear, **how)
+    plans = {"unsteered": None} | {aim: one.steering for aim, one in searches.items()}
+    begin = time.perf_counter()
+    made = wb.generate(network, prompt, steering=list(plans.values()), seed=seed, seconds=5)
+    speed = (time.perf_counter() - begin) / sum(take.seconds for take in made)
+    takes = dict(zip(plans, made, strict=True))
+    judged = pd.concat([one.clips for one in searches.values()], ignore_index=True)
     names = file_names(takes)
     table = probes.table().rename(columns={"shuffled_mean": "shuffled"})
     files = {name: take.clip.write(out / f"{names[name]}.wav") for name, take in takes.items()}
@@ -57,14 +66,14 @@ def run_demo(
         "seed": seed,
         "method": method,
         "probe": table[COLUMNS].astype(float).round(4).to_dict("records"),
-        "steering": validation.summary(),
-        "receipts_ok": bool(validation.reporting["ok"].all() and all(t.receipt.ok for t in takes.values())),
+        "steering": {aim: _proved(one) for aim, one in searches.items()},
+        "receipts_ok": bool(judged["ok"].all() and all(take.receipt.ok for take in takes.values())),
         "seconds_per_audio_second": round(speed, 3),
         "versions": {name: version(name) for name in PACKAGES},
     }
     write_atomically(out / "report.json", f"{json.dumps(report, indent=2)}\n".encode())
-    validation.reporting.to_csv(out / "judged.csv", index=False)
-    return write_page(out, report, _figures(acts, probes, validation), files)
+    judged.to_csv(out / "judged.csv", index=False)
+    return write_page(out, report, _figures(acts, probes, searches), files)
 
 
 def _labelled(songs: wb.Dataset, judge: wb.Judge) -> tuple[wb.Dataset, str]:
@@ -75,44 +84,48 @@ def _labelled(songs: wb.Dataset, judge: wb.Judge) -> tuple[wb.Dataset, str]:
     return relabelled(songs, "heard", [judge.classes[best] for best in odds.argmax(axis=1)]), "heard"
 
 
-def _protocol(probes: ProbeSweep, clips: int) -> Protocol:
-    """Return a short validation before and at the middle layer; each genre has its own layer and dose."""
+def _layers(probes: ProbeSweep) -> tuple[int, ...]:
+    """Return the layers that are steered: the middle one and the one before."""
     middle = len(probes.layers) // 2
-    return Protocol(
-        prompts=NEUTRAL_PROMPTS[:3], layers=tuple(probes.layers[max(0, middle - 1) : middle + 1]),
-        doses=DOSES, choosing_seeds=tuple(range(min(3, clips))), per_aim=True,
-        reporting_seeds=tuple(range(1000, 1000 + clips)), random_directions=min(4, clips),
-    )  # fmt: skip
+    return tuple(probes.layers[max(0, middle - 1) : middle + 1])
 
 
-def _best_method(model: wb.Model, judge: wb.Judge, methods: dict[str, ProbeSweep], protocol: Protocol) -> str:
+def _best_method(
+    model: wb.Model, judge: wb.Judge, methods: dict[str, ProbeSweep], seeds: Sequence[int]
+) -> str:
     """Return whose directions are heard more often at two doses, on the seeds that choose."""
     heard = {}
     for name, probes in methods.items():
-        directions = probes.directions(protocol.layers[-1])
+        directions = probes.directions(_layers(probes)[-1])
         known = {aim: direction for aim, direction in directions.items() if aim in judge.classes}
-        clips = sweep(model, known, DOSES[1::2], judge, prompts=NEUTRAL_PROMPTS[:3],
-                      seeds=protocol.choosing_seeds)  # fmt: skip
+        clips = sweep(model, known, DOSES[1::2], judge, prompts=NEUTRAL_PROMPTS[:3], seeds=seeds)
         heard[name] = float(clips["hit"].mean())
     return max(heard, key=heard.__getitem__)
 
 
-def _takes(
-    network: wb.Model, probes: ProbeSweep, validation: Validation, prompt: str, seed: int
-) -> tuple[dict[str, wb.Take], float]:
-    """Return the clips that are kept, unsteered first, and the seconds of work per second of sound."""
-    plans: dict[str, wb.Steering | None] = {"unsteered": None}
-    for aim, (layer, dose) in validation.settings.items():
-        plans[aim] = probes[layer].direction(aim).at(dose)
-    begin = time.perf_counter()
-    takes = wb.generate(network, prompt, steering=list(plans.values()), seed=seed, seconds=5)
-    speed = (time.perf_counter() - begin) / sum(take.seconds for take in takes)
-    return dict(zip(plans, takes, strict=True)), speed
+def _searched(model: wb.Model, probes: ProbeSweep, judge: wb.Judge, **seeds: Any) -> dict[str, AutoDose]:
+    """Return for each class that the judge hears a layer and dose that some seeds choose and others prove."""
+    return {
+        aim: auto_dose(model, {layer: probes[layer].direction(aim) for layer in _layers(probes)}, aim,
+                          judge, doses=DOSES, prompts=NEUTRAL_PROMPTS[:3], **seeds)
+        for aim in probes.classes if aim in judge.classes
+    }  # fmt: skip
 
 
-def _figures(acts: wb.Activations, probes: ProbeSweep, validation: Validation) -> dict[str, Any]:
-    doses = hit_rates(validation.choosing[validation.choosing["layer"] == validation.layer])
-    doses, chance = doses.rename(columns={"aim": "genre"}), 1 / len(probes.classes)
+def _proved(found: AutoDose) -> dict[str, Any]:
+    """Return what the seeds that did not choose say of a setting."""
+    rate, proof = found.hit_rate, found.clips[found.clips["stage"] == "proof"]
+    shares = {"hit_rate": rate.value, "low": rate.low, "high": rate.high}
+    shares |= {"unsteered": found.rates[UNSTEERED].value, "random_direction": found.rates[RANDOM].value}
+    n = int((proof["method"] == UNSTEERED).sum())
+    rounded = {name: round(float(share), 4) for name, share in shares.items()}
+    return {"layer": found.layer, "dose": found.dose, "n": n, **rounded, "verdict": found.verdict}
+
+
+def _figures(acts: wb.Activations, probes: ProbeSweep, searches: Mapping[str, AutoDose]) -> dict[str, Any]:
+    tried = [one.clips[(one.clips["stage"] != "proof") & (one.clips["layer"] == one.layer)]
+             for one in searches.values()]  # fmt: skip
+    doses, chance = hit_rates(pd.concat(tried)).rename(columns={"aim": "genre"}), 1 / len(probes.classes)
     projection = wb.project(acts, probes.best.layer)
     return {
         "Accuracy of a linear probe per layer": plots.accuracy_per_layer(probes.table()),

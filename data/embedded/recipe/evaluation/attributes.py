@@ -7,9 +7,9 @@ from typing import Any
 from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
 from recipe.evaluation.steered import chosen_on, grid, sound
+from recipe.evaluation.validation import Protocol, Validation, validate_directions
 from recipe.prompts import BARE_PROMPTS
 from workbench.activations import Activations
-from workbench.evidence.validate import Protocol, Validation, validate_directions
 from workbench.probing import ProbeSweep, fit_probes
 
 BARS = {"mode": 0.70, "mood": 0.60, "lead": 0.70}
@@ -66,10 +66,8 @@ def _validate(bench: Bench, probes: ProbeSweep, target: str) -> Validation:
         choosing_seeds=budget.seeds("choose attributes", budget.part(1 / 30)),
         finalists=2,
         second_seeds=budget.seeds("choose attributes again", budget.part(2 / 30)),
-        per_aim=True,
         reporting_seeds=budget.seeds(target, budget.part(2 / len(judge.classes))),
         random_directions=max(1, budget.clips // 5),
-        unsteered=False,
         seconds=bench.seconds,
     )
     keep = bench.keep(f"attributes/{target}", BARE_PROMPTS, probe=".")

@@ -17,9 +17,9 @@ import pandas as pd
 from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.prompted import genre_prompt
 from recipe.evaluation.rows import Bar, Row, rate_row, seeds_text
+from recipe.evaluation.validation import Protocol, Validation, validate_directions, validate_steering
 from recipe.prompts import BARE_PROMPTS
 from workbench.activations import Activations
-from workbench.evidence.validate import Protocol, Validation, validate_directions, validate_steering
 from workbench.probing import ProbeSweep, fit_probes
 
 DOSES = (0.05, 0.1, 0.15, 0.2, 0.3)
@@ -96,10 +96,8 @@ def _protocol(bench: Bench) -> Protocol:
         choosing_seeds=budget.seeds("choose steered", budget.part(3 / 30)),
         finalists=4,
         second_seeds=budget.seeds("choose steered again", budget.part(8 / 30)),
-        per_aim=True,
         reporting_seeds=budget.seeds("steered", budget.clips),
         random_directions=budget.controls,
-        unsteered=False,
         seconds=bench.seconds,
     )
 
@@ -139,10 +137,8 @@ def _against(bench: Bench, probes: ProbeSweep, chosen: Validation) -> Validation
         layers=tuple(directions),
         doses=DOSES_AGAINST,
         choosing_seeds=bench.budget.seeds("choose against", pairs),
-        per_aim=True,
         reporting_seeds=bench.budget.seeds("against", pairs * repeats),
         random_directions=repeats,
-        unsteered=False,
         seconds=bench.seconds,
     )
     keep = bench.keep("against", prompts, probe=".", random="random")
