@@ -23,7 +23,7 @@ from recipe.evaluation.curves import draw_curves, read_log
 from recipe.evaluation.prompted import TEMPLATES, genre_prompt
 from recipe.evaluation.reading import MOMENT_S, _one_moment, random_weights
 from recipe.evaluation.rows import Bar, Row, absent, rate_row, seeds_text
-from recipe.evaluation.sound import measure_size
+from recipe.evaluation.sound import groove_score, measure_size
 from recipe.evaluation.spectrograms import draw_spectrograms
 from recipe.evaluation.tempo import correlation, librosa_bpm
 from recipe.evaluation.validation import Protocol, ranked_settings, validate_directions
@@ -31,7 +31,6 @@ from steering_fixture import direction
 from tolerances import ROUNDED
 
 from workbench.errors import EvidenceError
-from workbench.evidence.features import groove_score
 from workbench.evidence.judge import TrainedJudge
 from workbench.sound import Clip, read_clip
 from workbench.stats import bootstrap, wilson

@@ -16,8 +16,6 @@ Harmony is read from a semitone spectrogram with drums filtered out; key correla
 with the profiles of Temperley (2007), which suit popular music. The melody is the strongest harmonic series
 between G4 and C6 at each moment: which partials are strong, whether a note decays or is held, whether it
 wavers. Onsets are rises of log-mel bands in five registers `(bands, frames)`, 100 frames a second.
-
-`groove_score`, which no judge hears, says how regular a beat is, whichever was wanted.
 """
 
 from __future__ import annotations
@@ -364,30 +362,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     return np.asarray(np.log10(power / max(float(power.mean()), 1e-12) + 1e-4).T)
 
 
-BEAT_SECONDS = (0.42, 0.9)  # 143 to 67 beats a minute
-
-
-def groove_score(clip: Clip) -> float:
-    """Return the largest autocorrelation of the onset strength at lags of 0.42 to 0.9 s, from 0 to 1.
-
-    A drum loop scores 0.6 to 1, noise about 0.1 (the largest of fifty chance correlations), a held tone or a
-    clip shorter than two of the longest beats 0. At each lag both stretches are normalised by themselves, so
-    that the score does not fall with the lag.
-    """
-    onsets = onset_strength(clip)
-    shortest, longest = (round(seconds * FRAMES_A_SECOND) for seconds in BEAT_SECONDS)
-    if len(onsets) < 2 * longest:
-        return 0.0
-    return max(0.0, *(_correlation(onsets[lag:], onsets[:-lag]) for lag in range(shortest, longest + 1)))
-
-
 def onset_strength(clip: Clip) -> np.ndarray:
     """Return the mean rise of log-mel bands `(frames,)` per 10 ms, smoothed over 30 ms."""
     rise = np.maximum(np.diff(log_mel(clip.resample(RATE_HZ).samples), axis=0), 0.0).mean(axis=1)
     return np.asarray(np.convolve(rise, np.array([0.25, 0.5, 0.25]), mode="same"))
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 1e-9 else 0.0

@@ -12,13 +12,14 @@ import torch
 from recipe.evaluation.bench import Bench, Heard
 from recipe.evaluation.rows import Bar, Row
 from workbench.evidence.damage import damage
-from workbench.evidence.features import groove_score
+from workbench.evidence.features import FRAMES_A_SECOND, onset_strength
 from workbench.generation.generate import generate
 from workbench.sound import Clip
 from workbench.stats import bootstrap
 
 GROOVE, SPEED, SIZE = Bar(at_least=0.9), Bar(at_least=5), Bar(at_most=45)
 _REPEATS = 5
+BEAT_SECONDS = (0.42, 0.9)  # 143 to 67 beats a minute
 
 
 def measure_groove(generated: Mapping[str, Heard], real: Heard) -> tuple[Row, dict[str, float]]:
@@ -88,3 +89,23 @@ def measure_size(data: Path) -> tuple[Row, dict[str, float]]:
 
 def _scores(clips: Sequence[Clip]) -> np.ndarray:
     return np.array([groove_score(clip) for clip in clips])
+
+
+def groove_score(clip: Clip) -> float:
+    """Return the largest autocorrelation of the onset strength at lags of 0.42 to 0.9 s, from 0 to 1.
+
+    A drum loop scores 0.6 to 1, noise about 0.1 (the largest of fifty chance correlations), a held tone or a
+    clip shorter than two of the longest beats 0. At each lag both stretches are normalised by themselves, so
+    that the score does not fall with the lag.
+    """
+    onsets = onset_strength(clip)
+    shortest, longest = (round(seconds * FRAMES_A_SECOND) for seconds in BEAT_SECONDS)
+    if len(onsets) < 2 * longest:
+        return 0.0
+    return max(0.0, *(_correlation(onsets[lag:], onsets[:-lag]) for lag in range(shortest, longest + 1)))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 1e-9 else 0.0
