@@ -79,7 +79,8 @@ def study_clips(
             rows += [
                 {"aim": aim, "method": method, "dose": at, "layer": 3, "chosen": True, "hit": bool(hit),
                  "p": float(hit), "gain": float(hit) - 0.2, "seed": number, "base": "a tune",
-                 "drawn": number // 2 if method == RANDOM else np.nan, **dict.fromkeys(COSTS, 0.0)}
+                 "prompt": "a tune", "drawn": number // 2 if method == RANDOM else np.nan,
+                 **dict.fromkeys(COSTS, 0.0)}
                 for number, hit in enumerate(hits)
             ]  # fmt: skip
     return pd.DataFrame(rows)

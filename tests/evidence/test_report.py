@@ -193,9 +193,8 @@ def test_random_directions_that_differ_much_raise_a_doubt():
     clips = study_clips({"jazz": (0.95, 0.1)}, 40)
     sure = verdicts(judged_table(clips), "probe", DamageBudget(), judged(["jazz"]))["jazz"]
     assert sure.steers and "luck" not in sure.sentence
-    clips.loc[(clips["method"] == RANDOM) & (clips["drawn"] % 2 == 0), "gain"] = (
-        0.8  # every second does as much
-    )
+    every_second = (clips["method"] == RANDOM) & (clips["drawn"] % 2 == 0)
+    clips.loc[every_second, "p"] = 1.0  # does as much
     doubt = verdicts(judged_table(clips), "probe", DamageBudget(), judged(["jazz"]))["jazz"]
     assert doubt.steers and "it may be luck (p =" in doubt.sentence
 

@@ -15,21 +15,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 from tqdm.auto import tqdm
 
 from workbench.errors import EvidenceError
+from workbench.evidence import search
 from workbench.evidence.crosstalk import beginnings, compare_gains, transitions
 from workbench.evidence.judge import Judge, Judges, as_judges, first_to_know
 from workbench.evidence.metrics import frontier_area
 from workbench.evidence.search import COSTS, DOSES, STEERED, DamageBudget, ranked, settings
 from workbench.evidence.trials import UNSTEERED, Trial, pair_prompts, run_trials
-from workbench.evidence.validate import Labelled, prompted_clips, validate_judge
+from workbench.evidence.validate import Labelled, effects, prompted_clips, validate_judge
 from workbench.files import digest_of, write_atomically
 from workbench.generation.request import prompt_codes_of
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
 from workbench.sound import Dataset
-from workbench.stats import SURE, holm, mean_over_groups, means, proportion, rate_over_groups
+from workbench.stats import SURE, means, proportion, rate_over_groups
 from workbench.steering import Direction, Steering, random_direction
 from workbench.steering.together import WAYS, Way
 
@@ -76,9 +76,9 @@ class Design:
     def __post_init__(self) -> None:
         shared = sorted(set(self.choosing_prompts) & set(self.reporting_prompts))
         chooses, reported = self.clips or FEWEST
-        if shared or not 0 < chooses <= FIRST_REPORTED or reported < 1 or not min(self.doses, default=0) > 0:
+        if shared or not 0 < chooses <= FIRST_REPORTED or reported < 2 or not min(self.doses, default=0) > 0:
             found = f"doses are {self.doses}, clips {self.clips}, prompts of both parts {shared}"
-            do = "Give doses above 0, clips, and prompts that do not meet: what chose is never reported"
+            do = "Give doses above 0, clips (two to report); what chose is never reported"
             raise EvidenceError("A report was designed", found, do)
 
 
@@ -155,7 +155,7 @@ class Study:
         best = {aim: chosen[main, aim] for aim in self.aims}
         for like in {one.direction.layer: one.direction for one in best.values()}.values():
             for dose in self.design.doses:
-                several = min(DRAWN, max(count // 2, 1))  # each has its share of the pairs
+                several = min(DRAWN, max(count // 2, 2))  # each has its share of the pairs
                 for drawn in range(several):
                     setting = Setting(random_direction(like, drawn), dose)
                     some += self._trials(pairs[drawn::several], RANDOM, setting, drawn=drawn)
@@ -373,32 +373,11 @@ def headline(found: Mapping[str, Verdict]) -> str:
 def adjusted_p(clips: pd.DataFrame, main: str) -> dict[str, float]:
     """Return per aim the p-value of doing no more than the control that it beats least, by Holm over aims.
 
-    What is compared is the gain in P(aim), in pairs. Against random directions each of them counts once, for
-    a direction moves all its clips alike: does `main` do more than one further of their kind?
+    What is compared is P(aim), in pairs; against random directions each of them counts once (`effect`).
     """
-    found = {}
-    for aim, part in clips[clips["chosen"]].groupby("aim", sort=False):
-        wide = part.pivot_table(index=["base", "seed"], columns="method", values="gain")
-        mine, drawn = wide[main], part[part["method"] == RANDOM].groupby("drawn")["gain"]
-        apart = [(mine - wide[name]).to_numpy() for name in CONTROLS if name in wide and name != RANDOM]
-        tests = [mean_over_groups(one, np.arange(len(one))).p_value for one in apart]
-        if drawn.ngroups > 1:
-            tests.append(_one_further(mine.to_numpy(), [one.to_numpy() for _, one in drawn]))
-        found[str(aim)] = max(tests, default=1.0)
-    return dict(zip(found, holm(list(found.values())).tolist(), strict=True))
-
-
-def _one_further(mine: np.ndarray, others: Sequence[np.ndarray]) -> float:
-    """Return the p-value (Student's t) of gains (n,) being those of one more direction like the others.
-
-    The variance between directions is that of their means without what clips of one direction vary by.
-    """
-    count, clips = len(others), sum(map(len, others))
-    centres = np.array([one.mean() for one in others])
-    within = sum(float(((one - one.mean()) ** 2).sum()) for one in others) / max(clips - count, 1)
-    between = max(float(centres.var(ddof=1)) - within * count / clips, 0.0)
-    error = between * (1 + 1 / count) + within / clips + float(mine.var(ddof=1)) / len(mine)
-    return float(t.sf((mine.mean() - centres.mean()) / max(error, 1e-12) ** 0.5, count - 1))
+    chosen = clips[clips["chosen"]].replace({"method": {RANDOM: search.RANDOM}})
+    others = [search.RANDOM if name == RANDOM else name for name in CONTROLS]
+    return {aim: one.p_value for aim, one in effects(chosen, method=main, controls=others).items()}
 
 
 def validated(model: Model, study: Study, music: Dataset | None) -> pd.DataFrame:

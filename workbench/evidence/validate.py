@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -145,31 +144,41 @@ def is_effective(steered: pd.DataFrame, controls: pd.DataFrame, *, judge: str | 
 def effect(steered: pd.DataFrame, controls: pd.DataFrame, *, judge: str | None = None) -> Effect:
     """Return the effect of steering to one aim, from rows of `run_trials` or `sweep`.
 
-    A direction moves all clips alike, so that many clips do not show that it does more than random ones do:
-    against random directions each of them counts once (Student's t for one further value), against other
+    A direction moves all its clips alike, so that many clips do not show that it does more than random ones
+    do: against random directions each of them counts once (Student's t for one further value), against other
     controls each pair of prompt and seed. Pairs that a control lacks are left out for it.
 
     The steered clips are of one aim and dose, one for each prompt and seed; the controls' `method` is
-    "random" (at least two directions, in the order of `random_trials`), "unsteered" or another. The judge is
-    the name in the columns `p_<judge>_<aim>`; by default those are called `p_<aim>` or `p`. EvidenceError for
+    "random", "unsteered" or another. The column `drawn` says which of at least two random directions a clip
+    is of; without it they follow each other in each pair, as `random_trials` makes them. The judge is the
+    name in the columns `p_<judge>_<aim>`; by default those are called `p_<aim>` or `p`. EvidenceError for
     several aims or doses, fewer than two random directions, or no probability of the aim.
     """
-    aims = steered["aim"].unique().tolist()
-    wide = {str(name): _by_pair(part, aims, judge) for name, part in controls.groupby("method", sort=False)}
-    mine = _by_pair(steered, aims, judge)
-    if mine.shape[1] != 1 or wide.get(RANDOM, mine).shape[1] < 2:
-        found = f"there are {mine.shape[1]} clips of a pair, and the controls {', '.join(wide) or 'none'}"
+    aims, key = steered["aim"].unique().tolist(), ["prompt", "seed"]
+    mine = _probabilities(steered, aims, judge)
+    parts = {str(name): part for name, part in controls.groupby("method", sort=False)}
+    drawn = parts.get(RANDOM, controls[:0])
+    numbers = drawn["drawn"] if "drawn" in drawn else drawn.groupby(key).cumcount()
+    if not mine.index.is_unique or numbers.nunique() < 2:
+        found = f"of {len(mine)} clips {mine.index.duplicated().sum()} come again, and the controls are "
+        found += f"{', '.join(parts) or 'none'}"
         do = "Give one clip for each prompt and seed, and at least two random directions"
         raise EvidenceError(f"The effect of steering to {aims[0]} was asked for", found, do)
+    others = {name: _probabilities(part, aims, judge) for name, part in parts.items()}
+    base = others.get(UNSTEERED, others[RANDOM]).groupby(level=key).mean()
     gains: dict[str, Estimate] = {}
-    for name, part in wide.items():
-        own, other = mine[0].align(part.mean(axis=1), join="inner")
-        gains[name] = mean_over_groups((own - other).to_numpy(), np.arange(len(own)))
+    for name, other in others.items():
         if name == RANDOM:
-            gains[name] = _over_directions(float(own.mean()), part.loc[own.index].mean().to_numpy())
-    own, before = mine[0].align(wide.get(UNSTEERED, wide[RANDOM]).mean(axis=1), join="inner")
+            shared = mine[mine.index.isin(other.index)]
+            own, rises = (one - base.reindex(one.index) for one in (shared, other))
+            each = [rises[(numbers == one).to_numpy()].dropna().to_numpy() for one in numbers.unique()]
+            gains[name] = _over_directions(own.dropna().to_numpy(), each)
+        else:
+            gap = (mine - other.groupby(level=key).mean()).dropna().to_numpy()
+            gains[name] = mean_over_groups(gap, np.arange(len(gap)))
+    after, before = mine.align(base, join="inner")
     p_value = max(gain.p_value for gain in gains.values())
-    return Effect(aims[0], len(mine), wide[RANDOM].shape[1], gains, proportion(own < before), p_value)
+    return Effect(aims[0], len(mine), numbers.nunique(), gains, proportion(after < before), p_value)
 
 
 def effects(
@@ -185,21 +194,26 @@ def effects(
     return {aim: replace(found[aim], p_value=float(p)) for aim, p in zip(found, adjusted, strict=True)}
 
 
-def _by_pair(part: pd.DataFrame, aims: Sequence[str], judge: str | None) -> pd.DataFrame:
-    """Return the probability of the aim by (prompt, seed) and, across, the number of a pair's clip."""
+def _probabilities(part: pd.DataFrame, aims: Sequence[str], judge: str | None) -> pd.Series:
+    """Return the probability of the aim in each clip, by prompt and seed."""
     names = [f"p_{judge}_{aims[0]}"] if judge else [f"p_{aims[0]}", "p"]
     column = next((name for name in names if name in part), names[0])
     if len(aims) != 1 or column not in part or part[column].isna().any():
         found = f"the aims are {aims}, and {column} is not known of every clip"
         raise EvidenceError("An effect was asked for", found, "Give clips of one aim, and name the judge")
-    key = ["prompt", "seed"]
-    numbered = part.assign(number=part.groupby(key).cumcount()).set_index([*key, "number"])[column]
-    return numbered.unstack("number").dropna()
+    return part.set_index(["prompt", "seed"])[column]
 
 
-def _over_directions(value: float, others: np.ndarray) -> Estimate:
-    """Return the gain over random directions (k,): by Student's t, is `value` one more of their kind?"""
-    count, gain = len(others), value - float(others.mean())
-    error = max(float(others.std(ddof=1)) * math.sqrt(1 + 1 / count), 1e-12)
+def _over_directions(mine: np.ndarray, others: Sequence[np.ndarray]) -> Estimate:
+    """Return the gain of rises (n,) over those of random directions: are they of one more like the others?
+
+    The variance between directions is that of their means without what clips of one direction vary by.
+    """
+    count, clips = len(others), sum(map(len, others))
+    centres = np.array([one.mean() for one in others])
+    within = sum(float(((one - one.mean()) ** 2).sum()) for one in others) / max(clips - count, 1)
+    between = max(float(centres.var(ddof=1)) - within * count / clips, 0.0)
+    variance = between * (1 + 1 / count) + within / clips + float(mine.var(ddof=1)) / len(mine)
+    gain, error = float(mine.mean() - centres.mean()), max(variance, 1e-12) ** 0.5
     half = float(t.ppf(0.975, count - 1)) * error
     return Estimate(gain, gain - half, gain + half, float(t.sf(gain / error, count - 1)))
