@@ -76,9 +76,9 @@ def test_every_control_stands_beside_every_aim_in_pairs(found):
 
 
 def test_other_ways_to_push_meet_the_same_pairs_and_doses(found):
-    assert set(found.ways["method"]) == {"planted", "away", "both branches"}  # not "the same"
+    assert set(found.ways["method"]) == {"add", "away", "both branches"}  # not "the same"
     area = found.ways.groupby("method")["area"].first()
-    assert area["away"] == 0 < 0.2 < min(area["planted"], area["both branches"]) <= 1
+    assert area["away"] == 0 < 0.2 < min(area["add"], area["both branches"]) <= 1
     assert found.ways["method"].iloc[-1] == "away" and set(found.ways["dose"]) == {2.0}
     mine, other = (found.clips[(found.clips["method"] == name) & (found.clips["dose"] == 2.0)]
                    for name in ("planted", "both branches"))  # fmt: skip

@@ -35,8 +35,8 @@ def test_the_page_of_results_says_what_the_figures_say():
     assert "95% (83% to 99%)" in row and "10% (4% to 23%)" in row
     assert "| jazz to rock | 0.70 (0.60 to 0.80) |" in text and "0.87 (0.82 to 0.92)" in text
     ways = text[text.index("## Ways to push") :]
-    assert "| add, by probe | 57% (46% to 68%) | +0.00 | 0.38 |" in ways  # (0.95 + 0.2) / 2, gains 0.2 less
-    assert next(line for line in ways.splitlines() if "| norm kept | 0%" in line).endswith("| +0.00 | 0.00 |")
+    assert "| add | 0.38 | 57% (46% to 68%) | +0.00 |" in ways  # (0.95 + 0.2) / 2, gains 0.2 less
+    assert "| norm kept | 0.00 | 0% (0% to " in ways
     assert "workbench evaluate --model facebook/musicgen-small" in text and "- doses: 0.1, 0.2" in text
     better = results_text(evidence({"jazz": (0.95, 0.1), "rock": (0.9, 0.2)}))
     assert "2 of 2 steer above every control" in better

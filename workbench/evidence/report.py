@@ -291,13 +291,14 @@ def summary(clips: pd.DataFrame, by: Sequence[str] = ("aim", "method", "dose", "
 
 
 def compared_ways(clips: pd.DataFrame, main: str, design: Design) -> pd.DataFrame:
-    """Return the summary of the main method and of all other ways to push by dose, over all aims.
+    """Return the summary of the main method, here called "add", and of all other ways to push by dose.
 
     `area` is that under effect against quality, of 1 at most (see `metrics.effect_quality`): a way that needs
     larger doses for the same effect loses nothing by it, one that damages the music more does.
     """
     some = clips["method"].isin([main, *design.ways]) & clips["dose"].isin(design.doses_of_ways)
-    table = summary(clips[some].sort_values("dose", kind="stable"), ("method", "dose"))
+    named = clips[some].replace({"method": {main: "add"}}).sort_values("dose", kind="stable")
+    table = summary(named, ("method", "dose"))
     used = np.array([design.budget.used({name: row[name] for name in COSTS}) for _, row in table.iterrows()])
     table["quality"] = np.clip(1 - used, 0.0, 1.0)
     for _, part in table.groupby("method"):

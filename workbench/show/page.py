@@ -408,11 +408,10 @@ def way_rows(found: Evidence) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name, part in found.ways.groupby("method", sort=False):
         own = part.sort_values("dose").to_dict("records")
-        called = f"add, by {name!s}" if name == found.main else str(name)
-        rows.append([called, *(_interval(row, "hit_rate") for row in own),
-                     *(f"{row['nll_rise']:+.2f}" for row in own), f"{own[0]['area']:.2f}"])  # fmt: skip
-    head = [*(f"heard at {dose}" for dose in doses), *(f"NLL at {dose} (nats)" for dose in doses), "area"]
-    return ["way to push", *head], rows
+        rows.append([str(name), f"{own[0]['area']:.2f}", *(_interval(row, "hit_rate") for row in own),
+                     *(f"{row['nll_rise']:+.2f}" for row in own)])  # fmt: skip
+    head = [*(f"heard at {dose}" for dose in doses), *(f"NLL at {dose} (nats)" for dose in doses)]
+    return ["way to push", "area", *head], rows
 
 
 def judge_rows(found: Evidence) -> tuple[list[str], list[list[str]]]:
