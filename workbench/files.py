@@ -204,14 +204,24 @@ def pack_arrays(fields: Mapping[str, Any], arrays: Arrays) -> bytes:
     return bytes(save(arrays, {_METADATA: json.dumps(signed)}))
 
 
-def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them."""
+@contextmanager
+def unpacked(
+    path: Path | str, wanted: str = "", *, notice: bool = True
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Give fields and arrays of a file that `pack_arrays` made, without its format and digest.
+
+    ValueError where the format is not the one that is wanted or, once all is taken in, the digest is another;
+    with `notice` a missing digest is a warning then.
+    """
     from safetensors import safe_open
 
     with safe_open(str(path), framework="np") as file:
-        fields = json.loads((file.metadata() or {})[_METADATA])
+        fields = dict(json.loads((file.metadata() or {})[_METADATA]))
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    return dict(fields), arrays
+    if fields.get("format", "") != wanted:
+        raise ValueError(f"it is of the format {fields.get('format')!r}, not {wanted!r}")
+    yield {name: one for name, one in fields.items() if name not in ("format", DIGEST)}, arrays
+    check_digest(path, fields, arrays, notice=notice)
 
 
 def file_name(name: str) -> str:

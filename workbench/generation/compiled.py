@@ -245,7 +245,7 @@ def _measure(receipt: ReceiptWriter, every: Sequence[Edit], changes: Changes, vi
     for edit, change in zip(every, changes, strict=True):
         if (active := edit.active[visit]) is not None:
             before, meant, now = (values[active[0]] for values in change)
-            receipt.measure(edit, visit, before=before, meant=meant, now=now)
+            receipt.measure(edit, visit, active[0], before=before, meant=meant, now=now)
 
 
 def _compiled(model: Model, step: Step) -> Any:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, is_number
+from workbench.errors import GenerationError, number_in
 from workbench.model.network import Place, in_order
 from workbench.model.sampling import Sampling
 from workbench.steering.operations import OPERATIONS
@@ -190,7 +190,7 @@ class Sliders:
             clip: Whose plan, in the batch; those of all clips when None.
         """
         others = {key: kept for key, kept in self._moved.items() if clip is not None or key[1] != term}
-        self._moved = {**others, (clip, term): _finite(value, term)}
+        self._moved = {**others, (clip, term): _slid(value, term)}
 
     @property
     def log(self) -> dict[Slider, np.ndarray]:
@@ -205,18 +205,15 @@ class Sliders:
             if key in self.replay:
                 value = float(self.replay[key][step])
             elif key in self.functions:
-                value = _finite(self.functions[key](seconds), key[1])
+                value = _slid(self.functions[key](seconds), key[1])
             else:
                 value = moved.get(key, moved.get((None, key[1]), 1.0))
             self._log.setdefault(key, []).append(value)
         return [self._log[key][-1] for key in keys]
 
 
-def _finite(value: object, term: int) -> float:
-    if not is_number(value):
-        asked = f"The slider of term {term} was to be set to {value}"
-        raise GenerationError(asked, "it must be a finite number", "Use a number such as 1.5")
-    return float(value)  # type: ignore[arg-type]
+def _slid(value: object, term: int) -> float:
+    return number_in(value, f"The slider of term {term} at", GenerationError)
 
 
 class StepGains:
@@ -238,8 +235,8 @@ class StepGains:
         for edit in every:
             keys = [self._keys.index((one.clip, one.term_index)) for one in edit.row_edits]
             gates = [choices.index(one.term.gate) * run.batch + one.clip for one in edit.row_edits]
-            self._slider_of[id(edit)] = torch.tensor(keys, device=edit.weights.device)
-            self._gate_of[id(edit)] = torch.tensor(gates, device=edit.weights.device)
+            self._slider_of[edit] = torch.tensor(keys, device=edit.weights.device)
+            self._gate_of[edit] = torch.tensor(gates, device=edit.weights.device)
         self._read_outs = {
             one: (torch.tensor(one.weights).to(self._device), torch.tensor(one.bias).to(self._device))
             for one in dict.fromkeys(gate.read_out for gate in self._gates)
@@ -247,7 +244,6 @@ class StepGains:
         for one in self._read_outs:
             sliders.readings.setdefault(one, deque(maxlen=max(self._averaged.values())))
         self._slid: list[list[float]] = []
-        self._slider_values: torch.Tensor | None = None
         self._opened: list[torch.Tensor] = []
 
     @property
@@ -262,23 +258,17 @@ class StepGains:
         """
         if step < len(self._slid):
             return
-        values = self._sliders.read_sliders(self._keys)
-        self._slid.append(values)
-        self._slider_values = None
-        if any(value != 1 for value in values):
-            self._slider_values = torch.tensor(values, dtype=torch.float32, device=self._device)
-        if self._gates:
-            always = torch.ones(self._batch, device=self._device)
-            self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
+        self._slid.append(self._sliders.read_sliders(self._keys))
+        self._slider_values = torch.tensor(self._slid[-1], dtype=torch.float32, device=self._device)
+        always = torch.ones(self._batch, device=self._device)
+        self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
 
     def at(self, edit: Edit, step: int, indices: torch.Tensor) -> torch.Tensor:
         """The factors (rows, 1, 1) of some row edits of an edit: schedule x slider x gate."""
         factor = edit.weights[step, indices]
-        if self._slider_values is not None:
-            factor = factor * self._slider_values.to(factor.device)[self._slider_of[id(edit)][indices]]
-        if self._opened:
-            factor = factor * self._opened[-1].to(factor.device)[self._gate_of[id(edit)][indices]]
-        return factor[:, None, None]
+        slid = self._slider_values.to(factor.device)[self._slider_of[edit][indices]]
+        opened = self._opened[-1].to(factor.device)[self._gate_of[edit][indices]]
+        return (factor * slid * opened)[:, None, None]
 
     def read(self, place: Place, rows: torch.Tensor) -> None:
         """Let the gates at `place` read the conditional rows (B, d_model) of the present step."""
@@ -291,13 +281,11 @@ class StepGains:
 
     def sliders_of(self, edit: Edit) -> np.ndarray:
         """What was read at the sliders of an edit, (steps, n)."""
-        return np.array(self._slid)[:, self._slider_of[id(edit)].cpu().numpy()]
+        return np.array(self._slid)[:, self._slider_of[edit].cpu().numpy()]
 
     def open_of(self, edit: Edit) -> np.ndarray:
         """Whether the gates of an edit were open, bool (steps, n)."""
-        if not self._gates:
-            return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
-        opened = torch.stack(self._opened).cpu()[:, self._gate_of[id(edit)].cpu()]
+        opened = torch.stack(self._opened).cpu()[:, self._gate_of[edit].cpu()]
         return np.asarray(opened.numpy() != 0)
 
     def _is_open(self, gate: Gate) -> torch.Tensor:

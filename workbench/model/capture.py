@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import threading
 import uuid
@@ -29,7 +28,7 @@ from workbench.errors import (
     Cancelled,
     ModelError,
     WorkbenchError,
-    number_or_nan,
+    number_in,
     renamed_keywords,
     whole_number,
 )
@@ -148,9 +147,9 @@ def job_for(
 ) -> Job:
     """Return what is done to every clip; `reading` are sites, layers, pool and window_seconds."""
     read = teacher_forcing.reading_of(model, **reading)
-    if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
-        asked = f"The first {seconds!r} s of each clip were asked for"
-        raise ActivationsError(asked, "that is no length of time", "Use a number above 0, or None for all")
+    if seconds is not None:
+        no_time = "that is no length of time"
+        number_in(seconds, "Of each clip, in seconds,", ActivationsError, above=0, found=no_time)
     batch = whole_number(batch, "A batch of", ActivationsError, least=1)
     return Job(read, seconds, batch, teacher_forcing.codes_match_codec(model, dataset))
 

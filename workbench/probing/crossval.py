@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from workbench.errors import DatasetError, ProbeError, renamed_attribute, renamed_keywords
+from workbench.errors import DatasetError, ProbeError, check_among, renamed_attribute, renamed_keywords
 from workbench.probing import solvers
 from workbench.probing.solvers import Design, PlainFit, ProbeMethod, one_hot
 from workbench.sound.dataset import grouped_folds, held_out_indices
@@ -184,9 +184,8 @@ def numbered_weights(
     """Return class weights by class number; raise ProbeError for a name that is no class of the target."""
     if weights is None or isinstance(weights, str):
         return weights
-    if unknown := [name for name in weights if name not in classes]:
-        found = f"the classes of {target!r} are {', '.join(classes)}"
-        raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
+    for name in weights:
+        check_among(name, classes, f"A weight for the {target}", ProbeError)
     return {classes.index(name): weight for name, weight in weights.items()}
 
 

@@ -93,8 +93,9 @@ def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
     shuffled = np.empty((len(x), parts[0][1].shape[1]))
     for fold, (_, readings) in zip(task.folds, parts, strict=False):
         shuffled[fold.test] = readings
+    norm, origin = task.acts.origin(layer)
     notes = {"layer": layer, "site": task.site, "target": task.target, "mean": x.mean(0)}
-    return task.finish(_Layer(judged, shuffled, whole, notes | solvers.origin_of(task.acts, layer)))
+    return task.finish(_Layer(judged, shuffled, whole, notes | {"residual_norm": norm, **origin}))
 
 
 @renamed_keywords(strengths="l2")

@@ -18,14 +18,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve
 from scipy.special import expit, softmax
 
 from workbench.activations import Activations
-from workbench.errors import ProbeError, is_text, renamed_keywords
+from workbench.errors import ProbeError, check_among, is_text, renamed_keywords
 from workbench.steering import Direction
 
 Array = np.ndarray
@@ -356,10 +356,9 @@ def find_method(method: ProbeMethod | PlainFit | str) -> ProbeMethod:
         return method
     if callable(method):
         return ProbeMethod(getattr(method, "__name__", type(method).__name__), partial(_plain_path, method))
-    if isinstance(method, str) and method in PROBE_METHODS:
-        return PROBE_METHODS[method]
-    found, do = f"there are {', '.join(PROBE_METHODS)}", "Use one of these, or register_probe_method another"
-    raise ProbeError.lookup(f"Probes by {method!r} were asked for", found, do)
+    do = "Use one of these, or register_probe_method another"
+    check_among(method, PROBE_METHODS, "The probe method", ProbeError, do=do)
+    return PROBE_METHODS[method]
 
 
 def _plain_path(
@@ -445,15 +444,15 @@ def regularization_paths(
         raise ProbeError(asked, "a penalty is a number above 0", "Use such numbers")
     x = acts.matrix(layer, site=site).astype(np.float64)
     truth = (np.array(names)[y][:, None] == np.array(classes)).astype(np.float64)
-    weights, origin = path_weights(Design.of(x), truth, l2), origin_of(acts, layer)
-    norm = origin.pop("residual_norm")
+    weights, (norm, origin) = path_weights(Design.of(x), truth, l2), acts.origin(layer)
 
     def direction(class_: str, vector: Array, penalty: float) -> Direction:
         endless = "difference in means of standardised features"
         method = endless if math.isinf(penalty) else "probe weight, ridge"
         known = {"method": method, "target": target, "strength": f"{penalty:g}", **origin}
-        place = {"name": class_, "residual_norm": norm, "centre": float(x.mean(0) @ vector)}
-        return Direction(vector.astype(np.float32), layer, site, origin=known, **place).unit()
+        centre, vector = float(x.mean(0) @ vector), vector.astype(np.float32)
+        more = {"residual_norm": norm, "centre": centre}
+        return Direction(vector, layer, site, name=class_, origin=known, **more).unit()
 
     return {
         class_: tuple(direction(class_, *pair) for pair in zip(weights[:, number], l2, strict=True))
@@ -468,11 +467,3 @@ def path_weights(design: Design, truth: Array, l2: Sequence[float]) -> Array:
     columns = np.hstack([seen / (design.axes.spread / one / len(truth) + 1)[:, None] for one in l2])
     weights, _ = design.turn_back(columns, np.zeros(columns.shape[1]))
     return np.asarray(weights.reshape(len(l2), truth.shape[1], -1))
-
-
-def origin_of(acts: Activations, layer: int) -> dict[str, Any]:
-    """Return what a probe notes of its activations: R at its layer, model, dataset, the model's precision."""
-    attrs = acts.data.attrs | {"precision": acts.data.attrs.get("dtype", "")}
-    known = {name: str(attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint", "precision")}
-    # Reading needs no R; where it was not measured it stays NaN, and only a dose refuses that.
-    return {"residual_norm": float(acts.data["residual_norm"].sel(layer=layer)), **known}
