@@ -38,6 +38,50 @@ class WorkbenchError(Exception):
         kind = type(cls.__name__, (cls, KeyError), {"__module__": cls.__module__})
         return cast(Self, kind(asked, found, do))
 
+    @classmethod
+    def among(
+        cls, value: object, choices: Collection[object], what: str, *, held: str = "there are", do: str = ""
+    ) -> None:
+        """Raise a `lookup` error unless `value` is one of `choices`, of which the first 30 are listed.
+
+        >>> ProbeError.among("top", ("mean", "max"), "The pool")
+        Traceback (most recent call last):
+        workbench.errors.ProbeError: The pool 'top' was asked for, but there are mean, max. Use one of these.
+        """
+        if value not in tuple(choices):
+            names = list(map(str, choices))
+            more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+            found = f"{held} {', '.join(names[:30]) or 'none'}{more}"
+            raise cls.lookup(f"{what} {value!r:.200} was asked for", found, do or "Use one of these")
+
+    @classmethod
+    def number(
+        cls, value: object, what: str, *, least: float = -math.inf, most: float = math.inf,
+        above: float = -math.inf, found: str = "", do: str = "",
+    ) -> float:  # fmt: skip
+        """Return `value` as a float; raise an error unless it is finite, `least` to `most`, over `above`.
+
+        >>> SteeringError.number(0, "A dose of", above=0, do="Use 1")
+        Traceback (most recent call last):
+        workbench.errors.SteeringError: A dose of 0 was asked for, but it is no finite number above 0. Use 1.
+        """
+        number = number_or_nan(value)
+        if not (math.isfinite(number) and least <= number <= most and number > above):
+            bounds = {"from": least, "above": above, "to": most}
+            where = "".join(f" {word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
+            found, do = found or f"it is no finite number{where}", do or f"Use a finite number{where}"
+            raise cls(f"{what} {value!r:.40} was asked for", found, do)
+        return number + 0.0  # -0.0 has another text
+
+    @classmethod
+    @contextmanager
+    def damage(cls, asked: str, do: str, found: str = "it cannot be read") -> Iterator[None]:
+        """Turn whatever is raised while a file is read, which can be wrong in any way, into this error."""
+        try:
+            yield
+        except Exception as cause:
+            raise cls(asked, f"{found} ({reason(cause)})", do) from cause
+
 
 class AudioError(WorkbenchError, ValueError):
     """A sound that cannot be read, written or used."""
@@ -169,50 +213,3 @@ def whole_number(value: object, what: str, error: type[WorkbenchError], *, least
         found = f"it is {f'below {least}' if least else 'negative'} or no whole number of 64 bits"
         raise error(f"{what} {value!r:.40} was asked for", found, f"Use a whole number from {least} on")
     return operator.index(cast(SupportsIndex, value))
-
-
-def number_in(
-    value: object, what: str, error: type[WorkbenchError], *, least: float = -math.inf,
-    most: float = math.inf, above: float = -math.inf, found: str = "", do: str = "",
-) -> float:  # fmt: skip
-    """Return `value` as a float; raise `error` unless it is finite, from `least` to `most`, over `above`.
-
-    >>> number_in(0, "A dose of", SteeringError, above=0, do="Use 1")
-    Traceback (most recent call last):
-    workbench.errors.SteeringError: A dose of 0 was asked for, but it is no finite number above 0. Use 1.
-    """
-    number = number_or_nan(value)
-    if not (math.isfinite(number) and least <= number <= most and number > above):
-        bounds = {"from": least, "above": above, "to": most}
-        where = "".join(f" {word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
-        do = do or f"Use a finite number{where}"
-        raise error(f"{what} {value!r:.40} was asked for", found or f"it is no finite number{where}", do)
-    return number + 0.0  # -0.0 has another text
-
-
-def check_among(
-    value: object, choices: Collection[object], what: str, error: type[WorkbenchError], *,
-    held: str = "there are", do: str = "Use one of these",
-) -> None:  # fmt: skip
-    """Raise `error`, a KeyError too, unless `value` is one of `choices`, of which the first 30 are listed.
-
-    >>> check_among("top", ("mean", "max"), "The pool", ProbeError)
-    Traceback (most recent call last):
-    workbench.errors.ProbeError: The pool 'top' was asked for, but there are mean, max. Use one of these.
-    """
-    if value not in tuple(choices):
-        names = list(map(str, choices))
-        more = f" and {len(names) - 30} more" if len(names) > 30 else ""
-        found = f"{held} {', '.join(names[:30]) or 'none'}{more}"
-        raise error.lookup(f"{what} {value!r:.200} was asked for", found, do)
-
-
-@contextmanager
-def damage_as(
-    error: type[WorkbenchError], asked: str, do: str, found: str = "it cannot be read"
-) -> Iterator[None]:
-    """Turn whatever is raised while a file is read, which can be wrong in any way, into an `error`."""
-    try:
-        yield
-    except Exception as cause:
-        raise error(asked, f"{found} ({reason(cause)})", do) from cause

@@ -23,7 +23,7 @@ import torch
 import xarray as xr
 
 from workbench.activations.spec import LABEL, check_complete, check_parts
-from workbench.errors import ActivationsError, check_among, number_in, renamed_keywords
+from workbench.errors import ActivationsError, renamed_keywords
 from workbench.sound.dataset import as_text, in_order, missing, numbered
 
 POOLS = ("mean", "max", "last")
@@ -138,7 +138,7 @@ class Activations:
 
     def labels(self, target: str = "genre") -> np.ndarray:
         """Return the label of each sample, shape (sample,), as text or float64."""
-        check_among(target, self.targets, "The label", ActivationsError, held="labels are")
+        ActivationsError.among(target, self.targets, "The label", held="labels are")
         labels = self.coordinate(LABEL + target)
         check_complete(LABEL + target, labels)
         return labels
@@ -166,7 +166,7 @@ class Activations:
 
     def coordinate(self, name: str) -> np.ndarray:
         """Return a sample coordinate, shape (sample,), as text or float64."""
-        check_among(name, self.coordinates, "The coordinate", ActivationsError)
+        ActivationsError.among(name, self.coordinates, "The coordinate")
         values = self.data[name].values
         return np.array(values.tolist(), dtype=str if values.dtype.kind in "OUST" else np.float64)
 
@@ -201,7 +201,7 @@ class Activations:
         window makes no sense.
         """
         rate: Any = self.data.attrs.get("frame_rate_hz")
-        check_among(how, POOLS, "The pool", ActivationsError)
+        ActivationsError.among(how, POOLS, "The pool")
         if window_seconds is None and not self.per_frame:
             return self
         if window_seconds is not None and (not self.per_frame or rate is None):
@@ -327,7 +327,7 @@ class Activations:
 
     def _known_site(self, site: str) -> str:
         do = "Use one of these, or capture this site"
-        check_among(site, self.sites, "The site", ActivationsError, held="the sites are", do=do)
+        ActivationsError.among(site, self.sites, "The site", held="the sites are", do=do)
         return site
 
     def _read(self, layer: int, site: str) -> np.ndarray:
@@ -345,7 +345,7 @@ class Activations:
 def window_frames(seconds: float, frame_rate_hz: float) -> int:
     """Return the frames of a window of `seconds`, at least one; ActivationsError where it is no length."""
     no_time, do = "that is no length of time", "Use 1.0, or None for none"
-    seconds = number_in(seconds, "A window of", ActivationsError, above=0, found=no_time, do=do)
+    seconds = ActivationsError.number(seconds, "A window of", above=0, found=no_time, do=do)
     return max(1, round(seconds * frame_rate_hz))
 
 

@@ -202,7 +202,9 @@ def run_compiled(
     seen: dict[Place, list[Tensor]] = {place: [] for place in places}
     every = [edit for place in in_order(edits) for edit in edits[place]]
     step = Step(decoder, run, edits, places)
-    compiled = _compiled(model, step)
+    graphs = model.device.type == "cuda" and BACKEND == "inductor"
+    mode = "reduce-overhead" if graphs else None  # with CUDA graphs
+    compiled: Any = torch.compile(step, fullgraph=True, backend=BACKEND, mode=mode)
     whole = [torch.arange(len(edit.row_edits), device=decoder.device) for edit in every]
     acting = [torch.tensor(edit.acts, device=decoder.device)[..., None, None] for edit in every]
     visit = past = 0
@@ -214,7 +216,10 @@ def run_compiled(
         factors = [gains.at(edit, visit, rows) for edit, rows in zip(every, whole, strict=True)]
         acts = [one[visit] for one in acting]
         out, changes, read = (compiled if past else step)(stream, positions, factors, acts)
-        _measure(receipt, every, changes, visit)
+        for edit, change in zip(every, changes, strict=True):
+            if (active := edit.active[visit]) is not None:
+                before, meant, now = (values[active[0]] for values in change)
+                receipt.measure(edit, visit, active[0], before=before, meant=meant, now=now)
         for place, rows in zip(places, read, strict=True):
             seen[place].append(rows.clone())
         for place in gains.places:
@@ -231,24 +236,11 @@ def run_compiled(
 
 def _check(model: Model) -> None:
     """Raise GenerationError where torch cannot compile a model."""
-    do = 'Use engine="nnsight", or load the model {}'
+    found, do = "", 'with dtype="float32"'
     if model.precision in LOW_BIT:
         found = f"torch cannot compile weights in {model.precision}"
-        raise GenerationError("A compiled run was asked for", found, do.format('with dtype="float32"'))
-    if len(model.devices) > 1:
-        found = f"its blocks are on {len(model.devices)} devices"
-        raise GenerationError("A compiled run was asked for", found, do.format("on one of them"))
-
-
-def _measure(receipt: ReceiptWriter, every: Sequence[Edit], changes: Changes, visit: int) -> None:
-    """Note the changes of those rows that acted."""
-    for edit, change in zip(every, changes, strict=True):
-        if (active := edit.active[visit]) is not None:
-            before, meant, now = (values[active[0]] for values in change)
-            receipt.measure(edit, visit, active[0], before=before, meant=meant, now=now)
-
-
-def _compiled(model: Model, step: Step) -> Any:
-    """Return `step` as torch compiles it, with CUDA graphs on a GPU."""
-    graphs = model.device.type == "cuda" and BACKEND == "inductor"
-    return torch.compile(step, fullgraph=True, backend=BACKEND, mode="reduce-overhead" if graphs else None)
+    elif len(model.devices) > 1:
+        found, do = f"its blocks are on {len(model.devices)} devices", "on one of them"
+    if found:
+        do = f'Use engine="nnsight", or load the model {do}'
+        raise GenerationError("A compiled run was asked for", found, do)

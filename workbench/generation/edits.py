@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, number_in
+from workbench.errors import GenerationError
 from workbench.model.network import Place, in_order
 from workbench.model.sampling import Sampling
 from workbench.steering.operations import OPERATIONS
@@ -110,8 +110,15 @@ def compile_plans(
                 row = clip + len(plans) * (branch == "null")
                 row_edits.append(RowEdit(clip, term_index, term, row, branch))
 
-    def laid_out(row_edit: RowEdit) -> tuple[np.ndarray, np.ndarray]:
-        return _factors(row_edit, seconds, first_step, seeds[row_edit.clip] if seeds else 0)
+    def laid_out(one: RowEdit) -> tuple[np.ndarray, np.ndarray]:
+        """Return the schedule at each step, and whether schedule, dose and chance let the step act."""
+        times = enumerate(seconds, first_step)
+        factors = np.array([one.term.schedule.factor(now, step) for step, now in times])
+        # Chance belongs to a step's time, whatever window it is drawn in.
+        seed = [seeds[one.clip] if seeds else 0, one.term_index, _BRANCHES.index(one.branch)]
+        stream = np.random.Generator(np.random.PCG64(seed).advance(first_step))
+        allowed = stream.random(len(seconds)) < one.term.chance
+        return factors, allowed & (factors != 0) & (not one.term.idle)
 
     return {
         place: [
@@ -128,18 +135,6 @@ def _branches(term: Term, guided: bool) -> list[str]:
         found, do = "guidance 1 or less runs without null rows", "Use guidance above 1, or branch='cond'"
         raise GenerationError(f"{term.direction.name!r} was to act on null rows", found, do)
     return [one for one in _BRANCHES if term.branch in (one, "both") and (guided or one == "cond")]
-
-
-def _factors(
-    row_edit: RowEdit, seconds: Sequence[float], first_step: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The schedule's value at each step, and whether schedule, dose and chance let the step act."""
-    term = row_edit.term
-    factors = np.array([term.schedule.factor(now, step) for step, now in enumerate(seconds, first_step)])
-    # Chance belongs to a step's time, whatever window it is drawn in.
-    stream = np.random.PCG64([seed, row_edit.term_index, _BRANCHES.index(row_edit.branch)])
-    allowed = np.random.Generator(stream.advance(first_step)).random(len(seconds)) < term.chance
-    return factors, allowed & (factors != 0) & (not term.idle)
 
 
 def _active(acts: np.ndarray, rows: torch.Tensor, device: torch.device) -> tuple[Active | None, ...]:
@@ -213,7 +208,7 @@ class Sliders:
 
 
 def _slid(value: object, term: int) -> float:
-    return number_in(value, f"The slider of term {term} at", GenerationError)
+    return GenerationError.number(value, f"The slider of term {term} at")
 
 
 class StepGains:

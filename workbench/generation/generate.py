@@ -15,7 +15,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 import torch
 
-from workbench.errors import GenerationError, check_among, number_in
+from workbench.errors import GenerationError
 from workbench.generation.engine import (
     ENGINES,
     Callbacks,
@@ -117,7 +117,7 @@ def generate(
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
     steered = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
     for name in sliders or ():
-        check_among(name, sorted(steered), "A slider for the direction", GenerationError)
+        GenerationError.among(name, sorted(steered), "A slider for the direction")
     if engine not in ENGINES:
         found = f"there are {' and '.join(ENGINES)}"
         raise GenerationError.lookup(f"The engine {engine!r} was asked for", found, "Use one of these")
@@ -218,7 +218,7 @@ def stream(
     Raises:
         Whatever `generate` raises, at the next piece.
     """
-    number_in(piece_seconds, "A piece in seconds of", GenerationError, above=0, do="Use 0.5")
+    GenerationError.number(piece_seconds, "A piece in seconds of", above=0, do="Use 0.5")
     frames: queue.Queue[torch.Tensor | None] = queue.Queue()
     cancel, outcome = threading.Event(), Future[Take]()
     settings = {"progress": False, **settings, "cancel": cancel}

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, is_whole, number_in, number_or_nan, whole_number
+from workbench.errors import GenerationError, is_whole, number_or_nan, whole_number
 from workbench.model.conditioning import TEXT_ROOM, Melody, prompt_problem
 from workbench.model.musicgen import Model
 from workbench.model.network import SITES
@@ -30,7 +30,7 @@ Plan = Steering | None
 def prompt_codes_of(model: Model, audio: object, seconds: float | None = None) -> np.ndarray:
     """The codes (k, frames) int64 of the last `seconds` of a clip or codes; of all of it when None."""
     if seconds is not None:
-        number_in(seconds, "Audio in seconds of", GenerationError, above=0, do="Use more than 0 s")
+        GenerationError.number(seconds, "Audio in seconds of", above=0, do="Use more than 0 s")
     if isinstance(audio, Clip):
         whole = seconds is None or seconds >= audio.seconds
         used = audio if whole else audio.section(audio.seconds - cast(float, seconds), audio.seconds)
@@ -107,8 +107,8 @@ class Settings:
     def __post_init__(self) -> None:
         usual = "Use 0 or more, such as 3.0, or 1.0 for none"
         likeliest = "Use 1.0, or top_k=1 to take the likeliest code at each step"
-        number_in(self.guidance, "A guidance of", GenerationError, least=0, do=usual)
-        number_in(self.temperature, "A temperature of", GenerationError, above=0, do=likeliest)
+        GenerationError.number(self.guidance, "A guidance of", least=0, do=usual)
+        GenerationError.number(self.temperature, "A temperature of", above=0, do=likeliest)
         top_k = number_or_nan(self.top_k)
         if not top_k >= 0 or top_k % 1:
             do = "Use 250, or 0 to keep all codes"

@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.activations import Activations
-from workbench.errors import ActivationsError, check_among, number_or_nan, renamed_keywords, whole_number
+from workbench.errors import ActivationsError, number_or_nan, renamed_keywords, whole_number
 from workbench.model.capture_plan import check_batch, drawn_cost, free_on_device, in_halves
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, live
@@ -131,7 +131,7 @@ def capture_continued(
         asked = f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for"
         do = "Give one prompt or one per clip, and one seed per clip"
         raise ActivationsError(asked, f"the dataset has {len(dataset)} clips", do)
-    check_among(part, PARTS, "The part", ActivationsError)
+    ActivationsError.among(part, PARTS, "The part")
     context_s, seconds = number_or_nan(context_seconds), number_or_nan(seconds)
     reading = reading_of(model, **{name: settings.pop(name) for name in _READING if name in settings})
     model.frames_for(context_s)  # each is refused by itself before both are added

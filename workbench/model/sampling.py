@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from workbench.errors import ModelError, number_in, whole_number
+from workbench.errors import ModelError, whole_number
 from workbench.model.conditioning import TextStates
 
 
@@ -91,7 +91,7 @@ class Sampling:
     def __post_init__(self) -> None:
         for name in ("guidance", "temperature"):
             do = "Use 3.0 for guidance, 1.0 for temperature"
-            number_in(getattr(self, name), f"A {name} of", ModelError, least=0, do=do)
+            ModelError.number(getattr(self, name), f"A {name} of", least=0, do=do)
         shape, prompt = (len(self.generators), len(self.delays), self.frames), self.prompt_codes
         self.codes = torch.full(shape, self.bos, device=self.text.states.device)
         if prompt is None:

@@ -20,7 +20,7 @@ import soundfile
 import torch
 
 from workbench.activations.activations import POOLS, pool_frames, window_counts, window_frames, window_times
-from workbench.errors import ActivationsError, ModelError, check_among, is_whole
+from workbench.errors import ActivationsError, ModelError, is_whole
 from workbench.files import pack_arrays, unpacked
 from workbench.model.conditioning import TextStates
 from workbench.model.folders import cache_folder, keep, say_damaged
@@ -44,7 +44,7 @@ class Reading:
     window: int | None = None  # frames of each stretch that is pooled apart; None pools whole clips
 
     def __post_init__(self) -> None:
-        check_among(self.pool, (*POOLS, None), "The pool", ModelError)
+        ModelError.among(self.pool, (*POOLS, None), "The pool")
         if self.pool is None and self.window is not None:
             asked, found = "Windows without a pool were asked for", "pool=None keeps every frame as it is"
             raise ModelError(asked, found, 'Use pool="mean" with the window, or no window')

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from workbench.errors import DatasetError, ProbeError, check_among, renamed_attribute, renamed_keywords
+from workbench.errors import DatasetError, ProbeError, renamed_attribute, renamed_keywords
 from workbench.probing import solvers
 from workbench.probing.solvers import Design, PlainFit, ProbeMethod, one_hot
 from workbench.sound.dataset import grouped_folds, held_out_indices
@@ -185,7 +185,7 @@ def numbered_weights(
     if weights is None or isinstance(weights, str):
         return weights
     for name in weights:
-        check_among(name, classes, f"A weight for the {target}", ProbeError)
+        ProbeError.among(name, classes, f"A weight for the {target}")
     return {classes.index(name): weight for name, weight in weights.items()}
 
 

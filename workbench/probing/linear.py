@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from workbench import files
-from workbench.errors import ProbeError, check_among, damage_as, is_nan, is_number, is_text, is_whole
+from workbench.errors import ProbeError, is_nan, is_number, is_text, is_whole
 from workbench.probing.solvers import LINKS
 from workbench.steering import Direction
 
@@ -137,7 +137,7 @@ class LinearProbe:
         named = {saved: name for name, saved in cls.saved_as.items()}
         asked, do = f"A {cls.kind} was asked for from {path}", f"Use a file that {cls.__name__}.save wrote"
         read = files.unpacked(path, cls._format())
-        with damage_as(ProbeError, asked, do, "the file holds none"), read as (kept, arrays):
+        with ProbeError.damage(asked, do, "the file holds none"), read as (kept, arrays):
             scores = kept.pop("scores").items()
             tables = {name: pd.DataFrame(one) if isinstance(one, dict) else one for name, one in scores}
             record = {named.get(name, name): one for name, one in kept.items()}
@@ -225,7 +225,7 @@ class Layered(Generic[P]):
     def __getitem__(self, layer: int) -> P:
         """Return the probe of `layer` (the number of the decoder block, not a position in the list)."""
         words = {"held": "the layers probed are", "do": "Use one of those, or fit again with layers=[...]"}
-        check_among(layer, self.layers, "The probe of layer", ProbeError, **words)
+        ProbeError.among(layer, self.layers, "The probe of layer", **words)
         return self.probes[self.layers.index(layer)]
 
     @property
@@ -275,7 +275,7 @@ class Layered(Generic[P]):
         folder, do = Path(folder), f"Use a folder that {cls.__name__}.save wrote"
         read = files.unpacked(files.file_in(folder, SWEEP), cls._format())
         asked = f"The probes in {folder} were asked for"
-        with damage_as(ProbeError, asked, do), read as (record, arrays):
+        with ProbeError.damage(asked, do), read as (record, arrays):
             probes = []
             for layer, digest in zip(record["layers"], record["probes"], strict=True):
                 path = files.file_in(folder, f"layer-{layer}.safetensors")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from workbench.errors import ProbeError, check_among, renamed_attribute
+from workbench.errors import ProbeError, renamed_attribute
 from workbench.probing.linear import Layered, LinearProbe
 from workbench.probing.solvers import BUILT_IN, PROBE_METHODS, probabilities
 from workbench.sound.dataset import as_text
@@ -71,7 +71,7 @@ class NamedProbe(LinearProbe):
 
     def direction(self, class_: str) -> Direction:
         """Return the unit direction along which the logit of a class rises fastest; ProbeError for others."""
-        check_among(class_, self.names, "A direction of", ProbeError, held="the probe knows")
+        ProbeError.among(class_, self.names, "A direction of", held="the probe knows")
         method = f"probe weight, {self.method}{self.against}"
         origin = {"method": method, self.figures[0]: f"{self.headline[0]:.4f}"}
         return self.along(self.weights[self.names.index(class_)], class_, origin)

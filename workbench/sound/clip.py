@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from workbench.errors import AudioError, check_among
+from workbench.errors import AudioError
 from workbench.files import write_atomically
 
 FORMATS = {"wav": "PCM_16", "flac": "PCM_16", "ogg": "VORBIS"}
@@ -145,7 +145,7 @@ class Clip:
 
     def encode(self, format: str = "flac") -> bytes:  # noqa: A002  # the word of the field
         """Return the bytes of a file in `format`: "wav", "flac" or "ogg"."""
-        check_among(format, FORMATS, "The format", AudioError)
+        AudioError.among(format, FORMATS, "The format")
         buffer, pcm = io.BytesIO(), self.heard.T
         channels = pcm.ndim  # (n,) or (n, 2)
         if format != "ogg":  # rounded here: libsndfile scales floats by 32767, up to 1.5 steps off

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 Piece = bytes | range
@@ -428,17 +428,20 @@ def _frame(head: bytes) -> Frame | None:
     return Frame(size, samples, rate_hz, kind, mark if layer == _LAYER_III else 0)
 
 
+def _row(data: bytes, position: int) -> Iterator[int]:
+    """Yield where each of the frames of one kind ends that stand in a row from `position` on."""
+    kind = b""
+    while (frame := frame_at(data, position)) is not None and kind in (b"", frame.kind):
+        kind, position = frame.kind, position + frame.size
+        yield position
+
+
 def _chain(data: bytes, position: int) -> bool:
     """Return whether a stream starts here: frames of one kind in a row, or as many as there are."""
-    kind = b""
-    for count in range(_CHAIN):
-        frame = frame_at(data, position)
-        if frame is None or kind not in (b"", frame.kind):
-            return count > 0 and (position >= len(data) or _behind_tag(data, position) is not None)
-        if position + frame.size > len(data):
-            return count > 0
-        position, kind = position + frame.size, frame.kind
-    return True
+    ends = list(islice(_row(data, position), _CHAIN))
+    if not ends or ends[0] > len(data):
+        return False
+    return len(ends) == _CHAIN or ends[-1] >= len(data) or _behind_tag(data, ends[-1]) is not None
 
 
 def _behind_tag(data: bytes, position: int) -> int | None:
@@ -456,13 +459,9 @@ def _behind_tag(data: bytes, position: int) -> int | None:
 def _behind_id3(data: bytes, start: int, declared: int) -> int:
     """Return where an ID3v2 tag ends: before its end where sound begins in it and runs on behind it."""
     for found in _SYNC.finditer(data, start + 10, min(declared, len(data))):
-        position, count, kind = found.start(), 0, b""
-        while (frame := frame_at(data, position)) and kind in (b"", frame.kind):
-            kind, count, position = frame.kind, count + 1, position + frame.size
-            if count >= _CHAIN and position > declared:
+        for count, end in enumerate(_row(data, found.start()), 1):
+            if end >= len(data) or (count >= _CHAIN and end > declared):
                 return found.start()
-        if count and position >= len(data):
-            return found.start()
     return min(declared, len(data))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.errors import AudioError, DatasetError, check_among, message
+from workbench.errors import AudioError, DatasetError, message
 from workbench.sound.clip import SILENT_LEVEL_DB, Clip
 from workbench.sound.dataset import Dataset, Entry, Label, missing, some
 from workbench.sound.read import SUFFIXES, on_disk, portable, read_clip, shown
@@ -367,7 +367,7 @@ def from_fma(
     holds those before it. All else is as in `from_folder`. Raises DatasetError for an unknown subset, no such
     table, a column that is missing, or no usable track.
     """
-    check_among(subset, FMA_SUBSETS, "The FMA subset", DatasetError)
+    DatasetError.among(subset, FMA_SUBSETS, "The FMA subset")
     path = Path(metadata) / "tracks.csv"
     asked = f"The FMA table {path} was asked for"
     if not path.is_file():

@@ -25,17 +25,7 @@ from safetensors.numpy import load, save
 from safetensors.torch import load_file as load_tensors
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
-from workbench.errors import (
-    SteeringError,
-    check_among,
-    damage_as,
-    is_nan,
-    is_number,
-    is_text,
-    reason,
-    renamed_keywords,
-    whole_number,
-)
+from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, renamed_keywords, whole_number
 from workbench.files import DIGEST, check_digest, digest_of, pack_arrays, unpacked, write_atomically
 from workbench.steering import plan_text
 from workbench.steering.operations import Operation, UnknownOperationError, find_operation
@@ -281,7 +271,7 @@ class Direction:
         """
         asked, n = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.n_layers
         countings = {"blocks": range(n), "hidden_states": range(1, n), "from_end": range(-n, 0)}
-        check_among(counted, countings, "A direction at layers counted in", SteeringError)
+        SteeringError.among(counted, countings, "A direction at layers counted in")
         if layer not in (given := countings[counted]):
             hidden = f"only hidden states 1-{n - 1} are outputs of blocks"
             found = hidden if counted == "hidden_states" else f"it has layers 0-{n - 1}"
@@ -421,7 +411,7 @@ class Direction:
         """Return what `save` wrote, or raise SteeringError; with `notice` a missing digest is a warning."""
         asked, do = f"A direction was asked for from {path}", "Use a file that Direction.save wrote"
         read = unpacked(path, _FORMAT, notice=notice)
-        with damage_as(SteeringError, asked, do, "the file holds none"), read as (kept, arrays):
+        with SteeringError.damage(asked, do, "the file holds none"), read as (kept, arrays):
             return cls(arrays["vector"], **kept)
 
     def _scaled(self, factor: float, name: str) -> Direction:

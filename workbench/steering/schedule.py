@@ -24,16 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import (
-    SteeringError,
-    check_among,
-    is_number,
-    is_text,
-    number_in,
-    number_or_nan,
-    renamed_attribute,
-    whole_number,
-)
+from workbench.errors import SteeringError, is_number, is_text, number_or_nan, renamed_attribute, whole_number
 from workbench.steering.operations import OPERATIONS, find_operation
 
 if TYPE_CHECKING:
@@ -60,7 +51,7 @@ class Schedule:
     numbers: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check_among(self.kind, KINDS, "The schedule", SteeringError)
+        SteeringError.among(self.kind, KINDS, "The schedule")
         numbers = tuple(number_or_nan(number) + 0.0 for number in self.numbers)
         object.__setattr__(self, "numbers", numbers)
         if problem := _problem(self.kind, numbers):
@@ -261,12 +252,12 @@ class Gate:
 
     def __post_init__(self) -> None:
         asked, error = f"A gate on {self.class_!r} {self.side}", SteeringError
-        check_among(self.class_, self.read_out.classes, "A gate on", error, held="the probe knows")
+        error.among(self.class_, self.read_out.classes, "A gate on", held="the probe knows")
         if self.side not in SIDES:
             raise error(f"{asked} was asked for", f"the sides are {' and '.join(SIDES)}", "Use one of those")
         probability = "a threshold is a probability"
-        threshold = number_in(self.threshold, asked, error, least=0, most=1, found=probability)
-        over = number_in(self.over, f"{asked}, averaged over", error, least=0, do="Use 0 or more seconds")
+        threshold = error.number(self.threshold, asked, least=0, most=1, found=probability)
+        over = error.number(self.over, f"{asked}, averaged over", least=0, do="Use 0 or more seconds")
         object.__setattr__(self, "threshold", threshold)
         object.__setattr__(self, "over", over)
 
@@ -323,13 +314,13 @@ class Term:
         # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
         object.__setattr__(self, "operation", find_operation(self.operation).name)
         asked, unit = f"{self.operation} of {self.direction.name!r}", OPERATIONS[self.operation].unit
-        check_among(self.branch, BRANCHES, f"{asked} on the branch", SteeringError)
-        dose = number_in(self.dose, f"{asked} with a dose of", SteeringError)
+        SteeringError.among(self.branch, BRANCHES, f"{asked} on the branch")
+        dose = SteeringError.number(self.dose, f"{asked} with a dose of")
         if unit == "weight":
             found, do = "it takes a weight from 0 to 1", "Use 1.0 to remove all, 0.5 for half"
-            number_in(dose, f"{asked} by", SteeringError, least=0, most=1, found=found, do=do)
+            SteeringError.number(dose, f"{asked} by", least=0, most=1, found=found, do=do)
         found, what = "that is no probability", f"{asked} with a chance of"
-        chance = number_in(self.chance, what, SteeringError, least=0, most=1, found=found)
+        chance = SteeringError.number(self.chance, what, least=0, most=1, found=found)
         layer = self.direction.layer if self.layer is None else self.layer
         layer = whole_number(layer, "Steering at the layer", SteeringError)
         for name, value in (("dose", dose), ("chance", chance), ("layer", layer)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.errors import SteeringError, check_among
+from workbench.errors import SteeringError
 from workbench.steering.operations import OPERATIONS, find_operation
 from workbench.steering.plan import Direction, Steering, random_direction
 from workbench.steering.schedule import Gate, ReadOut, Schedule, constant, fade, pulse, ramp
@@ -204,7 +204,7 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
     "symmetric" (Loewdin 1950) all move as little as possible, in no order: V <- (V V')^-1/2 V. Directions of
     different places are refused, and such that do not span as many dimensions.
     """
-    check_among(method, METHODS, "The method", SteeringError)
+    SteeringError.among(method, METHODS, "The method")
     if not directions:
         return ()
     units = [direction.unit() for direction in directions]

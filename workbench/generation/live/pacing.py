@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, message, number_in
+from workbench.errors import GenerationError, message
 from workbench.generation.engine import Readable
 from workbench.model.network import Place
 
@@ -71,7 +71,7 @@ class Pacing:
         lead_s: float, *, latency_s: float, piece_s: float, frame_rate_hz: float,
         stretch_s: float = 10.0, rate: Rate | None = None, steps: int = 100,
     ) -> None:  # fmt: skip
-        number_in(stretch_s, "A stretch_s of", GenerationError, above=0, do="Use such as stretch_s=10")
+        GenerationError.number(stretch_s, "A stretch_s of", above=0, do="Use such as stretch_s=10")
         least = latency_s + 2 * piece_s
         if not lead_s >= least:
             found = f"a sound takes {latency_s:g} s from first to last step, and has pieces of {piece_s:g} s"

@@ -250,7 +250,8 @@ class Recording:
     def load(cls, folder: Path | str) -> Recording:
         """The recording in `folder`, also of a killed process; GenerationError for none, or a damaged one."""
         folder = Path(folder)
-        try:
+        asked, do = f"The recording in {folder} was asked for", "Use a folder that a session recorded"
+        with GenerationError.damage(asked, do):
             kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
             begin = load_file(folder / BEGIN)
             if kept["format"] not in (FORMAT, UNCHECKED):
@@ -276,9 +277,6 @@ class Recording:
                 ended=events.ended,
                 **{name: kept[name] for name in plain},
             )
-        except Exception as error:  # a damaged file can be wrong in any way
-            asked, do = f"The recording in {folder} was asked for", "Use a folder that a session recorded"
-            raise GenerationError(asked, f"it cannot be read ({reason(error)})", do) from error
 
 
 def _explained(folder: Path, events: journal.Events, codes: np.ndarray, delay: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import GenerationError, check_among, number_in, renamed_keywords
+from workbench.errors import GenerationError, renamed_keywords
 from workbench.files import require_room
 from workbench.generation.engine import Readable, Span, Windows
 from workbench.generation.live.journal import NONE, Doses, Journal, added
@@ -299,7 +299,7 @@ class LiveSession:
         )
 
     def _known(self, name: str) -> str:
-        check_among(name, self.names, "The knob", GenerationError, held="the knobs are")
+        GenerationError.among(name, self.names, "The knob", held="the knobs are")
         return name
 
     # What follows runs in the thread that draws.
@@ -468,4 +468,4 @@ def _check_numbers(numbers: Mapping[str, object]) -> None:
     """Raise GenerationError unless all of these are finite."""
     do = "Use such as lead_s=0.85, piece_seconds=0.2 and doses of 0.1"
     for name, one in numbers.items():
-        number_in(one, f"A session with {name} of", GenerationError, do=do)
+        GenerationError.number(one, f"A session with {name} of", do=do)

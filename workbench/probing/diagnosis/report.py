@@ -12,7 +12,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from workbench.activations import Activations
-from workbench.errors import ProbeError, check_among, renamed_attribute
+from workbench.errors import ProbeError, renamed_attribute
 from workbench.probing.diagnosis import faults
 from workbench.probing.diagnosis.baselines import baselines as compare_baselines
 from workbench.probing.diagnosis.baselines import control_task
@@ -61,7 +61,7 @@ class ProbeReport:
     def __getitem__(self, name: str) -> Finding:
         """Return the finding of this name."""
         named = {finding.name: finding for finding in self.findings}
-        check_among(name, named, "The finding", ProbeError)
+        ProbeError.among(name, named, "The finding")
         return named[name]
 
     @property

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from workbench.activations import Activations
-from workbench.errors import ProbeError, check_among, renamed_attribute, renamed_keywords
+from workbench.errors import ProbeError, renamed_attribute, renamed_keywords
 from workbench.probing.crossval import Split
 from workbench.probing.diagnosis.evaluation import Diagnosis, ProbeEvaluation
 from workbench.probing.probe import Probe, ProbeSweep
@@ -222,7 +222,7 @@ class ScoreOverTime(Diagnosis):
     def table(self, clip: str | None = None) -> pd.DataFrame:
         """Return one row per clip and moment: clip, seconds, and P of each class in a column of its name."""
         if clip is not None:
-            check_among(clip, self.clips, "The clip", ProbeError, do="Use one of .clips")
+            ProbeError.among(clip, self.clips, "The clip", do="Use one of .clips")
         chosen = np.array([clip is None or one == clip for one in self.clips])
         rows, moments = np.nonzero(np.isfinite(self.seconds) & chosen[:, None])
         table = pd.DataFrame(self.probabilities[rows, moments], columns=list(self.classes))
@@ -349,7 +349,7 @@ class RidgeToMeans:
 
     def _place(self, class_: str, l2: float) -> int:
         """Return the position of a penalty; raise ProbeError where it or the class is not there."""
-        check_among(class_, self.classes, "A direction of", ProbeError)
+        ProbeError.among(class_, self.classes, "A direction of")
         if l2 not in self.l2:
             found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
             raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
