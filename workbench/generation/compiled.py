@@ -202,8 +202,7 @@ def run_compiled(
     seen: dict[Place, list[Tensor]] = {place: [] for place in places}
     every = [edit for place in in_order(edits) for edit in edits[place]]
     step = Step(decoder, run, edits, places)
-    graphs = model.device.type == "cuda" and BACKEND == "inductor"
-    mode = "reduce-overhead" if graphs else None  # with CUDA graphs
+    mode = "reduce-overhead" if model.device.type == "cuda" and BACKEND == "inductor" else None  # CUDA graphs
     compiled: Any = torch.compile(step, fullgraph=True, backend=BACKEND, mode=mode)
     whole = [torch.arange(len(edit.row_edits), device=decoder.device) for edit in every]
     acting = [torch.tensor(edit.acts, device=decoder.device)[..., None, None] for edit in every]

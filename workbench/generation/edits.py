@@ -256,7 +256,7 @@ class StepGains:
         self._slid.append(self._sliders.read_sliders(self._keys))
         self._slider_values = torch.tensor(self._slid[-1], dtype=torch.float32, device=self._device)
         always = torch.ones(self._batch, device=self._device)
-        self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
+        self._opened.append(torch.cat([*map(self._is_open, self._gates), always]))
 
     def at(self, edit: Edit, step: int, indices: torch.Tensor) -> torch.Tensor:
         """The factors (rows, 1, 1) of some row edits of an edit: schedule x slider x gate."""
@@ -284,8 +284,8 @@ class StepGains:
         return np.asarray(opened.numpy() != 0)
 
     def _is_open(self, gate: Gate) -> torch.Tensor:
-        """Whether a gate is open now, bool (B,)."""
+        """1 where a gate is open now, else 0 (B,)."""
         made = list(self._sliders.readings[gate.read_out])[-self._averaged[gate] :]
         if not made:
-            return torch.ones(self._batch, dtype=torch.bool, device=self._device)
-        return gate.is_open(torch.stack(made).mean(0))
+            return torch.ones(self._batch, device=self._device)
+        return gate.is_open(torch.stack(made).mean(0)).float()

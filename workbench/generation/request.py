@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -152,11 +152,7 @@ def rows_of(
     count = max(lengths, default=1)
     check_prompts(model, columns[0][0])
     filled = (column * count if not many else column for column, many in columns)
-    rows = [
-        replace(_row(model, *parts), prompt_codes=codes, melody=tune)
-        for *parts, codes, tune in zip(*filled, strict=True)
-    ]
-    return rows, bool(lengths)
+    return [_row(model, *parts) for parts in zip(*filled, strict=True)], bool(lengths)
 
 
 def _listed(value: object, single: type | tuple[type, ...]) -> tuple[list[object], bool]:
@@ -188,8 +184,8 @@ def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
     return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
-def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
-    """The checked row, without what it continues from and follows."""
+def _row(model: Model, prompt: object, plan: object, seed: object, *more: Any) -> Row:
+    """The checked row; more are the codes that it continues from, and its melody."""
     if not is_whole(seed):
         found = "a seed is a whole number from 0 to 2**63 - 1"
         _refuse(f"A clip with the seed {seed!r}", found, "Use one such")
@@ -201,7 +197,7 @@ def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
             _check_site(term.direction.name, term.direction.site, term.at_layer)
             if (gate := term.gate) is not None:
                 _check_site(f"a gate on {gate.class_}", gate.read_out.site, gate.read_out.layer)
-    return Row(str(prompt), plan, int(cast(int, seed)))
+    return Row(str(prompt), plan, int(cast(int, seed)), *more)
 
 
 def _check_site(name: str, site: str, layer: int) -> None:

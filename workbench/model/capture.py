@@ -187,8 +187,7 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
     if place is None or not place.exists():  # a store there may be finished: then nothing is needed
 
         def cost_of(batch: int) -> Cost:
-            again = replace(job, batch=batch)
-            return _forecast(model, dataset, cases, again, frames=guess, output=output)[1]
+            return _forecast(model, dataset, cases, replace(job, batch=batch), frames=guess, output=output)[1]
 
         capture_plan.check_batch(job.batch, cost_of, free_device=free, path=place)
     coded, own, frames = dataset, job, None

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+from sklearn.model_selection import PredefinedSplit
 from threadpoolctl import threadpool_limits
 
 from workbench.errors import DatasetError, ProbeError, renamed_attribute, renamed_keywords
@@ -70,7 +71,7 @@ def number_folds(values: Array, groups: Array, *, folds: int = 5, seed: int = 0)
     rounds = [rng.permutation(folds) for _ in range(-(-count // folds))]
     fold_of = np.empty(count, dtype=int)
     fold_of[ordered] = np.concatenate(rounds)[:count]
-    return _splits(fold_of[member], folds)
+    return list(PredefinedSplit(fold_of[member]).split())
 
 
 def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0) -> list[Split]:
@@ -95,11 +96,7 @@ def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0)
         lacking[fold] -= counts[group]
         room[fold] -= sizes[group]
         waiting.remove(group)
-    return _splits(fold_of[member], folds)
-
-
-def _splits(fold: Array, folds: int) -> list[Split]:
-    return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(folds)]
+    return list(PredefinedSplit(fold_of[member]).split())
 
 
 def _members(groups: Array, folds: int) -> tuple[int, Array]:

@@ -188,12 +188,12 @@ def logistic_path(
     z, counts = design.axes.z, (design.counts if counts is None else counts) / len(truth)
     theta, path = np.zeros((z.shape[1] + 1, truth.shape[1])), []
     for penalty in l2:
-        theta = _descend(z, truth, counts, factor * penalty, theta, tolerance)
+        theta = _descend(z, truth, counts, factor * penalty, theta, tolerance=tolerance)
         path.append(design.turn_back(theta[:-1], theta[-1]))
     return path
 
 
-def _descend(z: Array, truth: Array, counts: Array, l2: float, start: Array, tolerance: float) -> Array:
+def _descend(z: Array, truth: Array, counts: Array, l2: float, start: Array, *, tolerance: float) -> Array:
     """Return the optimum theta (r + 1, k), the last row the bias, looked for from `start` by L-BFGS."""
     shares, classes = softmax(z @ start[:-1] + start[-1], axis=1), truth.shape[1]
     bend = max(float((counts @ (shares * (1 - shares))).sum()) / (classes - 1), 1e-6)

@@ -119,7 +119,6 @@ class LiveSession:
     error: BaseException | None = None
     _thread: threading.Thread | None = None
     _folder: Path | None = None  # to record into, as is wished
-    _recorded: Path | None = None
     _journal: Journal | None = None
     _writer: ReceiptWriter | None = None
     _decoding: Future[list[Clip]] | None = None  # pieces of the latest frames
@@ -430,11 +429,10 @@ class LiveSession:
     def _follow_recording(self) -> None:
         """Begin or end a recording as is wished; only between windows can one begin."""
         folder = self._folder
-        if folder == self._recorded:
+        if folder == (self._journal.folder if self._journal is not None else None):
             return
         self._end_journal()
         if folder is not None:
-            self._recorded = folder
             self._journal = begin_recording(folder, self.model, self.setup, self._carried)
 
     def _end_journal(self) -> None:
@@ -443,7 +441,7 @@ class LiveSession:
                 self._count()
                 self._journal.note(pushes=[*self._latest.values()])
             self._journal.end("failed" if self.error else "stopped")
-        self._journal = self._recorded = None
+        self._journal = None
 
 
 def _decode(sound: LiveSound, wanted: SimpleQueue[tuple[torch.Tensor, Future[list[Clip]]] | None]) -> None:
