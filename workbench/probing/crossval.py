@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 from sklearn.model_selection import PredefinedSplit
+from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
 from workbench.errors import DatasetError, ProbeError, renamed_attribute, renamed_keywords
@@ -136,7 +137,7 @@ class Recipe:
     classes: int
     method: ProbeMethod
     l2: tuple[float, ...]
-    weights: Array | str | None = None  # (classes,), or "balanced"
+    weights: Mapping[int, float] | str | None = None  # by class number (else 1), or "balanced"
 
     @classmethod
     def of(
@@ -152,27 +153,20 @@ class Recipe:
         values = (tuple(l2) if l2 is not None else method.l2) if method.l2 else (math.nan,)
         if method.l2:
             solvers.check_l2(values)
-        return cls(classes, method, tuple(sorted(values, reverse=True)), _class_weights(classes, weights))
+        asked, do = f"The class weights {weights!r} were asked for", 'Use "balanced" or a dictionary'
+        own = {} if weights in (None, "balanced") else weights
+        if isinstance(own, str) or not set(own) <= set(range(classes)):
+            raise ProbeError(asked, "it is neither 'balanced' nor a number for each of the classes", do)
+        if not all(one > 0 and math.isfinite(one) for one in own.values()):
+            raise ProbeError(asked, "a weight is a finite number above 0", do)
+        return cls(classes, method, tuple(sorted(values, reverse=True)), weights)
 
     def counts(self, y: Array) -> Array | None:
         """Return what each sample counts for (n,), mean 1; None where all count alike."""
         if self.weights is None:
             return None
-        share = np.bincount(y, minlength=self.classes)
-        of_class = 1 / np.maximum(share, 1) if isinstance(self.weights, str) else self.weights
-        counts = np.asarray(of_class)[y]
+        counts = np.asarray(compute_sample_weight(self.weights, y))
         return counts / counts.mean()
-
-
-def _class_weights(classes: int, weights: str | Mapping[int, float] | None) -> Array | str | None:
-    if weights is None or weights == "balanced":
-        return weights
-    asked, do = f"The class weights {weights!r} were asked for", 'Use "balanced" or a dictionary'
-    if isinstance(weights, str) or not set(weights) <= set(range(classes)):
-        raise ProbeError(asked, "it is neither 'balanced' nor a number for each of the classes", do)
-    if not all(one > 0 and math.isfinite(one) for one in weights.values()):
-        raise ProbeError(asked, "a weight is a finite number above 0", do)
-    return np.array([float(weights.get(number, 1.0)) for number in range(classes)])
 
 
 def numbered_weights(

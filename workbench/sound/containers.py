@@ -163,7 +163,7 @@ def _is_unknown(size: int) -> bool:
 
 
 def riff(file: BinaryIO, base: int) -> Layout:
-    """Return where the sound of a RIFF, RIFX or RF64 file lies; `base` is where the RIFF mark is."""
+    """Return where the sound, or MPEG stream, of a RIFF, RIFX or RF64 file lies whose mark is at `base`."""
     order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
     header = _until(file, base + 12, order, b"data")
     if b"data" not in header:
@@ -174,23 +174,16 @@ def riff(file: BinaryIO, base: int) -> Layout:
         declared = _number_at(file, wide.start + 8, 8, order)
         declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
     size, missing = _reach(file, data.start, declared, order)
+    form = read_at(file, header[b"fmt "].start, 14) if b"fmt " in header else b""
+    coded = missing is None and int.from_bytes(form[:2], "little") == _MPEG_FORMAT
+    if coded and (stream := mpeg(read_at(file, data.start, size), data.start)) is not None:
+        return stream
     if missing is not None or wide is not None:
         return Layout.whole(file, base, missing)
-    form = read_at(file, header[b"fmt "].start, 14) if b"fmt " in header else b""
     if size != declared:  # whole samples of all channels
         size -= size % max(1, int.from_bytes(form[12:14], order))
     second = int.from_bytes(form[8:12], order) or None
     return _with_tail(file, _counted(file, base, data.start, size, order), order, second)
-
-
-def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
-    """Return where the MPEG stream of a RIFF file lies; None where the file holds other sound."""
-    header = _until(file, base + 12, "little", b"data")
-    form, data = header.get(b"fmt "), header.get(b"data")
-    if form is None or data is None or _number_at(file, form.start, 2, "little") != _MPEG_FORMAT:
-        return None
-    size, missing = _reach(file, data.start, len(data), "little")
-    return range(data.start, data.start + size) if missing is None else None
 
 
 def w64(file: BinaryIO, base: int) -> Layout:
