@@ -60,19 +60,16 @@ class Step(nn.Module):
         self.edits = {place: list(group) for place, group in edits.items()}
         self.watched, self.batch = list(watched), run.batch
         own, room = self.blocks[0].self_attn, -(-(text.prefix + run.steps + 1) // _ROOM) * _ROOM
-        kept = torch.zeros(
-            (rows, own.num_heads, room, own.head_dim), dtype=decoder.dtype, device=decoder.device
-        )
+        shape = rows, own.num_heads, room, own.head_dim
+        kept = torch.zeros(shape, dtype=decoder.dtype, device=decoder.device)
         visible = torch.ones(rows, room, dtype=torch.bool, device=decoder.device)
         visible[:, : text.prefix] = text.mask[:, : text.prefix] > 0
         self._hold("visible", visible)
         self._hold("numbers", torch.arange(room, device=decoder.device))
         self.crosses = hasattr(self.blocks[0], "encoder_attn")
         more = -text.mask.shape[1] % _TEXT_ROOM
-        states, heard = (
-            nn.functional.pad(text.states, (0, 0, 0, more)),
-            nn.functional.pad(text.mask, (0, more)),
-        )
+        states = nn.functional.pad(text.states, (0, 0, 0, more))
+        heard = nn.functional.pad(text.mask, (0, more))
         if self.crosses:
             self._hold("text_mask", _additive(heard[:, None, None] > 0, decoder.dtype))
         for layer, block in enumerate(self.blocks):

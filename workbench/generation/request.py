@@ -10,7 +10,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, is_whole, number_or_nan, whole_number
+from workbench.errors import GenerationError, number_or_nan, whole_number
 from workbench.model.conditioning import TEXT_ROOM, Melody, prompt_problem
 from workbench.model.musicgen import Model
 from workbench.model.network import SITES
@@ -186,9 +186,7 @@ def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
 
 def _row(model: Model, prompt: object, plan: object, seed: object, *more: Any) -> Row:
     """The checked row; more are the codes that it continues from, and its melody."""
-    if not is_whole(seed):
-        found = "a seed is a whole number from 0 to 2**63 - 1"
-        _refuse(f"A clip with the seed {seed!r}", found, "Use one such")
+    seed = whole_number(seed, "A clip with the seed", GenerationError)
     if plan is not None and not isinstance(plan, Steering):
         _refuse(f"Steering by a {type(plan).__name__}", "a plan was expected", "Use direction.at(dose)")
     if plan is not None:
@@ -197,7 +195,7 @@ def _row(model: Model, prompt: object, plan: object, seed: object, *more: Any) -
             _check_site(term.direction.name, term.direction.site, term.at_layer)
             if (gate := term.gate) is not None:
                 _check_site(f"a gate on {gate.class_}", gate.read_out.site, gate.read_out.layer)
-    return Row(str(prompt), plan, int(cast(int, seed)), *more)
+    return Row(str(prompt), plan, seed, *more)
 
 
 def _check_site(name: str, site: str, layer: int) -> None:
