@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -31,6 +29,7 @@ from workbench.errors import (
     renamed_keywords,
     whole_number,
 )
+from workbench.files import draft_in
 from workbench.model import capture_plan, teacher_forcing
 from workbench.model.capture_plan import Arrays, Cases, Chunk, Job, cases_for, read_chunk
 from workbench.model.folders import cache_folder, can_keep, say_damaged
@@ -166,11 +165,8 @@ def capture_cases(
                 raise
             file = (getattr(error, "file", None) if left > 1 else None) or own.place
             say_damaged(file, error.__cause__ or getattr(error, "found", error))
-            aside = file.rename(file.with_name(f".{uuid.uuid4().hex}.partial"))
-            if aside.is_dir():
-                shutil.rmtree(aside)
-            else:
-                aside.unlink()
+            with draft_in(file.parent) as aside:  # which is removed
+                file.rename(aside)
             left -= 1
 
 

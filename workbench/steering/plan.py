@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import math
-import textwrap
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from safetensors.torch import load_file as load_tensors
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
 from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, renamed_keywords, whole_number
-from workbench.files import DIGEST, check_digest, digest_of, pack_arrays, unpacked, write_atomically
+from workbench.files import DIGEST, check_digest, digest_of, letters, pack_arrays, unpacked, write_atomically
 from workbench.steering import plan_text
 from workbench.steering.operations import Operation, UnknownOperationError, find_operation
 from workbench.steering.schedule import Gate, ReadOut, Schedule, Term, constant
@@ -39,7 +38,6 @@ MOST_BYTES = 16 << 20
 """What packed text may unpack to, 2,000 directions of 2,048 numbers: few letters can ask for gigabytes."""
 
 _FORMAT = "musicgen-workbench direction 1"
-_COLUMNS = 96  # of packed text
 _LOAD_TORCH = partial(torch.load, map_location="cpu", weights_only=True)
 _READERS = {".npy": np.load, ".safetensors": load_tensors, ".pt": _LOAD_TORCH, ".pth": _LOAD_TORCH}
 _FIELDS = ("layer", "site", "name", "residual_norm", "centre", "origin")
@@ -148,7 +146,7 @@ class Steering:
             found = f"it has {len(data) / 2**20:.0f} MB, and {MOST_BYTES >> 20} MB can be unpacked"
             do = "Use Steering.save, or fewer directions"
             raise SteeringError("A plan was to be packed into text", found, do)
-        return "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(data, 9)).decode(), _COLUMNS))
+        return letters(data)
 
     @classmethod
     def unpack(cls, text: str) -> Steering:
