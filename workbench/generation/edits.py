@@ -106,7 +106,13 @@ def compile_plans(
             place = (term.at_layer, term.direction.site)
             slot = slots[place] = slots.get(place, -1) + 1
             row_edits = stacked.setdefault(place, {}).setdefault((slot, term.operation), [])
-            for branch in _branches(term, guided):
+            if term.branch == "null" and not guided:
+                asked, do = f"{term.direction.name!r} was to act on null rows", "Use guidance above 1"
+                found = "guidance 1 or less runs without null rows"
+                raise GenerationError(asked, found, f"{do}, or branch='cond'")
+            for branch in _BRANCHES if guided else ("cond",):
+                if term.branch not in (branch, "both"):
+                    continue
                 row = clip + len(plans) * (branch == "null")
                 row_edits.append(RowEdit(clip, term_index, term, row, branch))
 
@@ -127,14 +133,6 @@ def compile_plans(
         ]
         for place in in_order(stacked)
     }
-
-
-def _branches(term: Term, guided: bool) -> list[str]:
-    """The branches of guidance that `term` acts on in this run."""
-    if term.branch == "null" and not guided:
-        found, do = "guidance 1 or less runs without null rows", "Use guidance above 1, or branch='cond'"
-        raise GenerationError(f"{term.direction.name!r} was to act on null rows", found, do)
-    return [one for one in _BRANCHES if term.branch in (one, "both") and (guided or one == "cond")]
 
 
 def _active(acts: np.ndarray, rows: torch.Tensor, device: torch.device) -> tuple[Active | None, ...]:

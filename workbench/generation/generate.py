@@ -117,7 +117,7 @@ def generate(
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
     steered = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
     for name in sliders or ():
-        GenerationError.among(name, sorted(steered), "A slider for the direction")
+        GenerationError.among(name, sorted(steered), "A slider for", held="the plans have the directions")
     if engine not in ENGINES:
         found = f"there are {' and '.join(ENGINES)}"
         raise GenerationError.lookup(f"The engine {engine!r} was asked for", found, "Use one of these")

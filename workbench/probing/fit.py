@@ -33,8 +33,7 @@ from workbench.probing.probe import (
     ProbeSweep,
 )
 from workbench.probing.solvers import Design, PlainFit, ProbeMethod, one_hot, ridge_path
-from workbench.sound.dataset import grouped_folds, missing
-from workbench.sound.dataset import in_order as rising
+from workbench.sound.dataset import grouped_folds, in_order, missing
 
 Array = np.ndarray
 _FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.rank_correlation}
@@ -229,7 +228,7 @@ def fit_multilabel(
     """
     recipe = Recipe.of(2, method, l2, class_weights)
     name, sets = _sets(acts, target)
-    labels, groups = rising(set().union(*sets)), acts.groups
+    labels, groups = in_order(set().union(*sets)), acts.groups
     present = MultiLabelBinarizer(classes=labels).fit_transform(sets).astype(bool)
     _check_labels(labels, present, groups)
     cut = partial(crossval.label_folds, seed=seed)
