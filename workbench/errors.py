@@ -9,7 +9,8 @@ import functools
 import math
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ParamSpec, Self, SupportsIndex, TypeVar, cast
 
@@ -36,6 +37,50 @@ class WorkbenchError(Exception):
         """Return an error for a name or number that is not there, which is a KeyError too."""
         kind = type(cls.__name__, (cls, KeyError), {"__module__": cls.__module__})
         return cast(Self, kind(asked, found, do))
+
+    @classmethod
+    def among(
+        cls, value: object, choices: Collection[object], what: str, *, held: str = "there are", do: str = ""
+    ) -> None:
+        """Raise a `lookup` error unless `value` is one of `choices`, of which the first 30 are listed.
+
+        >>> ProbeError.among("top", ("mean", "max"), "The pool")
+        Traceback (most recent call last):
+        workbench.errors.ProbeError: The pool 'top' was asked for, but there are mean, max. Use one of these.
+        """
+        if value not in tuple(choices):
+            names = list(map(str, choices))
+            more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+            found = f"{held} {', '.join(names[:30]) or 'none'}{more}"
+            raise cls.lookup(f"{what} {value!r:.200} was asked for", found, do or "Use one of these")
+
+    @classmethod
+    def number(
+        cls, value: object, what: str, *, least: float = -math.inf, most: float = math.inf,
+        above: float = -math.inf, found: str = "", do: str = "",
+    ) -> float:  # fmt: skip
+        """Return `value` as a float; raise an error unless it is finite, `least` to `most`, over `above`.
+
+        >>> SteeringError.number(0, "A dose of", above=0, do="Use 1")
+        Traceback (most recent call last):
+        workbench.errors.SteeringError: A dose of 0 was asked for, but it is no finite number above 0. Use 1.
+        """
+        number = number_or_nan(value)
+        if not (math.isfinite(number) and least <= number <= most and number > above):
+            bounds = {"from": least, "above": above, "to": most}
+            where = "".join(f" {word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
+            found, do = found or f"it is no finite number{where}", do or f"Use a finite number{where}"
+            raise cls(f"{what} {value!r:.40} was asked for", found, do)
+        return number + 0.0  # -0.0 has another text
+
+    @classmethod
+    @contextmanager
+    def damage(cls, asked: str, do: str, found: str = "it cannot be read") -> Iterator[None]:
+        """Turn whatever is raised while a file is read, which can be wrong in any way, into this error."""
+        try:
+            yield
+        except Exception as cause:
+            raise cls(asked, f"{found} ({reason(cause)})", do) from cause
 
 
 class AudioError(WorkbenchError, ValueError):

@@ -5,15 +5,18 @@ Every kind of value on disk has the same digest, a SHA-256 over its plain fields
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import textwrap
 import unicodedata
 import uuid
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -29,6 +32,7 @@ DIGEST = "digest"
 NAME_CHARACTERS, _NAME_BYTES = 88, 200  # with the longest suffix, .safetensors, 100
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])( *$| *\.)", re.IGNORECASE)  # devices of Windows
 WRITTEN = ".written"  # in a folder of files that belong together: those that wait to be moved into place
+_COLUMNS = 96  # of letters
 _METADATA = "workbench"  # where a safetensors file holds its fields
 _REMEDIES = {
     "Free some space, or name a place on another disk": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
@@ -204,14 +208,29 @@ def pack_arrays(fields: Mapping[str, Any], arrays: Arrays) -> bytes:
     return bytes(save(arrays, {_METADATA: json.dumps(signed)}))
 
 
-def unpack_arrays(path: Path | str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return fields and arrays of a file that `pack_arrays` made; `check_digest` compares them."""
+@contextmanager
+def unpacked(
+    path: Path | str, wanted: str = "", *, notice: bool = True
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Give fields and arrays of a file that `pack_arrays` made, without its format and digest.
+
+    ValueError where the format is not the one that is wanted or, once all is taken in, the digest is another;
+    with `notice` a missing digest is a warning then.
+    """
     from safetensors import safe_open
 
     with safe_open(str(path), framework="np") as file:
-        fields = json.loads((file.metadata() or {})[_METADATA])
+        fields = dict(json.loads((file.metadata() or {})[_METADATA]))
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    return dict(fields), arrays
+    if fields.get("format", "") != wanted:
+        raise ValueError(f"it is of the format {fields.get('format')!r}, not {wanted!r}")
+    yield {name: one for name, one in fields.items() if name not in ("format", DIGEST)}, arrays
+    check_digest(path, fields, arrays, notice=notice)
+
+
+def letters(data: bytes) -> str:
+    """Return bytes as lines of plain letters, to stand in code: base64 of what zlib makes of them."""
+    return "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(data, 9)).decode(), _COLUMNS))
 
 
 def file_name(name: str) -> str:

@@ -21,7 +21,7 @@ from workbench.probing.diagnosis import (
     learning_curve,
     text_leak,
 )
-from workbench.probing.diagnosis.faults import _fitted, _log_likelihood, _overlap, _scores
+from workbench.probing.diagnosis.faults import _fitted, _likelihood, _overlap
 
 
 def case_of(acts, **settings):
@@ -216,11 +216,13 @@ def test_the_lapse_model_finds_what_it_was_drawn_from():
 def test_the_scores_are_the_gradient_of_the_log_likelihood():
     rng = np.random.default_rng(1)
     logits, y, step = rng.standard_normal((9, 3)), rng.integers(0, 3, 9), 1e-6
-    found = _scores(logits, y, 1.3, 0.1)
-    by_a = _log_likelihood(logits, y, 1.3 * np.exp(step), 0.1) - _log_likelihood(
-        logits, y, 1.3 * np.exp(-step), 0.1
-    )
-    by_e = _log_likelihood(logits, y, 1.3, 0.1 + step) - _log_likelihood(logits, y, 1.3, 0.1 - step)
+    _, found = _likelihood(logits, y, 1.3, 0.1)
+
+    def change(by_a, by_e):
+        ahead = _likelihood(logits, y, 1.3 * np.exp(by_a), 0.1 + by_e)[0]
+        return ahead - _likelihood(logits, y, 1.3 * np.exp(-by_a), 0.1 - by_e)[0]
+
+    by_a, by_e = change(step, 0), change(0, step)
     # 1e-16 of a likelihood of size 1, over a step of 1e-6, and the step squared
     np.testing.assert_allclose(found, np.stack([by_a, by_e], 1) / (2 * step), rtol=1e-5, atol=1e-7)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 import xarray as xr
 
 from workbench.activations.spec import LABEL, check_complete, check_parts
-from workbench.errors import ActivationsError, number_or_nan, renamed_keywords
+from workbench.errors import ActivationsError, renamed_keywords
 from workbench.sound.dataset import as_text, in_order, missing, numbered
 
 POOLS = ("mean", "max", "last")
@@ -139,9 +138,7 @@ class Activations:
 
     def labels(self, target: str = "genre") -> np.ndarray:
         """Return the label of each sample, shape (sample,), as text or float64."""
-        if target not in self.targets:
-            found = f"labels are {', '.join(self.targets) or 'none'}"
-            raise ActivationsError.lookup(f"The label {target!r} was asked for", found, "Use one of these")
+        ActivationsError.among(target, self.targets, "The label", held="labels are")
         labels = self.coordinate(LABEL + target)
         check_complete(LABEL + target, labels)
         return labels
@@ -169,9 +166,7 @@ class Activations:
 
     def coordinate(self, name: str) -> np.ndarray:
         """Return a sample coordinate, shape (sample,), as text or float64."""
-        if name not in self.data.coords:
-            found = f"there are {', '.join(self.coordinates)}"
-            raise ActivationsError.lookup(f"Coordinate {name!r} was asked for", found, "Use one of these")
+        ActivationsError.among(name, self.coordinates, "The coordinate")
         values = self.data[name].values
         return np.array(values.tolist(), dtype=str if values.dtype.kind in "OUST" else np.float64)
 
@@ -206,9 +201,7 @@ class Activations:
         window makes no sense.
         """
         rate: Any = self.data.attrs.get("frame_rate_hz")
-        if how not in POOLS:
-            found = f"there are {', '.join(POOLS)}"
-            raise ActivationsError.lookup(f"The pool {how!r} was asked for", found, "Use one of these")
+        ActivationsError.among(how, POOLS, "The pool")
         if window_seconds is None and not self.per_frame:
             return self
         if window_seconds is not None and (not self.per_frame or rate is None):
@@ -236,12 +229,19 @@ class Activations:
 
     def residual_norm(self, layer: int) -> float:
         """Return R_l, the mean residual norm at the layer, which is the unit of dose."""
-        norm = float(self.data["residual_norm"].values[self._position(layer)])
+        norm, _known = self.origin(layer)
         if not np.isfinite(norm):
             asked = f"The residual norm of layer {layer} was asked for"
             do = "Use model.residual_norms()[layer]"
             raise ActivationsError(asked, "the capture did not measure it", do)
         return norm
+
+    def origin(self, layer: int) -> tuple[float, dict[str, str]]:
+        """Return R_l, NaN where it was not measured, and what is known: model, dataset, model's precision."""
+        # Reading needs no R; only a dose refuses that it is not there.
+        attrs = self.data.attrs | {"precision": self.data.attrs.get("dtype", "")}
+        known = {name: str(attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint", "precision")}
+        return float(self.data["residual_norm"].values[self._position(layer)]), known
 
     @property
     def fingerprint(self) -> str:
@@ -326,9 +326,8 @@ class Activations:
         return layers.index(layer)
 
     def _known_site(self, site: str) -> str:
-        if site not in self.sites:
-            found, do = f"the sites are {', '.join(self.sites)}", "Use one of these, or capture this site"
-            raise ActivationsError.lookup(f"The site {site!r} was asked for", found, do)
+        do = "Use one of these, or capture this site"
+        ActivationsError.among(site, self.sites, "The site", held="the sites are", do=do)
         return site
 
     def _read(self, layer: int, site: str) -> np.ndarray:
@@ -345,9 +344,8 @@ class Activations:
 
 def window_frames(seconds: float, frame_rate_hz: float) -> int:
     """Return the frames of a window of `seconds`, at least one; ActivationsError where it is no length."""
-    if not 0 < number_or_nan(seconds) < math.inf:
-        do = "Use 1.0, or None for none"
-        raise ActivationsError(f"Windows of {seconds} s were asked for", "that is no length of time", do)
+    no_time, do = "that is no length of time", "Use 1.0, or None for none"
+    seconds = ActivationsError.number(seconds, "A window of", above=0, found=no_time, do=do)
     return max(1, round(seconds * frame_rate_hz))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -234,20 +235,13 @@ def free_memory() -> int:
         return free[0]
     names = {name.lstrip("/") for _number, kind, name in lines if kind in ("", "memory")}
     for root, limit, use in _CGROUPS:
-        folders = {Path(root), *(Path(root) / name for name in names)}
-        free += [_free_in_group(folder / limit, folder / use, folder / "memory.stat") for folder in folders]
+        for folder in {Path(root), *(Path(root) / name for name in names)}:
+            with suppress(OSError, ValueError):  # there is no such group, or its limit is the word "max"
+                most, used = (int((folder / file).read_text()) for file in (limit, use))
+                counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                cache = max(int(counts.get(name, 0)) for name in _FILE_CACHE)
+                free.append(max(0, most - used + cache))
     return min(free)
-
-
-def _free_in_group(limit: Path, use: Path, stat: Path) -> int:
-    """Return what a control group has left; without bound where it has no limit."""
-    try:
-        most, used = limit.read_text().strip(), int(use.read_text())
-        counts = dict(line.split() for line in stat.read_text().splitlines())
-    except (OSError, ValueError):
-        return 1 << 62
-    cache = max(int(counts.get(name, 0)) for name in _FILE_CACHE)
-    return max(0, int(most) - used + cache) if most.isdigit() else 1 << 62
 
 
 def require_disk(path: Path, needed: int) -> None:

@@ -60,19 +60,16 @@ class Step(nn.Module):
         self.edits = {place: list(group) for place, group in edits.items()}
         self.watched, self.batch = list(watched), run.batch
         own, room = self.blocks[0].self_attn, -(-(text.prefix + run.steps + 1) // _ROOM) * _ROOM
-        kept = torch.zeros(
-            (rows, own.num_heads, room, own.head_dim), dtype=decoder.dtype, device=decoder.device
-        )
+        shape = rows, own.num_heads, room, own.head_dim
+        kept = torch.zeros(shape, dtype=decoder.dtype, device=decoder.device)
         visible = torch.ones(rows, room, dtype=torch.bool, device=decoder.device)
         visible[:, : text.prefix] = text.mask[:, : text.prefix] > 0
         self._hold("visible", visible)
         self._hold("numbers", torch.arange(room, device=decoder.device))
         self.crosses = hasattr(self.blocks[0], "encoder_attn")
         more = -text.mask.shape[1] % _TEXT_ROOM
-        states, heard = (
-            nn.functional.pad(text.states, (0, 0, 0, more)),
-            nn.functional.pad(text.mask, (0, more)),
-        )
+        states = nn.functional.pad(text.states, (0, 0, 0, more))
+        heard = nn.functional.pad(text.mask, (0, more))
         if self.crosses:
             self._hold("text_mask", _additive(heard[:, None, None] > 0, decoder.dtype))
         for layer, block in enumerate(self.blocks):
@@ -202,7 +199,8 @@ def run_compiled(
     seen: dict[Place, list[Tensor]] = {place: [] for place in places}
     every = [edit for place in in_order(edits) for edit in edits[place]]
     step = Step(decoder, run, edits, places)
-    compiled = _compiled(model, step)
+    mode = "reduce-overhead" if model.device.type == "cuda" and BACKEND == "inductor" else None  # CUDA graphs
+    compiled: Any = torch.compile(step, fullgraph=True, backend=BACKEND, mode=mode)
     whole = [torch.arange(len(edit.row_edits), device=decoder.device) for edit in every]
     acting = [torch.tensor(edit.acts, device=decoder.device)[..., None, None] for edit in every]
     visit = past = 0
@@ -214,7 +212,10 @@ def run_compiled(
         factors = [gains.at(edit, visit, rows) for edit, rows in zip(every, whole, strict=True)]
         acts = [one[visit] for one in acting]
         out, changes, read = (compiled if past else step)(stream, positions, factors, acts)
-        _measure(receipt, every, changes, visit)
+        for edit, change in zip(every, changes, strict=True):
+            if (active := edit.active[visit]) is not None:
+                before, meant, now = (values[active[0]] for values in change)
+                receipt.measure(edit, visit, active[0], before=before, meant=meant, now=now)
         for place, rows in zip(places, read, strict=True):
             seen[place].append(rows.clone())
         for place in gains.places:
@@ -231,24 +232,11 @@ def run_compiled(
 
 def _check(model: Model) -> None:
     """Raise GenerationError where torch cannot compile a model."""
-    do = 'Use engine="nnsight", or load the model {}'
+    found, do = "", 'with dtype="float32"'
     if model.precision in LOW_BIT:
         found = f"torch cannot compile weights in {model.precision}"
-        raise GenerationError("A compiled run was asked for", found, do.format('with dtype="float32"'))
-    if len(model.devices) > 1:
-        found = f"its blocks are on {len(model.devices)} devices"
-        raise GenerationError("A compiled run was asked for", found, do.format("on one of them"))
-
-
-def _measure(receipt: ReceiptWriter, every: Sequence[Edit], changes: Changes, visit: int) -> None:
-    """Note the changes of those rows that acted."""
-    for edit, change in zip(every, changes, strict=True):
-        if (active := edit.active[visit]) is not None:
-            before, meant, now = (values[active[0]] for values in change)
-            receipt.measure(edit, visit, before=before, meant=meant, now=now)
-
-
-def _compiled(model: Model, step: Step) -> Any:
-    """Return `step` as torch compiles it, with CUDA graphs on a GPU."""
-    graphs = model.device.type == "cuda" and BACKEND == "inductor"
-    return torch.compile(step, fullgraph=True, backend=BACKEND, mode="reduce-overhead" if graphs else None)
+    elif len(model.devices) > 1:
+        found, do = f"its blocks are on {len(model.devices)} devices", "on one of them"
+    if found:
+        do = f'Use engine="nnsight", or load the model {do}'
+        raise GenerationError("A compiled run was asked for", found, do)

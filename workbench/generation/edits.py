@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, is_number
+from workbench.errors import GenerationError
 from workbench.model.network import Place, in_order
 from workbench.model.sampling import Sampling
 from workbench.steering.operations import OPERATIONS
@@ -106,12 +106,25 @@ def compile_plans(
             place = (term.at_layer, term.direction.site)
             slot = slots[place] = slots.get(place, -1) + 1
             row_edits = stacked.setdefault(place, {}).setdefault((slot, term.operation), [])
-            for branch in _branches(term, guided):
+            if term.branch == "null" and not guided:
+                asked, do = f"{term.direction.name!r} was to act on null rows", "Use guidance above 1"
+                found = "guidance 1 or less runs without null rows"
+                raise GenerationError(asked, found, f"{do}, or branch='cond'")
+            for branch in _BRANCHES if guided else ("cond",):
+                if term.branch not in (branch, "both"):
+                    continue
                 row = clip + len(plans) * (branch == "null")
                 row_edits.append(RowEdit(clip, term_index, term, row, branch))
 
-    def laid_out(row_edit: RowEdit) -> tuple[np.ndarray, np.ndarray]:
-        return _factors(row_edit, seconds, first_step, seeds[row_edit.clip] if seeds else 0)
+    def laid_out(one: RowEdit) -> tuple[np.ndarray, np.ndarray]:
+        """Return the schedule at each step, and whether schedule, dose and chance let the step act."""
+        times = enumerate(seconds, first_step)
+        factors = np.array([one.term.schedule.factor(now, step) for step, now in times])
+        # Chance belongs to a step's time, whatever window it is drawn in.
+        seed = [seeds[one.clip] if seeds else 0, one.term_index, _BRANCHES.index(one.branch)]
+        stream = np.random.Generator(np.random.PCG64(seed).advance(first_step))
+        allowed = stream.random(len(seconds)) < one.term.chance
+        return factors, allowed & (factors != 0) & (not one.term.idle)
 
     return {
         place: [
@@ -120,26 +133,6 @@ def compile_plans(
         ]
         for place in in_order(stacked)
     }
-
-
-def _branches(term: Term, guided: bool) -> list[str]:
-    """The branches of guidance that `term` acts on in this run."""
-    if term.branch == "null" and not guided:
-        found, do = "guidance 1 or less runs without null rows", "Use guidance above 1, or branch='cond'"
-        raise GenerationError(f"{term.direction.name!r} was to act on null rows", found, do)
-    return [one for one in _BRANCHES if term.branch in (one, "both") and (guided or one == "cond")]
-
-
-def _factors(
-    row_edit: RowEdit, seconds: Sequence[float], first_step: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The schedule's value at each step, and whether schedule, dose and chance let the step act."""
-    term = row_edit.term
-    factors = np.array([term.schedule.factor(now, step) for step, now in enumerate(seconds, first_step)])
-    # Chance belongs to a step's time, whatever window it is drawn in.
-    stream = np.random.PCG64([seed, row_edit.term_index, _BRANCHES.index(row_edit.branch)])
-    allowed = np.random.Generator(stream.advance(first_step)).random(len(seconds)) < term.chance
-    return factors, allowed & (factors != 0) & (not term.idle)
 
 
 def _active(acts: np.ndarray, rows: torch.Tensor, device: torch.device) -> tuple[Active | None, ...]:
@@ -190,7 +183,7 @@ class Sliders:
             clip: Whose plan, in the batch; those of all clips when None.
         """
         others = {key: kept for key, kept in self._moved.items() if clip is not None or key[1] != term}
-        self._moved = {**others, (clip, term): _finite(value, term)}
+        self._moved = {**others, (clip, term): _slid(value, term)}
 
     @property
     def log(self) -> dict[Slider, np.ndarray]:
@@ -205,18 +198,15 @@ class Sliders:
             if key in self.replay:
                 value = float(self.replay[key][step])
             elif key in self.functions:
-                value = _finite(self.functions[key](seconds), key[1])
+                value = _slid(self.functions[key](seconds), key[1])
             else:
                 value = moved.get(key, moved.get((None, key[1]), 1.0))
             self._log.setdefault(key, []).append(value)
         return [self._log[key][-1] for key in keys]
 
 
-def _finite(value: object, term: int) -> float:
-    if not is_number(value):
-        asked = f"The slider of term {term} was to be set to {value}"
-        raise GenerationError(asked, "it must be a finite number", "Use a number such as 1.5")
-    return float(value)  # type: ignore[arg-type]
+def _slid(value: object, term: int) -> float:
+    return GenerationError.number(value, f"The slider of term {term} at")
 
 
 class StepGains:
@@ -238,8 +228,8 @@ class StepGains:
         for edit in every:
             keys = [self._keys.index((one.clip, one.term_index)) for one in edit.row_edits]
             gates = [choices.index(one.term.gate) * run.batch + one.clip for one in edit.row_edits]
-            self._slider_of[id(edit)] = torch.tensor(keys, device=edit.weights.device)
-            self._gate_of[id(edit)] = torch.tensor(gates, device=edit.weights.device)
+            self._slider_of[edit] = torch.tensor(keys, device=edit.weights.device)
+            self._gate_of[edit] = torch.tensor(gates, device=edit.weights.device)
         self._read_outs = {
             one: (torch.tensor(one.weights).to(self._device), torch.tensor(one.bias).to(self._device))
             for one in dict.fromkeys(gate.read_out for gate in self._gates)
@@ -247,7 +237,6 @@ class StepGains:
         for one in self._read_outs:
             sliders.readings.setdefault(one, deque(maxlen=max(self._averaged.values())))
         self._slid: list[list[float]] = []
-        self._slider_values: torch.Tensor | None = None
         self._opened: list[torch.Tensor] = []
 
     @property
@@ -262,23 +251,17 @@ class StepGains:
         """
         if step < len(self._slid):
             return
-        values = self._sliders.read_sliders(self._keys)
-        self._slid.append(values)
-        self._slider_values = None
-        if any(value != 1 for value in values):
-            self._slider_values = torch.tensor(values, dtype=torch.float32, device=self._device)
-        if self._gates:
-            always = torch.ones(self._batch, device=self._device)
-            self._opened.append(torch.cat([*(self._is_open(gate).float() for gate in self._gates), always]))
+        self._slid.append(self._sliders.read_sliders(self._keys))
+        self._slider_values = torch.tensor(self._slid[-1], dtype=torch.float32, device=self._device)
+        always = torch.ones(self._batch, device=self._device)
+        self._opened.append(torch.cat([*map(self._is_open, self._gates), always]))
 
     def at(self, edit: Edit, step: int, indices: torch.Tensor) -> torch.Tensor:
         """The factors (rows, 1, 1) of some row edits of an edit: schedule x slider x gate."""
         factor = edit.weights[step, indices]
-        if self._slider_values is not None:
-            factor = factor * self._slider_values.to(factor.device)[self._slider_of[id(edit)][indices]]
-        if self._opened:
-            factor = factor * self._opened[-1].to(factor.device)[self._gate_of[id(edit)][indices]]
-        return factor[:, None, None]
+        slid = self._slider_values.to(factor.device)[self._slider_of[edit][indices]]
+        opened = self._opened[-1].to(factor.device)[self._gate_of[edit][indices]]
+        return (factor * slid * opened)[:, None, None]
 
     def read(self, place: Place, rows: torch.Tensor) -> None:
         """Let the gates at `place` read the conditional rows (B, d_model) of the present step."""
@@ -291,18 +274,16 @@ class StepGains:
 
     def sliders_of(self, edit: Edit) -> np.ndarray:
         """What was read at the sliders of an edit, (steps, n)."""
-        return np.array(self._slid)[:, self._slider_of[id(edit)].cpu().numpy()]
+        return np.array(self._slid)[:, self._slider_of[edit].cpu().numpy()]
 
     def open_of(self, edit: Edit) -> np.ndarray:
         """Whether the gates of an edit were open, bool (steps, n)."""
-        if not self._gates:
-            return np.ones((len(self._slid), len(edit.row_edits)), dtype=bool)
-        opened = torch.stack(self._opened).cpu()[:, self._gate_of[id(edit)].cpu()]
+        opened = torch.stack(self._opened).cpu()[:, self._gate_of[edit].cpu()]
         return np.asarray(opened.numpy() != 0)
 
     def _is_open(self, gate: Gate) -> torch.Tensor:
-        """Whether a gate is open now, bool (B,)."""
+        """1 where a gate is open now, else 0 (B,)."""
         made = list(self._sliders.readings[gate.read_out])[-self._averaged[gate] :]
         if not made:
-            return torch.ones(self._batch, dtype=torch.bool, device=self._device)
-        return gate.is_open(torch.stack(made).mean(0))
+            return torch.ones(self._batch, device=self._device)
+        return gate.is_open(torch.stack(made).mean(0)).float()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from workbench.model.conditioning import shifted
 from workbench.model.musicgen import Model
 from workbench.model.network import Place
 from workbench.model.sampling import Sampling, frames_for, seconds_at
+
+if TYPE_CHECKING:
+    from workbench.probing import LabelProbe, Probe
 
 OVERLAP_SHARE = 0.4
 """Of a window, unless asked otherwise: MusicGen's own extension has 12 of its 30 s as context."""
@@ -129,28 +132,8 @@ OnFrame = Callable[[int, torch.Tensor], None]
 """Called with the number of finished frames and the codes (B, k, T), of which so many are filled in."""
 
 
-class Readable(Protocol):
-    """What a probe must offer to be watched while a clip is made."""
-
-    @property
-    def layer(self) -> int:
-        """The block it reads."""
-
-    @property
-    def site(self) -> str:
-        """The site it reads."""
-
-    @property
-    def target(self) -> str:
-        """What it tells apart."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of what it tells apart."""
-
-    def predict_proba(self, x: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) for residuals (n, d_model)."""
-
+Readable: TypeAlias = "Probe | LabelProbe"
+"""What can be watched while a clip is made: what has their layer, site, target, classes, predict_proba."""
 
 ENGINES = ("nnsight", "compiled")
 """What runs the model: a trace, or the compiled step of `workbench.generation.compiled`."""

@@ -7,7 +7,6 @@ batches, `draw_takes` draws one batch span by span, `run_steered` (steer.py) run
 from __future__ import annotations
 
 import hashlib
-import math
 import queue
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 import torch
 
-from workbench.errors import GenerationError, number_or_nan
+from workbench.errors import GenerationError
 from workbench.generation.engine import (
     ENGINES,
     Callbacks,
@@ -117,9 +116,8 @@ def generate(
     rows, many = rows_of(model, prompt, steering, seed, **sound)
     settings = settings_of(model, guidance=guidance, temperature=temperature, top_k=top_k)
     steered = {term.direction.name for row in rows if row.plan for term in row.plan.terms}
-    if idle := [name for name in sliders or () if name not in steered]:
-        found = f"the plans have the directions {', '.join(sorted(steered)) or 'of nothing'}"
-        raise GenerationError.lookup(f"A slider for {idle[0]!r} was asked for", found, "Use one of these")
+    for name in sliders or ():
+        GenerationError.among(name, sorted(steered), "A slider for", held="the plans have the directions")
     if engine not in ENGINES:
         found = f"there are {' and '.join(ENGINES)}"
         raise GenerationError.lookup(f"The engine {engine!r} was asked for", found, "Use one of these")
@@ -220,9 +218,7 @@ def stream(
     Raises:
         Whatever `generate` raises, at the next piece.
     """
-    if not 0 < number_or_nan(piece_seconds) < math.inf:
-        found = "a length is a number above 0"
-        raise GenerationError(f"Pieces of {piece_seconds!r} s were asked for", found, "Use 0.5")
+    GenerationError.number(piece_seconds, "A piece in seconds of", above=0, do="Use 0.5")
     frames: queue.Queue[torch.Tensor | None] = queue.Queue()
     cancel, outcome = threading.Event(), Future[Take]()
     settings = {"progress": False, **settings, "cancel": cancel}

@@ -124,27 +124,29 @@ class ReceiptWriter:
 
     def __init__(self, gains: StepGains) -> None:
         self._gains = gains
-        self._visits: list[tuple[Edit, int]] = []
-        self._norms: list[torch.Tensor] = []  # of each visit, as _NORMS says (3 or 4, rows)
+        self._norms: dict[Edit, torch.Tensor] = {}  # as _NORMS says (4, steps, n), where there was a change
 
     def measure(
-        self, edit: Edit, step: int, *, before: torch.Tensor, meant: torch.Tensor, now: torch.Tensor
-    ) -> None:
+        self, edit: Edit, step: int, indices: torch.Tensor, *,
+        before: torch.Tensor, meant: torch.Tensor, now: torch.Tensor,
+    ) -> None:  # fmt: skip
         """Note the change from before to now (rows, 1, d_model) of the rows that act, and what was meant."""
-        self._visits.append((edit, step))
+        if edit not in self._norms:
+            shape = (len(_NORMS), *edit.acts.shape)
+            self._norms[edit] = torch.full(shape, _UNSEEN, dtype=torch.float64, device=now.device)
         before, now = before.float(), now.float()
         parts = [now - before, before, now]
         if edit.operation.has_target:
             parts.append(meant.float() - before)
         # One norm of all parts costs little more than that of one.
-        self._norms.append(torch.linalg.vector_norm(torch.stack(parts), dim=-1).flatten(1))
+        norms = torch.linalg.vector_norm(torch.stack(parts), dim=-1).flatten(1)
+        self._norms[edit][: len(parts), step, indices] = norms.double()
 
     def counts(self) -> dict[str, int]:
         """How many cells "changed", were left "alone" by slider or gate, and "failed", up to now."""
         total = {"changed": 0, "alone": 0, "failed": 0}
-        measured = self._measured()
-        for edit in {id(edit): edit for edit, _step in self._visits}.values():
-            _planned, reason, (change, *_norms) = self._outcome(edit, measured[id(edit)])
+        for edit, norms in self._norms.items():
+            _planned, reason, (change, *_norms) = self._outcome(edit, norms.cpu().numpy())
             changed, held_back, seen = change > 0, np.isin(reason, ("gate", "slider")), change != _UNSEEN
             total["changed"] += int(changed.sum())
             total["alone"] += int((seen & held_back & ~changed).sum())
@@ -155,25 +157,9 @@ class ReceiptWriter:
         """One receipt for each of `batch` clips; cells are ordered by step, then as the model computes."""
         if not edits:
             return [Receipt.from_records([])] * batch
-        measured = self._measured()
-        frames = [self._cells(edit, measured.get(id(edit)), seconds) for edit in edits]
+        frames = [self._cells(edit, seconds) for edit in edits]
         cells = pd.concat(frames, ignore_index=True).sort_values("step", kind="stable")
         return [Receipt(_typed(cells[cells["clip"] == clip].drop(columns="clip"))) for clip in range(batch)]
-
-    def _measured(self) -> dict[int, np.ndarray]:
-        """Per edit the norms as _NORMS says, (4, steps, n), where there was a change."""
-        found = {id(edit): np.full((4, *edit.acts.shape), _UNSEEN) for edit, _step in self._visits}
-        if self._visits:
-            # What has no target meant what it did.
-            norms = [one.to(self._norms[0].device) for one in self._norms]
-            whole = [one if len(one) == 4 else torch.cat([one, one[:1]]) for one in norms]
-            flat = torch.cat(whole, dim=1).cpu().numpy()
-            start = 0
-            for edit, step in self._visits:
-                indices = np.flatnonzero(edit.acts[step])
-                found[id(edit)][:, step, indices] = flat[:, start : start + len(indices)]
-                start += len(indices)
-        return found
 
     def _outcome(self, edit: Edit, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What was planned (steps, n), why nothing was or nothing changed, and what was measured of it."""
@@ -192,10 +178,10 @@ class ReceiptWriter:
         settled = (planned != 0) & (measured[3] == 0) & edit.operation.has_target
         return planned, np.where(settled, "already there", reason), measured
 
-    def _cells(self, edit: Edit, measured: np.ndarray | None, seconds: Sequence[float]) -> pd.DataFrame:
+    def _cells(self, edit: Edit, seconds: Sequence[float]) -> pd.DataFrame:
         """The cells of one edit and whose clip they are, all steps of one row edit after another."""
-        unseen = np.full((4, *edit.acts.shape), _UNSEEN)
-        planned, reason, norms = self._outcome(edit, unseen if measured is None else measured)
+        measured = self._norms.get(edit, torch.full((len(_NORMS), *edit.acts.shape), _UNSEEN))
+        planned, reason, norms = self._outcome(edit, measured.cpu().numpy())
         steps, count = planned.shape
         change, (angle, ratio) = norms[0], _turn_and_stretch(*norms[:3])
         columns: dict[str, object] = {

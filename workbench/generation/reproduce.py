@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import textwrap
 import threading
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import GenerationError
+from workbench.files import letters
 from workbench.generation.engine import ENGINES, Callbacks, OnFrame, Readable, Span, Windows, draw_all
 from workbench.generation.request import Settings, rows_of
 from workbench.generation.take import Take, differences
 from workbench.model.musicgen import Model
-
-_COLUMNS = 96  # of packed codes
 
 
 def reproduce(
@@ -142,9 +138,8 @@ def _prompt_codes(take: Take) -> list[str]:
         return []
     books, frames = take.codes.shape[0], round(take.prompt_seconds * take.codes.shape[-1] / take.seconds)
     raw = np.ascontiguousarray(take.codes[:, :frames], dtype="<i2").tobytes()
-    letters = "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(raw, 9)).decode(), _COLUMNS))
     unpacked = "np.frombuffer(zlib.decompress(base64.b64decode(packed)), '<i2')"
-    return [f'packed = """\n{letters}\n"""', f"given = {unpacked}.reshape({books}, {frames})"]
+    return [f'packed = """\n{letters(raw)}\n"""', f"given = {unpacked}.reshape({books}, {frames})"]
 
 
 def _call(take: Take) -> list[str]:

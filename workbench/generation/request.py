@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, is_whole, number_or_nan, whole_number
+from workbench.errors import GenerationError, number_or_nan, whole_number
 from workbench.model.conditioning import TEXT_ROOM, Melody, prompt_problem
 from workbench.model.musicgen import Model
 from workbench.model.network import SITES
@@ -30,8 +29,8 @@ Plan = Steering | None
 
 def prompt_codes_of(model: Model, audio: object, seconds: float | None = None) -> np.ndarray:
     """The codes (k, frames) int64 of the last `seconds` of a clip or codes; of all of it when None."""
-    if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
-        _refuse(f"{seconds} s of audio", "there must be something to go on from", "Use more than 0 s")
+    if seconds is not None:
+        GenerationError.number(seconds, "Audio in seconds of", above=0, do="Use more than 0 s")
     if isinstance(audio, Clip):
         whole = seconds is None or seconds >= audio.seconds
         used = audio if whole else audio.section(audio.seconds - cast(float, seconds), audio.seconds)
@@ -106,11 +105,10 @@ class Settings:
     top_k: int = 250
 
     def __post_init__(self) -> None:
-        if not 0 <= number_or_nan(self.guidance) < math.inf:
-            _refuse(f"A guidance of {self.guidance}", "it must be 0 or more", "Use 3.0, or 1.0 for none")
-        if not 0 < number_or_nan(self.temperature) < math.inf:
-            likeliest = "Use 1.0, or top_k=1 to take the likeliest code at each step"
-            _refuse(f"A temperature of {self.temperature}", "it must be above 0", likeliest)
+        usual = "Use 0 or more, such as 3.0, or 1.0 for none"
+        likeliest = "Use 1.0, or top_k=1 to take the likeliest code at each step"
+        GenerationError.number(self.guidance, "A guidance of", least=0, do=usual)
+        GenerationError.number(self.temperature, "A temperature of", above=0, do=likeliest)
         top_k = number_or_nan(self.top_k)
         if not top_k >= 0 or top_k % 1:
             do = "Use 250, or 0 to keep all codes"
@@ -154,11 +152,7 @@ def rows_of(
     count = max(lengths, default=1)
     check_prompts(model, columns[0][0])
     filled = (column * count if not many else column for column, many in columns)
-    rows = [
-        replace(_row(model, *parts), prompt_codes=codes, melody=tune)
-        for *parts, codes, tune in zip(*filled, strict=True)
-    ]
-    return rows, bool(lengths)
+    return [_row(model, *parts) for parts in zip(*filled, strict=True)], bool(lengths)
 
 
 def _listed(value: object, single: type | tuple[type, ...]) -> tuple[list[object], bool]:
@@ -190,11 +184,9 @@ def alike(rows: Sequence[Row], most: int) -> list[list[int]]:
     return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
 
 
-def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
-    """The checked row, without what it continues from and follows."""
-    if not is_whole(seed):
-        found = "a seed is a whole number from 0 to 2**63 - 1"
-        _refuse(f"A clip with the seed {seed!r}", found, "Use one such")
+def _row(model: Model, prompt: object, plan: object, seed: object, *more: Any) -> Row:
+    """The checked row; more are the codes that it continues from, and its melody."""
+    seed = whole_number(seed, "A clip with the seed", GenerationError)
     if plan is not None and not isinstance(plan, Steering):
         _refuse(f"Steering by a {type(plan).__name__}", "a plan was expected", "Use direction.at(dose)")
     if plan is not None:
@@ -203,7 +195,7 @@ def _row(model: Model, prompt: object, plan: object, seed: object) -> Row:
             _check_site(term.direction.name, term.direction.site, term.at_layer)
             if (gate := term.gate) is not None:
                 _check_site(f"a gate on {gate.class_}", gate.read_out.site, gate.read_out.layer)
-    return Row(str(prompt), plan, int(cast(int, seed)))
+    return Row(str(prompt), plan, seed, *more)
 
 
 def _check_site(name: str, site: str, layer: int) -> None:

@@ -65,7 +65,7 @@ def run_steered(
                         after = edit.after(before, indices, gains.at(edit, step, indices))
                         # Here the vector enters the residual stream.
                         stream[rows] = after
-                        receipt.measure(edit, step, before=before, meant=after, now=stream[rows])
+                        receipt.measure(edit, step, indices, before=before, meant=after, now=stream[rows])
                 if place in seen:
                     seen[place].append(stream[:batch, 0].float().clone())
                 if place in gated:

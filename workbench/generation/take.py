@@ -284,8 +284,10 @@ class Take:
                 kept["melody"] = Melody(tuple(kept["melody"]))
             kept["receipt"] = Receipt.from_records(kept["receipt"]["cells"])
             kept["probe_traces"] = tuple(
-                _trace(heading, arrays, index) for index, heading in enumerate(kept["probe_traces"])
-            )
+                ProbeTrace(one["target"], one["layer"], tuple(one["classes"]), arrays[f"seconds_{index}"],
+                           arrays[f"probabilities_{index}"])
+                for index, one in enumerate(kept["probe_traces"])
+            )  # fmt: skip
             kept["plan"] = _plan(folder, kept["steering_json"])
             take = cls(clip=clip, codes=arrays["codes"], **kept)
             check_digest(folder, record, _with_sound(arrays, clip))
@@ -334,9 +336,3 @@ def _plan(folder: Path, written: str) -> Steering | None:
 def _heading(trace: ProbeTrace) -> dict[str, object]:
     """What JSON keeps of a probe's trace; its arrays lie beside the codes."""
     return {"target": trace.target, "layer": trace.layer, "classes": list(trace.classes)}
-
-
-def _trace(heading: Mapping[str, Any], arrays: Mapping[str, np.ndarray], index: int) -> ProbeTrace:
-    """The trace that `_heading` and `Take._arrays` wrote."""
-    read = arrays[f"seconds_{index}"], arrays[f"probabilities_{index}"]
-    return ProbeTrace(heading["target"], heading["layer"], tuple(heading["classes"]), *read)

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -29,10 +26,10 @@ from workbench.errors import (
     Cancelled,
     ModelError,
     WorkbenchError,
-    number_or_nan,
     renamed_keywords,
     whole_number,
 )
+from workbench.files import draft_in
 from workbench.model import capture_plan, teacher_forcing
 from workbench.model.capture_plan import Arrays, Cases, Chunk, Job, cases_for, read_chunk
 from workbench.model.folders import cache_folder, can_keep, say_damaged
@@ -148,9 +145,9 @@ def job_for(
 ) -> Job:
     """Return what is done to every clip; `reading` are sites, layers, pool and window_seconds."""
     read = teacher_forcing.reading_of(model, **reading)
-    if seconds is not None and not 0 < number_or_nan(seconds) < math.inf:
-        asked = f"The first {seconds!r} s of each clip were asked for"
-        raise ActivationsError(asked, "that is no length of time", "Use a number above 0, or None for all")
+    if seconds is not None:
+        no_time = "that is no length of time"
+        ActivationsError.number(seconds, "Of each clip, in seconds,", above=0, found=no_time)
     batch = whole_number(batch, "A batch of", ActivationsError, least=1)
     return Job(read, seconds, batch, teacher_forcing.codes_match_codec(model, dataset))
 
@@ -168,11 +165,8 @@ def capture_cases(
                 raise
             file = (getattr(error, "file", None) if left > 1 else None) or own.place
             say_damaged(file, error.__cause__ or getattr(error, "found", error))
-            aside = file.rename(file.with_name(f".{uuid.uuid4().hex}.partial"))
-            if aside.is_dir():
-                shutil.rmtree(aside)
-            else:
-                aside.unlink()
+            with draft_in(file.parent) as aside:  # which is removed
+                file.rename(aside)
             left -= 1
 
 
@@ -189,8 +183,7 @@ def _plan(model: Model, dataset: Dataset, cases: Cases, job: Job, output: Captur
     if place is None or not place.exists():  # a store there may be finished: then nothing is needed
 
         def cost_of(batch: int) -> Cost:
-            again = replace(job, batch=batch)
-            return _forecast(model, dataset, cases, again, frames=guess, output=output)[1]
+            return _forecast(model, dataset, cases, replace(job, batch=batch), frames=guess, output=output)[1]
 
         capture_plan.check_batch(job.batch, cost_of, free_device=free, path=place)
     coded, own, frames = dataset, job, None

@@ -118,9 +118,8 @@ def _logits_under(model: Model, text: TextStates, places: list[Place]) -> torch.
     with model.exclusive(), network.score(ids, text) as tracer:
         for row, place in enumerate(places, start=4):
             values = live(network, place)[row, -1]
-            size = torch.maximum(
-                size.to(values.device), values.float().square().mean().sqrt()
-            )  # of the stream
+            level = values.float().square().mean().sqrt()  # of the stream
+            size = torch.maximum(size.to(values.device), level)
             values += size * push.to(values)
         found = tracer.result.save()
     return found.flatten(1)

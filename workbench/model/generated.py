@@ -131,9 +131,7 @@ def capture_continued(
         asked = f"Continuations with {len(texts)} prompts and {len(seeds)} seeds were asked for"
         do = "Give one prompt or one per clip, and one seed per clip"
         raise ActivationsError(asked, f"the dataset has {len(dataset)} clips", do)
-    if part not in PARTS:
-        found = f"there are {', '.join(PARTS)}"
-        raise ActivationsError.lookup(f"The part {part!r} was asked for", found, "Use one of these")
+    ActivationsError.among(part, PARTS, "The part")
     context_s, seconds = number_or_nan(context_seconds), number_or_nan(seconds)
     reading = reading_of(model, **{name: settings.pop(name) for name in _READING if name in settings})
     model.frames_for(context_s)  # each is refused by itself before both are added

@@ -110,8 +110,7 @@ def choose_precision(
             do = 'Use "float32", "bfloat16", "float16" or "float64", or on a CPU "int8" or "int4"'
             raise ModelError(f"The precision {asked!r} was asked for", "it is none", do)
         return name, "as asked"
-    parameters = sum(parameter.numel() for parameter in musicgen.decoder.parameters())
-    if parameters < _SMALL:
+    if sum(parameter.numel() for parameter in musicgen.decoder.parameters()) < _SMALL:
         return "float32", "small enough for float32"
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported() and "bfloat16" not in tried

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.errors import GenerationError, ModelError, number_or_nan, renamed_keywords
+from workbench.errors import GenerationError, ModelError, renamed_keywords
 from workbench.files import DIGEST, check_digest, digest_of
 from workbench.model import conditioning, folders, sampling
 from workbench.model.codec import PieceDecoder, decode_codes, encode_clip
@@ -185,10 +185,8 @@ class Model:
 
     def frames_for(self, seconds: float) -> int:
         """Return how many codec frames last `seconds`; GenerationError beyond what the model makes."""
-        if not 0 < number_or_nan(seconds) <= self.max_seconds:
-            found = f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time"
-            asked = f"{seconds} seconds of sound were asked for"
-            raise GenerationError(asked, found, "Use a length in that range")
+        found = f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time"
+        GenerationError.number(seconds, "Sound in seconds of", above=0, most=self.max_seconds, found=found)
         return sampling.frames_for(seconds, self.frame_rate_hz)
 
     def encode(self, clip: Clip) -> torch.Tensor:

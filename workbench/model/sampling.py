@@ -11,14 +11,13 @@ codes; but every row has a private generator, so that a batch of k gives the sam
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from workbench.errors import ModelError, number_or_nan, whole_number
+from workbench.errors import ModelError, whole_number
 from workbench.model.conditioning import TextStates
 
 
@@ -91,10 +90,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name in ("guidance", "temperature"):
-            if not 0 <= number_or_nan(getattr(self, name)) < math.inf:
-                asked = f"A {name} of {getattr(self, name)!r} was asked for"
-                do = "Use 3.0 for guidance, 1.0 for temperature"
-                raise ModelError(asked, "it must be a finite number and not negative", do)
+            do = "Use 3.0 for guidance, 1.0 for temperature"
+            ModelError.number(getattr(self, name), f"A {name} of", least=0, do=do)
         shape, prompt = (len(self.generators), len(self.delays), self.frames), self.prompt_codes
         self.codes = torch.full(shape, self.bos, device=self.text.states.device)
         if prompt is None:

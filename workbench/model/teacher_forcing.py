@@ -19,9 +19,9 @@ import numpy as np
 import soundfile
 import torch
 
-from workbench.activations.activations import pool_frames, window_counts, window_frames, window_times
+from workbench.activations.activations import POOLS, pool_frames, window_counts, window_frames, window_times
 from workbench.errors import ActivationsError, ModelError, is_whole
-from workbench.files import check_digest, pack_arrays, unpack_arrays
+from workbench.files import pack_arrays, unpacked
 from workbench.model.conditioning import TextStates
 from workbench.model.folders import cache_folder, keep, say_damaged
 from workbench.model.musicgen import Model
@@ -29,7 +29,6 @@ from workbench.model.network import Place, live, places_for
 from workbench.model.sampling import apply_delay, frames_for
 from workbench.sound.dataset import Dataset, Entry
 
-POOLS = ("mean", "last", "max", None)
 _SAME_SOUND = 1e-2  # two decodings by one codec differ by rounding only; by another codec, by everything
 _LONGEST_S = 3 * 3600.0  # what a header declares beyond this is not believed
 _READ_AT_MOST = 16  # clips that are read to guess the lengths of all
@@ -45,9 +44,7 @@ class Reading:
     window: int | None = None  # frames of each stretch that is pooled apart; None pools whole clips
 
     def __post_init__(self) -> None:
-        if self.pool not in POOLS:
-            asked, do = f"The pool {self.pool!r} was asked for", "Use one of these"
-            raise ModelError(asked, f"there are {POOLS}", do)
+        ModelError.among(self.pool, (*POOLS, None), "The pool")
         if self.pool is None and self.window is not None:
             asked, found = "Windows without a pool were asked for", "pool=None keeps every frame as it is"
             raise ModelError(asked, found, 'Use pool="mean" with the window, or no window')
@@ -212,9 +209,8 @@ def _known_codes(
     try:
         if not path.is_file():
             return None
-        fields, arrays = unpack_arrays(path)
-        check_digest(path, fields, arrays)
-        codes = arrays["codes"]
+        with unpacked(path) as (_fields, arrays):
+            codes = arrays["codes"]
         fitting = codes.dtype.kind == "i" and codes.ndim == 2 and codes.shape[0] == model.n_codebooks
         if not fitting or not codes.size or codes.min() < 0 or codes.max() >= model.codebook_size:
             raise ValueError("it has no codes of this model's codec")

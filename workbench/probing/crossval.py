@@ -15,6 +15,8 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+from sklearn.model_selection import PredefinedSplit
+from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
 from workbench.errors import DatasetError, ProbeError, renamed_attribute, renamed_keywords
@@ -70,7 +72,7 @@ def number_folds(values: Array, groups: Array, *, folds: int = 5, seed: int = 0)
     rounds = [rng.permutation(folds) for _ in range(-(-count // folds))]
     fold_of = np.empty(count, dtype=int)
     fold_of[ordered] = np.concatenate(rounds)[:count]
-    return _splits(fold_of[member], folds)
+    return list(PredefinedSplit(fold_of[member]).split())
 
 
 def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0) -> list[Split]:
@@ -95,11 +97,7 @@ def label_folds(present: Array, groups: Array, *, folds: int = 5, seed: int = 0)
         lacking[fold] -= counts[group]
         room[fold] -= sizes[group]
         waiting.remove(group)
-    return _splits(fold_of[member], folds)
-
-
-def _splits(fold: Array, folds: int) -> list[Split]:
-    return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(folds)]
+    return list(PredefinedSplit(fold_of[member]).split())
 
 
 def _members(groups: Array, folds: int) -> tuple[int, Array]:
@@ -139,7 +137,7 @@ class Recipe:
     classes: int
     method: ProbeMethod
     l2: tuple[float, ...]
-    weights: Array | str | None = None  # (classes,), or "balanced"
+    weights: Mapping[int, float] | str | None = None  # by class number (else 1), or "balanced"
 
     @classmethod
     def of(
@@ -155,27 +153,20 @@ class Recipe:
         values = (tuple(l2) if l2 is not None else method.l2) if method.l2 else (math.nan,)
         if method.l2:
             solvers.check_l2(values)
-        return cls(classes, method, tuple(sorted(values, reverse=True)), _class_weights(classes, weights))
+        asked, do = f"The class weights {weights!r} were asked for", 'Use "balanced" or a dictionary'
+        own = {} if weights in (None, "balanced") else weights
+        if isinstance(own, str) or not set(own) <= set(range(classes)):
+            raise ProbeError(asked, "it is neither 'balanced' nor a number for each of the classes", do)
+        if not all(one > 0 and math.isfinite(one) for one in own.values()):
+            raise ProbeError(asked, "a weight is a finite number above 0", do)
+        return cls(classes, method, tuple(sorted(values, reverse=True)), weights)
 
     def counts(self, y: Array) -> Array | None:
         """Return what each sample counts for (n,), mean 1; None where all count alike."""
         if self.weights is None:
             return None
-        share = np.bincount(y, minlength=self.classes)
-        of_class = 1 / np.maximum(share, 1) if isinstance(self.weights, str) else self.weights
-        counts = np.asarray(of_class)[y]
+        counts = np.asarray(compute_sample_weight(self.weights, y))
         return counts / counts.mean()
-
-
-def _class_weights(classes: int, weights: str | Mapping[int, float] | None) -> Array | str | None:
-    if weights is None or weights == "balanced":
-        return weights
-    asked, do = f"The class weights {weights!r} were asked for", 'Use "balanced" or a dictionary'
-    if isinstance(weights, str) or not set(weights) <= set(range(classes)):
-        raise ProbeError(asked, "it is neither 'balanced' nor a number for each of the classes", do)
-    if not all(one > 0 and math.isfinite(one) for one in weights.values()):
-        raise ProbeError(asked, "a weight is a finite number above 0", do)
-    return np.array([float(weights.get(number, 1.0)) for number in range(classes)])
 
 
 def numbered_weights(
@@ -184,9 +175,8 @@ def numbered_weights(
     """Return class weights by class number; raise ProbeError for a name that is no class of the target."""
     if weights is None or isinstance(weights, str):
         return weights
-    if unknown := [name for name in weights if name not in classes]:
-        found = f"the classes of {target!r} are {', '.join(classes)}"
-        raise ProbeError(f"A weight for {unknown[0]!r} was asked for", found, "Use these names")
+    for name in weights:
+        ProbeError.among(name, classes, f"A weight for the {target}")
     return {classes.index(name): weight for name, weight in weights.items()}
 
 

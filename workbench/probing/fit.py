@@ -33,8 +33,7 @@ from workbench.probing.probe import (
     ProbeSweep,
 )
 from workbench.probing.solvers import Design, PlainFit, ProbeMethod, one_hot, ridge_path
-from workbench.sound.dataset import grouped_folds, missing
-from workbench.sound.dataset import in_order as rising
+from workbench.sound.dataset import grouped_folds, in_order, missing
 
 Array = np.ndarray
 _FIGURES = {"r2": stats.r_squared, "error": stats.absolute_error, "rank": stats.rank_correlation}
@@ -93,8 +92,9 @@ def _fit_layer(task: _Task, threads: int, layer: int) -> Any:
     shuffled = np.empty((len(x), parts[0][1].shape[1]))
     for fold, (_, readings) in zip(task.folds, parts, strict=False):
         shuffled[fold.test] = readings
+    norm, origin = task.acts.origin(layer)
     notes = {"layer": layer, "site": task.site, "target": task.target, "mean": x.mean(0)}
-    return task.finish(_Layer(judged, shuffled, whole, notes | solvers.origin_of(task.acts, layer)))
+    return task.finish(_Layer(judged, shuffled, whole, notes | {"residual_norm": norm, **origin}))
 
 
 @renamed_keywords(strengths="l2")
@@ -228,7 +228,7 @@ def fit_multilabel(
     """
     recipe = Recipe.of(2, method, l2, class_weights)
     name, sets = _sets(acts, target)
-    labels, groups = rising(set().union(*sets)), acts.groups
+    labels, groups = in_order(set().union(*sets)), acts.groups
     present = MultiLabelBinarizer(classes=labels).fit_transform(sets).astype(bool)
     _check_labels(labels, present, groups)
     cut = partial(crossval.label_folds, seed=seed)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from workbench import files
-from workbench.errors import ProbeError, is_nan, is_number, is_text, is_whole, reason
+from workbench.errors import ProbeError, is_nan, is_number, is_text, is_whole
 from workbench.probing.solvers import LINKS
 from workbench.steering import Direction
 
@@ -135,21 +135,14 @@ class LinearProbe:
     def load(cls, path: Path | str) -> Self:
         """Return the probe that `save` wrote; raise ProbeError for a damaged file or one of another kind."""
         named = {saved: name for name, saved in cls.saved_as.items()}
-        try:
-            kept, arrays = files.unpack_arrays(path)
-            if kept["format"] != cls._format():
-                raise ValueError(f"it is of the format {kept['format']!r}, not {cls._format()!r}")
-            fields = kept.keys() - {"format", "scores", files.DIGEST}
-            record = {named.get(name, name): kept[name] for name in fields}
-            record |= {name: arrays[cls.saved_as.get(name, name)] for name in cls.tensors}
-            scores = kept["scores"].items()
+        asked, do = f"A {cls.kind} was asked for from {path}", f"Use a file that {cls.__name__}.save wrote"
+        read = files.unpacked(path, cls._format())
+        with ProbeError.damage(asked, do, "the file holds none"), read as (kept, arrays):
+            scores = kept.pop("scores").items()
             tables = {name: pd.DataFrame(one) if isinstance(one, dict) else one for name, one in scores}
-            probe = cls(scores=cls.scores_type(**tables), **record)
-            files.check_digest(path, kept, arrays)
-            return probe
-        except Exception as error:  # a damaged file can be wrong in any way
-            found, do = f"the file holds none ({reason(error)})", f"Use a file that {cls.__name__}.save wrote"
-            raise ProbeError(f"A {cls.kind} was asked for from {path}", found, do) from error
+            record = {named.get(name, name): one for name, one in kept.items()}
+            record |= {name: arrays[cls.saved_as.get(name, name)] for name in cls.tensors}
+            return cls(scores=cls.scores_type(**tables), **record)
 
     def __eq__(self, other: object) -> bool:
         # As bytes, because a score that was not measured is NaN, which equals nothing.
@@ -231,11 +224,9 @@ class Layered(Generic[P]):
 
     def __getitem__(self, layer: int) -> P:
         """Return the probe of `layer` (the number of the decoder block, not a position in the list)."""
-        if layer in self.layers:
-            return self.probes[self.layers.index(layer)]
-        found = f"the layers probed are {', '.join(map(str, self.layers))}"
-        do = "Use one of those, or fit again with layers=[...]"
-        raise ProbeError.lookup(f"The probe of layer {layer} was asked for", found, do)
+        words = {"held": "the layers probed are", "do": "Use one of those, or fit again with layers=[...]"}
+        ProbeError.among(layer, self.layers, "The probe of layer", **words)
+        return self.probes[self.layers.index(layer)]
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -281,12 +272,10 @@ class Layered(Generic[P]):
     @classmethod
     def load(cls, folder: Path | str) -> Self:
         """Return the probes that `save` wrote; raise ProbeError where they are damaged or of another kind."""
-        folder = Path(folder)
-        try:
-            record, arrays = files.unpack_arrays(files.file_in(folder, SWEEP))
-            if record["format"] != cls._format():
-                raise ValueError(f"it is of the format {record['format']!r}, not {cls._format()!r}")
-            files.check_digest(folder, record, arrays)
+        folder, do = Path(folder), f"Use a folder that {cls.__name__}.save wrote"
+        read = files.unpacked(files.file_in(folder, SWEEP), cls._format())
+        asked = f"The probes in {folder} were asked for"
+        with ProbeError.damage(asked, do), read as (record, arrays):
             probes = []
             for layer, digest in zip(record["layers"], record["probes"], strict=True):
                 path = files.file_in(folder, f"layer-{layer}.safetensors")
@@ -294,9 +283,6 @@ class Layered(Generic[P]):
                     raise ValueError(f"{path.name} is not the file that was saved with it")
                 probes.append(cls.probe_type.load(path))
             return cls(tuple(probes), **cls._fields(record["columns"], arrays))
-        except Exception as error:  # a damaged file can be wrong in any way
-            found, do = f"it cannot be read ({reason(error)})", f"Use a folder that {cls.__name__}.save wrote"
-            raise ProbeError(f"The probes in {folder} were asked for", found, do) from error
 
     @classmethod
     def _format(cls) -> str:

@@ -71,9 +71,7 @@ class NamedProbe(LinearProbe):
 
     def direction(self, class_: str) -> Direction:
         """Return the unit direction along which the logit of a class rises fastest; ProbeError for others."""
-        if class_ not in self.names:
-            found = f"the probe knows {', '.join(self.names)}"
-            raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
+        ProbeError.among(class_, self.names, "A direction of", held="the probe knows")
         method = f"probe weight, {self.method}{self.against}"
         origin = {"method": method, self.figures[0]: f"{self.headline[0]:.4f}"}
         return self.along(self.weights[self.names.index(class_)], class_, origin)

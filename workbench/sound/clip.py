@@ -145,9 +145,7 @@ class Clip:
 
     def encode(self, format: str = "flac") -> bytes:  # noqa: A002  # the word of the field
         """Return the bytes of a file in `format`: "wav", "flac" or "ogg"."""
-        if format not in FORMATS:
-            found = f"a clip is written as {', '.join(FORMATS)}"
-            raise AudioError(f"The format {format!r} was asked for", found, "Choose one of these")
+        AudioError.among(format, FORMATS, "The format")
         buffer, pcm = io.BytesIO(), self.heard.T
         channels = pcm.ndim  # (n,) or (n, 2)
         if format != "ogg":  # rounded here: libsndfile scales floats by 32767, up to 1.5 steps off

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 Piece = bytes | range
@@ -163,7 +163,7 @@ def _is_unknown(size: int) -> bool:
 
 
 def riff(file: BinaryIO, base: int) -> Layout:
-    """Return where the sound of a RIFF, RIFX or RF64 file lies; `base` is where the RIFF mark is."""
+    """Return where the sound, or MPEG stream, of a RIFF, RIFX or RF64 file lies whose mark is at `base`."""
     order: Order = "big" if read_at(file, base, 4) == b"RIFX" else "little"
     header = _until(file, base + 12, order, b"data")
     if b"data" not in header:
@@ -174,23 +174,16 @@ def riff(file: BinaryIO, base: int) -> Layout:
         declared = _number_at(file, wide.start + 8, 8, order)
         declared = 0xFFFFFFFF if declared >= 1 << 62 or declared == 0 else declared
     size, missing = _reach(file, data.start, declared, order)
+    form = read_at(file, header[b"fmt "].start, 14) if b"fmt " in header else b""
+    coded = missing is None and int.from_bytes(form[:2], "little") == _MPEG_FORMAT
+    if coded and (stream := mpeg(read_at(file, data.start, size), data.start)) is not None:
+        return stream
     if missing is not None or wide is not None:
         return Layout.whole(file, base, missing)
-    form = read_at(file, header[b"fmt "].start, 14) if b"fmt " in header else b""
     if size != declared:  # whole samples of all channels
         size -= size % max(1, int.from_bytes(form[12:14], order))
     second = int.from_bytes(form[8:12], order) or None
     return _with_tail(file, _counted(file, base, data.start, size, order), order, second)
-
-
-def mpeg_in_riff(file: BinaryIO, base: int) -> range | None:
-    """Return where the MPEG stream of a RIFF file lies; None where the file holds other sound."""
-    header = _until(file, base + 12, "little", b"data")
-    form, data = header.get(b"fmt "), header.get(b"data")
-    if form is None or data is None or _number_at(file, form.start, 2, "little") != _MPEG_FORMAT:
-        return None
-    size, missing = _reach(file, data.start, len(data), "little")
-    return range(data.start, data.start + size) if missing is None else None
 
 
 def w64(file: BinaryIO, base: int) -> Layout:
@@ -428,17 +421,20 @@ def _frame(head: bytes) -> Frame | None:
     return Frame(size, samples, rate_hz, kind, mark if layer == _LAYER_III else 0)
 
 
+def _row(data: bytes, position: int) -> Iterator[int]:
+    """Yield where each of the frames of one kind ends that stand in a row from `position` on."""
+    kind = b""
+    while (frame := frame_at(data, position)) is not None and kind in (b"", frame.kind):
+        kind, position = frame.kind, position + frame.size
+        yield position
+
+
 def _chain(data: bytes, position: int) -> bool:
     """Return whether a stream starts here: frames of one kind in a row, or as many as there are."""
-    kind = b""
-    for count in range(_CHAIN):
-        frame = frame_at(data, position)
-        if frame is None or kind not in (b"", frame.kind):
-            return count > 0 and (position >= len(data) or _behind_tag(data, position) is not None)
-        if position + frame.size > len(data):
-            return count > 0
-        position, kind = position + frame.size, frame.kind
-    return True
+    ends = list(islice(_row(data, position), _CHAIN))
+    if not ends or ends[0] > len(data):
+        return False
+    return len(ends) == _CHAIN or ends[-1] >= len(data) or _behind_tag(data, ends[-1]) is not None
 
 
 def _behind_tag(data: bytes, position: int) -> int | None:
@@ -456,13 +452,9 @@ def _behind_tag(data: bytes, position: int) -> int | None:
 def _behind_id3(data: bytes, start: int, declared: int) -> int:
     """Return where an ID3v2 tag ends: before its end where sound begins in it and runs on behind it."""
     for found in _SYNC.finditer(data, start + 10, min(declared, len(data))):
-        position, count, kind = found.start(), 0, b""
-        while (frame := frame_at(data, position)) and kind in (b"", frame.kind):
-            kind, count, position = frame.kind, count + 1, position + frame.size
-            if count >= _CHAIN and position > declared:
+        for count, end in enumerate(_row(data, found.start()), 1):
+            if end >= len(data) or (count >= _CHAIN and end > declared):
                 return found.start()
-        if count and position >= len(data):
-            return found.start()
     return min(declared, len(data))
 
 

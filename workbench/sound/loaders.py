@@ -367,9 +367,7 @@ def from_fma(
     holds those before it. All else is as in `from_folder`. Raises DatasetError for an unknown subset, no such
     table, a column that is missing, or no usable track.
     """
-    if subset not in FMA_SUBSETS:
-        found = f"there are {', '.join(FMA_SUBSETS)}"
-        raise DatasetError(f"The FMA subset {subset!r} was asked for", found, "Use one of these")
+    DatasetError.among(subset, FMA_SUBSETS, "The FMA subset")
     path = Path(metadata) / "tracks.csv"
     asked = f"The FMA table {path} was asked for"
     if not path.is_file():

@@ -65,9 +65,7 @@ def examine(file: BinaryIO) -> Layout:
         base += size
     head = read_at(file, base, 16)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-        stream = containers.mpeg_in_riff(file, base)
-        mpeg = containers.mpeg(read_at(file, stream.start, len(stream)), stream.start) if stream else None
-        return mpeg or containers.riff(file, base)
+        return containers.riff(file, base)
     if head[:16] == b"riff.\x91\xcf\x11\xa5\xd6(\xdb\x04\xc1\x00\x00":
         return containers.w64(file, base)
     by_mark = containers.BY_MARK | {b"OggS": _ogg, b"fLaC": _flac}

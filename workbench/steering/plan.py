@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import math
-import textwrap
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from safetensors.torch import load_file as load_tensors
 
 from workbench.activations.activations import HEAD_SITE, head_name, head_slice
 from workbench.errors import SteeringError, is_nan, is_number, is_text, reason, renamed_keywords, whole_number
-from workbench.files import DIGEST, check_digest, digest_of, pack_arrays, unpack_arrays, write_atomically
+from workbench.files import DIGEST, check_digest, digest_of, letters, pack_arrays, unpacked, write_atomically
 from workbench.steering import plan_text
 from workbench.steering.operations import Operation, UnknownOperationError, find_operation
 from workbench.steering.schedule import Gate, ReadOut, Schedule, Term, constant
@@ -39,7 +38,6 @@ MOST_BYTES = 16 << 20
 """What packed text may unpack to, 2,000 directions of 2,048 numbers: few letters can ask for gigabytes."""
 
 _FORMAT = "musicgen-workbench direction 1"
-_COLUMNS = 96  # of packed text
 _LOAD_TORCH = partial(torch.load, map_location="cpu", weights_only=True)
 _READERS = {".npy": np.load, ".safetensors": load_tensors, ".pt": _LOAD_TORCH, ".pth": _LOAD_TORCH}
 _FIELDS = ("layer", "site", "name", "residual_norm", "centre", "origin")
@@ -148,7 +146,7 @@ class Steering:
             found = f"it has {len(data) / 2**20:.0f} MB, and {MOST_BYTES >> 20} MB can be unpacked"
             do = "Use Steering.save, or fewer directions"
             raise SteeringError("A plan was to be packed into text", found, do)
-        return "\n".join(textwrap.wrap(base64.b64encode(zlib.compress(data, 9)).decode(), _COLUMNS))
+        return letters(data)
 
     @classmethod
     def unpack(cls, text: str) -> Steering:
@@ -269,22 +267,17 @@ class Direction:
         tuple of transformers: 0 is the embedding, i the output of block i - 1, the last one is normalised; or
         "from_end", as music-rfm does: -1 is the last block.
         """
-        asked, layers = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.layers
-        if counted not in ("blocks", "hidden_states", "from_end"):
-            do = "Use blocks, hidden_states or from_end"
-            raise SteeringError(asked, f"it is counted in {counted!r}", do)
-        if counted == "from_end":
-            layer = layers[layer] if layer in range(-len(layers), 0) else -1
-        if counted == "hidden_states":
-            if layer not in layers[1:]:
-                found = f"only hidden states 1-{layers[-1]} are outputs of blocks"
-                raise SteeringError(asked, found, "Use a vector that was made at one of these")
-            layer -= 1
-        if layer not in layers:
-            raise SteeringError(asked, f"it has layers {layers[0]}-{layers[-1]}", "Use one of model.layers")
+        asked, n = f"A direction {name!r} at layer {layer!r} of {model.id} was asked for", model.n_layers
+        countings = {"blocks": range(n), "hidden_states": range(1, n), "from_end": range(-n, 0)}
+        SteeringError.among(counted, countings, "A direction at layers counted in")
+        if layer not in (given := countings[counted]):
+            hidden = f"only hidden states 1-{n - 1} are outputs of blocks"
+            found = hidden if counted == "hidden_states" else f"it has layers 0-{n - 1}"
+            raise SteeringError(asked, found, "Use one of model.layers, or a vector made at one of them")
         if np.shape(vector) != (model.d_model,):
             found = f"the vector has the shape {np.shape(vector)}"
             raise SteeringError(asked, found, f"Pass {model.d_model} numbers")
+        layer = given.index(layer)
         origin = {"method": "from numpy", "model_id": model.id}
         norm = float(model.residual_norms()[layer])
         return cls(vector, layer, site, name=name, residual_norm=norm, origin=origin).unit()
@@ -414,17 +407,10 @@ class Direction:
     @classmethod
     def load(cls, path: Path | str, *, notice: bool = True) -> Direction:
         """Return what `save` wrote, or raise SteeringError; with `notice` a missing digest is a warning."""
-        try:
-            kept, arrays = unpack_arrays(path)
-            if kept["format"] != _FORMAT:
-                raise KeyError("format")
-            plain = {name: value for name, value in kept.items() if name not in ("format", DIGEST)}
-            direction = cls(arrays["vector"], **plain)
-            check_digest(path, kept, arrays, notice=notice)
-            return direction
-        except Exception as error:  # a damaged file can be wrong in any way
-            asked, found = f"A direction was asked for from {path}", f"the file holds none ({reason(error)})"
-            raise SteeringError(asked, found, "Use a file that Direction.save wrote") from error
+        asked, do = f"A direction was asked for from {path}", "Use a file that Direction.save wrote"
+        read = unpacked(path, _FORMAT, notice=notice)
+        with SteeringError.damage(asked, do, "the file holds none"), read as (kept, arrays):
+            return cls(arrays["vector"], **kept)
 
     def _scaled(self, factor: float, name: str) -> Direction:
         if not math.isfinite(factor):

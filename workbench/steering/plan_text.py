@@ -24,7 +24,6 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -142,12 +141,6 @@ class _Place(NamedTuple):
         return f"{self.name}#{self.digits}@{self.layer}" if self.digits else f"{self.name}@{self.layer}"
 
 
-@cache
-def _token(pattern: str) -> re.Pattern[str]:
-    """Return the pattern of a word and of the blanks behind it, which mean nothing."""
-    return re.compile(rf"({pattern})\s*")
-
-
 class _Reader:
     """A text and the place that reading has reached, which is never a blank."""
 
@@ -164,8 +157,8 @@ class _Reader:
         return self.position >= len(self.text)
 
     def take(self, pattern: str) -> str | None:
-        """Return what matches here and step over it, or return None."""
-        found = _token(pattern).match(self.text, self.position)
+        """Return what matches here and step over it and the blanks behind it, or return None."""
+        found = re.compile(rf"({pattern})\s*").match(self.text, self.position)
         if found is None:
             return None
         self.position = found.end()

@@ -51,9 +51,7 @@ class Schedule:
     numbers: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or self.kind not in KINDS:
-            asked, known = f"The schedule {self.kind!r} was asked for", ", ".join(KINDS)
-            raise SteeringError(asked, f"the schedules are {known}", "Use one of those")
+        SteeringError.among(self.kind, KINDS, "The schedule")
         numbers = tuple(number_or_nan(number) + 0.0 for number in self.numbers)
         object.__setattr__(self, "numbers", numbers)
         if problem := _problem(self.kind, numbers):
@@ -102,22 +100,17 @@ def _problem(kind: str, numbers: Sequence[float]) -> str:
     return ""
 
 
-def _between_knots(numbers: Sequence[float], seconds: float) -> float:
-    """Return the factor on the straight line between the two knots around `seconds`; flat outside them."""
-    return float(np.interp(seconds, numbers[::2], numbers[1::2]))
-
-
 Factor = Callable[[tuple[float, ...], float, int], float]
 # kind -> (factor of (numbers, seconds, step), how it is written, how many numbers)
 KINDS: Mapping[str, tuple[Factor, str, int]] = {
     "constant": (lambda _n, _s, _step: 1.0, "constant()", 0),
     "window": (lambda n, s, _step: float(n[0] <= s + _SLACK_S < n[1]), "window(start_s, end_s)", 2),
-    "ramp": (lambda n, s, _step: _between_knots((n[0], 0.0, n[1], 1.0), s), "ramp(start_s, end_s)", 2),
-    "fade": (lambda n, s, _step: _between_knots((n[0], 1.0, n[1], 0.0), s), "fade(start_s, end_s)", 2),
+    "ramp": (lambda n, s, _step: float(np.interp(s, n, (0, 1))), "ramp(start_s, end_s)", 2),
+    "fade": (lambda n, s, _step: float(np.interp(s, n, (1, 0))), "fade(start_s, end_s)", 2),
     "pulse": (lambda n, s, _step: float((s + _SLACK_S) % n[0] < n[1]), "pulse(every_s, width_s=...)", 2),
     "pulse_steps": (lambda n, _s, step: float(step % int(n[0]) == 0), "pulse(every_steps=n)", 1),
     "decay": (lambda n, s, _step: 0.5 ** (s / n[0]), "decay(half_life_s)", 1),
-    "knots": (lambda n, s, _step: _between_knots(n, s), "knots([(seconds, factor), ...])", 0),
+    "knots": (lambda n, s, _step: float(np.interp(s, n[::2], n[1::2])), "knots([(seconds, factor), ...])", 0),
 }
 
 
@@ -258,18 +251,15 @@ class Gate:
     over: float = 1.0
 
     def __post_init__(self) -> None:
-        asked = f"A gate on {self.class_!r} {self.side} {self.threshold!r} was asked for"
-        if self.class_ not in self.read_out.classes:
-            found = f"the probe knows {', '.join(self.read_out.classes)}"
-            raise SteeringError(asked, found, "Use one of those classes")
+        asked, error = f"A gate on {self.class_!r} {self.side}", SteeringError
+        error.among(self.class_, self.read_out.classes, "A gate on", held="the probe knows")
         if self.side not in SIDES:
-            raise SteeringError(asked, f"the sides are {' and '.join(SIDES)}", "Use one of those")
-        if not is_number(self.threshold, 0, 1):
-            raise SteeringError(asked, "a threshold is a probability", "Use a number from 0 to 1")
-        if not is_number(self.over, 0):
-            raise SteeringError(asked, f"it is averaged over {self.over} s", "Use 0 or more seconds")
-        for name in ("threshold", "over"):
-            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
+            raise error(f"{asked} was asked for", f"the sides are {' and '.join(SIDES)}", "Use one of those")
+        probability = "a threshold is a probability"
+        threshold = error.number(self.threshold, asked, least=0, most=1, found=probability)
+        over = error.number(self.over, f"{asked}, averaged over", least=0, do="Use 0 or more seconds")
+        object.__setattr__(self, "threshold", threshold)
+        object.__setattr__(self, "over", over)
 
     def is_open(self, readings: Tensor) -> Tensor:
         """Return whether the gate is open, bool (...), for averaged probabilities (..., classes)."""
@@ -322,30 +312,27 @@ class Term:
 
     def __post_init__(self) -> None:
         # + 0.0 turns -0.0 into 0.0, so that every dose has one text.
-        object.__setattr__(self, "dose", number_or_nan(self.dose) + 0.0)
-        object.__setattr__(self, "chance", number_or_nan(self.chance) + 0.0)
-        layer = self.direction.layer if self.layer is None else self.layer
-        object.__setattr__(self, "layer", whole_number(layer, "Steering at the layer", SteeringError))
         object.__setattr__(self, "operation", find_operation(self.operation).name)
-        asked = f"{self.operation} of {self.dose!r} x {self.direction.name!r} was asked for"
-        norm, unit = self.direction.residual_norm, OPERATIONS[self.operation].unit
-        if self.branch not in BRANCHES:
-            found = f"the branch {self.branch!r} is unknown"
-            raise SteeringError(asked, found, f"Use one of {', '.join(BRANCHES)}")
-        if not is_number(self.dose):
-            raise SteeringError(asked, "a dose must be a finite number", "Give a number such as 0.6")
-        if unit == "weight" and not 0 <= self.dose <= 1:
-            raise SteeringError(asked, "it takes a weight from 0 to 1", "Use 1.0 to remove all, 0.5 for half")
-        if not is_number(self.chance, 0, 1):
-            found = f"a chance of {self.chance!r} is no probability"
-            raise SteeringError(asked, found, "Use a number from 0 to 1")
+        asked, unit = f"{self.operation} of {self.direction.name!r}", OPERATIONS[self.operation].unit
+        SteeringError.among(self.branch, BRANCHES, f"{asked} on the branch")
+        dose = SteeringError.number(self.dose, f"{asked} with a dose of")
+        if unit == "weight":
+            found, do = "it takes a weight from 0 to 1", "Use 1.0 to remove all, 0.5 for half"
+            SteeringError.number(dose, f"{asked} by", least=0, most=1, found=found, do=do)
+        found, what = "that is no probability", f"{asked} with a chance of"
+        chance = SteeringError.number(self.chance, what, least=0, most=1, found=found)
+        layer = self.direction.layer if self.layer is None else self.layer
+        layer = whole_number(layer, "Steering at the layer", SteeringError)
+        for name, value in (("dose", dose), ("chance", chance), ("layer", layer)):
+            object.__setattr__(self, name, value)
+        norm = self.direction.residual_norm
         if abs(self.direction.norm - 1) > 1e-4:
             found = f"its norm is {self.direction.norm:.4g}, not 1"
-            raise SteeringError(asked, found, "Call .unit() on the direction first")
+            raise SteeringError(f"{asked} was asked for", found, "Call .unit() on the direction first")
         if unit == "R" and not 0 < norm < math.inf:
             found = f"its residual norm, which a dose is a multiple of, is {norm}"
             do = "Set it: dataclasses.replace(direction, residual_norm=model.residual_norms()[layer])"
-            raise SteeringError(asked, found, do)
+            raise SteeringError(f"{asked} was asked for", found, do)
 
     @property
     def at_layer(self) -> int:

@@ -84,10 +84,9 @@ def _along(
     acts: Activations, vector: np.ndarray, x: np.ndarray, facts: dict[str, str], **place: Any
 ) -> Direction:
     """Return the unit direction of a vector (d,) at a place, with what the samples x (n, d) say of it."""
-    attrs = acts.data.attrs | {"precision": acts.data.attrs.get("dtype", "")}
-    known = {name: str(attrs.get(name, "")) for name in ("model_id", "dataset_fingerprint", "precision")}
-    norm, centre = float(acts.data["residual_norm"].sel(layer=place["layer"])), float(x.mean(0) @ vector)
-    return Direction(vector, **place, residual_norm=norm, centre=centre, origin=facts | known).unit()
+    norm, known = acts.origin(place["layer"])
+    more: dict[str, Any] = {"residual_norm": norm, "centre": float(x.mean(0) @ vector)}
+    return Direction(vector, **place, **more, origin=facts | known).unit()
 
 
 def crossfade(a: Steering, b: Steering, start_s: float, end_s: float) -> Steering:
@@ -218,9 +217,7 @@ def orthogonalise(directions: Sequence[Direction], *, method: str = "gram-schmid
     "symmetric" (Loewdin 1950) all move as little as possible, in no order: V <- (V V')^-1/2 V. Directions of
     different places are refused, and such that do not span as many dimensions.
     """
-    if method not in METHODS:
-        asked = f"The method {method!r} was asked for"
-        raise SteeringError(asked, f"there are {', '.join(METHODS)}", "Use one")
+    SteeringError.among(method, METHODS, "The method")
     if not directions:
         return ()
     units = [direction.unit() for direction in directions]

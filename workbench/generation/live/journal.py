@@ -65,6 +65,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         # Without buffers on our side: what is written here survives the process.
+        self.folder = folder
         self._events = (folder / EVENTS).open("xb", buffering=0)
         self._codes = (folder / CODES).open("xb", buffering=0)
         self.frames = self._line_check = self._frame_check = 0

@@ -71,9 +71,7 @@ class Pacing:
         lead_s: float, *, latency_s: float, piece_s: float, frame_rate_hz: float,
         stretch_s: float = 10.0, rate: Rate | None = None, steps: int = 100,
     ) -> None:  # fmt: skip
-        if not 0 < stretch_s < math.inf:
-            asked = f"A stretch of {stretch_s:g} s without a gap was asked for"
-            raise GenerationError(asked, "it is a length of time", "Use such as stretch_s=10")
+        GenerationError.number(stretch_s, "A stretch_s of", above=0, do="Use such as stretch_s=10")
         least = latency_s + 2 * piece_s
         if not lead_s >= least:
             found = f"a sound takes {latency_s:g} s from first to last step, and has pieces of {piece_s:g} s"

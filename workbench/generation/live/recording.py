@@ -40,6 +40,7 @@ from workbench.steering.plan import Direction
 
 FORMAT, UNCHECKED = "musicgen-workbench recording 2", "musicgen-workbench recording 1"
 HEADER, BEGIN = "header.json", "begin.safetensors"
+_PLAIN = ("seed", "window", "overlap", "operation")  # of a setup, as they are in the header
 
 
 def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: WindowState) -> journal.Journal:
@@ -59,11 +60,8 @@ def begin_recording(folder: Path, model: Model, setup: LiveSetup, carried: Windo
         "model_id": model.id,
         "model_fingerprint": model.fingerprint,
         "knobs": knobs,
-        "seed": setup.seed,
+        **{name: getattr(setup, name) for name in _PLAIN},
         "settings": asdict(setup.settings),
-        "window": setup.window,
-        "overlap": setup.overlap,
-        "operation": setup.operation,
         "rows": setup.branch,
         "melody": None if setup.melody is None else list(setup.melody.pitches),
         "frame_rate_hz": model.frame_rate_hz,
@@ -250,7 +248,8 @@ class Recording:
     def load(cls, folder: Path | str) -> Recording:
         """The recording in `folder`, also of a killed process; GenerationError for none, or a damaged one."""
         folder = Path(folder)
-        try:
+        asked, do = f"The recording in {folder} was asked for", "Use a folder that a session recorded"
+        with GenerationError.damage(asked, do):
             kept = json.loads((folder / HEADER).read_text(encoding="utf-8"))
             begin = load_file(folder / BEGIN)
             if kept["format"] not in (FORMAT, UNCHECKED):
@@ -276,9 +275,6 @@ class Recording:
                 ended=events.ended,
                 **{name: kept[name] for name in plain},
             )
-        except Exception as error:  # a damaged file can be wrong in any way
-            asked, do = f"The recording in {folder} was asked for", "Use a folder that a session recorded"
-            raise GenerationError(asked, f"it cannot be read ({reason(error)})", do) from error
 
 
 def _explained(folder: Path, events: journal.Events, codes: np.ndarray, delay: int) -> np.ndarray:
@@ -325,7 +321,7 @@ def _setup(folder: Path, kept: Mapping[str, Any], *, notice: bool) -> LiveSetup:
         if direction.fingerprint != knob["fingerprint"]:
             raise ValueError(f"the direction of {knob['name']!r} is not the one that was recorded")
         knobs.append((knob["name"], direction))
-    more = {name: kept[name] for name in ("seed", "window", "overlap", "operation")}
+    more = {name: kept[name] for name in _PLAIN}
     more["melody"] = Melody(tuple(kept["melody"])) if kept.get("melody") is not None else None
     return LiveSetup(tuple(knobs), settings=Settings(**kept["settings"]), branch=kept["rows"], **more)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import threading
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import GenerationError, number_or_nan, renamed_keywords
+from workbench.errors import GenerationError, renamed_keywords
 from workbench.files import require_room
 from workbench.generation.engine import Readable, Span, Windows
 from workbench.generation.live.journal import NONE, Doses, Journal, added
@@ -120,7 +119,6 @@ class LiveSession:
     error: BaseException | None = None
     _thread: threading.Thread | None = None
     _folder: Path | None = None  # to record into, as is wished
-    _recorded: Path | None = None
     _journal: Journal | None = None
     _writer: ReceiptWriter | None = None
     _decoding: Future[list[Clip]] | None = None  # pieces of the latest frames
@@ -146,7 +144,7 @@ class LiveSession:
         setup = LiveSetup(knobs, seed, drawn, windows.window, windows.overlap, **more)
         rows_of(model, [prompt], setup.plan, seed)  # raises where something does not fit
         self.model, self.setup, self.names = model, setup, tuple(directions)
-        begin = {self._known(name): number_or_nan(dose) for name, dose in (doses or {}).items()}
+        begin = {self._known(name): dose for name, dose in (doses or {}).items()}
         _check_numbers({"lead_s": lead_s, "piece_seconds": piece_seconds, "stretch_s": stretch_s, **begin})
         self._prompt, self._on_piece, self._scores = prompt, on_piece, Scores(probes)
         self._sliders = LiveSliders([begin.get(name, 0.0) for name in self.names], self._read)
@@ -300,9 +298,7 @@ class LiveSession:
         )
 
     def _known(self, name: str) -> str:
-        if name not in self.names:
-            found = f"the knobs are {', '.join(self.names) or 'none'}"
-            raise GenerationError(f"The knob {name!r} was asked for", found, "Use one of these")
+        GenerationError.among(name, self.names, "The knob", held="the knobs are")
         return name
 
     # What follows runs in the thread that draws.
@@ -433,11 +429,10 @@ class LiveSession:
     def _follow_recording(self) -> None:
         """Begin or end a recording as is wished; only between windows can one begin."""
         folder = self._folder
-        if folder == self._recorded:
+        if folder == (self._journal.folder if self._journal is not None else None):
             return
         self._end_journal()
         if folder is not None:
-            self._recorded = folder
             self._journal = begin_recording(folder, self.model, self.setup, self._carried)
 
     def _end_journal(self) -> None:
@@ -446,7 +441,7 @@ class LiveSession:
                 self._count()
                 self._journal.note(pushes=[*self._latest.values()])
             self._journal.end("failed" if self.error else "stopped")
-        self._journal = self._recorded = None
+        self._journal = None
 
 
 def _decode(sound: LiveSound, wanted: SimpleQueue[tuple[torch.Tensor, Future[list[Clip]]] | None]) -> None:
@@ -467,10 +462,8 @@ def _end(thread: threading.Thread, *wishes: threading.Event) -> None:
         thread.join(_PATIENCE_S)
 
 
-def _check_numbers(numbers: Mapping[str, float]) -> None:
+def _check_numbers(numbers: Mapping[str, object]) -> None:
     """Raise GenerationError unless all of these are finite."""
-    bad = [f"{name}={one!r}" for name, one in numbers.items() if not math.isfinite(number_or_nan(one))]
-    if bad:
-        asked = f"A session with {', '.join(bad)} was asked for"
-        do = "Use such as lead_s=0.85, piece_seconds=0.2 and doses of 0.1"
-        raise GenerationError(asked, "these are no finite numbers", do)
+    do = "Use such as lead_s=0.85, piece_seconds=0.2 and doses of 0.1"
+    for name, one in numbers.items():
+        GenerationError.number(one, f"A session with {name} of", do=do)

@@ -133,18 +133,10 @@ class ProbeEvaluation:
 
     def predicted(self, rounds: Sequence[Sequence[Split]], *, y: Array | None = None) -> Array:
         """Return the classes (rounds, n) that probes of its method and l2, perhaps on another `y`, say."""
-        splits, y = [split for one in rounds for split in one], self.y if y is None else y
-        folds = cross_validate(
-            self.x, y, splits, groups=self.groups, method=self.method, l2=(self.l2,), seed=self.seed,
-            class_weights=self.class_weights,
-        )  # fmt: skip
-        # Rounds judge every sample anew, so that each split's probe is asked by itself.
-        probes = zip(folds.weights, folds.bias, strict=True)
-        called = np.empty((len(rounds), len(y)), dtype=int)
-        for row, one in zip(called, rounds, strict=True):
-            for (_, test), (weights, bias) in zip(one, probes, strict=False):
-                row[test] = (self.x[test] @ weights.T + bias).argmax(1)
-        return called
+        y = self.y if y is None else y
+        how: dict[str, Any] = {"method": self.method, "l2": (self.l2,), "class_weights": self.class_weights}
+        how |= {"groups": self.groups, "seed": self.seed}
+        return np.array([cross_validate(self.x, y, splits, **how).predicted for splits in rounds])
 
     def random_splits(self, repeat: int = 0) -> list[Split]:
         """Return as many folds that ignore the groups: clips of one group stand on both sides."""

@@ -284,14 +284,14 @@ def _readable(probed: ProbeEvaluation, z: Array) -> Estimate:
             errors.append(left / max(1 - freedom / count, 1e-9) ** 2)
         weights, bias = path[int(np.argmin(errors))]
         read[test] = probed.x[test] @ weights[0] + bias[0]
-    sums = sums_by_group(np.stack([(z - read) ** 2, z, z**2, np.ones(len(z))], 1), probed.groups)
-    return jackknife(_r2, sums)
 
+    def r2(total: Array) -> float:
+        left, sum_, squares, count = total
+        spread = squares - sum_**2 / max(count, 1)
+        return float(1 - left / spread) if spread > 1e-9 else math.nan
 
-def _r2(total: Array) -> float:
-    left, sum_, squares, count = total
-    spread = squares - sum_**2 / max(count, 1)
-    return float(1 - left / spread) if spread > 1e-9 else math.nan
+    sums = np.stack([(z - read) ** 2, z, z**2, np.ones(len(z))], 1)
+    return jackknife(r2, sums_by_group(sums, probed.groups))
 
 
 @dataclass(frozen=True)
@@ -389,7 +389,12 @@ def class_imbalance(probed: ProbeEvaluation) -> ClassImbalance:
     counts = np.bincount(probed.y, minlength=len(probed.classes))
     of_class = np.eye(len(probed.classes))[probed.y]
     columns = np.hstack([of_class * probed.correct[:, None], of_class])
-    flattery = jackknife(_flattery, sums_by_group(columns, probed.groups), tolerated=FLATTERED)
+
+    def above_recall(total: Array) -> float:
+        hits, clips = np.split(total, 2)
+        return float(hits.sum() / clips.sum()) - _mean_share(hits, clips)
+
+    flattery = jackknife(above_recall, sums_by_group(columns, probed.groups), tolerated=FLATTERED)
     accuracy = probed.accuracy
     return ClassImbalance(
         **probed.place, commonest=probed.classes[int(counts.argmax())], majority=probed.chance,
@@ -397,12 +402,6 @@ def class_imbalance(probed: ProbeEvaluation) -> ClassImbalance:
         macro_f1=float(f1_score(probed.y, probed.held_out.predicted, average="macro")),
         recall=accuracy.value - flattery.value, flattery=flattery,
     )  # fmt: skip
-
-
-def _flattery(total: Array) -> float:
-    """Return accuracy minus mean recall, from hits and clips of each class (2 k,)."""
-    hits, clips = np.split(total, 2)
-    return float(hits.sum() / clips.sum()) - _mean_share(hits, clips)
 
 
 @dataclass(frozen=True)
@@ -447,12 +446,10 @@ def label_noise(probed: ProbeEvaluation) -> LabelNoise:
     """
     logits = probed.held_out.logits
     logits = logits - logits.mean(1, keepdims=True)
-    sharp, _ = _fitted(logits, probed.y, lapse=False)
-    a, e = _fitted(logits, probed.y, lapse=True)
-    more, less = _log_likelihood(logits, probed.y, a, e), _log_likelihood(logits, probed.y, sharp, 0.0)
-    gain = float((more - less).sum())
-    if gain <= 1e-9:
-        a, e, gain = sharp, 0.0, 0.0
+    plain, lapsing = (_fitted(logits, probed.y, lapse=lapse) for lapse in (False, True))
+    less, more = (_likelihood(logits, probed.y, *one)[0] for one in (plain, lapsing))
+    gain = max(float((more - less).sum()), 0.0)
+    a, e = lapsing if gain > 1e-9 else plain
     shares = softmax(a * probed.held_out.logits, axis=1)
     own = shares[np.arange(len(probed.y)), probed.y]
     flipped = e * (1 - own) / (shares.shape[1] - 1)
@@ -463,20 +460,13 @@ def label_noise(probed: ProbeEvaluation) -> LabelNoise:
     return LabelNoise(**probed.place, share=_tested(logits, probed, (a, e), gain), hardest=hardest)
 
 
-def _log_likelihood(logits: Array, y: Array, a: float, e: float) -> Array:
-    """Return the log-likelihood of each label (n,)."""
-    s = softmax(a * logits, axis=1)[np.arange(len(y)), y]
-    return np.log(np.maximum((1 - e) * s + e * (1 - s) / (logits.shape[1] - 1), 1e-12))
-
-
-def _scores(logits: Array, y: Array, a: float, e: float) -> Array:
-    """Return the gradient of each label's log-likelihood by (log a, e), (n, 2)."""
-    shares = softmax(a * logits, axis=1)
-    each = np.arange(len(y))
+def _likelihood(logits: Array, y: Array, a: float, e: float) -> tuple[Array, Array]:
+    """Return the log-likelihood of each label (n,), and its gradient by (log a, e), (n, 2)."""
+    shares, each = softmax(a * logits, axis=1), np.arange(len(y))
     s, others = shares[each, y], logits.shape[1] - 1
     rise = a * s * (logits[each, y] - (shares * logits).sum(1))  # of s by log a
     p = np.maximum((1 - e) * s + e * (1 - s) / others, 1e-12)
-    return np.stack([rise * (1 - e - e / others) / p, ((1 - s) / others - s) / p], axis=1)
+    return np.log(p), np.stack([rise * (1 - e - e / others) / p, ((1 - s) / others - s) / p], axis=1)
 
 
 def _fitted(logits: Array, y: Array, *, lapse: bool) -> tuple[float, float]:
@@ -484,9 +474,8 @@ def _fitted(logits: Array, y: Array, *, lapse: bool) -> tuple[float, float]:
     most = 0.9 * (1 - 1 / logits.shape[1]) if lapse else 0.0
 
     def loss(free: Array) -> tuple[float, Array]:
-        a, e = math.exp(free[0]), float(free[1])
-        slope = -_scores(logits, y, a, e).mean(0) * (1.0, lapse)
-        return -float(_log_likelihood(logits, y, a, e).mean()), slope
+        found, slopes = _likelihood(logits, y, math.exp(free[0]), float(free[1]))
+        return -float(found.mean()), -slopes.mean(0) * (1.0, lapse)
 
     start = math.log(1 / max(float(logits.std()), 1e-9))
     bounds = [(start - _SHARPEST, start + _SHARPEST), (0.0, most)]
@@ -497,24 +486,20 @@ def _fitted(logits: Array, y: Array, *, lapse: bool) -> tuple[float, float]:
 def _tested(logits: Array, probed: ProbeEvaluation, fitted: tuple[float, float], gain: float) -> Estimate:
     """Return e with its interval and p-value; `gain` is what lapses add to the log-likelihood."""
     a, e = fitted
-    error, freedom = _error(logits, probed, a, e), len(np.unique(probed.groups)) - 1
+    step, y, middle, freedom = 1e-4, probed.y, max(e, 1e-3), len(np.unique(probed.groups)) - 1
+
+    def slope(by_a: float, by_e: float) -> Array:
+        _, ahead = _likelihood(logits, y, a * math.exp(by_a), middle + by_e)
+        _, behind = _likelihood(logits, y, a * math.exp(-by_a), middle - by_e)
+        return np.asarray((ahead - behind).sum(0) / (2 * step))
+
+    # The sandwich variance of e, with scores summed over groups.
+    inverse = np.linalg.pinv(np.stack([slope(step, 0.0), slope(0.0, step)]))
+    of_group = sums_by_group(_likelihood(logits, y, a, middle)[1], probed.groups)
+    error = math.sqrt(max(float((inverse @ (of_group.T @ of_group) @ inverse.T)[1, 1]), 0.0))
     half = float(t.ppf(0.975, freedom)) * error
     chance = max(float(chi2.sf(2 * gain, 1)) / 2, float(t.sf(e / max(error, 1e-12), freedom)))
     return Estimate(e, max(e - half, 0.0), min(e + half, 1.0), chance if e > 0 else 1.0)
-
-
-def _error(logits: Array, probed: ProbeEvaluation, a: float, e: float) -> float:
-    """Return the standard error of e: sandwich variance, with scores summed over groups."""
-    step, y, middle = 1e-4, probed.y, max(e, 1e-3)
-
-    def slope(by_a: float, by_e: float) -> Array:
-        ahead = _scores(logits, y, a * math.exp(by_a), middle + by_e)
-        behind = _scores(logits, y, a * math.exp(-by_a), middle - by_e)
-        return np.asarray((ahead - behind).sum(0) / (2 * step))
-
-    inverse = np.linalg.pinv(np.stack([slope(step, 0.0), slope(0.0, step)]))
-    of_group = sums_by_group(_scores(logits, y, a, middle), probed.groups)
-    return math.sqrt(max(float((inverse @ (of_group.T @ of_group) @ inverse.T)[1, 1]), 0.0))
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,7 @@ class ProbeReport:
     def __getitem__(self, name: str) -> Finding:
         """Return the finding of this name."""
         named = {finding.name: finding for finding in self.findings}
-        if name not in named:
-            asked, found = f"The finding {name!r} was asked for", f"there are {', '.join(named)}"
-            raise ProbeError.lookup(asked, found, "Use one of these")
+        ProbeError.among(name, named, "The finding")
         return named[name]
 
     @property
@@ -103,6 +101,16 @@ _NEEDED = {
     "baselines": "Baselines: not looked at; they need other features of the same samples (`baselines`).",
     "generated": "Transfer: not looked at; it needs labelled activations of generated clips (`generated`).",
 }
+
+
+_TESTS: Mapping[str, Callable[[ProbeEvaluation], Diagnosis]] = {
+    "label noise": faults.label_noise, "too few clips": faults.learning_curve,
+    "class imbalance": faults.class_imbalance,
+}  # fmt: skip
+_VIEWS: Mapping[str, Callable[[ProbeEvaluation], Diagnosis]] = {
+    "control task": control_task, "confusion": confusion, "calibration": calibration,
+    "direction stability": direction_stability,
+}  # fmt: skip
 
 
 def diagnose(
@@ -154,37 +162,24 @@ def diagnose(
     given = {"conditions": conditions, "confounds": confounds, "baselines": baselines, "generated": generated}
     with threadpool_limits(limits=1):
         probed = evaluate_probe(acts, probe, **fitting)
-        asked = _tests(probed, conditions, confounds or {})
+        asked: dict[str, Callable[[ProbeEvaluation], Diagnosis]] = {"group leak": faults.group_leak}
+        if conditions is not None:
+            asked["text leak"] = partial(faults.text_leak, conditions=conditions)
+        for name, values in (confounds or {}).items():
+            asked[f"confound: {name}"] = partial(faults.confound, name=name, values=values)
+        asked |= _TESTS
         if views:
-            asked["accuracy"] = partial(accuracy_by_layer, sweep)
-            asked |= {"control task": partial(control_task, probed), "confusion": partial(confusion, probed)}
-            asked["calibration"] = partial(calibration, probed)
-            asked["direction stability"] = partial(direction_stability, probed)
+            asked |= {"accuracy": lambda _probed: accuracy_by_layer(sweep), **_VIEWS}
         if baselines:
-            asked["baselines"] = partial(compare_baselines, probed, baselines)
+            asked["baselines"] = partial(compare_baselines, features=baselines)
         if generated is not None:
-            asked["transfer"] = lambda: faults.transfer(probed, evaluate_probe(generated, probe, **fitting))
+            asked["transfer"] = lambda own: faults.transfer(own, evaluate_probe(generated, probe, **fitting))
         found: dict[str, Diagnosis] = {}
         for name, examine in asked.items():
             on_finding(name, len(found) / len(asked))
-            found[name] = examine()
+            found[name] = examine(probed)
     skipped = tuple(_NEEDED[name] for name, value in given.items() if value is None)
     return ProbeReport(probed, _judged(found), skipped)
-
-
-def _tests(
-    probed: ProbeEvaluation, conditions: Activations | None, confounds: Mapping[str, Array]
-) -> dict[str, Callable[[], Diagnosis]]:
-    """Return what can raise an alarm, by name, to be examined."""
-    tests: dict[str, Callable[[], Diagnosis]] = {"group leak": partial(faults.group_leak, probed)}
-    if conditions is not None:
-        tests["text leak"] = partial(faults.text_leak, probed, conditions)
-    tests |= {
-        f"confound: {name}": partial(faults.confound, probed, name, one) for name, one in confounds.items()
-    }
-    tests["label noise"] = partial(faults.label_noise, probed)
-    tests["too few clips"] = partial(faults.learning_curve, probed)
-    return tests | {"class imbalance": partial(faults.class_imbalance, probed)}
 
 
 def _judged(found: Mapping[str, Diagnosis]) -> tuple[Finding, ...]:

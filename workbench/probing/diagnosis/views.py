@@ -221,9 +221,8 @@ class ScoreOverTime(Diagnosis):
 
     def table(self, clip: str | None = None) -> pd.DataFrame:
         """Return one row per clip and moment: clip, seconds, and P of each class in a column of its name."""
-        if clip is not None and clip not in self.clips:
-            found = f"there are {', '.join(self.clips[:3])} and others, {len(self.clips)} in all"
-            raise ProbeError.lookup(f"The clip {clip!r} was asked for", found, "Use one of .clips")
+        if clip is not None:
+            ProbeError.among(clip, self.clips, "The clip", do="Use one of .clips")
         chosen = np.array([clip is None or one == clip for one in self.clips])
         rows, moments = np.nonzero(np.isfinite(self.seconds) & chosen[:, None])
         table = pd.DataFrame(self.probabilities[rows, moments], columns=list(self.classes))
@@ -350,9 +349,7 @@ class RidgeToMeans:
 
     def _place(self, class_: str, l2: float) -> int:
         """Return the position of a penalty; raise ProbeError where it or the class is not there."""
-        if class_ not in self.directions:
-            found = f"there are {', '.join(self.classes)}"
-            raise ProbeError.lookup(f"A direction of {class_!r} was asked for", found, "Use one of those")
+        ProbeError.among(class_, self.classes, "A direction of")
         if l2 not in self.l2:
             found = f"the path has {', '.join(f'{one:g}' for one in self.l2)}"
             raise ProbeError.lookup(f"The penalty l2={l2:g} was asked for", found, "Use one of those")
