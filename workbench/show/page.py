@@ -46,21 +46,21 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 def figures_html(drawn: Mapping[str, Any]) -> Markup:
     """Return plotly figures by caption; the page around them brings plotly.js along."""
-    return _part("figures", drawn)
+    return part("figures", drawn)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, named: bool = False) -> Markup:
     """Return an HTML table, everything escaped; `named` rows begin with their name."""
-    return _part("table", head, rows, named)
+    return part("table", head, rows, named)
 
 
 def player_html(clip: Clip, label: str, kind: str = "flac") -> Markup:
     """Return a player that holds its sound."""
-    return _part("player", f"data:audio/{kind};base64,{base64.b64encode(clip.encode(kind)).decode()}", label)
+    return part("player", f"data:audio/{kind};base64,{base64.b64encode(clip.encode(kind)).decode()}", label)
 
 
-def _part(name: str, *given: object) -> Markup:
-    """Return what a macro of parts.html makes."""
+def part(name: str, *given: object) -> Markup:
+    """Return what a macro of parts.html makes; text that it is given is escaped."""
     return getattr(_TEMPLATES.get_template("parts.html").module, name)(*given)
 
 

@@ -17,7 +17,7 @@ from workbench.probing import ProbeSweep
 from workbench.probing import diagnosis as d
 from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
 from workbench.show.exercises import Verdict
-from workbench.show.page import figure_of, table, write_probe_page
+from workbench.show.page import figure_of, part, table, write_probe_page
 from workbench.show.plots import cosines, path_accuracy, path_cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.panels import fit_in
@@ -44,15 +44,6 @@ FITTING = ("method", "folds", "seed", "class_weights")
 """Options of the lab by which probes are fitted, too."""
 
 
-MEANING = (
-    "A small penalty λ lets the probe set features against one another; a large one leaves only how far "
-    "the class means lie apart, in units of each feature's spread. That is why the right end may still "
-    "differ from the difference in means of the raw activations. Where the accuracy stays level while the "
-    "direction turns, the clips do not say which direction is the model's own: steer with several, listen. "
-    '<code>lab.direction("jazz")</code> is the direction at the slider\'s λ.'
-)
-
-
 class RegularizationPanel(ui.Panel):
     """The path of one class at one layer, empty before `show`; λ picks what `direction` returns."""
 
@@ -63,8 +54,7 @@ class RegularizationPanel(ui.Panel):
         self.words = ipywidgets.HTML()
         self.class_ = ui.control(ipywidgets.Dropdown, "class")
         self.strength = ui.control(ipywidgets.SelectionSlider, "λ", "420px", options=[("none yet", 0.0)])
-        meaning = ipywidgets.HTML(f"<div class='wb-note wb-words'>{MEANING}</div>")
-        head = ui.in_row(self.class_, self.strength)
+        head, meaning = ui.in_row(self.class_, self.strength), ipywidgets.HTML(part("meaning_of_path"))
         super().__init__([head, self.words, meaning, self.cosines, self.accuracy])
         ui.follow([self.class_, self.strength], self._redraw)
 
@@ -181,16 +171,10 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
     def _draw(self, layer: int) -> None:
         """Put a report into the tabs; alarms are marked in word and weight, not in colour alone."""
         report = self.made[layer]
-        alarms = "".join(f"<li>{html.escape(finding.sentence())}</li>" for finding in report.alarms)
-        more = "".join(f"<li class='wb-note'>{html.escape(one)}</li>" for one in report.skipped)
-        verdict = f"<b>{html.escape(report.verdict())}</b><ul>{alarms}{more}</ul>"
-        self.verdict.value = ui.box_html("wb-words wb-verdict", verdict)
+        self.verdict.value = part("verdict", report)
         for finding in report:
             words, panel = self._findings[finding.name]
-            mark = "<b class='wb-alarm'>Alarm.</b> " if finding.alarm else ""
-            chance = "" if finding.adjusted is None else f" (corrected p = {finding.adjusted:.2g})"
-            words.value = f"<div class='wb-words'>{mark}{html.escape(finding.sentence())}{chance}</div>"
-            figure = figure_of(finding)
+            words.value, figure = part("finding", finding), figure_of(finding)
             if figure is not None:
                 panel.show(figure, name=finding.name.replace(" ", "_").replace(":", ""))
         if not self.tabs.children:

@@ -21,7 +21,7 @@ from workbench.evidence.trials import UNSTEERED
 from workbench.generation.reproduce import reproduction_code
 from workbench.generation.take import ProbeTrace, Take
 from workbench.model.musicgen import Model
-from workbench.show.page import table
+from workbench.show.page import part, table
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets import ui
 from workbench.show.widgets.fader import scene_name
@@ -166,8 +166,8 @@ def _cell(measure: str, values: Mapping[str, float], twin: Mapping[str, float]) 
     return f"{number} ({(values[measure] - twin[measure]) * times:+z{form}})" if measure in twin else number
 
 
-def _made(name: str, take: Take) -> str:
-    """Return how a take was made, folded: plan, receipt, prompt, settings, code."""
+def _made(take: Take) -> dict[str, str]:
+    """Return how a take was made: plan, receipt, prompt, settings."""
     rows = {
         "plan": take.steering or "unsteered",
         "receipt": str(take.receipt),
@@ -180,12 +180,7 @@ def _made(name: str, take: Take) -> str:
     if take.windows:
         windows = (f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
         rows["windows"] = "; ".join(windows)
-    return (
-        f"<details><summary>How <b>{html.escape(name)}</b> was made</summary>"
-        f"{table((), rows.items(), named=True)}"
-        f"<details><summary>The code that makes it again (one click selects it)</summary>{code_html(take)}"
-        "</details></details>"
-    )
+    return rows
 
 
 def code_html(take: Take, folder: Path | None = None) -> str:
@@ -357,8 +352,8 @@ class TakeComparison(ui.Panel):
 
     def _describe(self) -> None:
         self.damage.value = damage_html(self.takes, self.twins, self.likelihoods) if self.takes else ""
-        made = "".join(_made(name, take) for name, take in self.takes.items())
-        self.made.value = ui.box_html("wb-takes", made) if made else ""
+        made = [(name, _made(take), code_html(take)) for name, take in self.takes.items()]
+        self.made.value = part("made", made) if made else ""
 
     play = _of_player("play", "Start at `at_s` seconds with the clip of a name, by default the open one.")
     stop = _of_player("stop", "Stop the sound and keep the place.")
