@@ -198,8 +198,8 @@ class TakeHistory(ui.Together, ui.Panel):
     def _remove(self, rows: Sequence[TakeRow]) -> None:
         self._show([row for row in self._rows if row not in rows])
         for row in rows:  # a widget that is open is kept for good, and its take with it
-            for part in (*row.children, row):
-                part.close()
+            for one in (*row.children, row):
+                one.close()
 
     def _follow_ticks(self) -> None:
         """Let `chosen` say what is ticked: in the order of ticking, new ones last."""

@@ -22,7 +22,6 @@ from workbench.show.plots import cosines, path_accuracy, path_cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.panels import fit_in
 from workbench.show.widgets.players import ComparisonPlayer
-from workbench.show.widgets.ui import Job, LookupPanel, PlotPanel
 from workbench.sound import Dataset
 from workbench.steering import Direction
 
@@ -49,8 +48,8 @@ class RegularizationPanel(ui.Panel):
 
     def __init__(self) -> None:
         self.walk: d.RidgeToMeans | None = None
-        self.cosines = PlotPanel(name="ridge_to_means_cosines")
-        self.accuracy = PlotPanel(name="ridge_to_means_accuracy")
+        self.cosines = ui.PlotPanel(name="ridge_to_means_cosines")
+        self.accuracy = ui.PlotPanel(name="ridge_to_means_accuracy")
         self.words = ipywidgets.HTML()
         self.class_ = ui.control(ipywidgets.Dropdown, "class")
         self.strength = ui.control(ipywidgets.SelectionSlider, "λ", "420px", options=[("none yet", 0.0)])
@@ -89,7 +88,7 @@ class RegularizationPanel(ui.Panel):
         self.accuracy.show(path_accuracy(self.walk, *chosen))
 
 
-class ProbeLab(LookupPanel[int, d.ProbeReport]):
+class ProbeLab(ui.LookupPanel[int, d.ProbeReport]):
     """Diagnoses of the probe of one layer; another layer is examined when the slider moves.
 
     Args:
@@ -110,7 +109,7 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
         self.sweep, self._first = sweep, layer
         self.made: dict[int, d.ProbeReport] = {}
         self._paths: dict[int, d.RidgeToMeans] = {}
-        self._findings: dict[str, list[Any]] = defaultdict(lambda: [ipywidgets.HTML(), PlotPanel()])
+        self._findings: dict[str, list[Any]] = defaultdict(lambda: [ipywidgets.HTML(), ui.PlotPanel()])
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
         self.layer = ui.control(ipywidgets.SelectionSlider, "layer", "320px", options=layers, value=layers[0])
         self.verdict, self.status = ipywidgets.HTML(), ipywidgets.HTML()
@@ -145,7 +144,7 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
             raise WorkbenchError(asked, "nothing has been examined yet", "Call wait() first")
         return write_probe_page(path, self.report)
 
-    def _examine(self, job: Job) -> int:
+    def _examine(self, job: ui.Job) -> int:
         """Examine the chosen layer (the best one the first time) and return it."""
         if self.sweep is None:
             kept = {name: self.options[name] for name in FITTING if name in self.options}
@@ -196,16 +195,16 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
                 tabs[title] = ui.Panel(inside)
         self.tabs.children, self.tabs.titles = list(tabs.values()), list(tabs)
 
-    def _cosines(self) -> list[PlotPanel]:
+    def _cosines(self) -> list[ui.PlotPanel]:
         assert self.sweep is not None
         name, layer = self.sweep.classes[0], self.sweep.best.layer
         question = f"How do the {self.target} directions lie to one another at layer {layer}?"
         figure = cosines(d.cosine_classes(self.sweep), question, axis=self.target)
-        panels = [PlotPanel(figure, name="cosines_of_classes")]
+        panels = [ui.PlotPanel(figure, name="cosines_of_classes")]
         if len(self.sweep) > 1:
             question = f"Is {name} the same direction in every layer?"
             figure = cosines(d.cosine_layers(self.sweep, name), question, axis="layer")
-            panels.append(PlotPanel(figure, name="cosines_of_layers"))
+            panels.append(ui.PlotPanel(figure, name="cosines_of_layers"))
         return panels
 
     def _list_hardest(self, report: d.ProbeReport) -> None:

@@ -27,7 +27,6 @@ from workbench.show.widgets import ui
 from workbench.show.widgets.fader import scene_name
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.steer_lab_plan import plain_name
-from workbench.show.widgets.ui import PlotPanel, Points
 from workbench.sound import Clip
 from workbench.steering import Steering, Term
 from workbench.steering.schedule import written_number
@@ -202,7 +201,7 @@ class TakeScores(ui.Panel):
     def __init__(self, player: ComparisonPlayer) -> None:
         self.player = player
         self.traces: dict[Reader, dict[str, ProbeTrace]] = {}
-        self.plot = PlotPanel(name="scores_over_time", clock=player.key)
+        self.plot = ui.PlotPanel(name="scores_over_time", clock=player.key)
         self.plot.on_click(self._play)
         self.probe = ui.control(ipywidgets.Dropdown, "probe")
         self.class_ = ui.control(ipywidgets.Dropdown, "class")
@@ -237,7 +236,7 @@ class TakeScores(ui.Panel):
         seconds = max(clip.seconds for clip in self.player.sounds.values())
         self.plot.show(take_scores(traces, self.class_.value, seconds=seconds), table=_table(traces))
 
-    def _play(self, points: Points) -> None:
+    def _play(self, points: ui.Points) -> None:
         if points:
             name = self.plot.figure["data"][points[0]["curve"]].get("name")
             self.player.play(name, at_s=float(points[0]["x"]))
@@ -290,8 +289,8 @@ class TakeComparison(ui.Panel):
         self.judges, self.loading = as_judges(judges), threading.RLock()
         self.player = ComparisonPlayer()
         self.scores = TakeScores(self.player)
-        self.verdicts = {name: PlotPanel(name=f"judged_{name}") for name in self.judges}
-        self.rolls: list[PlotPanel] = []
+        self.verdicts = {name: ui.PlotPanel(name=f"judged_{name}") for name in self.judges}
+        self.rolls: list[ui.PlotPanel] = []
         self.damage, self.made = ipywidgets.HTML(), ipywidgets.HTML()
         self.likelihoods: dict[str, Likelihood] = {}
         self._heard: dict[tuple[str, Clip], dict[str, float]] = {}
@@ -338,12 +337,12 @@ class TakeComparison(ui.Panel):
             draw = judged_table if len(shown) * len(judge.classes) > BARS else judged_genres
             self.verdicts[target].show(draw(shown, target=target))
 
-    def _rolls(self) -> list[PlotPanel]:
+    def _rolls(self) -> list[ui.PlotPanel]:
         """Return the notes of the first takes whose codes are a score, on the player's clock."""
         seconds = max((clip.seconds for clip in self.player.sounds.values()), default=0.0)
         scores = {name: take.score() for name, take in self.takes.items() if take.has_score}
         return [
-            PlotPanel(
+            ui.PlotPanel(
                 piano_roll(score, name=name, seconds=seconds),
                 table=score.table, name=f"notes_{name}", clock=self.player.key,
             )
