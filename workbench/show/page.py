@@ -75,7 +75,6 @@ def _drawn(figure: Any) -> Markup:
 _TEMPLATES = Environment(loader=FileSystemLoader(HERE / "html"), autoescape=True, trim_blocks=True)
 _TEMPLATES.globals |= {"read": _read, "drawn": _drawn, "plotly_source": plotly_source, "config": CONFIG}
 
-FACTS = ("Model", "Prompt", "Seed")
 PROBE_COLUMNS = {
     "layer": "{layer}", "accuracy": "{accuracy:.0%}", "95 % interval": "{low:.0%} to {high:.0%}",
     "chance": "{chance:.0%}", "shuffled": "{shuffled:.0%}",
@@ -106,30 +105,15 @@ def write_page(
     target.mkdir(parents=True, exist_ok=True)
     colours = colours_of_clips(clips)
     links = {name: quote(Path(os.path.relpath(path, target)).as_posix()) for name, path in clips.items()}
-    about = {name: _short(report[name.lower()]) for name in FACTS if name.lower() in report}
-    if "seconds_per_audio_second" in report:
-        about["Seconds of work per second of sound"] = f"{float(report['seconds_per_audio_second']):.2f}"
-    receipts = None
-    if "receipts_ok" in report:
-        ok = bool(report["receipts_ok"])
-        receipts = ("every planned edit measured" if ok else "a planned edit did not happen", ok)
     text = render(
         "run.html",
-        about=about,
-        receipts=receipts,
+        report=report,
         clips=[(name, colours[name], links[name], Path(path).name) for name, path in clips.items()],
         figures=figures,
         steering=_cells(_rows(report, "steering", "genre"), STEERING_COLUMNS),
         probe=_cells(_rows(report, "probe", "layer"), PROBE_COLUMNS),
-        versions=report.get("versions"),
     )
     return write_atomically(target / "index.html", text.encode())
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return str(value.get("id") or value.get("name") or ", ".join(map(str, value)))
-    return str(value)
 
 
 def _rows(report: Mapping[str, Any], part: str, key: str) -> list[Mapping[str, Any]]:
@@ -156,16 +140,8 @@ def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
     """Write the page about a probe, the verdict, then each finding, to a file or a folder's probe.html."""
     path, case = Path(path), report.evaluation
     page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
-    about = {
-        "Target": case.target,
-        "Layer": f"{case.layer} ({case.site})",
-        "Probe": f"{case.method.name}, l2 {case.l2:g}",
-        "Clips": str(len(case.y)),
-        f"{case.unit.capitalize()}s": str(len(set(case.groups.tolist()))),
-    }
-    found = [(finding, figure_of(finding)) for finding in sorted(report, key=lambda one: not one.alarm)]
     title = f"Can the {case.target} be read at layer {case.layer}?"
-    parts = {"report": report, "about": about, "found": found, "numbers": _numbers(report)}
+    parts = {"report": report, "figure_of": figure_of, "numbers": _numbers(report)}
     return write_atomically(page, render("probe.html", title=title, **parts).encode())
 
 
@@ -240,8 +216,6 @@ def evidence_report(
 
 def evidence_page(found: Evidence, sounds: Sounds) -> str:
     """Return the page about the evidence, with these sounds by title of its examples."""
-    about = {"Model": found.settings["model"].split("#")[0], "Method": found.main}
-    about |= {"Clips": found.settings["clips"].split()[0], "Minutes": found.settings["minutes"].split()[0]}
     matrix = plots.judged_table(found.matrix)
     matrix.update_layout(title_text="<b>What is heard when a genre is steered to?</b>")
     shown = {"main": found.main, "control": RANDOM}
@@ -249,7 +223,6 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
         "evidence.html",
         found=found,
         lead=headline(found.verdicts),
-        about=about,
         controls=plots.beside_controls(found.table, found.main, [*CONTROLS, PROMPTED]),
         doses={
             f"{aim} over the dose": plots.dose_of_aim(found.table, aim, **shown) for aim in found.verdicts
