@@ -72,19 +72,22 @@ def _drawn(figure: Any) -> Markup:
     return Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=dict(CONFIG)))
 
 
-_TEMPLATES = Environment(loader=FileSystemLoader(HERE / "html"), autoescape=True, trim_blocks=True)
-_TEMPLATES.globals |= {"read": _read, "drawn": _drawn, "plotly_source": plotly_source, "config": CONFIG}
+def _cell(row: Mapping[str, Any], form: str) -> str:
+    """Return how a cell is written, "–" where there is nothing to write."""
+    try:
+        return form.format_map({name: value for name, value in row.items() if value is not None})
+    except KeyError:
+        return "–"
 
-PROBE_COLUMNS = {
-    "layer": "{layer}", "accuracy": "{accuracy:.0%}", "95 % interval": "{low:.0%} to {high:.0%}",
-    "chance": "{chance:.0%}", "shuffled": "{shuffled:.0%}",
-}  # fmt: skip
-STEERING_COLUMNS = {
-    "genre": "{genre}", "layer": "{layer}", "dose": "{dose:g}", "hit rate": "{hit_rate:.0%}",
-    "95 % interval": "{low:.0%} to {high:.0%}", "unsteered": "{unsteered:.0%}",
-    "random direction": "{random_direction:.0%}", "clips": "{n}",
-}  # fmt: skip
-"""Heading -> how what stands below it is written."""
+
+def _interval(row: Mapping[str, Any], name: str, form: str = ".0%") -> str:
+    value, low, high = (format(round(row[f"{name}{end}"], 2) + 0.0, form) for end in ("", "_low", "_high"))
+    return f"{value} ({low} to {high})"
+
+
+_TEMPLATES = Environment(loader=FileSystemLoader(HERE / "html"), autoescape=True, trim_blocks=True)
+_TEMPLATES.filters |= {"cell": _cell, "interval": _interval}
+_TEMPLATES.globals |= {"read": _read, "drawn": _drawn, "plotly_source": plotly_source, "config": CONFIG}
 
 
 def write_page(
@@ -110,8 +113,8 @@ def write_page(
         report=report,
         clips=[(name, colours[name], links[name], Path(path).name) for name, path in clips.items()],
         figures=figures,
-        steering=_cells(_rows(report, "steering", "genre"), STEERING_COLUMNS),
-        probe=_cells(_rows(report, "probe", "layer"), PROBE_COLUMNS),
+        steering=_rows(report, "steering", "genre"),
+        probe=_rows(report, "probe", "layer"),
     )
     return write_atomically(target / "index.html", text.encode())
 
@@ -122,35 +125,14 @@ def _rows(report: Mapping[str, Any], part: str, key: str) -> list[Mapping[str, A
     return [{key: name, **row} for name, row in rows.items()] if isinstance(rows, Mapping) else list(rows)
 
 
-def _cells(
-    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
-) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows; `columns` are headings with how what stands below them is written."""
-    return [*columns], [[_cell(row, form) for form in columns.values()] for row in rows]
-
-
-def _cell(row: Mapping[str, Any], form: str) -> str:
-    try:
-        return form.format_map({name: value for name, value in row.items() if value is not None})
-    except KeyError:
-        return "–"
-
-
 def write_probe_page(path: Path | str, report: ProbeReport) -> Path:
     """Write the page about a probe, the verdict, then each finding, to a file or a folder's probe.html."""
     path, case = Path(path), report.evaluation
     page = path if path.suffix.lower() in (".html", ".htm") else path / "probe.html"
     title = f"Can the {case.target} be read at layer {case.layer}?"
-    parts = {"report": report, "figure_of": figure_of, "numbers": _numbers(report)}
-    return write_atomically(page, render("probe.html", title=title, **parts).encode())
-
-
-def _numbers(report: ProbeReport) -> list[list[str]]:
-    rows = []
-    for row in report.table().to_dict("records"):
-        chances = ["" if row[name] != row[name] else f"{row[name]:.3g}" for name in ("p_value", "adjusted")]
-        rows.append([row["finding"], f"{row['effect']:.3f}", *chances, "yes" if row["alarm"] else ""])
-    return rows
+    return write_atomically(
+        page, render("probe.html", title=title, report=report, figure_of=figure_of).encode()
+    )
 
 
 def figure_of(finding: Finding) -> Any | None:
@@ -219,6 +201,11 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
     matrix = plots.judged_table(found.matrix)
     matrix.update_layout(title_text="<b>What is heard when a genre is steered to?</b>")
     shown = {"main": found.main, "control": RANDOM}
+    by_judge = [
+        {"judge": name, **row}
+        for name, every in found.by_judge.items()
+        for row in every[every["chosen"] & every["method"].isin([found.main, UNSTEERED])].to_dict("records")
+    ]
     return render(
         "evidence.html",
         found=found,
@@ -229,61 +216,13 @@ def evidence_page(found: Evidence, sounds: Sounds) -> str:
         },
         matrix=matrix,
         cost=plots.frontier(found.curves, found.methods, control=RANDOM),
-        by_aim=_numbers_by_aim(found),
-        by_method=_by_method(found),
-        judges=_validated(found),
-        by_judge=_by_judge(found),
+        chosen=found.table[found.table["chosen"]].to_dict("records"),
+        cost_names=[*COSTS],
+        estimate=Estimate,
+        by_judge=by_judge,
         pieces=_players({title: some for title, some in sounds.items() if " to " not in title}),
         turned=_players({title: some for title, some in sounds.items() if " to " in title}),
     )
-
-
-def _interval(row: Mapping[Any, Any], name: str, form: str = ".0%") -> str:
-    value, low, high = (format(round(row[f"{name}{end}"], 2) + 0.0, form) for end in ("", "_low", "_high"))
-    return f"{value} ({low} to {high})"
-
-
-def _numbers_by_aim(found: Evidence) -> str:
-    """Return a table per aim of everything at the chosen settings."""
-    rows = []
-    for row in found.table[found.table["chosen"]].to_dict("records"):
-        mine = row["method"] == found.main
-        p_value = f"{row['adjusted_p']:.2g}" if mine else ""
-        rows.append([row["aim"], row["method"], f"{row['dose']:g}", row["n"], _interval(row, "hit_rate"),
-                     _interval(row, "gain", "+.2f"), _interval(row, "wrong_way"), p_value])  # fmt: skip
-    head = ["aim", "method", "dose", "n", "heard as the aim", "gain in P(aim)", "moved away", "p (Holm)"]
-    return table(head, rows)
-
-
-def _by_method(found: Evidence) -> str:
-    rows = [
-        [row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f"),
-         _interval(row, "wrong_way"), *(_interval(row, name, "+.2f") for name in COSTS)]
-        for row in found.methods.to_dict("records")
-    ]  # fmt: skip
-    head = ["heard as the aim", "gain in P(aim)", "moved away", "NLL (nats)", "level (dB)", "repetition"]
-    return table(["method", *head], rows, named=True)
-
-
-def _validated(found: Evidence) -> str:
-    """Return how well judges tell genres."""
-    rows = [
-        [row["judge"], row["class"], row["material"], row["n"], row["figure"],
-         Estimate(row["value"], row["low"], row["high"]), "yes" if row["ok"] else "no"]
-        for row in found.judges.to_dict("records")
-    ]  # fmt: skip
-    return table(["judge", "genre", "on", "clips", "figure", "value", "passed"], rows)
-
-
-def _by_judge(found: Evidence) -> str:
-    """Return what each judge says of the steering."""
-    rows = [
-        [name, row["aim"], row["method"], _interval(row, "hit_rate"), _interval(row, "gain", "+.2f")]
-        for name, every in found.by_judge.items()
-        for row in every[every["chosen"]].to_dict("records")
-        if row["method"] in (found.main, UNSTEERED)
-    ]
-    return table(["judge", "genre", "method", "heard as the genre", "gain in P(genre)"], rows)
 
 
 def _players(sounds: Sounds) -> list[tuple[str, str, list[tuple[str, Markup]]]]:
