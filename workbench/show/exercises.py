@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from workbench.files import size_text
 from workbench.model.checkpoints import CHECKPOINTS
-from workbench.steering import OPERATIONS, Direction, Gate, Steering
+from workbench.steering import OPERATIONS, Direction, Steering
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
@@ -130,7 +130,16 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
         return _unread(plan, "Give a plan: answer with lab.steering", none)
     # each term that pushes towards the class in the end, and its gate
     gates = [term.gate for term in plan.terms if _pushes(Steering((term,)), towards)(1e6) > 0]
-    reason, text = _gate_fault(plan, gates, towards, after_s), f"Your plan reads: {plan.text()}."
+    text, reason = f"Your plan reads: {plan.text()}.", _early(plan, after_s)
+    if not plan.terms:
+        reason = "Your plan does nothing."
+    elif reason is None and not gates:
+        reason = f"In the end nothing pushes towards {towards}."
+    elif reason is None and any(gate is None or gate.class_ != towards for gate in gates):
+        reason = f"Nothing ends the push once {towards} is heard: give it a gate."
+    elif reason is None and any(gate.side != "below" for gate in gates if gate):
+        reason = f"Its gate opens only once {towards} is heard: it must open below."
+    reason = reason or _drowning(plan)
     if reason is None and gates[0] is not None:
         return Verdict(
             True,
@@ -144,21 +153,6 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
         "'How, when, where', then answer with lab.steering."
     )
     return wrong("gated_push", plan, reason=f"{text} {reason}", hint=hint, solution=solution)
-
-
-def _gate_fault(plan: Steering, gates: Sequence[Gate | None], towards: str, after_s: float) -> str | None:
-    """Return what is wrong with a plan that should push late, and until a probe hears the class."""
-    if not plan.terms:
-        return "Your plan does nothing."
-    if early := _early(plan, after_s):
-        return early
-    if not gates:
-        return f"In the end nothing pushes towards {towards}."
-    if any(gate is None or gate.class_ != towards for gate in gates):
-        return f"Nothing ends the push once {towards} is heard: give it a gate."
-    if any(gate is not None and gate.side != "below" for gate in gates):
-        return f"Its gate opens only once {towards} is heard: it must open below."
-    return _drowning(plan)
 
 
 def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:

@@ -56,17 +56,15 @@ class ProbePanel(ui.LookupPanel[str, ProbeSweep]):
         self.target = ui.control(ipywidgets.Dropdown, "target", options=names, value=names[0])
         self.status = ipywidgets.HTML()
         clips = 0 if acts is None else len(acts)
-        self.job = self._make_job(self._fit, "Fit probes", kind=("Fit probes", clips))
+        timed = {"kind": ("Fit probes", clips)}
+        self.job = self._make_job(self._fit, "Fit probes", lambda: str(self.target.value), **timed)
         self.job.layout.display = "none" if acts is None else ""
         self.accuracy, self.confusions = ui.PlotPanel(), ui.PlotPanel()
-        self.accuracy.on_click(self._clicked)
+        self.accuracy.on_click(lambda points: [self.choose(round(one["x"])) for one in points[:1]])
         parts = [self.target, self.job, self.accuracy, self.status, self.confusions]
         super().__init__(parts)
         ui.follow([self.target], self.start)
         self.start()
-
-    def _ask(self) -> str:
-        return str(self.target.value)
 
     def _fit(self, job: ui.Job) -> str:
         assert self.acts is not None
@@ -76,10 +74,6 @@ class ProbePanel(ui.LookupPanel[str, ProbeSweep]):
 
     def _draw(self, target: str) -> None:
         self._draw_layer(target, int(self.made[target].best.layer))
-
-    def _clicked(self, points: ui.Points) -> None:
-        for point in points[:1]:
-            self.choose(round(point["x"]))
 
     def choose(self, layer: int) -> None:
         """Say in words how well one layer is read, and draw its confusions (else a ProbeError)."""
@@ -307,7 +301,8 @@ class MapPanel(ui.LookupPanel[Settings, Projection]):
         self.plot = ui.PlotPanel(name="map")
         self.plot.on_click(lambda points: [play(clip) for clip in ids_of(points)[:1]])
         self.plot.on_select(self._selected)
-        self.job = self._make_job(self._project, "Draw again", kind=("map", len(acts)), size=self._maps)
+        timed = {"kind": ("map", len(acts)), "size": self._maps}
+        self.job = self._make_job(self._project, "Draw again", lambda: self.settings, **timed)
         super().__init__([self._controls, self.job, self._map_and_player()])
         if projection is not None:
             self.made[self.settings] = projection
@@ -391,9 +386,6 @@ class MapPanel(ui.LookupPanel[Settings, Projection]):
         right = np.where(answers["truth"] == answers["predicted"], "yes", "no")
         made = made.with_label("probe says", answers["predicted"].to_numpy())
         return made.with_label("probe is right", right)
-
-    def _ask(self) -> Settings:
-        return self.settings
 
     def _draw(self, settings: Settings) -> None:
         """Draw a projection that was made; the labels it carries become the choices of colour."""

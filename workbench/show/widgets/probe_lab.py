@@ -17,7 +17,7 @@ from workbench.probing import ProbeSweep
 from workbench.probing import diagnosis as d
 from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
 from workbench.show.exercises import Verdict
-from workbench.show.page import figure_of, part, table, write_probe_page
+from workbench.show.page import figure_of, part, write_probe_page
 from workbench.show.plots import cosines, path_accuracy, path_cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.panels import fit_in
@@ -76,14 +76,8 @@ class RegularizationPanel(ui.Panel):
         if self.walk is None:
             return
         chosen, paths = (self.class_.value, self.strength.value), self.walk.table()
-        rows = [
-            [one["class"], f"{one['to_probe']:.2f}", f"{one['to_means']:.2f}",
-             f"{one['accuracy']:.0%} ({one['low']:.0%} to {one['high']:.0%})"]
-            for one in paths[paths["l2"] == chosen[1]].to_dict("records")
-        ]  # fmt: skip
-        shown = table(["class", "cosine to probe", "to means", "held-out accuracy"], rows, named=True)
-        sentence = html.escape(self.walk.sentence(*chosen))
-        self.words.value = f"<div class='wb-takes'><div class='wb-words'>{sentence}</div>{shown}</div>"
+        rows = paths[paths["l2"] == chosen[1]].to_dict("records")
+        self.words.value = part("place_on_path", self.walk.sentence(*chosen), rows)
         self.cosines.show(path_cosines(self.walk, *chosen))
         self.accuracy.show(path_accuracy(self.walk, *chosen))
 
@@ -116,7 +110,8 @@ class ProbeLab(ui.LookupPanel[int, d.ProbeReport]):
         self.player, self.tabs = ComparisonPlayer(), ipywidgets.Tab()
         self.regularization = RegularizationPanel()
         self.list = ui.ClipList(ui.shows_errors(self._play, self.status))
-        self.job = self._make_job(self._examine, "Examine", kind=("Examine", len(acts)))
+        timed = {"kind": ("Examine", len(acts))}
+        self.job = self._make_job(self._examine, "Examine", lambda: int(self.layer.value), **timed)
         hint = "Write the report as one HTML page"
         self._save = ui.button("Save as page", hint, self._save_page, self.status)
         self._save.disabled = True
@@ -163,9 +158,6 @@ class ProbeLab(ui.LookupPanel[int, d.ProbeReport]):
             self._paths[layer] = d.ridge_to_means(self.acts, report.evaluation, self.sweep[layer])
             self.made[layer] = report
         return layer
-
-    def _ask(self) -> int:
-        return int(self.layer.value)
 
     def _draw(self, layer: int) -> None:
         """Put a report into the tabs; alarms are marked in word and weight, not in colour alone."""

@@ -71,7 +71,8 @@ class GeneratePanel(ui.WorkPanel[dict[str, Take]]):
         self.prompted = ui.tick_box("also the same in words, without a push")
         self.job = ui.JobPanel(
             self._generate, label="Generate", on_done=self._show,
-            size=self._seconds_wanted, kind=("Generate", self.model.id, str(self.model.device)),
+            size=lambda: float(self.seconds.value) * len(self._missing(self._wanted())),  # seconds of sound
+            kind=("Generate", self.model.id, str(self.model.device)),
         )  # fmt: skip
         self.history = TakeHistory(folder, judge, on_play=self._play, on_open=self.set_to)
         ui.follow([self.history], lambda: self._hear_takes(self.history.chosen_takes), "chosen")
@@ -109,10 +110,6 @@ class GeneratePanel(ui.WorkPanel[dict[str, Take]]):
         if name not in self.history.chosen:
             self.history.chosen = [*self.history.chosen, name]
         self.player.play(name)
-
-    def _seconds_wanted(self) -> float:
-        """Return how many seconds of sound the next run makes."""
-        return float(self.seconds.value) * len(self._missing(self._wanted()))
 
     def _missing(self, wanted: Sequence[Trial]) -> list[Trial]:
         return [one for one in wanted if one.plan is not None or self._place(one) not in self._kept]
