@@ -60,7 +60,7 @@ class ProbePanel(ui.LookupPanel[str, ProbeSweep]):
         self.job = self._make_job(self._fit, "Fit probes", lambda: str(self.target.value), **timed)
         self.job.layout.display = "none" if acts is None else ""
         self.accuracy, self.confusions = ui.PlotPanel(), ui.PlotPanel()
-        self.accuracy.on_click(lambda points: [self.choose(round(one["x"])) for one in points[:1]])
+        self.accuracy.on_click(self._clicked)
         parts = [self.target, self.job, self.accuracy, self.status, self.confusions]
         super().__init__(parts)
         ui.follow([self.target], self.start)
@@ -74,6 +74,10 @@ class ProbePanel(ui.LookupPanel[str, ProbeSweep]):
 
     def _draw(self, target: str) -> None:
         self._draw_layer(target, int(self.made[target].best.layer))
+
+    def _clicked(self, points: ui.Points) -> None:
+        for point in points[:1]:
+            self.choose(round(point["x"]))
 
     def choose(self, layer: int) -> None:
         """Say in words how well one layer is read, and draw its confusions (else a ProbeError)."""
