@@ -46,8 +46,13 @@ def run_demo(
     methods = {"logistic": probes, "means": wb.fit_probes(acts, target=target, method="means", shuffles=0)}
     method = _best_method(network, ear, methods, protocol)
     validation = validate_steering(network, methods[method], ear, protocol)
-    takes, speed = _takes(network, methods[method], validation, prompt, seed)
-    names = file_names(takes)
+    plans: dict[str, wb.Steering | None] = {"unsteered": None}
+    for aim, (layer, dose) in validation.settings.items():
+        plans[aim] = methods[method][layer].direction(aim).at(dose)
+    begin = time.perf_counter()
+    made = wb.generate(network, prompt, steering=list(plans.values()), seed=seed, seconds=5)
+    speed = (time.perf_counter() - begin) / sum(take.seconds for take in made)
+    takes, names = dict(zip(plans, made, strict=True)), file_names(plans)
     table = probes.table().rename(columns={"shuffled_mean": "shuffled"})
     files = {name: take.clip.write(out / f"{names[name]}.wav") for name, take in takes.items()}
     report = {
@@ -95,19 +100,6 @@ def _best_method(model: wb.Model, judge: wb.Judge, methods: dict[str, ProbeSweep
                       seeds=protocol.choosing_seeds)  # fmt: skip
         heard[name] = float(clips["hit"].mean())
     return max(heard, key=heard.__getitem__)
-
-
-def _takes(
-    network: wb.Model, probes: ProbeSweep, validation: Validation, prompt: str, seed: int
-) -> tuple[dict[str, wb.Take], float]:
-    """Return the clips that are kept, unsteered first, and the seconds of work per second of sound."""
-    plans: dict[str, wb.Steering | None] = {"unsteered": None}
-    for aim, (layer, dose) in validation.settings.items():
-        plans[aim] = probes[layer].direction(aim).at(dose)
-    begin = time.perf_counter()
-    takes = wb.generate(network, prompt, steering=list(plans.values()), seed=seed, seconds=5)
-    speed = (time.perf_counter() - begin) / sum(take.seconds for take in takes)
-    return dict(zip(plans, takes, strict=True)), speed
 
 
 def _figures(acts: wb.Activations, probes: ProbeSweep, validation: Validation) -> dict[str, Any]:

@@ -130,7 +130,14 @@ class SteerPanel(GeneratePanel):
         self._directions = directions
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self._add_settings(model, prompt, seconds, seed, guidance)
-        layers, chosen = _layers(directions)
+        if not isinstance(directions, Mapping):
+            layers, chosen = [int(probe.layer) for probe in directions.probes], int(directions.best.layer)
+        elif directions:
+            chosen = min(int(direction.layer) for direction in directions.values())
+            layers = [chosen]
+        else:
+            do = "Pass a dict of directions or a probe sweep"
+            raise SteeringError("A steering view was asked for", "no direction was given", do)
         self.layer = ui.control(
             ipywidgets.Dropdown, "layer", "200px", options=layers, value=chosen, disabled=len(layers) < 2
         )
@@ -186,16 +193,6 @@ class SteerPanel(GeneratePanel):
         plan = self.steering
         text = "no steering: all doses are 0" if plan is None else f"plan: {shortened(plan.text())}"
         self.plan_text.value = ui.note_html(f"{text} (doses in multiples of the layer's mean residual norm)")
-
-
-def _layers(directions: Mapping[str, Direction] | ProbeSweep) -> tuple[list[int], int]:
-    if not isinstance(directions, Mapping):
-        return [int(probe.layer) for probe in directions.probes], int(directions.best.layer)
-    if not directions:
-        do = "Pass a dict of directions or a probe sweep"
-        raise SteeringError("A steering view was asked for", "no direction was given", do)
-    lowest = min(int(direction.layer) for direction in directions.values())
-    return [lowest], lowest
 
 
 class PatchPanel(ui.Panel):
@@ -307,20 +304,17 @@ class MapPanel(ui.LookupPanel[Settings, Projection]):
         self.plot.on_select(self._selected)
         timed = {"kind": ("map", len(acts)), "size": self._maps}
         self.job = self._make_job(self._project, "Draw again", lambda: self.settings, **timed)
-        super().__init__([self._controls, self.job, self._map_and_player()])
+        # The player stands beside the map where there is room for both, else below it.
+        self.plot.layout.flex, self.plot.layout.min_width = "2 1 560px", "0"
+        beside = ui.Panel([self.status, self.list, self.player])
+        beside.layout.width, beside.layout.flex, beside.layout.min_width = "auto", "1 1 340px", "0"
+        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 16px", **ui.FULL}
+        super().__init__([self._controls, self.job, ipywidgets.Box([self.plot, beside], layout=look)])
         if projection is not None:
             self.made[self.settings] = projection
         self.start()
         ui.follow([self.layer, self.method, self.neighbours, self.seed, self.min_distance], self.start)
         ui.follow([self.colour], self._redraw_anew)
-
-    def _map_and_player(self) -> ipywidgets.Box:
-        """Return the map, and the player beside it where there is room for both, else below it."""
-        self.plot.layout.flex, self.plot.layout.min_width = "2 1 560px", "0"
-        beside = ui.Panel([self.status, self.list, self.player])
-        beside.layout.width, beside.layout.flex, beside.layout.min_width = "auto", "1 1 340px", "0"
-        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 16px", **ui.FULL}
-        return ipywidgets.Box([self.plot, beside], layout=look)
 
     def _add_controls(self, layers: list[int], first: Settings, colour_by: str) -> None:
         layer, method, seed, neighbours, spacing = first

@@ -386,21 +386,18 @@ class SteerLab(GeneratePanel):
         self.finder = DoseFinder(self)
         self.comparison = TakeComparison(None, judges=self.judges)
         self.player = self.comparison.player
-        super().__init__(self._parts())
-        traitlets.link((self.line, "text"), (self, "text"))
-        ui.follow([self.seconds], self.finder.describe)
-        ui.follow([self.beginning, self.prompted], self.job.foretell)
-        self._rewrite()
-
-    def _parts(self) -> list[ipywidgets.Widget]:
         more = ipywidgets.Accordion(
             [ipywidgets.VBox([self.options, ui.in_row(self.seed, self.guidance)]), self.finder],
             titles=["How, when, where", "Find the dose for me"], selected_index=None,
         )  # fmt: skip
-        return [
+        super().__init__([
             ui.in_row(self.prompt, self.beginning, self.seconds), self.desk, self.line, more,
             ui.in_row(self.prompted, self.control), self.job, self.costs, self.history, self.comparison,
-        ]  # fmt: skip
+        ])  # fmt: skip
+        traitlets.link((self.line, "text"), (self, "text"))
+        ui.follow([self.seconds], self.finder.describe)
+        ui.follow([self.beginning, self.prompted], self.job.foretell)
+        self._rewrite()
 
     @property
     def steering(self) -> Steering | None:
