@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from workbench.evidence.causal import PatchMap
     from workbench.evidence.crosstalk import Crosstalk
     from workbench.generation.live.recording import Recording
-    from workbench.probing.diagnosis import ProbeReport
     from workbench.probing import ProbeSweep, Projection
+    from workbench.probing.diagnosis import ProbeReport
     from workbench.sound import LintReport
 
 SANE_DOSE = 1.0

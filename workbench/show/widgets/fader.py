@@ -56,14 +56,13 @@ class Fader(ScriptedWidget):
     live = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
-        self, name: str, *, most: float = MOST, breaks: float | None = None, live: bool = False, **traits: Any
+        self, name: str, *, most: float = MOST, breaks: float | None = None, live: bool = False
     ) -> None:
         hint = f"dose of {name}: 0 leaves the model alone, negative steers away"
         if breaks:
             hint += f"; from {breaks:.2g} on (shaded) the music tends to break"
-        traits = {"name": name, "hint": hint, "colour": colours_for([name])[name], **traits}
-        traits["layout"] = {"width": "min(100%, 400px)"}
-        super().__init__(most=most, breaks=breaks or 0.0, live=live, **traits)
+        look = {"colour": colours_for([name])[name], "layout": {"width": "min(100%, 400px)"}}
+        super().__init__(name=name, hint=hint, most=most, breaks=breaks or 0.0, live=live, **look)
 
     @traitlets.validate("value")  # type: ignore[untyped-decorator]
     def _checked(self, proposal: Any) -> float:
