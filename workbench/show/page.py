@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from workbench.errors import ProbeError
@@ -85,7 +85,9 @@ def _interval(row: Mapping[str, Any], name: str, form: str = ".0%") -> str:
     return f"{value} ({low} to {high})"
 
 
-_TEMPLATES = Environment(loader=FileSystemLoader(HERE / "html"), autoescape=True, trim_blocks=True)
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(HERE / "html"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+)
 _TEMPLATES.filters |= {"cell": _cell, "interval": _interval}
 _TEMPLATES.globals |= {"read": _read, "drawn": _drawn, "plotly_source": plotly_source, "config": CONFIG}
 
