@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,6 @@ HERE = Path(__file__).parent
 def render(template: str, **parts: Any) -> str:
     """Return a template of the folder `html`, filled in; text in its parts is escaped."""
     return _TEMPLATES.get_template(template).render(**parts)
-
-
-def document(title: str, parts: Iterable[str]) -> str:
-    """Return a whole page; `title` is text, `parts` are HTML."""
-    return render("page.html", title=title, parts=Markup("".join(parts)))
-
-
-def figures_html(drawn: Mapping[str, Any]) -> Markup:
-    """Return plotly figures by caption; the page around them brings plotly.js along."""
-    return part("figures", drawn)
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]], *, named: bool = False) -> Markup:
-    """Return an HTML table, everything escaped; `named` rows begin with their name."""
-    return part("table", head, rows, named)
 
 
 def player_html(clip: Clip, label: str, kind: str = "flac") -> Markup:

@@ -21,7 +21,7 @@ from workbench.evidence.trials import UNSTEERED
 from workbench.generation.reproduce import reproduction_code
 from workbench.generation.take import ProbeTrace, Take
 from workbench.model.musicgen import Model
-from workbench.show.page import part, table
+from workbench.show.page import part
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets import ui
 from workbench.show.widgets.fader import scene_name
@@ -153,7 +153,7 @@ def damage_html(takes: Mapping[str, Take], twins: Mapping[str, str], likely: Map
     if alone:
         note += f" No unsteered take of the same prompt, seed and settings is here for {', '.join(alone)}."
     note = f"{note} None of these is a verdict: music may be loud, sparse or full of loops.".strip()
-    measures = table(["take", *(MEASURES[name][0] for name in shown)], rows, named=True)
+    measures = part("table", ["take", *(MEASURES[name][0] for name in shown)], rows, True)
     return ui.box_html("wb-takes", f"{measures}<div class='wb-note'>{html.escape(note)}</div>")
 
 
