@@ -16,7 +16,7 @@ from show_samples import JUDGED, projection, tone
 
 from workbench.generation.live.pacing import Playback
 from workbench.show import plots
-from workbench.show.page import document, figures_html
+from workbench.show.page import write_page
 from workbench.show.widgets.players import ComparisonPlayer, LivePlayer, StreamPlayer
 from workbench.show.widgets.ui import PlotPanel
 from workbench.sound.clip import Clip
@@ -57,10 +57,7 @@ def test_no_figure_has_a_button_that_shares_edits_or_uploads(stage, tmp_path):
         stage.show(PlotPanel(figure))
     assert figures_that_stay(stage.page) == 2
     _press_every_button(stage.page)
-    path = tmp_path / "page.html"
-    path.write_text(
-        document("two figures", [figures_html({"house": house, "foreign": foreign})]), encoding="utf-8"
-    )
+    path = write_page(tmp_path, {}, {"house": house, "foreign": foreign}, {})
     stage.page.goto(path.as_uri())
     assert figures_that_stay(stage.page) == 2
     _press_every_button(stage.page)

@@ -36,14 +36,13 @@ from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
 from workbench.errors import WorkbenchError
 from workbench.files import builtin_path
-from workbench.show.page import document
+from workbench.show.page import render
 
 # The notebooks whose first part is worth a page of its own, the one that plays at once before all others, and
 # the names by which they show their desk.
 LIVE = "8_live_desk"
 DESKS = (LIVE, "3_steer_and_listen", "5_probe_lab", "6_debug_a_probe", "7_steer_lab")
 SHOWN = ("desk", "lab", "labs")
-TOLD = "<p>A model makes music on this computer: push it towards a genre, and hear what changes.</p>"
 PORT = 8866
 GRACE_S = 60.0  # how long a kernel outlives the connection of its page, which may come back
 POLICY = (
@@ -160,29 +159,11 @@ class _FrontPage(JupyterHandler):
     """Lists the desks, the live one first, with what it does and looks like."""
 
     def get(self) -> None:
-        links = "".join(
-            f"<p class='lead'><a href='/voila/render/{escape(file, quote=True)}'>{escape(title)}</a> "
-            f"<small>{escape(Path(file).stem)}</small></p>{_live() if Path(file).stem == LIVE else ''}"
-            for file, title in desks(Path(self.settings["voila"].root_dir)).items()
-        )
-        note = (
-            "<p>A page takes up to a minute to come, while the model listens to its clips. Each page "
-            "that is open holds a model of its own, so close those that you do not use.</p>"
-        )
+        file = builtin_path("docs", "screenshots", f"{LIVE}-light.webp")
+        picture = b64encode(file.read_bytes()).decode() if file.is_file() else ""
+        found = desks(Path(self.settings["voila"].root_dir))
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(document("MusicGen Workbench", ["<h1>MusicGen Workbench</h1>", TOLD, links, note]))
-
-
-def _live() -> str:
-    """What the live desk does, and its picture where there is one."""
-    told = "<p>Press Play, then move the fader of a genre: you hear the music change while it plays.</p>"
-    picture = builtin_path("docs", "screenshots", f"{LIVE}-light.webp")
-    if not picture.is_file():
-        return told
-    data = b64encode(picture.read_bytes()).decode()
-    shown = f"<img alt='The live desk' style='width: 100%' src='data:image/webp;base64,{data}'>"
-    link = f"<a href='/voila/render/{LIVE}.ipynb'>{shown}</a>"
-    return f"{told}<figure style='max-width: 560px'>{link}</figure>"
+        self.finish(render("desks.html", desks=found, live=LIVE, picture=picture))
 
 
 class _DeskPage(TornadoVoilaHandler):

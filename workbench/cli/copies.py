@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from workbench.files import builtin_path, write_atomically
@@ -48,20 +48,16 @@ def _copy(files: Mapping[str, Path], root: Path, record: Path) -> None:
         digest, versions = hashlib.sha256(data).hexdigest(), copied.setdefault(name, {})
         if (root / name).exists() and digest in versions.values():
             continue
-        place = next(one for one in _places(name) if _is_free(root / one, {digest, versions.get(one, "")}))
+        stem, _, suffix = name.rpartition(".")
+        beside = (f"{stem}-new-{number}.{suffix}" for number in count(2))
+        places = chain((name, f"{stem}-new.{suffix}"), beside)
+        place = next(one for one in places if _is_free(root / one, {digest, versions.get(one, "")}))
         if place != name:
             print(f"You have changed {root / name}: it is kept. Its new version is {root / place}.")
         write_atomically(root / place, data)
         versions[place] = digest
     if json.dumps(copied) != before:
         write_atomically(record, json.dumps(copied, indent=1).encode())
-
-
-def _places(name: str) -> Iterator[str]:
-    """Yield where a file may be put: in its place, then beside it."""
-    stem, _, suffix = name.rpartition(".")
-    yield from (name, f"{stem}-new.{suffix}")
-    yield from (f"{stem}-new-{number}.{suffix}" for number in count(2))
 
 
 def _is_free(place: Path, digests: set[str]) -> bool:

@@ -34,25 +34,19 @@ def regroup(acts: Activations, rule: str) -> Activations:
     every clip's id: `"(.*?)_"` makes a group of all clips whose ids begin alike. An ActivationsError where
     there is no such name, or the pattern is none or is not found in an id.
     """
-    if "(" in rule:
-        groups = _matched(acts.clips.tolist(), rule)
-    else:
+    if "(" not in rule:
         values = acts.labels(rule) if rule in acts.targets else acts.coordinate(rule)
-        groups = [str(value) for value in values]
-    return Activations(acts.data.assign_coords(group=("sample", groups)), acts.path)
-
-
-def _matched(ids: list[str], rule: str) -> list[str]:
+        return Activations(acts.data.assign_coords(group=("sample", values.astype(str))), acts.path)
     asked, do = f"Groups by the pattern {rule!r} were asked for", 'Give one such as "(.*?)_", or a label'
     try:
-        found = [re.search(rule, name) for name in ids]
+        found = [re.search(rule, name) for name in acts.clips]
     except re.error as error:
         raise ActivationsError(asked, f"it is no regular expression ({error})", do) from error
-    missed = [name for name, match in zip(ids, found, strict=True) if match is None]
-    if missed:
-        told = f"it is not found in {len(missed)} of {len(ids)} ids, such as {missed[0]!r}"
+    if missed := [name for name, match in zip(acts.clips, found, strict=True) if match is None]:
+        told = f"it is not found in {len(missed)} of {len(found)} ids, such as {missed[0]!r}"
         raise ActivationsError(asked, told, do)
-    return ["|".join(part or "" for part in match.groups()) for match in found if match is not None]
+    groups = ["|".join(part or "" for part in match.groups()) for match in found if match]
+    return Activations(acts.data.assign_coords(group=("sample", groups)), acts.path)
 
 
 def lint_of(acts: Activations, music: str, target: str) -> LintReport:
@@ -85,7 +79,17 @@ def accuracy_png(table: pd.DataFrame, target: str) -> bytes:
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     x = [across(number, len(table)) for number in range(len(table))]
-    _axes(draw, x, table["layer"].tolist(), target)
+    small, large = ImageFont.load_default(22), ImageFont.load_default(30)
+    draw.text((LEFT, 30), f"In which layers can a linear probe read the {target}?", _INK, large)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        draw.line((LEFT, up(share), RIGHT, up(share)), _GRID, 2)
+        draw.text((LEFT - 14, up(share)), f"{share:.0%}", _INK, small, anchor="rm")
+    every = max(1, -(-len(table) // 24))
+    for at, layer in [*zip(x, table["layer"], strict=True)][::every]:
+        draw.text((at, BOTTOM + 14), str(layer), _INK, small, anchor="mt")
+    draw.text(((LEFT + RIGHT) / 2, BOTTOM + 48), "layer (0 = first block)", _INK, small, anchor="mt")
+    told = "held-out accuracy with its 95 % interval; dashed: majority class; grey: labels shuffled"
+    draw.text((LEFT, TOP - 34), told, UNSTEERED, small)
     if {"shuffled_low", "shuffled_high"} <= set(table) and table["shuffled_low"].notna().all():
         edges = [[*zip(x, table[f"shuffled_{end}"], strict=True)] for end in ("high", "low")]
         draw.polygon([(at, up(share)) for at, share in [*edges[0], *reversed(edges[1])]], fill=_BAND)
@@ -110,20 +114,6 @@ def across(number: int, layers: int) -> float:
 def up(share: float) -> float:
     """Return the pixel at which an accuracy stands."""
     return BOTTOM - (BOTTOM - TOP) * share
-
-
-def _axes(draw: ImageDraw.ImageDraw, x: list[float], layers: list[int], target: str) -> None:
-    small, large = ImageFont.load_default(22), ImageFont.load_default(30)
-    draw.text((LEFT, 30), f"In which layers can a linear probe read the {target}?", _INK, large)
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        draw.line((LEFT, up(share), RIGHT, up(share)), _GRID, 2)
-        draw.text((LEFT - 14, up(share)), f"{share:.0%}", _INK, small, anchor="rm")
-    every = max(1, -(-len(layers) // 24))
-    for at, layer in [*zip(x, layers, strict=True)][::every]:
-        draw.text((at, BOTTOM + 14), str(layer), _INK, small, anchor="mt")
-    draw.text(((LEFT + RIGHT) / 2, BOTTOM + 48), "layer (0 = first block)", _INK, small, anchor="mt")
-    told = "held-out accuracy with its 95 % interval; dashed: majority class; grey: labels shuffled"
-    draw.text((LEFT, TOP - 34), told, UNSTEERED, small)
 
 
 SHUFFLES = 12  # directions from shuffled labels, which take turns as controls

@@ -9,7 +9,6 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from workbench.errors import EvidenceError
 from workbench.evidence.trials import UNSTEERED, Trial, make_takes
 from workbench.files import write_atomically
 from workbench.model.musicgen import NEUTRAL_PROMPTS, Model
-from workbench.show.page import LISTENED_HZ, card_html, document, player_html
+from workbench.show.page import LISTENED_HZ, player_html, render
 from workbench.stats import interval, point_estimate, rate_over_groups, roc_auc
 from workbench.steering import Steering, random_direction
 
@@ -29,10 +28,6 @@ KINDS, LETTERS, ALL = (STEERED, UNSTEERED, RANDOM), "ABC", "all"
 FIRST_SEED = 2000  # other seeds than those that chose a dose or were reported
 MANY = 5  # listeners; from here on intervals are for new listeners, below for new triples
 QUESTIONS = {"most": "most like the genre", "liked": "liked best"}
-LEAD = (
-    "Each group holds three clips. Listen to all three, say for each which genre you hear, and answer the "
-    "two questions below them. Your answers stay in this browser until you save them as a file."
-)
 
 
 def blind_test(
@@ -76,45 +71,11 @@ def blind_test(
     takes = make_takes(model, some, seconds=seconds, progress=progress)
     clips = [take.clip.resample(min(take.clip.rate_hz, LISTENED_HZ)) for take in takes]
     labels = [f"{row['triple']}{row['clip']}" for row in rows]
-    players = list(map(player_html, clips, labels))
+    sounds = zip(rows, map(player_html, clips, labels), strict=True)
     test, target = secrets.token_hex(4), Path(folder)
-    groups = [_triple(rows[i : i + 3], players[i : i + 3], sorted(plans)) for i in range(0, len(rows), 3)]
     write_atomically(target / "key.json", json.dumps({"test": test, "clips": rows}, indent=1).encode())
-    return write_atomically(target / "listen.html", _page(test, groups).encode())
-
-
-def _page(test: str, groups: Sequence[str]) -> str:
-    head = (
-        f"<h1>Which one?</h1><p class='lead'>{LEAD}</p><form data-test='{test}' autocomplete='off'>"
-        "<p><label>Your name or a made-up one <input name='listener'></label></p>"
-    )
-    end = (
-        "<p id='done' role='status'></p><p><button type='button' id='save'>Save the answers</button></p>"
-        "<details><summary>The answers as text</summary><pre id='text'></pre></details></form>"
-    )
-    return document("Blind listening", [head, *groups, end], scripts=["page.js", "blind.js"])
-
-
-def _triple(rows: Sequence[Mapping[str, Any]], players: Sequence[str], genres: Sequence[str]) -> str:
-    """Return the questions about one triple."""
-    number, aim = rows[0]["triple"], escape(rows[0]["aim"])
-    options = "".join(f"<option>{escape(one)}</option>" for one in (*genres, "something else"))
-    options = f"<option value=''>your answer ...</option>{options}"
-    cards = ""
-    for letter, player in zip(LETTERS, players, strict=True):
-        asked = f"<label>Which genre? <select name='genre-{number}-{letter}'>{options}</select></label>"
-        cards += card_html("var(--ring)", f"<h3>{number} {letter}</h3>{player}{asked}")
-    questions = {"most": f"Which sounds most like {aim}?", "liked": "Which do you like best?"}
-    radios = "".join(
-        f"<fieldset><legend>{question}</legend>"
-        + "".join(
-            f"<label><input type='radio' name='{name}-{number}' value='{letter}'> {letter}</label> "
-            for letter in LETTERS
-        )
-        + "</fieldset>"
-        for name, question in questions.items()
-    )
-    return f"<section data-triple='{number}'><div class='clips'>{cards}</div>{radios}</section>"
+    page = render("listen.html", test=test, clips=[*sounds], genres=sorted(plans))
+    return write_atomically(target / "listen.html", page.encode())
 
 
 def blind_results(answers: Sequence[Path | str], key: Path | str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,15 @@ import pandas as pd
 
 from workbench.files import size_text
 from workbench.model.checkpoints import CHECKPOINTS
-from workbench.steering import OPERATIONS, Direction, Gate, Steering
+from workbench.steering import OPERATIONS, Direction, Steering
 
 if TYPE_CHECKING:
     from workbench.activations import Activations
     from workbench.evidence.causal import PatchMap
     from workbench.evidence.crosstalk import Crosstalk
     from workbench.generation.live.recording import Recording
+    from workbench.probing import ProbeSweep, Projection
     from workbench.probing.diagnosis import ProbeReport
-    from workbench.probing.probe import ProbeSweep
-    from workbench.probing.projection import Projection
     from workbench.sound import LintReport
 
 SANE_DOSE = 1.0
@@ -82,8 +81,7 @@ def tied_layers(probes: ProbeSweep, answer: object) -> Verdict:
     """Check which layers cannot be told from the best one: those whose 95 % interval reaches its accuracy."""
     best = probes.best
     tied = {probe.layer for probe in probes if probe.scores.high >= best.accuracy}
-    given = _members(answer, int)
-    if given is None:
+    if (given := _members(answer, int)) is None:
         return _unread(answer, "Give a list of layers, for example [2, 3]")
     if strange := given - set(probes.layers):
         return Verdict(False, f"Not probed: {_listed(strange)}; the layers are {_listed(probes.layers)}.")
@@ -130,7 +128,16 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
         return _unread(plan, "Give a plan: answer with lab.steering", none)
     # each term that pushes towards the class in the end, and its gate
     gates = [term.gate for term in plan.terms if _pushes(Steering((term,)), towards)(1e6) > 0]
-    reason, text = _gate_fault(plan, gates, towards, after_s), f"Your plan reads: {plan.text()}."
+    text, reason = f"Your plan reads: {plan.text()}.", _early(plan, after_s)
+    if not plan.terms:
+        reason = "Your plan does nothing."
+    elif reason is None and not gates:
+        reason = f"In the end nothing pushes towards {towards}."
+    elif reason is None and any(gate is None or gate.class_ != towards for gate in gates):
+        reason = f"Nothing ends the push once {towards} is heard: give it a gate."
+    elif reason is None and any(gate.side != "below" for gate in gates if gate):
+        reason = f"Its gate opens only once {towards} is heard: it must open below."
+    reason = reason or _drowning(plan)
     if reason is None and gates[0] is not None:
         return Verdict(
             True,
@@ -144,21 +151,6 @@ def gated_push(plan: object, *, towards: str, after_s: float) -> Verdict:
         "'How, when, where', then answer with lab.steering."
     )
     return wrong("gated_push", plan, reason=f"{text} {reason}", hint=hint, solution=solution)
-
-
-def _gate_fault(plan: Steering, gates: Sequence[Gate | None], towards: str, after_s: float) -> str | None:
-    """Return what is wrong with a plan that should push late, and until a probe hears the class."""
-    if not plan.terms:
-        return "Your plan does nothing."
-    if early := _early(plan, after_s):
-        return early
-    if not gates:
-        return f"In the end nothing pushes towards {towards}."
-    if any(gate is None or gate.class_ != towards for gate in gates):
-        return f"Nothing ends the push once {towards} is heard: give it a gate."
-    if any(gate is not None and gate.side != "below" for gate in gates):
-        return f"Its gate opens only once {towards} is heard: it must open below."
-    return _drowning(plan)
 
 
 def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:
@@ -189,8 +181,7 @@ def crossfade(plan: object, *, out_of: str, into: str) -> Verdict:
 
 def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: object) -> Verdict:
     """Check which labels are read better than chance: the interval lies above what shuffled labels reach."""
-    given = _members(answer, str)
-    if given is None:
+    if (given := _members(answer, str)) is None:
         return _unread(answer, f"Give a list of names, some of {_listed(sweeps)}")
     if strange := given - set(sweeps):
         return Verdict(False, f"Not probed: {_listed(strange)}; there are {_listed(sweeps)}.")
@@ -214,8 +205,7 @@ def readable_targets(sweeps: Mapping[str, ProbeSweep], answer: object) -> Verdic
 def flattery(grouped: ProbeSweep, random: ProbeSweep, answer: object) -> Verdict:
     """Check by how many percentage points the random split flatters, at the best layer of each."""
     gap = 100 * (random.best.accuracy - grouped.best.accuracy)
-    given = _number(answer, -100, 100)
-    if given is None:
+    if (given := _number(answer, -100, 100)) is None:
         return _unread(answer, "Give a number of percentage points, for example 30")
     both = f"{random.best.accuracy:.1%} with the random split, {grouped.best.accuracy:.1%} with whole groups"
     if abs(given - gap) <= 1:
@@ -273,8 +263,7 @@ def smallest_dose(rates: pd.DataFrame, answer: object) -> Verdict:
     """
     control = float(rates.loc[rates["method"] == "random", "hit_rate"].max())
     steered = rates[rates["method"] == "probe"].sort_values("dose")
-    given = _number(answer, 0, float(steered["dose"].max()))
-    if given is None:
+    if (given := _number(answer, 0, float(steered["dose"].max()))) is None:
         return _unread(answer, "Give one of the doses in the table, or 0 if none of them does it")
     enough = steered.loc[steered["low"] > control, "dose"]
     wanted = float(enough.iloc[0]) if len(enough) else 0.0
@@ -310,8 +299,7 @@ def fitting(free: int, answer: object) -> Verdict:
     """Check which public checkpoints run, in bfloat16, in so many bytes of free memory."""
     needed = {name.rpartition("/")[2]: one.memory("bfloat16") for name, one in CHECKPOINTS.items()}
     fits = {name for name, size in needed.items() if size <= free}
-    names = _members(answer, str)
-    if names is None:
+    if (names := _members(answer, str)) is None:
         return _unread(answer, "Give a list of names, for example ['musicgen-small'], or [] for none")
     given = {name.rpartition("/")[2] for name in names}
     if strange := given - set(needed):
@@ -346,8 +334,7 @@ def same_direction(ours: Direction, theirs: Direction, answer: object) -> Verdic
 def alarms(report: ProbeReport, answer: object) -> Verdict:
     """Check which findings of a report are alarms."""
     tested = [finding.name for finding in report if finding.adjusted is not None]
-    given = _members(answer, str)
-    if given is None:
+    if (given := _members(answer, str)) is None:
         return _unread(answer, f"Give a list of names, [] if there is none; tested were: {', '.join(tested)}")
     raised = {finding.name for finding in report.alarms}
     if strange := given - set(tested):
@@ -364,8 +351,7 @@ def alarms(report: ProbeReport, answer: object) -> Verdict:
 def owed_to_the_model(report: ProbeReport, answer: object) -> Verdict:
     """Check how many points of accuracy the model adds to the strongest baseline."""
     lead = report["baselines"].value
-    given = _number(answer, -100, 100)
-    if given is None:
+    if (given := _number(answer, -100, 100)) is None:
         return _unread(answer, "Give a number of percentage points, for example 12")
     if abs(given - 100 * lead.effect) <= 1:
         more = "What the baseline reads was in the sound, or in the codes, before the model heard anything."
@@ -383,8 +369,7 @@ def first_touch(recording: Recording, name: str, answer: object) -> Verdict:
     touched = knobs.loc[knobs[name] != 0, "seconds"]
     if not len(touched) and answer is not None:
         return Verdict(False, f"Nobody turned {name} in this recording: play again, and turn it.")
-    given = _number(answer, 0, 1e6)
-    if given is None:
+    if (given := _number(answer, 0, 1e6)) is None:
         none = "Give seconds, for example 3.2: recording.knobs() has a line for every change."
         return _unread(answer, "Give seconds, for example 3.2", none)
     first = float(touched.iloc[0])
@@ -403,8 +388,7 @@ def parting(moved: Recording, still: Recording, answer: object) -> Verdict:
     differ = np.flatnonzero((moved.codes[:, :frames] != still.codes[:, :frames]).any(axis=0))
     if not len(differ) and answer is not None:
         return Verdict(False, "The two are equal throughout: turn a knob in one of them, and play again.")
-    given = _number(answer, 0, 1e6)
-    if given is None:
+    if (given := _number(answer, 0, 1e6)) is None:
         none = "Compare moved.codes with still.codes: frames count from 0 in the last axis."
         return _unread(answer, "Give seconds, for example 3.2", none)
     first = differ[0] / moved.frame_rate_hz

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from workbench.evidence.causal import DirectEffects, Lens, PatchMap
     from workbench.evidence.crosstalk import Crosstalk
     from workbench.generation.live.pacing import LiveFigures
-    from workbench.probing.probe import ProbeSweep
-    from workbench.probing.projection import Projection
+    from workbench.probing import ProbeSweep, Projection
     from workbench.sound import Dataset, LintReport
 
 NEIGHBOURS = 5

@@ -56,14 +56,13 @@ class Fader(ScriptedWidget):
     live = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
-        self, name: str, *, most: float = MOST, breaks: float | None = None, live: bool = False, **traits: Any
+        self, name: str, *, most: float = MOST, breaks: float | None = None, live: bool = False
     ) -> None:
         hint = f"dose of {name}: 0 leaves the model alone, negative steers away"
         if breaks:
             hint += f"; from {breaks:.2g} on (shaded) the music tends to break"
-        traits = {"name": name, "hint": hint, "colour": colours_for([name])[name], **traits}
-        traits["layout"] = {"width": "min(100%, 400px)"}
-        super().__init__(most=most, breaks=breaks or 0.0, live=live, **traits)
+        look = {"colour": colours_for([name])[name], "layout": {"width": "min(100%, 400px)"}}
+        super().__init__(name=name, hint=hint, most=most, breaks=breaks or 0.0, live=live, **look)
 
     @traitlets.validate("value")  # type: ignore[untyped-decorator]
     def _checked(self, proposal: Any) -> float:
@@ -246,7 +245,13 @@ class DoseDesk(ui.Together, ipywidgets.Box):
         self.sliders = {name: Fader(name, **settings) for name in chain.from_iterable(groups.values())}
         self._check("A pad of", pad or ())
         self.pad = None if pad is None else BlendPad(pad)
-        parts: list[ipywidgets.Widget] = [self._column(each) for each in _packed(groups)]
+        parts: list[ipywidgets.Widget] = []
+        for column in _packed(groups):
+            inside: list[ipywidgets.Widget] = []
+            for heading, names in column.items():
+                inside += [ipywidgets.Label(heading, style={"font_weight": "bold"})] if heading else []
+                inside += [self.sliders[name] for name in names]
+            parts.append(ipywidgets.VBox(inside, layout={"width": "min(100%, 400px)"}))
         if self.pad is not None:
             self.pad.layout.width, self.pad.now = "250px", self.doses
             self.pad.observe(lambda change: self.move(change["new"]), "doses")
@@ -275,13 +280,6 @@ class DoseDesk(ui.Together, ipywidgets.Box):
         if self.pad is not None:
             self.pad.now = self.doses
         super()._changed()
-
-    def _column(self, groups: Mapping[str, Sequence[str]]) -> ipywidgets.VBox:
-        parts: list[ipywidgets.Widget] = []
-        for heading, names in groups.items():
-            head = [ipywidgets.Label(heading, style={"font_weight": "bold"})] if heading else []
-            parts += [*head, *(self.sliders[name] for name in names)]
-        return ipywidgets.VBox(parts, layout={"width": "min(100%, 400px)"})
 
     def _check(self, asked: str, names: Mapping[str, float] | Sequence[str]) -> None:
         strange = [name for name in names if name not in self.sliders]

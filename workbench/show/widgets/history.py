@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from workbench.errors import GenerationError
 from workbench.evidence.judge import Judge, load_judge
 from workbench.files import file_name, numbered_names
 from workbench.generation.take import Take
+from workbench.show.page import part
 from workbench.show.widgets import ui
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.takes import code_html, free_name, take_words
@@ -50,15 +50,11 @@ class TakeRow(ipywidgets.Box):
 
     def describe(self) -> None:
         """Say what the take is and where it was saved."""
-        take = self.take
+        take, steered = self.take, take_words(self.take)
         facts = [take.prompt, f"seed {take.seed}", f"{take.seconds:.1f} s"]
-        steered = take_words(take)
         facts = facts if self.name == steered else [steered, *facts]
-        words = list(map(html.escape, facts))
-        words += [f"heard as <b>{html.escape(self.heard)}</b>"] if self.heard else []
-        words.append(html.escape(f"saved in {self.path}" if self.path else "not saved"))
-        plan = html.escape(take.steering or steered)
-        self.words.value = f"<div class='wb-note' title='{plan}'>{' &middot; '.join(words)}</div>"
+        place = f"saved in {self.path}" if self.path else "not saved"
+        self.words.value = part("line_of_take", take.steering or steered, facts, self.heard, place)
 
 
 class TakeHistory(ui.Together, ui.Panel):
@@ -202,8 +198,8 @@ class TakeHistory(ui.Together, ui.Panel):
     def _remove(self, rows: Sequence[TakeRow]) -> None:
         self._show([row for row in self._rows if row not in rows])
         for row in rows:  # a widget that is open is kept for good, and its take with it
-            for part in (*row.children, row):
-                part.close()
+            for one in (*row.children, row):
+                one.close()
 
     def _follow_ticks(self) -> None:
         """Let `chosen` say what is ticked: in the order of ticking, new ones last."""

@@ -17,24 +17,12 @@ import ipywidgets
 import traitlets
 from IPython.display import DisplayHandle, display
 
+from workbench.show.page import render
+
 ASK = "Run this cell to use the panel."
 HERE = Path(__file__).parent
-DRAW = (HERE / "kept.js").read_text(encoding="utf-8")
 RUN = "Run this cell to see what stood here."  # other widgets, such as progress bars, say this in JupyterLab
-_DEAD = ".lm-Panel.jp-OutputArea-output:not([data-mime-type]):not(:has(*))"  # JupyterLab's place of a widget
 WAIT_S = 3  # for a widget to come alive, before its copy is shown
-# In JupyterLab, Voila and exported pages what is hidden takes its whole output along: no gap is left.
-_STYLE = """<style>
-@keyframes wb-wait {{ from {{ max-height: 0; overflow: hidden; visibility: hidden; }} }}
-@media screen {{ .{copy} {{ animation: wb-wait {wait}s step-end; }} }}
-:root:has(.{live}) .{copy}, :root:has(.{live}) .jp-OutputArea-child:has(> .jp-OutputArea-output > .{copy}),
-.jp-OutputArea-child:has(+ .jp-OutputArea-child > .jp-OutputArea-output > .{copy}):not(:has(.{live})),
-.jp-OutputArea-child:has(~ .jp-OutputArea-child > .jp-OutputArea-output > .{copy}) > {dead}
-{{ display: none; }}
-.jp-Notebook:has(.wb-copy) {dead} {{ visibility: hidden; font-size: 0; }}
-.jp-Notebook:has(.wb-copy) {dead}::after {{ content: "{run}"; visibility: visible; font-size: 13px;
-  animation: wb-wait {wait}s step-end; }}
-</style>"""
 
 
 class Kept(ipywidgets.DOMWidget):
@@ -63,12 +51,9 @@ class Kept(ipywidgets.DOMWidget):
         self._renew_copies()  # a part may have changed meanwhile
 
     def _whole_copy(self) -> str:
-        names = {"copy": f"wb-copy-{self.model_id}", "live": f"wb-live-{self.model_id}", "dead": _DEAD}
-        shown = self.copy_html()
-        ask = f"<p>{ASK}</p>" if hasattr(self, "children") or not shown else ""
-        script = f"<script>{DRAW}</script>" if "data-wb-figure" in shown else ""
-        style = _STYLE.format(**names, run=RUN, wait=WAIT_S)
-        return f"<div class='wb-copy {names['copy']}'>{style}{ask}{shown}{script}</div>"
+        names, shown = {one: f"wb-{one}-{self.model_id}" for one in ("copy", "live")}, self.copy_html()
+        ask = ASK if hasattr(self, "children") or not shown else ""
+        return render("copy.html", **names, shown=shown, ask=ask, run=RUN, wait_s=WAIT_S)
 
     def _renew_copies(self, _change: object = None) -> None:
         """Let every copy show what the widget now does, and watch all parts that it now has."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import os
@@ -22,6 +21,7 @@ from workbench.generation.live.recording import Recording
 from workbench.generation.live.session import LEAD_S, OVER, LiveSession, measure_rate
 from workbench.model.lowbit import speeds
 from workbench.model.musicgen import Model
+from workbench.show.page import render
 from workbench.show.plots.grammar import colours_for
 from workbench.show.widgets import ui
 from workbench.show.widgets.fader import MOST, DoseDesk, Scenes
@@ -48,34 +48,18 @@ def faster_precision(model: Model) -> str:
 
 def score_lines(scores: Sequence[Score]) -> str:
     """Return HTML: per probe a line for each class over the last minute, and what it reads now, in words."""
-    targets = dict.fromkeys(score.target for score in scores)
-    return "".join(_picture([score for score in scores if score.target == name]) for name in targets)
-
-
-def _picture(scores: Sequence[Score]) -> str:
-    last = scores[-1]
-    begin = max(0.0, last.seconds - SHOWN_S)
-    shades, lines, readings = colours_for(last.probabilities), "", ""
-    for name, share in sorted(last.probabilities.items(), key=lambda item: -item[1]):
-        points = " ".join(  # probability 1 is the top edge
-            f"{(one.seconds - begin) / SHOWN_S * _WIDTH:.0f},{(1 - one.probabilities[name]) * _HEIGHT:.0f}"
-            for one in scores
-            if one.seconds >= begin
-        )
-        lines += f"<polyline fill='none' stroke='{shades[name]}' stroke-width='2' points='{points}'/>"
-        look = f"border-left: 5px solid {shades[name]}; padding: 0 5px"
-        readings += f"<span style='{look}'>{html.escape(name)} {share:.0%}</span> "
-    title = f"What does the probe hear? ({html.escape(last.target)}, the last minute)"
-    return (
-        f"<div class='wb-note'><b>{title}</b><br>"
-        f"<svg role='img' aria-label='{title}' viewBox='0 0 {_WIDTH} {_HEIGHT}' "
-        f"style='width: min(100%, {_WIDTH}px); border: 1px solid var(--jp-border-color1, #bbb); "
-        f"background: var(--jp-layout-color0, white); fill: currentColor'>{lines}"
-        f"<text x='3' y='11' font-size='10'>100 %</text>"
-        f"<text x='3' y='{_HEIGHT - 3}' font-size='10'>0 %</text>"
-        f"<text x='{_WIDTH - 3}' y='11' font-size='10' text-anchor='end'>{begin + SHOWN_S:.0f} s</text></svg>"
-        f"<br>{readings}</div>"
-    )
+    pictures = []
+    for target in dict.fromkeys(score.target for score in scores):
+        own = [score for score in scores if score.target == target]
+        now, end_s = own[-1].probabilities, max(SHOWN_S, own[-1].seconds)
+        colours, lines = colours_for(now), []
+        for name in sorted(now, key=now.__getitem__, reverse=True):
+            x = [(1 - (end_s - one.seconds) / SHOWN_S) * _WIDTH for one in own]
+            y = [(1 - one.probabilities[name]) * _HEIGHT for one in own]
+            points = " ".join(f"{at:.0f},{up:.0f}" for at, up in zip(x, y, strict=True) if at >= 0)
+            lines.append((name, colours[name], now[name], points))
+        pictures.append((target, end_s, lines))
+    return render("scores.html", pictures=pictures, width=_WIDTH, height=_HEIGHT)
 
 
 class LiveDesk(ui.Panel):

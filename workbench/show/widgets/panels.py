@@ -22,12 +22,11 @@ from workbench.show.widgets import ui
 from workbench.show.widgets.fader import Fader
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.steer_lab import GeneratePanel
-from workbench.show.widgets.ui import Job, JobPanel, LookupPanel, PlotPanel, Points
 from workbench.sound import Clip, Dataset
 from workbench.steering import Direction, Steering
 
 
-class ProbePanel(LookupPanel[str, ProbeSweep]):
+class ProbePanel(ui.LookupPanel[str, ProbeSweep]):
     """Accuracy per layer with a choice of target; a target not fitted yet is fitted in a worker thread.
 
     Args:
@@ -57,19 +56,17 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
         self.target = ui.control(ipywidgets.Dropdown, "target", options=names, value=names[0])
         self.status = ipywidgets.HTML()
         clips = 0 if acts is None else len(acts)
-        self.job = self._make_job(self._fit, "Fit probes", kind=("Fit probes", clips))
+        timed = {"kind": ("Fit probes", clips)}
+        self.job = self._make_job(self._fit, "Fit probes", lambda: str(self.target.value), **timed)
         self.job.layout.display = "none" if acts is None else ""
-        self.accuracy, self.confusions = PlotPanel(), PlotPanel()
+        self.accuracy, self.confusions = ui.PlotPanel(), ui.PlotPanel()
         self.accuracy.on_click(self._clicked)
         parts = [self.target, self.job, self.accuracy, self.status, self.confusions]
         super().__init__(parts)
         ui.follow([self.target], self.start)
         self.start()
 
-    def _ask(self) -> str:
-        return str(self.target.value)
-
-    def _fit(self, job: Job) -> str:
+    def _fit(self, job: ui.Job) -> str:
         assert self.acts is not None
         target = self._ask()
         self.made[target] = fit_in(job, self.acts, target, **self.options)
@@ -78,7 +75,7 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
     def _draw(self, target: str) -> None:
         self._draw_layer(target, int(self.made[target].best.layer))
 
-    def _clicked(self, points: Points) -> None:
+    def _clicked(self, points: ui.Points) -> None:
         for point in points[:1]:
             self.choose(round(point["x"]))
 
@@ -102,7 +99,7 @@ class ProbePanel(LookupPanel[str, ProbeSweep]):
         self.confusions.show(confusion(counts), table=counted, name=name)
 
 
-def fit_in(job: Job, acts: Activations, target: str, *, most: float = 1.0, **options: Any) -> ProbeSweep:
+def fit_in(job: ui.Job, acts: Activations, target: str, *, most: float = 1.0, **options: Any) -> ProbeSweep:
     """Return `fit_probes`; a job, of which it is the share `most`, shows its progress and can cancel it."""
 
     def report(done: int, layers: int) -> None:
@@ -133,13 +130,20 @@ class SteerPanel(GeneratePanel):
         self._directions = directions
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
         self._add_settings(model, prompt, seconds, seed, guidance)
-        layers, chosen = _layers(directions)
+        if not isinstance(directions, Mapping):
+            layers, chosen = [int(probe.layer) for probe in directions.probes], int(directions.best.layer)
+        elif directions:
+            chosen = min(int(direction.layer) for direction in directions.values())
+            layers = [chosen]
+        else:
+            do = "Pass a dict of directions or a probe sweep"
+            raise SteeringError("A steering view was asked for", "no direction was given", do)
         self.layer = ui.control(
             ipywidgets.Dropdown, "layer", "200px", options=layers, value=chosen, disabled=len(layers) < 2
         )
         self.sliders = {name: Fader(name, breaks=model.breaking_dose) for name in self.directions}
         self.plan_text, self.player = ipywidgets.HTML(), ComparisonPlayer()
-        self.verdict = PlotPanel(name="judged")
+        self.verdict = ui.PlotPanel(name="judged")
         settings = ui.in_row(self.layer, self.guidance, self.seconds, self.seed, self.control)
         above = [self.prompt, ui.in_row(*self.sliders.values()), settings, self.plan_text]
         super().__init__([*above, self.job, self.history, self.player, self.verdict])
@@ -191,16 +195,6 @@ class SteerPanel(GeneratePanel):
         self.plan_text.value = ui.note_html(f"{text} (doses in multiples of the layer's mean residual norm)")
 
 
-def _layers(directions: Mapping[str, Direction] | ProbeSweep) -> tuple[list[int], int]:
-    if not isinstance(directions, Mapping):
-        return [int(probe.layer) for probe in directions.probes], int(directions.best.layer)
-    if not directions:
-        do = "Pass a dict of directions or a probe sweep"
-        raise SteeringError("A steering view was asked for", "no direction was given", do)
-    lowest = min(int(direction.layer) for direction in directions.values())
-    return [lowest], lowest
-
-
 class PatchPanel(ui.Panel):
     """The heat map of a `PatchMap`; a click on a cell draws the music with that patch, and plays it.
 
@@ -219,8 +213,8 @@ class PatchPanel(ui.Panel):
         halves = {"prompted half": "cond", "unprompted half": "null"}
         shown = [(words, branch) for words, branch in halves.items() if branch in found.branches]
         self.branch = ui.control(ipywidgets.Dropdown, "patched", options=shown)
-        self.plot, self.player = PlotPanel(name="patches"), ComparisonPlayer(self.sounds)
-        self.job = JobPanel(self._draw_music, label="Play this patch", on_done=self._show_music)
+        self.plot, self.player = ui.PlotPanel(name="patches"), ComparisonPlayer(self.sounds)
+        self.job = ui.JobPanel(self._draw_music, label="Play this patch", on_done=self._show_music)
         self.plot.on_click(self._clicked)
         super().__init__([self.branch, self.plot, self.job, self.player])
         ui.follow([self.branch], self._redraw)
@@ -231,13 +225,13 @@ class PatchPanel(ui.Panel):
         self.cell = (line, window)
         return self.job.start().wait()
 
-    def _clicked(self, points: Points) -> None:
+    def _clicked(self, points: ui.Points) -> None:
         for point in points[:1]:
             if isinstance(point.get("data"), list):
                 self.cell = (int(point["data"][0]), int(point["data"][1]))
                 self.job.start()
 
-    def _draw_music(self, job: Job) -> Take:
+    def _draw_music(self, job: ui.Job) -> Take:
         line, window = self.cell
         frames = self.found.onto.codes.shape[1]
 
@@ -267,7 +261,7 @@ _DRAWS = ThreadPoolExecutor(1, "workbench map")
 Settings = tuple[int, str, int, int, float]  # layer, method, seed, neighbours, min_distance
 
 
-class MapPanel(LookupPanel[Settings, Projection]):
+class MapPanel(ui.LookupPanel[Settings, Projection]):
     """A map of the clips at one layer; layer, method, seed, neighbours and colours can be changed.
 
     A click plays a clip; a box drawn with the mouse lists the clips in it, and a line of the list plays. All
@@ -305,24 +299,22 @@ class MapPanel(LookupPanel[Settings, Projection]):
         self.player = ComparisonPlayer()
         play = ui.shows_errors(self.play, self.status)
         self.list = ui.ClipList(play)
-        self.plot = PlotPanel(name="map")
+        self.plot = ui.PlotPanel(name="map")
         self.plot.on_click(lambda points: [play(clip) for clip in ids_of(points)[:1]])
         self.plot.on_select(self._selected)
-        self.job = self._make_job(self._project, "Draw again", kind=("map", len(acts)), size=self._maps)
-        super().__init__([self._controls, self.job, self._map_and_player()])
+        timed = {"kind": ("map", len(acts)), "size": self._maps}
+        self.job = self._make_job(self._project, "Draw again", lambda: self.settings, **timed)
+        # The player stands beside the map where there is room for both, else below it.
+        self.plot.layout.flex, self.plot.layout.min_width = "2 1 560px", "0"
+        beside = ui.Panel([self.status, self.list, self.player])
+        beside.layout.width, beside.layout.flex, beside.layout.min_width = "auto", "1 1 340px", "0"
+        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 16px", **ui.FULL}
+        super().__init__([self._controls, self.job, ipywidgets.Box([self.plot, beside], layout=look)])
         if projection is not None:
             self.made[self.settings] = projection
         self.start()
         ui.follow([self.layer, self.method, self.neighbours, self.seed, self.min_distance], self.start)
         ui.follow([self.colour], self._redraw_anew)
-
-    def _map_and_player(self) -> ipywidgets.Box:
-        """Return the map, and the player beside it where there is room for both, else below it."""
-        self.plot.layout.flex, self.plot.layout.min_width = "2 1 560px", "0"
-        beside = ui.Panel([self.status, self.list, self.player])
-        beside.layout.width, beside.layout.flex, beside.layout.min_width = "auto", "1 1 340px", "0"
-        look = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 16px", **ui.FULL}
-        return ipywidgets.Box([self.plot, beside], layout=look)
 
     def _add_controls(self, layers: list[int], first: Settings, colour_by: str) -> None:
         layer, method, seed, neighbours, spacing = first
@@ -364,7 +356,7 @@ class MapPanel(LookupPanel[Settings, Projection]):
         self.status.value = ui.note_html(f"Playing {clip_id}" + (f" ({words})" if words else ""))
         self._redraw(playing=clip_id)
 
-    def _project(self, job: Job) -> Settings:
+    def _project(self, job: ui.Job) -> Settings:
         wanted = self.settings
         drawing = _DRAWS.submit(self._aligned, wanted)
         try:
@@ -392,9 +384,6 @@ class MapPanel(LookupPanel[Settings, Projection]):
         right = np.where(answers["truth"] == answers["predicted"], "yes", "no")
         made = made.with_label("probe says", answers["predicted"].to_numpy())
         return made.with_label("probe is right", right)
-
-    def _ask(self) -> Settings:
-        return self.settings
 
     def _draw(self, settings: Settings) -> None:
         """Draw a projection that was made; the labels it carries become the choices of colour."""
@@ -424,7 +413,7 @@ class MapPanel(LookupPanel[Settings, Projection]):
         figure.update_layout(selectionrevision=self._revision)
         self.plot.show(figure, table=self.projection.table())
 
-    def _selected(self, points: Points) -> None:
+    def _selected(self, points: ui.Points) -> None:
         clips = list(dict.fromkeys(ids_of(points)))
         assert self.projection is not None
         labels = dict(self.projection.table().set_index("clip")[self.colour.value])
@@ -432,6 +421,6 @@ class MapPanel(LookupPanel[Settings, Projection]):
         self.list.show(clips, words, title=f"{len(clips)} clips in the box; choose one to hear it.")
 
 
-def ids_of(points: Points) -> list[str]:
+def ids_of(points: ui.Points) -> list[str]:
     """Return the clip ids that points carry."""
     return [point["data"] for point in points if isinstance(point.get("data"), str)]

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import traitlets
 from workbench.errors import AudioError
 from workbench.files import file_names
 from workbench.generation.live.pacing import Playback
-from workbench.show.page import player_html
+from workbench.show.page import part, player_html
 from workbench.show.plots.grammar import colours_of_clips
 from workbench.show.plots.sound import FLOOR_DB, log_mel, outline
 from workbench.show.widgets.kept import ScriptedWidget, script
@@ -133,11 +132,8 @@ def _scaled(clip: Clip, gain: float) -> Clip:
 
 def _sounds_html(clips: Mapping[str, Clip], colours: Mapping[str, str], gain: float) -> str:
     """Return all clips in the browser's own players: as Ogg Vorbis, a fifth of FLAC or less."""
-    return "".join(
-        f"<div style='border-left: 5px solid {colours[name]}; padding-left: 8px; margin: 6px 0'>"
-        f"{escape(name)}<br>{player_html(_scaled(clip, gain), name, 'ogg')}</div>"
-        for name, clip in clips.items()
-    )
+    players = {name: player_html(_scaled(clip, gain), name, "ogg") for name, clip in clips.items()}
+    return part("sounds", [(name, colours[name], player) for name, player in players.items()])
 
 
 def _described(clip: Clip, gain: float) -> dict[str, Any]:

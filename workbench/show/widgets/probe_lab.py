@@ -17,12 +17,11 @@ from workbench.probing import ProbeSweep
 from workbench.probing import diagnosis as d
 from workbench.show.broken_probes import CAUSES, BrokenProbe, check_cause
 from workbench.show.exercises import Verdict
-from workbench.show.page import figure_of, table, write_probe_page
+from workbench.show.page import figure_of, part, write_probe_page
 from workbench.show.plots import cosines, path_accuracy, path_cosines
 from workbench.show.widgets import ui
 from workbench.show.widgets.panels import fit_in
 from workbench.show.widgets.players import ComparisonPlayer
-from workbench.show.widgets.ui import Job, LookupPanel, PlotPanel
 from workbench.sound import Dataset
 from workbench.steering import Direction
 
@@ -44,27 +43,17 @@ FITTING = ("method", "folds", "seed", "class_weights")
 """Options of the lab by which probes are fitted, too."""
 
 
-MEANING = (
-    "A small penalty λ lets the probe set features against one another; a large one leaves only how far "
-    "the class means lie apart, in units of each feature's spread. That is why the right end may still "
-    "differ from the difference in means of the raw activations. Where the accuracy stays level while the "
-    "direction turns, the clips do not say which direction is the model's own: steer with several, listen. "
-    '<code>lab.direction("jazz")</code> is the direction at the slider\'s λ.'
-)
-
-
 class RegularizationPanel(ui.Panel):
     """The path of one class at one layer, empty before `show`; λ picks what `direction` returns."""
 
     def __init__(self) -> None:
         self.walk: d.RidgeToMeans | None = None
-        self.cosines = PlotPanel(name="ridge_to_means_cosines")
-        self.accuracy = PlotPanel(name="ridge_to_means_accuracy")
+        self.cosines = ui.PlotPanel(name="ridge_to_means_cosines")
+        self.accuracy = ui.PlotPanel(name="ridge_to_means_accuracy")
         self.words = ipywidgets.HTML()
         self.class_ = ui.control(ipywidgets.Dropdown, "class")
         self.strength = ui.control(ipywidgets.SelectionSlider, "λ", "420px", options=[("none yet", 0.0)])
-        meaning = ipywidgets.HTML(f"<div class='wb-note wb-words'>{MEANING}</div>")
-        head = ui.in_row(self.class_, self.strength)
+        head, meaning = ui.in_row(self.class_, self.strength), ipywidgets.HTML(part("meaning_of_path"))
         super().__init__([head, self.words, meaning, self.cosines, self.accuracy])
         ui.follow([self.class_, self.strength], self._redraw)
 
@@ -87,19 +76,13 @@ class RegularizationPanel(ui.Panel):
         if self.walk is None:
             return
         chosen, paths = (self.class_.value, self.strength.value), self.walk.table()
-        rows = [
-            [one["class"], f"{one['to_probe']:.2f}", f"{one['to_means']:.2f}",
-             f"{one['accuracy']:.0%} ({one['low']:.0%} to {one['high']:.0%})"]
-            for one in paths[paths["l2"] == chosen[1]].to_dict("records")
-        ]  # fmt: skip
-        shown = table(["class", "cosine to probe", "to means", "held-out accuracy"], rows, named=True)
-        sentence = html.escape(self.walk.sentence(*chosen))
-        self.words.value = f"<div class='wb-takes'><div class='wb-words'>{sentence}</div>{shown}</div>"
+        rows = paths[paths["l2"] == chosen[1]].to_dict("records")
+        self.words.value = part("place_on_path", self.walk.sentence(*chosen), rows)
         self.cosines.show(path_cosines(self.walk, *chosen))
         self.accuracy.show(path_accuracy(self.walk, *chosen))
 
 
-class ProbeLab(LookupPanel[int, d.ProbeReport]):
+class ProbeLab(ui.LookupPanel[int, d.ProbeReport]):
     """Diagnoses of the probe of one layer; another layer is examined when the slider moves.
 
     Args:
@@ -120,14 +103,15 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
         self.sweep, self._first = sweep, layer
         self.made: dict[int, d.ProbeReport] = {}
         self._paths: dict[int, d.RidgeToMeans] = {}
-        self._findings: dict[str, list[Any]] = defaultdict(lambda: [ipywidgets.HTML(), PlotPanel()])
+        self._findings: dict[str, list[Any]] = defaultdict(lambda: [ipywidgets.HTML(), ui.PlotPanel()])
         layers = [int(each) for each in (acts.layers if sweep is None else sweep.layers)]
         self.layer = ui.control(ipywidgets.SelectionSlider, "layer", "320px", options=layers, value=layers[0])
         self.verdict, self.status = ipywidgets.HTML(), ipywidgets.HTML()
         self.player, self.tabs = ComparisonPlayer(), ipywidgets.Tab()
         self.regularization = RegularizationPanel()
         self.list = ui.ClipList(ui.shows_errors(self._play, self.status))
-        self.job = self._make_job(self._examine, "Examine", kind=("Examine", len(acts)))
+        timed = {"kind": ("Examine", len(acts))}
+        self.job = self._make_job(self._examine, "Examine", lambda: int(self.layer.value), **timed)
         hint = "Write the report as one HTML page"
         self._save = ui.button("Save as page", hint, self._save_page, self.status)
         self._save.disabled = True
@@ -155,7 +139,7 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
             raise WorkbenchError(asked, "nothing has been examined yet", "Call wait() first")
         return write_probe_page(path, self.report)
 
-    def _examine(self, job: Job) -> int:
+    def _examine(self, job: ui.Job) -> int:
         """Examine the chosen layer (the best one the first time) and return it."""
         if self.sweep is None:
             kept = {name: self.options[name] for name in FITTING if name in self.options}
@@ -175,22 +159,13 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
             self.made[layer] = report
         return layer
 
-    def _ask(self) -> int:
-        return int(self.layer.value)
-
     def _draw(self, layer: int) -> None:
         """Put a report into the tabs; alarms are marked in word and weight, not in colour alone."""
         report = self.made[layer]
-        alarms = "".join(f"<li>{html.escape(finding.sentence())}</li>" for finding in report.alarms)
-        more = "".join(f"<li class='wb-note'>{html.escape(one)}</li>" for one in report.skipped)
-        verdict = f"<b>{html.escape(report.verdict())}</b><ul>{alarms}{more}</ul>"
-        self.verdict.value = ui.box_html("wb-words wb-verdict", verdict)
+        self.verdict.value = part("verdict", report)
         for finding in report:
             words, panel = self._findings[finding.name]
-            mark = "<b class='wb-alarm'>Alarm.</b> " if finding.alarm else ""
-            chance = "" if finding.adjusted is None else f" (corrected p = {finding.adjusted:.2g})"
-            words.value = f"<div class='wb-words'>{mark}{html.escape(finding.sentence())}{chance}</div>"
-            figure = figure_of(finding)
+            words.value, figure = part("finding", finding), figure_of(finding)
             if figure is not None:
                 panel.show(figure, name=finding.name.replace(" ", "_").replace(":", ""))
         if not self.tabs.children:
@@ -212,16 +187,16 @@ class ProbeLab(LookupPanel[int, d.ProbeReport]):
                 tabs[title] = ui.Panel(inside)
         self.tabs.children, self.tabs.titles = list(tabs.values()), list(tabs)
 
-    def _cosines(self) -> list[PlotPanel]:
+    def _cosines(self) -> list[ui.PlotPanel]:
         assert self.sweep is not None
         name, layer = self.sweep.classes[0], self.sweep.best.layer
         question = f"How do the {self.target} directions lie to one another at layer {layer}?"
         figure = cosines(d.cosine_classes(self.sweep), question, axis=self.target)
-        panels = [PlotPanel(figure, name="cosines_of_classes")]
+        panels = [ui.PlotPanel(figure, name="cosines_of_classes")]
         if len(self.sweep) > 1:
             question = f"Is {name} the same direction in every layer?"
             figure = cosines(d.cosine_layers(self.sweep, name), question, axis="layer")
-            panels.append(PlotPanel(figure, name="cosines_of_layers"))
+            panels.append(ui.PlotPanel(figure, name="cosines_of_layers"))
         return panels
 
     def _list_hardest(self, report: d.ProbeReport) -> None:

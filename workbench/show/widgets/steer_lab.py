@@ -27,7 +27,6 @@ from workbench.show.widgets.fader import LIMIT, DoseDesk
 from workbench.show.widgets.history import TakeHistory
 from workbench.show.widgets.players import ComparisonPlayer
 from workbench.show.widgets.takes import TakeComparison, plan_words
-from workbench.show.widgets.ui import Job, JobPanel, WorkPanel, spoken
 from workbench.sound import Clip
 from workbench.steering import Direction, Steering
 from workbench.steering.together import randomised
@@ -38,7 +37,7 @@ DRAWN = 0.9  # share of a run that is drawing; the rest is decoding, measuring, 
 NOTHING = "silence"  # the beginning of a take that continues from nothing
 
 
-class GeneratePanel(WorkPanel[dict[str, Take]]):
+class GeneratePanel(ui.WorkPanel[dict[str, Take]]):
     """Prompt, seconds, guidance, seed, a control of random directions, and Generate.
 
     Takes without a plan are kept, since moving a slider changes none. `wait()` returns the takes by name,
@@ -70,9 +69,10 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
         self.seed = ui.control(ipywidgets.BoundedIntText, "seed", "200px", min=0, max=2**31 - 1, value=seed)
         self.control = ui.tick_box("also random directions of equal norm")
         self.prompted = ui.tick_box("also the same in words, without a push")
-        self.job = JobPanel(
+        self.job = ui.JobPanel(
             self._generate, label="Generate", on_done=self._show,
-            size=self._seconds_wanted, kind=("Generate", self.model.id, str(self.model.device)),
+            size=lambda: float(self.seconds.value) * len(self._missing(self._wanted())),  # seconds of sound
+            kind=("Generate", self.model.id, str(self.model.device)),
         )  # fmt: skip
         self.history = TakeHistory(folder, judge, on_play=self._play, on_open=self.set_to)
         ui.follow([self.history], lambda: self._hear_takes(self.history.chosen_takes), "chosen")
@@ -111,10 +111,6 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
             self.history.chosen = [*self.history.chosen, name]
         self.player.play(name)
 
-    def _seconds_wanted(self) -> float:
-        """Return how many seconds of sound the next run makes."""
-        return float(self.seconds.value) * len(self._missing(self._wanted()))
-
     def _missing(self, wanted: Sequence[Trial]) -> list[Trial]:
         return [one for one in wanted if one.plan is not None or self._place(one) not in self._kept]
 
@@ -135,7 +131,7 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
         more = {"prompted": self.prompted.value, "control": self.control.value}
         return wanted_takes(self.prompt.value, self.seed.value, self.steering, **more)
 
-    def _generate(self, job: Job) -> dict[str, Take]:
+    def _generate(self, job: ui.Job) -> dict[str, Take]:
         return self._make(self._wanted(), job)
 
     def _hear_takes(self, takes: Mapping[str, Take]) -> None:
@@ -144,7 +140,7 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
     def _say_plan(self, plan: Steering) -> None:
         raise NotImplementedError
 
-    def _make(self, wanted: Sequence[Trial], job: Job, **options: Any) -> dict[str, Take]:
+    def _make(self, wanted: Sequence[Trial], job: ui.Job, **options: Any) -> dict[str, Take]:
         """Return the takes by the trials' methods, drawn in one batch; nothing is kept of a cancelled job."""
         settings = {"seconds": float(self.seconds.value), "guidance": float(self.guidance.value)}
         places, beginning = {one.method: self._place(one) for one in wanted}, self._beginning()
@@ -173,7 +169,7 @@ class GeneratePanel(WorkPanel[dict[str, Take]]):
         return {name: made[name] if name in made else every[place] for name, place in places.items()}
 
 
-def wait_for_model(model: Model, job: Job) -> None:
+def wait_for_model(model: Model, job: ui.Job) -> None:
     """Return once nobody else uses the model, and say meanwhile that it is waited for; raises `Cancelled`."""
     while not model.lock.acquire(timeout=0.2):
         job.progress(0.0, "waiting: the model plays or works elsewhere")
@@ -237,7 +233,7 @@ class Aim:
     target: str
 
 
-class DoseFinder(WorkPanel["AutoDose"]):
+class DoseFinder(ui.WorkPanel["AutoDose"]):
     """Searches the layer and dose at which one aim of a lab is best reached within a damage budget.
 
     Aims are the lab's directions whose names one of its judges knows as a class. What kept within the budget
@@ -255,7 +251,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
         self.level_db = _cost("level (dB)", DamageBudget.level_change_db, "decibels that it may change")
         self.repetition = _cost("repetition", DamageBudget.repetition_rise, "share that may be added")
         self.note, self.verdict = ipywidgets.HTML(), ipywidgets.HTML()
-        self.job = JobPanel(self._search, label="Find layer and dose", on_done=self._show)
+        self.job = ui.JobPanel(self._search, label="Find layer and dose", on_done=self._show)
         budget = ipywidgets.HTML("<b>Budget</b>"), self.nll_rise, self.level_db, self.repetition
         above = [ui.in_row(self.aim, self.effort), ui.in_row(*budget)]
         super().__init__([*above, self.note, self.job, self.verdict])
@@ -289,7 +285,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
         clips, seconds, pace = self._space().clips, self.lab.seconds.value, self.lab.pace
         length = "how long that takes is known once something has been generated"
         if pace is not None:
-            length = f"about {spoken(clips * seconds / pace)}, or less, at the pace of the last run"
+            length = f"about {ui.spoken(clips * seconds / pace)}, or less, at the pace of the last run"
         self.note.value = ui.note_html(
             f"About {clips} clips of {seconds:g} s from neutral prompts and seeds of their own; {length}. "
             "Layer and dose are chosen on some seeds and proved on others."
@@ -300,7 +296,7 @@ class DoseFinder(WorkPanel["AutoDose"]):
         layers = tuple(self.lab.directions_of(self.aim.value.name))
         return Space(layers, DOSES, tuple(range(few)), tuple(range(FURTHER, FURTHER + further)))
 
-    def _search(self, job: Job) -> AutoDose:
+    def _search(self, job: ui.Job) -> AutoDose:
         if not self.aims:
             asked, missing = "A dose was to be searched", "no judge hears any of the directions"
             raise WorkbenchError(asked, missing, "Give judges to the lab")
@@ -390,21 +386,18 @@ class SteerLab(GeneratePanel):
         self.finder = DoseFinder(self)
         self.comparison = TakeComparison(None, judges=self.judges)
         self.player = self.comparison.player
-        super().__init__(self._parts())
-        traitlets.link((self.line, "text"), (self, "text"))
-        ui.follow([self.seconds], self.finder.describe)
-        ui.follow([self.beginning, self.prompted], self.job.foretell)
-        self._rewrite()
-
-    def _parts(self) -> list[ipywidgets.Widget]:
         more = ipywidgets.Accordion(
             [ipywidgets.VBox([self.options, ui.in_row(self.seed, self.guidance)]), self.finder],
             titles=["How, when, where", "Find the dose for me"], selected_index=None,
         )  # fmt: skip
-        return [
+        super().__init__([
             ui.in_row(self.prompt, self.beginning, self.seconds), self.desk, self.line, more,
             ui.in_row(self.prompted, self.control), self.job, self.costs, self.history, self.comparison,
-        ]  # fmt: skip
+        ])  # fmt: skip
+        traitlets.link((self.line, "text"), (self, "text"))
+        ui.follow([self.seconds], self.finder.describe)
+        ui.follow([self.beginning, self.prompted], self.job.foretell)
+        self._rewrite()
 
     @property
     def steering(self) -> Steering | None:
@@ -459,7 +452,7 @@ class SteerLab(GeneratePanel):
                 self.options.layers[aim.group].value = found.layer
             self.desk.move({aim.name: found.dose})
 
-    def _generate(self, job: Job) -> dict[str, Take]:
+    def _generate(self, job: ui.Job) -> dict[str, Take]:
         """Return the takes, and say what each push changed; a text that is no plan makes none."""
         if self.line.fault is not None:
             raise self.line.fault

@@ -191,8 +191,8 @@ class PlanLine(ui.Panel):
         self._met: dict[str, Direction] = {}
         self.steering: Steering | None = None
         self.fault: WorkbenchError | None = None
-        hint = "the plan: edit it and press Enter"
-        self.box = _line("plan", self.text, "98%", tooltip=hint)
+        look = {"tooltip": "the plan: edit it and press Enter", "continuous_update": False}
+        self.box = ui.control(ipywidgets.Text, "plan", "98%", value=self.text, **look)
         self.note = ipywidgets.HTML()
         super().__init__([self.box, self.note])
         traitlets.link((self, "text"), (self.box, "value"))
@@ -270,17 +270,21 @@ class SteeringOptions(ui.Together, ui.Panel):
         self.chance = _share("chance", 1.0, "with which each step acts at all")
         self.schedule = choice("when", {words: kind for kind, (words, _numbers) in SCHEDULES.items()})
         self.first, self.second = number(), number()
-        self.points = _line("points", "0s:0, 2s:1, 4s:0", "320px")
+        knots = {"value": "0s:0, 2s:1, 4s:0", "continuous_update": False}
+        self.points = ui.control(ipywidgets.Text, "points", "320px", **knots)
         self.gate = choice("gate", {"no gate": "", **gates}, "push until a probe reads a class")
         self.side = choice("push", SIDES)
         self.threshold = _share("threshold", 0.8, "P(class) that opens or shuts the gate")
         self.over = number("mean of (s)", 1.0)
         self.branch = choice("branch", BRANCHES, "which half of guidance is pushed")
         self.spread = ui.tick_box("share each dose among all layers")
-        self.layers = {group.name: _layers(group) for group in groups if group.layers}
-        self.methods = {
-            one.name: choice(f"{one.name} by", {way: way for way in one.methods}) for one in groups
-        }
+        self.layers, self.methods = {}, {}
+        for one in groups:
+            self.methods[one.name] = choice(f"{one.name} by", {way: way for way in one.methods})
+            if one.layers:
+                layers = {f"layer {each}": each for each in one.layers}
+                self.layers[one.name] = choice(f"{one.name} at", layers)
+                self.layers[one.name].value = one.layers[len(one.layers) // 2]
         super().__init__(self._parts())
         self._follow_schedule()
         ui.follow([self.schedule], self._follow_schedule)
@@ -374,20 +378,10 @@ def readers_of(probes: Iterable[Reads]) -> list[ReadOut]:
     return list(dict.fromkeys(by_place.values()))
 
 
-def _layers(group: Group) -> ipywidgets.Dropdown:
-    layers = choice(f"{group.name} at", {f"layer {each}": each for each in group.layers})
-    layers.value = group.layers[len(group.layers) // 2]
-    return layers
-
-
 def choice(name: str, options: Mapping[str, Any], tooltip: str = "") -> ipywidgets.Dropdown:
     """Return a choice among options, by their words."""
     listed = list(options.items())
     return ui.control(ipywidgets.Dropdown, name, "320px", options=listed, tooltip=tooltip or name, **_LABEL)
-
-
-def _line(name: str, text: str, width: str, **more: Any) -> ipywidgets.Text:
-    return ui.control(ipywidgets.Text, name, width, value=text, continuous_update=False, **more)
 
 
 def _share(name: str, value: float, tooltip: str) -> ipywidgets.FloatSlider:

@@ -21,13 +21,12 @@ from workbench.evidence.trials import UNSTEERED
 from workbench.generation.reproduce import reproduction_code
 from workbench.generation.take import ProbeTrace, Take
 from workbench.model.musicgen import Model
-from workbench.show.page import table
+from workbench.show.page import part
 from workbench.show.plots import judged_genres, judged_table, piano_roll, take_scores
 from workbench.show.widgets import ui
 from workbench.show.widgets.fader import scene_name
 from workbench.show.widgets.players import ComparisonPlayer, shortened
 from workbench.show.widgets.steer_lab_plan import plain_name
-from workbench.show.widgets.ui import PlotPanel, Points
 from workbench.sound import Clip
 from workbench.steering import Steering, Term
 from workbench.steering.schedule import written_number
@@ -154,7 +153,7 @@ def damage_html(takes: Mapping[str, Take], twins: Mapping[str, str], likely: Map
     if alone:
         note += f" No unsteered take of the same prompt, seed and settings is here for {', '.join(alone)}."
     note = f"{note} None of these is a verdict: music may be loud, sparse or full of loops.".strip()
-    measures = table(["take", *(MEASURES[name][0] for name in shown)], rows, named=True)
+    measures = part("table", ["take", *(MEASURES[name][0] for name in shown)], rows, True)
     return ui.box_html("wb-takes", f"{measures}<div class='wb-note'>{html.escape(note)}</div>")
 
 
@@ -166,8 +165,8 @@ def _cell(measure: str, values: Mapping[str, float], twin: Mapping[str, float]) 
     return f"{number} ({(values[measure] - twin[measure]) * times:+z{form}})" if measure in twin else number
 
 
-def _made(name: str, take: Take) -> str:
-    """Return how a take was made, folded: plan, receipt, prompt, settings, code."""
+def _made(take: Take) -> dict[str, str]:
+    """Return how a take was made: plan, receipt, prompt, settings."""
     rows = {
         "plan": take.steering or "unsteered",
         "receipt": str(take.receipt),
@@ -180,12 +179,7 @@ def _made(name: str, take: Take) -> str:
     if take.windows:
         windows = (f"{one.start_s:.1f}-{one.end_s:.1f} s: {one.prompt}" for one in take.windows)
         rows["windows"] = "; ".join(windows)
-    return (
-        f"<details><summary>How <b>{html.escape(name)}</b> was made</summary>"
-        f"{table((), rows.items(), named=True)}"
-        f"<details><summary>The code that makes it again (one click selects it)</summary>{code_html(take)}"
-        "</details></details>"
-    )
+    return rows
 
 
 def code_html(take: Take, folder: Path | None = None) -> str:
@@ -207,7 +201,7 @@ class TakeScores(ui.Panel):
     def __init__(self, player: ComparisonPlayer) -> None:
         self.player = player
         self.traces: dict[Reader, dict[str, ProbeTrace]] = {}
-        self.plot = PlotPanel(name="scores_over_time", clock=player.key)
+        self.plot = ui.PlotPanel(name="scores_over_time", clock=player.key)
         self.plot.on_click(self._play)
         self.probe = ui.control(ipywidgets.Dropdown, "probe")
         self.class_ = ui.control(ipywidgets.Dropdown, "class")
@@ -242,7 +236,7 @@ class TakeScores(ui.Panel):
         seconds = max(clip.seconds for clip in self.player.sounds.values())
         self.plot.show(take_scores(traces, self.class_.value, seconds=seconds), table=_table(traces))
 
-    def _play(self, points: Points) -> None:
+    def _play(self, points: ui.Points) -> None:
         if points:
             name = self.plot.figure["data"][points[0]["curve"]].get("name")
             self.player.play(name, at_s=float(points[0]["x"]))
@@ -295,8 +289,8 @@ class TakeComparison(ui.Panel):
         self.judges, self.loading = as_judges(judges), threading.RLock()
         self.player = ComparisonPlayer()
         self.scores = TakeScores(self.player)
-        self.verdicts = {name: PlotPanel(name=f"judged_{name}") for name in self.judges}
-        self.rolls: list[PlotPanel] = []
+        self.verdicts = {name: ui.PlotPanel(name=f"judged_{name}") for name in self.judges}
+        self.rolls: list[ui.PlotPanel] = []
         self.damage, self.made = ipywidgets.HTML(), ipywidgets.HTML()
         self.likelihoods: dict[str, Likelihood] = {}
         self._heard: dict[tuple[str, Clip], dict[str, float]] = {}
@@ -343,12 +337,12 @@ class TakeComparison(ui.Panel):
             draw = judged_table if len(shown) * len(judge.classes) > BARS else judged_genres
             self.verdicts[target].show(draw(shown, target=target))
 
-    def _rolls(self) -> list[PlotPanel]:
+    def _rolls(self) -> list[ui.PlotPanel]:
         """Return the notes of the first takes whose codes are a score, on the player's clock."""
         seconds = max((clip.seconds for clip in self.player.sounds.values()), default=0.0)
         scores = {name: take.score() for name, take in self.takes.items() if take.has_score}
         return [
-            PlotPanel(
+            ui.PlotPanel(
                 piano_roll(score, name=name, seconds=seconds),
                 table=score.table, name=f"notes_{name}", clock=self.player.key,
             )
@@ -357,8 +351,8 @@ class TakeComparison(ui.Panel):
 
     def _describe(self) -> None:
         self.damage.value = damage_html(self.takes, self.twins, self.likelihoods) if self.takes else ""
-        made = "".join(_made(name, take) for name, take in self.takes.items())
-        self.made.value = ui.box_html("wb-takes", made) if made else ""
+        made = [(name, _made(take), code_html(take)) for name, take in self.takes.items()]
+        self.made.value = part("made", made) if made else ""
 
     play = _of_player("play", "Start at `at_s` seconds with the clip of a name, by default the open one.")
     stop = _of_player("stop", "Stop the sound and keep the place.")

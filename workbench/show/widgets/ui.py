@@ -362,11 +362,13 @@ class WorkPanel(Panel, Generic[T]):
 class LookupPanel(WorkPanel[T], Generic[K, T]):
     """A panel that shows one result of many, by key; one that was not `made` yet is made in a worker thread.
 
-    A panel says which key its controls `_ask` for, how its job makes a result, and how to `_draw` one.
+    A panel says which key its controls `_ask` for and how its job makes a result (`_make_job`), and how to
+    `_draw` one.
     """
 
     made: dict[K, T]
     shown: K | None = None
+    _ask: Callable[[], K]
 
     def start(self) -> Self:
         """Show what the controls ask for, at once if it was made before, else when the work has ended."""
@@ -382,8 +384,11 @@ class LookupPanel(WorkPanel[T], Generic[K, T]):
             self.job.wait(timeout_s)
         return self.made[self.shown]
 
-    def _make_job(self, work: Callable[[Job], K], label: str, **timed: Any) -> JobPanel[K]:
+    def _make_job(
+        self, work: Callable[[Job], K], label: str, ask: Callable[[], K], **timed: Any
+    ) -> JobPanel[K]:
         """Return the job; after it, what was asked for meanwhile is made: the last wish wins."""
+        self._ask = ask
         job: JobPanel[K] = JobPanel(work, label=label, on_done=self._show, **timed)
         job.observe(self._catch_up, "state")
         return job
@@ -395,9 +400,6 @@ class LookupPanel(WorkPanel[T], Generic[K, T]):
     def _show(self, key: K) -> None:
         self._draw(key)
         self.shown = key  # last: whoever waits for it may look at the figures
-
-    def _ask(self) -> K:
-        raise NotImplementedError
 
     def _draw(self, key: K) -> None:
         raise NotImplementedError
