@@ -235,9 +235,8 @@ LINKS = ("softmax", "shares", "sigmoid")
 
 def check_l2(l2: Sequence[float]) -> None:
     """Raise ProbeError unless there is at least one penalty and all are finite and above 0."""
-    if not (len(l2) and all(one > 0 and math.isfinite(one) for one in l2)):
-        found = "a penalty is a finite number above 0"
-        raise ProbeError(f"Probes with l2={list(l2)} were asked for", found, "Give at least one such number")
+    for one in list(l2) or [math.nan]:
+        ProbeError.number(one, "A probe with an l2 of", above=0)
 
 
 @dataclass(frozen=True)

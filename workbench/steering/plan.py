@@ -413,9 +413,7 @@ class Direction:
             return cls(arrays["vector"], **kept)
 
     def _scaled(self, factor: float, name: str) -> Direction:
-        if not math.isfinite(factor):
-            asked = f"{factor} times {self.name!r} was asked for"
-            raise SteeringError(asked, "a factor must be finite", "Use a number such as 0.6")
+        SteeringError.number(factor, f"{self.name!r} times", found="a factor must be finite")
         vector = (self.vector.astype(np.float64) * factor).astype(np.float32)
         return replace(self, vector=vector, centre=self.centre * factor, name=name)
 
