@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -76,8 +75,6 @@ CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
     "modeBarButtonsToRemove": LEAVING,
 }
-FIGURE_SCRIPT = Path(__file__).parent.parent / "figure.js"
-"""What panels and pages do with a figure before it is drawn."""
 
 
 def plotly_source() -> str:
