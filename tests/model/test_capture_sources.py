@@ -178,7 +178,7 @@ def test_keywords_of_the_version_before_warn_and_work(tiny_model: Any, tiny_data
         ({"prompts": ["a"]}, ActivationsError, "1 prompts"),
         ({"part": "old"}, ActivationsError, "new, all"),
         ({"context_seconds": 2.2}, ActivationsError, "it lasts 2.0 s"),
-        ({"seconds": 60.0}, GenerationError, "seconds of sound"),
+        ({"seconds": 60.0}, GenerationError, "length in seconds of 60.0"),
         ({"layers": [9]}, ModelError, "layers 0-3"),
         ({"window_seconds": 0.0}, ActivationsError, "no length of time"),
     ],

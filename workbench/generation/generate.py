@@ -218,7 +218,7 @@ def stream(
     Raises:
         Whatever `generate` raises, at the next piece.
     """
-    GenerationError.number(piece_seconds, "A piece in seconds of", above=0, do="Use 0.5")
+    GenerationError.number(piece_seconds, "A piece with a length in seconds of", above=0, do="Use 0.5")
     frames: queue.Queue[torch.Tensor | None] = queue.Queue()
     cancel, outcome = threading.Event(), Future[Take]()
     settings = {"progress": False, **settings, "cancel": cancel}

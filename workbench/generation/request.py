@@ -30,7 +30,8 @@ Plan = Steering | None
 def prompt_codes_of(model: Model, audio: object, seconds: float | None = None) -> np.ndarray:
     """The codes (k, frames) int64 of the last `seconds` of a clip or codes; of all of it when None."""
     if seconds is not None:
-        GenerationError.number(seconds, "Audio in seconds of", above=0, do="Use more than 0 s")
+        asked = "A prompt with a length in seconds of"
+        GenerationError.number(seconds, asked, above=0, do="Use more than 0 s")
     if isinstance(audio, Clip):
         whole = seconds is None or seconds >= audio.seconds
         used = audio if whole else audio.section(audio.seconds - cast(float, seconds), audio.seconds)

@@ -147,7 +147,7 @@ def job_for(
     read = teacher_forcing.reading_of(model, **reading)
     if seconds is not None:
         no_time = "that is no length of time"
-        ActivationsError.number(seconds, "Of each clip, in seconds,", above=0, found=no_time)
+        ActivationsError.number(seconds, "A clip with a length in seconds of", above=0, found=no_time)
     batch = whole_number(batch, "A batch of", ActivationsError, least=1)
     return Job(read, seconds, batch, teacher_forcing.codes_match_codec(model, dataset))
 

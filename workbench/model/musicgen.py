@@ -186,7 +186,7 @@ class Model:
     def frames_for(self, seconds: float) -> int:
         """Return how many codec frames last `seconds`; GenerationError beyond what the model makes."""
         found = f"{self.id} makes more than 0 and at most {self.max_seconds:.1f} s at a time"
-        GenerationError.number(seconds, "Sound in seconds of", above=0, most=self.max_seconds, found=found)
+        GenerationError.number(seconds, "A length in seconds of", above=0, most=self.max_seconds, found=found)
         return sampling.frames_for(seconds, self.frame_rate_hz)
 
     def encode(self, clip: Clip) -> torch.Tensor:
