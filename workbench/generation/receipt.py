@@ -133,20 +133,20 @@ class ReceiptWriter:
         """Note the change from before to now (rows, 1, d_model) of the rows that act, and what was meant."""
         if edit not in self._norms:
             shape = (len(_NORMS), *edit.acts.shape)
-            self._norms[edit] = torch.full(shape, _UNSEEN, dtype=torch.float64, device=now.device)
+            self._norms[edit] = torch.full(shape, _UNSEEN, device=now.device)
         before, now = before.float(), now.float()
         parts = [now - before, before, now]
         if edit.operation.has_target:
             parts.append(meant.float() - before)
         # One norm of all parts costs little more than that of one.
         norms = torch.linalg.vector_norm(torch.stack(parts), dim=-1).flatten(1)
-        self._norms[edit][: len(parts), step, indices] = norms.double()
+        self._norms[edit][: len(parts), step, indices] = norms
 
     def counts(self) -> dict[str, int]:
         """How many cells "changed", were left "alone" by slider or gate, and "failed", up to now."""
         total = {"changed": 0, "alone": 0, "failed": 0}
         for edit, norms in self._norms.items():
-            _planned, reason, (change, *_norms) = self._outcome(edit, norms.cpu().numpy())
+            _planned, reason, (change, *_norms) = self._outcome(edit, norms)
             changed, held_back, seen = change > 0, np.isin(reason, ("gate", "slider")), change != _UNSEEN
             total["changed"] += int(changed.sum())
             total["alone"] += int((seen & held_back & ~changed).sum())
@@ -161,11 +161,12 @@ class ReceiptWriter:
         cells = pd.concat(frames, ignore_index=True).sort_values("step", kind="stable")
         return [Receipt(_typed(cells[cells["clip"] == clip].drop(columns="clip"))) for clip in range(batch)]
 
-    def _outcome(self, edit: Edit, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _outcome(self, edit: Edit, norms: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What was planned (steps, n), why nothing was or nothing changed, and what was measured of it."""
         sliders, opened = self._gains.sliders_of(edit), self._gains.open_of(edit)
         steps = len(sliders)
-        factors, acts, measured = edit.factors[:steps], edit.acts[:steps], measured[:, :steps]
+        factors, acts = edit.factors[:steps], edit.acts[:steps]
+        measured = norms[:, :steps].cpu().double().numpy()
         reasons = {
             "schedule": factors == 0,
             "dose 0": np.broadcast_to([one.term.idle for one in edit.row_edits], acts.shape),
@@ -181,7 +182,7 @@ class ReceiptWriter:
     def _cells(self, edit: Edit, seconds: Sequence[float]) -> pd.DataFrame:
         """The cells of one edit and whose clip they are, all steps of one row edit after another."""
         measured = self._norms.get(edit, torch.full((len(_NORMS), *edit.acts.shape), _UNSEEN))
-        planned, reason, norms = self._outcome(edit, measured.cpu().numpy())
+        planned, reason, norms = self._outcome(edit, measured)
         steps, count = planned.shape
         change, (angle, ratio) = norms[0], _turn_and_stretch(*norms[:3])
         columns: dict[str, object] = {
