@@ -5,8 +5,8 @@ weights in musicgen-small's true shape. Whole calls are timed, from text to soun
 thread unless OMP_NUM_THREADS says more. The ways take turns in one run; each has its least time told, for
 other programs can only add to a time. The engine must draw the very codes of `generate`.
 
-"precisions" compares one step of both, musicgen-small's shape, in each precision of ours: the median step
-of a call, in time on the clock and of the processor, the ways in turns.
+"precisions" compares a step of `generate` with one of each engine, musicgen-small's shape, in each precision
+of ours: the median step of a call, in time on the clock and of the processor, the ways in turns.
 
 "engines" compares the traced with the compiled engine, steered at one layer, on the best device that is
 present: "embedded" where nothing else is named, or "small", "medium", "large" in bfloat16 (float32 on a CPU).
@@ -35,6 +35,7 @@ from workbench.generation.live.session import LiveSession
 from workbench.generation.request import settings_of
 
 PROMPT, SEED = "a calm tune", 7
+ENGINES = ("generate", "nnsight", "compiled")
 LIMITS = {"embedded": 1.10, "small": 1.05, "small-bf16": 1.05}
 CASES = {"embedded": (5.0, 9), "small": (1.0, 5), "small-bf16": (1.0, 7)}  # seconds of sound, rounds
 
@@ -89,36 +90,49 @@ def ways(model: wb.Model, seconds: float) -> dict[str, Callable[[], np.ndarray]]
     }
 
 
-def step_times(model: wb.Model, draw: Callable[[], object]) -> tuple[float, float]:
-    """Return the median milliseconds between two visits of the decoder: on the clock, of the processor."""
+def step_times(model: wb.Model, seconds: float, engine: str, layers: int) -> tuple[float, float]:
+    """Return the median milliseconds of a step of one clip: on the clock, of the processor.
+
+    Args:
+        model: The model.
+        seconds: Of sound.
+        engine: "generate" for transformers' own, or one of ours.
+        layers: At how many ours is steered.
+    """
     stamps: list[tuple[float, float]] = []
 
     def note(*_of: object) -> None:
         stamps.append((time.perf_counter(), time.process_time()))
 
-    handle = model.musicgen.decoder.register_forward_pre_hook(note)
-    draw()
-    handle.remove()
+    if engine == "generate":
+        handle = model.musicgen.decoder.register_forward_pre_hook(note)
+        ways(model, seconds)["generate"]()
+        handle.remove()
+    else:
+        how: dict[str, Any] = {"seconds": seconds, "engine": engine, "progress": False, "on_frame": note}
+        take = wb.generate(model, PROMPT, seed=SEED, steering=pushes(model, layers), **how)
+        assert take.receipt.ok
     clock, processor = np.median(np.diff(stamps[2:], axis=0), axis=0) * 1000  # `generate` prefills twice
     return float(clock), float(processor)
 
 
 def precisions(rounds: int = 5, seconds: float = 0.2) -> None:
-    """Print one step of `generate` in float32 and bfloat16, and of ours, steered, in each precision."""
-    every: dict[str, tuple[wb.Model, Callable[[], object]]] = {}
+    """Print a step of `generate` in float32 and bfloat16, and of both engines, steered, in each precision."""
+    every: dict[str, Callable[[], tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         saved = save_true_shape(Path(folder) / "small", "small")
         for dtype in ("float32", "bfloat16", "int8", "int4"):
             model = wb.load(saved, device="cpu", dtype=dtype)
-            for way, draw in ways(model, seconds).items():
-                if way == "steering 4 layers" or (way == "generate" and not dtype.startswith("int")):
-                    every[f"{way}, {dtype}"] = model, draw
+            for engine in ("nnsight", "compiled") if dtype.startswith("int") else ENGINES:
+                every[f"{engine}, {dtype}"] = partial(step_times, model, seconds, engine, 4)
     for threads in (1, 2):
         torch.set_num_threads(threads)
+        for step in every.values():  # the compiler works
+            step()
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in every}
         for _ in range(rounds):
-            for name, (model, draw) in every.items():
-                found[name].append(step_times(model, draw))
+            for name, step in every.items():
+                found[name].append(step())
         sys.stdout.write(f"{threads} thread(s)\n")
         tell_steps(found)
 
@@ -147,30 +161,17 @@ def engines(names: list[str], rounds: int = 5) -> None:
         found: dict[str, list[float]] = {"nnsight": [], "compiled": []}
         for turn in range(rounds + 1):  # the first compiles
             for engine, steps in found.items():
-                step = step_of(model, seconds, engine)
+                step, _ = step_times(model, seconds, engine, 1)
                 if turn:
                     steps.append(step)
         for engine, steps in found.items():
-            rate, ratio = 1 / min(steps), np.median(np.array(steps) / np.array(found["nnsight"]))
+            rate, ratio = 1000 / min(steps), np.median(np.array(steps) / np.array(found["nnsight"]))
             read = rate * weights(model) / 1e9
             sys.stdout.write(
-                f"{name:9} {engine:9} {1000 * min(steps):7.2f} ms a step, {ratio:.2f} x traced, "
+                f"{name:9} {engine:9} {min(steps):7.2f} ms a step, {ratio:.2f} x traced, "
                 f"{rate / model.frame_rate_hz:.2f} x real time, {read:.0f} GB/s of weights\n"
             )
         tell_more(model)
-
-
-def step_of(model: wb.Model, seconds: float, engine: str) -> float:
-    """Return the median seconds between two frames of one clip, steered at one layer."""
-    stamps: list[float] = []
-
-    def note(*_of: object) -> None:
-        stamps.append(time.perf_counter())
-
-    how: dict[str, Any] = {"seconds": seconds, "engine": engine, "progress": False, "on_frame": note}
-    take = wb.generate(model, PROMPT, seed=SEED, steering=pushes(model, 1), **how)
-    assert take.receipt.ok
-    return float(np.median(np.diff(stamps)))
 
 
 def weights(model: wb.Model) -> int:

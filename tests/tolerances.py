@@ -34,6 +34,10 @@ NETWORK = {"rtol": 1e-4, "atol": 1e-4}
 # after, 2 x 100 x 6e-8, and a push is 0.2 or longer; where none is planned it is exactly 0.
 PUSHED = {"rtol": 1e-4, "atol": 0.0}
 
+# The residual stream in each precision, of its norm: where activations are rounded before a product (to 6e-5
+# of a row's largest in int8, 4e-3 of each in bfloat16 and int4), a last bit decides to which side.
+STREAM = {"float32": 1e-5, "bfloat16": 1e-2, "int8": 1e-3, "int4": 1e-2}
+
 # Law 12 says that residuals agree to 1e-5, and codes unless two candidates tie within it. Logits are sums
 # over the residual, of size 4 at most; guidance 3 takes 3 of the conditional and 2 of the null: 5 x 4 x 1e-5.
 RESIDUALS = 1e-5

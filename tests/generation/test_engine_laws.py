@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from functools import cache
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import pytest
 import torch
 from generation_samples import _residuals
 from steering_fixture import direction, untraced
-from tolerances import NETWORK, PUSHED, draws, same_codes
+from tolerances import NETWORK, PUSHED, STREAM, draws, same_codes
 
-from workbench.errors import Cancelled, GenerationError
+from workbench.errors import Cancelled
 from workbench.generation import compiled
 from workbench.generation.edits import compile_plans
 from workbench.generation.generate import generate
@@ -105,21 +105,22 @@ def test_law_12_the_compiled_engine_draws_what_the_trace_draws(
     tiny_model: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled, "BACKEND", "eager")
-    if tiny_model.precision != "float32":
-        with pytest.raises(GenerationError, match=f"cannot compile weights in {tiny_model.precision}"):
-            drawn(tiny_model, [None], engine=compiled.run_compiled)
-        return
     plans = [plan(tiny_model, case) for case in CASES]
     with draws() as gaps:
         places = [(LAYER, "resid_post"), READ]
         receipts, seen, codes = drawn(tiny_model, plans, watched=places, engine=compiled.run_compiled)
-    same_codes(codes, batch[2], gaps)
+    if tiny_model.precision == "float32":
+        same_codes(codes, batch[2], gaps)
+    same, most = (codes == batch[2]).all((1, 2)), STREAM[tiny_model.precision]
+    assert same.mean() > 0.95  # in low precision candidates lie further apart that a rounding can tie
     for place, values in batch[1].items():
-        assert torch.allclose(seen[place], values, **NETWORK)
-    for one, other in zip(receipts, batch[0], strict=True):
+        apart = (seen[place] - values).norm(dim=-1) / values.norm(dim=-1)
+        assert float(apart[:, same].max()) < most, place
+    norm = float(batch[1][LAYER, "resid_post"].norm(dim=-1).mean())
+    for one, other in compress(zip(receipts, batch[0], strict=True), same):
         assert one.cells.reason.equals(other.cells.reason)
         assert one.cells.planned.equals(other.cells.planned)
-        assert np.allclose(one.cells.norm_change, other.cells.norm_change, **NETWORK)
+        assert np.allclose(one.cells.norm_change, other.cells.norm_change, rtol=most, atol=most * norm)
 
 
 def open_gates(reads: ReadOut, seen: np.ndarray, count: int) -> np.ndarray:

@@ -18,7 +18,6 @@ from workbench.errors import GenerationError
 from workbench.generation.edits import Edit, Sliders, StepGains
 from workbench.generation.receipt import ReceiptWriter
 from workbench.generation.steer import Begun
-from workbench.model.lowbit import LOW_BIT
 from workbench.model.musicgen import Model
 from workbench.model.network import Place, draw_codes, in_order
 from workbench.model.sampling import Sampling
@@ -48,7 +47,6 @@ class Step(nn.Module):
     """
 
     visible: Tensor  # which positions are no padding (rows, room)
-    numbers: Tensor  # of all positions (room,)
     text_mask: Tensor  # where cross-attention may look (rows, 1, 1, L)
 
     def __init__(
@@ -65,7 +63,7 @@ class Step(nn.Module):
         visible = torch.ones(rows, room, dtype=torch.bool, device=decoder.device)
         visible[:, : text.prefix] = text.mask[:, : text.prefix] > 0
         self._hold("visible", visible)
-        self._hold("numbers", torch.arange(room, device=decoder.device))
+        self.numbers = torch.arange(room, device=decoder.device)
         self.crosses = hasattr(self.blocks[0], "encoder_attn")
         more = -text.mask.shape[1] % _TEXT_ROOM
         states = nn.functional.pad(text.states, (0, 0, 0, more))
@@ -84,19 +82,26 @@ class Step(nn.Module):
         self.register_buffer(name, values, persistent=False)
 
     def forward(
-        self, stream: Tensor, positions: Tensor, factors: Sequence[Tensor], acting: Sequence[Tensor]
+        self,
+        stream: Tensor,
+        positions: Tensor,
+        reach: Tensor,
+        factors: Sequence[Tensor],
+        acting: Sequence[Tensor],
     ) -> tuple[Tensor, Changes, list[Tensor]]:
         """Return logits (rows, k, V), the changes of each edit, and the watched rows (B, d_model).
 
         Args:
             stream: What enters block 0 (rows, n, d_model); it is edited in place, at the last position.
             positions: Their numbers (n,).
+            reach: The numbers 0 to at least the last of them (m,): attention reads no room beyond.
             factors: Of each edit's rows (n, 1, 1).
             acting: Which of each edit's rows are changed (n, 1, 1).
         """
         visit = _Visit(factors, acting)
-        itself = self.numbers == positions[:, None]
-        may = (self.numbers <= positions[:, None]) & self.visible[:, None] | itself  # padding sees itself
+        itself = reach == positions[:, None]
+        visible = self.visible[:, None, : len(reach)]
+        may = (reach <= positions[:, None]) & visible | itself  # padding sees itself
         mask = _additive(may[:, None], stream.dtype)
         self._edit(visit, (0, "embed"), stream)
         for layer in range(len(self.blocks)):
@@ -114,7 +119,8 @@ class Step(nn.Module):
         keys, values = getattr(self, f"keys_{layer}"), getattr(self, f"values_{layer}")
         keys.index_copy_(2, positions, _split(own.k_proj(entering), own))
         values.index_copy_(2, positions, _split(own.v_proj(entering), own))
-        heads = _attend(own, entering, keys, values, mask)
+        reach = mask.shape[-1]
+        heads = _attend(own, entering, keys[:, :, :reach], values[:, :, :reach], mask)
         self._edit(visit, (layer, "head_out"), heads)
         added = own.out_proj(heads)
         self._edit(visit, (layer, "attn_out"), added)
@@ -189,16 +195,14 @@ def run_compiled(
     `run_steered`, unless two candidates of a draw tie within rounding.
 
     Raises:
-        GenerationError: When the decoder's weights are packed (int8, int4), which torch cannot compile, or
-            on several devices.
+        GenerationError: When the model is on several devices.
     """
     _check(model)
     decoder = model.musicgen.decoder
     gains = StepGains(sliders or Sliders(), edits, run, model.frame_rate_hz)
     receipt, places = ReceiptWriter(gains), in_order([*watched, *gains.places])
     seen: dict[Place, list[Tensor]] = {place: [] for place in places}
-    every = [edit for place in in_order(edits) for edit in edits[place]]
-    step = Step(decoder, run, edits, places)
+    every, step = [edit for place in in_order(edits) for edit in edits[place]], Step(decoder, run, edits, places)
     mode = "reduce-overhead" if model.device.type == "cuda" and BACKEND == "inductor" else None  # CUDA graphs
     compiled: Any = torch.compile(step, fullgraph=True, backend=BACKEND, mode=mode)
     whole = [torch.arange(len(edit.row_edits), device=decoder.device) for edit in every]
@@ -211,7 +215,8 @@ def run_compiled(
         stream, positions = _entering(decoder, run, ids, past)
         factors = [gains.at(edit, visit, rows) for edit, rows in zip(every, whole, strict=True)]
         acts = [one[visit] for one in acting]
-        out, changes, read = (compiled if past else step)(stream, positions, factors, acts)
+        reach = step.numbers if mode else _reach(step, past + len(positions))  # CUDA graphs need one shape
+        out, changes, read = (compiled if past else step)(stream, positions, reach, factors, acts)
         for edit, change in zip(every, changes, strict=True):
             if (active := edit.active[visit]) is not None:
                 before, meant, now = (values[active[0]] for values in change)
@@ -230,13 +235,15 @@ def run_compiled(
     return receipt, {place: torch.stack(seen[place]) for place in watched}
 
 
+def _reach(step: Step, until: int) -> Tensor:
+    """Return the numbers of the positions that are there, however many of one compilation."""
+    numbers = step.numbers[:until]
+    torch._dynamo.mark_dynamic(numbers, 0)
+    return numbers
+
+
 def _check(model: Model) -> None:
-    """Raise GenerationError where torch cannot compile a model."""
-    found, do = "", 'with dtype="float32"'
-    if model.precision in LOW_BIT:
-        found = f"torch cannot compile weights in {model.precision}"
-    elif len(model.devices) > 1:
-        found, do = f"its blocks are on {len(model.devices)} devices", "on one of them"
-    if found:
-        do = f'Use engine="nnsight", or load the model {do}'
-        raise GenerationError("A compiled run was asked for", found, do)
+    """Raise GenerationError for a model on several devices."""
+    if len(model.devices) > 1:
+        found, do = f"its blocks are on {len(model.devices)} devices", "load the model on one of them"
+        raise GenerationError("A compiled run was asked for", found, f'Use engine="nnsight", or {do}')

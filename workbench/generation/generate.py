@@ -105,7 +105,7 @@ def generate(
         sliders: Direction's name -> a function of the seconds of the new part, by which the dose of that
             direction's terms is multiplied at every step: with `jazz.at(1.0)` it gives the dose itself.
         engine: "nnsight" runs the model under a trace. "compiled" has torch compile the same step (it needs a
-            C++ compiler or a GPU, and its first steps take a minute), for large models on a GPU.
+            C++ compiler or a GPU, and its first steps take a minute), for models slower than real time.
 
     Raises:
         GenerationError: For requests that make no sense, and when a planned edit did not happen.

@@ -20,7 +20,9 @@ import mmap
 import sys
 import time
 import warnings
+from itertools import count
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +35,7 @@ DIGIT, BASE = 63, 126  # the largest digit, and how many of the second make one 
 _PRODUCT: Any = getattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32", None)
 TWO_DIGITS = "fbgemm" in torch.backends.quantized.supported_engines and _PRODUCT is not None
 _REPEATS = 8
+_NUMBERS = count()
 
 
 class LowBitLinear(nn.Module):
@@ -52,11 +55,13 @@ class LowBitLinear(nn.Module):
         self.bias = None if linear.bias is None else nn.Parameter(linear.bias.float(), requires_grad=False)
         weight = linear.weight.detach().float()
         self.packed: Any = _packed_int4(weight) if self.precision == "int4" else _packed_int8(weight)
+        self.number = next(_NUMBERS)
+        _LAYERS[self.number] = self
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x (..., in_features) times the weights, plus the bias: (..., out_features)."""
         if self.precision == "int8" and TWO_DIGITS:
-            y = _two_digits(x, self.packed)
+            y = self._two_digits(x)
         else:
             rows = x.reshape(-1, self.in_features).bfloat16()
             if self.precision == "int4":
@@ -67,19 +72,39 @@ class LowBitLinear(nn.Module):
             y = y.float().view(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 
+    def _two_digits(self, x: Tensor) -> Tensor:
+        """Return x (..., in) times int8 weights (..., out), the digits of x whole numbers from -63 to 63."""
+        scale = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30).div_(DIGIT)
+        exact = x / scale
+        high = exact.round()
+        digits = torch.stack([high, exact.sub_(high).mul_(BASE)])  # the product rounds the second one
+        if torch.compiler.is_compiling():
+            y = _int8_product(digits, self.number, self.out_features)
+        else:
+            y = _PRODUCT(digits, 1.0, DIGIT + 1, self.packed)
+        return torch.add(y[0], y[1], alpha=1 / BASE).mul_(scale)
+
     def extra_repr(self) -> str:
         """Return sizes and precision, for `print(model)`."""
         return f"{self.in_features}, {self.out_features}, {self.precision}"
 
 
-def _two_digits(x: Tensor, packed: Any) -> Tensor:
-    """Return x (..., in) times int8 weights (..., out), the digits of x whole numbers from -63 to 63."""
-    scale = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30).div_(DIGIT)
-    exact = x / scale
-    high = exact.round()
-    digits = torch.stack([high, exact.sub_(high).mul_(BASE)])  # the product rounds the second one
-    y = _PRODUCT(digits, 1.0, DIGIT + 1, packed)
-    return torch.add(y[0], y[1], alpha=1 / BASE).mul_(scale)
+_LAYERS: WeakValueDictionary[int, LowBitLinear] = WeakValueDictionary()
+
+
+@torch.library.custom_op("workbench::int8_product", mutates_args=())
+def _int8_product(digits: Tensor, number: int, width: int) -> Tensor:
+    """Return whole digits (..., in) times the weights of layer `number`: (..., width).
+
+    `torch.compile` cannot carry packed weights, which are no tensor, but a number by which to find them.
+    """
+    product: Tensor = _PRODUCT(digits, 1.0, DIGIT + 1, _LAYERS[number].packed)
+    return product
+
+
+@_int8_product.register_fake
+def _(digits: Tensor, number: int, width: int) -> Tensor:
+    return digits.new_empty((*digits.shape[:-1], width))
 
 
 def _packed_int8(weight: Tensor) -> Any:
