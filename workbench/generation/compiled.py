@@ -202,7 +202,8 @@ def run_compiled(
     gains = StepGains(sliders or Sliders(), edits, run, model.frame_rate_hz)
     receipt, places = ReceiptWriter(gains), in_order([*watched, *gains.places])
     seen: dict[Place, list[Tensor]] = {place: [] for place in places}
-    every, step = [edit for place in in_order(edits) for edit in edits[place]], Step(decoder, run, edits, places)
+    every = [edit for place in in_order(edits) for edit in edits[place]]
+    step = Step(decoder, run, edits, places)
     mode = "reduce-overhead" if model.device.type == "cuda" and BACKEND == "inductor" else None  # CUDA graphs
     compiled: Any = torch.compile(step, fullgraph=True, backend=BACKEND, mode=mode)
     whole = [torch.arange(len(edit.row_edits), device=decoder.device) for edit in every]
@@ -218,9 +219,7 @@ def run_compiled(
         reach = step.numbers if mode else _reach(step, past + len(positions))  # CUDA graphs need one shape
         out, changes, read = (compiled if past else step)(stream, positions, reach, factors, acts)
         for edit, change in zip(every, changes, strict=True):
-            if (active := edit.active[visit]) is not None:
-                before, meant, now = (values[active[0]] for values in change)
-                receipt.measure(edit, visit, active[0], before=before, meant=meant, now=now)
+            _measure(receipt, edit, visit, change)
         for place, rows in zip(places, read, strict=True):
             seen[place].append(rows.clone())
         for place in gains.places:
@@ -233,6 +232,13 @@ def run_compiled(
     with model.exclusive(), torch._dynamo.config.patch(recompile_limit=_KINDS):
         draw_codes(run, logits_of)
     return receipt, {place: torch.stack(seen[place]) for place in watched}
+
+
+def _measure(receipt: ReceiptWriter, edit: Edit, visit: int, change: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Write down how an edit changed the rows that it was to change."""
+    if (active := edit.active[visit]) is not None:
+        before, meant, now = (values[active[0]] for values in change)
+        receipt.measure(edit, visit, active[0], before=before, meant=meant, now=now)
 
 
 def _reach(step: Step, until: int) -> Tensor:
