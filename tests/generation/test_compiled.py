@@ -106,16 +106,30 @@ def test_a_cancelled_run_stops_and_leaves_the_model_free(tiny_model: Any) -> Non
     generate(tiny_model, "a tune", **SETTINGS)
 
 
-def test_a_take_says_its_engine_and_another_dose_needs_no_compiler(tiny_model: Any) -> None:
+def test_a_take_says_its_engine_and_other_doses_and_lengths_need_no_compiler(tiny_model: Any) -> None:
     settings = {"engine": "compiled", **SETTINGS}
     take = generate(tiny_model, "a tune", steering=direction(tiny_model, 1).at(0.5), **settings)
     assert "engine='compiled'" in reproduction_code(take, model="x")
     torch._dynamo.utils.counters.clear()
     other = direction(tiny_model, 1, seed=4, name="other").at(-0.3, schedule=wb.ramp(0, 0.2))
     generate(tiny_model, "a very calm song", steering=other, seed=7, **settings)
+    long = "a very long and fast tune for the dance floor " * 5
+    generate(tiny_model, long, steering=other, **{**settings, "seconds": 6.0})
     again = wb.reproduce(tiny_model, take, progress=False)
     assert again.versions["engine"] == take.versions["engine"] == "compiled"
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
+
+
+def test_without_a_compiler_the_other_engine_is_named(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backend(_graph: Any, _inputs: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(compiled, "BACKEND", backend)
+    with pytest.raises(GenerationError, match=r'No working C\+\+ compiler found.*engine="nnsight"'):
+        generate(tiny_model, "a tune", guidance=1.0, engine="compiled", **SETTINGS)
+    assert generate(tiny_model, "a tune", **SETTINGS).seconds > 0  # and the model is free
 
 
 def test_an_engine_that_is_not_there_is_refused_with_the_choices(tiny_model: Any) -> None:

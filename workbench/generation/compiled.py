@@ -1,14 +1,15 @@
 """The same steering without a trace: the decoder's step as one function of tensors, for `torch.compile`.
 
 nnsight asks Python at every place of every step, and a GPU waits for it. Here all that changes from step to
-step is in tensors of fixed shapes: keys and values have room for the whole run, and an edit works on all its
-rows, of which those that schedule, chance or gate leave alone keep what they were. The formulas are the same
-`Operation`s; the parts are those of the checkpoint's decoder, in the order of transformers' blocks.
+step is in tensors: keys and values have room for the whole run, and an edit works on all its rows, of which
+those that schedule, chance or gate leave alone keep what they were. The formulas are the same `Operation`s;
+the parts are those of the checkpoint's decoder, in the order of transformers' blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,7 +24,11 @@ from workbench.model.network import Place, draw_codes, in_order
 from workbench.model.sampling import Sampling
 
 BACKEND = "inductor"  # of torch.compile; "eager" only traces
-_KINDS = 256  # of runs that one process may compile
+_SETTINGS = {
+    "recompile_limit": 256,  # kinds of run that one process may compile
+    "force_parameter_static_shapes": False,  # of buffers, what `Step` says is of any length
+    "automatic_dynamic_shapes": False,  # and nothing else
+}
 _ROOM, _TEXT_ROOM = 128, 32  # by which the room for music and text grows: few lengths, few compilations
 
 Changes = list[tuple[Tensor, Tensor, Tensor]]
@@ -53,6 +58,7 @@ class Step(nn.Module):
         self, decoder: Any, run: Sampling, edits: Mapping[Place, Sequence[Edit]], watched: Sequence[Place]
     ) -> None:
         super().__init__()
+        self.grows = decoder.device.type != "cuda"  # CUDA graphs want one shape
         inner, text, rows = decoder.model.decoder, run.text, len(run.text.mask)
         self.blocks, self.norm, self.heads = inner.layers, inner.layer_norm, decoder.lm_heads
         self.edits = {place: list(group) for place, group in edits.items()}
@@ -62,24 +68,35 @@ class Step(nn.Module):
         kept = torch.zeros(shape, dtype=decoder.dtype, device=decoder.device)
         visible = torch.ones(rows, room, dtype=torch.bool, device=decoder.device)
         visible[:, : text.prefix] = text.mask[:, : text.prefix] > 0
-        self._hold("visible", visible)
+        self._hold("visible", visible, 1)
         self.numbers = torch.arange(room, device=decoder.device)
         self.crosses = hasattr(self.blocks[0], "encoder_attn")
         more = -text.mask.shape[1] % _TEXT_ROOM
         states = nn.functional.pad(text.states, (0, 0, 0, more))
         heard = nn.functional.pad(text.mask, (0, more))
         if self.crosses:
-            self._hold("text_mask", _additive(heard[:, None, None] > 0, decoder.dtype))
+            self._hold("text_mask", _additive(heard[:, None, None] > 0, decoder.dtype), 3)
         for layer, block in enumerate(self.blocks):
             for name in ("keys", "values"):
-                self._hold(f"{name}_{layer}", kept.clone())
+                self._hold(f"{name}_{layer}", kept.clone(), 2)
             if self.crosses:
                 cross = block.encoder_attn
-                self._hold(f"text_keys_{layer}", _split(cross.k_proj(states), cross))
-                self._hold(f"text_values_{layer}", _split(cross.v_proj(states), cross))
+                self._hold(f"text_keys_{layer}", _split(cross.k_proj(states), cross), 2)
+                self._hold(f"text_values_{layer}", _split(cross.v_proj(states), cross), 2)
 
-    def _hold(self, name: str, values: Tensor) -> None:
+    def _hold(self, name: str, values: Tensor, length: int) -> None:
+        """Keep a tensor of which dimension `length` is as long as the music or the text."""
         self.register_buffer(name, values, persistent=False)
+        if self.grows:  # any length is one compilation
+            torch._dynamo.mark_dynamic(values, length)
+
+    def reach(self, until: int) -> Tensor:
+        """Return the numbers of the positions that attention reads: those there are, or all of the room."""
+        if not self.grows:
+            return self.numbers
+        numbers = self.numbers[:until]
+        torch._dynamo.mark_dynamic(numbers, 0)
+        return numbers
 
     def forward(
         self,
@@ -190,12 +207,12 @@ def run_compiled(
 ) -> tuple[ReceiptWriter, dict[Place, Tensor]]:
     """Do what `run_steered` does (arguments, results, errors), compiled by torch for the model's device.
 
-    The first steps of a kind of run wait for the compiler: a minute and more. A kind is places, operations,
-    rows and room for positions; doses, vectors, schedules and prompts may change. Codes are those of
-    `run_steered`, unless two candidates of a draw tie within rounding.
+    The first steps of a kind of run wait for the compiler: a minute and more. A kind is places, operations
+    and rows, on a GPU also the room for positions; doses, vectors, schedules, prompts and lengths may change.
+    Codes are those of `run_steered`, unless two candidates of a draw tie within rounding.
 
     Raises:
-        GenerationError: When the model is on several devices.
+        GenerationError: When torch cannot compile here, or the model is on several devices.
     """
     _check(model)
     decoder = model.musicgen.decoder
@@ -204,7 +221,7 @@ def run_compiled(
     seen: dict[Place, list[Tensor]] = {place: [] for place in places}
     every = [edit for place in in_order(edits) for edit in edits[place]]
     step = Step(decoder, run, edits, places)
-    mode = "reduce-overhead" if model.device.type == "cuda" and BACKEND == "inductor" else None  # CUDA graphs
+    mode = None if step.grows or BACKEND != "inductor" else "reduce-overhead"  # CUDA graphs
     compiled: Any = torch.compile(step, fullgraph=True, backend=BACKEND, mode=mode)
     whole = [torch.arange(len(edit.row_edits), device=decoder.device) for edit in every]
     acting = [torch.tensor(edit.acts, device=decoder.device)[..., None, None] for edit in every]
@@ -216,7 +233,7 @@ def run_compiled(
         stream, positions = _entering(decoder, run, ids, past)
         factors = [gains.at(edit, visit, rows) for edit, rows in zip(every, whole, strict=True)]
         acts = [one[visit] for one in acting]
-        reach = step.numbers if mode else _reach(step, past + len(positions))  # CUDA graphs need one shape
+        reach = step.reach(past + len(positions))
         out, changes, read = (compiled if past else step)(stream, positions, reach, factors, acts)
         for edit, change in zip(every, changes, strict=True):
             _measure(receipt, edit, visit, change)
@@ -229,7 +246,7 @@ def run_compiled(
 
     if begun is not None:
         begun(receipt, seen)
-    with model.exclusive(), torch._dynamo.config.patch(recompile_limit=_KINDS):
+    with _compiling(model):
         draw_codes(run, logits_of)
     return receipt, {place: torch.stack(seen[place]) for place in watched}
 
@@ -241,11 +258,17 @@ def _measure(receipt: ReceiptWriter, edit: Edit, visit: int, change: tuple[Tenso
         receipt.measure(edit, visit, active[0], before=before, meant=meant, now=now)
 
 
-def _reach(step: Step, until: int) -> Tensor:
-    """Return the numbers of the positions that are there, however many of one compilation."""
-    numbers = step.numbers[:until]
-    torch._dynamo.mark_dynamic(numbers, 0)
-    return numbers
+@contextmanager
+def _compiling(model: Model) -> Iterator[None]:
+    """Hold a model while torch compiles and runs it; GenerationError where torch cannot."""
+    with model.exclusive(), torch._dynamo.config.patch(_SETTINGS):
+        try:
+            yield
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason, _, _ = str(getattr(error, "inner_exception", error)).partition("\n")
+            found = f"torch cannot compile it here: {reason}"
+            do = 'Use engine="nnsight", or give torch what it lacks, such as the C++ compiler g++ or clang++'
+            raise GenerationError("A compiled run was asked for", found, do) from error
 
 
 def _check(model: Model) -> None:
