@@ -106,7 +106,7 @@ def test_a_cancelled_run_stops_and_leaves_the_model_free(tiny_model: Any) -> Non
     generate(tiny_model, "a tune", **SETTINGS)
 
 
-def test_a_take_says_its_engine_and_other_doses_and_lengths_need_no_compiler(tiny_model: Any) -> None:
+def test_a_take_says_its_engine_and_other_doses_need_no_compiler(tiny_model: Any) -> None:
     settings = {"engine": "compiled", **SETTINGS}
     take = generate(tiny_model, "a tune", steering=direction(tiny_model, 1).at(0.5), **settings)
     assert "engine='compiled'" in reproduction_code(take, model="x")
